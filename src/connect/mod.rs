@@ -1,0 +1,46 @@
+//! stub
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+/// Where to dial: one entry of `endpoints`, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// A name or an IP address.
+    pub host: EndpointHost,
+    /// The TCP port.
+    pub port: u16,
+}
+
+/// The host part of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EndpointHost {
+    /// A DNS name, lower case, resolved at connect time.
+    Name(String),
+    /// An address, used as it is.
+    Address(IpAddr),
+}
+
+/// Bounds on making one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Name and TCP, all addresses of one attempt.
+    pub connect: Duration,
+    /// The TLS handshake.
+    pub handshake: Duration,
+}
+
+impl fmt::Display for EndpointHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(IpAddr::V4(address)) => write!(f, "{address}"),
+            Self::Address(IpAddr::V6(address)) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}

@@ -1,0 +1,37 @@
+//! Warmline: a sidecar for outbound calls. Plain HTTP on localhost goes in, and comes out over a warm pool of
+//! verified (mutual) TLS connections.
+//!
+//! The groups of `mod` lines are the layers of the house, top first. A module imports only from groups below its
+//! own; members of one group do not import each other, except that `app` wires all.
+
+// Command line: arguments, subcommands, exit codes.
+pub mod cli;
+
+// Assembly: build, run, drain.
+pub mod app;
+
+// Edges: each faces one outside party.
+pub mod admin;
+pub mod demo;
+pub mod listener;
+
+// Intent: what users write, and the validated plan that comes of it.
+pub mod config;
+
+// A request's journey.
+pub mod proxy;
+
+// Destinations.
+pub mod route;
+pub mod upstream;
+
+// Connecting.
+pub mod connect;
+
+// Hearts: they know neither each other nor hyper.
+pub mod pool;
+pub mod tls;
+
+// Ground.
+pub mod drain;
+pub mod telemetry;

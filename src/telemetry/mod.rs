@@ -1,0 +1,34 @@
+//! Plain counters, resolved once and never looked up by label on the request path, and the log's set-up.
+//!
+//! A counter is an atomic number. What a scrape sees is rendered elsewhere (`admin`), from these.
+
+pub mod histogram;
+pub mod label;
+pub mod log;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub use histogram::Histogram;
+pub use label::{Label, Tally};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
