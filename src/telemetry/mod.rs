@@ -2,6 +2,7 @@
 //!
 //! A counter is an atomic number. What a scrape sees is rendered elsewhere (`admin`), from these.
 
+pub mod ends;
 pub mod histogram;
 pub mod label;
 pub mod log;

@@ -8,7 +8,9 @@ pub struct Identity {}
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
     /// The certificate file holds none.
-    #[error("it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)")]
+    #[error(
+        "it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)"
+    )]
     NoCertificate,
     /// The key file holds none.
     #[error("it holds no private key (PKCS#8, PKCS#1 or SEC1, in PEM, not encrypted, is wanted)")]

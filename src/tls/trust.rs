@@ -12,7 +12,9 @@ pub struct Trust {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrustError {
     /// The text holds no `-----BEGIN CERTIFICATE-----`.
-    #[error("it holds no certificate (a PEM bundle of CA certificates, or the server's own, is wanted)")]
+    #[error(
+        "it holds no certificate (a PEM bundle of CA certificates, or the server's own, is wanted)"
+    )]
     Empty,
     /// A certificate cannot be read.
     #[error("certificate {number} cannot be read: {reason}")]

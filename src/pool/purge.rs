@@ -1,0 +1,77 @@
+//! The purge rule: how many idle connections to close each `purgeDelay`.
+//!
+//! `HAProxy`'s rule (`pool-purge-delay`), without its extra connection per thread, and never the newest idle one.
+
+/// What the rule remembers between two purges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Purge {
+    /// The most in use at once since the last purge.
+    peak: usize,
+    /// What past periods needed; falls by halves towards the peak.
+    need: usize,
+}
+
+impl Purge {
+    /// A checkout made this many in use (connecting and closing ones are not).
+    pub fn checked_out(&mut self, in_use: usize) {
+        self.peak = self.peak.max(in_use);
+        self.need = self.need.max(in_use);
+    }
+
+    /// A period ended: returns how many idle connections to close, oldest first, always fewer than `idle`.
+    pub fn period_ended(&mut self, in_use: usize, idle: usize) -> usize {
+        let excess = (in_use + idle).saturating_sub(self.peak.max(self.need));
+        self.need = self.peak.max(self.need.midpoint(self.peak));
+        self.peak = in_use;
+        excess.div_ceil(2).min(idle.saturating_sub(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the rule over periods of (most in use, in use at the end, idle at the end), and gives what each closes.
+    fn closes(periods: &[(usize, usize, usize)]) -> Vec<usize> {
+        let mut purge = Purge::default();
+        periods
+            .iter()
+            .map(|&(most, in_use, idle)| {
+                purge.checked_out(most);
+                purge.period_ended(in_use, idle)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_the_peak_needed_stays_for_its_own_period() {
+        assert_eq!(closes(&[(10, 0, 10)]), [0]);
+    }
+
+    #[test]
+    fn need_falls_by_halves_once_the_peak_is_over() {
+        // need after each period: 10, 5, 2, 1, 0; half of what exceeds it goes, rounded up.
+        assert_eq!(
+            closes(&[(10, 0, 10), (0, 0, 10), (0, 0, 10), (0, 0, 7), (0, 0, 4)]),
+            [0, 0, 3, 3, 2]
+        );
+    }
+
+    #[test]
+    fn the_newest_idle_connection_is_never_purged() {
+        assert_eq!(closes(&[(1, 0, 1), (0, 0, 1), (0, 0, 1), (0, 0, 1)]), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn those_in_use_count_towards_the_excess_but_only_idle_ones_close() {
+        let mut purge = Purge::default();
+        purge.checked_out(4);
+        assert_eq!(purge.period_ended(4, 6), 3, "ten exist, four were needed: half of six");
+        assert_eq!(purge.period_ended(4, 1), 0, "one idle: it is the newest");
+    }
+
+    #[test]
+    fn nothing_idle_closes_nothing() {
+        assert_eq!(closes(&[(5, 5, 0), (5, 5, 0)]), [0, 0]);
+    }
+}
