@@ -34,4 +34,6 @@ pub mod tls;
 
 // Ground.
 pub mod drain;
+pub mod socket;
+pub mod stamp;
 pub mod telemetry;

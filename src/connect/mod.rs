@@ -1,6 +1,19 @@
-//! stub
+//! Making connections to upstreams, and driving them: dial, handshake, HTTP.
+
+pub mod body;
+pub mod connection;
+pub mod dial;
+mod error;
+pub mod meter;
+pub mod resolve;
 
 use std::{fmt, net::IpAddr, time::Duration};
+
+pub use body::RequestBody;
+pub use connection::{Connection, Driver};
+pub use dial::Dialled;
+pub use error::ConnectError;
+pub use resolve::Resolver;
 
 /// Where to dial: one entry of `endpoints`, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

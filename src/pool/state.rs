@@ -191,6 +191,7 @@ pub struct State<C, E, W> {
 }
 
 impl<C, E, W> State<C, E, W> {
+    /// An empty pool for this many threads.
     pub fn new(settings: Settings, threads: usize) -> Self {
         Self {
             settings,
@@ -408,6 +409,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
+    /// Connections by phase.
     pub fn census(&self) -> Census {
         self.census
     }

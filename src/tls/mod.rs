@@ -1,14 +1,31 @@
-//! stub
+//! TLS towards upstreams: verified always, resumed where the peer lets us, counted.
+//!
+//! [`Settings`] hold everything about TLS that makes two connections exchangeable. One [`Client`] is made of them and
+//! lives as long as they do: a session resumes only under the verifier and certificate that it was made with.
 
 pub mod identity;
+pub mod key_log;
+mod session;
 pub mod trust;
+mod verify;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use rustls::pki_types::{DnsName, ServerName};
+use rustls::{
+    ClientConfig, HandshakeKind, KeyLog, ProtocolVersion, SupportedProtocolVersion,
+    client::{ResolvesClientCert, Resumption},
+    crypto::CryptoProvider,
+    pki_types::{DnsName, ServerName},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
 
+use crate::label;
 pub use identity::Identity;
+use session::{Offer, Sessions};
 pub use trust::Trust;
+use verify::Verifier;
+pub use verify::VerifyFailure;
 
 /// Everything about TLS that makes two connections exchangeable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,4 +49,143 @@ pub enum MinVersion {
     Tls12,
     /// TLS 1.3 alone.
     Tls13,
+}
+
+impl MinVersion {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+        const NEWEST: &[&SupportedProtocolVersion] = &[&TLS13];
+        match self {
+            Self::Tls12 => BOTH,
+            Self::Tls13 => NEWEST,
+        }
+    }
+}
+
+label! {
+    /// How a handshake went.
+    pub enum Handshake {
+        /// No session was offered, a full one was made.
+        Full = "full",
+        /// An earlier session went on.
+        Resumed = "resumed",
+        /// A session was offered, and the peer made a full handshake nevertheless.
+        Refused = "refused",
+        /// There is no connection.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// The version that was agreed.
+    pub enum Version {
+        /// TLS 1.2.
+        Tls12 = "1.2",
+        /// TLS 1.3.
+        Tls13 = "1.3",
+        /// None was agreed.
+        None = "none",
+    }
+}
+
+impl Version {
+    /// The version of a connection, or of one that failed half-way.
+    pub fn of(connection: &rustls::ClientConnection) -> Self {
+        match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => Self::Tls12,
+            Some(ProtocolVersion::TLSv1_3) => Self::Tls13,
+            _ => Self::None,
+        }
+    }
+}
+
+/// One key's TLS: its configuration and its sessions.
+pub struct Client {
+    template: ClientConfig,
+    /// What the connection is made with: the SNI, or where none is sent, the name to verify.
+    name: ServerName<'static>,
+    sessions: Arc<Sessions>,
+}
+
+impl Client {
+    /// Prepares handshakes under these settings.
+    pub fn new(
+        settings: &Settings,
+        key_log: Option<Arc<dyn KeyLog>>,
+    ) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut template = configuration(settings, provider)?;
+        template.enable_sni = settings.server_name.is_some();
+        if let Some(key_log) = key_log {
+            template.key_log = key_log;
+        }
+        let name = settings
+            .server_name
+            .clone()
+            .map_or_else(|| settings.verify_name.clone(), ServerName::DnsName);
+        Ok(Self { template, name, sessions: Arc::default() })
+    }
+
+    /// Prepares one handshake with this address.
+    pub fn prepare(&self, address: IpAddr) -> Preparation {
+        let offer = Arc::new(Offer::new(Arc::clone(&self.sessions), address));
+        let mut config = self.template.clone();
+        config.resumption = Resumption::store(Arc::clone(&offer) as _);
+        Preparation { config: Arc::new(config), name: self.name.clone(), offer }
+    }
+}
+
+fn configuration(
+    settings: &Settings,
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientConfig, rustls::Error> {
+    let verifier = Verifier::new(
+        Arc::clone(&settings.trust),
+        settings.verify_name.clone(),
+        Arc::clone(&provider),
+    )?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(settings.min_version.versions())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    Ok(match &settings.identity {
+        Some(identity) => builder
+            .with_client_cert_resolver(Arc::new(Always(Arc::clone(identity.certified_key())))),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// Presents one identity to whoever asks.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Always {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// What one handshake needs.
+pub struct Preparation {
+    /// For this handshake alone; it shares verifier, identity and sessions with its siblings.
+    pub config: Arc<ClientConfig>,
+    /// The name to connect with.
+    pub name: ServerName<'static>,
+    offer: Arc<Offer>,
+}
+
+impl Preparation {
+    /// How the finished handshake of a connection went.
+    pub fn outcome(&self, connection: &rustls::ClientConnection) -> Handshake {
+        match connection.handshake_kind() {
+            Some(HandshakeKind::Resumed) => Handshake::Resumed,
+            Some(_) if self.offer.made() => Handshake::Refused,
+            Some(_) => Handshake::Full,
+            None => Handshake::Failed,
+        }
+    }
 }

@@ -1,0 +1,114 @@
+//! One HTTP/1.1 connection to an upstream: the handle that exchanges use, and the driver that owns the socket.
+//!
+//! The driver polls hyper's connection until it ends or its handle is dropped, then takes the stream back, in every
+//! case, errors too, for the polite close.
+
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::oneshot, time::timeout};
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    Dialled, RequestBody,
+    meter::{Meter, MeteredStream},
+};
+use crate::{
+    pool::End,
+    socket,
+    telemetry::ends::{Manner, Side},
+    tls::{Handshake, Version},
+};
+
+/// The largest header section that is read from an upstream, and the most of a body that hyper holds.
+const BUFFER: usize = 64 * 1024;
+/// How long `close_notify` may take to leave.
+const CLOSE_NOTIFY_TIME: Duration = Duration::from_secs(1);
+
+type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
+
+/// A connection, for one exchange at a time. Dropping it closes the connection.
+pub struct Connection {
+    /// Sends requests.
+    pub sender: SendRequest<RequestBody>,
+    /// What passed since the exchange began.
+    pub meter: Arc<Meter>,
+    /// The address behind the endpoint.
+    pub peer: SocketAddr,
+    /// Our own address, for the log.
+    pub local: Option<SocketAddr>,
+    /// How its handshake went.
+    pub handshake: Handshake,
+    /// The TLS version.
+    pub version: Version,
+    /// Name and TCP.
+    pub connect_time: Duration,
+    /// TLS.
+    pub handshake_time: Duration,
+    /// Dropped with the handle: the driver's sign to end.
+    _alive: oneshot::Sender<()>,
+}
+
+/// What owns a connection's socket; it must be polled for the connection to work.
+pub struct Driver {
+    http: HttpConnection,
+    meter: Arc<Meter>,
+    alive: oneshot::Receiver<()>,
+}
+
+/// Starts HTTP on a finished handshake.
+pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Error> {
+    let meter = Arc::new(Meter::default());
+    let local = dialled.stream.get_ref().0.local_addr().ok();
+    let io = TokioIo::new(MeteredStream::new(dialled.stream, Arc::clone(&meter)));
+    let (sender, http) = http1::Builder::new().max_buf_size(BUFFER).handshake(io).await?;
+    let (alive, ended) = oneshot::channel();
+    let connection = Connection {
+        sender,
+        meter: Arc::clone(&meter),
+        peer: dialled.peer,
+        local,
+        handshake: dialled.handshake,
+        version: dialled.version,
+        connect_time: dialled.connect_time,
+        handshake_time: dialled.handshake_time,
+        _alive: alive,
+    };
+    Ok((connection, Driver { http, meter, alive: ended }))
+}
+
+impl Driver {
+    /// Drives the connection to its end, closes it, and tells how.
+    pub async fn run(self) -> End {
+        let Self { mut http, meter, alive } = self;
+        let mut alive = pin!(alive);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "an upstream connection ended");
+                }
+                return Poll::Ready(());
+            }
+            alive.as_mut().poll(cx).map(|_| ())
+        })
+        .await;
+        let peer_end = meter.peer_end();
+        let how = close(http.into_parts().io.into_inner().into_inner()).await;
+        match peer_end {
+            Some(how) => End { by: Side::Peer, how },
+            None => End { by: Side::Us, how },
+        }
+    }
+}
+
+/// `close_notify`, FIN, bounded drain, close.
+async fn close(mut tls: TlsStream<TcpStream>) -> Manner {
+    let told = timeout(CLOSE_NOTIFY_TIME, tls.shutdown()).await;
+    let (tcp, _) = tls.into_inner();
+    if let Ok(Ok(())) = told {
+        return socket::close_politely(tcp).await;
+    }
+    socket::reset(tcp);
+    Manner::Reset
+}

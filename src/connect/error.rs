@@ -1,0 +1,125 @@
+//! Why there is no connection.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use crate::tls::VerifyFailure;
+
+/// Why a dial failed. None of these sent a byte of a request.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name gave no address.
+    #[error("the name {name:?} cannot be resolved: {reason}")]
+    Name {
+        /// The name.
+        name: String,
+        /// The resolver's words.
+        reason: String,
+    },
+    /// No address accepted within the limit.
+    #[error("no TCP connection to {endpoint} within {limit:?} (timeouts.connect)")]
+    ConnectTimeout {
+        /// The endpoint as written.
+        endpoint: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// Every address refused; the last error.
+    #[error("no TCP connection to {address}: {error}")]
+    Tcp {
+        /// The address tried last.
+        address: SocketAddr,
+        /// The kernel's word.
+        error: io::Error,
+    },
+    /// Descriptors or ports are used up on our side.
+    #[error("no socket is left on this side: {0}")]
+    Exhausted(io::Error),
+    /// The TLS handshake took too long.
+    #[error("no TLS handshake with {address} within {limit:?} (timeouts.handshake)")]
+    HandshakeTimeout {
+        /// The address.
+        address: SocketAddr,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The upstream's certificate was refused.
+    #[error("the certificate of {address} was refused: {reason}")]
+    Certificate {
+        /// The address.
+        address: SocketAddr,
+        /// The kind.
+        kind: VerifyFailure,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The upstream ended the handshake with an alert.
+    #[error("{address} ended the TLS handshake with the alert {alert}")]
+    Alert {
+        /// The address.
+        address: SocketAddr,
+        /// The alert's name.
+        alert: String,
+    },
+    /// What the upstream sent is no TLS that we speak.
+    #[error("the TLS handshake with {address} failed: {reason}")]
+    Tls {
+        /// The address.
+        address: SocketAddr,
+        /// rustls's words.
+        reason: String,
+    },
+    /// The connection broke during the TLS handshake.
+    #[error("the connection to {address} broke during the TLS handshake: {error}")]
+    Broken {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's word.
+        error: io::Error,
+    },
+}
+
+impl ConnectError {
+    /// Whether another try may go better at once: not when the answer is deterministic, nor when a limit is spent.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, Self::Tcp { .. } | Self::Broken { .. })
+    }
+
+    /// A TCP error, told apart by whose fault it is.
+    pub(super) fn tcp(address: SocketAddr, error: io::Error) -> Self {
+        // EMFILE, ENFILE, EADDRNOTAVAIL: ours, and likely to pass.
+        match error.raw_os_error() {
+            Some(23 | 24) => Self::Exhausted(error),
+            _ if error.kind() == io::ErrorKind::AddrNotAvailable => Self::Exhausted(error),
+            _ => Self::Tcp { address, error },
+        }
+    }
+
+    /// A handshake's error, told apart by what rustls says.
+    pub(super) fn handshake(address: SocketAddr, error: io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let Some(tls) = tls else { return Self::Broken { address, error } };
+        if let rustls::Error::AlertReceived(alert) = tls {
+            return Self::Alert { address, alert: format!("{alert:?}") };
+        }
+        match VerifyFailure::of(tls) {
+            Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls) },
+            None => Self::Tls { address, reason: tls.to_string() },
+        }
+    }
+}
+
+/// The words of a refusal, without rustls's preamble.
+fn verify_reason(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
+            other.to_string()
+        }
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "it does not lead to a certificate in tls.trust (wrong CA, or the upstream sends an \
+             incomplete chain)"
+                .into()
+        }
+        rustls::Error::InvalidCertificate(refusal) => refusal.to_string(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,166 @@
+//! What an exchange and its client connection tell each other: the phase, deadlines, and how to end.
+//!
+//! Deadlines are stamps: whoever sets one does nothing more. The connection's one timer sleeps until the nearest it
+//! has seen, looks again, and only then acts or says that one is due.
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use crate::stamp::Stamp;
+
+/// Where a client connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Between requests.
+    Idle,
+    /// A request's header has begun.
+    Header,
+    /// A request waits for its response.
+    Exchange,
+    /// A response is on its way.
+    Body,
+}
+
+impl Phase {
+    const ALL: [Self; 4] = [Self::Idle, Self::Header, Self::Exchange, Self::Body];
+}
+
+/// One client connection, as both sides see it.
+#[derive(Debug)]
+pub struct Downstream {
+    /// The application's address.
+    pub client: SocketAddr,
+    phase: AtomicU8,
+    /// When the phase began.
+    since: Stamp,
+    /// When a byte last came or went.
+    last_io: Stamp,
+    /// In [`Phase::Exchange`]: when the exchange wants to be asked.
+    deadline: Stamp,
+    /// In [`Phase::Body`]: microseconds without a byte.
+    idle_limit: AtomicU64,
+    /// The exchange's deadline has come.
+    due: AtomicBool,
+    /// The drain's time is over.
+    aborting: AtomicBool,
+    /// The response broke: end with RST, so that nobody takes it for whole.
+    broken: AtomicBool,
+}
+
+impl Downstream {
+    /// A connection that was just accepted.
+    pub fn new(client: SocketAddr, now: Instant) -> Self {
+        let downstream = Self {
+            client,
+            phase: AtomicU8::new(Phase::Idle as u8),
+            since: Stamp::default(),
+            last_io: Stamp::default(),
+            deadline: Stamp::default(),
+            idle_limit: AtomicU64::new(0),
+            due: AtomicBool::new(false),
+            aborting: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        };
+        downstream.since.set(now);
+        downstream
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Relaxed))]
+    }
+
+    /// When its phase began.
+    pub fn since(&self) -> Option<Instant> {
+        self.since.get()
+    }
+
+    /// A byte came or went.
+    pub fn note_io(&self, now: Instant) {
+        self.last_io.set(now);
+    }
+
+    /// The first byte of a request came.
+    pub fn header_begins(&self, now: Instant) {
+        self.enter(Phase::Header, now);
+    }
+
+    /// A request's header is complete.
+    pub fn exchange_begins(&self, now: Instant) {
+        self.deadline.clear();
+        self.due.store(false, Relaxed);
+        self.enter(Phase::Exchange, now);
+    }
+
+    /// A response is handed over; no byte for so long is too long.
+    pub fn body_begins(&self, now: Instant, idle_limit: Duration) {
+        let micros = u64::try_from(idle_limit.as_micros()).unwrap_or(u64::MAX);
+        self.idle_limit.store(micros, Relaxed);
+        self.enter(Phase::Body, now);
+    }
+
+    /// The response is complete.
+    pub fn response_ends(&self, now: Instant) {
+        self.enter(Phase::Idle, now);
+    }
+
+    fn enter(&self, phase: Phase, now: Instant) {
+        self.since.set(now);
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    /// The exchange asks to be polled at this time.
+    pub fn set_deadline(&self, at: Instant) {
+        self.deadline.set(at);
+    }
+
+    /// When the exchange asks to be polled.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.get()
+    }
+
+    /// The connection's timer found that the exchange's deadline has come.
+    pub fn set_due(&self) {
+        self.due.store(true, Relaxed);
+    }
+
+    /// Whether the deadline has come; says so once.
+    pub fn take_due(&self) -> bool {
+        self.due.load(Relaxed) && self.due.swap(false, Relaxed)
+    }
+
+    /// When a body that moves no byte is given up.
+    pub fn idle_deadline(&self, limit: Duration) -> Instant {
+        let last = self.last_io.get().max(self.since.get());
+        last.unwrap_or_else(Instant::now) + limit
+    }
+
+    /// In [`Phase::Body`]: when it is given up.
+    pub fn body_deadline(&self) -> Instant {
+        self.idle_deadline(Duration::from_micros(self.idle_limit.load(Relaxed)))
+    }
+
+    /// The drain's time is over: whatever is in flight ends.
+    pub fn abort(&self) {
+        self.aborting.store(true, Relaxed);
+    }
+
+    /// Whether the drain's time is over.
+    pub fn aborting(&self) -> bool {
+        self.aborting.load(Relaxed)
+    }
+
+    /// The response broke.
+    pub fn set_broken(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
+    /// Whether the response broke.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+}

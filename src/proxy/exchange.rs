@@ -1,0 +1,363 @@
+//! One request and its response, over as many attempts as the evidence allows (design, section 4.5).
+
+use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Instant};
+
+use http::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::EXPECT, request,
+};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::TrySendError,
+};
+
+use super::{Downstream, Failure, fields, record::Record};
+use crate::{
+    connect::{
+        Connection, RequestBody,
+        body::{Progress, Upload},
+        meter::Meter,
+    },
+    pool::EndReason,
+    upstream::{Lease, RetryReason, Unavailable, Upstream, Worker},
+};
+
+/// An exchange whose destination is known.
+pub(super) struct Exchange<'a> {
+    pub(super) upstream: &'a Arc<Upstream>,
+    pub(super) downstream: &'a Arc<Downstream>,
+    pub(super) worker: &'a Worker,
+}
+
+/// Why an attempt gave no response.
+enum Broken {
+    /// hyper gave the request back: nothing of it was written.
+    NotSent(Box<Request<RequestBody>>, String),
+    /// It was sent, and not a byte came back.
+    Unanswered(String),
+    /// It cannot be tried again.
+    Failed(Failure),
+}
+
+/// The head of a request that may be sent twice: idempotent, and without a body.
+struct Copy {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Copy {
+    fn of(parts: &request::Parts, body: &RequestBody) -> Option<Self> {
+        let again = parts.method.is_idempotent() && matches!(body, RequestBody::Empty);
+        again.then(|| Self {
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            headers: parts.headers.clone(),
+        })
+    }
+
+    fn request(&self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        *request.version_mut() = Version::HTTP_11;
+        request
+    }
+}
+
+/// A response's header has come; its body is still to.
+pub(super) struct Responded {
+    pub(super) response: http::response::Parts,
+    pub(super) body: Incoming,
+    pub(super) lease: Lease,
+    pub(super) upload: Option<Arc<Upload>>,
+    /// Its framing leaves the connection fit for another exchange.
+    pub(super) fit: bool,
+}
+
+impl Responded {
+    /// Judges a response's header, and makes its fields fit to go down.
+    fn new(
+        response: Response<Incoming>,
+        lease: Lease,
+        upload: Option<Arc<Upload>>,
+    ) -> Result<Self, Failure> {
+        let (mut response, body) = response.into_parts();
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::malformed("101 to a request that asked for no upgrade"));
+        }
+        let fit = fields::to_downstream(&mut response)?;
+        Ok(Self { response, body, lease, upload, fit })
+    }
+}
+
+impl Exchange<'_> {
+    /// Runs it up to the response's header.
+    pub(super) async fn run(
+        &self,
+        parts: request::Parts,
+        incoming: Incoming,
+        record: &mut Record,
+    ) -> Result<Responded, Failure> {
+        let (body, upload) = guard(incoming, &parts);
+        let copy = Copy::of(&parts, &body);
+        let mut request = Request::from_parts(parts, body);
+        if let Some(upload) = upload.as_ref().filter(|u| u.progress() == Progress::Parked) {
+            unpark_on_continue(&mut request, upload);
+        }
+        let mut fresh = false;
+        loop {
+            let mut lease = self.lease(fresh, record).await?;
+            let broken = match self.attempt(&mut lease, request, upload.as_deref(), record).await {
+                Ok(response) => return Responded::new(response, lease, upload),
+                Err(broken) => broken,
+            };
+            lease.discard(broken.end_reason());
+            request = self.again(broken, copy.as_ref(), record)?;
+            fresh = true;
+        }
+    }
+
+    /// A connection, over as many dials as `retries.max` allows.
+    async fn lease(&self, fresh: bool, record: &mut Record) -> Result<Lease, Failure> {
+        loop {
+            let leasing = self.upstream.lease(self.worker, fresh);
+            match self.unless_ending(leasing).await? {
+                Ok(lease) => return Ok(lease),
+                Err(Unavailable::Dial(error)) if error.may_retry() && self.may_retry(record) => {
+                    record.retried(RetryReason::DialFailed);
+                }
+                Err(error) => return Err(Failure::unavailable(error, self.upstream)),
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        lease: &mut Lease,
+        request: Request<RequestBody>,
+        upload: Option<&Upload>,
+        record: &mut Record,
+    ) -> Result<Response<Incoming>, Broken> {
+        let reused = lease.uses > 1;
+        if reused && !request.method().is_idempotent() {
+            // What the upstream has already sent, its FIN above all, is read before this request is risked.
+            tokio::task::yield_now().await;
+        }
+        let facts = Facts { identity: self.identity(), peer: lease.handle().peer, first: !reused };
+        let connection = lease.handle();
+        connection.meter.begin_exchange();
+        if let Err(error) = connection.sender.ready().await {
+            return Err(facts.broken(connection, Some(request), &error, self.upstream));
+        }
+        let now = Instant::now();
+        record.attempt(lease, now);
+        let connection = lease.handle();
+        let responding = connection.sender.try_send_request(request);
+        match self.response(responding, &connection.meter, upload, now).await {
+            Ok(response) => {
+                record.responded(response.status(), connection.meter.first_byte());
+                Ok(response)
+            }
+            Err(NoResponse::Failed(failure)) => Err(Broken::Failed(failure)),
+            Err(NoResponse::Error(mut error)) => {
+                if upload.is_some_and(|upload| upload.progress() == Progress::Broken) {
+                    return Err(Broken::Failed(Failure::UploadBroken));
+                }
+                let back = error.take_message();
+                Err(facts.broken(connection, back, &error.into_error(), self.upstream))
+            }
+        }
+    }
+
+    /// Waits for the final header, within the limits (design, section 2 "Time limits").
+    async fn response(
+        &self,
+        responding: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+        meter: &Meter,
+        upload: Option<&Upload>,
+        sent: Instant,
+    ) -> Result<Response<Incoming>, NoResponse> {
+        let mut responding = pin!(responding);
+        self.downstream.set_deadline(self.first_deadline(upload, sent));
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = responding.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(NoResponse::Error));
+            }
+            if self.downstream.aborting() {
+                return Poll::Ready(Err(NoResponse::Failed(Failure::Ending)));
+            }
+            if self.downstream.take_due()
+                && let Some(failure) = self.overdue(meter, upload, sent)
+            {
+                return Poll::Ready(Err(NoResponse::Failed(failure)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn first_deadline(&self, upload: Option<&Upload>, sent: Instant) -> Instant {
+        let limits = self.upstream.settings();
+        match upload {
+            Some(_) => sent + limits.response_timeout.min(limits.idle_timeout),
+            None => sent + limits.response_timeout,
+        }
+    }
+
+    /// Whether a limit is over; if not, says when to ask again.
+    fn overdue(&self, meter: &Meter, upload: Option<&Upload>, sent: Instant) -> Option<Failure> {
+        let limits = self.upstream.settings();
+        let uploading = upload.is_some_and(|upload| upload.completed().is_none());
+        let (deadline, failure) = if uploading {
+            let limit = limits.idle_timeout;
+            (self.downstream.idle_deadline(limit), Failure::UploadIdle(limit))
+        } else {
+            let written = meter.last_write().max(upload.and_then(Upload::completed));
+            let since = written.map_or(sent, |at| at.max(sent));
+            let limit = limits.response_timeout;
+            (since + limit, Failure::ResponseTimeout(limit))
+        };
+        if deadline <= Instant::now() {
+            return Some(failure);
+        }
+        self.downstream.set_deadline(deadline);
+        None
+    }
+
+    /// The request to send on a fresh connection, if the evidence and `retries.max` allow.
+    fn again(
+        &self,
+        broken: Broken,
+        copy: Option<&Copy>,
+        record: &mut Record,
+    ) -> Result<Request<RequestBody>, Failure> {
+        let (reason, request, failure) = match broken {
+            Broken::Failed(failure) => return Err(failure),
+            Broken::NotSent(request, reason) => {
+                (RetryReason::NotSent, Some(*request), Failure::NotSent { reason })
+            }
+            Broken::Unanswered(reason) => {
+                let request = copy.map(Copy::request);
+                (RetryReason::Unanswered, request, Failure::Unanswered { reason })
+            }
+        };
+        match request {
+            Some(request) if self.may_retry(record) => {
+                record.retried(reason);
+                Ok(request)
+            }
+            _ => Err(failure),
+        }
+    }
+
+    fn may_retry(&self, record: &Record) -> bool {
+        record.retries() < self.upstream.settings().max_retries
+    }
+
+    fn identity(&self) -> &'static str {
+        match self.upstream.settings().tls.identity {
+            Some(_) => "the configured one",
+            None => "none is configured",
+        }
+    }
+
+    async fn unless_ending<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending if self.downstream.aborting() => Poll::Ready(Err(Failure::Ending)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+}
+
+/// Why no response came.
+enum NoResponse {
+    /// hyper's word, perhaps with the request.
+    Error(TrySendError<Request<RequestBody>>),
+    /// Ours.
+    Failed(Failure),
+}
+
+/// What is known of the connection that an attempt was made on.
+struct Facts {
+    identity: &'static str,
+    peer: SocketAddr,
+    /// Nothing was ever answered on it.
+    first: bool,
+}
+
+impl Facts {
+    /// Judges a broken attempt by what passed on the wire.
+    fn broken(
+        &self,
+        connection: &Connection,
+        back: Option<Request<RequestBody>>,
+        error: &hyper::Error,
+        upstream: &Upstream,
+    ) -> Broken {
+        let received = connection.meter.received();
+        if let Some(alert) = connection.meter.alert()
+            && self.first
+            && received == 0
+        {
+            upstream.counters().identity_refused(connection.version);
+            return Broken::Failed(Failure::IdentityRefused {
+                peer: self.peer,
+                alert: format!("{alert:?}"),
+                identity: self.identity,
+            });
+        }
+        let reason = chain(error);
+        match back {
+            Some(request) => Broken::NotSent(Box::new(request), reason),
+            None if received == 0 => Broken::Unanswered(reason),
+            None => Broken::Failed(Failure::malformed(reason)),
+        }
+    }
+}
+
+impl Broken {
+    /// What the pool is told.
+    fn end_reason(&self) -> EndReason {
+        match self {
+            Self::NotSent(..) | Self::Unanswered(_) => EndReason::Stale,
+            Self::Failed(_) => EndReason::Unfit,
+        }
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+/// Guards a request's body; one that waits for 100 is parked.
+fn guard(incoming: Incoming, parts: &request::Parts) -> (RequestBody, Option<Arc<Upload>>) {
+    if incoming.is_end_stream() {
+        return (RequestBody::Empty, None);
+    }
+    let expects = parts.headers.get(EXPECT);
+    let parked = expects.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let (body, upload) = RequestBody::streaming(incoming, parked, fields::filter_trailers);
+    (body, Some(upload))
+}
+
+/// The upstream's 100 lets the body go, and with its first byte hyper sends the application its own 100.
+fn unpark_on_continue(request: &mut Request<RequestBody>, upload: &Arc<Upload>) {
+    let upload = Arc::clone(upload);
+    hyper::ext::on_informational(request, move |informational| {
+        if informational.status() == StatusCode::CONTINUE {
+            upload.unpark();
+        }
+    });
+}

@@ -1,0 +1,287 @@
+//! What can go wrong with an exchange, and the one mapping from failure to answer.
+
+use std::{borrow::Cow, fmt::Write as _, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
+};
+use http_body_util::Full;
+
+use crate::{
+    connect::ConnectError,
+    pool::Rejection,
+    upstream::{Unavailable, Upstream},
+};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// The longest `details` in `Proxy-Status`.
+const DETAILS: usize = 200;
+
+/// Why an exchange got an answer of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The request is not one that we take.
+    #[error("{0}")]
+    BadRequest(Cow<'static, str>),
+    /// Nothing is configured for the host.
+    #[error("no upstream is configured for the host {host:?}")]
+    UnknownHost {
+        /// As the client wrote it.
+        host: String,
+        /// What is configured.
+        hosts: Vec<String>,
+        /// The path was `/stats`.
+        stats: bool,
+    },
+    /// CONNECT.
+    #[error(
+        "CONNECT is not served: Warmline makes the TLS connection itself, so send plain http:// requests"
+    )]
+    Connect,
+    /// No connection, by the queue.
+    #[error("no connection was free: {} at the cap of {max} connections", match .rejection {
+        Rejection::QueueFull => "the queue (pool.maxQueue) is full",
+        Rejection::QueueTimeout => "pool.queueTimeout ended the wait",
+    })]
+    Queue {
+        /// Full, or too slow.
+        rejection: Rejection,
+        /// `pool.maxConnections`.
+        max: usize,
+    },
+    /// No connection, by the dial.
+    #[error(transparent)]
+    Dial(ConnectError),
+    /// The upstream refused our certificate.
+    #[error(
+        "{peer} refused our client certificate with the alert {alert} (tls.identity of this upstream: {identity})"
+    )]
+    IdentityRefused {
+        /// The address.
+        peer: SocketAddr,
+        /// The alert's name.
+        alert: String,
+        /// What we presented.
+        identity: &'static str,
+    },
+    /// The connection ended after the request was sent, before a response.
+    #[error(
+        "the upstream closed the connection before its response ({reason}); the request may have been processed, so it was not sent again"
+    )]
+    Unanswered {
+        /// hyper's words.
+        reason: String,
+    },
+    /// The connection ended before the request was sent, more often than `retries.max` allows.
+    #[error("the upstream closed each connection before the request was sent ({reason})")]
+    NotSent {
+        /// hyper's words.
+        reason: String,
+    },
+    /// The response broke off in its header, or is none.
+    #[error("the upstream's response cannot be read: {0}")]
+    Malformed(Cow<'static, str>),
+    /// No response in time.
+    #[error("no response within {0:?} (timeouts.response)")]
+    ResponseTimeout(Duration),
+    /// Nothing moved while the request was sent.
+    #[error("no byte moved for {0:?} while the request was sent (timeouts.idle)")]
+    UploadIdle(Duration),
+    /// The application broke its request off.
+    #[error("the request's body broke off")]
+    UploadBroken,
+    /// The drain's time is over.
+    #[error("Warmline is ending and the time to finish (drain) is over")]
+    Ending,
+}
+
+/// The stage an exchange was in when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Its header was judged.
+    Request,
+    /// It waited for a connection, in the queue.
+    Queue,
+    /// It waited for a connection, by dial.
+    Connect,
+    /// It waited for the response's header.
+    Response,
+    /// A body was on its way.
+    Body,
+}
+
+impl Stage {
+    /// The word in log lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Queue => "queue",
+            Self::Connect => "connect",
+            Self::Response => "response",
+            Self::Body => "body",
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn bad_request(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::BadRequest(reason.into())
+    }
+
+    pub(super) fn malformed(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Malformed(reason.into())
+    }
+
+    pub(super) fn unavailable(error: Unavailable, upstream: &Upstream) -> Self {
+        match error {
+            Unavailable::Rejected(rejection) => {
+                Self::Queue { rejection, max: upstream.settings().pool.max_connections }
+            }
+            Unavailable::Dial(error) => Self::Dial(error),
+            Unavailable::Abandoned => Self::Ending,
+        }
+    }
+
+    /// The stage that it belongs to.
+    pub fn stage(&self) -> Stage {
+        match self {
+            Self::BadRequest(_) | Self::UnknownHost { .. } | Self::Connect => Stage::Request,
+            Self::Queue { .. } => Stage::Queue,
+            Self::Dial(_) | Self::IdentityRefused { .. } | Self::NotSent { .. } => Stage::Connect,
+            Self::Unanswered { .. }
+            | Self::Malformed(_)
+            | Self::ResponseTimeout(_)
+            | Self::Ending => Stage::Response,
+            Self::UploadIdle(_) | Self::UploadBroken => Stage::Body,
+        }
+    }
+
+    /// Whose doing it is, in log lines.
+    pub fn by(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) | Self::UnknownHost { .. } | Self::Connect | Self::UploadBroken => {
+                "downstream"
+            }
+            Self::Queue { .. }
+            | Self::Ending
+            | Self::UploadIdle(_)
+            | Self::Dial(ConnectError::Exhausted(_)) => "us",
+            _ => "upstream",
+        }
+    }
+
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) | Self::UploadBroken => StatusCode::BAD_REQUEST,
+            Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Queue { .. } | Self::Dial(ConnectError::Exhausted(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Dial(
+                ConnectError::ConnectTimeout { .. } | ConnectError::HandshakeTimeout { .. },
+            )
+            | Self::ResponseTimeout(_)
+            | Self::UploadIdle(_)
+            | Self::Ending => StatusCode::GATEWAY_TIMEOUT,
+            Self::Dial(_)
+            | Self::IdentityRefused { .. }
+            | Self::Unanswered { .. }
+            | Self::NotSent { .. }
+            | Self::Malformed(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The error type of RFC 9209 section 2.3.
+    fn error_type(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) | Self::UploadBroken => "http_request_error",
+            Self::UnknownHost { .. } => "destination_not_found",
+            Self::Connect => "http_request_denied",
+            Self::Queue { .. } => "connection_limit_reached",
+            Self::Dial(error) => dial_error_type(error),
+            Self::IdentityRefused { .. } => "tls_alert_received",
+            Self::Unanswered { .. } => "http_response_incomplete",
+            Self::NotSent { .. } => "connection_terminated",
+            Self::Malformed(_) => "http_protocol_error",
+            Self::ResponseTimeout(_) => "http_response_timeout",
+            Self::UploadIdle(_) => "connection_write_timeout",
+            Self::Ending => "proxy_internal_response",
+        }
+    }
+
+    /// Whether the client's connection must close after the answer.
+    fn closes(&self) -> bool {
+        matches!(self, Self::BadRequest(_) | Self::UploadBroken | Self::UploadIdle(_))
+    }
+
+    /// The whole answer.
+    pub fn answer(&self, upstream: Option<&Upstream>, pools: &str) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let mut answer = Response::new(Full::from(self.text(upstream, pools)));
+        *answer.status_mut() = status;
+        let headers = answer.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(PROXY_STATUS, self.proxy_status());
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if matches!(self, Self::Connect) {
+            let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        if self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    fn text(&self, upstream: Option<&Upstream>, pools: &str) -> String {
+        let mut text = format!("warmline: {self}\n");
+        if let Self::UnknownHost { hosts, stats, .. } = self {
+            let _ = writeln!(text, "configured hosts: {}", hosts.join(", "));
+            if *stats {
+                let _ = writeln!(text, "this port carries traffic; statistics are at {pools}");
+            }
+            return text;
+        }
+        let _ = write!(text, "stage: {}", self.stage().as_str());
+        if let Some(upstream) = upstream {
+            let settings = upstream.settings();
+            let _ = write!(text, ", upstream: {} ({})", settings.name, settings.endpoint);
+            let _ = write!(text, "\nlook at: {pools}");
+        }
+        text.push('\n');
+        text
+    }
+
+    fn proxy_status(&self) -> HeaderValue {
+        let details: String = self
+            .to_string()
+            .chars()
+            .filter(|c| c.is_ascii_graphic() || *c == ' ')
+            .take(DETAILS)
+            .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+            .collect();
+        let text = format!("warmline; error={}; details=\"{details}\"", self.error_type());
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("warmline"))
+    }
+}
+
+fn dial_error_type(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Name { .. } => "dns_error",
+        ConnectError::ConnectTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
+            "connection_timeout"
+        }
+        ConnectError::Tcp { .. } => "connection_refused",
+        ConnectError::Exhausted(_) => "connection_limit_reached",
+        ConnectError::Certificate { .. } => "tls_certificate_error",
+        ConnectError::Alert { .. } => "tls_alert_received",
+        ConnectError::Tls { .. } => "tls_protocol_error",
+        ConnectError::Broken { .. } => "connection_terminated",
+    }
+}

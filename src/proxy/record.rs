@@ -1,0 +1,209 @@
+//! What is counted and logged about one exchange, whichever way it ends.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode, Uri};
+
+use super::{Failure, Proxy, Stage};
+use crate::{
+    pool::Reuse,
+    telemetry::log::Access,
+    tls::Handshake,
+    upstream::{Code, Exchanges, Lease, RetryReason, Upstream},
+};
+
+/// One exchange's record. Dropped before [`Record::finish`], the application left.
+pub(super) struct Record {
+    proxy: Arc<Proxy>,
+    upstream: Option<Arc<Upstream>>,
+    started: Instant,
+    /// When the last attempt's request was handed to a connection.
+    sent: Option<Instant>,
+    pub(super) stage: Stage,
+    status: Option<StatusCode>,
+    /// Content bytes of the response.
+    pub(super) bytes: u64,
+    retries: u32,
+    client: SocketAddr,
+    attempt: Option<Attempt>,
+    /// For the log; none where no line can come of it.
+    request: Option<(Method, Uri)>,
+    told: bool,
+}
+
+/// The connection of the last attempt.
+struct Attempt {
+    id: u64,
+    uses: u64,
+    age: Duration,
+    reuse: Reuse,
+    handshake: Handshake,
+    queued: Duration,
+    connect_time: Duration,
+    handshake_time: Duration,
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
+    first_byte: Option<Duration>,
+}
+
+impl Record {
+    pub(super) fn new(proxy: &Arc<Proxy>, client: SocketAddr, now: Instant) -> Self {
+        Self {
+            proxy: Arc::clone(proxy),
+            upstream: None,
+            started: now,
+            sent: None,
+            stage: Stage::Request,
+            status: None,
+            bytes: 0,
+            retries: 0,
+            client,
+            attempt: None,
+            request: None,
+            told: false,
+        }
+    }
+
+    /// Remembers the request line, if a log line may want it.
+    pub(super) fn request(&mut self, method: &Method, uri: &Uri) {
+        if self.proxy.access != Access::Off {
+            self.request = Some((method.clone(), uri.clone()));
+        }
+    }
+
+    /// The destination is known, and a connection wanted.
+    pub(super) fn routed(&mut self, upstream: &Arc<Upstream>) {
+        self.upstream = Some(Arc::clone(upstream));
+        self.stage = Stage::Connect;
+    }
+
+    /// An attempt goes out on this connection.
+    pub(super) fn attempt(&mut self, lease: &mut Lease, now: Instant) {
+        self.sent = Some(now);
+        self.stage = Stage::Response;
+        let (id, uses, age, reuse) = (lease.id, lease.uses, lease.age, lease.reuse);
+        let queued = lease.queued.unwrap_or_default();
+        let connection = lease.handle();
+        self.attempt = Some(Attempt {
+            id,
+            uses,
+            age,
+            reuse,
+            handshake: connection.handshake,
+            queued,
+            connect_time: connection.connect_time,
+            handshake_time: connection.handshake_time,
+            peer: connection.peer,
+            local: connection.local,
+            first_byte: None,
+        });
+    }
+
+    /// It is tried again.
+    pub(super) fn retried(&mut self, reason: RetryReason) {
+        self.retries += 1;
+        self.stage = Stage::Connect;
+        self.exchanges().retries.increment(reason);
+    }
+
+    pub(super) fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// The final header came.
+    pub(super) fn responded(&mut self, status: StatusCode, first_byte: Option<Instant>) {
+        self.status = Some(status);
+        self.stage = Stage::Body;
+        if let (Some(attempt), Some(sent), Some(first)) = (&mut self.attempt, self.sent, first_byte)
+        {
+            attempt.first_byte = Some(first.saturating_duration_since(sent));
+        }
+    }
+
+    /// The response was relayed whole.
+    pub(super) fn finish(mut self, now: Instant) {
+        let status = self.status.unwrap_or(StatusCode::OK);
+        if let Some(sent) = self.sent {
+            let spent = now.saturating_duration_since(sent);
+            self.exchanges().upstream_seconds.observe(spent);
+        }
+        self.count(Code::of(status), now);
+        self.told = true;
+        if self.proxy.access == Access::All {
+            self.log(now, "ok", Stage::Body);
+        }
+    }
+
+    /// We answered ourselves.
+    pub(super) fn failed(mut self, failure: &Failure, now: Instant) {
+        self.status = Some(failure.status());
+        self.count(Code::of(failure.status()), now);
+        self.told = true;
+        self.log(now, failure.by(), failure.stage());
+    }
+
+    /// The response broke after its header.
+    pub(super) fn broke(mut self, by: &'static str, now: Instant) {
+        self.abort(by, now);
+    }
+
+    fn abort(&mut self, by: &'static str, now: Instant) {
+        self.told = true;
+        self.count(Code::Aborted, now);
+        self.log(now, by, self.stage);
+    }
+
+    fn count(&self, code: Code, now: Instant) {
+        let exchanges = self.exchanges();
+        exchanges.requests.increment(code);
+        exchanges.request_seconds.observe(now.saturating_duration_since(self.started));
+    }
+
+    fn exchanges(&self) -> &Exchanges {
+        match &self.upstream {
+            Some(upstream) => &upstream.counters().exchanges,
+            None => &self.proxy.unrouted,
+        }
+    }
+
+    fn log(&self, now: Instant, by: &'static str, stage: Stage) {
+        let Some((method, uri)) = &self.request else { return };
+        let end = if by == "ok" { "ok".into() } else { format!("{by}-{}", stage.as_str()) };
+        let attempt = self.attempt.as_ref();
+        let fresh = attempt.filter(|attempt| attempt.uses == 1);
+        tracing::info!(
+            target: "warmline::access",
+            client = %self.client,
+            upstream = self.upstream.as_ref().map_or("_none", |u| &u.settings().name),
+            endpoint = attempt.map(|a| tracing::field::display(a.peer)),
+            local = attempt.and_then(|a| a.local).map(tracing::field::display),
+            conn = attempt.map(|a| a.id),
+            r#use = attempt.map(|a| a.uses),
+            age = attempt.map(|a| tracing::field::debug(a.age)),
+            reuse = attempt.map(|a| a.reuse.as_str()),
+            tls = attempt.map(|_| fresh.map_or("none", |a| a.handshake.as_str())),
+            queue = attempt.map(|a| tracing::field::debug(a.queued)),
+            connect = fresh.map(|a| tracing::field::debug(a.connect_time)),
+            handshake = fresh.map(|a| tracing::field::debug(a.handshake_time)),
+            first = attempt.and_then(|a| a.first_byte).map(tracing::field::debug),
+            total = ?now.saturating_duration_since(self.started),
+            status = self.status.map(|s| s.as_u16()),
+            bytes = self.bytes,
+            retries = self.retries,
+            end = %end,
+            req = %format_args!("{method} {uri}"),
+        );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.told {
+            self.abort("downstream", Instant::now());
+        }
+    }
+}

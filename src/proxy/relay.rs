@@ -1,0 +1,163 @@
+//! A response's body on its way down: hyper's own, guarded. It holds the lease, checks it in before the end is handed
+//! over, and counts.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+
+use super::{Downstream, fields, record::Record};
+use crate::{
+    connect::body::{Progress, Upload},
+    pool::EndReason,
+    upstream::{Lease, Upstream},
+};
+
+/// The body of an answer.
+pub enum Answer {
+    /// One of ours.
+    Own(Full<Bytes>),
+    /// The upstream's.
+    Relayed(Relay),
+    /// The upstream's, which was empty.
+    Empty,
+}
+
+/// A response's body, and the exchange that it completes.
+pub struct Relay {
+    incoming: Incoming,
+    /// `None` once the exchange has ended.
+    ending: Option<Ending>,
+}
+
+/// Everything that the end of a response concerns.
+pub(super) struct Ending {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) lease: Lease,
+    pub(super) downstream: Arc<Downstream>,
+    pub(super) upload: Option<Arc<Upload>>,
+    pub(super) record: Record,
+    /// The response's framing leaves the connection fit.
+    pub(super) fit: bool,
+}
+
+impl Ending {
+    /// The response is complete: the connection returns to the pool if all of the exchange is.
+    pub(super) fn complete(self) {
+        let now = Instant::now();
+        let uploaded = self.upload.is_none_or(|upload| upload.progress() == Progress::Complete);
+        if self.fit && uploaded {
+            self.upstream.check_in(self.lease);
+        } else {
+            self.lease.discard(EndReason::Unfit);
+        }
+        self.record.finish(now);
+    }
+
+    /// The response broke off.
+    fn broke(self) {
+        self.downstream.set_broken();
+        self.lease.discard(EndReason::Unfit);
+        self.record.broke("upstream", Instant::now());
+    }
+}
+
+impl Relay {
+    pub(super) fn new(incoming: Incoming, ending: Ending) -> Self {
+        Self { incoming, ending: Some(ending) }
+    }
+
+    fn note(&mut self, frame: &mut Frame<Bytes>) {
+        if let (Some(data), Some(ending)) = (frame.data_ref(), &mut self.ending) {
+            ending.record.bytes += data.len() as u64;
+        }
+        if let Some(trailers) = frame.trailers_mut() {
+            fields::filter_trailers(trailers);
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(ending) = self.ending.take() {
+            ending.complete();
+        }
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(mut frame)) => {
+                self.note(&mut frame);
+                if frame.is_trailers() || self.incoming.is_end_stream() {
+                    self.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                if let Some(ending) = self.ending.take() {
+                    ending.broke();
+                }
+                Poll::Ready(Some(Err(error)))
+            }
+            None => {
+                self.complete();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Own(text) => {
+                Pin::new(text).poll_frame(cx).map_err(|infallible| match infallible {})
+            }
+            Self::Relayed(relay) => Pin::new(relay).poll_frame(cx),
+            Self::Empty => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(text) => text.is_end_stream(),
+            Self::Relayed(relay) => relay.is_end_stream(),
+            Self::Empty => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(text) => text.size_hint(),
+            Self::Relayed(relay) => relay.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
+        }
+    }
+}

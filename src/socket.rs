@@ -1,0 +1,59 @@
+//! Socket options, and the polite way to end a connection (design, section 4.6).
+
+use std::{io, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::telemetry::ends::Manner;
+
+/// How long a closing connection waits for the peer's FIN.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// How many bytes a closing connection reads and throws away.
+const DRAIN_BYTES: usize = 64 * 1024;
+/// How long a silent connection stays unexamined by the kernel.
+const KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// Sends small writes at once, and lets the kernel find peers that vanished.
+pub fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+}
+
+/// Ends with FIN, reads what still comes, within bounds, and closes; resets what was not read to its end.
+pub async fn close_politely(mut stream: TcpStream) -> Manner {
+    let drained = stream.shutdown().await.is_ok() && drain(&mut stream).await;
+    if drained {
+        return Manner::Polite;
+    }
+    reset(stream);
+    Manner::Reset
+}
+
+/// Closes with RST.
+pub fn reset(stream: TcpStream) {
+    if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
+        tracing::debug!(%error, "a socket cannot be told to reset");
+    }
+    drop(stream);
+}
+
+/// Whether the peer's FIN came within the bounds.
+async fn drain(stream: &mut TcpStream) -> bool {
+    let to_end = async {
+        let mut buffer = [0; 4096];
+        let mut left = DRAIN_BYTES;
+        loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) => return true,
+                Ok(read) if read <= left => left -= read,
+                _ => return false,
+            }
+        }
+    };
+    timeout(DRAIN_TIME, to_end).await.unwrap_or(false)
+}

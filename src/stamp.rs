@@ -1,0 +1,56 @@
+//! A point in time in one atomic word, for deadlines that one task sets and another checks.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+/// A point in time, or none; microseconds since the first one of this process.
+#[derive(Debug, Default)]
+pub struct Stamp(AtomicU64);
+
+impl Stamp {
+    /// Sets it.
+    pub fn set(&self, at: Instant) {
+        let micros = at.saturating_duration_since(epoch()).as_micros();
+        self.0.store(u64::try_from(micros).unwrap_or(u64::MAX).max(1), Relaxed);
+    }
+
+    /// Takes it away.
+    pub fn clear(&self) {
+        self.0.store(0, Relaxed);
+    }
+
+    /// The point in time, to the microsecond.
+    pub fn get(&self) -> Option<Instant> {
+        match self.0.load(Relaxed) {
+            0 => None,
+            micros => Some(epoch() + Duration::from_micros(micros)),
+        }
+    }
+}
+
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_gives_back_what_was_set_and_nothing_once_cleared() {
+        let stamp = Stamp::default();
+        assert_eq!(stamp.get(), None);
+        let at = Instant::now() + Duration::from_secs(5);
+        stamp.set(at);
+        let got = stamp.get().expect("it was set");
+        assert!(at.saturating_duration_since(got) <= Duration::from_micros(1), "{at:?} {got:?}");
+        stamp.clear();
+        assert_eq!(stamp.get(), None);
+    }
+}
