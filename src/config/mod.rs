@@ -1,57 +1,121 @@
-//! stub
+//! Intent: what users write (`spec`), and the validated, immutable plan that comes of it.
+//!
+//! The way: text → `document` (structure, the first error alone) → `compile` (meaning, all errors at once) → [`Plan`].
 
-use std::{net::SocketAddr, time::Duration};
+mod compile;
+mod defaults;
+mod document;
+mod errors;
+mod kind;
+mod name;
+mod outline;
+mod plan;
+mod source;
+mod spec;
+mod suggestion;
+mod written;
 
-use crate::{telemetry::log, upstream};
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use serde_json::Value;
 
-/// A whole configuration, validated and immutable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// Worker threads, at least 1.
-    pub threads: usize,
-    /// The log's settings.
-    pub log: log::Settings,
-    /// Where metrics and health listen.
-    pub metrics: Vec<Bind>,
-    /// Where administration listens; loopback only.
-    pub admin: Vec<Bind>,
-    /// Bound on finishing exchanges in flight at the end.
-    pub drain: Duration,
-    /// Where applications come in. The upstreams' own ports are not among them.
-    pub listeners: Vec<Listener>,
-    /// The destinations.
-    pub upstreams: Vec<upstream::Settings>,
+pub use errors::{Errors, Finding};
+pub use plan::{Bind, Listener, ListenerLimits, Plan};
+pub use source::{Disk, Files, Loaded, load};
+pub use written::Position;
+
+use errors::Findings;
+
+/// What a compilation needs besides the text.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// What messages call the text: its file, usually.
+    pub source: &'a str,
+    /// Whether the log goes to a terminal: it is text there by default, and every request gets a line.
+    pub terminal: bool,
+    /// Reads certificates and keys.
+    pub files: &'a dyn Files,
+    /// When: a client certificate must be valid now.
+    pub now: std::time::SystemTime,
 }
 
-/// One listener of the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// Loopback, unless `allowNonLoopback` was set.
-    pub binds: Vec<Bind>,
-    /// Bounds on what the application may send and hold.
-    pub limits: ListenerLimits,
+/// Makes a plan of a text, or says everything that is wrong with it.
+pub fn compile(text: &str, context: &Context<'_>) -> Result<Plan, Errors> {
+    let mut findings = Findings::default();
+    let document = document::read(text, &mut findings)
+        .map_err(|alone| Errors::new(context.source, text, vec![alone]))?;
+    match compile::plan(&document, context, &mut findings) {
+        Some(plan) if findings.is_empty() => Ok(plan),
+        _ => Err(Errors::new(context.source, text, findings.into_sorted())),
+    }
 }
 
-/// An address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bind {
-    /// The address.
-    pub address: SocketAddr,
-    /// A default bind skips a family that the machine lacks; one that the user wrote is an error then.
-    pub written: bool,
+/// A complete configuration that this version accepts, with every default written out.
+#[must_use]
+pub const fn example() -> &'static str {
+    include_str!("example.yaml")
 }
 
-/// Bounds on what the application may send and hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenerLimits {
-    /// Bytes of a request's header section.
-    pub header_bytes: usize,
-    /// Fields of a request's header section.
-    pub header_fields: usize,
-    /// From the first byte of a header to its end.
-    pub header_timeout: Duration,
-    /// How long a client connection may be idle between requests.
-    pub idle_timeout: Duration,
-    /// Client connections at once; above it we stop accepting.
-    pub connections: usize,
+/// The first 16 hexadecimal digits of the text's SHA-256.
+#[must_use]
+pub fn hash(text: &str) -> String {
+    let first = sha256(text.as_bytes()).first_chunk().copied().map(u64::from_be_bytes);
+    format!("{:016x}", first.unwrap_or_default())
+}
+
+/// Through a suite of rustls: it needs no crate of our own.
+fn sha256(bytes: &[u8]) -> Vec<u8> {
+    let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("the suite's name says TLS 1.3");
+    suite.common.hash_provider.hash(bytes).as_ref().into()
+}
+
+/// The JSON Schema (draft 2020-12) of the document.
+#[must_use]
+pub fn schema() -> Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().for_deserialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<spec::Document>().to_value();
+    refuse_null(&mut schema);
+    schema
+}
+
+/// A key may be left out, but null is refused; schemars takes the one for the other.
+fn refuse_null(schema: &mut Value) {
+    for key in ["type", "enum"] {
+        let Some(Value::Array(choices)) = schema.get_mut(key) else { continue };
+        choices.retain(|choice| !choice.is_null() && choice != "null");
+        if let ("type", [only]) = (key, choices.as_slice()) {
+            schema[key] = only.clone();
+        }
+    }
+    for below in schema
+        .get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flat_map(|map| map.values_mut())
+    {
+        refuse_null(below);
+    }
+    if let Some(items) = schema.get_mut("items") {
+        refuse_null(items);
+    }
+}
+
+/// Every path at which the schema knows a key.
+fn places_of(key: &str) -> Vec<String> {
+    fn walk(schema: &Value, path: &str, key: &str, places: &mut Vec<String>) {
+        if let Some(items) = schema.get("items") {
+            walk(items, &format!("{path}[]"), key, places);
+        }
+        for (name, below) in
+            schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+        {
+            let path = errors::join(path, name);
+            if name == key {
+                places.push(path.clone());
+            }
+            walk(below, &path, key, places);
+        }
+    }
+    let mut places = Vec::new();
+    walk(&schema(), "", key, &mut places);
+    places
 }

@@ -1,0 +1,187 @@
+//! Where we listen: metrics, administration, traffic.
+
+use std::net::SocketAddr;
+
+use super::claim::{Claim, Ports};
+use crate::config::{
+    defaults,
+    errors::{Finding, Findings, Section},
+    name::BindAddress,
+    plan::{Bind, Listener, ListenerLimits},
+    spec,
+    written::{Placed, Position, Written},
+};
+
+type List = Placed<Vec<Written<BindAddress>>>;
+
+/// Which addresses may be bound.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Any.
+    Anywhere,
+    /// Loopback, unless the user says otherwise in so many words.
+    LoopbackUnlessAllowed,
+    /// Loopback.
+    Loopback,
+}
+
+pub(super) fn metrics(
+    edge: Option<&spec::Edge>,
+    ports: &mut Ports,
+    findings: &mut Findings,
+) -> Vec<Bind> {
+    let bind = edge.and_then(|edge| edge.bind.as_ref());
+    binds(
+        bind,
+        defaults::METRICS_BIND,
+        Reach::Anywhere,
+        None,
+        ports,
+        &mut findings.section("metrics"),
+    )
+}
+
+pub(super) fn admin(
+    edge: Option<&spec::Edge>,
+    ports: &mut Ports,
+    findings: &mut Findings,
+) -> Vec<Bind> {
+    let bind = edge.and_then(|edge| edge.bind.as_ref());
+    binds(bind, defaults::ADMIN_BIND, Reach::Loopback, None, ports, &mut findings.section("admin"))
+}
+
+pub(super) fn listeners(
+    written: Option<&Placed<Vec<Placed<spec::Listener>>>>,
+    ports: &mut Ports,
+    findings: &mut Findings,
+) -> Vec<Listener> {
+    let Some(list) = written else {
+        return vec![listener(
+            &spec::Listener::default(),
+            None,
+            ports,
+            &mut findings.section("listeners[0]"),
+        )];
+    };
+    if list.value.is_empty() {
+        let message =
+            "no listener is configured; write one, or leave `listeners` out for the default";
+        findings.add("listeners", list.at, message);
+    }
+    list.value
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| {
+            let mut section = findings.section(format!("listeners[{index}]"));
+            listener(&entry.value, Some(entry.at), ports, &mut section)
+        })
+        .collect()
+}
+
+fn listener(
+    spec: &spec::Listener,
+    at: Option<Position>,
+    ports: &mut Ports,
+    section: &mut Section<'_>,
+) -> Listener {
+    let allowed = section.value("allowNonLoopback", spec.allow_non_loopback.as_ref(), false);
+    let reach = if allowed { Reach::Anywhere } else { Reach::LoopbackUnlessAllowed };
+    let binds = binds(spec.bind.as_ref(), defaults::LISTENER_BIND, reach, at, ports, section);
+    Listener { binds, limits: limits(spec.limits.as_ref(), &mut section.section("limits")) }
+}
+
+fn limits(written: Option<&spec::Limits>, section: &mut Section<'_>) -> ListenerLimits {
+    let default = defaults::LISTENER_LIMITS;
+    let Some(limits) = written else { return default };
+    ListenerLimits {
+        header_bytes: section.value(
+            "headerBytes",
+            limits.header_bytes.as_ref(),
+            default.header_bytes,
+        ),
+        header_fields: section.value(
+            "headerFields",
+            limits.header_fields.as_ref(),
+            default.header_fields,
+        ),
+        header_timeout: section.value(
+            "headerTimeout",
+            limits.header_timeout.as_ref(),
+            default.header_timeout,
+        ),
+        idle_timeout: section.value(
+            "idleTimeout",
+            limits.idle_timeout.as_ref(),
+            default.idle_timeout,
+        ),
+        connections: section.value("connections", limits.connections.as_ref(), default.connections),
+    }
+}
+
+/// The addresses of one `bind`, each claimed; `at` is where the clash of a default is reported.
+fn binds(
+    written: Option<&List>,
+    default: &[&str],
+    reach: Reach,
+    at: Option<Position>,
+    ports: &mut Ports,
+    section: &mut Section<'_>,
+) -> Vec<Bind> {
+    let Some(list) = written else {
+        return default_binds(default, at, ports, section);
+    };
+    if list.value.is_empty() {
+        let message = format!(
+            "no address is listed; write one, or leave `bind` out for {}",
+            default.join(", ")
+        );
+        section.add("bind", list.at, message);
+    }
+    let mut binds = Vec::new();
+    for (address, path, at) in section.list("bind", &list.value) {
+        if let Some(message) = too_far(address, reach) {
+            section.push(Finding { path: path.clone(), at: Some(at), message });
+        }
+        claim(Claim { address, path, at: Some(at) }, ports, section);
+        binds.push(Bind { address, written: true });
+    }
+    binds
+}
+
+fn default_binds(
+    default: &[&str],
+    at: Option<Position>,
+    ports: &mut Ports,
+    section: &mut Section<'_>,
+) -> Vec<Bind> {
+    let path = section.path("bind");
+    let parse = |text: &&str| text.parse().expect("the defaults are addresses; a test reads them");
+    let addresses: Vec<_> = default.iter().map(parse).collect();
+    for address in &addresses {
+        claim(Claim { address: *address, path: path.clone(), at }, ports, section);
+    }
+    addresses.into_iter().map(|address| Bind { address, written: false }).collect()
+}
+
+fn claim(claim: Claim, ports: &mut Ports, section: &mut Section<'_>) {
+    if let Err(clash) = ports.claim(claim) {
+        section.push(clash);
+    }
+}
+
+/// Why an address may not be bound here.
+fn too_far(address: SocketAddr, reach: Reach) -> Option<String> {
+    if reach == Reach::Anywhere || address.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    let port = address.port();
+    let wrong =
+        format!("{address} is not loopback; write \"127.0.0.1:{port}\" or \"[::1]:{port}\"");
+    Some(match reach {
+        Reach::Loopback => format!("{wrong}: administration is for this pod alone"),
+        _ => format!(
+            "{wrong}, or set `allowNonLoopback: true` on this listener, and everybody who reaches the address calls \
+             the upstreams with your identity"
+        ),
+    })
+}

@@ -1,0 +1,75 @@
+//! From the document to the plan: meaning, with every error at once.
+
+mod claim;
+mod edge;
+mod tls;
+mod upstream;
+
+use super::{
+    Context, defaults,
+    document::START,
+    errors::Findings,
+    plan::Plan,
+    spec::{Document, Log},
+};
+use crate::telemetry::log;
+
+/// The plan, or `None` with at least one finding. A plan is of use only if there is none.
+pub(super) fn plan(
+    document: &Document,
+    context: &Context<'_>,
+    findings: &mut Findings,
+) -> Option<Plan> {
+    let mut root = findings.section("");
+    let threads = root.value("threads", document.threads.as_ref(), defaults::THREADS);
+    let drain = root.value("drain", document.drain.as_ref(), defaults::DRAIN);
+    let log = log_settings(document.log.as_ref(), context.terminal, findings);
+    let mut ports = claim::Ports::default();
+    let metrics = edge::metrics(document.metrics.as_ref(), &mut ports, findings);
+    let admin = edge::admin(document.admin.as_ref(), &mut ports, findings);
+    let listeners = edge::listeners(document.listeners.as_ref(), &mut ports, findings);
+    let upstreams = upstreams(document, context, &mut ports, findings)?;
+    Some(Plan { threads, log, metrics, admin, drain, listeners, upstreams })
+}
+
+fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> log::Settings {
+    let (format, access) = if terminal {
+        (defaults::TERMINAL_LOG_FORMAT, defaults::TERMINAL_LOG_ACCESS)
+    } else {
+        (defaults::LOG_FORMAT, defaults::LOG_ACCESS)
+    };
+    let left_out = Log::default();
+    let log = log.unwrap_or(&left_out);
+    let mut section = findings.section("log");
+    log::Settings {
+        format: section.value("format", log.format.as_ref(), format),
+        level: section.value("level", log.level.as_ref(), defaults::LOG_LEVEL),
+        access: section.value("access", log.access.as_ref(), access),
+    }
+}
+
+/// The least that works, for whoever starts from nothing.
+const MINIMAL: &str = "write at least one, such as:\n  upstreams:\n    - name: payments\n      endpoints: \
+                       [\"api.payments.example:443\"]";
+
+fn upstreams(
+    document: &Document,
+    context: &Context<'_>,
+    ports: &mut claim::Ports,
+    findings: &mut Findings,
+) -> Option<Vec<crate::upstream::Settings>> {
+    let Some(written) = document.upstreams.as_ref().filter(|list| !list.value.is_empty()) else {
+        let at = document.upstreams.as_ref().map_or(START, |list| list.at);
+        findings.add("upstreams", at, format!("no upstream is configured; {MINIMAL}"));
+        return None;
+    };
+    let mut compiler = upstream::Compiler::new(context, ports, findings);
+    // Every one is compiled, for its errors, though one failure makes the whole fail.
+    let all: Vec<_> = written
+        .value
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| compiler.compile(index, spec))
+        .collect();
+    all.into_iter().collect()
+}

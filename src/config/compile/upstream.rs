@@ -1,0 +1,204 @@
+//! One upstream.
+
+use std::num::NonZeroU64;
+
+use super::{
+    claim::{Claim, Names, Owner, Ports},
+    tls::Credentials,
+};
+use crate::{
+    config::{
+        Context, defaults,
+        errors::{Finding, Findings, Section},
+        spec,
+        written::{Placed, Position},
+    },
+    connect::{Endpoint, EndpointHost, Limits},
+    pool,
+    upstream::Settings,
+};
+
+/// Compiles one upstream after the other, and knows what the earlier ones have.
+pub(super) struct Compiler<'a> {
+    credentials: Credentials<'a>,
+    names: Names,
+    ports: &'a mut Ports,
+    findings: &'a mut Findings,
+}
+
+impl<'a> Compiler<'a> {
+    pub(super) fn new(
+        context: &'a Context<'a>,
+        ports: &'a mut Ports,
+        findings: &'a mut Findings,
+    ) -> Self {
+        Self { credentials: Credentials::new(context), names: Names::default(), ports, findings }
+    }
+
+    /// The upstream, or `None` with at least one finding.
+    pub(super) fn compile(
+        &mut self,
+        index: usize,
+        placed: &Placed<spec::Upstream>,
+    ) -> Option<Settings> {
+        let Placed { value: spec, at } = placed;
+        let mut section = self.findings.section(format!("upstreams[{index}]"));
+        let name = name(spec, index, *at, &mut self.names, &mut section);
+        let endpoint = endpoint(spec, *at, &mut section);
+        let hosts = hosts(spec, index, endpoint.as_ref(), &mut self.names, &mut section);
+        let port = port(spec, self.ports, &mut section);
+        let host = endpoint.as_ref().map(|(endpoint, _)| &endpoint.host);
+        let tls =
+            self.credentials.settings(spec.tls.as_ref(), *at, host, &mut section.section("tls"));
+        let timeouts = spec.timeouts.as_ref();
+        let mut times = section.section("timeouts");
+        let connect = connect(timeouts, &mut times);
+        let response = timeouts.and_then(|timeouts| timeouts.response.as_ref());
+        let response_timeout = times.value("response", response, defaults::RESPONSE_TIMEOUT);
+        let idle = timeouts.and_then(|timeouts| timeouts.idle.as_ref());
+        let idle_timeout = times.value("idle", idle, defaults::IDLE_TIMEOUT);
+        let pool = pool(spec.pool.as_ref(), &mut section.section("pool"));
+        let retries = spec.retries.as_ref().and_then(|retries| retries.max.as_ref());
+        let max_retries = section.section("retries").value("max", retries, defaults::MAX_RETRIES);
+        Some(Settings {
+            name: name?,
+            hosts,
+            port,
+            endpoint: endpoint?.0,
+            tls: tls?,
+            pool,
+            connect,
+            response_timeout,
+            idle_timeout,
+            max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+fn name(
+    spec: &spec::Upstream,
+    index: usize,
+    at: Position,
+    names: &mut Names,
+    section: &mut Section<'_>,
+) -> Option<String> {
+    let Some(written) = &spec.name else {
+        section.add("", at, "`name` is missing; write one, such as `name: payments`");
+        return None;
+    };
+    let name = section.written("name", Some(written))?;
+    if let Err(message) = names.claim_name(&name, index) {
+        section.add("name", written.at, message);
+    }
+    Some(name)
+}
+
+fn endpoint(
+    spec: &spec::Upstream,
+    at: Position,
+    section: &mut Section<'_>,
+) -> Option<(Endpoint, Position)> {
+    let Some(list) = spec.endpoints.as_ref().filter(|list| !list.value.is_empty()) else {
+        let at = spec.endpoints.as_ref().map_or(at, |list| list.at);
+        section.add("", at, "no endpoint is written; write one, such as `endpoints: [\"api.payments.example:443\"]`");
+        return None;
+    };
+    if let Some(second) = list.value.get(1) {
+        let message = "a second endpoint is not in this version; write one name that resolves to every address, or an \
+                       upstream for each";
+        section.add("endpoints[1]", second.at, message);
+    }
+    let first = list.value.first()?;
+    Some((section.written("endpoints[0]", Some(first))?, first.at))
+}
+
+/// The hosts that route here; the endpoint's own where none is written.
+fn hosts(
+    spec: &spec::Upstream,
+    index: usize,
+    endpoint: Option<&(Endpoint, Position)>,
+    names: &mut Names,
+    section: &mut Section<'_>,
+) -> Vec<String> {
+    let written = spec.hosts.is_some();
+    let claims = match (&spec.hosts, endpoint) {
+        (Some(list), _) => {
+            if list.value.is_empty() {
+                let message = "no host is listed; write one, \"*\" for all others, or leave `hosts` out for the \
+                               endpoint's host";
+                section.add("hosts", list.at, message);
+            }
+            section.list("hosts", &list.value)
+        }
+        (None, Some((endpoint, at))) => {
+            vec![(own_host(&endpoint.host), section.path("hosts"), *at)]
+        }
+        (None, None) => Vec::new(),
+    };
+    let mut hosts = Vec::new();
+    for (host, path, at) in claims {
+        if let Err(message) = names.claim_host(&host, Owner { upstream: index, written }) {
+            section.push(Finding { path, at: Some(at), message });
+        }
+        hosts.push(host);
+    }
+    hosts
+}
+
+/// The endpoint's host as a Host field carries it.
+fn own_host(host: &EndpointHost) -> String {
+    host.to_string().trim_end_matches('.').into()
+}
+
+/// The upstream's own port, claimed on both loopback addresses.
+fn port(spec: &spec::Upstream, ports: &mut Ports, section: &mut Section<'_>) -> Option<u16> {
+    let written = spec.port.as_ref()?;
+    let port = u16::try_from(section.written("port", Some(written))?).ok()?;
+    let claims = ["127.0.0.1", "::1"].map(|ip| {
+        let address = (ip.parse::<std::net::IpAddr>().expect("a loopback address"), port).into();
+        ports.claim(Claim { address, path: section.path("port"), at: Some(written.at) })
+    });
+    if let Some(clash) = claims.into_iter().find_map(Result::err) {
+        section.push(clash);
+    }
+    Some(port)
+}
+
+fn connect(timeouts: Option<&spec::Timeouts>, section: &mut Section<'_>) -> Limits {
+    let default = defaults::CONNECT;
+    let Some(timeouts) = timeouts else { return default };
+    Limits {
+        connect: section.value("connect", timeouts.connect.as_ref(), default.connect),
+        handshake: section.value("handshake", timeouts.handshake.as_ref(), default.handshake),
+    }
+}
+
+fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settings {
+    let default = defaults::POOL;
+    let Some(pool) = written else { return default };
+    section.value("reuse", pool.reuse.as_ref(), ());
+    let max_requests = section.written("maxRequests", pool.max_requests.as_ref());
+    pool::Settings {
+        max_connections: section.value(
+            "maxConnections",
+            pool.max_connections.as_ref(),
+            default.max_connections,
+        ),
+        max_idle: section.value("maxIdle", pool.max_idle.as_ref(), default.max_idle),
+        purge_delay: section.value("purgeDelay", pool.purge_delay.as_ref(), default.purge_delay),
+        idle_timeout: section.value(
+            "idleTimeout",
+            pool.idle_timeout.as_ref(),
+            default.idle_timeout,
+        ),
+        max_age: section.value("maxAge", pool.max_age.as_ref(), default.max_age),
+        max_requests: max_requests
+            .map_or(default.max_requests, |requests| NonZeroU64::new(requests as u64)),
+        max_queue: section.value("maxQueue", pool.max_queue.as_ref(), default.max_queue),
+        queue_timeout: section.value(
+            "queueTimeout",
+            pool.queue_timeout.as_ref(),
+            default.queue_timeout,
+        ),
+    }
+}

@@ -1,0 +1,56 @@
+//! Every default, in one place. `example.yaml` writes each of them out, and a test compares the two.
+
+use std::time::Duration;
+
+use crate::{
+    config::plan::ListenerLimits,
+    connect, pool,
+    telemetry::log::{Access, Format, Level},
+    tls::MinVersion,
+};
+
+pub(super) const THREADS: usize = 1;
+pub(super) const DRAIN: Duration = Duration::from_secs(25);
+
+/// Metrics and health: the pod's address, both families.
+pub(super) const METRICS_BIND: &[&str] = &["[::]:13320"];
+/// Administration.
+pub(super) const ADMIN_BIND: &[&str] = &["127.0.0.1:13321"];
+/// Traffic; `localhost` is `::1` first on many machines.
+pub(super) const LISTENER_BIND: &[&str] = &["127.0.0.1:13301", "[::1]:13301"];
+
+pub(super) const LOG_LEVEL: Level = Level::Info;
+/// For machines.
+pub(super) const LOG_FORMAT: Format = Format::Json;
+pub(super) const LOG_ACCESS: Access = Access::Errors;
+/// For somebody who looks on.
+pub(super) const TERMINAL_LOG_FORMAT: Format = Format::Text;
+pub(super) const TERMINAL_LOG_ACCESS: Access = Access::All;
+
+pub(super) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {
+    header_bytes: 32 * 1024,
+    header_fields: 100,
+    header_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_mins(5),
+    connections: 4096,
+};
+
+pub(super) const MIN_VERSION: MinVersion = MinVersion::Tls12;
+
+pub(super) const POOL: pool::Settings = pool::Settings {
+    max_connections: 100,
+    max_idle: None,
+    purge_delay: Duration::from_secs(30),
+    idle_timeout: Duration::from_secs(55),
+    max_age: Duration::from_hours(1),
+    max_requests: None,
+    max_queue: 1024,
+    queue_timeout: Duration::from_secs(5),
+};
+
+pub(super) const CONNECT: connect::Limits =
+    connect::Limits { connect: Duration::from_secs(5), handshake: Duration::from_secs(5) };
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+pub(super) const MAX_RETRIES: usize = 2;

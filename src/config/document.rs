@@ -1,0 +1,119 @@
+//! From text to the document: what the YAML parser says, in words that name the key and the remedy.
+
+use serde_yaml::{DuplicateKeyPolicy, Error, MessageFormatter as _, Options, UserMessageFormatter};
+
+use super::{
+    errors::{Finding, Findings},
+    kind::quote,
+    outline::Outline,
+    spec::Document,
+    suggestion::remedy_for_key,
+    written::{Placed, Position},
+};
+
+/// Where nothing else is known: the document's start.
+pub(super) const START: Position = Position { line: 1, column: 1 };
+
+/// The document, and each key that is written with nothing behind it; the first error of structure comes alone.
+///
+/// Null is no way to say "the default": an empty template value must not turn `trust` into the system's roots.
+pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
+    let outline: Placed<Outline> =
+        serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::LastWins))
+            .map_err(|e| malformed(&e))?;
+    let document = serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::Error))
+        .map_err(|error| misshapen(&error, &outline))?;
+    for (path, at) in outline.nulls() {
+        findings.add(path, at, NOTHING);
+    }
+    Ok(document)
+}
+
+const NOTHING: &str = "nothing is written here; write a value, or remove the key";
+
+/// Bounds that no honest document of a megabyte reaches: aliases can make a small text large, and nesting is paid
+/// for with stack.
+fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
+    serde_yaml::options! {
+        duplicate_keys: duplicate_keys,
+        with_snippet: false,
+        emit_comments: false,
+        budget: serde_yaml::budget! { max_depth: 16, flow_nesting_limit: 64, max_events: 500_000 },
+        alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: 50_000, max_replay_stack_depth: 8 },
+    }
+}
+
+/// What is no YAML, or not the YAML that anybody would write here.
+fn malformed(error: &Error) -> Finding {
+    let at = place(error);
+    let message = match innermost(error) {
+        Error::UnknownAnchor { .. } => {
+            "an unquoted * begins a YAML alias, and no anchor has this name; write \"*\" for the asterisk".into()
+        }
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
+            "the document is too large, too deep, or its aliases make it so; write it out plainly".into()
+        }
+        Error::MultipleDocuments { .. } => "a second document begins here; write one, without `---`".into(),
+        Error::Unexpected { .. } => syntax("a list or mapping stands where a key is wanted"),
+        other => syntax(&UserMessageFormatter.format_message(other)),
+    };
+    Finding { path: String::new(), at: Some(at), message }
+}
+
+/// YAML, but not the document's keys and shapes.
+fn misshapen(error: &Error, outline: &Placed<Outline>) -> Finding {
+    let at = place(error);
+    let (path, message) = match innermost(error) {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            (outline.path_of_key(at), remedy_for_key(field, expected))
+        }
+        Error::DuplicateMappingKey { key, .. } => {
+            (outline.path_of_key(at), duplicate(key.as_deref()))
+        }
+        Error::Unexpected { expected, .. } => wrong_shape(expected, outline.value_at(at)),
+        Error::NullIntoString { .. } => (outline.null_at(at), NOTHING.into()),
+        _ => {
+            let Finding { message, .. } = malformed(error);
+            (outline.value_at(at).map(|(path, _)| path), message)
+        }
+    };
+    Finding { path: path.unwrap_or_default(), at: Some(at), message }
+}
+
+/// The error itself, without what the parser wraps around it.
+fn innermost(error: &Error) -> &Error {
+    match error {
+        Error::WithSnippet { error, .. } | Error::AliasError { error, .. } => innermost(error),
+        other => other,
+    }
+}
+
+fn place(error: &Error) -> Position {
+    error.location().map(Position::from).filter(|at| at.line > 0).unwrap_or(START)
+}
+
+fn duplicate(key: Option<&str>) -> String {
+    let key = key.map(quote).unwrap_or_default();
+    format!("the key {key} is written twice; keep one of them")
+}
+
+/// Wrong shape, from the parser's `mapping start`, `sequence start` or `string scalar`.
+fn wrong_shape(expected: &str, found: Option<(String, &'static str)>) -> (Option<String>, String) {
+    let right = match expected {
+        "mapping start" => "a mapping: keys with values, such as `key: value`",
+        "sequence start" => "a list, such as `[a, b]`",
+        _ => "a single value",
+    };
+    match found {
+        Some((path, shape)) => (Some(path), format!("this is {shape}; write {right}")),
+        None => (None, format!("this has another shape; write {right}")),
+    }
+}
+
+fn syntax(said: &str) -> String {
+    let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
+    format!(
+        "no valid YAML: {said}; check indentation, brackets and quotes (an address such as \"[::1]:13301\", and any \
+         value that begins with * & ! @ %, needs quotes)"
+    )
+}

@@ -1,0 +1,301 @@
+//! The kinds of plain values: durations, sizes, numbers, and words.
+
+use std::time::Duration;
+
+use schemars::{Schema, json_schema};
+
+use super::written::Kind;
+use crate::{
+    telemetry::log::{Access, Format, Level},
+    tls::MinVersion,
+};
+
+/// A duration, `0` included.
+#[derive(Debug)]
+pub(super) struct Time;
+
+/// A duration above zero.
+#[derive(Debug)]
+pub(super) struct PositiveTime;
+
+/// Longer ones are mistakes, and would overflow clocks.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+
+impl Kind for Time {
+    type Value = Duration;
+
+    fn read(text: &str) -> Result<Duration, String> {
+        if text == "0" {
+            return Ok(Duration::ZERO);
+        }
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let Ok(count) = number.parse::<u64>() else {
+            return Err(format!("{} is no duration; {DURATIONS}", quote(text)));
+        };
+        let milliseconds = match unit {
+            "ms" => Some(count),
+            "s" => count.checked_mul(1_000),
+            "m" => count.checked_mul(60_000),
+            "h" => count.checked_mul(3_600_000),
+            "" => return Err(format!("{} has no unit; write {count}s or {count}ms", quote(text))),
+            _ => return Err(format!("{} is no duration; {DURATIONS}", quote(text))),
+        };
+        milliseconds
+            .map(Duration::from_millis)
+            .filter(|duration| *duration <= LONGEST)
+            .ok_or_else(|| format!("{} is longer than a year; write at most 8760h", quote(text)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": ["string", "integer"], "pattern": "^(0|[0-9]+(ms|s|m|h))$", "maximum": 0, "minimum": 0 })
+    }
+}
+
+const DURATIONS: &str = "write one whole number with its unit: 200ms, 5s, 1m or 1h";
+
+impl Kind for PositiveTime {
+    type Value = Duration;
+
+    fn read(text: &str) -> Result<Duration, String> {
+        let duration = Time::read(text)?;
+        if duration.is_zero() {
+            return Err(format!(
+                "{} is no time at all; write a duration above zero, such as 5s",
+                quote(text)
+            ));
+        }
+        Ok(duration)
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^0*[1-9][0-9]*(ms|s|m|h)$" })
+    }
+}
+
+/// A number of bytes within bounds.
+#[derive(Debug)]
+pub(super) struct Bytes<const LEAST: usize, const MOST: usize>;
+
+impl<const LEAST: usize, const MOST: usize> Kind for Bytes<LEAST, MOST> {
+    type Value = usize;
+
+    fn read(text: &str) -> Result<usize, String> {
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let factor = match unit {
+            "" => Some(1),
+            "KiB" => Some(1024),
+            "MiB" => Some(1024 * 1024),
+            _ => None,
+        };
+        let (Ok(count), Some(factor)) = (number.parse::<usize>(), factor) else {
+            return Err(format!(
+                "{} is no size; write bytes, KiB or MiB: 32768, 32KiB or 1MiB",
+                quote(text)
+            ));
+        };
+        count.checked_mul(factor).filter(|bytes| (LEAST..=MOST).contains(bytes)).ok_or_else(|| {
+            format!(
+                "{} is out of bounds; write {}KiB to {}KiB",
+                quote(text),
+                LEAST / 1024,
+                MOST / 1024
+            )
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": ["string", "integer"], "pattern": "^[0-9]+(KiB|MiB)?$", "minimum": LEAST, "maximum": MOST })
+    }
+}
+
+/// A whole number within bounds.
+#[derive(Debug)]
+pub(super) struct Count<const LEAST: usize, const MOST: usize>;
+
+impl<const LEAST: usize, const MOST: usize> Kind for Count<LEAST, MOST> {
+    type Value = usize;
+
+    fn read(text: &str) -> Result<usize, String> {
+        let count = whole(text).ok_or_else(|| {
+            format!("{} is no whole number; write one from {LEAST} to {MOST}", quote(text))
+        })?;
+        usize::try_from(count)
+            .ok()
+            .filter(|count| (LEAST..=MOST).contains(count))
+            .ok_or_else(|| format!("{} is out of bounds; write {LEAST} to {MOST}", quote(text)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
+    }
+}
+
+/// A whole number, or -1 for none (`HAProxy`'s pool-max-conn).
+#[derive(Debug)]
+pub(super) struct MaxIdle;
+
+impl Kind for MaxIdle {
+    type Value = Option<usize>;
+
+    fn read(text: &str) -> Result<Option<usize>, String> {
+        match whole(text) {
+            Some(-1) => Ok(None),
+            Some(count) if (0..=1_000_000).contains(&count) => Ok(usize::try_from(count).ok()),
+            _ => Err(format!(
+                "{} is out of bounds; write -1 (unlimited), 0 (keep none idle) or up to 1000000",
+                quote(text)
+            )),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "integer", "minimum": -1, "maximum": 1_000_000 })
+    }
+}
+
+/// Plain decimal digits, perhaps with a minus.
+fn whole(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// Declares a kind that is one of several words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident -> $value:ty { $($($text:literal)|+ => $to:expr),+ $(,)? } right: $right:literal) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name;
+
+        impl Kind for $name {
+            type Value = $value;
+
+            fn read(text: &str) -> Result<$value, String> {
+                match text {
+                    $($($text)|+ => Ok($to),)+
+                    _ => Err(format!("{} is not known here; write {}", quote(text), $right)),
+                }
+            }
+
+            fn schema() -> Schema {
+                json_schema!({ "enum": [$($($text),+),+] })
+            }
+        }
+    };
+}
+
+words! {
+    /// JSON or text.
+    FormatKind -> Format { "json" => Format::Json, "text" => Format::Text }
+    right: "json or text"
+}
+
+words! {
+    /// The least severe event.
+    LevelKind -> Level {
+        "error" => Level::Error,
+        "warn" => Level::Warn,
+        "info" => Level::Info,
+        "debug" => Level::Debug,
+        "trace" => Level::Trace,
+    }
+    right: "error, warn, info, debug or trace"
+}
+
+/// A switch.
+#[derive(Debug)]
+pub(super) struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+
+    fn read(text: &str) -> Result<bool, String> {
+        text.parse().map_err(|_| format!("{} is not known here; write true or false", quote(text)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "boolean" })
+    }
+}
+
+/// Which requests get a line. `off` and `false` are one: Helm's YAML turns one into the other.
+#[derive(Debug)]
+pub(super) struct AccessKind;
+
+impl Kind for AccessKind {
+    type Value = Access;
+
+    fn read(text: &str) -> Result<Access, String> {
+        match text {
+            "off" | "false" => Ok(Access::Off),
+            "errors" => Ok(Access::Errors),
+            "all" => Ok(Access::All),
+            _ => Err(format!("{} is not known here; write off, errors or all", quote(text))),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": ["off", false, "errors", "all"] })
+    }
+}
+
+/// A TLS version; YAML reads it as a number where it is not quoted.
+#[derive(Debug)]
+pub(super) struct MinVersionKind;
+
+impl Kind for MinVersionKind {
+    type Value = MinVersion;
+
+    fn read(text: &str) -> Result<MinVersion, String> {
+        match text {
+            "1.2" => Ok(MinVersion::Tls12),
+            "1.3" => Ok(MinVersion::Tls13),
+            _ => Err(format!(
+                "{} is no version that Warmline speaks; write \"1.2\" or \"1.3\"",
+                quote(text)
+            )),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": ["1.2", "1.3", 1.2, 1.3] })
+    }
+}
+
+/// When a request may take an idle connection; this version has one mode.
+#[derive(Debug)]
+pub(super) struct ReuseKind;
+
+impl Kind for ReuseKind {
+    type Value = ();
+
+    fn read(text: &str) -> Result<(), String> {
+        match text {
+            "always" => Ok(()),
+            "aggressive" | "safe" | "never" => {
+                Err(format!("{text} is not in this version; write always, or leave `reuse` out"))
+            }
+            _ => Err(format!("{} is not known here; write always", quote(text))),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "const": "always" })
+    }
+}
+
+/// A value in an error: between backquotes, control characters escaped, cut where it is long; never a key.
+pub(super) fn quote(text: &str) -> String {
+    const LONGEST: usize = 80;
+    if text.contains("-----BEGIN") {
+        return "this PEM text".into();
+    }
+    let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.into() };
+    let shown: String = text.chars().take(LONGEST).map(escape).collect();
+    let cut = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
+    format!("`{shown}{cut}`")
+}

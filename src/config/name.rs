@@ -1,0 +1,264 @@
+//! The kinds of values that name something: upstreams, hosts, endpoints, addresses, files.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use rustls::pki_types::{DnsName, ServerName};
+use schemars::{Schema, json_schema};
+
+use super::{kind::quote, written::Kind};
+use crate::connect::{Endpoint, EndpointHost};
+
+/// An upstream's name.
+#[derive(Debug)]
+pub(super) struct UpstreamName;
+
+impl Kind for UpstreamName {
+    type Value = String;
+
+    fn read(text: &str) -> Result<String, String> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
+            return Ok(text.into());
+        }
+        Err(format!("{} is no name; write 1 to 63 of a-z, 0-9 and -", quote(text)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[a-z0-9-]{1,63}$" })
+    }
+}
+
+/// A value of the Host field that routes to an upstream: a name, an address (IPv6 in brackets), or `*`.
+#[derive(Debug)]
+pub(super) struct Host;
+
+impl Kind for Host {
+    type Value = String;
+
+    fn read(text: &str) -> Result<String, String> {
+        if text == "*" {
+            return Ok(text.into());
+        }
+        if let Some(fault) = url_or_foreign(text) {
+            return Err(fault);
+        }
+        if text.starts_with("*.") {
+            return Err(format!(
+                "{} is no host; write each name in full, or \"*\" for all others",
+                quote(text)
+            ));
+        }
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return Err(format!("{} is an IPv6 address; write \"[{address}]\"", quote(text)));
+        }
+        if let Some((host, _)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) {
+            return Err(format!(
+                "{} holds a port, and the port of a request's Host is not looked at; write {host:?}",
+                quote(text)
+            ));
+        }
+        match host(text) {
+            Some(EndpointHost::Name(name)) if name.ends_with('.') => {
+                Err(format!("{} ends in a dot; write it without", quote(text)))
+            }
+            Some(host) => Ok(host.to_string()),
+            None => Err(format!("{} is no host; {HOSTS}", quote(text))),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+const HOSTS: &str = "write a DNS name, an IPv4 address, or an IPv6 address in brackets";
+
+/// Where to dial: `HOST:PORT`.
+#[derive(Debug)]
+pub(super) struct EndpointAddress;
+
+impl Kind for EndpointAddress {
+    type Value = Endpoint;
+
+    fn read(text: &str) -> Result<Endpoint, String> {
+        if let Some(fault) = url_or_foreign(text) {
+            return Err(fault);
+        }
+        if let Ok(address) = text.parse::<Ipv6Addr>() {
+            return Err(format!("{} has no port; write \"[{address}]:443\"", quote(text)));
+        }
+        let Some((host_text, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+            return Err(format!(
+                "{} has no port; write \"{}:443\"",
+                quote(text),
+                text.escape_debug()
+            ));
+        };
+        let Some(port) = decimal(port).filter(|port| *port > 0) else {
+            return Err(format!(
+                "{} has no usable port; write HOST:PORT with a port from 1 to 65535",
+                quote(text)
+            ));
+        };
+        let Some(host) = host(host_text) else {
+            return Err(format!("{} has no usable host; {HOSTS}", quote(text)));
+        };
+        Ok(Endpoint { host, port })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": ":[0-9]{1,5}$" })
+    }
+}
+
+/// An address to listen on: `IP:PORT`; port 0 is any free one.
+#[derive(Debug)]
+pub(super) struct BindAddress;
+
+impl Kind for BindAddress {
+    type Value = SocketAddr;
+
+    fn read(text: &str) -> Result<SocketAddr, String> {
+        text.parse().map_err(|_| {
+            format!(
+                "{} is no IP address with a port; write such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
+                quote(text)
+            )
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": ":[0-9]{1,5}$" })
+    }
+}
+
+/// The name sent as SNI; `None` sends none.
+#[derive(Debug)]
+pub(super) struct ServerNameKind;
+
+impl Kind for ServerNameKind {
+    type Value = Option<DnsName<'static>>;
+
+    fn read(text: &str) -> Result<Self::Value, String> {
+        if text == "none" {
+            return Ok(None);
+        }
+        if address(text).is_some() {
+            return Err(format!(
+                "{} is an address, and SNI carries names only (RFC 6066); write none here, and the address as `verifyName`",
+                quote(text)
+            ));
+        }
+        dns_name(text).map(Some).ok_or_else(|| {
+            format!(
+                "{} is no DNS name; write the name to send as SNI, or none to send none",
+                quote(text)
+            )
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// The name or address that the upstream's certificate must carry.
+#[derive(Debug)]
+pub(super) struct VerifyName;
+
+impl Kind for VerifyName {
+    type Value = ServerName<'static>;
+
+    fn read(text: &str) -> Result<Self::Value, String> {
+        if matches!(text, "none" | "off" | "false" | "no" | "*" | "") {
+            return Err(format!(
+                "{} would turn verification off, and nothing does; write the name that the certificate carries",
+                quote(text)
+            ));
+        }
+        if let Some(address) = address(text) {
+            return Ok(ServerName::from(address));
+        }
+        dns_name(text).map(ServerName::DnsName).ok_or_else(|| {
+            format!(
+                "{} is no DNS name or IP address; write one that the certificate carries",
+                quote(text)
+            )
+        })
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// A file.
+#[derive(Debug)]
+pub(super) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn read(text: &str) -> Result<PathBuf, String> {
+        if text.contains("-----BEGIN ") {
+            return Err("this is PEM itself; write the path of a file that holds it".into());
+        }
+        if text.is_empty() || text.contains('\0') {
+            return Err(format!("{} is no path; write the path of a PEM file", quote(text)));
+        }
+        Ok(text.into())
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// A DNS name as TLS wants it: lower case, without a final dot.
+pub(super) fn dns_name(text: &str) -> Option<DnsName<'static>> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    DnsName::try_from(name).ok()
+}
+
+/// A DNS name (lower case; a final dot stays, it keeps the resolver's search list out), an IPv4 address, or an
+/// IPv6 address in brackets.
+fn host(text: &str) -> Option<EndpointHost> {
+    if let Some(address) = address(text) {
+        let bare_ipv6 = address.is_ipv6() && !text.starts_with('[');
+        return (!bare_ipv6).then_some(EndpointHost::Address(address));
+    }
+    let name = DnsName::try_from(text.to_ascii_lowercase()).ok()?;
+    Some(EndpointHost::Name(name.as_ref().into()))
+}
+
+/// An IP address; IPv6 with or without brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    }
+}
+
+/// A port in plain digits (`u16`'s own parser takes a plus sign).
+fn decimal(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// What people write in place of a host.
+fn url_or_foreign(text: &str) -> Option<String> {
+    if text.contains("://") || text.contains('/') {
+        return Some(format!(
+            "{} is a URL; write the host alone, without scheme and path",
+            quote(text)
+        ));
+    }
+    (!text.is_ascii()).then(|| {
+        format!(
+            "{} is not in ASCII; write internationalised names as DNS holds them (xn--...)",
+            quote(text)
+        )
+    })
+}

@@ -1,0 +1,151 @@
+//! The document's shape without its meaning: finds syntax errors before anything else, and tells which key a place
+//! belongs to.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+
+use super::{
+    errors::join,
+    written::{Placed, Position},
+};
+
+/// A node of the document.
+#[derive(Debug)]
+pub(super) enum Outline {
+    /// Null: `~`, or a key with nothing behind it.
+    Nothing,
+    Value,
+    List(Vec<Placed<Outline>>),
+    Mapping(Vec<(Placed<String>, Placed<Outline>)>),
+}
+
+/// What a walk over the document comes by: a path, the key's place (none in a list), and the value.
+type Test<'a> = &'a mut dyn FnMut(&str, Option<Position>, &Placed<Outline>) -> bool;
+
+impl Placed<Outline> {
+    /// The path of the key at a place.
+    pub(super) fn path_of_key(&self, at: Position) -> Option<String> {
+        self.find(&mut |_, key, _| key == Some(at)).map(|(path, _)| path)
+    }
+
+    /// The path of the value that begins at a place, and what it is; where several do, of the outermost.
+    pub(super) fn value_at(&self, at: Position) -> Option<(String, &'static str)> {
+        let (path, node) = self.find(&mut |_, _, node| node.at == at)?;
+        Some((path, node.value.shape()))
+    }
+
+    /// The path of the null at a place.
+    pub(super) fn null_at(&self, at: Position) -> Option<String> {
+        self.nulls().into_iter().find(|(_, null)| *null == at).map(|(path, _)| path)
+    }
+
+    /// Every value that is null, with its path.
+    pub(super) fn nulls(&self) -> Vec<(String, Position)> {
+        let mut nulls = Vec::new();
+        self.find(&mut |path, _, node| {
+            if matches!(node.value, Outline::Nothing) && !path.is_empty() {
+                nulls.push((path.into(), node.at));
+            }
+            false
+        });
+        nulls
+    }
+
+    /// The first node, outermost first, that satisfies the test.
+    fn find(&self, test: Test<'_>) -> Option<(String, &Self)> {
+        self.find_at("", None, test)
+    }
+
+    fn find_at(
+        &self,
+        path: &str,
+        key: Option<Position>,
+        test: Test<'_>,
+    ) -> Option<(String, &Self)> {
+        if test(path, key, self) {
+            return Some((path.into(), self));
+        }
+        match &self.value {
+            Outline::Nothing | Outline::Value => None,
+            Outline::List(list) => list
+                .iter()
+                .enumerate()
+                .find_map(|(index, child)| child.find_at(&format!("{path}[{index}]"), None, test)),
+            Outline::Mapping(entries) => entries.iter().find_map(|(key, child)| {
+                child.find_at(&join(path, &key.value), Some(key.at), test)
+            }),
+        }
+    }
+}
+
+impl Outline {
+    fn shape(&self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Value => "a single value",
+            Self::List(_) => "a list",
+            Self::Mapping(_) => "a mapping",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Outline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Shape)
+    }
+}
+
+/// Takes anything.
+struct Shape;
+
+/// Every single value is alike.
+macro_rules! single_values {
+    ($($visit:ident($type:ty)),+) => {
+        $(fn $visit<E>(self, _: $type) -> Result<Outline, E> { Ok(Outline::Value) })+
+    };
+}
+
+impl<'de> Visitor<'de> for Shape {
+    type Value = Outline;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    single_values!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_i128(i128),
+        visit_u64(u64),
+        visit_u128(u128)
+    );
+    single_values!(visit_f64(f64), visit_str(&str), visit_bytes(&[u8]));
+
+    fn visit_unit<E>(self) -> Result<Outline, E> {
+        Ok(Outline::Nothing)
+    }
+
+    fn visit_none<E>(self) -> Result<Outline, E> {
+        Ok(Outline::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Outline, A::Error> {
+        let mut children = Vec::new();
+        while let Some(child) = list.next_element()? {
+            children.push(child);
+        }
+        Ok(Outline::List(children))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut mapping: A) -> Result<Outline, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = mapping.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Outline::Mapping(entries))
+    }
+}

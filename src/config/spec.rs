@@ -1,0 +1,197 @@
+//! What users write: the document's keys, each with the kind of value it holds. Everything may be left out; what may
+//! not is said in `compile`, with its place and remedy. The texts here are the schema's descriptions.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    kind::{
+        AccessKind, Bytes, Count, Flag, FormatKind, LevelKind, MaxIdle, MinVersionKind,
+        PositiveTime, ReuseKind, Time,
+    },
+    name::{
+        BindAddress, EndpointAddress, FilePath, Host, ServerNameKind, UpstreamName, VerifyName,
+    },
+    written::{Placed, Written},
+};
+
+/// The largest number of connections, waiters and the like that makes sense on one machine.
+pub(super) const MANY: usize = 1_000_000;
+/// hyper's smallest read buffer.
+const KIB_8: usize = 8 * 1024;
+const MIB: usize = 1024 * 1024;
+
+/// A configuration of Warmline, a sidecar for outbound calls.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(title = "Warmline", extend("required" = ["upstreams"]))]
+pub(super) struct Document {
+    /// Worker threads.
+    pub(super) threads: Option<Written<Count<1, 64>>>,
+    /// The log, on standard error.
+    pub(super) log: Option<Log>,
+    /// Where metrics and health are served.
+    pub(super) metrics: Option<Edge>,
+    /// Where administration is served; loopback only.
+    pub(super) admin: Option<Edge>,
+    /// How long requests in flight may take to end once the process is told to stop; 0 aborts them.
+    pub(super) drain: Option<Written<Time>>,
+    /// Where applications come in.
+    pub(super) listeners: Option<Placed<Vec<Placed<Listener>>>>,
+    /// The destinations; at least one.
+    pub(super) upstreams: Option<Placed<Vec<Placed<Upstream>>>>,
+}
+
+/// The log, on standard error.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Log {
+    /// JSON lines, or text for people. Default: json; on a terminal text.
+    pub(super) format: Option<Written<FormatKind>>,
+    /// The least severe event that is logged.
+    pub(super) level: Option<Written<LevelKind>>,
+    /// Which requests get a line. Default: errors; on a terminal all.
+    pub(super) access: Option<Written<AccessKind>>,
+}
+
+/// Addresses of an edge that is not for traffic.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Edge {
+    /// Addresses with ports.
+    pub(super) bind: Option<Placed<Vec<Written<BindAddress>>>>,
+}
+
+/// Where applications come in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Listener {
+    /// Addresses with ports; loopback only, unless `allowNonLoopback` is set.
+    pub(super) bind: Option<Placed<Vec<Written<BindAddress>>>>,
+    /// Whoever reaches the address can call the upstreams with our identity.
+    pub(super) allow_non_loopback: Option<Written<Flag>>,
+    /// Bounds on what the application may send and hold.
+    pub(super) limits: Option<Limits>,
+}
+
+/// Bounds on what the application may send and hold.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Limits {
+    /// Size of a request's header section.
+    pub(super) header_bytes: Option<Written<Bytes<KIB_8, MIB>>>,
+    /// Number of fields in a request's header section.
+    pub(super) header_fields: Option<Written<Count<1, 10_000>>>,
+    /// From the first byte of a header section to its end.
+    pub(super) header_timeout: Option<Written<PositiveTime>>,
+    /// How long a client connection may be idle between requests.
+    pub(super) idle_timeout: Option<Written<PositiveTime>>,
+    /// Client connections at once; above it no more are accepted.
+    pub(super) connections: Option<Written<Count<1, MANY>>>,
+}
+
+/// One named destination.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline, extend("required" = ["name", "endpoints"]))]
+pub(super) struct Upstream {
+    /// The label in metrics and logs.
+    pub(super) name: Option<Written<UpstreamName>>,
+    /// Hosts that route here, "*" for all others. Default: the endpoint's host.
+    pub(super) hosts: Option<Placed<Vec<Written<Host>>>>,
+    /// A loopback port of its own, where any Host is taken; 0 is a free port.
+    pub(super) port: Option<Written<Count<0, 65_535>>>,
+    /// Where to dial: exactly one `HOST:PORT` in this version.
+    pub(super) endpoints: Option<Placed<Vec<Written<EndpointAddress>>>>,
+    /// How the upstream is verified, and what we show it.
+    pub(super) tls: Option<Tls>,
+    /// The pool of connections.
+    pub(super) pool: Option<Pool>,
+    /// Bounds on each stage of a request.
+    pub(super) timeouts: Option<Timeouts>,
+    /// Retries, only where nothing can be done twice.
+    pub(super) retries: Option<Retries>,
+}
+
+/// How the upstream is verified, and what we show it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Tls {
+    /// The name sent as SNI; "none" sends none. Default: the endpoint's host, if it is a name.
+    pub(super) server_name: Option<Written<ServerNameKind>>,
+    /// The name or address that the certificate must carry. Default: `serverName`, else the endpoint's host.
+    pub(super) verify_name: Option<Written<VerifyName>>,
+    /// PEM file: CA certificates, or the server's own self-signed one. Default: the system's roots.
+    pub(super) trust: Option<Written<FilePath>>,
+    /// Client certificate; leave out for one-way TLS.
+    pub(super) identity: Option<Placed<Identity>>,
+    /// The lowest TLS version that is spoken.
+    pub(super) min_version: Option<Written<MinVersionKind>>,
+}
+
+/// Client certificate: `certificate` and `key`, or `bundle`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Identity {
+    /// PEM file: our certificate, then its chain.
+    pub(super) certificate: Option<Written<FilePath>>,
+    /// PEM file: the private key in PKCS#8, PKCS#1 or SEC1, not encrypted.
+    pub(super) key: Option<Written<FilePath>>,
+    /// One PEM file with key and chain, in any order.
+    pub(super) bundle: Option<Written<FilePath>>,
+}
+
+/// The pool of connections, per upstream.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Pool {
+    /// When a request may take an idle connection.
+    pub(super) reuse: Option<Written<ReuseKind>>,
+    /// The strict cap: connecting, in use, idle and closing together.
+    pub(super) max_connections: Option<Written<Count<1, MANY>>>,
+    /// How many may be idle: -1 unlimited, 0 none.
+    pub(super) max_idle: Option<Written<MaxIdle>>,
+    /// The period of the purge rule; 0 keeps none idle.
+    pub(super) purge_delay: Option<Written<Time>>,
+    /// How long one may be idle; 0: no limit.
+    pub(super) idle_timeout: Option<Written<Time>>,
+    /// How old one may become, with jitter; 0: no limit.
+    pub(super) max_age: Option<Written<Time>>,
+    /// Requests per connection; 0: no limit.
+    pub(super) max_requests: Option<Written<Count<0, 1_000_000_000>>>,
+    /// Requests that may wait at the cap.
+    pub(super) max_queue: Option<Written<Count<0, MANY>>>,
+    /// How long one may wait at the cap.
+    pub(super) queue_timeout: Option<Written<PositiveTime>>,
+}
+
+/// Bounds on each stage of a request.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Timeouts {
+    /// Name and TCP, all addresses of one attempt.
+    pub(super) connect: Option<Written<PositiveTime>>,
+    /// The TLS handshake.
+    pub(super) handshake: Option<Written<PositiveTime>>,
+    /// From the whole request written to the end of the final header section.
+    pub(super) response: Option<Written<PositiveTime>>,
+    /// No byte either way during a body.
+    pub(super) idle: Option<Written<PositiveTime>>,
+}
+
+/// Retries, only where nothing can be done twice.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Retries {
+    /// Retries after the first try.
+    pub(super) max: Option<Written<Count<0, 100>>>,
+}

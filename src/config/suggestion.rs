@@ -1,0 +1,90 @@
+//! What to say of a key that does not exist: it is misspelt, it stands in the wrong place, or it is not in this
+//! version.
+
+use super::kind::quote;
+
+/// Keys that other versions have or will have.
+const NOT_YET: &[&str] = &[
+    "affinity",
+    "alpn",
+    "balance",
+    "budget",
+    "crl",
+    "crls",
+    "explain",
+    "health",
+    "healthCheck",
+    "http2",
+    "minIdle",
+    "passthrough",
+    "priority",
+    "protocol",
+    "protocols",
+    "readiness",
+    "rotationDeadline",
+    "upgrade",
+];
+
+/// What is wrong with an unknown key, and what would be right.
+pub(super) fn remedy_for_key(key: &str, expected: &[&str]) -> String {
+    if let Some(known) = NOT_YET.iter().find(|known| same(known, key)) {
+        return format!("`{known}` is not in this version; remove it");
+    }
+    let wrong = format!("{} is no key here", quote(key));
+    if let Some(meant) = closest(key, expected) {
+        return format!("{wrong}; did you mean `{meant}`?");
+    }
+    match super::places_of(key).as_slice() {
+        [] => format!("{wrong}; write one of {}", expected.join(", ")),
+        places => format!("{wrong}; it belongs at {}", places.join(" or ")),
+    }
+}
+
+/// The known key that is most like this one, if any is like it at all.
+fn closest<'a>(key: &str, expected: &[&'a str]) -> Option<&'a str> {
+    let (distance, meant) =
+        expected.iter().map(|known| (distance(&folded(known), &folded(key)), *known)).min()?;
+    (distance * 3 <= meant.len()).then_some(meant)
+}
+
+fn same(a: &str, b: &str) -> bool {
+    folded(a) == folded(b)
+}
+
+/// `max_idle`, `max-idle` and `MaxIdle` are attempts at the same key. Long ones are cut: no key is long.
+fn folded(key: &str) -> Vec<char> {
+    key.chars()
+        .filter(|c| !matches!(c, '_' | '-'))
+        .take(40)
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
+}
+
+/// Levenshtein's distance.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_counts_insertions_deletions_and_replacements() {
+        for (a, b, expected) in
+            [("", "abc", 3), ("kitten", "sitting", 3), ("same", "same", 0), ("ab", "ba", 2)]
+        {
+            assert_eq!(distance(&folded(a), &folded(b)), expected, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Values as they were written, with their places.
+
+use std::{borrow::Cow, marker::PhantomData};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
+use serde_yaml::{Location, Spanned};
+
+/// A place in the document; both count from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: u64,
+    /// The column.
+    pub column: u64,
+}
+
+impl From<Location> for Position {
+    fn from(location: Location) -> Self {
+        Self { line: location.line(), column: location.column() }
+    }
+}
+
+/// A kind of single value: how it is read, and how the schema describes it.
+pub(super) trait Kind {
+    /// What it reads as.
+    type Value;
+
+    /// Reads it; the error says what is wrong, and after a semicolon what would be right.
+    fn read(text: &str) -> Result<Self::Value, String>;
+
+    /// Its JSON Schema.
+    fn schema() -> Schema;
+}
+
+/// A single value of some kind, not read yet: all that are wrong are reported together.
+#[derive(Debug)]
+pub(super) struct Written<K> {
+    pub(super) text: String,
+    pub(super) at: Position,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Written<K> {
+    pub(super) fn read(&self) -> Result<K::Value, String> {
+        K::read(&self.text)
+    }
+}
+
+impl<'de, K> Deserialize<'de> for Written<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Placed { value: text, at } = Placed::deserialize(deserializer)?;
+        Ok(Self { text, at, kind: PhantomData })
+    }
+}
+
+impl<K: Kind> JsonSchema for Written<K> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "value".into()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        std::any::type_name::<K>().into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        K::schema()
+    }
+}
+
+/// A list or mapping with its place.
+#[derive(Debug)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) at: Position,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Placed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Spanned { value, referenced, .. } = Spanned::deserialize(deserializer)?;
+        Ok(Self { value, at: referenced.into() })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Placed<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}

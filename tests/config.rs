@@ -1,0 +1,1066 @@
+//! The configuration as its users meet it: what is accepted, and what is said of what is not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, LazyLock},
+    time::{Duration, SystemTime},
+};
+
+use clap::Parser;
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustls::pki_types::{DnsName, ServerName};
+use serde_json::Value;
+use warmline::{
+    cli::check,
+    config::{self, Context, Errors, Files, Plan},
+    telemetry::log::{Access, Format, Level},
+    tls::{
+        MinVersion,
+        trust::{Trust, TrustError},
+    },
+};
+
+/// A world without a disk.
+struct World {
+    files: BTreeMap<&'static str, String>,
+    roots: Trust,
+}
+
+impl Files for World {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let content = path.to_str().and_then(|path| self.files.get(path));
+        content.map(|text| text.clone().into_bytes()).ok_or_else(|| io::Error::from_raw_os_error(2))
+    }
+
+    fn system_trust(&self) -> Result<Trust, TrustError> {
+        Ok(self.roots.clone())
+    }
+}
+
+fn certificate(key: &KeyPair, years: (i32, i32)) -> String {
+    let mut params = CertificateParams::new(["client.example".into()]).unwrap();
+    params.not_before = date_time_ymd(years.0, 1, 1);
+    params.not_after = date_time_ymd(years.1, 1, 1);
+    params.self_signed(key).unwrap().pem()
+}
+
+/// Now is 2026 in this world.
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let now = certificate(&key, (2025, 2027));
+    let files = BTreeMap::from([
+        ("/etc/warmline/trust/ca.crt", certificate(&other, (2020, 2030))),
+        ("/etc/warmline/identity/tls.crt", now.clone()),
+        ("/etc/warmline/identity/tls.key", key.serialize_pem()),
+        ("/bundle", format!("{}{now}", key.serialize_pem())),
+        ("/other.key", other.serialize_pem()),
+        ("/encrypted.key", key.serialize_pem().replace("PRIVATE", "ENCRYPTED PRIVATE")),
+        ("/expired.crt", certificate(&key, (2020, 2025))),
+        ("/future.crt", certificate(&key, (2027, 2030))),
+        ("/empty", String::new()),
+    ]);
+    World { files, roots: Trust::from_pem(now.as_bytes()).unwrap() }
+});
+
+fn compile_for(text: &str, terminal: bool) -> Result<Plan, Errors> {
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
+    config::compile(text, &Context { source: "w.yaml", terminal, files: &*WORLD, now })
+}
+
+fn compile(text: &str) -> Result<Plan, Errors> {
+    compile_for(text, false)
+}
+
+fn accepted(text: &str) -> Plan {
+    compile(text).unwrap_or_else(|errors| panic!("{errors}\n--- of ---\n{text}"))
+}
+
+/// `LINE:COLUMN: PATH: MESSAGE` for each thing that is wrong.
+fn complaints(text: &str) -> Vec<String> {
+    let errors = compile(text).expect_err(text);
+    let place =
+        |finding: &config::Finding| finding.at.map(|at| format!("{}:{}", at.line, at.column));
+    errors
+        .findings()
+        .iter()
+        .map(|finding| {
+            format!("{}: {}: {}", place(finding).unwrap_or_default(), finding.path, finding.message)
+        })
+        .collect()
+}
+
+/// One upstream; what follows is written at its level or at the top.
+const ONE: &str = "upstreams:\n  - name: a\n    endpoints: [\"a.example:443\"]\n";
+
+/// Each document, `ONE` and then the given lines, has exactly these complaints.
+fn table(cases: &[(&str, &[&str])]) {
+    for (lines, expected) in cases {
+        let text = format!("{ONE}{lines}\n");
+        assert_eq!(complaints(&text), *expected, "--- of ---\n{text}");
+    }
+}
+
+#[test]
+fn an_error_shows_file_line_column_path_remedy_and_the_line_itself() {
+    let errors = compile(&format!("{ONE}    pool: {{maxIdle: -2}}\ndrain: 25\n")).unwrap_err();
+    let expected = "\
+w.yaml:4:21: upstreams[0].pool.maxIdle: `-2` is out of bounds; write -1 (unlimited), 0 (keep none idle) or up to 1000000
+      pool: {maxIdle: -2}
+                      ^
+w.yaml:5:8: drain: `25` has no unit; write 25s or 25ms
+  drain: 25
+         ^";
+    assert_eq!(errors.to_string(), expected);
+}
+
+#[test]
+fn a_long_line_is_cut_around_the_caret_and_many_errors_are_counted() {
+    let hosts = vec!["\"x:1\""; 30].join(", ");
+    let shown = compile(&format!("{ONE}    hosts: [{hosts}]\n")).unwrap_err().to_string();
+    assert!(shown.lines().all(|line| line.len() <= 130), "{shown}");
+    assert!(shown.ends_with("\nw.yaml: and 10 more"), "{shown}");
+}
+
+#[test]
+fn without_upstreams_the_error_shows_the_least_that_works() {
+    let minimal = "no upstream is configured; write at least one, such as:\n  upstreams:\n    - name: payments\n      \
+                   endpoints: [\"api.payments.example:443\"]";
+    for (text, place) in
+        [("", "1:1"), ("# nothing", "1:1"), ("threads: 1", "1:1"), ("upstreams: []", "1:12")]
+    {
+        assert_eq!(complaints(text), [format!("{place}: upstreams: {minimal}")], "{text}");
+    }
+    let (_, yaml) = minimal.split_once(":\n").unwrap();
+    assert_eq!(accepted(yaml).upstreams[0].name, "payments");
+}
+
+#[test]
+fn unknown_keys_are_named_with_what_was_meant() {
+    table(&[
+        (
+            "    pool: {max_idle: 5}",
+            &[
+                "4:12: upstreams[0].pool.max_idle: `max_idle` is no key here; did you mean `maxIdle`?",
+            ],
+        ),
+        (
+            "    pool: {\n      maxConections: 5 }",
+            &[
+                "5:7: upstreams[0].pool.maxConections: `maxConections` is no key here; did you mean `maxConnections`?",
+            ],
+        ),
+        (
+            "lissteners: []",
+            &["4:1: lissteners: `lissteners` is no key here; did you mean `listeners`?"],
+        ),
+        (
+            "    maxIdle: 5",
+            &[
+                "4:5: upstreams[0].maxIdle: `maxIdle` is no key here; it belongs at upstreams[].pool.maxIdle",
+            ],
+        ),
+        (
+            "    retries: {foo: 5}",
+            &["4:15: upstreams[0].retries.foo: `foo` is no key here; write one of max"],
+        ),
+        (
+            "5: x",
+            &[
+                "4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, listeners, upstreams",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn keys_and_values_of_other_versions_are_refused_saying_so() {
+    table(&[
+        (
+            "    pool: {minIdle: 0}",
+            &["4:12: upstreams[0].pool.minIdle: `minIdle` is not in this version; remove it"],
+        ),
+        (
+            "    pool: {rotationDeadline: 5m}",
+            &[
+                "4:12: upstreams[0].pool.rotationDeadline: `rotationDeadline` is not in this version; remove it",
+            ],
+        ),
+        (
+            "    retries: {max: 2, budget: 20%}",
+            &["4:23: upstreams[0].retries.budget: `budget` is not in this version; remove it"],
+        ),
+        (
+            "    http2: true",
+            &["4:5: upstreams[0].http2: `http2` is not in this version; remove it"],
+        ),
+        (
+            "    tls: {crl: /x}",
+            &["4:11: upstreams[0].tls.crl: `crl` is not in this version; remove it"],
+        ),
+        ("readiness: {}", &["4:1: readiness: `readiness` is not in this version; remove it"]),
+        (
+            "    pool: {reuse: safe}",
+            &[
+                "4:19: upstreams[0].pool.reuse: safe is not in this version; write always, or leave `reuse` out",
+            ],
+        ),
+        (
+            "    pool: {reuse: sometimes}",
+            &["4:19: upstreams[0].pool.reuse: `sometimes` is not known here; write always"],
+        ),
+    ]);
+    for key in [
+        "explain",
+        "priority",
+        "protocol",
+        "upgrade",
+        "passthrough",
+        "affinity",
+        "health",
+        "balance",
+    ] {
+        let found = complaints(&format!("{ONE}    {key}: 1\n"));
+        assert_eq!(
+            found,
+            [format!("4:5: upstreams[0].{key}: `{key}` is not in this version; remove it")]
+        );
+    }
+    assert_eq!(
+        complaints("upstreams: [{name: a, endpoints: [\"a:1\", \"b:2\"]}]"),
+        [
+            "1:42: upstreams[0].endpoints[1]: a second endpoint is not in this version; write one name that resolves to \
+          every address, or an upstream for each"
+        ]
+    );
+}
+
+#[test]
+fn duplicate_keys_are_refused_at_the_second() {
+    table(&[
+        (
+            "drain: 5s\ndrain: 5s",
+            &["5:1: drain: the key `drain` is written twice; keep one of them"],
+        ),
+        (
+            "    name: b",
+            &["4:5: upstreams[0].name: the key `name` is written twice; keep one of them"],
+        ),
+        (
+            "    pool: {maxIdle: 1, \"maxIdle\": 1}",
+            &[
+                "4:24: upstreams[0].pool.maxIdle: the key `maxIdle` is written twice; keep one of them",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn wrong_types_say_what_is_there_and_what_is_wanted() {
+    table(&[
+        ("drain: [1]", &["4:8: drain: this is a list; write a single value"]),
+        ("log:\n  level:\n    a: b", &["6:5: log.level: this is a mapping; write a single value"]),
+        (
+            "metrics: true",
+            &[
+                "4:10: metrics: this is a single value; write a mapping: keys with values, such as `key: value`",
+            ],
+        ),
+        (
+            "    hosts: a.example",
+            &["4:12: upstreams[0].hosts: this is a single value; write a list, such as `[a, b]`"],
+        ),
+        ("threads: two", &["4:10: threads: `two` is no whole number; write one from 1 to 64"]),
+        ("threads: 1.5", &["4:10: threads: `1.5` is no whole number; write one from 1 to 64"]),
+    ]);
+    let mapping = "write a mapping: keys with values, such as `key: value`";
+    assert_eq!(complaints("- a"), [format!("1:1: : this is a list; {mapping}")]);
+    assert_eq!(complaints("hello"), [format!("1:1: : this is a single value; {mapping}")]);
+    assert_eq!(
+        complaints("upstreams: [5]"),
+        [format!("1:13: upstreams[0]: this is a single value; {mapping}")]
+    );
+}
+
+#[test]
+fn a_key_with_nothing_behind_it_is_no_way_to_say_the_default() {
+    let nothing = "nothing is written here; write a value, or remove the key";
+    for (lines, place) in [
+        ("drain:", "4:6: drain"),
+        ("drain: ~", "4:8: drain"),
+        ("    tls: {trust: null}", "4:18: upstreams[0].tls.trust"),
+        ("    tls:\n      identity:", "5:15: upstreams[0].tls.identity"),
+        ("    hosts: [a, ~]", "4:16: upstreams[0].hosts[1]"),
+    ] {
+        let found = complaints(&format!("{ONE}{lines}\n"));
+        let (at, path) = place.split_once(": ").unwrap();
+        assert!(
+            found.iter().any(|complaint| complaint.ends_with(&format!(": {path}: {nothing}"))),
+            "{found:?}"
+        );
+        assert_eq!(
+            found[0].split_once(": ").unwrap().0.split_once(':').unwrap().0,
+            at.split_once(':').unwrap().0
+        );
+    }
+}
+
+#[test]
+fn text_that_is_no_yaml_is_refused_with_its_place() {
+    let remedy = "check indentation, brackets and quotes (an address such as \"[::1]:13301\", and any value that begins \
+                  with * & ! @ %, needs quotes)";
+    for (lines, place, said) in [
+        ("    hosts: [a", "4:12", "unclosed bracket '['"),
+        ("metrics: {bind: [[::]:13320]}", "4:18", "a list or mapping stands where a key is wanted"),
+        (
+            "  drain: 5s",
+            "4:3",
+            "while parsing a block collection, did not find expected '-' indicator",
+        ),
+        ("drain: @x", "4:8", "unexpected character: `@'"),
+        ("\tdrain: 5s", "4:2", "tabs disallowed within this context (block indentation)"),
+    ] {
+        let text = format!("{ONE}{lines}\n");
+        assert_eq!(
+            complaints(&text),
+            [format!("{place}: : no valid YAML: {said}; {remedy}")],
+            "{text}"
+        );
+    }
+    table(&[
+        ("---\na: b", &["5:1: : a second document begins here; write one, without `---`"]),
+        (
+            "    hosts: [*all]",
+            &[
+                "4:13: : an unquoted * begins a YAML alias, and no anchor has this name; write \"*\" for the asterisk",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn aliases_and_nesting_cannot_make_a_small_text_large() {
+    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for level in 1..12 {
+        let alias = format!("*a{}", level - 1);
+        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![alias.as_str(); 10].join(",")));
+    }
+    for text in
+        [bomb, format!("drain: {}", "[".repeat(100_000)), format!("a: {}", "{b: ".repeat(50_000))]
+    {
+        let found = complaints(&text);
+        assert!(
+            found[0].contains("too large, too deep") || found[0].contains("no valid YAML"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
+fn durations_need_a_unit_and_zero_needs_none() {
+    let drain = |text: &str| compile(&format!("{ONE}drain: {text}\n")).map(|plan| plan.drain);
+    for (text, milliseconds) in [
+        ("200ms", 200),
+        ("5s", 5_000),
+        ("1m", 60_000),
+        ("1h", 3_600_000),
+        ("0", 0),
+        ("0s", 0),
+        ("\"5s\"", 5_000),
+        ("8760h", 31_536_000_000),
+    ] {
+        assert_eq!(drain(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+    }
+    let unit = "write one whole number with its unit: 200ms, 5s, 1m or 1h";
+    for (text, message) in [
+        ("25", "`25` has no unit; write 25s or 25ms".to_owned()),
+        ("00", "`00` has no unit; write 0s or 0ms".to_owned()),
+        ("-5s", format!("`-5s` is no duration; {unit}")),
+        ("1.5s", format!("`1.5s` is no duration; {unit}")),
+        ("1h30m", format!("`1h30m` is no duration; {unit}")),
+        ("5 s", format!("`5 s` is no duration; {unit}")),
+        ("1d", format!("`1d` is no duration; {unit}")),
+        ("s", format!("`s` is no duration; {unit}")),
+        ("8761h", "`8761h` is longer than a year; write at most 8760h".to_owned()),
+        (
+            "18446744073709551615h",
+            "`18446744073709551615h` is longer than a year; write at most 8760h".to_owned(),
+        ),
+        ("99999999999999999999s", format!("`99999999999999999999s` is no duration; {unit}")),
+    ] {
+        assert_eq!(drain(text).unwrap_err().findings()[0].message, message);
+    }
+}
+
+#[test]
+fn numbers_sizes_and_words_have_bounds_and_all_errors_come_at_once() {
+    table(&[(
+        "    pool: {maxConnections: 0, maxQueue: -1, queueTimeout: 0, maxRequests: x}
+    timeouts: {connect: 0s, handshake: 5, response: 1d, idle: 0ms}
+    retries: {max: 101}
+threads: 0
+log: {format: xml, level: loud, access: some}
+listeners:
+  - allowNonLoopback: maybe
+    limits: {headerBytes: 32KB, headerFields: 0, headerTimeout: 0, idleTimeout: 1.5m, connections: -1}
+  - bind: [\"127.0.0.1:1\"]
+    limits: {headerBytes: 2MiB}",
+        &[
+            "4:28: upstreams[0].pool.maxConnections: `0` is out of bounds; write 1 to 1000000",
+            "4:41: upstreams[0].pool.maxQueue: `-1` is out of bounds; write 0 to 1000000",
+            "4:59: upstreams[0].pool.queueTimeout: `0` is no time at all; write a duration above zero, such as 5s",
+            "4:75: upstreams[0].pool.maxRequests: `x` is no whole number; write one from 0 to 1000000000",
+            "5:25: upstreams[0].timeouts.connect: `0s` is no time at all; write a duration above zero, such as 5s",
+            "5:40: upstreams[0].timeouts.handshake: `5` has no unit; write 5s or 5ms",
+            "5:53: upstreams[0].timeouts.response: `1d` is no duration; write one whole number with its unit: 200ms, 5s, 1m or 1h",
+            "5:63: upstreams[0].timeouts.idle: `0ms` is no time at all; write a duration above zero, such as 5s",
+            "6:20: upstreams[0].retries.max: `101` is out of bounds; write 0 to 100",
+            "7:10: threads: `0` is out of bounds; write 1 to 64",
+            "8:15: log.format: `xml` is not known here; write json or text",
+            "8:27: log.level: `loud` is not known here; write error, warn, info, debug or trace",
+            "8:41: log.access: `some` is not known here; write off, errors or all",
+            "10:23: listeners[0].allowNonLoopback: `maybe` is not known here; write true or false",
+            "11:27: listeners[0].limits.headerBytes: `32KB` is no size; write bytes, KiB or MiB: 32768, 32KiB or 1MiB",
+            "11:47: listeners[0].limits.headerFields: `0` is out of bounds; write 1 to 10000",
+            "11:65: listeners[0].limits.headerTimeout: `0` is no time at all; write a duration above zero, such as 5s",
+            "11:81: listeners[0].limits.idleTimeout: `1.5m` is no duration; write one whole number with its unit: 200ms, 5s, 1m or 1h",
+            "11:100: listeners[0].limits.connections: `-1` is out of bounds; write 1 to 1000000",
+            "13:27: listeners[1].limits.headerBytes: `2MiB` is out of bounds; write 8KiB to 1024KiB",
+        ],
+    )]);
+}
+
+#[test]
+fn pool_numbers_mean_what_haproxy_users_expect() {
+    let pool =
+        |lines: &str| accepted(&format!("{ONE}    pool: {lines}\n")).upstreams.remove(0).pool;
+    let unlimited = pool("{maxIdle: -1, maxRequests: 0, reuse: always}");
+    assert_eq!((unlimited.max_idle, unlimited.max_requests), (None, None));
+    let none =
+        pool("{maxIdle: 0, purgeDelay: 0, idleTimeout: 0, maxAge: 0, maxRequests: 1, maxQueue: 0}");
+    assert_eq!((none.max_idle, none.purge_delay, none.max_queue), (Some(0), Duration::ZERO, 0));
+    assert_eq!((none.idle_timeout, none.max_age), (Duration::ZERO, Duration::ZERO));
+    assert_eq!(none.max_requests.map(u64::from), Some(1));
+    assert_eq!(
+        pool("{maxConnections: 1, maxIdle: 5}").max_idle,
+        Some(5),
+        "more than the cap is no contradiction"
+    );
+}
+
+#[test]
+fn off_and_false_are_one_and_a_terminal_changes_defaults_only() {
+    let log =
+        |lines: &str, terminal| compile_for(&format!("{ONE}{lines}\n"), terminal).unwrap().log;
+    assert_eq!(log("log: {access: off}", true).access, Access::Off);
+    assert_eq!(log("log: {access: false}", true).access, Access::Off);
+    let machine = log("", false);
+    assert_eq!(
+        (machine.format, machine.level, machine.access),
+        (Format::Json, Level::Info, Access::Errors)
+    );
+    let person = log("", true);
+    assert_eq!(
+        (person.format, person.level, person.access),
+        (Format::Text, Level::Info, Access::All)
+    );
+    let written = log("log: {format: json, access: errors}", true);
+    assert_eq!((written.format, written.access), (Format::Json, Access::Errors));
+}
+
+#[test]
+fn names_hosts_and_endpoints_are_checked_with_the_remedy() {
+    let text = "\
+upstreams:
+  - {}
+  - name: Payments
+    endpoints: [\"https://x.example/a\"]
+  - name: b
+    endpoints: [a.example]
+  - name: b
+    endpoints: [\"::1\"]
+    hosts: [\"API.example:80\", \"*.x\", \"::1\", \"a..b\", \"münchen.de\", \"a.example.\", \"http://x\", \"\"]
+  - name: c
+    endpoints: [\"c:0\"]
+    hosts: []
+  - name: d
+    endpoints: [\"a b:443\"]
+  - name: e
+    endpoints: []
+  - name: f
+    endpoints: [\"f:65536\"]
+    port: 65536
+";
+    assert_eq!(
+        complaints(text),
+        [
+            "2:5: upstreams[0]: `name` is missing; write one, such as `name: payments`",
+            "2:5: upstreams[0]: no endpoint is written; write one, such as `endpoints: [\"api.payments.example:443\"]`",
+            "3:11: upstreams[1].name: `Payments` is no name; write 1 to 63 of a-z, 0-9 and -",
+            "4:17: upstreams[1].endpoints[0]: `https://x.example/a` is a URL; write the host alone, without scheme and path",
+            "6:17: upstreams[2].endpoints[0]: `a.example` has no port; write \"a.example:443\"",
+            "7:11: upstreams[3].name: `b` is the name of upstreams[2] already; write another: metrics are told apart by it",
+            "8:17: upstreams[3].endpoints[0]: `::1` has no port; write \"[::1]:443\"",
+            "9:13: upstreams[3].hosts[0]: `API.example:80` holds a port, and the port of a request's Host is not looked at; write \"API.example\"",
+            "9:31: upstreams[3].hosts[1]: `*.x` is no host; write each name in full, or \"*\" for all others",
+            "9:38: upstreams[3].hosts[2]: `::1` is an IPv6 address; write \"[::1]\"",
+            "9:45: upstreams[3].hosts[3]: `a..b` is no host; write a DNS name, an IPv4 address, or an IPv6 address in brackets",
+            "9:53: upstreams[3].hosts[4]: `münchen.de` is not in ASCII; write internationalised names as DNS holds them (xn--...)",
+            "9:67: upstreams[3].hosts[5]: `a.example.` ends in a dot; write it without",
+            "9:81: upstreams[3].hosts[6]: `http://x` is a URL; write the host alone, without scheme and path",
+            "9:93: upstreams[3].hosts[7]: `` is no host; write a DNS name, an IPv4 address, or an IPv6 address in brackets",
+            "11:17: upstreams[4].endpoints[0]: `c:0` has no usable port; write HOST:PORT with a port from 1 to 65535",
+            "12:12: upstreams[4].hosts: no host is listed; write one, \"*\" for all others, or leave `hosts` out for the endpoint's host",
+            "14:17: upstreams[5].endpoints[0]: `a b:443` has no usable host; write a DNS name, an IPv4 address, or an IPv6 address in brackets",
+            "16:16: upstreams[6]: no endpoint is written; write one, such as `endpoints: [\"api.payments.example:443\"]`",
+            "18:17: upstreams[7].endpoints[0]: `f:65536` has no usable port; write HOST:PORT with a port from 1 to 65535",
+            "19:11: upstreams[7].port: `65536` is out of bounds; write 0 to 65535",
+        ]
+    );
+}
+
+#[test]
+fn hosts_are_case_folded_and_default_to_the_endpoints_host() {
+    let upstream = |endpoint: &str, rest: &str| {
+        accepted(&format!("upstreams:\n  - name: a\n    endpoints: [\"{endpoint}\"]\n{rest}"))
+            .upstreams
+            .remove(0)
+    };
+    assert_eq!(upstream("API.Example.:443", "").hosts, ["api.example"]);
+    assert_eq!(
+        upstream("API.Example.:443", "").endpoint.to_string(),
+        "api.example.:443",
+        "the resolver sees the dot"
+    );
+    assert_eq!(upstream("[2001:DB8::0:1]:443", "").hosts, ["[2001:db8::1]"]);
+    assert_eq!(upstream("192.0.2.1:443", "").hosts, ["192.0.2.1"]);
+    let written = upstream("a:443", "    hosts: [\"*\", API.example, \"[::0:1]\", my_service]\n");
+    assert_eq!(written.hosts, ["*", "api.example", "[::1]", "my_service"]);
+}
+
+#[test]
+fn two_upstreams_cannot_claim_one_host() {
+    let text = "\
+upstreams:
+  - {name: a, endpoints: [\"x.example:443\"]}
+  - {name: b, endpoints: [\"X.example.:8443\"]}
+  - {name: c, endpoints: [\"c:443\"], hosts: [X.EXAMPLE, c, C]}
+  - {name: d, endpoints: [\"d:443\"], hosts: [\"*\", c]}
+  - {name: e, endpoints: [\"e:443\"], hosts: [\"*\"]}
+";
+    assert_eq!(
+        complaints(text),
+        [
+            "3:27: upstreams[1].hosts: `x.example`, the endpoint's host, would route here by default, and routes to \
+             upstreams[0] already; write `hosts` to name them apart, such as `hosts: [two.internal]`",
+            "4:45: upstreams[2].hosts[0]: `x.example` routes to upstreams[0] already, as its endpoint's host; write \
+             `hosts` there too, to name them apart",
+            "4:59: upstreams[2].hosts[2]: `c` is listed twice; write it once",
+            "5:50: upstreams[3].hosts[1]: `c` routes to upstreams[2] already; a host has one upstream: remove it from \
+             one of them",
+            "6:45: upstreams[4].hosts[0]: `*` routes to upstreams[3] already; a host has one upstream: remove it from \
+             one of them",
+        ]
+    );
+}
+
+#[test]
+fn an_address_is_listened_on_once() {
+    let upstreams = |ports: &str| {
+        let entry = |(index, port): (usize, &str)| {
+            format!("  - {{name: u{index}, endpoints: [\"h{index}:443\"], port: {port}}}\n")
+        };
+        format!("upstreams:\n{}", ports.split(' ').enumerate().map(entry).collect::<String>())
+    };
+    assert_eq!(
+        complaints(&upstreams("13401 13401 13301 13320 13321")),
+        [
+            "3:45: upstreams[1].port: 127.0.0.1:13401 is taken by upstreams[0].port (127.0.0.1:13401); choose another port",
+            "4:45: upstreams[2].port: 127.0.0.1:13301 is taken by the default of listeners[0].bind (127.0.0.1:13301); choose another port",
+            "5:45: upstreams[3].port: 127.0.0.1:13320 is taken by the default of metrics.bind ([::]:13320); choose another port",
+            "6:45: upstreams[4].port: 127.0.0.1:13321 is taken by the default of admin.bind (127.0.0.1:13321); choose another port",
+        ]
+    );
+    table(&[
+        (
+            "metrics: {bind: [\"127.0.0.1:13321\"]}",
+            &[
+                "4:18: metrics.bind[0]: 127.0.0.1:13321 is taken by the default of admin.bind (127.0.0.1:13321); choose another port",
+            ],
+        ),
+        (
+            "listeners: [{}, {}]",
+            &[
+                "4:17: listeners[1].bind: 127.0.0.1:13301 is taken by listeners[0].bind (127.0.0.1:13301); choose another port",
+                "4:17: listeners[1].bind: [::1]:13301 is taken by listeners[0].bind ([::1]:13301); choose another port",
+            ],
+        ),
+        (
+            "metrics: {bind: [\"0.0.0.0:1\", \"[::]:1\"]}",
+            &[
+                "4:31: metrics.bind[1]: [::]:1 is taken by metrics.bind[0] (0.0.0.0:1); choose another port",
+            ],
+        ),
+    ]);
+    let free = accepted(&format!(
+        "{}metrics: {{bind: [\"127.0.0.1:0\", \"127.0.0.1:0\"]}}\n",
+        upstreams("0 0")
+    ));
+    assert_eq!(free.upstreams[1].port, Some(0), "port 0 is any free one");
+}
+
+#[test]
+fn what_is_not_loopback_must_be_asked_for_in_so_many_words() {
+    table(&[
+        (
+            "admin: {bind: [\"0.0.0.0:13321\"]}",
+            &[
+                "4:16: admin.bind[0]: 0.0.0.0:13321 is not loopback; write \"127.0.0.1:13321\" or \"[::1]:13321\": administration is for this pod alone",
+            ],
+        ),
+        (
+            "listeners: [{bind: [\"10.0.0.1:80\"]}]",
+            &[
+                "4:21: listeners[0].bind[0]: 10.0.0.1:80 is not loopback; write \"127.0.0.1:80\" or \"[::1]:80\", or set `allowNonLoopback: true` on this listener, and everybody who reaches the address calls the upstreams with your identity",
+            ],
+        ),
+        (
+            "listeners: [{bind: [\"localhost:80\", \":80\"]}]",
+            &[
+                "4:21: listeners[0].bind[0]: `localhost:80` is no IP address with a port; write such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
+                "4:37: listeners[0].bind[1]: `:80` is no IP address with a port; write such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
+            ],
+        ),
+        (
+            "listeners: []",
+            &[
+                "4:12: listeners: no listener is configured; write one, or leave `listeners` out for the default",
+            ],
+        ),
+        (
+            "metrics: {bind: []}",
+            &[
+                "4:17: metrics.bind: no address is listed; write one, or leave `bind` out for [::]:13320",
+            ],
+        ),
+    ]);
+    let plan = accepted(&format!(
+        "{ONE}listeners: [{{bind: [\"0.0.0.0:80\"], allowNonLoopback: true}}]\n"
+    ));
+    assert_eq!(plan.listeners[0].binds[0].address.to_string(), "0.0.0.0:80");
+    let mapped = accepted(&format!(
+        "{ONE}listeners: [{{bind: [\"[::ffff:127.0.0.1]:80\", \"127.9.9.9:80\"]}}]\n"
+    ));
+    assert!(mapped.listeners[0].binds.iter().all(|bind| bind.written));
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
+    let missing = "cannot be read: No such file or directory (os error 2); name a PEM file that this process may read";
+    let (crt, key) = ("/etc/warmline/identity/tls.crt", "/etc/warmline/identity/tls.key");
+    let pair = |certificate: &str, key: &str| {
+        complaints(&format!(
+            "{ONE}    tls:\n      identity:\n        certificate: {certificate}\n        key: {key}\n"
+        ))
+    };
+    let at = |line_column: &str, key: &str, rest: &str| {
+        [format!("{line_column}: upstreams[0].tls.identity.{key}: {rest}")]
+    };
+    assert_eq!(pair("/nope", key), at("6:22", "certificate", &format!("/nope: {missing}")));
+    assert_eq!(
+        pair(crt, "nope"),
+        at("7:14", "key", &format!("nope (relative to the working directory): {missing}"))
+    );
+    assert_eq!(
+        pair(crt, "/other.key"),
+        at(
+            "7:14",
+            "key",
+            &format!(
+                "/other.key with {crt}: the private key does not belong to the certificate: their public keys differ \
+             (give the key that the certificate was issued for)"
+            )
+        )
+    );
+    assert_eq!(
+        pair("/empty", key),
+        at(
+            "6:22",
+            "certificate",
+            "/empty: it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)"
+        )
+    );
+    assert_eq!(
+        pair(crt, "/empty"),
+        at(
+            "7:14",
+            "key",
+            "/empty: it holds no private key (PKCS#8, PKCS#1 or SEC1, in PEM, not encrypted, is wanted)"
+        )
+    );
+    assert_eq!(
+        pair("/expired.crt", key),
+        at(
+            "6:22",
+            "certificate",
+            "/expired.crt: the client certificate expired: its notAfter is 2025-01-01 00:00:00 UTC (renew it)"
+        )
+    );
+    assert_eq!(
+        pair("/future.crt", key),
+        at(
+            "6:22",
+            "certificate",
+            "/future.crt: the client certificate is not valid yet: its notBefore is 2027-01-01 00:00:00 UTC (or this machine's clock is wrong)"
+        )
+    );
+    assert!(
+        pair(crt, "/encrypted.key")[0].contains("/encrypted.key: its private key is encrypted")
+    );
+    table(&[
+        ("    tls: {trust: /nope}", &[&format!("4:18: upstreams[0].tls.trust: /nope: {missing}")]),
+        (
+            "    tls: {trust: /empty}",
+            &[
+                "4:18: upstreams[0].tls.trust: /empty: it holds no certificate (a PEM bundle of CA certificates, or the server's own, is wanted)",
+            ],
+        ),
+        (
+            "    tls: {identity: {bundle: /other.key}}",
+            &[
+                "4:30: upstreams[0].tls.identity.bundle: /other.key: it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn an_identity_is_a_pair_or_a_bundle() {
+    let remedy = "write `certificate` and `key`, or `bundle` alone";
+    for (identity, wrong) in [
+        ("{certificate: /bundle}", "`key` is missing"),
+        ("{key: /bundle}", "`certificate` is missing"),
+        ("{}", "an identity is nothing without files"),
+        (
+            "{bundle: /bundle, key: /bundle}",
+            "`bundle` holds key and chain already, and stands beside `certificate` or `key`",
+        ),
+    ] {
+        let found = complaints(&format!("{ONE}    tls: {{identity: {identity}}}\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].ends_with(&format!("upstreams[0].tls.identity: {wrong}; {remedy}")),
+            "{found:?}"
+        );
+    }
+    let bundle = accepted(&format!("{ONE}    tls: {{identity: {{bundle: /bundle}}}}\n"));
+    assert_eq!(bundle.upstreams[0].tls.identity.as_ref().unwrap().chain().len(), 1);
+    assert_eq!(accepted(ONE).upstreams[0].tls.identity, None, "one-way TLS");
+}
+
+#[test]
+fn key_material_in_the_configuration_is_never_repeated() {
+    let pem =
+        "-----BEGIN PRIVATE KEY-----\n          c2VjcmV0\n          -----END PRIVATE KEY-----";
+    for key in ["trust", "serverName", "minVersion"] {
+        let errors = compile(&format!("{ONE}    tls:\n      {key}: |\n          {pem}\n"))
+            .unwrap_err()
+            .to_string();
+        assert!(errors.contains(key) && !errors.contains("c2VjcmV0"), "{errors}");
+    }
+}
+
+#[test]
+fn there_is_always_a_name_to_verify() {
+    let name = |name: &str| Some(DnsName::try_from(name.to_owned()).unwrap());
+    let verify = |name: &str| ServerName::try_from(name.to_owned()).unwrap();
+    for (endpoint, tls, sni, verified) in [
+        ("API.example.:443", "{}", name("api.example"), "api.example"),
+        ("api.example:443", "{serverName: S.example}", name("s.example"), "s.example"),
+        (
+            "api.example:443",
+            "{serverName: s.example, verifyName: v.example}",
+            name("s.example"),
+            "v.example",
+        ),
+        ("api.example:443", "{serverName: none}", None, "api.example"),
+        ("api.example:443", "{serverName: none, verifyName: 192.0.2.1}", None, "192.0.2.1"),
+        ("192.0.2.1:443", "{}", None, "192.0.2.1"),
+        ("[2001:db8::1]:443", "{verifyName: \"[2001:db8::1]\"}", None, "2001:db8::1"),
+        ("192.0.2.1:443", "{serverName: s.example}", name("s.example"), "s.example"),
+    ] {
+        let plan = accepted(&format!(
+            "upstreams:\n  - name: a\n    endpoints: [\"{endpoint}\"]\n    tls: {tls}\n"
+        ));
+        let settings = &plan.upstreams[0].tls;
+        assert_eq!(
+            (&settings.server_name, &settings.verify_name),
+            (&sni, &verify(verified)),
+            "{endpoint} {tls}"
+        );
+    }
+    table(&[
+        (
+            "    tls: {serverName: 10.0.0.1}",
+            &[
+                "4:23: upstreams[0].tls.serverName: `10.0.0.1` is an address, and SNI carries names only (RFC 6066); write none here, and the address as `verifyName`",
+            ],
+        ),
+        (
+            "    tls: {serverName: \"*.x\"}",
+            &[
+                "4:23: upstreams[0].tls.serverName: `*.x` is no DNS name; write the name to send as SNI, or none to send none",
+            ],
+        ),
+        (
+            "    tls: {verifyName: off}",
+            &[
+                "4:23: upstreams[0].tls.verifyName: `off` would turn verification off, and nothing does; write the name that the certificate carries",
+            ],
+        ),
+        (
+            "    tls: {verifyName: a/b}",
+            &[
+                "4:23: upstreams[0].tls.verifyName: `a/b` is no DNS name or IP address; write one that the certificate carries",
+            ],
+        ),
+        (
+            "    tls: {minVersion: 1.1}",
+            &[
+                "4:23: upstreams[0].tls.minVersion: `1.1` is no version that Warmline speaks; write \"1.2\" or \"1.3\"",
+            ],
+        ),
+    ]);
+    let version = |text: &str| {
+        accepted(&format!("{ONE}    tls: {{minVersion: {text}}}\n")).upstreams[0].tls.min_version
+    };
+    assert_eq!(
+        [version("1.2"), version("\"1.3\""), version("1.3")],
+        [MinVersion::Tls12, MinVersion::Tls13, MinVersion::Tls13]
+    );
+}
+
+#[test]
+fn trust_is_read_once_for_all_upstreams_that_name_it() {
+    let text = "\
+upstreams:
+  - {name: a, endpoints: [\"a:443\"]}
+  - {name: b, endpoints: [\"b:443\"]}
+  - {name: c, endpoints: [\"c:443\"], tls: {trust: /bundle}}
+";
+    let plan = accepted(text);
+    let trust = |index: usize| &plan.upstreams[index].tls.trust;
+    assert!(Arc::ptr_eq(trust(0), trust(1)));
+    assert_eq!(**trust(0), WORLD.roots, "the system's roots are the default");
+    assert_eq!(trust(2).certificates().len(), 1);
+}
+
+#[test]
+fn anchors_aliases_and_merge_keys_work_and_errors_point_at_their_use() {
+    let text = "\
+upstreams:
+  - {name: a, endpoints: [\"a:443\"], pool: &pool {maxIdle: 5}}
+  - {name: b, endpoints: [\"b:443\"], pool: *pool}
+  - {name: c, endpoints: [\"c:443\"], pool: {<<: *pool, maxQueue: 1}}
+";
+    let plan = accepted(text);
+    assert!(plan.upstreams.iter().all(|upstream| upstream.pool.max_idle == Some(5)));
+    let found = complaints(&text.replace("maxIdle: 5", "maxIdle: x"));
+    let places: Vec<_> =
+        found.iter().map(|complaint| complaint.split(": ").take(2).collect::<Vec<_>>()).collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(places[0], ["2:59", "upstreams[0].pool.maxIdle"]);
+    assert_eq!(places.iter().map(|place| place[1]).collect::<BTreeSet<_>>().len(), 3, "{found:?}");
+}
+
+#[test]
+fn the_example_is_accepted_and_writes_out_every_default() {
+    let example = accepted(config::example());
+    let minimal = accepted(
+        "upstreams:
+  - name: payments
+    endpoints: [\"api.payments.example:443\"]
+    port: 13401
+    tls:
+      trust: /etc/warmline/trust/ca.crt
+      identity: {certificate: /etc/warmline/identity/tls.crt, key: /etc/warmline/identity/tls.key}
+",
+    );
+    assert!(example.metrics[0].written && !minimal.metrics[0].written);
+    assert_eq!(all_binds_by_default(example), minimal);
+}
+
+fn all_binds_by_default(mut plan: Plan) -> Plan {
+    let listeners = plan.listeners.iter_mut().flat_map(|listener| &mut listener.binds);
+    listeners.chain(&mut plan.metrics).chain(&mut plan.admin).for_each(|bind| bind.written = false);
+    plan
+}
+
+#[test]
+fn schema_and_example_know_the_same_keys() {
+    fn of_schema(schema: &Value, path: &str, keys: &mut BTreeSet<String>) {
+        for (key, below) in
+            schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+        {
+            keys.insert(format!("{path}.{key}"));
+            of_schema(below, &format!("{path}.{key}"), keys);
+        }
+        if let Some(items) = schema.get("items") {
+            of_schema(items, path, keys);
+        }
+        let closed = schema.get("properties").is_none() || schema["additionalProperties"] == false;
+        assert!(closed, "{path} takes unknown keys");
+        assert!(!schema.to_string().contains("\"null\""), "{path} takes null: {schema}");
+    }
+    fn of_document(value: &Value, path: &str, keys: &mut BTreeSet<String>) {
+        for (key, below) in value.as_object().into_iter().flatten() {
+            keys.insert(format!("{path}.{key}"));
+            of_document(below, &format!("{path}.{key}"), keys);
+        }
+        for element in value.as_array().into_iter().flatten() {
+            of_document(element, path, keys);
+        }
+    }
+    let (mut known, mut written) = (BTreeSet::new(), BTreeSet::new());
+    of_schema(&config::schema(), "", &mut known);
+    of_document(&serde_yaml::from_str(config::example()).unwrap(), "", &mut written);
+    assert!(
+        known.remove(".upstreams.tls.identity.bundle"),
+        "the example has the pair in its place"
+    );
+    assert_eq!(known, written);
+}
+
+#[test]
+fn the_hash_is_the_beginning_of_sha_256() {
+    assert_eq!(config::hash("abc"), "ba7816bf8f01cfea");
+}
+
+/// The command line of `warmline check`.
+#[derive(Parser)]
+struct Check {
+    #[command(flatten)]
+    arguments: check::Arguments,
+}
+
+fn check(arguments: &[&str]) -> Result<String, String> {
+    let parsed = Check::try_parse_from(["check"].iter().chain(arguments));
+    let check = parsed.map_err(|error| error.to_string())?;
+    check::answer(&check.arguments).map_err(|errors| errors.to_string())
+}
+
+/// The example with its files really there, in a directory of its own.
+fn example_on_disk() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().to_str().unwrap();
+    let key = KeyPair::generate().unwrap();
+    for (file, content) in [
+        ("trust/ca.crt", certificate(&key, (2020, 2999))),
+        ("identity/tls.crt", certificate(&key, (2020, 2999))),
+        ("identity/tls.key", key.serialize_pem()),
+        ("warmline.yaml", config::example().replace("/etc/warmline", root)),
+    ] {
+        let path = directory.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let file = format!("{root}/warmline.yaml");
+    (directory, file)
+}
+
+#[test]
+fn check_says_in_one_line_what_was_accepted() {
+    let (_directory, file) = example_on_disk();
+    assert_eq!(
+        check(&[&file]),
+        Ok(format!(
+            "{file}: accepted: 1 upstream on 127.0.0.1:13301, [::1]:13301; payments (host api.payments.example, port \
+             13401) to api.payments.example:443\n"
+        ))
+    );
+}
+
+#[test]
+fn check_ends_with_status_2_where_run_would_not_start() {
+    let (directory, file) = example_on_disk();
+    let run = |file: &str| check::run(&Check::try_parse_from(["check", file]).unwrap().arguments);
+    assert_eq!(run(&file), ExitCode::SUCCESS);
+    fs::remove_file(directory.path().join("identity/tls.key")).unwrap();
+    assert_eq!(run(&file), ExitCode::from(2));
+    assert_eq!(run("/nowhere.yaml"), ExitCode::from(2));
+}
+
+#[test]
+fn check_prints_the_example_or_the_schema_and_wants_exactly_one_argument() {
+    assert_eq!(check(&["--example"]).as_deref(), Ok(config::example()));
+    assert_eq!(
+        serde_json::from_str::<Value>(&check(&["--schema"]).unwrap()).unwrap(),
+        config::schema()
+    );
+    assert!(check(&[]).is_err());
+    assert!(check(&["--schema", "--example"]).is_err());
+}
+
+#[test]
+fn a_file_is_loaded_with_the_hash_of_its_text() {
+    let (_directory, file) = example_on_disk();
+    let loaded = config::load(Path::new(&file), false).unwrap();
+    assert_eq!(loaded.plan.upstreams[0].name, "payments");
+    assert_eq!(loaded.hash, config::hash(&fs::read_to_string(&file).unwrap()));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("w.yaml");
+    let error = || {
+        config::load(&path, false).unwrap_err().to_string().replace(path.to_str().unwrap(), "FILE")
+    };
+    let remedy = "name a YAML file that this process may read";
+    assert_eq!(
+        error(),
+        format!("FILE: cannot be read: No such file or directory (os error 2); {remedy}")
+    );
+    fs::write(&path, [0xff]).unwrap();
+    assert_eq!(error(), format!("FILE: cannot be read: it is not UTF-8; {remedy}"));
+    fs::write(&path, "#".repeat(1024 * 1024 + 1)).unwrap();
+    assert_eq!(error(), format!("FILE: cannot be read: it is larger than 1 MiB; {remedy}"));
+}
+
+/// Whatever comes of it, errors can be shown.
+fn compile_and_show(text: &str) {
+    if let Err(errors) = compile(text) {
+        assert!(!errors.to_string().is_empty());
+        assert!(!errors.findings().is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_ends_in_a_plan_or_in_errors(text in any::<String>()) {
+        compile_and_show(&text);
+    }
+
+    #[test]
+    fn any_value_anywhere_ends_in_a_plan_or_in_errors(line in 0_usize..70, value in "[\\PC\n]{0,20}") {
+        let mut lines: Vec<_> = config::example().lines().map(ToOwned::to_owned).collect();
+        let index = line % lines.len();
+        let key = lines[index].split_inclusive(": ").next().unwrap_or_default().to_owned();
+        lines[index] = format!("{key}{value}");
+        compile_and_show(&lines.join("\n"));
+    }
+
+    #[test]
+    fn any_damage_to_the_example_ends_in_a_plan_or_in_errors(
+        from in 0_usize..4096, length in 0_usize..40, with in "[-\\[\\]{}:,&*!|>'\"%@`#?~ \ta0\n]{0,6}",
+    ) {
+        let characters: Vec<char> = config::example().chars().collect();
+        let from = from % characters.len();
+        let to = (from + length).min(characters.len());
+        let text: String = characters[..from].iter().copied().chain(with.chars()).chain(characters[to..].iter().copied()).collect();
+        compile_and_show(&text);
+    }
+}
