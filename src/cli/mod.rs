@@ -1,3 +1,40 @@
-//! stub
+//! The command line: arguments, subcommands, exit codes.
 
 pub mod check;
+mod get;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Plain HTTP on localhost in; a warm pool of verified mutual-TLS connections out.
+#[derive(Debug, Parser)]
+#[command(name = "warmline", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar
+    Run(run::Arguments),
+    /// Show what the pool does, with an upstream of its own: nothing to configure
+    Demo(crate::demo::Arguments),
+    /// Validate a configuration, or print an example or the schema
+    Check(check::Arguments),
+    /// Make one request and print its body; exit status 0 on 2xx
+    Get(get::Arguments),
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Demo(arguments) => crate::demo::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Get(arguments) => get::run(&arguments),
+    }
+}

@@ -23,10 +23,12 @@ pub enum Phase {
     Exchange,
     /// A response is on its way.
     Body,
+    /// All of a response is handed over, and not yet written.
+    Flushing,
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [Self::Idle, Self::Header, Self::Exchange, Self::Body];
+    const ALL: [Self; 5] = [Self::Idle, Self::Header, Self::Exchange, Self::Body, Self::Flushing];
 }
 
 /// One client connection, as both sides see it.
@@ -41,10 +43,12 @@ pub struct Downstream {
     last_io: Stamp,
     /// In [`Phase::Exchange`]: when the exchange wants to be asked.
     deadline: Stamp,
-    /// In [`Phase::Body`]: microseconds without a byte.
+    /// In [`Phase::Body`] and [`Phase::Flushing`]: microseconds without a byte.
     idle_limit: AtomicU64,
     /// The exchange's deadline has come.
     due: AtomicBool,
+    /// The stream holds back the application's FIN.
+    fin_held: AtomicBool,
     /// The drain's time is over.
     aborting: AtomicBool,
     /// The response broke: end with RST, so that nobody takes it for whole.
@@ -62,6 +66,7 @@ impl Downstream {
             deadline: Stamp::default(),
             idle_limit: AtomicU64::new(0),
             due: AtomicBool::new(false),
+            fin_held: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         };
@@ -103,9 +108,35 @@ impl Downstream {
         self.enter(Phase::Body, now);
     }
 
-    /// The response is complete.
-    pub fn response_ends(&self, now: Instant) {
-        self.enter(Phase::Idle, now);
+    /// All of the response is handed over.
+    pub fn body_ends(&self) {
+        self.phase.store(Phase::Flushing as u8, Relaxed);
+    }
+
+    /// Everything handed over is written: if a response was all handed over, it is complete.
+    pub fn flushed(&self) {
+        if self.phase() == Phase::Flushing {
+            // Not a new reading of the clock: the last write was just now.
+            if let Some(at) = self.last_io.get() {
+                self.since.set(at);
+            }
+            self.phase.store(Phase::Idle as u8, Relaxed);
+        }
+    }
+
+    /// Whether a FIN of the application's must wait: after the header, the body goes on (RFC 9112 section 9.6).
+    pub fn holds_fin(&self) -> bool {
+        matches!(self.phase(), Phase::Body | Phase::Flushing)
+    }
+
+    /// The stream holds back a FIN.
+    pub fn set_fin_held(&self) {
+        self.fin_held.store(true, Relaxed);
+    }
+
+    /// Whether a FIN was held back and need not be any longer; says so once.
+    pub fn release_fin(&self) -> bool {
+        self.fin_held.load(Relaxed) && !self.holds_fin() && self.fin_held.swap(false, Relaxed)
     }
 
     fn enter(&self, phase: Phase, now: Instant) {
@@ -139,7 +170,7 @@ impl Downstream {
         last.unwrap_or_else(Instant::now) + limit
     }
 
-    /// In [`Phase::Body`]: when it is given up.
+    /// In [`Phase::Body`] and [`Phase::Flushing`]: when it is given up.
     pub fn body_deadline(&self) -> Instant {
         self.idle_deadline(Duration::from_micros(self.idle_limit.load(Relaxed)))
     }

@@ -65,6 +65,7 @@ impl Proxy {
             Err(failure) => {
                 record.failed(&failure, Instant::now());
                 downstream.body_begins(Instant::now(), OWN_ANSWER_TIME);
+                downstream.body_ends();
                 failure.answer(upstream.as_deref(), &self.pools).map(Answer::Own)
             }
         };

@@ -52,6 +52,7 @@ impl Ending {
     /// The response is complete: the connection returns to the pool if all of the exchange is.
     pub(super) fn complete(self) {
         let now = Instant::now();
+        self.downstream.body_ends();
         let uploaded = self.upload.is_none_or(|upload| upload.progress() == Progress::Complete);
         if self.fit && uploaded {
             self.upstream.check_in(self.lease);

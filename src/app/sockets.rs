@@ -1,0 +1,104 @@
+//! Listening sockets, and the descriptors that they and their connections need.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::StartError;
+use crate::config::{Bind, Plan};
+
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
+/// Descriptors that are neither a client's nor an upstream's.
+const OWN_DESCRIPTORS: usize = 64;
+
+/// A bound address.
+pub(super) struct Bound {
+    pub(super) listener: TcpListener,
+    /// With the port that the kernel chose, if it did.
+    pub(super) address: SocketAddr,
+}
+
+/// Binds each address; a default one may miss where the machine lacks its family.
+pub(super) fn bind(what: &str, binds: &[Bind]) -> Result<Vec<Bound>, StartError> {
+    let mut bound = Vec::new();
+    for bind in binds {
+        match listen(bind.address) {
+            Ok(listening) => bound.push(listening),
+            Err(error) if !bind.written && lacks_family(&error) => {
+                tracing::info!(address = %bind.address, "{what}: this machine lacks the address's family, the default is left out");
+            }
+            Err(error) => return Err(refused(what, bind.address, error)),
+        }
+    }
+    Ok(bound)
+}
+
+/// Binds an upstream's own port on both loopback families.
+pub(super) fn bind_own_port(name: &str, port: u16) -> Result<Vec<Bound>, StartError> {
+    let what = format!("port of upstream {name}");
+    let first = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let first = listen(first).map_err(|error| refused(&what, first, error))?;
+    let second = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), first.address.port());
+    let second = bind(&what, &[Bind { address: second, written: false }])?;
+    Ok(std::iter::once(first).chain(second).collect())
+}
+
+fn listen(address: SocketAddr) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        // One socket for both families, whatever the machine's default.
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(socket);
+    let address = listener.local_addr()?;
+    Ok(Bound { listener, address })
+}
+
+/// EAFNOSUPPORT (97), EADDRNOTAVAIL.
+fn lacks_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+fn refused(what: &str, address: SocketAddr, error: io::Error) -> StartError {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another process has it, perhaps another Warmline; choose another port)"
+        }
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has it)",
+        io::ErrorKind::PermissionDenied => {
+            " (ports below 1024 need a privilege; choose a higher one)"
+        }
+        _ => "",
+    };
+    StartError::Bind { what: what.to_owned(), address, error, hint }
+}
+
+/// Raises the soft limit to the hard one, and warns where that is still too low.
+pub(super) fn raise_descriptor_limit(plan: &Plan) {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) =
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    let clients: usize = plan.listeners.iter().map(|listener| listener.limits.connections).sum();
+    let upstreams: usize =
+        plan.upstreams.iter().map(|upstream| upstream.pool.max_connections).sum();
+    let wanted = (clients + upstreams + OWN_DESCRIPTORS) as u64;
+    if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {
+        tracing::warn!(
+            limit = most,
+            wanted,
+            "the limit of open files is lower than limits.connections and pool.maxConnections together: raise it (ulimit -Hn, LimitNOFILE) or lower those"
+        );
+    }
+}

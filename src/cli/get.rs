@@ -1,0 +1,78 @@
+//! `warmline get`: one request, for images that have no curl.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tokio::time::timeout;
+
+/// What `warmline get` is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// An http:// or https:// URL; https is verified against the system's roots
+    url: Uri,
+    /// How long the whole request may take, in seconds
+    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failed::from)
+        .and_then(|runtime| runtime.block_on(bounded(arguments)));
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("warmline get {}: {}", arguments.url, chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bounded(arguments: &Arguments) -> Result<bool, Failed> {
+    let limit = Duration::from_secs(arguments.timeout);
+    timeout(limit, get(arguments.url.clone()))
+        .await
+        .map_err(|_| format!("no complete answer within {limit:?} (--timeout)"))?
+}
+
+/// Prints the body; whether the status was 2xx.
+async fn get(url: Uri) -> Result<bool, Failed> {
+    if url.scheme().is_none() {
+        return Err("the URL has no scheme: write http:// or https:// before it".into());
+    }
+    let connector = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?
+        .https_or_http()
+        .enable_http1()
+        .build();
+    let client = Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
+    let mut response = client.get(url).await?;
+    while let Some(frame) = response.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            io::stdout().write_all(&data)?;
+        }
+    }
+    io::stdout().flush()?;
+    if !response.status().is_success() {
+        eprintln!("warmline get: {}", response.status());
+    }
+    Ok(response.status().is_success())
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,130 @@
+//! `warmline run`: the sidecar, until a signal ends it.
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, thread};
+
+use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    app::{self, Environment, Running},
+    config,
+    drain::Drain,
+    telemetry::log,
+};
+
+/// What `warmline run` is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Which requests get a log line, whatever the configuration says
+    #[arg(long, value_name = "WHICH")]
+    access: Option<Access>,
+    /// Write TLS secrets to this file, for Wireshark: whoever reads it reads all traffic
+    #[arg(long, value_name = "FILE")]
+    key_log: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Access {
+    Off,
+    Errors,
+    All,
+}
+
+/// The exit status where the configuration cannot be used.
+const UNUSABLE: u8 = 2;
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    let loaded = match config::load(&arguments.config, std::io::stderr().is_terminal()) {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+    let mut plan = loaded.plan;
+    if let Some(access) = arguments.access {
+        plan.log.access = access.into();
+    }
+    log::init(&plan.log);
+    let environment = Environment {
+        key_log: arguments.key_log,
+        configuration_hash: loaded.hash,
+        ..Environment::default()
+    };
+    match app::start(&plan, environment) {
+        Ok(running) => {
+            announce(&running);
+            serve(running)
+        }
+        Err(error) => {
+            eprintln!("warmline: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+fn announce(running: &Running) {
+    let list = |addresses: &[std::net::SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        traffic = %list(running.listeners()),
+        metrics = %list(running.metrics()),
+        admin = %list(running.admin()),
+        "warmline is serving"
+    );
+}
+
+/// Serves until everything has ended after a signal.
+pub(crate) fn serve(running: Running) -> ExitCode {
+    end_on_signals(running.drain());
+    running.join();
+    ExitCode::SUCCESS
+}
+
+/// SIGTERM or SIGINT begins the drain; a second one ends the process at once.
+pub(crate) fn end_on_signals(drain: Drain) {
+    let watching = thread::Builder::new().name("signals".into()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(watch_signals(drain)),
+            Err(error) => tracing::error!(%error, "signals cannot be watched"),
+        }
+    });
+    if let Err(error) = watching {
+        tracing::error!(%error, "signals cannot be watched");
+    }
+}
+
+async fn watch_signals(drain: Drain) {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        tracing::error!("signals cannot be watched");
+        return;
+    };
+    loop {
+        let code = tokio::select! {
+            _ = terminate.recv() => 143,
+            _ = interrupt.recv() => 130,
+        };
+        if drain.has_begun() {
+            std::process::exit(code);
+        }
+        tracing::info!("ending: what is in flight may finish; a second signal ends at once");
+        drain.begin();
+    }
+}
+
+impl From<Access> for log::Access {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Off => Self::Off,
+            Access::Errors => Self::Errors,
+            Access::All => Self::All,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! One client connection: hyper's server, one timer, the drain, and the end that fits.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    sync::futures::OwnedNotified,
+    time::{Sleep, sleep_until},
+};
+
+use super::{Inlet, stream::DownstreamStream};
+use crate::{
+    config::ListenerLimits,
+    drain::{Drain, Stage},
+    proxy::{Answer, Downstream, Phase},
+    socket,
+    telemetry::ends::{Facing, Manner},
+    upstream::Worker,
+};
+
+/// The least and most that hyper buffers of what the application sends, and of what it does not read.
+const BUFFER: usize = 64 * 1024;
+/// Room for a request line beside the header's bytes.
+const REQUEST_LINE: usize = 8 * 1024;
+/// What a header that took too long is answered with.
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
+    content-type: text/plain; charset=utf-8\r\n\
+    proxy-status: warmline; error=http_request_error; details=\"limits.headerTimeout\"\r\n\
+    content-length: 90\r\nconnection: close\r\n\r\n\
+    warmline: the request's header was not complete in time (limits.headerTimeout of listener)\n";
+
+/// Serves one client connection to its end.
+pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
+    let Ok(client) = tcp.peer_addr() else { return };
+    let downstream = Arc::new(Downstream::new(client, Instant::now()));
+    let service = {
+        let (inlet, downstream) = (Arc::clone(&inlet), Arc::clone(&downstream));
+        service_fn(move |request: Request<Incoming>| {
+            let (inlet, downstream) = (Arc::clone(&inlet), Arc::clone(&downstream));
+            let worker = Arc::clone(&worker);
+            async move {
+                let Inlet { proxy, entry, .. } = &*inlet;
+                let answer = proxy.serve(request, entry, &downstream, &worker).await;
+                Ok::<_, std::convert::Infallible>(answer)
+            }
+        })
+    };
+    let io = TokioIo::new(DownstreamStream::new(tcp, Arc::clone(&downstream)));
+    let http = builder(&inlet.limits).serve_connection(io, service);
+    let drain = inlet.proxy.drain.clone();
+    let mut serving = Serving::new(http, &downstream, &inlet.limits, drain);
+    let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
+    let tcp = serving.http.into_parts().io.into_inner().into_inner();
+    if matches!(&ending, Ending::Done(Err(error)) if error.is_parse()) {
+        inlet.proxy.count_unreadable();
+    }
+    let how = ending.close(tcp, &downstream).await;
+    inlet.ends.increment((Facing::Downstream, how));
+}
+
+fn builder(limits: &ListenerLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .auto_date_header(false)
+        .header_read_timeout(None)
+        .max_buf_size(BUFFER.max(limits.header_bytes + REQUEST_LINE))
+        .max_header_size(limits.header_bytes)
+        .writev(false);
+    // hyper keeps 100 fields without allocating; only another number is worth its price.
+    if limits.header_fields != 100 {
+        builder.max_headers(limits.header_fields);
+    }
+    builder
+}
+
+/// How serving ended.
+enum Ending {
+    /// hyper is done with the connection.
+    Done(Result<(), hyper::Error>),
+    /// A header took too long.
+    HeaderTimeout,
+    /// Idle between requests for too long, or when the drain began.
+    Idle,
+    /// A body moved no byte for too long, or the drain's time is over in the middle of it.
+    Stuck,
+}
+
+/// A connection being served.
+struct Serving<'a, S: HttpService<Incoming>> {
+    http: http1::Connection<TokioIo<DownstreamStream>, S>,
+    downstream: &'a Downstream,
+    limits: &'a ListenerLimits,
+    drain: Drain,
+    drain_changed: Pin<Box<OwnedNotified>>,
+    /// The connection's one timer.
+    timer: Pin<Box<Sleep>>,
+    /// When the timer rings; never later than the nearest deadline.
+    armed: Option<Instant>,
+}
+
+impl<'a, S> Serving<'a, S>
+where
+    S: HttpService<Incoming, ResBody = Answer>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn new(
+        http: http1::Connection<TokioIo<DownstreamStream>, S>,
+        downstream: &'a Downstream,
+        limits: &'a ListenerLimits,
+        drain: Drain,
+    ) -> Self {
+        let drain_changed = Box::pin(drain.changed());
+        let timer = Box::pin(sleep_until(tokio::time::Instant::now()));
+        let mut serving =
+            Self { http, downstream, limits, drain, drain_changed, timer, armed: None };
+        if serving.drain.has_begun() {
+            serving.follow_drain();
+        }
+        serving
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut self.http).poll(cx) {
+                return Poll::Ready(Ending::Done(result));
+            }
+            if self.drain_changed.as_mut().poll(cx).is_ready() {
+                self.drain_changed = Box::pin(self.drain.changed());
+                if let Some(ending) = self.follow_drain() {
+                    return Poll::Ready(ending);
+                }
+                continue;
+            }
+            match self.poll_deadline(cx) {
+                Poll::Ready(Some(ending)) => return Poll::Ready(ending),
+                Poll::Ready(None) => continue,
+                Poll::Pending => {}
+            }
+            if !self.downstream.release_fin() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The drain went on: no next request, and in the end no more time for this one.
+    fn follow_drain(&mut self) -> Option<Ending> {
+        Pin::new(&mut self.http).graceful_shutdown();
+        if self.drain.stage() < Stage::Aborting {
+            return None;
+        }
+        self.downstream.abort();
+        matches!(self.downstream.phase(), Phase::Body | Phase::Flushing).then_some(Ending::Stuck)
+    }
+
+    /// Pending until the nearest deadline; then the end it means, or none if the exchange is to decide.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ending>> {
+        loop {
+            let Some(deadline) = self.deadline() else { return Poll::Pending };
+            if self.armed.is_none_or(|armed| deadline < armed) {
+                self.timer.as_mut().reset(deadline.into());
+                self.armed = Some(deadline);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.armed = None;
+            if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                return Poll::Ready(self.overdue());
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let after = |limit: Duration| self.downstream.since().map(|since| since + limit);
+        match self.downstream.phase() {
+            Phase::Idle => after(self.limits.idle_timeout),
+            Phase::Header => after(self.limits.header_timeout),
+            Phase::Exchange => self.downstream.deadline(),
+            Phase::Body | Phase::Flushing => Some(self.downstream.body_deadline()),
+        }
+    }
+
+    fn overdue(&self) -> Option<Ending> {
+        match self.downstream.phase() {
+            Phase::Idle => Some(Ending::Idle),
+            Phase::Header => Some(Ending::HeaderTimeout),
+            Phase::Exchange => {
+                self.downstream.set_due();
+                None
+            }
+            Phase::Body | Phase::Flushing => Some(Ending::Stuck),
+        }
+    }
+}
+
+impl Ending {
+    async fn close(self, mut tcp: TcpStream, downstream: &Downstream) -> Manner {
+        match self {
+            Self::Done(_) | Self::Stuck if downstream.is_broken() => reset(tcp),
+            Self::Stuck => reset(tcp),
+            Self::Done(_) | Self::Idle => socket::close_politely(tcp).await,
+            Self::HeaderTimeout => {
+                // A client that takes no answer gets none.
+                let _ = tcp.write_all(REQUEST_TIMEOUT).await;
+                socket::close_politely(tcp).await
+            }
+        }
+    }
+}
+
+fn reset(tcp: TcpStream) -> Manner {
+    socket::reset(tcp);
+    Manner::Reset
+}
