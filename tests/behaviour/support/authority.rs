@@ -1,0 +1,232 @@
+//! A certificate authority for one test, and every odd certificate that a test may want of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::key_format::{self, KeyFormat};
+
+/// A certificate authority; its certificate is what the other side trusts.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    /// The certificates between this authority and its root, its own first; empty for a root.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+/// A certificate, its chain and its key.
+pub struct Identity {
+    /// The leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    key: KeyPair,
+}
+
+/// The files of one identity.
+pub struct IdentityFiles {
+    /// The leaf first, then its chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+static SHARED: LazyLock<Authority> = LazyLock::new(|| Authority::new("Warmline tests"));
+
+impl Authority {
+    /// A root of its own.
+    pub fn new(name: &str) -> Self {
+        let issuer = CertifiedIssuer::self_signed(authority_params(name), key());
+        Self { issuer: issuer.expect("a root can be made"), chain: Vec::new() }
+    }
+
+    /// The root that most tests share.
+    pub fn shared() -> &'static Self {
+        &SHARED
+    }
+
+    /// An authority signed by this one.
+    pub fn intermediate(&self, name: &str) -> Self {
+        let issuer = CertifiedIssuer::signed_by(authority_params(name), key(), &self.issuer)
+            .expect("an intermediate can be made");
+        let mut chain = vec![issuer.der().clone()];
+        chain.extend(self.chain.iter().cloned());
+        Self { issuer, chain }
+    }
+
+    /// This authority's own certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        self.issuer.der()
+    }
+
+    /// A server certificate for these names and addresses.
+    pub fn server(&self, names: &[&str]) -> Identity {
+        self.issue(server_params(names))
+    }
+
+    /// A client certificate with this common name.
+    pub fn client(&self, name: &str) -> Identity {
+        self.issue_for(client_params(name), key())
+    }
+
+    /// A client certificate with this common name, for this key.
+    pub fn client_for(&self, name: &str, key: KeyPair) -> Identity {
+        self.issue_for(client_params(name), key)
+    }
+
+    /// A certificate with any oddity: start from [`server_params`] or [`client_params`].
+    pub fn issue(&self, params: CertificateParams) -> Identity {
+        self.issue_for(params, key())
+    }
+
+    /// Writes this authority's certificate as a trust bundle.
+    pub fn write(&self, folder: &Path, name: &str) -> PathBuf {
+        write(folder, name, &certificates_pem(std::slice::from_ref(self.certificate())))
+    }
+
+    fn issue_for(&self, params: CertificateParams, key: KeyPair) -> Identity {
+        let leaf = params.signed_by(&key, &self.issuer).expect("a certificate can be made");
+        let mut chain = vec![leaf.der().clone()];
+        chain.extend(self.chain.iter().cloned());
+        Identity { chain, key }
+    }
+}
+
+impl Identity {
+    /// A certificate that signs itself; `authority` sets CA:TRUE.
+    pub fn self_signed(names: &[&str], authority: bool) -> Self {
+        let mut params = server_params(names);
+        if authority {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        let key = key();
+        let leaf = params.self_signed(&key).expect("a certificate can be made");
+        Self { chain: vec![leaf.der().clone()], key }
+    }
+
+    /// The first certificate.
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.chain[0]
+    }
+
+    /// The chain without what stands between leaf and root.
+    pub fn without_intermediates(mut self) -> Self {
+        self.chain.truncate(1);
+        self
+    }
+
+    /// The chain with its last certificate repeated until there are `length`.
+    pub fn padded_to(mut self, length: usize) -> Self {
+        let last = self.chain[self.chain.len() - 1].clone();
+        self.chain.resize(length, last);
+        self
+    }
+
+    /// The key, as rustls takes it.
+    pub fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
+    }
+
+    /// The chain in PEM.
+    pub fn chain_pem(&self) -> String {
+        certificates_pem(&self.chain)
+    }
+
+    /// The key in PEM, in the form asked for.
+    pub fn key_pem(&self, format: KeyFormat) -> String {
+        key_format::to_pem(&self.key.serialize_der(), format)
+    }
+
+    /// Writes chain and key (PKCS#8) into two files.
+    pub fn write(&self, folder: &Path, name: &str) -> IdentityFiles {
+        self.write_as(folder, name, KeyFormat::Pkcs8)
+    }
+
+    /// Writes chain and key into two files, the key in the form asked for.
+    pub fn write_as(&self, folder: &Path, name: &str, format: KeyFormat) -> IdentityFiles {
+        IdentityFiles {
+            certificate: write(folder, &format!("{name}.crt"), &self.chain_pem()),
+            key: write(folder, &format!("{name}.key"), &self.key_pem(format)),
+        }
+    }
+}
+
+/// What a good server certificate for these names and addresses says; change it at will.
+pub fn server_params(names: &[&str]) -> CertificateParams {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names).expect("names are ASCII");
+    params.distinguished_name.push(DnType::CommonName, "a server of the tests");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
+}
+
+/// What a good client certificate says.
+pub fn client_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
+}
+
+/// The same, but it ended in 2020.
+pub fn expired(mut params: CertificateParams) -> CertificateParams {
+    params.not_before = date_time_ymd(2019, 1, 1);
+    params.not_after = date_time_ymd(2020, 1, 1);
+    params
+}
+
+/// The same, but it begins in 2200.
+pub fn not_yet_valid(mut params: CertificateParams) -> CertificateParams {
+    params.not_before = date_time_ymd(2200, 1, 1);
+    params.not_after = date_time_ymd(2201, 1, 1);
+    params
+}
+
+/// No subject alternative name; the name stands in the subject's common name alone.
+pub fn common_name_only(name: &str) -> CertificateParams {
+    let mut params = server_params(&[]);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+/// A server certificate whose only subject alternative name is this one, whatever it is.
+pub fn only_name(name: SanType) -> CertificateParams {
+    let mut params = server_params(&[]);
+    params.subject_alt_names = vec![name];
+    params
+}
+
+/// A DNS name exactly as written: no address is recognised in it, nothing is checked but ASCII.
+pub fn dns_name(text: &str) -> SanType {
+    SanType::DnsName(text.try_into().expect("the name is ASCII"))
+}
+
+/// A key on the curve P-256, which is made fast.
+pub fn key() -> KeyPair {
+    KeyPair::generate().expect("a key can be made")
+}
+
+/// Certificates in PEM, one after another.
+pub fn certificates_pem(certificates: &[CertificateDer<'_>]) -> String {
+    certificates.iter().map(|der| key_format::pem("CERTIFICATE", der)).collect()
+}
+
+/// Writes a file into a folder and says where it is.
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).expect("the test's folder can be written");
+    path
+}
+
+fn authority_params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}

@@ -1,0 +1,58 @@
+//! Names for the tests: a resolver whose answers are fixed, or change at every query.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// Names and what they resolve to; clones are the same names.
+#[derive(Debug, Clone, Default)]
+pub struct Names(Arc<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    answers: Mutex<HashMap<String, Answers>>,
+    queries: AtomicUsize,
+}
+
+/// The answers that a name gives, one after another, over and over.
+#[derive(Debug)]
+struct Answers {
+    turns: Vec<Vec<IpAddr>>,
+    next: usize,
+}
+
+impl Names {
+    /// The name resolves to these addresses, always.
+    pub fn fixed(self, name: &str, addresses: &[&str]) -> Self {
+        self.in_turn(name, &[addresses])
+    }
+
+    /// Each query of the name gets the next of these answers; the first follows the last.
+    pub fn in_turn(self, name: &str, turns: &[&[&str]]) -> Self {
+        let parse = |text: &&str| text.parse().expect("an address");
+        let turns = turns.iter().map(|turn| turn.iter().map(parse).collect()).collect();
+        let answers = Answers { turns, next: 0 };
+        self.0.answers.lock().expect("no panic inside").insert(name.to_string(), answers);
+        self
+    }
+
+    /// What this query gets; none when the name is unknown.
+    pub fn query(&self, name: &str) -> Option<Vec<IpAddr>> {
+        self.0.queries.fetch_add(1, Relaxed);
+        let mut table = self.0.answers.lock().expect("no panic inside");
+        let answers = table.get_mut(name)?;
+        let answer = answers.turns[answers.next % answers.turns.len()].clone();
+        answers.next += 1;
+        Some(answer)
+    }
+
+    /// How many queries came.
+    pub fn queries(&self) -> usize {
+        self.0.queries.load(Relaxed)
+    }
+}

@@ -1,0 +1,218 @@
+//! One connection as an origin's script sees it: read a request, write any bytes, end in any way.
+
+use std::{io, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::record::{End, Witness};
+use crate::support::message::{Body, Framing, Head};
+
+/// What a connection is made of.
+pub(super) enum Wire {
+    Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
+}
+
+/// A connection in the hands of a script.
+pub struct Connection {
+    number: usize,
+    wire: Wire,
+    /// Read and not yet taken.
+    buffer: Vec<u8>,
+    witness: Arc<Witness>,
+    /// How the peer ended it, once it has.
+    end: Option<End>,
+}
+
+/// A whole request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its start line and fields.
+    pub head: Head,
+    /// Its content.
+    pub body: Vec<u8>,
+    /// Its trailer fields.
+    pub trailers: Vec<(String, String)>,
+}
+
+impl Connection {
+    pub(super) fn new(number: usize, wire: Wire, witness: Arc<Witness>) -> Self {
+        Self { number, wire, buffer: Vec::new(), witness, end: None }
+    }
+
+    /// Its number, counted from 0 in order of acceptance.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// Reads the next request with its body; none when the peer ended before its first byte.
+    pub async fn request(&mut self) -> Option<Request> {
+        let head = self.head().await?;
+        let mut body = Vec::new();
+        let trailers = self.body(&head, &mut |bytes| body.extend_from_slice(bytes)).await.ok()?;
+        Some(Request { head, body, trailers })
+    }
+
+    /// Reads the next request's head; none when the peer ended before it was whole.
+    pub async fn head(&mut self) -> Option<Head> {
+        loop {
+            match Head::take(&mut self.buffer) {
+                Ok(Some(head)) => {
+                    self.witness.requested(self.number, &head);
+                    return Some(head);
+                }
+                Ok(None) => self.fill().await.ok()?,
+                Err(malformed) => panic!("the request is malformed: {malformed}"),
+            }
+        }
+    }
+
+    /// Reads the body that belongs to this head; answers its trailers, or how the peer ended within it.
+    pub async fn body(
+        &mut self,
+        head: &Head,
+        sink: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<Vec<(String, String)>, End> {
+        let framing = head.declared_framing().unwrap_or_else(|why| panic!("{why}"));
+        let mut body = Body::new(framing.unwrap_or(Framing::Length(0)));
+        loop {
+            if let Err(malformed) = body.read(&mut self.buffer, sink) {
+                panic!("the request's body is malformed: {malformed}");
+            }
+            if body.is_complete() {
+                return Ok(body.trailers);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Reads at least one byte more into the buffer; cancelling it loses nothing.
+    pub async fn fill(&mut self) -> Result<(), End> {
+        let mut bytes = [0; 16 * 1024];
+        let read = match &mut self.wire {
+            Wire::Tls(stream) => stream.read(&mut bytes).await,
+            Wire::Plain(stream) => stream.read(&mut bytes).await,
+        };
+        match read {
+            Ok(0) => Err(self.ended_with(End::Polite)),
+            Ok(count) => {
+                self.buffer.extend_from_slice(&bytes[..count]);
+                Ok(())
+            }
+            Err(error) => Err(self.ended_with(end_of(&error))),
+        }
+    }
+
+    /// Whether bytes were read that no request took yet.
+    pub fn has_unread(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Writes these bytes and flushes them; false when the peer is gone.
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let bytes = bytes.as_ref();
+        let written = match &mut self.wire {
+            Wire::Tls(stream) => match stream.write_all(bytes).await {
+                Ok(()) => stream.flush().await,
+                error => error,
+            },
+            Wire::Plain(stream) => stream.write_all(bytes).await,
+        };
+        written.is_ok()
+    }
+
+    /// Answers 200 with this text.
+    pub async fn answer(&mut self, text: &str) -> bool {
+        let length = text.len();
+        self.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}")).await
+    }
+
+    /// Reads until the peer ends the connection; answers how it did, and every byte that came before.
+    pub async fn ended(&mut self) -> (End, Vec<u8>) {
+        loop {
+            if let Some(end) = self.end {
+                return (end, std::mem::take(&mut self.buffer));
+            }
+            let _ = self.fill().await;
+        }
+    }
+
+    /// Ends our side politely, `close_notify` and FIN, and goes on reading.
+    pub async fn half_close(&mut self) {
+        let _ = match &mut self.wire {
+            Wire::Tls(stream) => stream.shutdown().await,
+            Wire::Plain(stream) => stream.shutdown().await,
+        };
+    }
+
+    /// Ends our side with FIN alone, without `close_notify`, and goes on reading.
+    pub async fn half_close_without_notify(&mut self) {
+        let _ = self.socket().shutdown().await;
+    }
+
+    /// Ends our side politely and waits until the peer has ended, too.
+    pub async fn close(mut self) {
+        self.half_close().await;
+        self.ended().await;
+        self.drain().await;
+    }
+
+    /// Closes the socket at once, without `close_notify`; whatever comes later is answered by RST.
+    pub fn drop_abruptly(self) {}
+
+    /// Closes with RST.
+    pub fn reset(mut self) {
+        let _ = self.socket().set_zero_linger();
+    }
+
+    /// Waits until the peer closes or the test is over: an origin that hangs.
+    pub async fn stall(mut self) {
+        self.ended().await;
+        std::future::pending::<()>().await;
+    }
+
+    /// Counts what comes after the peer's `close_notify`, until its FIN.
+    async fn drain(&mut self) {
+        let (number, witness) = (self.number, Arc::clone(&self.witness));
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = self.socket().read(&mut bytes).await {
+            witness.update(|record| record.connections[number].bytes_after_close += count);
+        }
+    }
+
+    fn socket(&mut self) -> &mut TcpStream {
+        match &mut self.wire {
+            Wire::Tls(stream) => stream.get_mut().0,
+            Wire::Plain(stream) => stream,
+        }
+    }
+
+    fn ended_with(&mut self, end: End) -> End {
+        if self.end.replace(end).is_none() {
+            self.witness.update(|record| {
+                record.open -= 1;
+                record.connections[self.number].end = Some(end);
+            });
+        }
+        end
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.end.is_none() {
+            self.witness.update(|record| record.open -= 1);
+        }
+    }
+}
+
+fn end_of(error: &io::Error) -> End {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => End::Reset,
+        _ => End::Truncated,
+    }
+}

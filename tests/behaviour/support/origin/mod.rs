@@ -1,0 +1,363 @@
+//! A counting origin on a thread and runtime of its own: it speaks mutual TLS (or plain TCP), serves well-behaved HTTP or
+//! runs a script for each connection, and writes down everything that it sees.
+
+mod connection;
+mod gate;
+mod record;
+mod service;
+mod sessions;
+
+use std::{
+    future::Future,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use rustls::{
+    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::aws_lc_rs,
+    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime,
+    sync::oneshot,
+};
+use tokio_rustls::TlsAcceptor;
+
+pub use connection::{Connection, Request};
+pub use gate::Gate;
+pub use record::{ConnectionRecord, End, Handshakes, Record, RequestRecord};
+pub use service::{IdleClose, IdleEnd};
+pub use sessions::Resumption;
+
+use super::authority::{Authority, Identity};
+use connection::Wire;
+use record::{Handshake, Witness};
+use service::Service;
+use sessions::Sessions;
+
+/// The name that an origin's certificate carries unless a test says otherwise.
+pub const NAME: &str = "api.test";
+
+/// What an origin does with one connection.
+type Script = Arc<dyn Fn(Connection) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Which client certificates an origin asks for.
+#[derive(Clone)]
+pub enum ClientCertificates {
+    /// None.
+    NotAsked,
+    /// One signed by this authority, or the handshake fails.
+    Required(rustls::pki_types::CertificateDer<'static>),
+}
+
+/// An origin in the making.
+pub struct Builder {
+    identity: Identity,
+    clients: ClientCertificates,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    resumption: Resumption,
+    addresses: Vec<IpAddr>,
+    plain: bool,
+    gate: Gate,
+    idle: Option<IdleClose>,
+    script: Option<Script>,
+}
+
+/// A running origin; dropped, it stops, and panics if anything went wrong inside of it.
+pub struct Origin {
+    port: u16,
+    gate: Gate,
+    witness: Arc<Witness>,
+    sessions: Arc<Sessions>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Origin {
+    /// A well-behaved origin called [`NAME`] that requires a client certificate of [`Authority::shared`], on 127.0.0.1, TLS 1.3.
+    pub fn serving() -> Builder {
+        let authority = Authority::shared();
+        Builder {
+            identity: authority.server(&[NAME]),
+            clients: ClientCertificates::Required(authority.certificate().clone()),
+            versions: vec![&TLS13],
+            resumption: Resumption::Sessions,
+            addresses: vec![Ipv4Addr::LOCALHOST.into()],
+            plain: false,
+            gate: Gate::new(),
+            idle: None,
+            script: None,
+        }
+    }
+
+    /// The same, but this script treats each connection (after its handshake).
+    pub fn scripted<F>(script: impl Fn(Connection) -> F + Send + Sync + 'static) -> Builder
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let script: Script = Arc::new(move |connection| Box::pin(script(connection)));
+        Builder { script: Some(script), ..Self::serving() }
+    }
+
+    /// The port, the same on every address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Opens the gate behind which `/hold` waits.
+    pub fn release(&self) {
+        self.gate.open();
+    }
+
+    /// Forgets every session, so that the next one offered is refused.
+    pub fn forget_sessions(&self) {
+        self.sessions.forget();
+    }
+
+    /// A copy of everything seen so far.
+    pub fn record(&self) -> Record {
+        self.read(Clone::clone)
+    }
+
+    /// Reads what was seen so far without a copy.
+    pub fn read<T>(&self, read: impl FnOnce(&Record) -> T) -> T {
+        self.witness.read(read)
+    }
+
+    /// Blocks until what was seen fulfils the condition; panics with the record when it never does.
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&Record) -> bool) {
+        self.witness.wait_for(what, condition);
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !thread::panicking() {
+            assert!(matches!(ended, Some(Ok(()))), "the origin's thread panicked");
+            let failures = self.witness.read(|record| record.failures.clone());
+            assert!(failures.is_empty(), "the origin failed: {failures:#?}");
+        }
+    }
+}
+
+impl Builder {
+    /// Shows this certificate.
+    pub fn identity(self, identity: Identity) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// Asks for these client certificates.
+    pub fn clients(self, clients: ClientCertificates) -> Self {
+        Self { clients, ..self }
+    }
+
+    /// Requires client certificates of this authority.
+    pub fn requires(self, authority: &Authority) -> Self {
+        let certificate = authority.certificate().clone();
+        self.clients(ClientCertificates::Required(certificate))
+    }
+
+    /// Speaks TLS 1.2 alone.
+    pub fn tls12(self) -> Self {
+        Self { versions: vec![&TLS12], ..self }
+    }
+
+    /// Speaks TLS 1.2 and 1.3.
+    pub fn tls12_and_13(self) -> Self {
+        Self { versions: vec![&TLS13, &TLS12], ..self }
+    }
+
+    /// Lets clients resume in this way.
+    pub fn resumption(self, resumption: Resumption) -> Self {
+        Self { resumption, ..self }
+    }
+
+    /// Listens on these addresses, on one and the same port.
+    pub fn addresses(self, addresses: &[&str]) -> Self {
+        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        Self { addresses, ..self }
+    }
+
+    /// Speaks no TLS: the script has the bare TCP connection.
+    pub fn plain(self) -> Self {
+        Self { plain: true, ..self }
+    }
+
+    /// Closes idle connections at random.
+    pub fn closing_idle(self, idle: IdleClose) -> Self {
+        Self { idle: Some(idle), ..self }
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Origin {
+        let witness = Arc::new(Witness::default());
+        let sessions = Arc::new(Sessions::default());
+        let server = Arc::new(Server {
+            acceptor: (!self.plain).then(|| self.acceptor(&sessions)),
+            script: self.script.clone().unwrap_or_else(|| self.service()),
+            witness: Arc::clone(&witness),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let (bound, port) = mpsc::channel();
+        let addresses = self.addresses;
+        let run = move || run(&addresses, &server, &bound, stopped);
+        let thread = thread::Builder::new().name("origin".into()).spawn(run).expect("a thread");
+        let port = port.recv().expect("the origin listens");
+        let (stop, thread) = (Some(stop), Some(thread));
+        Origin { port, gate: self.gate, witness, sessions, stop, thread }
+    }
+
+    fn service(&self) -> Script {
+        let service = Arc::new(Service { gate: self.gate.clone(), idle: self.idle });
+        Arc::new(move |connection| {
+            let service = Arc::clone(&service);
+            Box::pin(async move { service.serve(connection).await })
+        })
+    }
+
+    fn acceptor(&self, sessions: &Arc<Sessions>) -> TlsAcceptor {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let key = aws_lc_rs::sign::any_supported_type(&self.identity.private_key());
+        let certified = CertifiedKey::new(self.identity.chain.clone(), key.expect("a usable key"));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.versions)
+            .expect("the versions are known")
+            .with_client_cert_verifier(self.clients.verifier())
+            .with_cert_resolver(Arc::new(Always(Arc::new(certified))));
+        sessions.apply(self.resumption, &mut config);
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+impl ClientCertificates {
+    fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        let Self::Required(authority) = self else { return WebPkiClientVerifier::no_client_auth() };
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone()).expect("an authority's certificate");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        builder.build().expect("a verifier")
+    }
+}
+
+/// Shows one certificate whatever is asked, without judging it: odd ones are wanted.
+#[derive(Debug)]
+struct Always(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Always {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// What the accept loops share.
+struct Server {
+    /// None speaks plain TCP.
+    acceptor: Option<TlsAcceptor>,
+    script: Script,
+    witness: Arc<Witness>,
+}
+
+fn run(
+    addresses: &[IpAddr],
+    server: &Arc<Server>,
+    bound: &mpsc::Sender<u16>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let listeners = listen(addresses);
+        let port = listeners[0].local_addr().expect("it is bound").port();
+        bound.send(port).expect("the test waits for the port");
+        for listener in listeners {
+            tokio::spawn(accept(listener, Arc::clone(server)));
+        }
+        let _ = stopped.await;
+    });
+}
+
+/// Listens on every address, all on one port that is free on each.
+fn listen(addresses: &[IpAddr]) -> Vec<TcpListener> {
+    for _ in 0..100 {
+        let mut port = 0;
+        let bind = |address: &IpAddr| {
+            let listener = listen_on(SocketAddr::new(*address, port))?;
+            port = listener.local_addr()?.port();
+            Ok::<_, std::io::Error>(listener)
+        };
+        if let Ok(listeners) = addresses.iter().map(bind).collect() {
+            return listeners;
+        }
+    }
+    panic!("no port is free on every one of {addresses:?}");
+}
+
+fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+async fn accept(listener: TcpListener, server: Arc<Server>) {
+    while let Ok((stream, peer)) = listener.accept().await {
+        settle().await;
+        let local = stream.local_addr().expect("it is bound");
+        let number = server.witness.accepted(local, peer);
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { server.serve(number, stream).await });
+    }
+}
+
+/// Lets every task see what already came: an end that arrived before this connection is counted before it.
+async fn settle() {
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl Server {
+    async fn serve(&self, number: usize, stream: TcpStream) {
+        let _ = stream.set_nodelay(true);
+        let witness = Arc::clone(&self.witness);
+        let wire = match &self.acceptor {
+            None => Wire::Plain(stream),
+            Some(acceptor) => match acceptor.accept(stream).await {
+                Ok(stream) => {
+                    let handshake = Handshake::of(stream.get_ref().1);
+                    witness.update(|r| r.connections[number].handshake = Some(handshake));
+                    Wire::Tls(Box::new(stream))
+                }
+                Err(error) => {
+                    return witness.update(|record| {
+                        record.open -= 1;
+                        record.connections[number].handshake_error = Some(error.to_string());
+                    });
+                }
+            },
+        };
+        let _judge = PanicJudge { number, witness: Arc::clone(&witness) };
+        (self.script)(Connection::new(number, wire, witness)).await;
+    }
+}
+
+/// Writes it down when a script unwinds: tokio keeps a task's panic to itself.
+struct PanicJudge {
+    number: usize,
+    witness: Arc<Witness>,
+}
+
+impl Drop for PanicJudge {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.witness.failed(format!("the script of connection {} panicked", self.number));
+        }
+    }
+}
