@@ -122,7 +122,8 @@ impl Connection {
             },
             Wire::Plain(stream) => stream.write_all(bytes).await,
         };
-        written.is_ok()
+        // The socket tells of a reset once: when a write was told, no read will be.
+        written.map_err(|error| self.ended_with(end_of(&error))).is_ok()
     }
 
     /// Answers 200 with this text.
