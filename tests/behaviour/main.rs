@@ -3,6 +3,20 @@
 //! `case_NN_…` shows line NN of the list of hostile cases. `WARMLINE_SOAK=1` runs the long versions.
 
 #![allow(unreachable_pub, reason = "one crate without users: visibility inside it says enough")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
 mod support;
 mod support_itself;
+
+mod cap;
+mod draining;
+mod identity;
+mod large_bodies;
+mod leaving;
+mod polite_close;
+mod queue;
+mod resumption;
+mod reuse;
+mod saturation;
+mod stale;
+mod trust;

@@ -17,7 +17,7 @@ use crate::support::{
     client::{Client, Ending},
     key_format::KeyFormat,
     names::Names,
-    origin::{self, End, Handshakes, Origin, Resumption},
+    origin::{self, End, Gate, Handshakes, Origin, Resumption},
     pattern,
 };
 
@@ -174,13 +174,16 @@ fn the_origin_listens_on_four_addresses_with_one_port() {
         TcpStream::connect((address, origin.port())).unwrap();
     }
     origin.wait_for("four connections", |record| record.connections.len() == 4);
+    let mut seen: Vec<_> =
+        origin.record().connections.iter().map(|c| c.local.ip().to_string()).collect();
+    seen.sort();
+    assert_eq!(seen, addresses);
 }
 
 #[test]
 fn a_script_has_the_whole_connection_to_itself() {
     let origin = Origin::scripted(|mut peer| async move {
-        let request = peer.request().await.expect("a request");
-        assert_eq!(request.body, b"ping");
+        assert_eq!(peer.request().await.expect("a request"), b"ping");
         peer.write("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n").await;
         peer.write("content-length: 9\r\n\r\nhalf").await;
         peer.reset();
@@ -192,6 +195,32 @@ fn a_script_has_the_whole_connection_to_itself() {
     let broken = client.response_to("POST").unwrap_err();
     assert_eq!(broken.end, Ending::Reset);
     assert_eq!((broken.partial.status, broken.partial.interim.len()), (200, 1));
+}
+
+#[test]
+fn a_client_sees_silence_and_may_end_its_side_first() {
+    let (asked, answered) = (Gate::new(), Gate::new());
+    let (hear, tell) = (asked.clone(), answered.clone());
+    let origin = Origin::scripted(move |mut peer| {
+        let (hear, tell) = (hear.clone(), tell.clone());
+        async move {
+            peer.head().await;
+            hear.open();
+            tell.opened().await;
+            let (end, _) = peer.ended().await;
+            assert_eq!(end, End::Polite);
+            peer.answer("after").await;
+        }
+    })
+    .plain()
+    .start();
+    let mut client = Client::connect((Ipv4Addr::LOCALHOST, origin.port()).into());
+    client.send("GET / HTTP/1.1\r\n\r\n");
+    asked.wait();
+    client.assert_silent();
+    client.half_close();
+    answered.open();
+    assert_eq!(client.response().text(), "after");
 }
 
 #[test]
@@ -284,7 +313,7 @@ fn odd_certificates_can_be_made() {
         authority::only_name(authority::dns_name("*")),
         authority::only_name(rcgen::SanType::URI("https://api.test/".try_into().unwrap())),
     ] {
-        assert_eq!(authority.issue(params).chain.len(), 1);
+        assert_eq!(authority.issue(&params).chain.len(), 1);
     }
 }
 

@@ -66,30 +66,25 @@ impl Authority {
 
     /// A server certificate for these names and addresses.
     pub fn server(&self, names: &[&str]) -> Identity {
-        self.issue(server_params(names))
+        self.issue(&server_params(names))
     }
 
     /// A client certificate with this common name.
     pub fn client(&self, name: &str) -> Identity {
-        self.issue_for(client_params(name), key())
+        self.issue_for(&client_params(name), key())
     }
 
     /// A client certificate with this common name, for this key.
     pub fn client_for(&self, name: &str, key: KeyPair) -> Identity {
-        self.issue_for(client_params(name), key)
+        self.issue_for(&client_params(name), key)
     }
 
     /// A certificate with any oddity: start from [`server_params`] or [`client_params`].
-    pub fn issue(&self, params: CertificateParams) -> Identity {
+    pub fn issue(&self, params: &CertificateParams) -> Identity {
         self.issue_for(params, key())
     }
 
-    /// Writes this authority's certificate as a trust bundle.
-    pub fn write(&self, folder: &Path, name: &str) -> PathBuf {
-        write(folder, name, &certificates_pem(std::slice::from_ref(self.certificate())))
-    }
-
-    fn issue_for(&self, params: CertificateParams, key: KeyPair) -> Identity {
+    fn issue_for(&self, params: &CertificateParams, key: KeyPair) -> Identity {
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate can be made");
         let mut chain = vec![leaf.der().clone()];
         chain.extend(self.chain.iter().cloned());
@@ -104,7 +99,11 @@ impl Identity {
         if authority {
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         }
-        let key = key();
+        Self::self_signed_from(&params, key())
+    }
+
+    /// A certificate that signs itself, with any oddity.
+    pub fn self_signed_from(params: &CertificateParams, key: KeyPair) -> Self {
         let leaf = params.self_signed(&key).expect("a certificate can be made");
         Self { chain: vec![leaf.der().clone()], key }
     }

@@ -17,6 +17,8 @@ pub struct Client {
     stream: TcpStream,
     /// Read and not yet taken.
     buffer: Vec<u8>,
+    /// Where reads go first.
+    scratch: Vec<u8>,
 }
 
 /// A whole response.
@@ -61,12 +63,7 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
-        Self { stream, buffer: Vec::new() }
-    }
-
-    /// The address that it comes from.
-    pub fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().expect("it is connected")
+        Self { stream, buffer: Vec::new(), scratch: vec![0; 64 * 1024] }
     }
 
     /// Writes these bytes, all of them.
@@ -211,11 +208,10 @@ impl Client {
     }
 
     fn fill(&mut self) -> Result<(), Ending> {
-        let mut bytes = [0; 64 * 1024];
-        match self.stream.read(&mut bytes) {
+        match self.stream.read(&mut self.scratch) {
             Ok(0) => Err(Ending::Fin),
             Ok(count) => {
-                self.buffer.extend_from_slice(&bytes[..count]);
+                self.buffer.extend_from_slice(&self.scratch[..count]);
                 Ok(())
             }
             Err(error) => Err(match error.kind() {

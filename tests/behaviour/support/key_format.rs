@@ -26,11 +26,12 @@ pub fn to_pem(pkcs8: &[u8], format: KeyFormat) -> String {
 
 /// One PEM section.
 pub fn pem(label: &str, der: &[u8]) -> String {
-    let text = base64(der);
-    let lines = text.as_bytes().chunks(64);
-    let body: String =
-        lines.map(|line| format!("{}\n", std::str::from_utf8(line).expect("ASCII"))).collect();
-    format!("-----BEGIN {label}-----\n{body}-----END {label}-----\n")
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for line in der.chunks(48) {
+        text += &base64(line);
+        text.push('\n');
+    }
+    text + &format!("-----END {label}-----\n")
 }
 
 /// The key with its curve named inside, as `openssl ecparam -genkey` writes it: PKCS#8 names the curve outside.

@@ -56,11 +56,6 @@ impl Head {
         same.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// Whether a field is there at all.
-    pub fn has(&self, name: &str) -> bool {
-        !self.values(name).is_empty()
-    }
-
     /// The framing that the fields declare, none of them contradicting another.
     pub fn declared_framing(&self) -> Result<Option<Framing>, Malformed> {
         match (

@@ -21,7 +21,9 @@
 //!     })
 //!     .start();
 //!     let warmline = Setup::before(&origin).start();
-//!     let broken = warmline.connect().try_get("/any").expect_err("the body broke");
+//!     let mut client = warmline.connect();
+//!     client.send("GET / HTTP/1.1\r\nHost: api.test\r\n\r\n");
+//!     let broken = client.response_to("GET").expect_err("the body broke");
 //!     assert_eq!(broken.end, Ending::Reset);
 //! }
 //! ```
@@ -35,8 +37,37 @@ pub mod message;
 pub mod names;
 pub mod origin;
 pub mod pattern;
+pub mod running;
+pub mod setup;
 
-use std::time::Duration;
+use std::{
+    env, thread,
+    time::{Duration, Instant},
+};
 
 /// How long a test waits for an event before it fails: never reached when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether the long versions of the tests are wanted (`WARMLINE_SOAK=1`); they run alone, with `--test-threads=1`.
+pub fn soaking() -> bool {
+    env::var_os("WARMLINE_SOAK").is_some_and(|value| value == "1")
+}
+
+/// Runs the work on so many threads at once, each with its number, until all are done.
+pub fn together(count: usize, work: impl Fn(usize) + Sync) {
+    thread::scope(|scope| {
+        let work = &work;
+        for number in 0..count {
+            scope.spawn(move || work(number));
+        }
+    });
+}
+
+/// Waits until the condition holds, looking again and again; panics when it never does.
+pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "this never came true: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}

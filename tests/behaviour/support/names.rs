@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use warmline::connect::Resolver;
+
 /// Names and what they resolve to; clones are the same names.
 #[derive(Debug, Clone, Default)]
 pub struct Names(Arc<Table>);
@@ -49,6 +51,12 @@ impl Names {
         let answer = answers.turns[answers.next % answers.turns.len()].clone();
         answers.next += 1;
         Some(answer)
+    }
+
+    /// These names in the place of DNS.
+    pub fn resolver(&self) -> Resolver {
+        let names = self.clone();
+        Resolver::Fixed(Arc::new(move |name| names.query(name).unwrap_or_default()))
     }
 
     /// How many queries came.

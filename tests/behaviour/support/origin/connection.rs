@@ -17,7 +17,8 @@ pub(super) enum Wire {
     Plain(TcpStream),
 }
 
-/// A connection in the hands of a script.
+/// A connection in the hands of a script. Dropped, its socket is closed at once, without `close_notify`, and whatever comes
+/// later is answered by RST.
 pub struct Connection {
     number: usize,
     wire: Wire,
@@ -26,17 +27,6 @@ pub struct Connection {
     witness: Arc<Witness>,
     /// How the peer ended it, once it has.
     end: Option<End>,
-}
-
-/// A whole request.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Its start line and fields.
-    pub head: Head,
-    /// Its content.
-    pub body: Vec<u8>,
-    /// Its trailer fields.
-    pub trailers: Vec<(String, String)>,
 }
 
 impl Connection {
@@ -49,12 +39,12 @@ impl Connection {
         self.number
     }
 
-    /// Reads the next request with its body; none when the peer ended before its first byte.
-    pub async fn request(&mut self) -> Option<Request> {
+    /// Reads the next request and answers its body; none when the peer ended before it was whole.
+    pub async fn request(&mut self) -> Option<Vec<u8>> {
         let head = self.head().await?;
         let mut body = Vec::new();
-        let trailers = self.body(&head, &mut |bytes| body.extend_from_slice(bytes)).await.ok()?;
-        Some(Request { head, body, trailers })
+        self.body(&head, &mut |bytes| body.extend_from_slice(bytes)).await.ok()?;
+        Some(body)
     }
 
     /// Reads the next request's head; none when the peer ended before it was whole.
@@ -92,17 +82,14 @@ impl Connection {
 
     /// Reads at least one byte more into the buffer; cancelling it loses nothing.
     pub async fn fill(&mut self) -> Result<(), End> {
-        let mut bytes = [0; 16 * 1024];
+        self.buffer.reserve(16 * 1024);
         let read = match &mut self.wire {
-            Wire::Tls(stream) => stream.read(&mut bytes).await,
-            Wire::Plain(stream) => stream.read(&mut bytes).await,
+            Wire::Tls(stream) => stream.read_buf(&mut self.buffer).await,
+            Wire::Plain(stream) => stream.read_buf(&mut self.buffer).await,
         };
         match read {
             Ok(0) => Err(self.ended_with(End::Polite)),
-            Ok(count) => {
-                self.buffer.extend_from_slice(&bytes[..count]);
-                Ok(())
-            }
+            Ok(_) => Ok(()),
             Err(error) => Err(self.ended_with(end_of(&error))),
         }
     }
@@ -161,9 +148,6 @@ impl Connection {
         self.ended().await;
         self.drain().await;
     }
-
-    /// Closes the socket at once, without `close_notify`; whatever comes later is answered by RST.
-    pub fn drop_abruptly(self) {}
 
     /// Closes with RST.
     pub fn reset(mut self) {

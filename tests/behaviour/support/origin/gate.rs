@@ -19,7 +19,12 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    /// Waits until it is open.
+    /// Waits until it is open, on a thread.
+    pub fn wait(&self) {
+        super::super::wait_for("a gate's opening", || *self.0.borrow());
+    }
+
+    /// Waits until it is open, in a script.
     pub async fn opened(&self) {
         let mut receiver = self.0.subscribe();
         let _ = receiver.wait_for(|open| *open).await;

@@ -29,9 +29,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use connection::{Connection, Request};
+pub use connection::Connection;
 pub use gate::Gate;
-pub use record::{ConnectionRecord, End, Handshakes, Record, RequestRecord};
+pub use record::{ConnectionRecord, End, Handshakes, Record};
 pub use service::{IdleClose, IdleEnd};
 pub use sessions::Resumption;
 
@@ -65,6 +65,8 @@ pub struct Builder {
     addresses: Vec<IpAddr>,
     plain: bool,
     gate: Gate,
+    /// Handshakes wait for it.
+    handshakes: Option<Gate>,
     idle: Option<IdleClose>,
     script: Option<Script>,
 }
@@ -91,6 +93,7 @@ impl Origin {
             addresses: vec![Ipv4Addr::LOCALHOST.into()],
             plain: false,
             gate: Gate::new(),
+            handshakes: None,
             idle: None,
             script: None,
         }
@@ -191,6 +194,11 @@ impl Builder {
         Self { plain: true, ..self }
     }
 
+    /// Accepts connections, but begins no handshake until the gate is open.
+    pub fn before_handshake(self, gate: Gate) -> Self {
+        Self { handshakes: Some(gate), ..self }
+    }
+
     /// Closes idle connections at random.
     pub fn closing_idle(self, idle: IdleClose) -> Self {
         Self { idle: Some(idle), ..self }
@@ -202,6 +210,7 @@ impl Builder {
         let sessions = Arc::new(Sessions::default());
         let server = Arc::new(Server {
             acceptor: (!self.plain).then(|| self.acceptor(&sessions)),
+            handshakes: self.handshakes.clone(),
             script: self.script.clone().unwrap_or_else(|| self.service()),
             witness: Arc::clone(&witness),
         });
@@ -262,6 +271,7 @@ impl ResolvesServerCert for Always {
 struct Server {
     /// None speaks plain TCP.
     acceptor: Option<TlsAcceptor>,
+    handshakes: Option<Gate>,
     script: Script,
     witness: Arc<Witness>,
 }
@@ -307,10 +317,10 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 async fn accept(listener: TcpListener, server: Arc<Server>) {
-    while let Ok((stream, peer)) = listener.accept().await {
+    while let Ok((stream, _)) = listener.accept().await {
         settle().await;
         let local = stream.local_addr().expect("it is bound");
-        let number = server.witness.accepted(local, peer);
+        let number = server.witness.accepted(local);
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(number, stream).await });
     }
@@ -326,6 +336,9 @@ async fn settle() {
 impl Server {
     async fn serve(&self, number: usize, stream: TcpStream) {
         let _ = stream.set_nodelay(true);
+        if let Some(gate) = &self.handshakes {
+            gate.opened().await;
+        }
         let witness = Arc::clone(&self.witness);
         let wire = match &self.acceptor {
             None => Wire::Plain(stream),

@@ -36,12 +36,8 @@ pub struct Record {
 /// One connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionRecord {
-    /// Counted from 0, in order of acceptance.
-    pub number: usize,
     /// The address of ours that it came to.
     pub local: SocketAddr,
-    /// The address that it came from.
-    pub peer: SocketAddr,
     /// What the handshake agreed on, once it is done.
     pub handshake: Option<Handshake>,
     /// Why the handshake failed, if it did.
@@ -83,8 +79,6 @@ pub enum End {
 pub struct RequestRecord {
     /// The connection's number.
     pub connection: usize,
-    /// The method.
-    pub method: String,
     /// The target as written.
     pub target: String,
     /// The start line and all fields.
@@ -176,13 +170,11 @@ impl Witness {
         }
     }
 
-    pub(super) fn accepted(&self, local: SocketAddr, peer: SocketAddr) -> usize {
+    pub(super) fn accepted(&self, local: SocketAddr) -> usize {
         self.update(|record| {
             let number = record.connections.len();
             record.connections.push(ConnectionRecord {
-                number,
                 local,
-                peer,
                 handshake: None,
                 handshake_error: None,
                 requests: 0,
@@ -196,8 +188,7 @@ impl Witness {
     }
 
     pub(super) fn requested(&self, connection: usize, head: &Head) {
-        let mut words = head.start.split(' ').map(str::to_string);
-        let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let target = head.start.split(' ').nth(1).unwrap_or_default().to_string();
         self.update(|record| {
             record.connections[connection].requests += 1;
             record.request_count += 1;
@@ -205,12 +196,7 @@ impl Witness {
                 *record.deliveries.entry(id.to_string()).or_default() += 1;
             }
             if record.requests.len() < KEPT_REQUESTS {
-                record.requests.push(RequestRecord {
-                    connection,
-                    method,
-                    target,
-                    head: head.clone(),
-                });
+                record.requests.push(RequestRecord { connection, target, head: head.clone() });
             }
         });
     }

@@ -159,9 +159,16 @@ impl Answer<'_> {
             let announced = if names.is_empty() { String::new() } else { announced };
             let head = CHUNKED.replace("\r\n\r\n", &format!("\r\n{announced}\r\n"));
             self.connection.write(head).await;
-            let fields: String = trailers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+            let fields = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
             let body = if body.is_empty() { Vec::new() } else { chunk(&body) };
-            self.content([body.as_slice(), format!("0\r\n{fields}\r\n").as_bytes()].concat()).await;
+            self.content(
+                [
+                    body.as_slice(),
+                    format!("0\r\n{}\r\n", fields.collect::<Vec<_>>().concat()).as_bytes(),
+                ]
+                .concat(),
+            )
+            .await;
         } else {
             self.begin("", body.len()).await.content(body).await;
         }
@@ -223,7 +230,7 @@ async fn end(mut connection: Connection, how: IdleEnd) {
         IdleEnd::Polite => connection.close().await,
         IdleEnd::Closed => {
             connection.half_close().await;
-            connection.drop_abruptly();
+            drop(connection);
         }
         IdleEnd::Truncated => {
             connection.half_close_without_notify().await;

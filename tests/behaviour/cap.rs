@@ -1,0 +1,89 @@
+//! `maxConnections` is strict, at every instant and over every thread.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use crate::support::{
+    client::Client,
+    origin::{self, IdleClose, IdleEnd, Origin},
+    running::Running,
+    setup::Setup,
+    soaking, together,
+};
+
+const CAP: usize = 8;
+
+/// Watches the pool's own tokens until the work is done; answers the most that it saw.
+fn most_connections(warmline: &Running, done: &AtomicBool) -> usize {
+    let mut most = 0;
+    while !done.load(Relaxed) {
+        most = most.max(warmline.pool("origin").census.total());
+        thread::yield_now();
+    }
+    most
+}
+
+fn the_cap_holds_while_the_origin_closes(how: IdleEnd, threads: usize) {
+    let idle = IdleClose { within: Duration::from_millis(2), seed: 7, how };
+    let origin = Origin::serving().closing_idle(idle).start();
+    let setup = Setup::before(&origin).set_global("threads", threads);
+    let setup = setup.set("pool.maxConnections", CAP).set("pool.queueTimeout", "20s");
+    let warmline = setup.set("retries.max", 10).start();
+    let (rounds, done) = (if soaking() { 500 } else { 5 }, AtomicBool::new(false));
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| most_connections(&warmline, &done));
+        together(200, |_| {
+            let mut client = warmline.connect();
+            for _ in 0..rounds {
+                assert_eq!(client.get(origin::NAME, "/any").status, 200);
+            }
+        });
+        done.store(true, Relaxed);
+        let most = watcher.join().expect("the watcher does not panic");
+        assert!(most <= CAP, "the pool counted {most}");
+    });
+    let (most, accepted) = origin.read(|record| (record.most_open, record.connections.len()));
+    assert!(most <= CAP, "the origin saw {most} at once");
+    assert!(accepted > CAP, "the origin never closed: this test shows nothing");
+}
+
+#[test]
+fn the_cap_is_never_exceeded_under_200_clients_while_the_origin_closes_politely() {
+    the_cap_holds_while_the_origin_closes(IdleEnd::Polite, 2);
+}
+
+#[test]
+fn the_cap_is_never_exceeded_under_200_clients_while_the_origin_truncates() {
+    the_cap_holds_while_the_origin_closes(IdleEnd::Truncated, 1);
+}
+
+#[test]
+fn a_connection_that_is_still_closing_counts() {
+    // The peer never ends its side: the place is free only when Warmline gives up reading.
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        peer.write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+        peer.stall().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin).set("pool.maxConnections", 1).start();
+    assert_eq!(warmline.one_shot("/first").text(), "ok");
+    warmline.wait_for_pool("the polite close", |pool| pool.census.closing == 1);
+    assert_eq!(warmline.one_shot("/second").text(), "ok");
+    assert_eq!(origin.record().connections.len(), 2);
+}
+
+#[test]
+fn places_come_back_when_dials_fail() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let setup = Setup::new().upstream_at("origin", &closed.to_string());
+    let warmline = setup.set("tls.verifyName", origin::NAME).set("pool.maxConnections", 2).start();
+    together(20, |_| {
+        let mut client = Client::connect(warmline.address());
+        assert_eq!(client.get("127.0.0.1", "/any").status, 502);
+    });
+    assert_eq!(warmline.pool("origin").census.total(), 0);
+}

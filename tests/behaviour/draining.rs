@@ -1,0 +1,152 @@
+//! The end: what is in flight finishes, what is idle closes, what takes too long is aborted, and metrics last.
+
+use std::{net::TcpStream, thread};
+
+use crate::support::{
+    client::{Client, Ending},
+    origin::{self, End, Origin},
+    running::Running,
+    setup::Setup,
+    wait_for,
+};
+
+fn ask(warmline: &Running, target: &str) -> Client {
+    let mut client = warmline.connect();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+    client
+}
+
+/// A drain has begun, and a request that began before it is held by the origin.
+fn draining(set: impl FnOnce(Setup) -> Setup) -> (Origin, Running, Client) {
+    let origin = Origin::serving().start();
+    let warmline = set(Setup::before(&origin)).start();
+    let client = ask(&warmline, "/hold");
+    origin.wait_for("the request", |record| record.request_count == 1);
+    warmline.shutdown();
+    wait_for("the drain", || warmline.health("/readyz").status == 503);
+    (origin, warmline, client)
+}
+
+#[test]
+fn a_request_in_flight_finishes_and_its_client_is_told_to_close() {
+    let (origin, warmline, mut client) = draining(|setup| setup);
+    origin.release();
+    let answer = client.response();
+    assert_eq!(
+        (answer.text().as_str(), answer.head.field("connection")),
+        ("held\n", Some("close"))
+    );
+    assert_eq!(client.end(), (Ending::Fin, Vec::new()));
+    warmline.join();
+}
+
+#[test]
+fn while_it_drains_it_is_alive_but_not_ready_and_metrics_answer() {
+    let (origin, warmline, _client) = draining(|setup| setup);
+    assert_eq!(warmline.health("/livez").status, 200);
+    assert_eq!(warmline.health("/readyz").status, 503);
+    assert_eq!(warmline.metric("warmline_pool_connections", &[("state", "active")]), 1);
+    origin.release();
+    warmline.join();
+}
+
+#[test]
+fn while_it_drains_nobody_new_is_accepted_and_idle_clients_are_closed() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    let mut idle = warmline.connect();
+    assert_eq!(idle.get(origin::NAME, "/any").status, 200);
+    let mut busy = ask(&warmline, "/hold");
+    origin.wait_for("the request", |record| record.request_count == 2);
+    warmline.shutdown();
+    assert_eq!(idle.end(), (Ending::Fin, Vec::new()));
+    let address = warmline.address();
+    wait_for("the listener's end", || TcpStream::connect(address).is_err());
+    origin.release();
+    assert_eq!(busy.response().status, 200);
+    warmline.join();
+}
+
+#[test]
+fn waiters_still_get_connections() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set("pool.maxConnections", 1);
+    let warmline = setup.set("pool.queueTimeout", "20s").start();
+    let mut holder = ask(&warmline, "/hold");
+    origin.wait_for("the request", |record| record.request_count == 1);
+    let mut waiter = ask(&warmline, "/waited");
+    warmline.wait_for_pool("the waiter", |pool| pool.queued == 1);
+    warmline.shutdown();
+    origin.release();
+    assert_eq!((holder.response().status, waiter.response().status), (200, 200));
+    warmline.join();
+}
+
+#[test]
+fn a_request_without_an_answer_at_the_drains_end_gets_504() {
+    let (_origin, warmline, mut client) = draining(|setup| setup.set_global("drain", "100ms"));
+    let answer = client.response();
+    assert_eq!(answer.status, 504);
+    assert!(answer.text().contains("drain"), "{}", answer.text());
+    warmline.join();
+}
+
+#[test]
+fn a_body_that_is_not_whole_at_the_drains_end_is_reset() {
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        peer.write("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
+        peer.ended().await;
+        peer.close().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin).set_global("drain", "100ms").start();
+    let mut client = ask(&warmline, "/any");
+    client.response_head();
+    warmline.shutdown();
+    assert_eq!(client.end().0, Ending::Reset);
+    warmline.join();
+    origin.wait_for("the upstream's end", |record| record.open == 0);
+}
+
+#[test]
+fn idle_connections_close_politely_and_all_at_once() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    let mut clients: Vec<Client> = (0..5).map(|_| ask(&warmline, "/hold")).collect();
+    origin.wait_for("five requests", |record| record.request_count == 5);
+    origin.release();
+    for client in &mut clients {
+        client.response();
+    }
+    warmline.wait_for_pool("five idle", |pool| pool.census.idle == 5);
+    warmline.shutdown();
+    warmline.join();
+    origin.wait_for("five ends", |record| record.open == 0);
+    assert_eq!(origin.record().ends(), [Some(End::Polite); 5]);
+}
+
+#[test]
+fn without_anything_in_flight_it_ends_at_once_although_the_drain_is_long() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).set_global("drain", "1h").start();
+    let _idle = warmline.connect();
+    warmline.one_shot("/any");
+    warmline.shutdown();
+    let ended = thread::spawn(|| warmline.join());
+    wait_for("the end", || ended.is_finished());
+}
+
+#[test]
+fn an_upload_in_flight_finishes() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    client.send("POST /echo HTTP/1.1\r\nHost: api.test\r\nContent-Length: 4\r\n\r\nab");
+    origin.wait_for("the request", |record| record.request_count == 1);
+    warmline.shutdown();
+    wait_for("the drain", || warmline.health("/readyz").status == 503);
+    client.send("cd");
+    assert_eq!(client.response().text(), "abcd");
+    warmline.join();
+}

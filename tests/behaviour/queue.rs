@@ -1,0 +1,133 @@
+//! The queue at the cap: first come first served, bounded in length and in time.
+
+use crate::support::{
+    client::{Client, Response},
+    origin::{self, Origin},
+    running::Running,
+    setup::Setup,
+    wait_for,
+};
+
+/// One connection at most, and a first client that holds it.
+struct Held {
+    origin: Origin,
+    warmline: Running,
+    holder: Client,
+}
+
+fn held(set: impl FnOnce(Setup) -> Setup) -> Held {
+    let origin = Origin::serving().start();
+    let warmline = set(Setup::before(&origin).set("pool.maxConnections", 1)).start();
+    let mut holder = warmline.connect();
+    ask(&mut holder, "/hold");
+    origin.wait_for("the holder's request", |record| record.request_count == 1);
+    Held { origin, warmline, holder }
+}
+
+impl Held {
+    /// A client that waits in the queue, at this place.
+    fn waiter(&self, target: &str, place: usize) -> Client {
+        let mut client = self.warmline.connect();
+        ask(&mut client, target);
+        self.warmline.wait_for_pool("one more waiter", |pool| pool.queued == place);
+        client
+    }
+}
+
+fn ask(client: &mut Client, target: &str) {
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+}
+
+fn assert_refused(answer: &Response) {
+    assert_eq!(answer.status, 503);
+    let seconds = answer.head.field("retry-after").expect("when to come again");
+    assert!(seconds.parse::<u32>().is_ok(), "{seconds}");
+    let status = answer.head.field("proxy-status").expect("the reason for machines");
+    assert!(status.contains("; error=connection_limit_reached"), "{status}");
+    assert!(answer.text().contains("pool.maxConnections"), "{}", answer.text());
+}
+
+#[test]
+fn waiters_are_served_in_the_order_in_which_they_came() {
+    let held = held(|setup| setup.set("pool.queueTimeout", "20s"));
+    let targets: Vec<String> = (1..=10).map(|place| format!("/waiter/{place}")).collect();
+    let waiters = targets.iter().zip(1..).map(|(target, place)| held.waiter(target, place));
+    let mut waiters: Vec<Client> = waiters.collect();
+    held.origin.release();
+    for waiter in &mut waiters {
+        assert_eq!(waiter.response().status, 200);
+    }
+    let record = held.origin.record();
+    let served: Vec<_> = record.requests.iter().skip(1).map(|r| r.target.clone()).collect();
+    assert_eq!(served, targets);
+    assert_eq!(record.connections.len(), 1);
+}
+
+#[test]
+fn a_waiter_beyond_max_queue_is_refused_at_once() {
+    let held = held(|setup| setup.set("pool.maxQueue", 2).set("pool.queueTimeout", "20s"));
+    let mut waiters = [held.waiter("/1", 1), held.waiter("/2", 2)];
+    assert_refused(&held.warmline.one_shot("/3"));
+    held.origin.release();
+    for waiter in &mut waiters {
+        assert_eq!(waiter.response().status, 200);
+    }
+    let rejected = held.warmline.metric("warmline_pool_rejections_total", &[]);
+    assert_eq!((rejected, held.origin.read(|record| record.request_count)), (1, 3));
+}
+
+#[test]
+fn a_waiter_is_refused_when_its_time_is_over() {
+    let mut held = held(|setup| setup.set("pool.queueTimeout", "100ms"));
+    let answer = held.warmline.one_shot("/late");
+    assert_refused(&answer);
+    assert!(answer.text().contains("pool.queueTimeout"), "{}", answer.text());
+    held.origin.release();
+    assert_eq!(held.holder.response().text(), "held\n");
+    assert_eq!(held.origin.read(|record| record.request_count), 1);
+}
+
+#[test]
+fn a_client_that_was_refused_may_ask_again_on_its_connection() {
+    let held = held(|setup| setup.set("pool.maxQueue", 0));
+    let mut client = held.warmline.connect();
+    assert_refused(&client.get(origin::NAME, "/1"));
+    held.origin.release();
+    held.warmline.wait_for_pool("the holder's end", |pool| pool.census.idle == 1);
+    assert_eq!(client.get(origin::NAME, "/2").status, 200);
+}
+
+#[test]
+fn a_waiter_that_leaves_frees_its_place_and_is_never_sent() {
+    let held = held(|setup| setup.set("pool.queueTimeout", "20s"));
+    let leaver = held.waiter("/left", 1);
+    let mut stayer = held.waiter("/stayed", 2);
+    drop(leaver);
+    held.warmline.wait_for_pool("the leaver's end", |pool| pool.queued == 1);
+    held.origin.release();
+    assert_eq!(stayer.response().status, 200);
+    let record = held.origin.record();
+    assert!(record.requests.iter().all(|request| request.target != "/left"));
+}
+
+#[test]
+fn the_length_of_the_queue_and_the_wait_are_measured() {
+    let mut held = held(|setup| setup.set("pool.queueTimeout", "20s"));
+    let mut waiter = held.waiter("/1", 1);
+    assert_eq!(held.warmline.metric("warmline_pool_queue_length", &[("upstream", "origin")]), 1);
+    held.origin.release();
+    held.holder.response();
+    waiter.response();
+    let waits = || held.warmline.metric("warmline_pool_queue_wait_seconds_count", &[]);
+    wait_for("the wait's measure", || waits() == 1);
+}
+
+#[test]
+fn a_reason_is_told_for_a_connection_that_waited_at_the_cap() {
+    let held = held(|setup| setup.set("pool.queueTimeout", "20s").set("pool.maxRequests", 1));
+    let mut waiter = held.waiter("/1", 1);
+    held.origin.release();
+    assert_eq!(waiter.response().status, 200);
+    let labels = [("result", "new"), ("reason", "cap")];
+    assert_eq!(held.warmline.metric("warmline_pool_checkouts_total", &labels), 1);
+}

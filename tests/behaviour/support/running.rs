@@ -1,0 +1,109 @@
+//! Warmline, running inside the test's process, and what it says of itself.
+
+use std::{net::SocketAddr, time::Instant};
+
+use tempfile::TempDir;
+use warmline::{app, pool::Snapshot};
+
+use super::{
+    client::{Client, Response},
+    origin, wait_for,
+};
+
+/// A running Warmline; dropped, it ends at once.
+pub struct Running {
+    /// None once it was joined.
+    app: Option<app::Running>,
+    /// The configuration's files, until the end.
+    _folder: TempDir,
+}
+
+impl Running {
+    pub(super) fn new(app: app::Running, folder: TempDir) -> Self {
+        Self { app: Some(app), _folder: folder }
+    }
+
+    /// The first listener.
+    pub fn address(&self) -> SocketAddr {
+        self.app().listeners()[0]
+    }
+
+    /// Every address that takes traffic.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.app().listeners()
+    }
+
+    /// A client's connection to the first listener.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// One GET over a client connection of its own, which the client asks to close.
+    pub fn one_shot(&self, target: &str) -> Response {
+        let mut client = self.connect();
+        let host = origin::NAME;
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+        client.response()
+    }
+
+    /// A page of the address for metrics and health.
+    pub fn health(&self, path: &str) -> Response {
+        Client::connect(self.app().metrics()[0]).get("localhost", path)
+    }
+
+    /// A page of administration.
+    pub fn admin(&self, path: &str) -> Response {
+        Client::connect(self.app().admin()[0]).get("localhost", path)
+    }
+
+    /// The sum of all series of this metric that carry these labels.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let page = self.health("/metrics").text();
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let series = page.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, inside) = series.split_once('{').unwrap_or((series, ""));
+            let fits = found == name && labels.iter().all(|label| inside.contains(label));
+            fits.then(|| value.parse::<f64>().expect("a number"))
+        });
+        #[allow(clippy::cast_sign_loss, reason = "counters and gauges of counts")]
+        let sum = series.sum::<f64>() as u64;
+        sum
+    }
+
+    /// The pool of this upstream at this moment.
+    pub fn pool(&self, upstream: &str) -> Snapshot {
+        let upstream = self.app().upstream(upstream).expect("the upstream is configured");
+        upstream.pool().snapshot(Instant::now())
+    }
+
+    /// Waits until the pool of `origin` fulfils the condition.
+    pub fn wait_for_pool(&self, what: &str, condition: impl Fn(&Snapshot) -> bool) {
+        wait_for(what, || condition(&self.pool("origin")));
+    }
+
+    /// Begins the drain.
+    pub fn shutdown(&self) {
+        self.app().shutdown();
+    }
+
+    /// Waits until everything has ended.
+    pub fn join(mut self) {
+        let app = self.app.take().expect("it was not joined before");
+        app.join();
+    }
+
+    fn app(&self) -> &app::Running {
+        self.app.as_ref().expect("it was not joined before")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(app) = self.app.take() {
+            app.abort();
+            app.join();
+        }
+    }
+}

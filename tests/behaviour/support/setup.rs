@@ -1,0 +1,145 @@
+//! A configuration in the making: what a test does not set is as users get it, but for the binds, which are free ports.
+
+use std::{path::Path, sync::LazyLock, time::SystemTime};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use warmline::{
+    app::{self, Environment},
+    config::{self, Context, Disk},
+};
+
+use super::{
+    authority::{Authority, Identity},
+    names::Names,
+    origin::{self, Origin},
+    running::Running,
+};
+
+static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Authority::shared().client("warmline"));
+
+/// The client certificate that Warmline shows unless a test says otherwise.
+pub fn identity() -> &'static Identity {
+    &IDENTITY
+}
+
+/// A configuration, and the names and files that it needs.
+pub struct Setup {
+    folder: TempDir,
+    document: Value,
+    names: Names,
+    /// The number of files written so far, which names the next one.
+    files: usize,
+}
+
+impl Setup {
+    /// No upstream yet.
+    pub fn new() -> Self {
+        let document = json!({
+            "log": { "access": "off", "level": "warn" },
+            "metrics": { "bind": ["127.0.0.1:0"] },
+            "admin": { "bind": ["127.0.0.1:0"] },
+            "listeners": [{ "bind": ["127.0.0.1:0"] }],
+            "upstreams": [],
+        });
+        let folder = tempfile::tempdir().expect("a folder for the test's files");
+        let names = Names::default().fixed(origin::NAME, &["127.0.0.1"]);
+        Self { folder, document, names, files: 0 }
+    }
+
+    /// One upstream, `origin`, whose endpoint is this origin under its name.
+    pub fn before(origin: &Origin) -> Self {
+        Self::new().upstream("origin", origin)
+    }
+
+    /// Adds an upstream; [`Setup::set`] and the like speak of the one added last.
+    pub fn upstream(self, name: &str, origin: &Origin) -> Self {
+        self.upstream_at(name, &format!("{}:{}", origin::NAME, origin.port()))
+    }
+
+    /// Adds an upstream with this endpoint, the shared authority's trust and [`identity`].
+    pub fn upstream_at(mut self, name: &str, endpoint: &str) -> Self {
+        let upstream = json!({ "name": name, "endpoints": [endpoint] });
+        self.upstreams().push(upstream);
+        self.trust(Authority::shared()).identity(&IDENTITY)
+    }
+
+    /// Sets a key of the upstream added last, such as `pool.maxIdle`.
+    pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let upstream = self.upstreams().last_mut().expect("an upstream was added");
+        *place(upstream, path) = value.into();
+        self
+    }
+
+    /// Takes a key of the upstream added last away.
+    pub fn unset(mut self, path: &str) -> Self {
+        let (parent, key) = path.rsplit_once('.').expect("a path with a dot");
+        let upstream = self.upstreams().last_mut().expect("an upstream was added");
+        place(upstream, parent).as_object_mut().expect("an object").remove(key);
+        self
+    }
+
+    /// Sets a key of the whole document, such as `threads` or `listeners.0.limits.headerTimeout`.
+    pub fn set_global(mut self, path: &str, value: impl Into<Value>) -> Self {
+        *place(&mut self.document, path) = value.into();
+        self
+    }
+
+    /// The upstream added last trusts this authority.
+    pub fn trust(self, authority: &Authority) -> Self {
+        self.trust_pem(&super::authority::certificates_pem(&[authority.certificate().clone()]))
+    }
+
+    /// The upstream added last trusts what is in this bundle.
+    pub fn trust_pem(mut self, pem: &str) -> Self {
+        let path = self.file("trust.pem", pem);
+        self.set("tls.trust", path)
+    }
+
+    /// Towards the upstream added last we show this certificate.
+    pub fn identity(mut self, identity: &Identity) -> Self {
+        self.files += 1;
+        let files = identity.write(self.folder.path(), &format!("{}-identity", self.files));
+        self.set("tls.identity", json!({ "certificate": files.certificate, "key": files.key }))
+    }
+
+    /// Writes a file into the test's folder; the path is for a key of the configuration.
+    pub fn file(&mut self, name: &str, content: &str) -> String {
+        self.files += 1;
+        let name = format!("{}-{name}", self.files);
+        text(&super::authority::write(self.folder.path(), &name, content))
+    }
+
+    /// Names resolve in this way.
+    pub fn names(self, names: &Names) -> Self {
+        Self { names: names.clone(), ..self }
+    }
+
+    /// Compiles the configuration and starts Warmline on it.
+    pub fn start(self) -> Running {
+        let document = self.document.to_string();
+        let now = SystemTime::now();
+        let context = Context { source: "the test", terminal: false, files: &Disk, now };
+        let plan = config::compile(&document, &context).unwrap_or_else(|errors| panic!("{errors}"));
+        let environment =
+            Environment { resolver: Some(self.names.resolver()), ..Environment::default() };
+        let app = app::start(plan, environment).unwrap_or_else(|error| panic!("{error}"));
+        Running::new(app, self.folder)
+    }
+
+    fn upstreams(&mut self) -> &mut Vec<Value> {
+        self.document["upstreams"].as_array_mut().expect("a list")
+    }
+}
+
+/// The place of a dotted path, made where it is not there; a number is a place in a list.
+fn place<'a>(value: &'a mut Value, path: &str) -> &'a mut Value {
+    path.split('.').fold(value, |value, key| match key.parse::<usize>() {
+        Ok(index) => &mut value[index],
+        Err(_) => &mut value[key],
+    })
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("the path is UTF-8").to_string()
+}
