@@ -123,7 +123,7 @@ impl Setup {
         let plan = config::compile(&document, &context).unwrap_or_else(|errors| panic!("{errors}"));
         let environment =
             Environment { resolver: Some(self.names.resolver()), ..Environment::default() };
-        let app = app::start(plan, environment).unwrap_or_else(|error| panic!("{error}"));
+        let app = app::start(&plan, environment).unwrap_or_else(|error| panic!("{error}"));
         Running::new(app, self.folder)
     }
 

@@ -1,0 +1,42 @@
+# Warmline: everything that the README names. Each target sets up what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench seeds soak fuzz install-peers install-lint
+
+# What a run of the fuzzers may take, in seconds, each.
+FUZZ_SECONDS ?= 60
+CARGO_DENY := 0.20.2
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: ## The main job, with an upstream of its own: nothing to configure
+	cargo run --quiet --profile fast -- demo $(DEMO)
+
+test: install-peers ## All tests; installs the peers (nginx, openssl, a JDK) with apt-get where it may
+	cargo test --no-fail-fast
+
+lint: install-lint ## Format, clippy with warnings denied, dependencies
+	cargo fmt --check
+	cargo clippy --all-targets -- --deny warnings
+	cargo deny --log-level error check bans licenses sources
+
+bench: ## Beside HAProxy, nginx and Envoy, in one run (about ten minutes)
+	bench/run $(BENCH)
+
+seeds: install-peers ## The situations that made people look for this, with HAProxy's figure beside ours
+	cargo build --release
+	seeds/run
+
+soak: install-peers ## The long versions of the tests: millions of requests, hours of pool life
+	WARMLINE_SOAK=1 cargo test --release --no-fail-fast -- --test-threads=1
+
+fuzz: ## Each fuzz target for FUZZ_SECONDS (nightly Rust and cargo-fuzz)
+	command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
+	for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+install-peers:
+	@scripts/install-peers
+
+install-lint:
+	@cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny@$(CARGO_DENY)
