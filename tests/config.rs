@@ -1,5 +1,7 @@
 //! The configuration as its users meet it: what is accepted, and what is said of what is not.
 
+#![allow(clippy::unwrap_used)] // a failed test is what it is for
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -108,7 +110,8 @@ fn table(cases: &[(&str, &[&str])]) {
 fn an_error_shows_file_line_column_path_remedy_and_the_line_itself() {
     let errors = compile(&format!("{ONE}    pool: {{maxIdle: -2}}\ndrain: 25\n")).unwrap_err();
     let expected = "\
-w.yaml:4:21: upstreams[0].pool.maxIdle: `-2` is out of bounds; write -1 (unlimited), 0 (keep none idle) or up to 1000000
+w.yaml:4:21: upstreams[0].pool.maxIdle: `-2` is out of bounds; write -1 (unlimited), 0 (keep none \
+                    idle) or up to 1000000
       pool: {maxIdle: -2}
                       ^
 w.yaml:5:8: drain: `25` has no unit; write 25s or 25ms
@@ -127,8 +130,8 @@ fn a_long_line_is_cut_around_the_caret_and_many_errors_are_counted() {
 
 #[test]
 fn without_upstreams_the_error_shows_the_least_that_works() {
-    let minimal = "no upstream is configured; write at least one, such as:\n  upstreams:\n    - name: payments\n      \
-                   endpoints: [\"api.payments.example:443\"]";
+    let minimal = "no upstream is configured; write at least one, such as:\n  upstreams:\n    - \
+                   name: payments\n      endpoints: [\"api.payments.example:443\"]";
     for (text, place) in
         [("", "1:1"), ("# nothing", "1:1"), ("threads: 1", "1:1"), ("upstreams: []", "1:12")]
     {
@@ -143,15 +146,13 @@ fn unknown_keys_are_named_with_what_was_meant() {
     table(&[
         (
             "    pool: {max_idle: 5}",
-            &[
-                "4:12: upstreams[0].pool.max_idle: `max_idle` is no key here; did you mean `maxIdle`?",
-            ],
+            &["4:12: upstreams[0].pool.max_idle: `max_idle` is no key here; did you mean \
+               `maxIdle`?"],
         ),
         (
             "    pool: {\n      maxConections: 5 }",
-            &[
-                "5:7: upstreams[0].pool.maxConections: `maxConections` is no key here; did you mean `maxConnections`?",
-            ],
+            &["5:7: upstreams[0].pool.maxConections: `maxConections` is no key here; did you \
+               mean `maxConnections`?"],
         ),
         (
             "lissteners: []",
@@ -159,9 +160,8 @@ fn unknown_keys_are_named_with_what_was_meant() {
         ),
         (
             "    maxIdle: 5",
-            &[
-                "4:5: upstreams[0].maxIdle: `maxIdle` is no key here; it belongs at upstreams[].pool.maxIdle",
-            ],
+            &["4:5: upstreams[0].maxIdle: `maxIdle` is no key here; it belongs at \
+               upstreams[].pool.maxIdle"],
         ),
         (
             "    retries: {foo: 5}",
@@ -169,9 +169,8 @@ fn unknown_keys_are_named_with_what_was_meant() {
         ),
         (
             "5: x",
-            &[
-                "4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, listeners, upstreams",
-            ],
+            &["4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, \
+               listeners, upstreams"],
         ),
     ]);
 }
@@ -185,9 +184,8 @@ fn keys_and_values_of_other_versions_are_refused_saying_so() {
         ),
         (
             "    pool: {rotationDeadline: 5m}",
-            &[
-                "4:12: upstreams[0].pool.rotationDeadline: `rotationDeadline` is not in this version; remove it",
-            ],
+            &["4:12: upstreams[0].pool.rotationDeadline: `rotationDeadline` is not in this \
+               version; remove it"],
         ),
         (
             "    retries: {max: 2, budget: 20%}",
@@ -204,9 +202,8 @@ fn keys_and_values_of_other_versions_are_refused_saying_so() {
         ("readiness: {}", &["4:1: readiness: `readiness` is not in this version; remove it"]),
         (
             "    pool: {reuse: safe}",
-            &[
-                "4:19: upstreams[0].pool.reuse: safe is not in this version; write always, or leave `reuse` out",
-            ],
+            &["4:19: upstreams[0].pool.reuse: safe is not in this version; write always, or \
+               leave `reuse` out"],
         ),
         (
             "    pool: {reuse: sometimes}",
@@ -231,10 +228,8 @@ fn keys_and_values_of_other_versions_are_refused_saying_so() {
     }
     assert_eq!(
         complaints("upstreams: [{name: a, endpoints: [\"a:1\", \"b:2\"]}]"),
-        [
-            "1:42: upstreams[0].endpoints[1]: a second endpoint is not in this version; write one name that resolves to \
-          every address, or an upstream for each"
-        ]
+        ["1:42: upstreams[0].endpoints[1]: a second endpoint is not in this version; write one \
+          name that resolves to every address, or an upstream for each"]
     );
 }
 
@@ -251,9 +246,8 @@ fn duplicate_keys_are_refused_at_the_second() {
         ),
         (
             "    pool: {maxIdle: 1, \"maxIdle\": 1}",
-            &[
-                "4:24: upstreams[0].pool.maxIdle: the key `maxIdle` is written twice; keep one of them",
-            ],
+            &["4:24: upstreams[0].pool.maxIdle: the key `maxIdle` is written twice; keep one of \
+               them"],
         ),
     ]);
 }
@@ -265,9 +259,8 @@ fn wrong_types_say_what_is_there_and_what_is_wanted() {
         ("log:\n  level:\n    a: b", &["6:5: log.level: this is a mapping; write a single value"]),
         (
             "metrics: true",
-            &[
-                "4:10: metrics: this is a single value; write a mapping: keys with values, such as `key: value`",
-            ],
+            &["4:10: metrics: this is a single value; write a mapping: keys with values, such as \
+               `key: value`"],
         ),
         (
             "    hosts: a.example",
@@ -310,8 +303,8 @@ fn a_key_with_nothing_behind_it_is_no_way_to_say_the_default() {
 
 #[test]
 fn text_that_is_no_yaml_is_refused_with_its_place() {
-    let remedy = "check indentation, brackets and quotes (an address such as \"[::1]:13301\", and any value that begins \
-                  with * & ! @ %, needs quotes)";
+    let remedy = "check indentation, brackets and quotes (an address such as \"[::1]:13301\", and \
+                  any value that begins with * & ! @ %, needs quotes)";
     for (lines, place, said) in [
         ("    hosts: [a", "4:12", "unclosed bracket '['"),
         ("metrics: {bind: [[::]:13320]}", "4:18", "a list or mapping stands where a key is wanted"),
@@ -334,20 +327,19 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
         ("---\na: b", &["5:1: : a second document begins here; write one, without `---`"]),
         (
             "    hosts: [*all]",
-            &[
-                "4:13: : an unquoted * begins a YAML alias, and no anchor has this name; write \"*\" for the asterisk",
-            ],
+            &["4:13: : an unquoted * begins a YAML alias, and no anchor has this name; write \
+               \"*\" for the asterisk"],
         ),
     ]);
 }
 
 #[test]
 fn aliases_and_nesting_cannot_make_a_small_text_large() {
-    let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
-    for level in 1..12 {
-        let alias = format!("*a{}", level - 1);
-        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![alias.as_str(); 10].join(",")));
-    }
+    let level = |n: usize| {
+        let alias = format!("*a{}", n - 1);
+        format!("a{n}: &a{n} [{}]\n", [alias.as_str(); 10].join(","))
+    };
+    let bomb = format!("a0: &a0 [x]\n{}", (1..12).map(level).collect::<String>());
     for text in
         [bomb, format!("drain: {}", "[".repeat(100_000)), format!("a: {}", "{b: ".repeat(50_000))]
     {
@@ -405,30 +397,40 @@ threads: 0
 log: {format: xml, level: loud, access: some}
 listeners:
   - allowNonLoopback: maybe
-    limits: {headerBytes: 32KB, headerFields: 0, headerTimeout: 0, idleTimeout: 1.5m, connections: -1}
+    limits: {headerBytes: 32KB, headerFields: 0, headerTimeout: 0, idleTimeout: 1.5m, connections: \
+         -1}
   - bind: [\"127.0.0.1:1\"]
     limits: {headerBytes: 2MiB}",
         &[
             "4:28: upstreams[0].pool.maxConnections: `0` is out of bounds; write 1 to 1000000",
             "4:41: upstreams[0].pool.maxQueue: `-1` is out of bounds; write 0 to 1000000",
-            "4:59: upstreams[0].pool.queueTimeout: `0` is no time at all; write a duration above zero, such as 5s",
-            "4:75: upstreams[0].pool.maxRequests: `x` is no whole number; write one from 0 to 1000000000",
-            "5:25: upstreams[0].timeouts.connect: `0s` is no time at all; write a duration above zero, such as 5s",
+            "4:59: upstreams[0].pool.queueTimeout: `0` is no time at all; write a duration above \
+             zero, such as 5s",
+            "4:75: upstreams[0].pool.maxRequests: `x` is no whole number; write one from 0 to \
+             1000000000",
+            "5:25: upstreams[0].timeouts.connect: `0s` is no time at all; write a duration above \
+             zero, such as 5s",
             "5:40: upstreams[0].timeouts.handshake: `5` has no unit; write 5s or 5ms",
-            "5:53: upstreams[0].timeouts.response: `1d` is no duration; write one whole number with its unit: 200ms, 5s, 1m or 1h",
-            "5:63: upstreams[0].timeouts.idle: `0ms` is no time at all; write a duration above zero, such as 5s",
+            "5:53: upstreams[0].timeouts.response: `1d` is no duration; write one whole number \
+             with its unit: 200ms, 5s, 1m or 1h",
+            "5:63: upstreams[0].timeouts.idle: `0ms` is no time at all; write a duration above \
+             zero, such as 5s",
             "6:20: upstreams[0].retries.max: `101` is out of bounds; write 0 to 100",
             "7:10: threads: `0` is out of bounds; write 1 to 64",
             "8:15: log.format: `xml` is not known here; write json or text",
             "8:27: log.level: `loud` is not known here; write error, warn, info, debug or trace",
             "8:41: log.access: `some` is not known here; write off, errors or all",
             "10:23: listeners[0].allowNonLoopback: `maybe` is not known here; write true or false",
-            "11:27: listeners[0].limits.headerBytes: `32KB` is no size; write bytes, KiB or MiB: 32768, 32KiB or 1MiB",
+            "11:27: listeners[0].limits.headerBytes: `32KB` is no size; write bytes, KiB or MiB: \
+             32768, 32KiB or 1MiB",
             "11:47: listeners[0].limits.headerFields: `0` is out of bounds; write 1 to 10000",
-            "11:65: listeners[0].limits.headerTimeout: `0` is no time at all; write a duration above zero, such as 5s",
-            "11:81: listeners[0].limits.idleTimeout: `1.5m` is no duration; write one whole number with its unit: 200ms, 5s, 1m or 1h",
+            "11:65: listeners[0].limits.headerTimeout: `0` is no time at all; write a duration \
+             above zero, such as 5s",
+            "11:81: listeners[0].limits.idleTimeout: `1.5m` is no duration; write one whole \
+             number with its unit: 200ms, 5s, 1m or 1h",
             "11:100: listeners[0].limits.connections: `-1` is out of bounds; write 1 to 1000000",
-            "13:27: listeners[1].limits.headerBytes: `2MiB` is out of bounds; write 8KiB to 1024KiB",
+            "13:27: listeners[1].limits.headerBytes: `2MiB` is out of bounds; write 8KiB to \
+             1024KiB",
         ],
     )]);
 }
@@ -478,11 +480,13 @@ upstreams:
   - {}
   - name: Payments
     endpoints: [\"https://x.example/a\"]
-  - name: b
+  - name: \
+                b
     endpoints: [a.example]
   - name: b
     endpoints: [\"::1\"]
-    hosts: [\"API.example:80\", \"*.x\", \"::1\", \"a..b\", \"münchen.de\", \"a.example.\", \"http://x\", \"\"]
+    hosts: [\"API.example:80\", \
+                \"*.x\", \"::1\", \"a..b\", \"münchen.de\", \"a.example.\", \"http://x\", \"\"]
   - name: c
     endpoints: [\"c:0\"]
     hosts: []
@@ -498,25 +502,39 @@ upstreams:
         complaints(text),
         [
             "2:5: upstreams[0]: `name` is missing; write one, such as `name: payments`",
-            "2:5: upstreams[0]: no endpoint is written; write one, such as `endpoints: [\"api.payments.example:443\"]`",
+            "2:5: upstreams[0]: no endpoint is written; write one, such as `endpoints: \
+             [\"api.payments.example:443\"]`",
             "3:11: upstreams[1].name: `Payments` is no name; write 1 to 63 of a-z, 0-9 and -",
-            "4:17: upstreams[1].endpoints[0]: `https://x.example/a` is a URL; write the host alone, without scheme and path",
+            "4:17: upstreams[1].endpoints[0]: `https://x.example/a` is a URL; write the host \
+             alone, without scheme and path",
             "6:17: upstreams[2].endpoints[0]: `a.example` has no port; write \"a.example:443\"",
-            "7:11: upstreams[3].name: `b` is the name of upstreams[2] already; write another: metrics are told apart by it",
+            "7:11: upstreams[3].name: `b` is the name of upstreams[2] already; write another: \
+             metrics are told apart by it",
             "8:17: upstreams[3].endpoints[0]: `::1` has no port; write \"[::1]:443\"",
-            "9:13: upstreams[3].hosts[0]: `API.example:80` holds a port, and the port of a request's Host is not looked at; write \"API.example\"",
-            "9:31: upstreams[3].hosts[1]: `*.x` is no host; write each name in full, or \"*\" for all others",
+            "9:13: upstreams[3].hosts[0]: `API.example:80` holds a port, and the port of a \
+             request's Host is not looked at; write \"API.example\"",
+            "9:31: upstreams[3].hosts[1]: `*.x` is no host; write each name in full, or \"*\" for \
+             all others",
             "9:38: upstreams[3].hosts[2]: `::1` is an IPv6 address; write \"[::1]\"",
-            "9:45: upstreams[3].hosts[3]: `a..b` is no host; write a DNS name, an IPv4 address, or an IPv6 address in brackets",
-            "9:53: upstreams[3].hosts[4]: `münchen.de` is not in ASCII; write internationalised names as DNS holds them (xn--...)",
+            "9:45: upstreams[3].hosts[3]: `a..b` is no host; write a DNS name, an IPv4 address, \
+             or an IPv6 address in brackets",
+            "9:53: upstreams[3].hosts[4]: `münchen.de` is not in ASCII; write internationalised \
+             names as DNS holds them (xn--...)",
             "9:67: upstreams[3].hosts[5]: `a.example.` ends in a dot; write it without",
-            "9:81: upstreams[3].hosts[6]: `http://x` is a URL; write the host alone, without scheme and path",
-            "9:93: upstreams[3].hosts[7]: `` is no host; write a DNS name, an IPv4 address, or an IPv6 address in brackets",
-            "11:17: upstreams[4].endpoints[0]: `c:0` has no usable port; write HOST:PORT with a port from 1 to 65535",
-            "12:12: upstreams[4].hosts: no host is listed; write one, \"*\" for all others, or leave `hosts` out for the endpoint's host",
-            "14:17: upstreams[5].endpoints[0]: `a b:443` has no usable host; write a DNS name, an IPv4 address, or an IPv6 address in brackets",
-            "16:16: upstreams[6]: no endpoint is written; write one, such as `endpoints: [\"api.payments.example:443\"]`",
-            "18:17: upstreams[7].endpoints[0]: `f:65536` has no usable port; write HOST:PORT with a port from 1 to 65535",
+            "9:81: upstreams[3].hosts[6]: `http://x` is a URL; write the host alone, without \
+             scheme and path",
+            "9:93: upstreams[3].hosts[7]: `` is no host; write a DNS name, an IPv4 address, or an \
+             IPv6 address in brackets",
+            "11:17: upstreams[4].endpoints[0]: `c:0` has no usable port; write HOST:PORT with a \
+             port from 1 to 65535",
+            "12:12: upstreams[4].hosts: no host is listed; write one, \"*\" for all others, or \
+             leave `hosts` out for the endpoint's host",
+            "14:17: upstreams[5].endpoints[0]: `a b:443` has no usable host; write a DNS name, an \
+             IPv4 address, or an IPv6 address in brackets",
+            "16:16: upstreams[6]: no endpoint is written; write one, such as `endpoints: \
+             [\"api.payments.example:443\"]`",
+            "18:17: upstreams[7].endpoints[0]: `f:65536` has no usable port; write HOST:PORT with \
+             a port from 1 to 65535",
             "19:11: upstreams[7].port: `65536` is out of bounds; write 0 to 65535",
         ]
     );
@@ -554,15 +572,16 @@ upstreams:
     assert_eq!(
         complaints(text),
         [
-            "3:27: upstreams[1].hosts: `x.example`, the endpoint's host, would route here by default, and routes to \
-             upstreams[0] already; write `hosts` to name them apart, such as `hosts: [two.internal]`",
-            "4:45: upstreams[2].hosts[0]: `x.example` routes to upstreams[0] already, as its endpoint's host; write \
-             `hosts` there too, to name them apart",
+            "3:27: upstreams[1].hosts: `x.example`, the endpoint's host, would route here by \
+             default, and routes to upstreams[0] already; write `hosts` to name them apart, such \
+             as `hosts: [two.internal]`",
+            "4:45: upstreams[2].hosts[0]: `x.example` routes to upstreams[0] already, as its \
+             endpoint's host; write `hosts` there too, to name them apart",
             "4:59: upstreams[2].hosts[2]: `c` is listed twice; write it once",
-            "5:50: upstreams[3].hosts[1]: `c` routes to upstreams[2] already; a host has one upstream: remove it from \
-             one of them",
-            "6:45: upstreams[4].hosts[0]: `*` routes to upstreams[3] already; a host has one upstream: remove it from \
-             one of them",
+            "5:50: upstreams[3].hosts[1]: `c` routes to upstreams[2] already; a host has one \
+             upstream: remove it from one of them",
+            "6:45: upstreams[4].hosts[0]: `*` routes to upstreams[3] already; a host has one \
+             upstream: remove it from one of them",
         ]
     );
 }
@@ -578,31 +597,35 @@ fn an_address_is_listened_on_once() {
     assert_eq!(
         complaints(&upstreams("13401 13401 13301 13320 13321")),
         [
-            "3:45: upstreams[1].port: 127.0.0.1:13401 is taken by upstreams[0].port (127.0.0.1:13401); choose another port",
-            "4:45: upstreams[2].port: 127.0.0.1:13301 is taken by the default of listeners[0].bind (127.0.0.1:13301); choose another port",
-            "5:45: upstreams[3].port: 127.0.0.1:13320 is taken by the default of metrics.bind ([::]:13320); choose another port",
-            "6:45: upstreams[4].port: 127.0.0.1:13321 is taken by the default of admin.bind (127.0.0.1:13321); choose another port",
+            "3:45: upstreams[1].port: 127.0.0.1:13401 is taken by upstreams[0].port \
+             (127.0.0.1:13401); choose another port",
+            "4:45: upstreams[2].port: 127.0.0.1:13301 is taken by the default of \
+             listeners[0].bind (127.0.0.1:13301); choose another port",
+            "5:45: upstreams[3].port: 127.0.0.1:13320 is taken by the default of metrics.bind \
+             ([::]:13320); choose another port",
+            "6:45: upstreams[4].port: 127.0.0.1:13321 is taken by the default of admin.bind \
+             (127.0.0.1:13321); choose another port",
         ]
     );
     table(&[
         (
             "metrics: {bind: [\"127.0.0.1:13321\"]}",
-            &[
-                "4:18: metrics.bind[0]: 127.0.0.1:13321 is taken by the default of admin.bind (127.0.0.1:13321); choose another port",
-            ],
+            &["4:18: metrics.bind[0]: 127.0.0.1:13321 is taken by the default of admin.bind \
+               (127.0.0.1:13321); choose another port"],
         ),
         (
             "listeners: [{}, {}]",
             &[
-                "4:17: listeners[1].bind: 127.0.0.1:13301 is taken by listeners[0].bind (127.0.0.1:13301); choose another port",
-                "4:17: listeners[1].bind: [::1]:13301 is taken by listeners[0].bind ([::1]:13301); choose another port",
+                "4:17: listeners[1].bind: 127.0.0.1:13301 is taken by listeners[0].bind \
+                 (127.0.0.1:13301); choose another port",
+                "4:17: listeners[1].bind: [::1]:13301 is taken by listeners[0].bind \
+                 ([::1]:13301); choose another port",
             ],
         ),
         (
             "metrics: {bind: [\"0.0.0.0:1\", \"[::]:1\"]}",
-            &[
-                "4:31: metrics.bind[1]: [::]:1 is taken by metrics.bind[0] (0.0.0.0:1); choose another port",
-            ],
+            &["4:31: metrics.bind[1]: [::]:1 is taken by metrics.bind[0] (0.0.0.0:1); choose \
+               another port"],
         ),
     ]);
     let free = accepted(&format!(
@@ -617,34 +640,33 @@ fn what_is_not_loopback_must_be_asked_for_in_so_many_words() {
     table(&[
         (
             "admin: {bind: [\"0.0.0.0:13321\"]}",
-            &[
-                "4:16: admin.bind[0]: 0.0.0.0:13321 is not loopback; write \"127.0.0.1:13321\" or \"[::1]:13321\": administration is for this pod alone",
-            ],
+            &["4:16: admin.bind[0]: 0.0.0.0:13321 is not loopback; write \"127.0.0.1:13321\" or \
+               \"[::1]:13321\": administration is for this pod alone"],
         ),
         (
             "listeners: [{bind: [\"10.0.0.1:80\"]}]",
-            &[
-                "4:21: listeners[0].bind[0]: 10.0.0.1:80 is not loopback; write \"127.0.0.1:80\" or \"[::1]:80\", or set `allowNonLoopback: true` on this listener, and everybody who reaches the address calls the upstreams with your identity",
-            ],
+            &["4:21: listeners[0].bind[0]: 10.0.0.1:80 is not loopback; write \"127.0.0.1:80\" \
+               or \"[::1]:80\", or set `allowNonLoopback: true` on this listener, and everybody \
+               who reaches the address calls the upstreams with your identity"],
         ),
         (
             "listeners: [{bind: [\"localhost:80\", \":80\"]}]",
             &[
-                "4:21: listeners[0].bind[0]: `localhost:80` is no IP address with a port; write such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
-                "4:37: listeners[0].bind[1]: `:80` is no IP address with a port; write such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
+                "4:21: listeners[0].bind[0]: `localhost:80` is no IP address with a port; write \
+                 such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
+                "4:37: listeners[0].bind[1]: `:80` is no IP address with a port; write such as \
+                 \"127.0.0.1:13301\" or \"[::1]:13301\"",
             ],
         ),
         (
             "listeners: []",
-            &[
-                "4:12: listeners: no listener is configured; write one, or leave `listeners` out for the default",
-            ],
+            &["4:12: listeners: no listener is configured; write one, or leave `listeners` out \
+               for the default"],
         ),
         (
             "metrics: {bind: []}",
-            &[
-                "4:17: metrics.bind: no address is listed; write one, or leave `bind` out for [::]:13320",
-            ],
+            &["4:17: metrics.bind: no address is listed; write one, or leave `bind` out for \
+               [::]:13320"],
         ),
     ]);
     let plan = accepted(&format!(
@@ -659,11 +681,13 @@ fn what_is_not_loopback_must_be_asked_for_in_so_many_words() {
 
 #[test]
 fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
-    let missing = "cannot be read: No such file or directory (os error 2); name a PEM file that this process may read";
+    let missing = "cannot be read: No such file or directory (os error 2); name a PEM file that \
+                   this process may read";
     let (crt, key) = ("/etc/warmline/identity/tls.crt", "/etc/warmline/identity/tls.key");
     let pair = |certificate: &str, key: &str| {
         complaints(&format!(
-            "{ONE}    tls:\n      identity:\n        certificate: {certificate}\n        key: {key}\n"
+            "{ONE}    tls:\n      identity:\n        certificate: {certificate}\n        key: \
+             {key}\n"
         ))
     };
     let at = |line_column: &str, key: &str, rest: &str| {
@@ -680,8 +704,8 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
             "7:14",
             "key",
             &format!(
-                "/other.key with {crt}: the private key does not belong to the certificate: their public keys differ \
-             (give the key that the certificate was issued for)"
+                "/other.key with {crt}: the private key does not belong to the certificate: their \
+                 public keys differ (give the key that the certificate was issued for)"
             )
         )
     );
@@ -690,7 +714,8 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
         at(
             "6:22",
             "certificate",
-            "/empty: it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)"
+            "/empty: it holds no certificate (the client certificate first, then its chain, in \
+             PEM, is wanted)"
         )
     );
     assert_eq!(
@@ -698,7 +723,8 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
         at(
             "7:14",
             "key",
-            "/empty: it holds no private key (PKCS#8, PKCS#1 or SEC1, in PEM, not encrypted, is wanted)"
+            "/empty: it holds no private key (PKCS#8, PKCS#1 or SEC1, in PEM, not encrypted, is \
+             wanted)"
         )
     );
     assert_eq!(
@@ -706,7 +732,8 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
         at(
             "6:22",
             "certificate",
-            "/expired.crt: the client certificate expired: its notAfter is 2025-01-01 00:00:00 UTC (renew it)"
+            "/expired.crt: the client certificate expired: its notAfter is 2025-01-01 00:00:00 \
+             UTC (renew it)"
         )
     );
     assert_eq!(
@@ -714,7 +741,8 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
         at(
             "6:22",
             "certificate",
-            "/future.crt: the client certificate is not valid yet: its notBefore is 2027-01-01 00:00:00 UTC (or this machine's clock is wrong)"
+            "/future.crt: the client certificate is not valid yet: its notBefore is 2027-01-01 \
+             00:00:00 UTC (or this machine's clock is wrong)"
         )
     );
     assert!(
@@ -724,15 +752,13 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
         ("    tls: {trust: /nope}", &[&format!("4:18: upstreams[0].tls.trust: /nope: {missing}")]),
         (
             "    tls: {trust: /empty}",
-            &[
-                "4:18: upstreams[0].tls.trust: /empty: it holds no certificate (a PEM bundle of CA certificates, or the server's own, is wanted)",
-            ],
+            &["4:18: upstreams[0].tls.trust: /empty: it holds no certificate (a PEM bundle of CA \
+               certificates, or the server's own, is wanted)"],
         ),
         (
             "    tls: {identity: {bundle: /other.key}}",
-            &[
-                "4:30: upstreams[0].tls.identity.bundle: /other.key: it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)",
-            ],
+            &["4:30: upstreams[0].tls.identity.bundle: /other.key: it holds no certificate (the \
+               client certificate first, then its chain, in PEM, is wanted)"],
         ),
     ]);
 }
@@ -805,33 +831,28 @@ fn there_is_always_a_name_to_verify() {
     table(&[
         (
             "    tls: {serverName: 10.0.0.1}",
-            &[
-                "4:23: upstreams[0].tls.serverName: `10.0.0.1` is an address, and SNI carries names only (RFC 6066); write none here, and the address as `verifyName`",
-            ],
+            &["4:23: upstreams[0].tls.serverName: `10.0.0.1` is an address, and SNI carries \
+               names only (RFC 6066); write none here, and the address as `verifyName`"],
         ),
         (
             "    tls: {serverName: \"*.x\"}",
-            &[
-                "4:23: upstreams[0].tls.serverName: `*.x` is no DNS name; write the name to send as SNI, or none to send none",
-            ],
+            &["4:23: upstreams[0].tls.serverName: `*.x` is no DNS name; write the name to send \
+               as SNI, or none to send none"],
         ),
         (
             "    tls: {verifyName: off}",
-            &[
-                "4:23: upstreams[0].tls.verifyName: `off` would turn verification off, and nothing does; write the name that the certificate carries",
-            ],
+            &["4:23: upstreams[0].tls.verifyName: `off` would turn verification off, and nothing \
+               does; write the name that the certificate carries"],
         ),
         (
             "    tls: {verifyName: a/b}",
-            &[
-                "4:23: upstreams[0].tls.verifyName: `a/b` is no DNS name or IP address; write one that the certificate carries",
-            ],
+            &["4:23: upstreams[0].tls.verifyName: `a/b` is no DNS name or IP address; write one \
+               that the certificate carries"],
         ),
         (
             "    tls: {minVersion: 1.1}",
-            &[
-                "4:23: upstreams[0].tls.minVersion: `1.1` is no version that Warmline speaks; write \"1.2\" or \"1.3\"",
-            ],
+            &["4:23: upstreams[0].tls.minVersion: `1.1` is no version that Warmline speaks; \
+               write \"1.2\" or \"1.3\""],
         ),
     ]);
     let version = |text: &str| {
@@ -977,8 +998,8 @@ fn check_says_in_one_line_what_was_accepted() {
     assert_eq!(
         check(&[&file]),
         Ok(format!(
-            "{file}: accepted: 1 upstream on 127.0.0.1:13301, [::1]:13301; payments (host api.payments.example, port \
-             13401) to api.payments.example:443\n"
+            "{file}: accepted: 1 upstream on 127.0.0.1:13301, [::1]:13301; payments (host \
+             api.payments.example, port 13401) to api.payments.example:443\n"
         ))
     );
 }
@@ -1045,7 +1066,9 @@ proptest! {
     }
 
     #[test]
-    fn any_value_anywhere_ends_in_a_plan_or_in_errors(line in 0_usize..70, value in "[\\PC\n]{0,20}") {
+    fn any_value_anywhere_ends_in_a_plan_or_in_errors(
+        line in 0_usize..70, value in "[\\PC\n]{0,20}",
+    ) {
         let mut lines: Vec<_> = config::example().lines().map(ToOwned::to_owned).collect();
         let index = line % lines.len();
         let key = lines[index].split_inclusive(": ").next().unwrap_or_default().to_owned();
@@ -1055,12 +1078,14 @@ proptest! {
 
     #[test]
     fn any_damage_to_the_example_ends_in_a_plan_or_in_errors(
-        from in 0_usize..4096, length in 0_usize..40, with in "[-\\[\\]{}:,&*!|>'\"%@`#?~ \ta0\n]{0,6}",
+        from in 0_usize..4096,
+        length in 0_usize..40,
+        with in "[-\\[\\]{}:,&*!|>'\"%@`#?~ \ta0\n]{0,6}",
     ) {
         let characters: Vec<char> = config::example().chars().collect();
         let from = from % characters.len();
         let to = (from + length).min(characters.len());
-        let text: String = characters[..from].iter().copied().chain(with.chars()).chain(characters[to..].iter().copied()).collect();
-        compile_and_show(&text);
+        let [before, after] = [&characters[..from], &characters[to..]].map(String::from_iter);
+        compile_and_show(&format!("{before}{with}{after}"));
     }
 }

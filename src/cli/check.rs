@@ -29,7 +29,8 @@ pub struct Arguments {
 /// The exit status where a configuration is not valid.
 const INVALID: u8 = 2;
 
-/// Runs the command: exit status 0 and the answer on standard output, or 2 and the reasons on standard error.
+/// Runs the command: exit status 0 and the answer on standard output, or 2 and the reasons on
+/// standard error.
 ///
 /// That nobody reads them any more (`| head`) is no failure; the exit status says it all the same.
 #[must_use]

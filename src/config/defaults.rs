@@ -1,4 +1,5 @@
-//! Every default, in one place. `example.yaml` writes each of them out, and a test compares the two.
+//! Every default, in one place. `example.yaml` writes each of them out, and a test compares the
+//! two.
 
 use std::time::Duration;
 

@@ -14,9 +14,11 @@ use super::{
 /// Where nothing else is known: the document's start.
 pub(super) const START: Position = Position { line: 1, column: 1 };
 
-/// The document, and each key that is written with nothing behind it; the first error of structure comes alone.
+/// The document, and each key that is written with nothing behind it; the first error of structure
+/// comes alone.
 ///
-/// Null is no way to say "the default": an empty template value must not turn `trust` into the system's roots.
+/// Null is no way to say "the default": an empty template value must not turn `trust` into the
+/// system's roots.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
     let outline: Placed<Outline> =
         serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::LastWins))
@@ -31,15 +33,18 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Find
 
 const NOTHING: &str = "nothing is written here; write a value, or remove the key";
 
-/// Bounds that no honest document of a megabyte reaches: aliases can make a small text large, and nesting is paid
-/// for with stack.
+/// Bounds that no honest document of a megabyte reaches: aliases can make a small text large, and
+/// nesting is paid for with stack.
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_yaml::options! {
         duplicate_keys: duplicate_keys,
         with_snippet: false,
         emit_comments: false,
         budget: serde_yaml::budget! { max_depth: 16, flow_nesting_limit: 64, max_events: 500_000 },
-        alias_limits: serde_yaml::alias_limits! { max_total_replayed_events: 50_000, max_replay_stack_depth: 8 },
+        alias_limits: serde_yaml::alias_limits! {
+            max_total_replayed_events: 50_000,
+            max_replay_stack_depth: 8,
+        },
     }
 }
 
@@ -47,13 +52,16 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
 fn malformed(error: &Error) -> Finding {
     let at = place(error);
     let message = match innermost(error) {
-        Error::UnknownAnchor { .. } => {
-            "an unquoted * begins a YAML alias, and no anchor has this name; write \"*\" for the asterisk".into()
-        }
+        Error::UnknownAnchor { .. } => "an unquoted * begins a YAML alias, and no anchor has this \
+                                        name; write \"*\" for the asterisk"
+            .into(),
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } => {
-            "the document is too large, too deep, or its aliases make it so; write it out plainly".into()
+            "the document is too large, too deep, or its aliases make it so; write it out plainly"
+                .into()
         }
-        Error::MultipleDocuments { .. } => "a second document begins here; write one, without `---`".into(),
+        Error::MultipleDocuments { .. } => {
+            "a second document begins here; write one, without `---`".into()
+        }
         Error::Unexpected { .. } => syntax("a list or mapping stands where a key is wanted"),
         other => syntax(&UserMessageFormatter.format_message(other)),
     };
@@ -113,7 +121,7 @@ fn wrong_shape(expected: &str, found: Option<(String, &'static str)>) -> (Option
 fn syntax(said: &str) -> String {
     let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
     format!(
-        "no valid YAML: {said}; check indentation, brackets and quotes (an address such as \"[::1]:13301\", and any \
-         value that begins with * & ! @ %, needs quotes)"
+        "no valid YAML: {said}; check indentation, brackets and quotes (an address such as \
+         \"[::1]:13301\", and any value that begins with * & ! @ %, needs quotes)"
     )
 }

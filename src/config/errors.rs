@@ -47,7 +47,8 @@ impl std::error::Error for Errors {}
 const SHOWN: usize = 20;
 
 impl fmt::Display for Errors {
-    /// Each as `FILE:LINE:COLUMN: PATH: what is wrong; what would be right`, then its line with a caret.
+    /// Each as `FILE:LINE:COLUMN: PATH: what is wrong; what would be right`, then its line with a
+    /// caret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, finding) in self.findings.iter().take(SHOWN).enumerate() {
             if index > 0 {
@@ -81,8 +82,8 @@ impl Errors {
     }
 }
 
-/// A line of the text around a place, and the caret's column in it. Nothing of a text that holds PEM, which may be a
-/// key.
+/// A line of the text around a place, and the caret's column in it. Nothing of a text that holds
+/// PEM, which may be a key.
 fn excerpt(text: &str, at: Position) -> Option<(String, usize)> {
     const SIDE: usize = 60;
     let line = text

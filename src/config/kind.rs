@@ -48,7 +48,12 @@ impl Kind for Time {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": ["string", "integer"], "pattern": "^(0|[0-9]+(ms|s|m|h))$", "maximum": 0, "minimum": 0 })
+        json_schema!({
+            "type": ["string", "integer"],
+            "pattern": "^(0|[0-9]+(ms|s|m|h))$",
+            "minimum": 0,
+            "maximum": 0,
+        })
     }
 }
 
@@ -106,7 +111,12 @@ impl<const LEAST: usize, const MOST: usize> Kind for Bytes<LEAST, MOST> {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": ["string", "integer"], "pattern": "^[0-9]+(KiB|MiB)?$", "minimum": LEAST, "maximum": MOST })
+        json_schema!({
+            "type": ["string", "integer"],
+            "pattern": "^[0-9]+(KiB|MiB)?$",
+            "minimum": LEAST,
+            "maximum": MOST,
+        })
     }
 }
 
@@ -166,7 +176,11 @@ fn whole(text: &str) -> Option<i64> {
 
 /// Declares a kind that is one of several words.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident -> $value:ty { $($($text:literal)|+ => $to:expr),+ $(,)? } right: $right:literal) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident -> $value:ty { $($text:literal => $to:expr),+ $(,)? }
+        right: $right:literal
+    ) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub(super) struct $name;
@@ -176,13 +190,13 @@ macro_rules! words {
 
             fn read(text: &str) -> Result<$value, String> {
                 match text {
-                    $($($text)|+ => Ok($to),)+
+                    $($text => Ok($to),)+
                     _ => Err(format!("{} is not known here; write {}", quote(text), $right)),
                 }
             }
 
             fn schema() -> Schema {
-                json_schema!({ "enum": [$($($text),+),+] })
+                json_schema!({ "enum": [$($text),+] })
             }
         }
     };
@@ -288,7 +302,8 @@ impl Kind for ReuseKind {
     }
 }
 
-/// A value in an error: between backquotes, control characters escaped, cut where it is long; never a key.
+/// A value in an error: between backquotes, control characters escaped, cut where it is long; never
+/// a key.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 80;
     if text.contains("-----BEGIN") {

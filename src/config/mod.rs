@@ -1,6 +1,7 @@
 //! Intent: what users write (`spec`), and the validated, immutable plan that comes of it.
 //!
-//! The way: text → `document` (structure, the first error alone) → `compile` (meaning, all errors at once) → [`Plan`].
+//! The way: text → `document` (structure, the first error alone) → `compile` (meaning, all errors
+//! at once) → [`Plan`].
 
 mod compile;
 mod defaults;
@@ -30,7 +31,8 @@ use errors::Findings;
 pub struct Context<'a> {
     /// What messages call the text: its file, usually.
     pub source: &'a str,
-    /// Whether the log goes to a terminal: it is text there by default, and every request gets a line.
+    /// Whether the log goes to a terminal: it is text there by default, and every request gets a
+    /// line.
     pub terminal: bool,
     /// Reads certificates and keys.
     pub files: &'a dyn Files,

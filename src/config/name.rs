@@ -31,7 +31,8 @@ impl Kind for UpstreamName {
     }
 }
 
-/// A value of the Host field that routes to an upstream: a name, an address (IPv6 in brackets), or `*`.
+/// A value of the Host field that routes to an upstream: a name, an address (IPv6 in brackets), or
+/// `*`.
 #[derive(Debug)]
 pub(super) struct Host;
 
@@ -56,7 +57,8 @@ impl Kind for Host {
         }
         if let Some((host, _)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) {
             return Err(format!(
-                "{} holds a port, and the port of a request's Host is not looked at; write {host:?}",
+                "{} holds a port, and the port of a request's Host is not looked at; write \
+                 {host:?}",
                 quote(text)
             ));
         }
@@ -124,7 +126,8 @@ impl Kind for BindAddress {
     fn read(text: &str) -> Result<SocketAddr, String> {
         text.parse().map_err(|_| {
             format!(
-                "{} is no IP address with a port; write such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
+                "{} is no IP address with a port; write such as \"127.0.0.1:13301\" or \
+                 \"[::1]:13301\"",
                 quote(text)
             )
         })
@@ -148,7 +151,8 @@ impl Kind for ServerNameKind {
         }
         if address(text).is_some() {
             return Err(format!(
-                "{} is an address, and SNI carries names only (RFC 6066); write none here, and the address as `verifyName`",
+                "{} is an address, and SNI carries names only (RFC 6066); write none here, and \
+                 the address as `verifyName`",
                 quote(text)
             ));
         }
@@ -175,7 +179,8 @@ impl Kind for VerifyName {
     fn read(text: &str) -> Result<Self::Value, String> {
         if matches!(text, "none" | "off" | "false" | "no" | "*" | "") {
             return Err(format!(
-                "{} would turn verification off, and nothing does; write the name that the certificate carries",
+                "{} would turn verification off, and nothing does; write the name that the \
+                 certificate carries",
                 quote(text)
             ));
         }
@@ -223,8 +228,8 @@ pub(super) fn dns_name(text: &str) -> Option<DnsName<'static>> {
     DnsName::try_from(name).ok()
 }
 
-/// A DNS name (lower case; a final dot stays, it keeps the resolver's search list out), an IPv4 address, or an
-/// IPv6 address in brackets.
+/// A DNS name (lower case; a final dot stays, it keeps the resolver's search list out), an IPv4
+/// address, or an IPv6 address in brackets.
 fn host(text: &str) -> Option<EndpointHost> {
     if let Some(address) = address(text) {
         let bare_ipv6 = address.is_ipv6() && !text.starts_with('[');

@@ -1,5 +1,5 @@
-//! The document's shape without its meaning: finds syntax errors before anything else, and tells which key a place
-//! belongs to.
+//! The document's shape without its meaning: finds syntax errors before anything else, and tells
+//! which key a place belongs to.
 
 use std::fmt;
 
@@ -32,7 +32,8 @@ impl Placed<Outline> {
         self.find(&mut |_, key, _| key == Some(at)).map(|(path, _)| path)
     }
 
-    /// The path of the value that begins at a place, and what it is; where several do, of the outermost.
+    /// The path of the value that begins at a place, and what it is; where several do, of the
+    /// outermost.
     pub(super) fn value_at(&self, at: Position) -> Option<(String, &'static str)> {
         let (path, node) = self.find(&mut |_, _, node| node.at == at)?;
         Some((path, node.value.shape()))

@@ -37,7 +37,8 @@ pub struct Listener {
 pub struct Bind {
     /// The address.
     pub address: SocketAddr,
-    /// A default bind skips a family that the machine lacks; one that the user wrote is an error then.
+    /// A default bind skips a family that the machine lacks; one that the user wrote is an error
+    /// then.
     pub written: bool,
 }
 

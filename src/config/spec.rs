@@ -1,5 +1,6 @@
-//! What users write: the document's keys, each with the kind of value it holds. Everything may be left out; what may
-//! not is said in `compile`, with its place and remedy. The texts here are the schema's descriptions.
+//! What users write: the document's keys, each with the kind of value it holds. Everything may be
+//! left out; what may not is said in `compile`, with its place and remedy. The texts here are the
+//! schema's descriptions.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -34,7 +35,8 @@ pub(super) struct Document {
     pub(super) metrics: Option<Edge>,
     /// Where administration is served; loopback only.
     pub(super) admin: Option<Edge>,
-    /// How long requests in flight may take to end once the process is told to stop; 0 aborts them.
+    /// How long requests in flight may take to end once the process is told to stop; 0 aborts
+    /// them.
     pub(super) drain: Option<Written<Time>>,
     /// Where applications come in.
     pub(super) listeners: Option<Placed<Vec<Placed<Listener>>>>,
@@ -124,9 +126,11 @@ pub(super) struct Upstream {
 pub(super) struct Tls {
     /// The name sent as SNI; "none" sends none. Default: the endpoint's host, if it is a name.
     pub(super) server_name: Option<Written<ServerNameKind>>,
-    /// The name or address that the certificate must carry. Default: `serverName`, else the endpoint's host.
+    /// The name or address that the certificate must carry. Default: `serverName`, else the
+    /// endpoint's host.
     pub(super) verify_name: Option<Written<VerifyName>>,
-    /// PEM file: CA certificates, or the server's own self-signed one. Default: the system's roots.
+    /// PEM file: CA certificates, or the server's own self-signed one. Default: the system's
+    /// roots.
     pub(super) trust: Option<Written<FilePath>>,
     /// Client certificate; leave out for one-way TLS.
     pub(super) identity: Option<Placed<Identity>>,

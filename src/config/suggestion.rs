@@ -1,5 +1,5 @@
-//! What to say of a key that does not exist: it is misspelt, it stands in the wrong place, or it is not in this
-//! version.
+//! What to say of a key that does not exist: it is misspelt, it stands in the wrong place, or it is
+//! not in this version.
 
 use super::kind::quote;
 
@@ -51,7 +51,8 @@ fn same(a: &str, b: &str) -> bool {
     folded(a) == folded(b)
 }
 
-/// `max_idle`, `max-idle` and `MaxIdle` are attempts at the same key. Long ones are cut: no key is long.
+/// `max_idle`, `max-idle` and `MaxIdle` are attempts at the same key. Long ones are cut: no key is
+/// long.
 fn folded(key: &str) -> Vec<char> {
     key.chars()
         .filter(|c| !matches!(c, '_' | '-'))

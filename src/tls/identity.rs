@@ -15,7 +15,8 @@ use x509_parser::prelude::{ASN1Time, FromDer as _, Validity, X509Certificate};
 
 use super::trust::reason;
 
-/// Our certificate chain and its key; they match, and `Debug` shows no key. Equal when their bytes are.
+/// Our certificate chain and its key; they match, and `Debug` shows no key. Equal when their bytes
+/// are.
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     key: PrivateKeyDer<'static>,
@@ -47,8 +48,8 @@ pub enum IdentityError {
     ManyKeys(usize),
     /// The key needs a pass phrase.
     #[error(
-        "its private key is encrypted, and a sidecar has nobody to ask for the pass phrase (write it decrypted: \
-         openssl pkey -in ENCRYPTED -out KEY)"
+        "its private key is encrypted, and a sidecar has nobody to ask for the pass phrase (write \
+         it decrypted: openssl pkey -in ENCRYPTED -out KEY)"
     )]
     EncryptedKey,
     /// The key cannot be read.
@@ -56,13 +57,14 @@ pub enum IdentityError {
     MalformedKey(&'static str),
     /// The key is of a kind that cannot sign here.
     #[error(
-        "its private key is of no supported kind (RSA of 2048 bits and more, ECDSA P-256, P-384, P-521, Ed25519)"
+        "its private key is of no supported kind (RSA of 2048 bits and more, ECDSA P-256, P-384, \
+         P-521, Ed25519)"
     )]
     UnsupportedKey,
     /// The key belongs to another certificate.
     #[error(
-        "the private key does not belong to the certificate: their public keys differ (give the key that the \
-         certificate was issued for)"
+        "the private key does not belong to the certificate: their public keys differ (give the \
+         key that the certificate was issued for)"
     )]
     Mismatch,
     /// The certificate's time is over.
@@ -73,7 +75,8 @@ pub enum IdentityError {
     },
     /// The certificate's time has not come.
     #[error(
-        "the client certificate is not valid yet: its notBefore is {not_before} (or this machine's clock is wrong)"
+        "the client certificate is not valid yet: its notBefore is {not_before} (or this \
+         machine's clock is wrong)"
     )]
     NotYetValid {
         /// The start of its time.
@@ -195,7 +198,8 @@ fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
     }
 }
 
-/// PKCS#8 says it in the section's name, PKCS#1 and SEC1 in a header line (RFC 1421 section 4.6.1.1).
+/// PKCS#8 says it in the section's name, PKCS#1 and SEC1 in a header line (RFC 1421 section
+/// 4.6.1.1).
 fn is_encrypted(pem: &[u8]) -> bool {
     pem.split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| {
         line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
@@ -203,11 +207,11 @@ fn is_encrypted(pem: &[u8]) -> bool {
     })
 }
 
-/// Moves the certificate of this public key to the front, where TLS wants it (a bundle may have any order), and
-/// says when it is valid.
+/// Moves the certificate of this public key to the front, where TLS wants it (a bundle may have any
+/// order), and says when it is valid.
 ///
-/// `CertifiedKey::keys_match` compares the same bytes, but refuses certificates of X.509 version 1, which
-/// `openssl x509 -req` makes; whether those are good enough is the server's to say.
+/// `CertifiedKey::keys_match` compares the same bytes, but refuses certificates of X.509 version 1,
+/// which `openssl x509 -req` makes; whether those are good enough is the server's to say.
 fn leaf_first(
     chain: &mut [CertificateDer<'static>],
     public: &[u8],
@@ -248,5 +252,178 @@ impl fmt::Debug for Identity {
             .field("certificates", &self.chain().len())
             .field("not_after", &moment(self.validity.not_after))
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed test is what it is for
+mod tests {
+    use rcgen::{
+        CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
+        PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
+    };
+
+    use super::*;
+
+    fn certificate(key: &KeyPair) -> String {
+        let mut params = CertificateParams::new(["client.example".into()]).unwrap();
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2030, 1, 1);
+        params.self_signed(key).unwrap().pem()
+    }
+
+    /// The key inside a PKCS#8 envelope (RFC 5208), which is PKCS#1 for RSA and SEC1 for ECDSA.
+    fn inner(key: &KeyPair, label: &str) -> String {
+        let (_, envelope) = x509_parser::der_parser::parse_der(key.serialized_der()).unwrap();
+        let octets = envelope.as_sequence().unwrap()[2].as_slice().unwrap();
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64(octets))
+    }
+
+    fn base64(bytes: &[u8]) -> String {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut text = String::new();
+        for chunk in bytes.chunks(3) {
+            let group = chunk.iter().fold(0, |group, byte| group << 8 | usize::from(*byte))
+                << (8 * (3 - chunk.len()));
+            let digit = |place: usize| char::from(DIGITS[group >> (6 * (3 - place)) & 63]);
+            text.extend((0..4).map(|place| if place <= chunk.len() { digit(place) } else { '=' }));
+        }
+        text
+    }
+
+    fn error(certificates: &str, key: &str) -> IdentityError {
+        Identity::from_pem(certificates.as_bytes(), key.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn every_form_of_a_key_is_read_and_matches_its_certificate() {
+        let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let [p256, p384, ed25519] =
+            [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519]
+                .map(|algorithm| KeyPair::generate_for(algorithm).unwrap());
+        let cases = [
+            (&rsa, rsa.serialize_pem()),
+            (&rsa, inner(&rsa, "RSA PRIVATE KEY")),
+            (&p256, p256.serialize_pem()),
+            (&p256, inner(&p256, "EC PRIVATE KEY")),
+            (&p384, p384.serialize_pem()),
+            (&ed25519, ed25519.serialize_pem()),
+        ];
+        for (key, text) in cases {
+            let label = text.lines().next().unwrap().to_owned();
+            let identity = Identity::from_pem(certificate(key).as_bytes(), text.as_bytes());
+            let identity = identity.unwrap_or_else(|error| panic!("{label}: {error}"));
+            assert_eq!(identity.certified_key().keys_match(), Ok(()), "{label}");
+            assert_eq!(identity.chain().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_bundle_may_have_any_order_and_our_own_certificate_comes_first() {
+        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (leaf, issuer, secret) = (certificate(&key), certificate(&other), key.serialize_pem());
+        let plain =
+            Identity::from_pem(format!("{leaf}{issuer}").as_bytes(), secret.as_bytes()).unwrap();
+        for bundle in [
+            format!("{secret}{leaf}{issuer}"),
+            format!("{leaf}{issuer}{secret}"),
+            format!("{issuer}{secret}{leaf}"),
+            format!("comment\r\n{}", format!("{leaf}{secret}{issuer}").replace('\n', "\r\n")),
+        ] {
+            assert_eq!(Identity::from_bundle(bundle.as_bytes()).unwrap(), plain);
+        }
+    }
+
+    #[test]
+    fn identities_are_equal_by_their_bytes() {
+        let (a, b) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (chain, other) = (certificate(&a), certificate(&a));
+        let identity = |chain: &str, key: &KeyPair| {
+            Identity::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+        };
+        assert_eq!(identity(&chain, &a), identity(&chain, &a));
+        assert_ne!(
+            identity(&chain, &a),
+            identity(&other, &a),
+            "another certificate for the same key"
+        );
+        assert_ne!(identity(&chain, &a), identity(&certificate(&b), &b));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_the_reason_and_the_part_it_concerns() {
+        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (chain, secret) = (certificate(&key), key.serialize_pem());
+        let legacy =
+            secret.replacen('\n', "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n", 1);
+        let broken_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let broken_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let both = format!("{secret}{}", other.serialize_pem());
+        let no_x509 = "it is no X.509 certificate";
+        for (certificates, key, expected, concern) in [
+            ("", secret.as_str(), IdentityError::NoCertificate, Concern::Certificate),
+            (&secret, &secret, IdentityError::NoCertificate, Concern::Certificate),
+            (&chain, "", IdentityError::NoKey, Concern::Key),
+            (&chain, &chain, IdentityError::NoKey, Concern::Key),
+            (&chain, &both, IdentityError::ManyKeys(2), Concern::Key),
+            (
+                &chain,
+                &secret.replace("PRIVATE", "ENCRYPTED PRIVATE"),
+                IdentityError::EncryptedKey,
+                Concern::Key,
+            ),
+            (&chain, &legacy, IdentityError::EncryptedKey, Concern::Key),
+            (&chain, broken_key, IdentityError::UnsupportedKey, Concern::Key),
+            (
+                &chain,
+                &secret.replace("MI", "??"),
+                IdentityError::MalformedKey("a PEM section is not base64"),
+                Concern::Key,
+            ),
+            (&chain, &other.serialize_pem(), IdentityError::Mismatch, Concern::Both),
+            (
+                broken_certificate,
+                &secret,
+                IdentityError::MalformedCertificate { number: 1, reason: no_x509 },
+                Concern::Certificate,
+            ),
+        ] {
+            let error = error(certificates, key);
+            assert_eq!(error, expected);
+            assert_eq!(error.concern(), concern, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_valid_from_its_first_second_to_its_last() {
+        let key = KeyPair::generate().unwrap();
+        let identity =
+            Identity::from_pem(certificate(&key).as_bytes(), key.serialize_pem().as_bytes())
+                .unwrap();
+        let (first, last) = (1_577_836_800, 1_893_456_000);
+        let at = |seconds| identity.check_validity(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(first), Ok(()));
+        assert_eq!(at(last), Ok(()));
+        assert_eq!(
+            at(first - 1),
+            Err(IdentityError::NotYetValid { not_before: "2020-01-01 00:00:00 UTC".into() })
+        );
+        assert_eq!(
+            at(last + 1),
+            Err(IdentityError::Expired { not_after: "2030-01-01 00:00:00 UTC".into() })
+        );
+        assert_eq!(identity.not_after(), UNIX_EPOCH + Duration::from_secs(last));
+    }
+
+    #[test]
+    fn debug_output_shows_no_key() {
+        let key = KeyPair::generate().unwrap();
+        let identity =
+            Identity::from_pem(certificate(&key).as_bytes(), key.serialize_pem().as_bytes())
+                .unwrap();
+        assert_eq!(
+            format!("{identity:?}"),
+            "Identity { certificates: 1, not_after: \"2030-01-01 00:00:00 UTC\", .. }"
+        );
     }
 }

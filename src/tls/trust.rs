@@ -8,7 +8,8 @@ use rustls::{
     },
 };
 
-/// Which certificates are believed: at least one, each of them readable. Equal when their bytes are.
+/// Which certificates are believed: at least one, each of them readable. Equal when their bytes
+/// are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     certificates: Vec<CertificateDer<'static>>,
@@ -51,7 +52,8 @@ impl Trust {
         Ok(Self { certificates })
     }
 
-    /// The machine's own roots; those that cannot be read are left out, and at least one must remain.
+    /// The machine's own roots; those that cannot be read are left out, and at least one must
+    /// remain.
     pub fn system() -> Result<Self, TrustError> {
         let found = rustls_native_certs::load_native_certs();
         let certificates: Vec<_> =
@@ -75,8 +77,8 @@ fn readable(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> 
     RootCertStore::empty().add(certificate.clone())
 }
 
-/// What is wrong with a PEM text, without quoting it: the parser's own words hold the broken line, which in a file
-/// of keys may be a secret.
+/// What is wrong with a PEM text, without quoting it: the parser's own words hold the broken line,
+/// which in a file of keys may be a secret.
 pub(super) fn reason(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => "a PEM section has no END line",
@@ -87,6 +89,7 @@ pub(super) fn reason(error: &pem::Error) -> &'static str {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed test is what it is for
 mod tests {
     use super::*;
 

@@ -78,7 +78,8 @@ impl Names {
                 Ok(())
             }
             Entry::Occupied(taken) => Err(format!(
-                "`{name}` is the name of upstreams[{}] already; write another: metrics are told apart by it",
+                "`{name}` is the name of upstreams[{}] already; write another: metrics are told \
+                 apart by it",
                 taken.get()
             )),
         }
@@ -103,14 +104,16 @@ fn clash(host: &str, earlier: &Owner, later: &Owner) -> String {
     let other = format!("upstreams[{}]", earlier.upstream);
     match (later.written, earlier.written) {
         (true, true) => format!(
-            "`{host}` routes to {other} already; a host has one upstream: remove it from one of them"
+            "`{host}` routes to {other} already; a host has one upstream: remove it from one of \
+             them"
         ),
         (true, false) => format!(
-            "`{host}` routes to {other} already, as its endpoint's host; write `hosts` there too, to name them apart"
+            "`{host}` routes to {other} already, as its endpoint's host; write `hosts` there too, \
+             to name them apart"
         ),
         (false, _) => format!(
-            "`{host}`, the endpoint's host, would route here by default, and routes to {other} already; write `hosts` \
-             to name them apart, such as `hosts: [two.internal]`"
+            "`{host}`, the endpoint's host, would route here by default, and routes to {other} \
+             already; write `hosts` to name them apart, such as `hosts: [two.internal]`"
         ),
     }
 }

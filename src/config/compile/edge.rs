@@ -180,8 +180,8 @@ fn too_far(address: SocketAddr, reach: Reach) -> Option<String> {
     Some(match reach {
         Reach::Loopback => format!("{wrong}: administration is for this pod alone"),
         _ => format!(
-            "{wrong}, or set `allowNonLoopback: true` on this listener, and everybody who reaches the address calls \
-             the upstreams with your identity"
+            "{wrong}, or set `allowNonLoopback: true` on this listener, and everybody who reaches \
+             the address calls the upstreams with your identity"
         ),
     })
 }

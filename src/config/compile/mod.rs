@@ -49,8 +49,8 @@ fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> l
 }
 
 /// The least that works, for whoever starts from nothing.
-const MINIMAL: &str = "write at least one, such as:\n  upstreams:\n    - name: payments\n      endpoints: \
-                       [\"api.payments.example:443\"]";
+const MINIMAL: &str = "write at least one, such as:\n  upstreams:\n    - name: payments\n      \
+                       endpoints: [\"api.payments.example:443\"]";
 
 fn upstreams(
     document: &Document,

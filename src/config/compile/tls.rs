@@ -23,7 +23,8 @@ use crate::{
     },
 };
 
-/// Reads certificates and keys. A trust bundle that several upstreams name is read once and held once.
+/// Reads certificates and keys. A trust bundle that several upstreams name is read once and held
+/// once.
 pub(super) struct Credentials<'a> {
     context: &'a Context<'a>,
     /// `None` are the system's roots.
@@ -171,9 +172,13 @@ impl<'a> Credentials<'a> {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
         self.context.files.read(path).map_err(|error| {
-            let relative = if path.is_relative() { " (relative to the working directory)" } else { "" };
+            let relative =
+                if path.is_relative() { " (relative to the working directory)" } else { "" };
             let path = path.display();
-            format!("{path}{relative}: cannot be read: {error}; name a PEM file that this process may read")
+            format!(
+                "{path}{relative}: cannot be read: {error}; name a PEM file that this process may \
+                 read"
+            )
         })
     }
 }
@@ -207,7 +212,8 @@ fn server_name(
     }
 }
 
-/// What the certificate must carry: as written, else the SNI, else the endpoint's host. There is always one.
+/// What the certificate must carry: as written, else the SNI, else the endpoint's host. There is
+/// always one.
 fn verify_name(
     tls: &spec::Tls,
     server_name: Option<&DnsName<'static>>,

@@ -1,6 +1,6 @@
 //! One upstream.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, time::Duration};
 
 use super::{
     claim::{Claim, Names, Owner, Ports},
@@ -50,16 +50,9 @@ impl<'a> Compiler<'a> {
         let host = endpoint.as_ref().map(|(endpoint, _)| &endpoint.host);
         let tls =
             self.credentials.settings(spec.tls.as_ref(), *at, host, &mut section.section("tls"));
-        let timeouts = spec.timeouts.as_ref();
-        let mut times = section.section("timeouts");
-        let connect = connect(timeouts, &mut times);
-        let response = timeouts.and_then(|timeouts| timeouts.response.as_ref());
-        let response_timeout = times.value("response", response, defaults::RESPONSE_TIMEOUT);
-        let idle = timeouts.and_then(|timeouts| timeouts.idle.as_ref());
-        let idle_timeout = times.value("idle", idle, defaults::IDLE_TIMEOUT);
+        let times = timeouts(spec.timeouts.as_ref(), &mut section.section("timeouts"));
         let pool = pool(spec.pool.as_ref(), &mut section.section("pool"));
-        let retries = spec.retries.as_ref().and_then(|retries| retries.max.as_ref());
-        let max_retries = section.section("retries").value("max", retries, defaults::MAX_RETRIES);
+        let max_retries = retries(spec.retries.as_ref(), &mut section.section("retries"));
         Some(Settings {
             name: name?,
             hosts,
@@ -67,10 +60,10 @@ impl<'a> Compiler<'a> {
             endpoint: endpoint?.0,
             tls: tls?,
             pool,
-            connect,
-            response_timeout,
-            idle_timeout,
-            max_retries: u32::try_from(max_retries).unwrap_or(u32::MAX),
+            connect: times.connect,
+            response_timeout: times.response,
+            idle_timeout: times.idle,
+            max_retries,
         })
     }
 }
@@ -100,12 +93,17 @@ fn endpoint(
 ) -> Option<(Endpoint, Position)> {
     let Some(list) = spec.endpoints.as_ref().filter(|list| !list.value.is_empty()) else {
         let at = spec.endpoints.as_ref().map_or(at, |list| list.at);
-        section.add("", at, "no endpoint is written; write one, such as `endpoints: [\"api.payments.example:443\"]`");
+        section.add(
+            "",
+            at,
+            "no endpoint is written; write one, such as `endpoints: \
+             [\"api.payments.example:443\"]`",
+        );
         return None;
     };
     if let Some(second) = list.value.get(1) {
-        let message = "a second endpoint is not in this version; write one name that resolves to every address, or an \
-                       upstream for each";
+        let message = "a second endpoint is not in this version; write one name that resolves to \
+                       every address, or an upstream for each";
         section.add("endpoints[1]", second.at, message);
     }
     let first = list.value.first()?;
@@ -124,8 +122,8 @@ fn hosts(
     let claims = match (&spec.hosts, endpoint) {
         (Some(list), _) => {
             if list.value.is_empty() {
-                let message = "no host is listed; write one, \"*\" for all others, or leave `hosts` out for the \
-                               endpoint's host";
+                let message = "no host is listed; write one, \"*\" for all others, or leave \
+                               `hosts` out for the endpoint's host";
                 section.add("hosts", list.at, message);
             }
             section.list("hosts", &list.value)
@@ -164,13 +162,32 @@ fn port(spec: &spec::Upstream, ports: &mut Ports, section: &mut Section<'_>) -> 
     Some(port)
 }
 
-fn connect(timeouts: Option<&spec::Timeouts>, section: &mut Section<'_>) -> Limits {
+/// `timeouts`: two belong to connecting, two to the exchange.
+struct Times {
+    connect: Limits,
+    response: Duration,
+    idle: Duration,
+}
+
+fn timeouts(written: Option<&spec::Timeouts>, section: &mut Section<'_>) -> Times {
+    let left_out = spec::Timeouts::default();
+    let timeouts = written.unwrap_or(&left_out);
     let default = defaults::CONNECT;
-    let Some(timeouts) = timeouts else { return default };
-    Limits {
+    let connect = Limits {
         connect: section.value("connect", timeouts.connect.as_ref(), default.connect),
         handshake: section.value("handshake", timeouts.handshake.as_ref(), default.handshake),
+    };
+    let response = timeouts.response.as_ref();
+    Times {
+        connect,
+        response: section.value("response", response, defaults::RESPONSE_TIMEOUT),
+        idle: section.value("idle", timeouts.idle.as_ref(), defaults::IDLE_TIMEOUT),
     }
+}
+
+fn retries(written: Option<&spec::Retries>, section: &mut Section<'_>) -> u32 {
+    let max = written.and_then(|retries| retries.max.as_ref());
+    u32::try_from(section.value("max", max, defaults::MAX_RETRIES)).unwrap_or(u32::MAX)
 }
 
 fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settings {
