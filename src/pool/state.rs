@@ -473,7 +473,10 @@ impl<C, E, W> State<C, E, W> {
         while self.queued > 0 && self.census.total() < self.settings.max_connections {
             let Some(waiter) = self.oldest_queued() else { return };
             let id = self.reserve_place(now, thread, waiter);
-            self.leave_queue(waiter, Dial::Granted(id), now, effects);
+            self.leave_queue(waiter, Dial::Granted(id), now);
+            if let Some(waiting) = self.waiters.get_mut(&waiter) {
+                effects.wake.extend(waiting.waker.take());
+            }
         }
     }
 
@@ -481,20 +484,14 @@ impl<C, E, W> State<C, E, W> {
         self.waiters.iter().find(|(_, waiting)| waiting.is_queued()).map(|(id, _)| *id)
     }
 
-    fn leave_queue(
-        &mut self,
-        waiter: WaiterId,
-        dial: Dial,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
+    /// Wakes nobody: an heir has nothing to collect yet, and must keep its waker until it has.
+    fn leave_queue(&mut self, waiter: WaiterId, dial: Dial, now: Instant) {
         let Some(waiting) = self.waiters.get_mut(&waiter) else { return };
         self.queued -= 1;
         waiting.dial = dial;
         if waiting.reason == Reuse::Cap && waiting.queued_for.is_none() {
             waiting.queued_for = Some(now.saturating_duration_since(waiting.since));
         }
-        effects.wake.extend(waiting.waker.take());
     }
 
     /// A dial lost the waiter that began it: the oldest waiter without one counts on it from now on.
@@ -505,8 +502,7 @@ impl<C, E, W> State<C, E, W> {
         {
             *owner = heir;
             if let Some(heir) = heir {
-                // Nobody is woken: an heir has nothing to collect yet.
-                self.leave_queue(heir, Dial::Inherited(dial), now, &mut Effects::default());
+                self.leave_queue(heir, Dial::Inherited(dial), now);
             }
         }
     }
@@ -626,7 +622,7 @@ impl<C, E, W> State<C, E, W> {
         let waiting = self.waiters.get_mut(&waiter).expect("the waiter was just found");
         let dial = waiting.dial;
         if dial == Dial::None {
-            self.leave_queue(waiter, Dial::None, now, effects);
+            self.leave_queue(waiter, Dial::None, now);
         }
         let reason = self.waiters[&waiter].reason;
         let leased = self.lease(id, handle, if unused { reason } else { Reuse::Reused }, now);
