@@ -206,7 +206,7 @@ pub struct Pool<C, E> {
     counters: Counters,
     /// [`Pool::maintain`] must look at its deadline again.
     rearmed: Notify,
-    /// A connection is gone.
+    /// A connection or a waiter may be gone.
     ended: Notify,
 }
 
@@ -389,7 +389,7 @@ impl<C, E> Waiter<C, E> {
     /// The next thing to do. After [`Step::Leased`] and [`Step::Failed`] there is none.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step<C, E>> {
         let waker = cx.waker().clone();
-        let collected = self.pool.lock().collect(self.id, self.thread, waker);
+        let collected = self.pool.change(|state, _| state.collect(self.id, self.thread, waker));
         match collected {
             Collected::Nothing => Poll::Pending,
             Collected::Dial(id) => {
@@ -414,7 +414,7 @@ impl<C, E> Waiter<C, E> {
 
     /// `queueTimeout` is over: if it still stands at the cap it leaves, and is told so.
     pub fn time_out(&mut self) -> Option<Rejection> {
-        let queued = self.pool.lock().time_out(self.id);
+        let queued = self.pool.change(|state, _| state.time_out(self.id));
         queued.then(|| {
             self.left = true;
             self.pool.counters.rejections.increment(Rejection::QueueTimeout);
