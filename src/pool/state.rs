@@ -346,7 +346,10 @@ impl<C, E, W> State<C, E, W> {
         let Some(record) = self.connections.get_mut(&id) else { return };
         match record.phase {
             Phase::Active => self.close_active(id, reason),
-            Phase::Lost => self.bury(id, reason, effects),
+            Phase::Lost => {
+                self.last_end = Some(reason);
+                self.bury(id, reason, effects);
+            }
             Phase::Connecting(_) | Phase::Idle(..) | Phase::Closing(_) => {}
         }
     }
@@ -365,6 +368,7 @@ impl<C, E, W> State<C, E, W> {
             Phase::Active => {
                 record.phase = Phase::Lost;
                 self.census.active -= 1;
+                self.last_end = Some(EndReason::PeerClosed);
             }
             Phase::Idle(..) => {
                 self.close_idle(id, EndReason::PeerClosed, effects);
@@ -731,7 +735,6 @@ impl<C, E, W> State<C, E, W> {
     fn bury(&mut self, id: ConnectionId, reason: EndReason, effects: &mut Effects<C, W>) {
         let Some(record) = self.connections.remove(&id) else { return };
         let Some((end, at)) = record.lost else { return };
-        self.last_end = Some(reason);
         let age = at.saturating_duration_since(record.opened);
         effects.ended.push(Ended { id, uses: record.uses, age, reason, end });
     }
