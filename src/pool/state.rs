@@ -146,7 +146,8 @@ impl Census {
 
 /// One waiter.
 struct Waiting<C, E, W> {
-    since: Instant,
+    /// When it came, if no place was free then.
+    at_cap: Option<Instant>,
     /// It takes no used connection (a retry).
     fresh: bool,
     /// Why a connection dialled for it is a new one.
@@ -226,7 +227,7 @@ impl<C, E, W> State<C, E, W> {
             return Err(Rejection::QueueFull);
         }
         let reason = self.reason_for_new(fresh, place_free);
-        let waiter = self.enqueue(now, fresh, reason);
+        let waiter = self.enqueue((!place_free).then_some(now), fresh, reason);
         if !place_free && let Some(oldest) = self.idle.oldest() {
             // Only a fresh waiter gets here: idle connections hold the places that it needs.
             self.close_idle(oldest, EndReason::Purged, effects);
@@ -438,12 +439,12 @@ impl<C, E, W> State<C, E, W> {
 
     // ---- waiters
 
-    fn enqueue(&mut self, now: Instant, fresh: bool, reason: Reuse) -> WaiterId {
+    fn enqueue(&mut self, at_cap: Option<Instant>, fresh: bool, reason: Reuse) -> WaiterId {
         let id = self.next_waiter;
         self.next_waiter += 1;
         self.queued += 1;
         let waiting = Waiting {
-            since: now,
+            at_cap,
             fresh,
             reason,
             dial: Dial::None,
@@ -493,8 +494,8 @@ impl<C, E, W> State<C, E, W> {
         let Some(waiting) = self.waiters.get_mut(&waiter) else { return };
         self.queued -= 1;
         waiting.dial = dial;
-        if waiting.reason == Reuse::Cap && waiting.queued_for.is_none() {
-            waiting.queued_for = Some(now.saturating_duration_since(waiting.since));
+        if waiting.queued_for.is_none() {
+            waiting.queued_for = waiting.at_cap.map(|since| now.saturating_duration_since(since));
         }
     }
 
