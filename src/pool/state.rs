@@ -395,7 +395,11 @@ impl<C, E, W> State<C, E, W> {
                     self.close_idle(oldest, EndReason::Purged, effects);
                 }
             }
-            self.next_purge = (self.census.idle > 0).then(|| now + self.settings.purge_delay);
+            self.next_purge = if self.census.idle > 0 {
+                now.checked_add(self.settings.purge_delay)
+            } else {
+                None
+            };
         }
         self.armed = self.next_deadline();
     }
@@ -571,7 +575,8 @@ impl<C, E, W> State<C, E, W> {
 
     fn retirement(&self, now: Instant, jitter: f64) -> Option<Instant> {
         let age = self.settings.max_age;
-        (!age.is_zero()).then(|| now + age.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 10.0))
+        let age = age - age.mul_f64(jitter.clamp(0.0, 1.0) / 10.0);
+        if age.is_zero() { None } else { now.checked_add(age) }
     }
 
     fn lease_idle(&mut self, id: ConnectionId, now: Instant) -> Leased<C> {
@@ -662,7 +667,7 @@ impl<C, E, W> State<C, E, W> {
         record.phase = Phase::Idle(handle, position);
         self.census.active -= 1;
         self.census.idle += 1;
-        self.next_purge.get_or_insert(now + self.settings.purge_delay);
+        self.next_purge = self.next_purge.or_else(|| now.checked_add(self.settings.purge_delay));
         self.arm(id, effects);
     }
 
@@ -758,7 +763,8 @@ impl<C, E, W> State<C, E, W> {
     fn expiry(&self, record: &Record<C>) -> Option<(Instant, EndReason)> {
         let Phase::Idle(_, position) = &record.phase else { return None };
         let timeout = self.settings.idle_timeout;
-        let idle = (!timeout.is_zero()).then(|| (position.since + timeout, EndReason::Idle));
+        let idle = if timeout.is_zero() { None } else { position.since.checked_add(timeout) };
+        let idle = idle.map(|at| (at, EndReason::Idle));
         let aged = record.retires.map(|at| (at, EndReason::Aged));
         idle.into_iter().chain(aged).min_by_key(|(at, _)| *at)
     }
