@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::state::ConnectionId;
+use super::connections::ConnectionId;
 
 /// Where a connection stands in the list, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,48 +13,58 @@ pub struct Position {
     turn: u64,
 }
 
-/// Idle connections, each in the list of the thread that drives it, in ascending turns.
 #[derive(Debug)]
-pub struct IdleList {
-    threads: Vec<VecDeque<(u64, ConnectionId)>>,
+struct Entry<C> {
+    turn: u64,
+    id: ConnectionId,
+    handle: C,
+}
+
+/// Idle connections with their handles, each in the list of the thread that drives it, in ascending turns.
+#[derive(Debug)]
+pub struct IdleList<C> {
+    threads: Vec<VecDeque<Entry<C>>>,
     next_turn: u64,
 }
 
-impl IdleList {
+impl<C> IdleList<C> {
     pub fn new(threads: usize) -> Self {
-        Self { threads: vec![VecDeque::new(); threads.max(1)], next_turn: 0 }
+        Self { threads: (0..threads.max(1)).map(|_| VecDeque::new()).collect(), next_turn: 0 }
     }
 
     /// Adds the newest.
-    pub fn push(&mut self, thread: usize, id: ConnectionId, now: Instant) -> Position {
+    pub fn push(&mut self, thread: usize, id: ConnectionId, handle: C, now: Instant) -> Position {
         let turn = self.next_turn;
         self.next_turn += 1;
-        self.threads[thread].push_back((turn, id));
+        self.threads[thread].push_back(Entry { turn, id, handle });
         Position { since: now, turn }
     }
 
-    pub fn remove(&mut self, thread: usize, position: Position) {
+    pub fn remove(&mut self, thread: usize, position: Position) -> Option<C> {
         let list = &mut self.threads[thread];
-        if list.back().is_some_and(|(turn, _)| *turn == position.turn) {
-            list.pop_back();
-        } else if let Ok(index) = list.binary_search_by_key(&position.turn, |(turn, _)| *turn) {
-            list.remove(index);
-        }
+        let entry = if list.back()?.turn == position.turn {
+            list.pop_back()
+        } else {
+            let index = list.binary_search_by_key(&position.turn, |entry| entry.turn).ok()?;
+            list.remove(index)
+        };
+        entry.map(|entry| entry.handle)
     }
 
     /// The newest of this thread, else the newest of all others.
     pub fn newest(&self, thread: usize) -> Option<ConnectionId> {
         let own = self.threads[thread].back();
-        let newest = own.or_else(|| self.threads.iter().filter_map(VecDeque::back).max());
-        newest.map(|(_, id)| *id)
+        let others = || self.threads.iter().filter_map(VecDeque::back).max_by_key(|e| e.turn);
+        own.or_else(others).map(|entry| entry.id)
     }
 
     /// The oldest of all.
     pub fn oldest(&self) -> Option<ConnectionId> {
-        self.threads.iter().filter_map(VecDeque::front).min().map(|(_, id)| *id)
+        let oldest = self.threads.iter().filter_map(VecDeque::front).min_by_key(|e| e.turn);
+        oldest.map(|entry| entry.id)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        self.threads.iter().flatten().map(|(_, id)| *id)
+        self.threads.iter().flatten().map(|entry| entry.id)
     }
 }

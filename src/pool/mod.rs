@@ -4,9 +4,11 @@
 //! out the tokens. A [`Permit`] is the right to dial, a [`Place`] lasts as long as the socket, a [`Lease`] as long as
 //! the exchange, a [`Waiter`] until it has one. Each gives back on drop what it stands for.
 
+mod connections;
 mod idle;
 mod purge;
 pub mod state;
+mod waiters;
 
 use std::{
     net::SocketAddr,

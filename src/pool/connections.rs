@@ -1,0 +1,293 @@
+//! A pool's connections: each in one phase, counted, the idle ones in order. It keeps the book and decides nothing.
+//!
+//! `Connecting` → `Active` ⇄ `Idle` → `Closing` → gone, or `Active` → `Lost` (its socket ended under the lease) → gone.
+//! The first four take a place under the cap; a lost one took its place back already.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use super::{
+    ConnectionPhase, ConnectionView, End, EndReason, Reuse,
+    idle::{IdleList, Position},
+    waiters::WaiterId,
+};
+
+/// Names a connection within its pool; never used twice.
+pub type ConnectionId = u64;
+
+/// A connection's obituary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Which one.
+    pub id: ConnectionId,
+    /// Requests that it carried.
+    pub uses: u64,
+    /// From the established connection to the end of its socket.
+    pub age: Duration,
+    /// Why the pool lost it.
+    pub reason: EndReason,
+    /// How its socket ended.
+    pub end: End,
+}
+
+/// A connection as it is leased.
+#[derive(Debug)]
+pub struct Leased<C> {
+    /// Which one.
+    pub id: ConnectionId,
+    /// The handle.
+    pub handle: C,
+    /// Uses, this one included.
+    pub uses: u64,
+    /// Since it was established.
+    pub age: Duration,
+    /// Why it is, or is not, a reused one.
+    pub reuse: Reuse,
+}
+
+/// Connections by phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Being dialled.
+    pub connecting: usize,
+    /// Leased.
+    pub active: usize,
+    /// Ready for a checkout.
+    pub idle: usize,
+    /// Being closed politely.
+    pub closing: usize,
+}
+
+impl Census {
+    /// All that take a place under the cap.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.connecting + self.active + self.idle + self.closing
+    }
+
+    fn of(&mut self, phase: Phase) -> Option<&mut usize> {
+        match phase {
+            Phase::Connecting(_) => Some(&mut self.connecting),
+            Phase::Active => Some(&mut self.active),
+            Phase::Idle(_) => Some(&mut self.idle),
+            Phase::Closing(_) => Some(&mut self.closing),
+            Phase::Lost(..) => None,
+        }
+    }
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy)]
+pub enum Phase {
+    /// Being dialled, for this waiter if it still waits.
+    Connecting(Option<WaiterId>),
+    /// Leased, or on its way from one lease to the next.
+    Active,
+    /// Its handle is in the idle list.
+    Idle(Position),
+    /// Its handle is dropped, its socket is not closed yet.
+    Closing(EndReason),
+    /// Its socket ended so, and then; its lease still has to say why.
+    Lost(End, Instant),
+}
+
+/// One connection.
+struct Record {
+    phase: Phase,
+    /// The thread that dialled it and drives it.
+    thread: usize,
+    /// When it was established; when the dial began, before.
+    opened: Instant,
+    /// When it is too old; set once established.
+    retires: Option<Instant>,
+    uses: u64,
+    peer: Option<SocketAddr>,
+    /// Why the last checkout did, or did not, reuse.
+    last_reuse: Option<Reuse>,
+}
+
+/// See the module.
+pub struct Connections<C> {
+    records: HashMap<ConnectionId, Record>,
+    /// How many records are in each phase.
+    census: Census,
+    /// Those in [`Phase::Idle`], with their handles.
+    idle: IdleList<C>,
+    next_id: ConnectionId,
+}
+
+impl<C> Connections<C> {
+    pub fn new(threads: usize) -> Self {
+        Self {
+            records: HashMap::new(),
+            census: Census::default(),
+            idle: IdleList::new(threads),
+            next_id: 1,
+        }
+    }
+
+    pub fn census(&self) -> Census {
+        self.census
+    }
+
+    pub fn phase(&self, id: ConnectionId) -> Option<Phase> {
+        self.records.get(&id).map(|record| record.phase)
+    }
+
+    pub fn uses(&self, id: ConnectionId) -> u64 {
+        self.records.get(&id).map_or(0, |record| record.uses)
+    }
+
+    pub fn retires(&self, id: ConnectionId) -> Option<Instant> {
+        self.records.get(&id)?.retires
+    }
+
+    pub fn newest_idle(&self, thread: usize) -> Option<ConnectionId> {
+        self.idle.newest(thread)
+    }
+
+    pub fn oldest_idle(&self) -> Option<ConnectionId> {
+        self.idle.oldest()
+    }
+
+    pub fn idle(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.idle.iter()
+    }
+
+    /// Takes a place for a waiter's dial.
+    pub fn reserve(&mut self, now: Instant, owner: WaiterId) -> ConnectionId {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.census.connecting += 1;
+        let record = Record {
+            phase: Phase::Connecting(Some(owner)),
+            thread: 0,
+            opened: now,
+            retires: None,
+            uses: 0,
+            peer: None,
+            last_reuse: None,
+        };
+        self.records.insert(id, record);
+        id
+    }
+
+    /// A waiter took its place, and dials on this thread.
+    pub fn dial_begins(&mut self, id: ConnectionId, thread: usize) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.thread = thread;
+        }
+    }
+
+    /// From now on another waiter, or none, counts on this dial.
+    pub fn bequeath(&mut self, dial: ConnectionId, heir: Option<WaiterId>) {
+        if matches!(self.phase(dial), Some(Phase::Connecting(_))) {
+            self.enter(dial, Phase::Connecting(heir));
+        }
+    }
+
+    pub fn established(
+        &mut self,
+        id: ConnectionId,
+        peer: SocketAddr,
+        now: Instant,
+        retires: Option<Instant>,
+    ) {
+        self.enter(id, Phase::Active);
+        if let Some(record) = self.records.get_mut(&id) {
+            (record.opened, record.retires, record.peer) = (now, retires, Some(peer));
+        }
+    }
+
+    /// Leases an active connection.
+    pub fn lease(&mut self, id: ConnectionId, handle: C, reuse: Reuse, now: Instant) -> Leased<C> {
+        let record = self.records.get_mut(&id).expect("a leased connection has a record");
+        record.uses += 1;
+        record.last_reuse = Some(reuse);
+        let age = now.saturating_duration_since(record.opened);
+        Leased { id, handle, uses: record.uses, age, reuse }
+    }
+
+    /// A lease was never taken up: it does not count as a use.
+    pub fn unlease(&mut self, id: ConnectionId) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.uses = record.uses.saturating_sub(1);
+        }
+    }
+
+    /// Keeps an active connection as the newest idle one.
+    pub fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
+        let thread = self.records.get(&id).map_or(0, |record| record.thread);
+        let position = self.idle.push(thread, id, handle, now);
+        self.enter(id, Phase::Idle(position));
+    }
+
+    /// Takes an idle connection's handle; it is active then.
+    pub fn take_idle(&mut self, id: ConnectionId) -> Option<C> {
+        let record = self.records.get(&id)?;
+        let Phase::Idle(position) = record.phase else { return None };
+        let handle = self.idle.remove(record.thread, position);
+        self.enter(id, Phase::Active);
+        handle
+    }
+
+    /// Changes a connection's phase, and the census with it.
+    pub fn enter(&mut self, id: ConnectionId, phase: Phase) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        let left = std::mem::replace(&mut record.phase, phase);
+        if let Some(count) = self.census.of(left) {
+            *count -= 1;
+        }
+        if let Some(count) = self.census.of(phase) {
+            *count += 1;
+        }
+    }
+
+    /// Forgets a dial that failed or never began.
+    pub fn forget(&mut self, id: ConnectionId) {
+        if let Some(record) = self.records.remove(&id)
+            && let Some(count) = self.census.of(record.phase)
+        {
+            *count -= 1;
+        }
+    }
+
+    /// Forgets a connection whose socket and lease are both gone, and says what is to be said of it.
+    pub fn bury(&mut self, id: ConnectionId, reason: EndReason, end: End, at: Instant) -> Ended {
+        let (uses, opened) = self.records.get(&id).map_or((0, at), |r| (r.uses, r.opened));
+        self.forget(id);
+        Ended { id, uses, age: at.saturating_duration_since(opened), reason, end }
+    }
+
+    /// Each one that has a place, for a person: oldest first.
+    pub fn views(&self, now: Instant) -> Vec<ConnectionView> {
+        let mut views: Vec<_> =
+            self.records.iter().filter_map(|(id, r)| r.view(*id, now)).collect();
+        views.sort_unstable_by_key(|view| view.id);
+        views
+    }
+}
+
+impl Record {
+    /// `None` when it is lost.
+    fn view(&self, id: ConnectionId, now: Instant) -> Option<ConnectionView> {
+        let phase = match self.phase {
+            Phase::Connecting(_) => ConnectionPhase::Connecting,
+            Phase::Active => ConnectionPhase::Active,
+            Phase::Idle(_) => ConnectionPhase::Idle,
+            Phase::Closing(_) => ConnectionPhase::Closing,
+            Phase::Lost(..) => return None,
+        };
+        Some(ConnectionView {
+            id,
+            phase,
+            age: now.saturating_duration_since(self.opened),
+            uses: self.uses,
+            peer: self.peer,
+            last_reuse: self.last_reuse,
+        })
+    }
+}

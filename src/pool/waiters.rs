@@ -1,0 +1,190 @@
+//! A pool's waiters, in order of arrival. It keeps the book and decides nothing about connections.
+//!
+//! A waiter is queued (it stands at the cap without a dial), or counts on a dial, or has its outcome.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Reuse,
+    connections::{ConnectionId, Leased},
+};
+
+/// Names a waiter within its pool; ascending, so the order of ids is the order of arrival.
+pub type WaiterId = u64;
+
+/// The dial that a waiter counts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dial {
+    /// It is queued: `maxQueue` and `queueTimeout` concern it.
+    None,
+    /// A place is reserved, the waiter has not collected it.
+    Granted(ConnectionId),
+    /// Under way, its own.
+    Own(ConnectionId),
+    /// Under way, begun for a waiter that left or was served.
+    Inherited(ConnectionId),
+}
+
+/// What a waiter gets in the end: a connection, or its own dial's failure (`None` when that was dropped half-way).
+pub type Outcome<C, E> = Result<Leased<C>, Option<E>>;
+
+/// Who comes to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// When, if no place was free then.
+    pub at_cap: Option<Instant>,
+    /// It takes no used connection (a retry).
+    pub fresh: bool,
+    /// Why a connection dialled for it is a new one.
+    pub reason: Reuse,
+}
+
+/// One waiter.
+struct Waiting<C, E, W> {
+    arrival: Arrival,
+    dial: Dial,
+    /// How long it stood at the cap without a dial, once that is over.
+    queued_for: Option<Duration>,
+    outcome: Option<Outcome<C, E>>,
+    /// Set while it has nothing to collect.
+    waker: Option<W>,
+}
+
+/// What a waiter leaves behind.
+pub struct Departed<C, E> {
+    pub dial: Dial,
+    pub outcome: Option<Outcome<C, E>>,
+    pub queued_for: Option<Duration>,
+}
+
+/// See the module.
+pub struct Waiters<C, E, W> {
+    waiting: HashMap<WaiterId, Waiting<C, E, W>>,
+    /// Those without an outcome; true for those that take fresh connections alone.
+    unserved: BTreeMap<WaiterId, bool>,
+    /// Those without an outcome and without a dial.
+    queue: BTreeSet<WaiterId>,
+    next_id: WaiterId,
+}
+
+impl<C, E, W> Waiters<C, E, W> {
+    pub fn new() -> Self {
+        Self {
+            waiting: HashMap::new(),
+            unserved: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            next_id: 1,
+        }
+    }
+
+    /// Nobody is left, not even with an outcome to collect.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn is_queued(&self, waiter: WaiterId) -> bool {
+        self.queue.contains(&waiter)
+    }
+
+    pub fn oldest_queued(&self) -> Option<WaiterId> {
+        self.queue.first().copied()
+    }
+
+    /// The oldest that takes a connection which is unused, or is not.
+    pub fn taker(&self, unused: bool) -> Option<WaiterId> {
+        self.unserved.iter().find(|(_, fresh)| unused || !**fresh).map(|(id, _)| *id)
+    }
+
+    /// Why a connection dialled for this waiter is a new one.
+    pub fn reason(&self, waiter: WaiterId) -> Option<Reuse> {
+        self.waiting.get(&waiter).map(|waiting| waiting.arrival.reason)
+    }
+
+    pub fn dial(&self, waiter: WaiterId) -> Dial {
+        self.waiting.get(&waiter).map_or(Dial::None, |waiting| waiting.dial)
+    }
+
+    /// Adds the youngest to the queue.
+    pub fn join(&mut self, arrival: Arrival) -> WaiterId {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.unserved.insert(id, arrival.fresh);
+        self.queue.insert(id);
+        let waiting =
+            Waiting { arrival, dial: Dial::None, queued_for: None, outcome: None, waker: None };
+        self.waiting.insert(id, waiting);
+        id
+    }
+
+    /// A waiter counts on a dial from now on. It is not woken: an heir has nothing to collect yet.
+    pub fn count_on(&mut self, waiter: WaiterId, dial: Dial, now: Instant) {
+        self.leave_queue(waiter, now);
+        if let Some(waiting) = self.waiting.get_mut(&waiter) {
+            waiting.dial = dial;
+        }
+    }
+
+    /// A waiter collected its place, and dials.
+    pub fn begin_dial(&mut self, waiter: WaiterId, dial: ConnectionId) {
+        if let Some(waiting) = self.waiting.get_mut(&waiter) {
+            waiting.dial = Dial::Own(dial);
+        }
+    }
+
+    /// A waiter's dial is over without an outcome for it: it is queued again, in its old position.
+    pub fn lose_dial(&mut self, waiter: WaiterId) {
+        if self.unserved.contains_key(&waiter)
+            && let Some(waiting) = self.waiting.get_mut(&waiter)
+        {
+            waiting.dial = Dial::None;
+            self.queue.insert(waiter);
+        }
+    }
+
+    /// Gives a waiter its outcome; returns the dial that it counted on until now.
+    pub fn serve(&mut self, waiter: WaiterId, outcome: Outcome<C, E>, now: Instant) -> Dial {
+        self.leave_queue(waiter, now);
+        self.unserved.remove(&waiter);
+        let waiting = self.waiting.get_mut(&waiter).expect("only who waits is served");
+        waiting.outcome = Some(outcome);
+        std::mem::replace(&mut waiting.dial, Dial::None)
+    }
+
+    /// Remembers whom to wake; false if there is no such waiter.
+    pub fn set_waker(&mut self, waiter: WaiterId, waker: W) -> bool {
+        let waiting = self.waiting.get_mut(&waiter);
+        waiting.map(|waiting| waiting.waker = Some(waker)).is_some()
+    }
+
+    pub fn take_waker(&mut self, waiter: WaiterId) -> Option<W> {
+        self.waiting.get_mut(&waiter)?.waker.take()
+    }
+
+    /// Whether it has its outcome.
+    pub fn is_served(&self, waiter: WaiterId) -> bool {
+        self.waiting.get(&waiter).is_some_and(|waiting| waiting.outcome.is_some())
+    }
+
+    pub fn remove(&mut self, waiter: WaiterId) -> Option<Departed<C, E>> {
+        self.queue.remove(&waiter);
+        self.unserved.remove(&waiter);
+        let Waiting { dial, outcome, queued_for, .. } = self.waiting.remove(&waiter)?;
+        Some(Departed { dial, outcome, queued_for })
+    }
+
+    fn leave_queue(&mut self, waiter: WaiterId, now: Instant) {
+        if self.queue.remove(&waiter)
+            && let Some(waiting) = self.waiting.get_mut(&waiter)
+            && let Some(since) = waiting.arrival.at_cap
+        {
+            waiting.queued_for.get_or_insert(now.saturating_duration_since(since));
+        }
+    }
+}
