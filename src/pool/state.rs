@@ -1,8 +1,10 @@
 //! The pool's state: pure. `now` is an argument, nothing here waits, reads a clock or drops a connection.
 //!
-//! [`Connections`] and [`Waiters`] keep the books; the rules that join them are here. While somebody waits for any
-//! connection, none is idle; while a place is free, every waiter has a dial. Each operation restores both before it
-//! returns.
+//! [`Connections`] and [`Waiters`] keep the books; the rules that join them are here. Each operation restores, before
+//! it returns:
+//! - while a place is free, every waiter has a dial; those that have one are older than those that have none;
+//! - while a connection is idle, whoever waits takes fresh ones alone (retries), and has a dial or a closing
+//!   connection's place to come.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +15,7 @@ use super::{
     ConnectionView, End, EndReason, Rejection, Reuse, Settings,
     connections::{Connections, Phase},
     purge::Purge,
-    waiters::{Arrival, Departed, Dial, Waiters},
+    waiters::{Arrival, Departed, Dial, Taker, Waiters},
 };
 pub use super::{
     connections::{Census, ConnectionId, Ended, Leased},
@@ -110,7 +112,10 @@ impl<C, E, W> State<C, E, W> {
         let reason = self.reason_for_new(fresh, place_free);
         let at_cap = (!place_free).then_some(now);
         let waiter = self.waiters.join(Arrival { at_cap, fresh, reason });
-        if !place_free && let Some(oldest) = self.connections.oldest_idle() {
+        if !place_free
+            && self.waiters.queued() > self.census().closing
+            && let Some(oldest) = self.connections.oldest_idle()
+        {
             // Only a fresh waiter gets here: idle connections hold the places that it needs.
             self.close_idle(oldest, EndReason::Purged, effects);
         }
@@ -387,17 +392,18 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Gives an active connection to the oldest waiter that takes it, else keeps it idle where the settings allow.
+    /// An active connection goes to the first in line, else it is kept idle where the settings allow.
     fn offer(&mut self, id: ConnectionId, handle: C, now: Instant, effects: &mut Effects<C, W>) {
         let unused = self.connections.uses(id) == 0;
-        match self.waiters.taker(unused) {
-            Some(waiter) => {
+        match self.waiters.taker(unused, self.census().closing) {
+            Some(Taker::Connection(waiter)) => {
                 let new = self.waiters.reason(waiter).filter(|_| unused);
                 let leased = self.lease(id, handle, new.unwrap_or(Reuse::Reused), now);
                 let dial = self.waiters.serve(waiter, Ok(leased), now);
                 effects.wake.extend(self.waiters.take_waker(waiter));
                 self.release_dial(dial, now);
             }
+            Some(Taker::Place) => self.retire(id, handle, EndReason::Purged, effects),
             None => self.keep(id, handle, now, effects),
         }
         self.grant_dials(now, effects);
@@ -407,10 +413,7 @@ impl<C, E, W> State<C, E, W> {
         if self.draining {
             return self.retire(id, handle, EndReason::Drained, effects);
         }
-        // Whoever is still queued takes fresh connections alone, and needs this one's place.
-        let place_wanted = self.waiters.queued() > 0;
-        let kept_idle = !self.settings.purge_delay.is_zero() && self.settings.max_idle != Some(0);
-        if place_wanted || !kept_idle {
+        if self.settings.purge_delay.is_zero() || self.settings.max_idle == Some(0) {
             return self.retire(id, handle, EndReason::Purged, effects);
         }
         if self.settings.max_idle.is_some_and(|most| self.census().idle >= most)

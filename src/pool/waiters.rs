@@ -28,6 +28,15 @@ pub enum Dial {
     Inherited(ConnectionId),
 }
 
+/// Who is first in line for a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taker {
+    /// This waiter takes it.
+    Connection(WaiterId),
+    /// A waiter for fresh connections alone, which no closing connection makes room for yet: it takes its place.
+    Place,
+}
+
 /// What a waiter gets in the end: a connection, or its own dial's failure (`None` when that was dropped half-way).
 pub type Outcome<C, E> = Result<Leased<C>, Option<E>>;
 
@@ -97,9 +106,19 @@ impl<C, E, W> Waiters<C, E, W> {
         self.queue.first().copied()
     }
 
-    /// The oldest that takes a connection which is unused, or is not.
-    pub fn taker(&self, unused: bool) -> Option<WaiterId> {
-        self.unserved.iter().find(|(_, fresh)| unused || !**fresh).map(|(id, _)| *id)
+    /// Who is first in line for a connection that is unused, or is not, while so many places are being freed.
+    pub fn taker(&self, unused: bool, places_coming: usize) -> Option<Taker> {
+        let mut passed = 0;
+        for (&waiter, &fresh) in &self.unserved {
+            if unused || !fresh {
+                return Some(Taker::Connection(waiter));
+            }
+            passed += usize::from(self.is_queued(waiter));
+            if passed > places_coming {
+                return Some(Taker::Place);
+            }
+        }
+        None
     }
 
     /// Why a connection dialled for this waiter is a new one.
