@@ -102,7 +102,7 @@ impl<C, E, W> State<C, E, W> {
         fresh: bool,
         effects: &mut Effects<C, W>,
     ) -> Result<Found<C>, Rejection> {
-        if !fresh && let Some(leased) = self.lease_newest_idle(thread, now) {
+        if !fresh && let Some(leased) = self.lease_newest_idle(thread, now, effects) {
             return Ok(Found::Leased(leased));
         }
         let place_free = self.place_free();
@@ -363,10 +363,22 @@ impl<C, E, W> State<C, E, W> {
 
     // ---- leases
 
-    fn lease_newest_idle(&mut self, thread: usize, now: Instant) -> Option<Leased<C>> {
-        let id = self.connections.newest_idle(thread)?;
-        let handle = self.connections.take_idle(id)?;
-        Some(self.lease(id, handle, Reuse::Reused, now))
+    /// Closes what it finds expired: a tick may be late, a limit is not.
+    fn lease_newest_idle(
+        &mut self,
+        thread: usize,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) -> Option<Leased<C>> {
+        while let Some(id) = self.connections.newest_idle(thread) {
+            if let Some(reason) = self.expired(id, now) {
+                self.close_idle(id, reason, effects);
+            } else {
+                let handle = self.connections.take_idle(id)?;
+                return Some(self.lease(id, handle, Reuse::Reused, now));
+            }
+        }
+        None
     }
 
     /// Leases an active connection.
