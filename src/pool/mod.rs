@@ -1,34 +1,36 @@
 //! One upstream's connections: a strict cap, one queue, idle ones kept by the purge rule (design, sections 2 and 4).
 //!
 //! [`state`] decides, purely; this file puts it under a lock, wakes and closes once the lock is released, and hands
-//! out the tokens. A [`Permit`] is the right to dial, a [`Place`] lasts as long as the socket, a [`Lease`] as long as
+//! out the [`tokens`]. A [`Permit`] is the right to dial, a [`Place`] lasts as long as the socket, a [`Lease`] as long as
 //! the exchange, a [`Waiter`] until it has one. Each gives back on drop what it stands for.
 
 mod connections;
 mod idle;
 mod purge;
+mod reasons;
 pub mod state;
+mod tokens;
 mod waiters;
 
 use std::{
     net::SocketAddr,
     num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::Waker,
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
-use crate::{
-    label,
-    telemetry::{
-        Counter, Histogram, Tally,
-        ends::{Manner, Side},
-    },
-};
+pub use reasons::{EndReason, Rejection, Reuse};
 pub use state::{Census, ConnectionId};
-use state::{Collected, Effects, Ended, Found, Leased, State, WaiterId};
+use state::{Effects, Ended, Found, Leased, State};
+pub use tokens::{Lease, Permit, Place, Step, Waiter};
+
+use crate::telemetry::{
+    Counter, Histogram, Tally,
+    ends::{Manner, Side},
+};
 
 /// A pool's numbers, validated; the design's section 2 says what each does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,91 +51,6 @@ pub struct Settings {
     pub max_queue: usize,
     /// How long one may wait without a dial of its own.
     pub queue_timeout: Duration,
-}
-
-label! {
-    /// Why a connection left the pool.
-    pub enum EndReason {
-        /// Older than `maxAge`, less the jitter.
-        Aged = "aged",
-        /// Carried `maxRequests`.
-        Requests = "requests",
-        /// Idle for `idleTimeout`.
-        Idle = "idle",
-        /// By the purge rule, `maxIdle`, or to make room for a retry.
-        Purged = "purged",
-        /// The upstream ended it while it was idle.
-        PeerClosed = "peer-closed",
-        /// Not reusable by the rules of HTTP, or its exchange broke.
-        Unfit = "unfit",
-        /// Found dead when a request was sent on it.
-        Stale = "stale",
-        /// Its address is no longer in the name's newest answer.
-        Moved = "moved",
-        /// Warmline is ending.
-        Drained = "drained",
-    }
-}
-
-label! {
-    /// Why a checkout reused a connection, or did not.
-    pub enum Reuse {
-        /// An idle connection, or one that was just checked in.
-        Reused = "reused",
-        /// New: reuse was forbidden (a retry).
-        Policy = "policy",
-        /// New: waited at the cap, then dialled in a freed place.
-        Cap = "cap",
-        /// New: connections existed, none was idle.
-        Busy = "busy",
-        /// New: the last one had become too old.
-        Aged = "aged",
-        /// New: the last one had carried its requests.
-        Requests = "requests",
-        /// New: the last one had been idle for too long.
-        Idle = "idle",
-        /// New: the last one was purged.
-        Purged = "purged",
-        /// New: the upstream had ended the last one.
-        PeerClosed = "peer-closed",
-        /// New: the last one was not reusable.
-        Unfit = "unfit",
-        /// New: the last one was found dead at use.
-        Stale = "stale",
-        /// New: the last one's address was gone from the name's answer.
-        Moved = "moved",
-        /// New: Warmline is ending and closes what comes back.
-        Drained = "drained",
-        /// New: there never was one.
-        First = "first",
-    }
-}
-
-impl EndReason {
-    /// The same reason, as what it makes of the next checkout.
-    const fn as_reuse(self) -> Reuse {
-        match self {
-            Self::Aged => Reuse::Aged,
-            Self::Requests => Reuse::Requests,
-            Self::Idle => Reuse::Idle,
-            Self::Purged => Reuse::Purged,
-            Self::PeerClosed => Reuse::PeerClosed,
-            Self::Unfit => Reuse::Unfit,
-            Self::Stale => Reuse::Stale,
-            Self::Moved => Reuse::Moved,
-            Self::Drained => Reuse::Drained,
-        }
-    }
-}
-
-label! {
-    /// Why a checkout was refused.
-    pub enum Rejection {
-        /// `maxQueue` waiters stand at the cap already.
-        QueueFull = "queue-full",
-        /// It stood at the cap for `queueTimeout`.
-        QueueTimeout = "queue-timeout",
-    }
 }
 
 /// How a connection's socket ended.
@@ -213,7 +130,7 @@ pub struct Pool<C, E> {
 }
 
 impl<C, E> Pool<C, E> {
-    /// An empty pool for this many threads; the name appears in log lines.
+    /// An empty pool for threads 0 up to, not including, `threads`; the name appears in log lines.
     #[must_use]
     pub fn new(name: &str, settings: Settings, threads: usize) -> Arc<Self> {
         let counters = Counters {
@@ -232,7 +149,8 @@ impl<C, E> Pool<C, E> {
         })
     }
 
-    /// Takes an idle connection, or a place in the queue. `fresh` takes no used connection (a retry).
+    /// Takes an idle connection, or a place in the queue. `fresh` takes no used connection (a retry). `thread` is the
+    /// caller's number, below what [`Pool::new`] was told.
     pub fn check_out(
         self: &Arc<Self>,
         now: Instant,
@@ -242,9 +160,7 @@ impl<C, E> Pool<C, E> {
         let found = self.change(|state, effects| state.check_out(now, thread, fresh, effects));
         match found {
             Ok(Found::Leased(leased)) => Ok(Checkout::Leased(self.lease(leased, None))),
-            Ok(Found::Waits(id)) => {
-                Ok(Checkout::Waits(Waiter { pool: Arc::clone(self), id, thread, left: false }))
-            }
+            Ok(Found::Waits(id)) => Ok(Checkout::Waits(Waiter::new(Arc::clone(self), id, thread))),
             Err(rejection) => {
                 self.counters.rejections.increment(rejection);
                 Err(rejection)
@@ -257,11 +173,7 @@ impl<C, E> Pool<C, E> {
         loop {
             let rearmed = self.rearmed.notified();
             let now = Instant::now();
-            let deadline = self.change(|state, effects| {
-                state.tick(now, effects);
-                state.next_deadline()
-            });
-            match deadline {
+            match self.change(|state, effects| state.tick(now, effects)) {
                 Some(at) => tokio::select! {
                     () = tokio::time::sleep_until(at.into()) => {}
                     () = rearmed => {}
@@ -305,15 +217,7 @@ impl<C, E> Pool<C, E> {
         if let Some(wait) = queued {
             self.counters.queue_wait.observe(wait);
         }
-        Lease {
-            id: leased.id,
-            uses: leased.uses,
-            age: leased.age,
-            reuse: leased.reuse,
-            queued,
-            pool: Arc::clone(self),
-            handle: Some(leased.handle),
-        }
+        Lease::new(Arc::clone(self), leased, queued)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<C, E, Waker>> {
@@ -366,201 +270,4 @@ pub enum Checkout<C, E> {
     Leased(Lease<C, E>),
     /// A place in the queue.
     Waits(Waiter<C, E>),
-}
-
-/// A place in the queue; dropping it leaves the queue.
-pub struct Waiter<C, E> {
-    pool: Arc<Pool<C, E>>,
-    id: WaiterId,
-    thread: usize,
-    /// It has its outcome, and is no longer in the queue.
-    left: bool,
-}
-
-/// What a waiter is told.
-pub enum Step<C, E> {
-    /// Dial, in this place; then go on waiting: the connection may go to another, and another's may come here.
-    Dial(Permit<C, E>),
-    /// Here it is.
-    Leased(Lease<C, E>),
-    /// The waiter's own dial failed; `None` when it was dropped half-way.
-    Failed(Option<E>),
-}
-
-impl<C, E> Waiter<C, E> {
-    /// The next thing to do. After [`Step::Leased`] and [`Step::Failed`] there is none.
-    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step<C, E>> {
-        let waker = cx.waker().clone();
-        let collected = self.pool.change(|state, _| state.collect(self.id, self.thread, waker));
-        match collected {
-            Collected::Nothing => Poll::Pending,
-            Collected::Dial(id) => {
-                Poll::Ready(Step::Dial(Permit { pool: Arc::clone(&self.pool), id, used: false }))
-            }
-            Collected::Leased(leased, queued) => {
-                self.left = true;
-                Poll::Ready(Step::Leased(self.pool.lease(leased, queued)))
-            }
-            Collected::Failed(error) => {
-                self.left = true;
-                Poll::Ready(Step::Failed(error))
-            }
-        }
-    }
-
-    /// Whether it stands at the cap without a dial, so that `queueTimeout` concerns it.
-    #[must_use]
-    pub fn is_queued(&self) -> bool {
-        self.pool.lock().is_queued(self.id)
-    }
-
-    /// `queueTimeout` is over: if it still stands at the cap it leaves, and is told so.
-    pub fn time_out(&mut self) -> Option<Rejection> {
-        let queued = self.pool.change(|state, _| state.time_out(self.id));
-        queued.then(|| {
-            self.left = true;
-            self.pool.counters.rejections.increment(Rejection::QueueTimeout);
-            Rejection::QueueTimeout
-        })
-    }
-}
-
-impl<C, E> Drop for Waiter<C, E> {
-    fn drop(&mut self) {
-        if !self.left {
-            let now = Instant::now();
-            self.pool.change(|state, effects| state.abandon(self.id, now, effects));
-        }
-    }
-}
-
-/// The right to dial one connection: it counts as connecting. Dropped unused, it has failed.
-pub struct Permit<C, E> {
-    pool: Arc<Pool<C, E>>,
-    id: ConnectionId,
-    used: bool,
-}
-
-impl<C, E> Permit<C, E> {
-    /// The name that the connection will have.
-    #[must_use]
-    pub fn id(&self) -> ConnectionId {
-        self.id
-    }
-
-    /// The dial succeeded: the handle goes to the oldest waiter, or is kept. `jitter` is in 0.0..1.0.
-    #[must_use]
-    pub fn established(
-        mut self,
-        handle: C,
-        peer: SocketAddr,
-        now: Instant,
-        jitter: f64,
-    ) -> Place<C, E> {
-        self.used = true;
-        self.pool.counters.opened.increment();
-        let id = self.id;
-        self.pool.change(|state, effects| {
-            state.established(id, handle, peer, now, jitter, effects);
-        });
-        Place { pool: Arc::clone(&self.pool), id, free: false }
-    }
-
-    /// The dial failed.
-    pub fn failed(mut self, error: E, now: Instant) {
-        self.fail(Some(error), now);
-    }
-
-    fn fail(&mut self, error: Option<E>, now: Instant) {
-        self.used = true;
-        let id = self.id;
-        self.pool.change(|state, effects| state.dial_failed(id, error, now, effects));
-    }
-}
-
-impl<C, E> Drop for Permit<C, E> {
-    fn drop(&mut self) {
-        if !self.used {
-            self.fail(None, Instant::now());
-        }
-    }
-}
-
-/// An established connection's place under the cap; whoever owns the socket holds it until the socket is closed.
-pub struct Place<C, E> {
-    pool: Arc<Pool<C, E>>,
-    id: ConnectionId,
-    free: bool,
-}
-
-impl<C, E> Place<C, E> {
-    /// The socket is closed.
-    pub fn socket_ended(mut self, end: End, now: Instant) {
-        self.give_back(end, now);
-    }
-
-    fn give_back(&mut self, end: End, now: Instant) {
-        self.free = true;
-        let id = self.id;
-        self.pool.change(|state, effects| state.socket_ended(id, end, now, effects));
-    }
-}
-
-impl<C, E> Drop for Place<C, E> {
-    fn drop(&mut self) {
-        if !self.free {
-            self.give_back(End { by: Side::Us, how: Manner::Reset }, Instant::now());
-        }
-    }
-}
-
-/// A connection for one exchange. It ends in one of three ways: checked in, discarded (also by drop), pool gone.
-pub struct Lease<C, E> {
-    /// The connection's name within its pool.
-    pub id: ConnectionId,
-    /// Uses, this one included.
-    pub uses: u64,
-    /// Since it was established.
-    pub age: Duration,
-    /// Why it is, or is not, a reused one.
-    pub reuse: Reuse,
-    /// How long the waiter stood at the cap.
-    pub queued: Option<Duration>,
-    pool: Arc<Pool<C, E>>,
-    /// `None` once the lease has ended.
-    handle: Option<C>,
-}
-
-impl<C, E> Lease<C, E> {
-    /// The connection.
-    pub fn handle(&mut self) -> &mut C {
-        self.handle.as_mut().expect("a lease holds its handle until it ends")
-    }
-
-    /// The exchange is over and the connection fit for another.
-    pub fn check_in(mut self, now: Instant) {
-        if let Some(handle) = self.handle.take() {
-            let id = self.id;
-            self.pool.change(|state, effects| state.check_in(id, handle, now, effects));
-        }
-    }
-
-    /// The connection must not be used again.
-    pub fn discard(mut self, reason: EndReason) {
-        self.end(reason);
-    }
-
-    fn end(&mut self, reason: EndReason) {
-        if let Some(handle) = self.handle.take() {
-            let id = self.id;
-            self.pool.change(|state, effects| state.discard(id, reason, effects));
-            drop(handle);
-        }
-    }
-}
-
-impl<C, E> Drop for Lease<C, E> {
-    fn drop(&mut self) {
-        self.end(EndReason::Unfit);
-    }
 }

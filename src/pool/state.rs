@@ -32,7 +32,7 @@ pub struct Effects<C, W> {
     pub close: Vec<C>,
     /// Connections that are now gone for good.
     pub ended: Vec<Ended>,
-    /// [`State::next_deadline`] came nearer.
+    /// The next [`State::tick`] is wanted earlier than the last one said.
     pub rearm: bool,
 }
 
@@ -264,8 +264,8 @@ impl<C, E, W> State<C, E, W> {
         self.grant_dials(now, effects);
     }
 
-    /// Purges, and closes what has been idle for too long or is too old.
-    pub fn tick(&mut self, now: Instant, effects: &mut Effects<C, W>) {
+    /// Purges, and closes what has been idle for too long or is too old; says when there is more to do.
+    pub fn tick(&mut self, now: Instant, effects: &mut Effects<C, W>) -> Option<Instant> {
         self.close_expired(now, effects);
         if self.next_purge.is_some_and(|at| at <= now) {
             self.purge(effects);
@@ -273,12 +273,7 @@ impl<C, E, W> State<C, E, W> {
             self.next_purge = now.checked_add(self.settings.purge_delay).filter(|_| any_idle);
         }
         self.armed = self.next_deadline();
-    }
-
-    /// When [`State::tick`] has something to do next.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
-        expiries.map(|(at, _)| at).chain(self.next_purge).min()
+        self.armed
     }
 
     /// The end has begun: closes all that is idle, and from now on whatever comes back.
@@ -501,6 +496,12 @@ impl<C, E, W> State<C, E, W> {
                 self.close_idle(oldest, EndReason::Purged, effects);
             }
         }
+    }
+
+    /// When [`State::tick`] has something to do next.
+    fn next_deadline(&self) -> Option<Instant> {
+        let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
+        expiries.map(|(at, _)| at).chain(self.next_purge).min()
     }
 
     /// Why an idle connection must go now, if it must.

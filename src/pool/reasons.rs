@@ -1,0 +1,88 @@
+//! Why: the words for a connection's end, a checkout's result and a refusal, in metrics and log lines.
+
+use crate::label;
+
+label! {
+    /// Why a connection left the pool.
+    pub enum EndReason {
+        /// Older than `maxAge`, less the jitter.
+        Aged = "aged",
+        /// Carried `maxRequests`.
+        Requests = "requests",
+        /// Idle for `idleTimeout`.
+        Idle = "idle",
+        /// By the purge rule, `maxIdle`, or to make room for a retry.
+        Purged = "purged",
+        /// The upstream ended it while it was idle.
+        PeerClosed = "peer-closed",
+        /// Not reusable by the rules of HTTP, or its exchange broke.
+        Unfit = "unfit",
+        /// Found dead when a request was sent on it.
+        Stale = "stale",
+        /// Its address is no longer in the name's newest answer.
+        Moved = "moved",
+        /// Warmline is ending.
+        Drained = "drained",
+    }
+}
+
+label! {
+    /// Why a checkout reused a connection, or did not.
+    pub enum Reuse {
+        /// An idle connection, or one that was just checked in.
+        Reused = "reused",
+        /// New: reuse was forbidden (a retry).
+        Policy = "policy",
+        /// New: waited at the cap, then dialled in a freed place.
+        Cap = "cap",
+        /// New: connections existed, none was idle.
+        Busy = "busy",
+        /// New: the last one had become too old.
+        Aged = "aged",
+        /// New: the last one had carried its requests.
+        Requests = "requests",
+        /// New: the last one had been idle for too long.
+        Idle = "idle",
+        /// New: the last one was purged.
+        Purged = "purged",
+        /// New: the upstream had ended the last one.
+        PeerClosed = "peer-closed",
+        /// New: the last one was not reusable.
+        Unfit = "unfit",
+        /// New: the last one was found dead at use.
+        Stale = "stale",
+        /// New: the last one's address was gone from the name's answer.
+        Moved = "moved",
+        /// New: Warmline is ending and closes what comes back.
+        Drained = "drained",
+        /// New: there never was one.
+        First = "first",
+    }
+}
+
+impl EndReason {
+    /// The same reason, as what it makes of the next checkout.
+    pub(super) const fn as_reuse(self) -> Reuse {
+        match self {
+            Self::Aged => Reuse::Aged,
+            Self::Requests => Reuse::Requests,
+            Self::Idle => Reuse::Idle,
+            Self::Purged => Reuse::Purged,
+            Self::PeerClosed => Reuse::PeerClosed,
+            Self::Unfit => Reuse::Unfit,
+            Self::Stale => Reuse::Stale,
+            Self::Moved => Reuse::Moved,
+            Self::Drained => Reuse::Drained,
+        }
+    }
+}
+
+label! {
+    /// Why a checkout was refused.
+    pub enum Rejection {
+        /// `maxQueue` waiters stand at the cap already.
+        QueueFull = "queue-full",
+        /// It stood at the cap for `queueTimeout`.
+        QueueTimeout = "queue-timeout",
+    }
+}

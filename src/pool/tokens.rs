@@ -1,0 +1,220 @@
+//! The tokens that a pool hands out. Each stands for something that is counted, and gives it back on drop.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    ConnectionId, End, EndReason, Pool, Rejection, Reuse,
+    state::{Collected, Leased, WaiterId},
+};
+use crate::telemetry::ends::{Manner, Side};
+
+/// A place in the queue; dropping it leaves the queue.
+pub struct Waiter<C, E> {
+    pool: Arc<Pool<C, E>>,
+    id: WaiterId,
+    thread: usize,
+    /// It has its outcome, and is no longer in the queue.
+    left: bool,
+}
+
+/// What a waiter is told.
+pub enum Step<C, E> {
+    /// Dial, in this place; then go on waiting: the connection may go to another, and another's may come here.
+    Dial(Permit<C, E>),
+    /// Here it is.
+    Leased(Lease<C, E>),
+    /// The waiter's own dial failed; `None` when it was dropped half-way.
+    Failed(Option<E>),
+}
+
+impl<C, E> Waiter<C, E> {
+    pub(super) fn new(pool: Arc<Pool<C, E>>, id: WaiterId, thread: usize) -> Self {
+        Self { pool, id, thread, left: false }
+    }
+
+    /// The next thing to do. After [`Step::Leased`] and [`Step::Failed`] there is none.
+    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step<C, E>> {
+        let waker = cx.waker().clone();
+        let collected = self.pool.change(|state, _| state.collect(self.id, self.thread, waker));
+        match collected {
+            Collected::Nothing => Poll::Pending,
+            Collected::Dial(id) => {
+                Poll::Ready(Step::Dial(Permit { pool: Arc::clone(&self.pool), id, used: false }))
+            }
+            Collected::Leased(leased, queued) => {
+                self.left = true;
+                Poll::Ready(Step::Leased(self.pool.lease(leased, queued)))
+            }
+            Collected::Failed(error) => {
+                self.left = true;
+                Poll::Ready(Step::Failed(error))
+            }
+        }
+    }
+
+    /// Whether it stands at the cap without a dial, so that `queueTimeout` concerns it.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        self.pool.lock().is_queued(self.id)
+    }
+
+    /// `queueTimeout` is over: if it still stands at the cap it leaves, and is told so.
+    pub fn time_out(&mut self) -> Option<Rejection> {
+        let queued = self.pool.change(|state, _| state.time_out(self.id));
+        queued.then(|| {
+            self.left = true;
+            self.pool.counters.rejections.increment(Rejection::QueueTimeout);
+            Rejection::QueueTimeout
+        })
+    }
+}
+
+impl<C, E> Drop for Waiter<C, E> {
+    fn drop(&mut self) {
+        if !self.left {
+            let now = Instant::now();
+            self.pool.change(|state, effects| state.abandon(self.id, now, effects));
+        }
+    }
+}
+
+/// The right to dial one connection: it counts as connecting. Dropped unused, it has failed.
+pub struct Permit<C, E> {
+    pool: Arc<Pool<C, E>>,
+    id: ConnectionId,
+    used: bool,
+}
+
+impl<C, E> Permit<C, E> {
+    /// The name that the connection will have.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The dial succeeded: the handle goes to the oldest waiter, or is kept. `jitter` is in 0.0..1.0.
+    #[must_use]
+    pub fn established(
+        mut self,
+        handle: C,
+        peer: SocketAddr,
+        now: Instant,
+        jitter: f64,
+    ) -> Place<C, E> {
+        self.used = true;
+        self.pool.counters.opened.increment();
+        let id = self.id;
+        self.pool.change(|state, effects| {
+            state.established(id, handle, peer, now, jitter, effects);
+        });
+        Place { pool: Arc::clone(&self.pool), id, free: false }
+    }
+
+    /// The dial failed.
+    pub fn failed(mut self, error: E, now: Instant) {
+        self.fail(Some(error), now);
+    }
+
+    fn fail(&mut self, error: Option<E>, now: Instant) {
+        self.used = true;
+        let id = self.id;
+        self.pool.change(|state, effects| state.dial_failed(id, error, now, effects));
+    }
+}
+
+impl<C, E> Drop for Permit<C, E> {
+    fn drop(&mut self) {
+        if !self.used {
+            self.fail(None, Instant::now());
+        }
+    }
+}
+
+/// An established connection's place under the cap; whoever owns the socket holds it until the socket is closed.
+pub struct Place<C, E> {
+    pool: Arc<Pool<C, E>>,
+    id: ConnectionId,
+    free: bool,
+}
+
+impl<C, E> Place<C, E> {
+    /// The socket is closed.
+    pub fn socket_ended(mut self, end: End, now: Instant) {
+        self.give_back(end, now);
+    }
+
+    fn give_back(&mut self, end: End, now: Instant) {
+        self.free = true;
+        let id = self.id;
+        self.pool.change(|state, effects| state.socket_ended(id, end, now, effects));
+    }
+}
+
+impl<C, E> Drop for Place<C, E> {
+    fn drop(&mut self) {
+        if !self.free {
+            self.give_back(End { by: Side::Us, how: Manner::Reset }, Instant::now());
+        }
+    }
+}
+
+/// A connection for one exchange. It ends in one of three ways: checked in, discarded (also by drop), pool gone.
+pub struct Lease<C, E> {
+    /// The connection's name within its pool.
+    pub id: ConnectionId,
+    /// Uses, this one included.
+    pub uses: u64,
+    /// Since it was established.
+    pub age: Duration,
+    /// Why it is, or is not, a reused one.
+    pub reuse: Reuse,
+    /// How long the waiter stood at the cap.
+    pub queued: Option<Duration>,
+    pool: Arc<Pool<C, E>>,
+    /// `None` once the lease has ended.
+    handle: Option<C>,
+}
+
+impl<C, E> Lease<C, E> {
+    pub(super) fn new(pool: Arc<Pool<C, E>>, leased: Leased<C>, queued: Option<Duration>) -> Self {
+        let Leased { id, handle, uses, age, reuse } = leased;
+        Self { id, uses, age, reuse, queued, pool, handle: Some(handle) }
+    }
+
+    /// The connection.
+    pub fn handle(&mut self) -> &mut C {
+        self.handle.as_mut().expect("a lease holds its handle until it ends")
+    }
+
+    /// The exchange is over and the connection fit for another.
+    pub fn check_in(mut self, now: Instant) {
+        if let Some(handle) = self.handle.take() {
+            let id = self.id;
+            self.pool.change(|state, effects| state.check_in(id, handle, now, effects));
+        }
+    }
+
+    /// The connection must not be used again.
+    pub fn discard(mut self, reason: EndReason) {
+        self.end(reason);
+    }
+
+    fn end(&mut self, reason: EndReason) {
+        if let Some(handle) = self.handle.take() {
+            let id = self.id;
+            self.pool.change(|state, effects| state.discard(id, reason, effects));
+            drop(handle);
+        }
+    }
+}
+
+impl<C, E> Drop for Lease<C, E> {
+    fn drop(&mut self) {
+        self.end(EndReason::Unfit);
+    }
+}
