@@ -183,7 +183,7 @@ impl<C, E> Pool<C, E> {
         }
     }
 
-    /// The end has begun: closes what is idle, and from now on whatever is checked in.
+    /// The end has begun: closes what is idle, and from now on what is checked in while nobody waits.
     pub fn drain(&self) {
         self.change(State::drain);
     }

@@ -75,7 +75,7 @@ pub struct State<C, E, W> {
     armed: Option<Instant>,
     /// Why the pool last lost a connection.
     last_end: Option<EndReason>,
-    /// The end has begun: what comes back closes.
+    /// The end has begun: nothing is kept idle.
     draining: bool,
 }
 
@@ -276,7 +276,7 @@ impl<C, E, W> State<C, E, W> {
         self.armed
     }
 
-    /// The end has begun: closes all that is idle, and from now on whatever comes back.
+    /// The end has begun: closes all that is idle, and from now on what comes back while nobody waits.
     pub fn drain(&mut self, effects: &mut Effects<C, W>) {
         self.draining = true;
         while let Some(oldest) = self.connections.oldest_idle() {
@@ -448,9 +448,6 @@ impl<C, E, W> State<C, E, W> {
     // ---- ends
 
     fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
-        if self.draining {
-            return Some(EndReason::Drained);
-        }
         let uses = self.connections.uses(id);
         if self.settings.max_requests.is_some_and(|most| uses >= most.get()) {
             return Some(EndReason::Requests);
