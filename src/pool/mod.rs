@@ -9,6 +9,8 @@ mod idle;
 mod purge;
 mod reasons;
 pub mod state;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod waiters;
 

@@ -1,0 +1,173 @@
+//! Dials that fail, and waiters that leave.
+
+use super::scene::{Got, PEER_POLITE, Scene, Told};
+use crate::pool::{EndReason, Reuse};
+
+#[test]
+fn a_dial_that_fails_fails_the_waiter_that_started_it() {
+    let mut scene = Scene::with_cap(2);
+    let (first, second) = (scene.wait(), scene.wait());
+    let (_, failing) = (scene.dial(first), scene.dial(second));
+    scene.fails(failing);
+    assert_eq!(scene.collect(first), Told::Nothing);
+    assert_eq!(scene.collect_if_woken(second), Told::Failed(Some("refused")));
+    assert_eq!(scene.counts(), [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_dial_dropped_half_way_fails_its_waiter_without_an_error() {
+    let mut scene = Scene::with_cap(1);
+    let waiter = scene.wait();
+    let id = scene.dial(waiter);
+    scene.state.dial_failed(id, None, scene.now, &mut Default::default());
+    assert_eq!(scene.collect(waiter), Told::Failed(None));
+}
+
+#[test]
+fn a_served_waiters_dial_that_fails_fails_nobody() {
+    let mut scene = Scene::with_cap(2);
+    let held = scene.lease_new();
+    let waiter = scene.wait();
+    let dial = scene.dial(waiter);
+    scene.check_in(held);
+    scene.fails(dial);
+    assert_eq!(scene.collect(waiter), Told::Lease(held, Reuse::Reused));
+}
+
+#[test]
+fn who_counts_on_anothers_dial_starts_its_own_when_that_fails() {
+    let mut scene = Scene::with_cap(2);
+    let held = scene.lease_new();
+    let starter = scene.wait();
+    let dial = scene.dial(starter);
+    let heir = scene.wait();
+    scene.collect(heir);
+    scene.check_in(held);
+    scene.collect(starter);
+    assert!(!scene.state.is_queued(heir), "it counts on the dial");
+    scene.fails(dial);
+    let own = match scene.collect_if_woken(heir) {
+        Told::Dial(id) => id,
+        other => panic!("it was told {other:?}"),
+    };
+    scene.fails(own);
+    assert_eq!(scene.collect(heir), Told::Failed(Some("refused")));
+}
+
+#[test]
+fn an_heir_is_woken_when_the_inherited_dial_is_done() {
+    let mut scene = Scene::with_cap(1);
+    let starter = scene.wait();
+    let dial = scene.dial(starter);
+    let heir = scene.wait();
+    scene.collect(heir);
+    scene.abandon(starter);
+    assert!(scene.woken.is_empty(), "there is nothing to collect yet");
+    scene.opens(dial);
+    assert_eq!(scene.collect_if_woken(heir), Told::Lease(dial, Reuse::Cap));
+}
+
+#[test]
+fn a_dial_passes_from_heir_to_heir() {
+    let mut scene = Scene::with_cap(1);
+    let starter = scene.wait();
+    let dial = scene.dial(starter);
+    let heirs = [scene.wait(), scene.wait(), scene.wait()];
+    heirs.iter().for_each(|heir| assert_eq!(scene.collect(*heir), Told::Nothing));
+    scene.abandon(starter);
+    scene.abandon(heirs[0]);
+    scene.abandon(heirs[1]);
+    scene.opens(dial);
+    assert_eq!(scene.collect_if_woken(heirs[2]), Told::Lease(dial, Reuse::Cap));
+}
+
+#[test]
+fn an_abandoned_waiters_finished_dial_is_kept() {
+    let mut scene = Scene::with_cap(1);
+    let waiter = scene.wait();
+    let dial = scene.dial(waiter);
+    scene.abandon(waiter);
+    scene.opens(dial);
+    assert_eq!(scene.counts(), [0, 0, 1, 0]);
+    assert_eq!(scene.reuse(), dial);
+}
+
+#[test]
+fn an_abandoned_waiters_failed_dial_is_forgotten() {
+    let mut scene = Scene::with_cap(1);
+    let waiter = scene.wait();
+    let dial = scene.dial(waiter);
+    scene.abandon(waiter);
+    scene.fails(dial);
+    assert!(scene.state.is_empty());
+}
+
+#[test]
+fn a_place_granted_to_a_waiter_that_leaves_goes_to_the_next() {
+    let mut scene = Scene::with_cap(1);
+    let (granted, next) = (scene.wait(), scene.wait());
+    scene.collect(next);
+    scene.abandon(granted);
+    assert!(matches!(scene.collect_if_woken(next), Told::Dial(_)));
+    assert_eq!(scene.counts(), [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_place_granted_to_a_waiter_that_is_served_goes_to_the_next() {
+    let mut scene = Scene::with_cap(2);
+    let held = scene.lease_new();
+    let (granted, next) = (scene.wait(), scene.wait());
+    scene.collect(next);
+    scene.check_in(held);
+    assert_eq!(scene.collect(granted), Told::Lease(held, Reuse::Reused));
+    assert!(matches!(scene.collect_if_woken(next), Told::Dial(_)));
+    assert_eq!(scene.counts(), [1, 1, 0, 0]);
+}
+
+#[test]
+fn a_connection_that_a_leaving_waiter_did_not_collect_goes_to_the_next() {
+    let mut scene = Scene::with_cap(1);
+    let held = scene.lease_new();
+    let (leaving, next) = (scene.wait(), scene.wait());
+    scene.collect(next);
+    scene.check_in(held);
+    scene.abandon(leaving);
+    assert_eq!(scene.collect_if_woken(next), Told::Lease(held, Reuse::Reused));
+}
+
+#[test]
+fn a_connection_that_nobody_collected_was_not_used() {
+    let mut scene = Scene::with_cap(1);
+    let leaving = scene.wait();
+    let dial = scene.dial(leaving);
+    scene.opens(dial);
+    scene.abandon(leaving);
+    assert_eq!(scene.counts(), [0, 0, 1, 0]);
+    assert_eq!(scene.state.views(scene.now)[0].uses, 0);
+}
+
+#[test]
+fn a_connection_that_ended_before_it_was_collected_still_has_one_end() {
+    let mut scene = Scene::with_cap(1);
+    let leaving = scene.wait();
+    let dial = scene.dial(leaving);
+    scene.opens(dial);
+    scene.socket_ends(dial, PEER_POLITE);
+    scene.abandon(leaving);
+    assert_eq!(
+        (&scene.closed[..], &scene.ended[..]),
+        (&[dial][..], &[(dial, EndReason::PeerClosed)][..])
+    );
+    assert!(scene.state.is_empty());
+}
+
+#[test]
+fn who_has_left_is_told_that_there_is_nothing() {
+    let mut scene = Scene::with_cap(1);
+    let waiter = scene.wait();
+    scene.abandon(waiter);
+    scene.abandon(waiter);
+    assert_eq!(scene.collect(waiter), Told::Failed(None));
+    assert!(scene.state.is_empty());
+    assert!(matches!(scene.check_out(0, false), Got::Wait(_)));
+}

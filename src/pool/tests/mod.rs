@@ -1,0 +1,16 @@
+//! The pool's rules as sentences; then random lives against a naive model, and a crowd on real threads.
+
+mod cap;
+mod crowd;
+mod days;
+mod dials;
+mod drain;
+mod fresh;
+mod limits;
+mod model;
+mod order;
+mod property;
+mod queue;
+mod reasons;
+mod scene;
+mod tokens;

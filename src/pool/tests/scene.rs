@@ -1,0 +1,289 @@
+//! A pool's state on a stage: a clock that the test moves, connections whose handle is their id.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    pool::{
+        Census, ConnectionId, End, EndReason, Rejection, Reuse, Settings,
+        state::{Collected, Effects, Found, State, WaiterId},
+    },
+    telemetry::ends::{Manner, Side},
+};
+
+pub const PEER_POLITE: End = End { by: Side::Peer, how: Manner::Polite };
+pub const US_POLITE: End = End { by: Side::Us, how: Manner::Polite };
+
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The design's defaults.
+pub fn defaults() -> Settings {
+    Settings {
+        max_connections: 100,
+        max_idle: None,
+        purge_delay: secs(30),
+        idle_timeout: secs(55),
+        max_age: secs(3600),
+        max_requests: None,
+        max_queue: 1024,
+        queue_timeout: secs(5),
+    }
+}
+
+/// What a waiter is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    Nothing,
+    Dial(ConnectionId),
+    Lease(ConnectionId, Reuse),
+    Failed(Option<&'static str>),
+}
+
+/// What a checkout gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Got {
+    Lease(ConnectionId, Reuse),
+    Wait(WaiterId),
+    Refused(Rejection),
+}
+
+pub struct Scene {
+    pub state: State<ConnectionId, &'static str, WaiterId>,
+    pub now: Instant,
+    /// Handles that were dropped, in order.
+    pub closed: Vec<ConnectionId>,
+    /// Waiters that were woken and have not looked since, in order.
+    pub woken: Vec<WaiterId>,
+    /// Connections that are gone for good, in order.
+    pub ended: Vec<(ConnectionId, EndReason)>,
+    /// How long the last waiter that got a connection stood at the cap.
+    pub queued_for: Option<Duration>,
+    cap: usize,
+}
+
+impl Scene {
+    /// The defaults, changed; two threads.
+    pub fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = defaults();
+        change(&mut settings);
+        Self {
+            cap: settings.max_connections,
+            state: State::new(settings, 2),
+            now: Instant::now(),
+            closed: Vec::new(),
+            woken: Vec::new(),
+            ended: Vec::new(),
+            queued_for: None,
+        }
+    }
+
+    pub fn with_cap(cap: usize) -> Self {
+        Self::new(|settings| settings.max_connections = cap)
+    }
+
+    /// Plays one operation, notes its effects, and looks at the cap.
+    fn play<R>(
+        &mut self,
+        operation: impl FnOnce(
+            &mut State<ConnectionId, &'static str, WaiterId>,
+            Instant,
+            &mut Effects<ConnectionId, WaiterId>,
+        ) -> R,
+    ) -> R {
+        let mut effects = Effects::default();
+        let result = operation(&mut self.state, self.now, &mut effects);
+        self.closed.extend(effects.close);
+        self.woken.extend(effects.wake);
+        self.ended.extend(effects.ended.iter().map(|ended| (ended.id, ended.reason)));
+        assert!(self.census().total() <= self.cap, "over the cap: {:?}", self.census());
+        result
+    }
+
+    // ---- checkouts
+
+    pub fn check_out(&mut self, thread: usize, fresh: bool) -> Got {
+        match self.play(|state, now, effects| state.check_out(now, thread, fresh, effects)) {
+            Ok(Found::Leased(leased)) => {
+                assert_eq!(leased.id, leased.handle);
+                Got::Lease(leased.id, leased.reuse)
+            }
+            Ok(Found::Waits(waiter)) => Got::Wait(waiter),
+            Err(rejection) => Got::Refused(rejection),
+        }
+    }
+
+    /// A checkout on thread 0 that finds an idle connection.
+    pub fn reuse(&mut self) -> ConnectionId {
+        match self.check_out(0, false) {
+            Got::Lease(id, Reuse::Reused) => id,
+            other => panic!("expected an idle connection, got {other:?}"),
+        }
+    }
+
+    /// A checkout on thread 0 that has to wait.
+    pub fn wait(&mut self) -> WaiterId {
+        self.wait_as(false)
+    }
+
+    /// A retry's checkout on thread 0.
+    pub fn wait_fresh(&mut self) -> WaiterId {
+        self.wait_as(true)
+    }
+
+    fn wait_as(&mut self, fresh: bool) -> WaiterId {
+        match self.check_out(0, fresh) {
+            Got::Wait(waiter) => waiter,
+            other => panic!("expected to wait, got {other:?}"),
+        }
+    }
+
+    pub fn collect_on(&mut self, thread: usize, waiter: WaiterId) -> Told {
+        self.woken.retain(|woken| *woken != waiter);
+        match self.play(|state, _, _| state.collect(waiter, thread, waiter)) {
+            Collected::Nothing => Told::Nothing,
+            Collected::Dial(id) => Told::Dial(id),
+            Collected::Leased(leased, queued_for) => {
+                assert_eq!(leased.id, leased.handle);
+                self.queued_for = queued_for;
+                Told::Lease(leased.id, leased.reuse)
+            }
+            Collected::Failed(error) => Told::Failed(error),
+        }
+    }
+
+    pub fn collect(&mut self, waiter: WaiterId) -> Told {
+        self.collect_on(0, waiter)
+    }
+
+    /// What a waiter is told that sleeps until it is woken.
+    pub fn collect_if_woken(&mut self, waiter: WaiterId) -> Told {
+        if self.woken.contains(&waiter) { self.collect(waiter) } else { Told::Nothing }
+    }
+
+    /// A waiter collects its place.
+    pub fn dial(&mut self, waiter: WaiterId) -> ConnectionId {
+        self.dial_on(0, waiter)
+    }
+
+    pub fn dial_on(&mut self, thread: usize, waiter: WaiterId) -> ConnectionId {
+        match self.collect_on(thread, waiter) {
+            Told::Dial(id) => id,
+            other => panic!("expected a dial, was told {other:?}"),
+        }
+    }
+
+    pub fn abandon(&mut self, waiter: WaiterId) {
+        self.play(|state, now, effects| state.abandon(waiter, now, effects));
+    }
+
+    pub fn time_out(&mut self, waiter: WaiterId) -> bool {
+        self.play(|state, _, _| state.time_out(waiter))
+    }
+
+    // ---- connections
+
+    pub fn opens(&mut self, id: ConnectionId) {
+        self.opens_with(id, 0.0);
+    }
+
+    pub fn opens_with(&mut self, id: ConnectionId, jitter: f64) {
+        let peer = ([127, 0, 0, 1], 443).into();
+        self.play(|state, now, effects| state.established(id, id, peer, now, jitter, effects));
+    }
+
+    pub fn fails(&mut self, id: ConnectionId) {
+        self.play(|state, now, effects| state.dial_failed(id, Some("refused"), now, effects));
+    }
+
+    pub fn check_in(&mut self, id: ConnectionId) {
+        self.play(|state, now, effects| state.check_in(id, id, now, effects));
+    }
+
+    pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
+        self.play(|state, _, effects| state.discard(id, reason, effects));
+    }
+
+    pub fn socket_ends(&mut self, id: ConnectionId, end: End) {
+        self.play(|state, now, effects| state.socket_ended(id, end, now, effects));
+    }
+
+    /// The polite close of a connection is over.
+    pub fn close_ends(&mut self, id: ConnectionId) {
+        self.socket_ends(id, US_POLITE);
+    }
+
+    /// A new connection, leased; the thread is the one that drives it.
+    pub fn lease_new_on(&mut self, thread: usize) -> ConnectionId {
+        let Got::Wait(waiter) = self.check_out(thread, true) else { panic!("a fresh one is idle") };
+        let id = self.dial_on(thread, waiter);
+        self.opens(id);
+        assert!(matches!(self.collect(waiter), Told::Lease(got, _) if got == id));
+        id
+    }
+
+    pub fn lease_new(&mut self) -> ConnectionId {
+        self.lease_new_on(0)
+    }
+
+    /// So many connections, leased at once.
+    pub fn lease_several(&mut self, count: usize) -> Vec<ConnectionId> {
+        (0..count).map(|_| self.lease_new()).collect()
+    }
+
+    /// So many idle ones, oldest first.
+    pub fn idle(&mut self, count: usize) -> Vec<ConnectionId> {
+        let ids = self.lease_several(count);
+        ids.iter().for_each(|id| self.check_in(*id));
+        ids
+    }
+
+    /// Why a new connection is new, if a checkout now makes one; the waiter leaves again.
+    pub fn reason_now(&mut self) -> Reuse {
+        let waiter = self.wait();
+        let id = self.dial(waiter);
+        self.opens(id);
+        let Told::Lease(_, reuse) = self.collect(waiter) else { panic!("its own dial was done") };
+        reuse
+    }
+
+    // ---- time
+
+    pub fn drain(&mut self) {
+        self.play(|state, _, effects| state.drain(effects));
+    }
+
+    /// The clock alone moves.
+    pub fn clock(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    pub fn tick(&mut self) -> Option<Instant> {
+        self.play(|state, now, effects| state.tick(now, effects))
+    }
+
+    /// Time passes, with a tick whenever the state asked for one.
+    pub fn pass(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(at) = self.tick().filter(|at| *at <= end) {
+            assert!(at > self.now, "a tick left something undone");
+            self.now = at;
+        }
+        self.now = end;
+        self.tick();
+    }
+
+    pub fn census(&self) -> Census {
+        self.state.census()
+    }
+
+    /// Connecting, active, idle, closing.
+    pub fn counts(&self) -> [usize; 4] {
+        let Census { connecting, active, idle, closing } = self.census();
+        [connecting, active, idle, closing]
+    }
+}

@@ -1,0 +1,301 @@
+//! Each token gives back on drop exactly what it stands for, and handles are dropped once, outside the lock.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Instant,
+};
+
+use super::scene::{PEER_POLITE, US_POLITE, defaults, millis};
+use crate::pool::{
+    Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Step,
+    Waiter,
+};
+
+/// A handle that counts its drops, and looks at the pool in each: under the lock that would never end.
+struct Handle {
+    drops: Arc<AtomicUsize>,
+    pool: Arc<Pool<Handle, &'static str>>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.pool.snapshot(Instant::now());
+        self.drops.fetch_add(1, SeqCst);
+    }
+}
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+type TestPermit = Permit<Handle, &'static str>;
+type TestPlace = Place<Handle, &'static str>;
+type TestLease = Lease<Handle, &'static str>;
+type TestWaiter = Waiter<Handle, &'static str>;
+
+struct Scene {
+    pool: Arc<Pool<Handle, &'static str>>,
+    drops: Arc<AtomicUsize>,
+    wakes: Arc<Wakes>,
+}
+
+impl Scene {
+    fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings { max_connections: 1, ..defaults() };
+        change(&mut settings);
+        Self { pool: Pool::new("test", settings, 1), drops: Arc::default(), wakes: Arc::default() }
+    }
+
+    fn waiter(&self) -> TestWaiter {
+        match self.pool.check_out(Instant::now(), 0, false) {
+            Ok(Checkout::Waits(waiter)) => waiter,
+            Ok(Checkout::Leased(_)) => panic!("one was idle"),
+            Err(rejection) => panic!("refused: {rejection}"),
+        }
+    }
+
+    fn step(&self, waiter: &mut TestWaiter) -> Poll<Step<Handle, &'static str>> {
+        let waker = Waker::from(Arc::clone(&self.wakes));
+        waiter.poll_step(&mut Context::from_waker(&waker))
+    }
+
+    fn permit(&self, waiter: &mut TestWaiter) -> TestPermit {
+        match self.step(waiter) {
+            Poll::Ready(Step::Dial(permit)) => permit,
+            _ => panic!("expected a permit"),
+        }
+    }
+
+    fn establish(&self, permit: TestPermit) -> TestPlace {
+        let handle = Handle { drops: Arc::clone(&self.drops), pool: Arc::clone(&self.pool) };
+        permit.established(handle, ([127, 0, 0, 1], 443).into(), Instant::now(), 0.0)
+    }
+
+    fn lease(&self, waiter: &mut TestWaiter) -> TestLease {
+        match self.step(waiter) {
+            Poll::Ready(Step::Leased(lease)) => lease,
+            _ => panic!("expected a lease"),
+        }
+    }
+
+    fn new_lease(&self) -> (TestPlace, TestLease) {
+        let mut waiter = self.waiter();
+        let place = self.establish(self.permit(&mut waiter));
+        (place, self.lease(&mut waiter))
+    }
+
+    /// Connecting, active, idle, closing.
+    fn counts(&self) -> [usize; 4] {
+        let Census { connecting, active, idle, closing } =
+            self.pool.snapshot(Instant::now()).census;
+        [connecting, active, idle, closing]
+    }
+
+    fn drops(&self) -> usize {
+        self.drops.load(SeqCst)
+    }
+
+    fn wakes(&self) -> usize {
+        self.wakes.0.load(SeqCst)
+    }
+}
+
+#[test]
+fn a_dropped_waiter_leaves_the_queue() {
+    let scene = Scene::new(|_| {});
+    let (_place, _lease) = scene.new_lease();
+    let waiter = scene.waiter();
+    assert_eq!(scene.pool.snapshot(Instant::now()).queued, 1);
+    drop(waiter);
+    assert_eq!(scene.pool.snapshot(Instant::now()).queued, 0);
+}
+
+#[test]
+fn a_dropped_waiter_gives_back_its_granted_place() {
+    let scene = Scene::new(|_| {});
+    let waiter = scene.waiter();
+    assert_eq!(scene.counts(), [1, 0, 0, 0]);
+    drop(waiter);
+    assert_eq!(scene.counts(), [0, 0, 0, 0]);
+}
+
+#[test]
+fn a_dropped_waiter_gives_back_the_connection_that_it_did_not_collect() {
+    let scene = Scene::new(|_| {});
+    let mut waiter = scene.waiter();
+    let _place = scene.establish(scene.permit(&mut waiter));
+    assert_eq!(scene.counts(), [0, 1, 0, 0]);
+    drop(waiter);
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 1, 0], 0));
+}
+
+#[test]
+fn a_dropped_permit_is_a_failed_dial_without_an_error() {
+    let scene = Scene::new(|_| {});
+    let mut waiter = scene.waiter();
+    drop(scene.permit(&mut waiter));
+    assert_eq!(scene.counts(), [0, 0, 0, 0]);
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(None))));
+}
+
+#[test]
+fn a_permits_error_reaches_its_waiter() {
+    let scene = Scene::new(|_| {});
+    let mut waiter = scene.waiter();
+    let permit = scene.permit(&mut waiter);
+    assert!(scene.step(&mut waiter).is_pending());
+    permit.failed("no route", Instant::now());
+    assert_eq!(scene.wakes(), 1);
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(Some("no route")))));
+}
+
+#[test]
+fn a_permit_keeps_its_place_when_its_waiter_is_dropped() {
+    let scene = Scene::new(|_| {});
+    let mut waiter = scene.waiter();
+    let permit = scene.permit(&mut waiter);
+    drop(waiter);
+    assert_eq!(scene.counts(), [1, 0, 0, 0]);
+    let _place = scene.establish(permit);
+    assert_eq!(scene.counts(), [0, 0, 1, 0]);
+}
+
+#[test]
+fn a_dropped_lease_closes_its_connection_and_keeps_the_place_for_the_socket() {
+    let scene = Scene::new(|_| {});
+    let (place, lease) = scene.new_lease();
+    drop(lease);
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
+    place.socket_ended(US_POLITE, Instant::now());
+    assert_eq!(scene.counts(), [0, 0, 0, 0]);
+    assert_eq!(scene.pool.counters().closed.get(EndReason::Unfit), 1);
+}
+
+#[test]
+fn a_dropped_place_is_an_ended_socket() {
+    let scene = Scene::new(|_| {});
+    let (place, lease) = scene.new_lease();
+    lease.check_in(Instant::now());
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 1, 0], 0));
+    drop(place);
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 0], 1));
+}
+
+#[test]
+fn a_checked_in_lease_drops_no_handle_and_a_discarded_one_drops_it_once() {
+    let scene = Scene::new(|_| {});
+    let (_place, lease) = scene.new_lease();
+    lease.check_in(Instant::now());
+    assert_eq!(scene.drops(), 0);
+    match scene.pool.check_out(Instant::now(), 0, false) {
+        Ok(Checkout::Leased(lease)) => lease.discard(EndReason::Stale),
+        _ => panic!("none was idle"),
+    }
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
+}
+
+#[test]
+fn a_connection_that_ends_under_its_lease_is_counted_when_the_lease_ends() {
+    let scene = Scene::new(|_| {});
+    let (place, lease) = scene.new_lease();
+    place.socket_ended(PEER_POLITE, Instant::now());
+    assert_eq!((scene.counts(), scene.pool.counters().closed.total()), ([0, 0, 0, 0], 0));
+    lease.discard(EndReason::Stale);
+    assert_eq!(scene.pool.counters().closed.get(EndReason::Stale), 1);
+    assert_eq!(scene.drops(), 1);
+}
+
+#[test]
+fn draining_drops_the_idle_handles() {
+    let scene = Scene::new(|_| {});
+    let (_place, lease) = scene.new_lease();
+    lease.check_in(Instant::now());
+    scene.pool.drain();
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
+}
+
+#[test]
+fn a_waiter_is_woken_for_a_connection_and_for_a_place() {
+    let scene = Scene::new(|_| {});
+    let (place, lease) = scene.new_lease();
+    let (mut first, mut second) = (scene.waiter(), scene.waiter());
+    assert!(scene.step(&mut first).is_pending() && scene.step(&mut second).is_pending());
+    let before = scene.wakes();
+    lease.check_in(Instant::now());
+    assert_eq!(scene.wakes() - before, 1);
+    scene.lease(&mut first).discard(EndReason::Unfit);
+    assert_eq!(scene.wakes() - before, 1);
+    place.socket_ended(US_POLITE, Instant::now());
+    assert_eq!(scene.wakes() - before, 2);
+    drop(scene.permit(&mut second));
+}
+
+#[test]
+fn checkouts_refusals_and_waits_are_counted() {
+    let scene = Scene::new(|settings| settings.max_queue = 1);
+    let (_place, lease) = scene.new_lease();
+    let mut waiter = scene.waiter();
+    let refused = scene.pool.check_out(Instant::now(), 0, false);
+    assert!(matches!(refused, Err(Rejection::QueueFull)));
+    lease.check_in(Instant::now());
+    let lease = scene.lease(&mut waiter);
+    assert!(lease.queued.is_some());
+    let mut late = scene.waiter();
+    assert!(late.is_queued());
+    assert_eq!(late.time_out(), Some(Rejection::QueueTimeout));
+    drop(late);
+    let counters = scene.pool.counters();
+    assert_eq!(counters.opened.get(), 1);
+    assert_eq!(counters.checkouts.get(Reuse::First), 1);
+    assert_eq!(counters.checkouts.get(Reuse::Reused), 1);
+    assert_eq!(counters.rejections.get(Rejection::QueueFull), 1);
+    assert_eq!(counters.rejections.get(Rejection::QueueTimeout), 1);
+    assert_eq!(counters.queue_wait.snapshot().counts.iter().sum::<u64>(), 1);
+}
+
+#[test]
+fn emptied_resolves_when_the_last_waiter_collects_its_failure() {
+    let scene = Scene::new(|_| {});
+    let mut waiter = scene.waiter();
+    scene.permit(&mut waiter).failed("refused", Instant::now());
+    let mut emptied = pin!(scene.pool.emptied());
+    let waker = Waker::from(Arc::clone(&scene.wakes));
+    let mut cx = Context::from_waker(&waker);
+    let before = scene.wakes();
+    assert!(emptied.as_mut().poll(&mut cx).is_pending());
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(Some("refused")))));
+    assert_eq!(scene.wakes() - before, 1, "whoever awaits it is told");
+    assert!(emptied.as_mut().poll(&mut cx).is_ready());
+}
+
+#[tokio::test]
+async fn maintain_closes_what_has_been_idle_for_too_long_also_when_it_slept_already() {
+    let scene = Scene::new(|settings| settings.idle_timeout = millis(50));
+    let maintained = tokio::spawn({
+        let pool = Arc::clone(&scene.pool);
+        async move { pool.maintain().await }
+    });
+    tokio::task::yield_now().await;
+    let (place, lease) = scene.new_lease();
+    lease.check_in(Instant::now());
+    let closed = async {
+        while scene.drops() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), closed).await.unwrap();
+    place.socket_ended(US_POLITE, Instant::now());
+    assert_eq!(scene.pool.counters().closed.get(EndReason::Idle), 1);
+    maintained.abort();
+}
