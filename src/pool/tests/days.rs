@@ -86,7 +86,9 @@ fn a_noon_peak_every_day_is_forgotten_by_the_evening() {
                 Got::Refused(rejection) => panic!("refused: {rejection}"),
             })
             .collect();
-        held.iter().for_each(|id| scene.check_in(*id));
+        for id in &held {
+            scene.check_in(*id);
+        }
         for _ in 0..24 * 60 {
             scene.pass(secs(60));
             end_polite_closes(&mut scene);

@@ -1,7 +1,7 @@
 //! Dials that fail, and waiters that leave.
 
 use super::scene::{Got, PEER_POLITE, Scene, Told};
-use crate::pool::{EndReason, Reuse};
+use crate::pool::{EndReason, Reuse, state::Effects};
 
 #[test]
 fn a_dial_that_fails_fails_the_waiter_that_started_it() {
@@ -19,7 +19,7 @@ fn a_dial_dropped_half_way_fails_its_waiter_without_an_error() {
     let mut scene = Scene::with_cap(1);
     let waiter = scene.wait();
     let id = scene.dial(waiter);
-    scene.state.dial_failed(id, None, scene.now, &mut Default::default());
+    scene.state.dial_failed(id, None, scene.now, &mut Effects::default());
     assert_eq!(scene.collect(waiter), Told::Failed(None));
 }
 
@@ -73,7 +73,9 @@ fn a_dial_passes_from_heir_to_heir() {
     let starter = scene.wait();
     let dial = scene.dial(starter);
     let heirs = [scene.wait(), scene.wait(), scene.wait()];
-    heirs.iter().for_each(|heir| assert_eq!(scene.collect(*heir), Told::Nothing));
+    for heir in &heirs {
+        assert_eq!(scene.collect(*heir), Told::Nothing);
+    }
     scene.abandon(starter);
     scene.abandon(heirs[0]);
     scene.abandon(heirs[1]);

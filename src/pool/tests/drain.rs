@@ -13,7 +13,9 @@ fn what_is_idle_closes_at_once_and_what_is_leased_at_check_in() {
     assert_eq!(scene.closed, held[..2]);
     scene.check_in(held[2]);
     assert_eq!(scene.closed, held);
-    held.iter().for_each(|id| scene.close_ends(*id));
+    for id in &held {
+        scene.close_ends(*id);
+    }
     assert!(scene.ended.iter().all(|(_, reason)| *reason == EndReason::Drained));
     assert!(scene.state.is_empty());
 }

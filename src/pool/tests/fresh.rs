@@ -55,7 +55,9 @@ fn a_retry_at_the_cap_costs_one_connection_however_long_that_closes() {
     let held = scene.lease_several(3);
     let retry = scene.wait_fresh();
     scene.collect(retry);
-    held.iter().for_each(|id| scene.check_in(*id));
+    for id in &held {
+        scene.check_in(*id);
+    }
     assert_eq!(scene.closed, [held[0]]);
     assert_eq!(scene.counts(), [0, 0, 2, 1]);
     scene.close_ends(held[0]);
@@ -83,7 +85,9 @@ fn each_of_several_retries_is_made_room_for() {
     assert_eq!(scene.closed, idle[..2]);
     scene.close_ends(idle[0]);
     scene.close_ends(idle[1]);
-    retries.iter().for_each(|retry| drop(scene.dial(*retry)));
+    for retry in retries {
+        scene.dial(retry);
+    }
 }
 
 #[test]

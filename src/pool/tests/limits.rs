@@ -16,7 +16,7 @@ fn max_idle_closes_the_oldest_for_the_newest() {
 #[test]
 fn with_max_idle_or_purge_delay_at_zero_none_is_kept_but_waiters_still_take_them() {
     for keeps_none in [(|s| s.max_idle = Some(0)) as fn(&mut crate::pool::Settings), |s| {
-        s.purge_delay = Duration::ZERO
+        s.purge_delay = Duration::ZERO;
     }] {
         let mut scene = Scene::new(|s| {
             s.max_connections = 1;
@@ -171,8 +171,12 @@ fn what_is_in_use_now_and_then_is_not_purged() {
     let mut scene = Scene::new(|s| s.idle_timeout = Duration::ZERO);
     let ids = scene.idle(3);
     for _ in 0..100 {
-        (0..3).for_each(|_| drop(scene.reuse()));
-        ids.iter().for_each(|id| scene.check_in(*id));
+        for _ in 0..3 {
+            scene.reuse();
+        }
+        for id in &ids {
+            scene.check_in(*id);
+        }
         scene.pass(secs(25));
     }
     assert!(scene.closed.is_empty());

@@ -1,1 +1,514 @@
-//! x
+//! The pool again, naively: flat lists, everything found by looking at all of them, nothing remembered that can be
+//! counted. Slow and plain, to compare [`State`](crate::pool::state::State) with. Times are milliseconds.
+
+use crate::{
+    pool::{Census, End, EndReason, Rejection, Reuse, Settings},
+    telemetry::ends::Side,
+};
+
+type Id = u64;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Stage {
+    Dialling,
+    InUse,
+    Idle { since: u64, turn: u64 },
+    Closing(EndReason),
+    Lost(End),
+}
+
+#[derive(Debug)]
+pub struct Connection {
+    pub id: Id,
+    pub stage: Stage,
+    thread: usize,
+    retires: Option<u64>,
+    pub uses: u64,
+    pub last_reuse: Option<Reuse>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Dial {
+    Granted,
+    Own,
+    Inherited,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Outcome {
+    Leased { id: Id, reuse: Reuse },
+    Failed(Option<u8>),
+}
+
+#[derive(Debug)]
+pub struct Waiter {
+    pub id: Id,
+    fresh: bool,
+    reason: Reuse,
+    came_at_cap: Option<u64>,
+    queued_for: Option<u64>,
+    dial: Option<(Id, Dial)>,
+    outcome: Option<Outcome>,
+}
+
+impl Waiter {
+    fn queued(&self) -> bool {
+        self.dial.is_none() && self.outcome.is_none()
+    }
+
+    /// It would learn something by looking.
+    pub fn has_news(&self) -> bool {
+        self.outcome.is_some() || matches!(self.dial, Some((_, Dial::Granted)))
+    }
+
+    pub fn takes_used(&self) -> bool {
+        !self.fresh
+    }
+
+    pub fn unserved(&self) -> bool {
+        self.outcome.is_none()
+    }
+}
+
+/// What a caller is told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Answer {
+    Leased { id: Id, uses: u64, reuse: Reuse, queued_for: Option<u64> },
+    Waits(Id),
+    Refused(Rejection),
+    Nothing,
+    Dial(Id),
+    Failed(Option<u8>),
+}
+
+#[derive(Debug)]
+pub struct Model {
+    settings: Settings,
+    pub now: u64,
+    pub connections: Vec<Connection>,
+    pub waiters: Vec<Waiter>,
+    /// Handles dropped and connections gone since the driver last looked.
+    pub closed: Vec<Id>,
+    pub ended: Vec<(Id, u64, EndReason)>,
+    made: Id,
+    came: Id,
+    turns: u64,
+    peak: usize,
+    need: usize,
+    next_purge: Option<u64>,
+    last_end: Option<EndReason>,
+    draining: bool,
+}
+
+fn ms(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap()
+}
+
+impl Model {
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            now: 0,
+            connections: Vec::new(),
+            waiters: Vec::new(),
+            closed: Vec::new(),
+            ended: Vec::new(),
+            made: 0,
+            came: 0,
+            turns: 0,
+            peak: 0,
+            need: 0,
+            next_purge: None,
+            last_end: None,
+            draining: false,
+        }
+    }
+
+    // ---- what there is
+
+    fn count(&self, stage: impl Fn(Stage) -> bool) -> usize {
+        self.connections.iter().filter(|c| stage(c.stage)).count()
+    }
+
+    pub fn census(&self) -> Census {
+        Census {
+            connecting: self.count(|stage| stage == Stage::Dialling),
+            active: self.count(|stage| stage == Stage::InUse),
+            idle: self.count(|stage| matches!(stage, Stage::Idle { .. })),
+            closing: self.count(|stage| matches!(stage, Stage::Closing(_))),
+        }
+    }
+
+    pub fn queued(&self) -> usize {
+        self.waiters.iter().filter(|waiter| waiter.queued()).count()
+    }
+
+    pub fn is_queued(&self, waiter: Id) -> bool {
+        self.waiters.iter().any(|w| w.id == waiter && w.queued())
+    }
+
+    pub fn place_free(&self) -> bool {
+        self.census().total() < self.settings.max_connections
+    }
+
+    pub fn stage(&self, id: Id) -> Option<Stage> {
+        self.connections.iter().find(|c| c.id == id).map(|c| c.stage)
+    }
+
+    fn connection(&mut self, id: Id) -> &mut Connection {
+        self.connections.iter_mut().find(|c| c.id == id).unwrap()
+    }
+
+    fn waiter(&mut self, id: Id) -> &mut Waiter {
+        self.waiters.iter_mut().find(|w| w.id == id).unwrap()
+    }
+
+    /// Idle ones as (turn, id), oldest first.
+    fn idle(&self, on: impl Fn(usize) -> bool) -> Vec<(u64, Id)> {
+        let mut idle: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|c| on(c.thread))
+            .filter_map(|c| match c.stage {
+                Stage::Idle { turn, .. } => Some((turn, c.id)),
+                _ => None,
+            })
+            .collect();
+        idle.sort_unstable();
+        idle
+    }
+
+    fn newest(&self, thread: usize) -> Option<Id> {
+        let (own, all) = (self.idle(|of| of == thread), self.idle(|_| true));
+        own.last().or(all.last()).map(|(_, id)| *id)
+    }
+
+    /// When an idle one must go, and why; on a tie it has been idle for too long.
+    fn limit(&self, connection: &Connection) -> Option<(u64, EndReason)> {
+        let Stage::Idle { since, .. } = connection.stage else { return None };
+        let timeout = ms(self.settings.idle_timeout);
+        let idle = if timeout > 0 { since + timeout } else { u64::MAX };
+        let aged = connection.retires.unwrap_or(u64::MAX);
+        match idle.min(aged) {
+            u64::MAX => None,
+            at if at == idle => Some((at, EndReason::Idle)),
+            at => Some((at, EndReason::Aged)),
+        }
+    }
+
+    fn over_limit(&self, id: Id) -> Option<EndReason> {
+        let connection = self.connections.iter().find(|c| c.id == id)?;
+        self.limit(connection).filter(|(at, _)| *at <= self.now).map(|(_, reason)| reason)
+    }
+
+    /// When a tick has something to do.
+    pub fn due(&self) -> Option<u64> {
+        let limits = self.connections.iter().filter_map(|c| self.limit(c)).map(|(at, _)| at);
+        limits.chain(self.next_purge).min()
+    }
+
+    // ---- checkouts
+
+    pub fn check_out(&mut self, thread: usize, fresh: bool) -> Answer {
+        while let Some(id) = self.newest(thread).filter(|_| !fresh) {
+            match self.over_limit(id) {
+                Some(reason) => self.close(id, reason),
+                None => return self.leased(id, Reuse::Reused, None),
+            }
+        }
+        if !self.place_free() && self.queued() >= self.settings.max_queue {
+            return Answer::Refused(Rejection::QueueFull);
+        }
+        let id = self.join(fresh);
+        if !self.place_free()
+            && self.queued() > self.census().closing
+            && let Some((_, oldest)) = self.idle(|_| true).first()
+        {
+            self.close(*oldest, EndReason::Purged);
+        }
+        self.grant();
+        Answer::Waits(id)
+    }
+
+    fn join(&mut self, fresh: bool) -> Id {
+        let census = self.census();
+        let reason = if fresh {
+            Reuse::Policy
+        } else if !self.place_free() {
+            Reuse::Cap
+        } else if census.active + census.connecting > 0 {
+            Reuse::Busy
+        } else {
+            let last = self.last_end.map(EndReason::as_str);
+            let same_word = |reuse: &&Reuse| Some(reuse.as_str()) == last;
+            *Reuse::ALL.iter().find(same_word).unwrap_or(&Reuse::First)
+        };
+        let came_at_cap = (!self.place_free()).then_some(self.now);
+        self.came += 1;
+        let id = self.came;
+        let (queued_for, dial, outcome) = (None, None, None);
+        self.waiters.push(Waiter { id, fresh, reason, came_at_cap, queued_for, dial, outcome });
+        id
+    }
+
+    pub fn collect(&mut self, waiter: Id, thread: usize) -> Answer {
+        let Waiter { outcome, dial, queued_for, .. } = *self.waiter(waiter);
+        match (outcome, dial) {
+            (Some(Outcome::Leased { id, reuse }), _) => {
+                self.waiters.retain(|w| w.id != waiter);
+                let uses = self.connection(id).uses;
+                Answer::Leased { id, uses, reuse, queued_for }
+            }
+            (Some(Outcome::Failed(error)), _) => {
+                self.waiters.retain(|w| w.id != waiter);
+                Answer::Failed(error)
+            }
+            (None, Some((id, Dial::Granted))) => {
+                self.waiter(waiter).dial = Some((id, Dial::Own));
+                self.connection(id).thread = thread;
+                Answer::Dial(id)
+            }
+            _ => Answer::Nothing,
+        }
+    }
+
+    pub fn abandon(&mut self, waiter: Id) {
+        let index = self.waiters.iter().position(|w| w.id == waiter).unwrap();
+        let left = self.waiters.remove(index);
+        self.pass_on(left.dial);
+        if let Some(Outcome::Leased { id, .. }) = left.outcome {
+            self.connection(id).uses -= 1;
+            self.comes_back(id, None);
+        }
+        self.grant();
+    }
+
+    pub fn time_out(&mut self, waiter: Id) -> bool {
+        let queued = self.is_queued(waiter);
+        self.waiters.retain(|w| w.id != waiter || !queued);
+        queued
+    }
+
+    // ---- connections
+
+    pub fn opens(&mut self, id: Id, retires: Option<u64>) {
+        if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial.is_some_and(|d| d.0 == id)) {
+            owner.dial = None;
+        }
+        self.connection(id).retires = retires;
+        self.connection(id).stage = Stage::InUse;
+        self.offer(id);
+        self.grant();
+    }
+
+    pub fn fails(&mut self, id: Id, error: Option<u8>) {
+        self.connections.retain(|c| c.id != id);
+        if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial.is_some_and(|d| d.0 == id)) {
+            if owner.dial == Some((id, Dial::Own)) {
+                owner.outcome = Some(Outcome::Failed(error));
+            }
+            owner.dial = None;
+        }
+        self.grant();
+    }
+
+    pub fn check_in(&mut self, id: Id) {
+        let now = self.now;
+        let connection = self.connection(id);
+        let aged = connection.retires.is_some_and(|at| at <= now).then_some(EndReason::Aged);
+        let uses = connection.uses;
+        let worn = self.settings.max_requests.is_some_and(|most| uses >= most.get());
+        self.comes_back(id, worn.then_some(EndReason::Requests).or(aged));
+        self.grant();
+    }
+
+    /// A handle comes back from a lease.
+    fn comes_back(&mut self, id: Id, unfit: Option<EndReason>) {
+        match (self.stage(id), unfit) {
+            (Some(Stage::Lost(end)), _) => {
+                self.closed.push(id);
+                self.discard(id, ended_by(end));
+            }
+            (_, Some(reason)) => self.close(id, reason),
+            (_, None) => self.offer(id),
+        }
+    }
+
+    /// The caller drops the handle.
+    pub fn discard(&mut self, id: Id, reason: EndReason) {
+        self.last_end = Some(reason);
+        match self.stage(id) {
+            Some(Stage::Lost(_)) => self.bury(id, reason),
+            _ => self.connection(id).stage = Stage::Closing(reason),
+        }
+    }
+
+    pub fn socket_ends(&mut self, id: Id, end: End) {
+        match self.stage(id).unwrap() {
+            Stage::InUse => {
+                self.connection(id).stage = Stage::Lost(end);
+                self.last_end = Some(ended_by(end));
+            }
+            Stage::Idle { .. } => {
+                self.close(id, ended_by(end));
+                self.bury(id, ended_by(end));
+            }
+            Stage::Closing(reason) => self.bury(id, reason),
+            stage => panic!("no socket to end: {stage:?}"),
+        }
+        self.grant();
+    }
+
+    fn leased(&mut self, id: Id, reuse: Reuse, queued_for: Option<u64>) -> Answer {
+        let connection = self.connection(id);
+        connection.stage = Stage::InUse;
+        connection.uses += 1;
+        connection.last_reuse = Some(reuse);
+        let uses = connection.uses;
+        let in_use = self.census().active;
+        (self.peak, self.need) = (self.peak.max(in_use), self.need.max(in_use));
+        Answer::Leased { id, uses, reuse, queued_for }
+    }
+
+    /// Closes one whose handle the pool holds.
+    fn close(&mut self, id: Id, reason: EndReason) {
+        self.closed.push(id);
+        self.last_end = Some(reason);
+        self.connection(id).stage = Stage::Closing(reason);
+    }
+
+    fn bury(&mut self, id: Id, reason: EndReason) {
+        let uses = self.connection(id).uses;
+        self.connections.retain(|c| c.id != id);
+        self.ended.push((id, uses, reason));
+    }
+
+    // ---- who gets what
+
+    /// A connection goes to the oldest waiter, else it is kept. On the way to somebody that takes used connections, a
+    /// retry that would be overtaken claims the place, unless enough places are being freed for it.
+    fn offer(&mut self, id: Id) {
+        let unused = self.connection(id).uses == 0;
+        let mut places_coming = self.census().closing;
+        for index in 0..self.waiters.len() {
+            let waiter = &self.waiters[index];
+            if waiter.outcome.is_some() {
+                continue;
+            }
+            if unused || waiter.takes_used() {
+                return self.give(id, waiter.id, unused);
+            }
+            if waiter.queued() {
+                if places_coming == 0 {
+                    return self.close(id, EndReason::Purged);
+                }
+                places_coming -= 1;
+            }
+        }
+        self.keep(id);
+    }
+
+    fn give(&mut self, id: Id, to: Id, unused: bool) {
+        let reuse = if unused { self.waiter(to).reason } else { Reuse::Reused };
+        self.leased(id, reuse, None);
+        self.note_wait(to);
+        let waiter = self.waiter(to);
+        waiter.outcome = Some(Outcome::Leased { id, reuse });
+        let dial = waiter.dial.take();
+        self.pass_on(dial);
+    }
+
+    /// A dial lost its waiter.
+    fn pass_on(&mut self, dial: Option<(Id, Dial)>) {
+        match dial {
+            None => {}
+            Some((id, Dial::Granted)) => self.connections.retain(|c| c.id != id),
+            Some((id, _)) => {
+                if let Some(heir) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id) {
+                    self.note_wait(heir);
+                    self.waiter(heir).dial = Some((id, Dial::Inherited));
+                }
+            }
+        }
+    }
+
+    /// While a place is free, the oldest waiter without a dial gets it.
+    fn grant(&mut self) {
+        while self.place_free()
+            && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
+        {
+            self.made += 1;
+            let (id, stage) = (self.made, Stage::Dialling);
+            let (thread, retires, uses, last_reuse) = (0, None, 0, None);
+            self.connections.push(Connection { id, stage, thread, retires, uses, last_reuse });
+            self.note_wait(waiter);
+            self.waiter(waiter).dial = Some((id, Dial::Granted));
+        }
+    }
+
+    /// A waiter stands at the cap no longer.
+    fn note_wait(&mut self, waiter: Id) {
+        let now = self.now;
+        let waiter = self.waiter(waiter);
+        waiter.queued_for = waiter.queued_for.or(waiter.came_at_cap.map(|since| now - since));
+    }
+
+    fn keep(&mut self, id: Id) {
+        if self.draining {
+            return self.close(id, EndReason::Drained);
+        }
+        let delay = ms(self.settings.purge_delay);
+        let most = self.settings.max_idle.unwrap_or(usize::MAX);
+        if delay == 0 || most == 0 {
+            return self.close(id, EndReason::Purged);
+        }
+        let idle = self.idle(|_| true);
+        if idle.len() == most {
+            self.close(idle[0].1, EndReason::Purged);
+        }
+        self.turns += 1;
+        let (since, turn) = (self.now, self.turns);
+        self.connection(id).stage = Stage::Idle { since, turn };
+        self.next_purge = self.next_purge.or(Some(self.now + delay));
+    }
+
+    // ---- time
+
+    pub fn tick(&mut self) {
+        for (_, id) in self.idle(|_| true) {
+            if let Some(reason) = self.over_limit(id) {
+                self.close(id, reason);
+            }
+        }
+        if self.next_purge.is_some_and(|at| at <= self.now) {
+            self.purge();
+            let any_idle = self.census().idle > 0;
+            self.next_purge = any_idle.then_some(self.now + ms(self.settings.purge_delay));
+        }
+    }
+
+    /// The design's words: excess = in use + idle − max(peak, need); close ⌈excess/2⌉, oldest idle first, never the
+    /// newest idle one; then need = max(peak, ⌊(need + peak)/2⌋) and peak = in use.
+    fn purge(&mut self) {
+        let Census { active, idle, .. } = self.census();
+        let excess = (active + idle).saturating_sub(self.peak.max(self.need));
+        let candidates = self.idle(|_| true);
+        let all_but_newest = &candidates[..idle.saturating_sub(1)];
+        for (_, id) in all_but_newest.iter().take(excess.div_ceil(2)) {
+            self.close(*id, EndReason::Purged);
+        }
+        self.need = self.peak.max(usize::midpoint(self.need, self.peak));
+        self.peak = active;
+    }
+
+    pub fn drain(&mut self) {
+        self.draining = true;
+        for (_, id) in self.idle(|_| true) {
+            self.close(id, EndReason::Drained);
+        }
+    }
+}
+
+fn ended_by(end: End) -> EndReason {
+    if end.by == Side::Peer { EndReason::PeerClosed } else { EndReason::Unfit }
+}

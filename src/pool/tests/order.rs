@@ -95,7 +95,9 @@ fn a_freed_place_starts_a_dial_for_the_oldest_waiter_without_one() {
     let dialling = scene.wait();
     scene.dial(dialling);
     let queued = [scene.wait(), scene.wait()];
-    queued.iter().for_each(|waiter| assert_eq!(scene.collect(*waiter), Told::Nothing));
+    for waiter in &queued {
+        assert_eq!(scene.collect(*waiter), Told::Nothing);
+    }
     scene.discard(held, EndReason::Unfit);
     assert!(scene.woken.is_empty(), "closing is not closed");
     scene.close_ends(held);

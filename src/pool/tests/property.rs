@@ -1,1 +1,480 @@
-//! x
+//! Random lives of a pool, compared after each step with the naive [`Model`]. `WARMLINE_SOAK=1` lives longer.
+
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
+
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+
+use super::{
+    model::{Answer, Model, Stage},
+    scene::{PEER_POLITE, US_POLITE, millis},
+};
+use crate::pool::{
+    ConnectionPhase, EndReason, Settings,
+    state::{Collected, Effects, Found, Leased, State},
+};
+
+type Id = u64;
+
+/// One step; `pick` chooses among those that it can concern.
+#[derive(Debug, Clone)]
+enum Step {
+    CheckOut {
+        thread: usize,
+        fresh: bool,
+    },
+    Collect {
+        pick: usize,
+        thread: usize,
+    },
+    Abandon {
+        pick: usize,
+    },
+    TimeOut {
+        pick: usize,
+    },
+    Opens {
+        pick: usize,
+        jitter: u32,
+    },
+    Fails {
+        pick: usize,
+        error: Option<u8>,
+    },
+    CheckIn {
+        pick: usize,
+    },
+    Discard {
+        pick: usize,
+        reason: EndReason,
+    },
+    SocketEnds {
+        pick: usize,
+        by_peer: bool,
+    },
+    Pass {
+        time: u64,
+    },
+    /// To the very millisecond at which a tick has something to do.
+    PassToDue,
+    Tick,
+    Drain,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let pick = || any::<usize>();
+    prop_oneof![
+        14 => (0..3_usize, prop::bool::weighted(0.3))
+            .prop_map(|(thread, fresh)| Step::CheckOut { thread, fresh }),
+        14 => (pick(), 0..3_usize).prop_map(|(pick, thread)| Step::Collect { pick, thread }),
+        4 => pick().prop_map(|pick| Step::Abandon { pick }),
+        2 => pick().prop_map(|pick| Step::TimeOut { pick }),
+        8 => (pick(), 0..=10_u32).prop_map(|(pick, jitter)| Step::Opens { pick, jitter }),
+        3 => (pick(), any::<Option<u8>>()).prop_map(|(pick, error)| Step::Fails { pick, error }),
+        10 => pick().prop_map(|pick| Step::CheckIn { pick }),
+        3 => (pick(), prop::sample::select(EndReason::ALL))
+            .prop_map(|(pick, reason)| Step::Discard { pick, reason }),
+        5 => (pick(), any::<bool>()).prop_map(|(pick, by_peer)| Step::SocketEnds { pick, by_peer }),
+        6 => (1..150_u64).prop_map(|time| Step::Pass { time }),
+        2 => Just(Step::PassToDue),
+        4 => Just(Step::Tick),
+        1 => prop::bool::weighted(0.1).prop_map(|now| if now { Step::Drain } else { Step::Tick }),
+    ]
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let period = |values: &'static [u64]| prop::sample::select(values).prop_map(millis);
+    let max_idle = prop::sample::select(&[None, None, Some(0), Some(1), Some(2)]);
+    let max_requests =
+        prop::sample::select(vec![None, None, NonZeroU64::new(1), NonZeroU64::new(3)]);
+    let periods = (period(&[0, 100, 100, 400]), period(&[0, 150, 500]), period(&[0, 300, 1000]));
+    (1..6_usize, max_idle, periods, max_requests, 0..6_usize).prop_map(
+        |(
+            max_connections,
+            max_idle,
+            (purge_delay, idle_timeout, max_age),
+            max_requests,
+            max_queue,
+        )| {
+            Settings {
+                max_connections,
+                max_idle,
+                purge_delay,
+                idle_timeout,
+                max_age,
+                max_requests,
+                max_queue,
+                queue_timeout: Duration::ZERO,
+            }
+        },
+    )
+}
+
+/// The state and the model side by side, and what the world outside holds of them.
+struct Life {
+    settings: Settings,
+    state: State<Id, u8, Id>,
+    model: Model,
+    start: Instant,
+    /// What the outside sleeps towards.
+    armed: Option<u64>,
+    waiters: BTreeSet<Id>,
+    /// Waiters that sleep: they looked, found nothing more to do, and were not woken since.
+    asleep: BTreeSet<Id>,
+    dials: BTreeSet<Id>,
+    leases: BTreeSet<Id>,
+    sockets: BTreeSet<Id>,
+    /// Handles that were made, and those that were dropped.
+    made: BTreeSet<Id>,
+    dropped: BTreeSet<Id>,
+    /// Connections that had their end reported.
+    ended: BTreeSet<Id>,
+}
+
+impl Life {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            settings: settings.clone(),
+            state: State::new(settings.clone(), 3),
+            model: Model::new(settings.clone()),
+            start: Instant::now(),
+            armed: None,
+            waiters: BTreeSet::new(),
+            asleep: BTreeSet::new(),
+            dials: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            sockets: BTreeSet::new(),
+            made: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + millis(self.model.now)
+    }
+
+    fn play(&mut self, step: &Step) {
+        if let Some(id) = self.concerned(step) {
+            match *step {
+                Step::CheckOut { thread, fresh } => self.check_out(thread, fresh),
+                Step::Collect { thread, .. } => self.collect(id, thread),
+                Step::Abandon { .. } => self.abandon(id),
+                Step::TimeOut { .. } => self.time_out(id),
+                Step::Opens { jitter, .. } => self.opens(id, jitter),
+                Step::Fails { error, .. } => self.fails(id, error),
+                Step::CheckIn { .. } => self.check_in(id),
+                Step::Discard { reason, .. } => self.discard(id, reason),
+                Step::SocketEnds { by_peer, .. } => self.socket_ends(id, by_peer),
+                Step::Pass { time } => self.model.now += time,
+                Step::PassToDue => {
+                    let now = self.model.now;
+                    self.model.now = self.model.due().map_or(now, |due| due.max(now));
+                }
+                Step::Tick => self.tick(),
+                Step::Drain => self.drain(),
+            }
+        }
+        self.check();
+    }
+
+    /// The waiter or connection that a step concerns, if there is one; 0 where it concerns none.
+    fn concerned(&self, step: &Step) -> Option<Id> {
+        let (among, pick) = match step {
+            Step::Collect { pick, .. } | Step::Abandon { pick } | Step::TimeOut { pick } => {
+                (&self.waiters, pick)
+            }
+            Step::Opens { pick, .. } | Step::Fails { pick, .. } => (&self.dials, pick),
+            Step::CheckIn { pick } | Step::Discard { pick, .. } => (&self.leases, pick),
+            Step::SocketEnds { pick, .. } => (&self.sockets, pick),
+            Step::CheckOut { .. }
+            | Step::Pass { .. }
+            | Step::PassToDue
+            | Step::Tick
+            | Step::Drain => return Some(0),
+        };
+        among.iter().nth(pick % among.len().max(1)).copied()
+    }
+
+    // ---- steps: each on both, with the same result
+
+    fn check_out(&mut self, thread: usize, fresh: bool) {
+        let mut effects = Effects::default();
+        let found = self.state.check_out(self.now(), thread, fresh, &mut effects);
+        let answer = match found {
+            Ok(Found::Leased(leased)) => leased_answer(&leased, None),
+            Ok(Found::Waits(waiter)) => Answer::Waits(waiter),
+            Err(rejection) => Answer::Refused(rejection),
+        };
+        assert_eq!(answer, self.model.check_out(thread, fresh));
+        match answer {
+            Answer::Leased { id, .. } => assert!(self.leases.insert(id), "leased twice: {id}"),
+            Answer::Waits(waiter) => assert!(self.waiters.insert(waiter)),
+            _ => {}
+        }
+        self.follow_up(effects);
+    }
+
+    fn collect(&mut self, waiter: Id, thread: usize) {
+        let answer = match self.state.collect(waiter, thread, waiter) {
+            Collected::Nothing => Answer::Nothing,
+            Collected::Dial(id) => Answer::Dial(id),
+            Collected::Leased(leased, queued_for) => leased_answer(&leased, queued_for),
+            Collected::Failed(error) => Answer::Failed(error),
+        };
+        assert_eq!(answer, self.model.collect(waiter, thread));
+        match answer {
+            Answer::Leased { id, .. } => {
+                assert!(self.leases.insert(id), "leased twice: {id}");
+                self.leaves(waiter);
+            }
+            Answer::Failed(_) => self.leaves(waiter),
+            Answer::Dial(id) => {
+                assert!(self.dials.insert(id), "dialled twice: {id}");
+                self.asleep.insert(waiter);
+            }
+            _ => {
+                self.asleep.insert(waiter);
+            }
+        }
+    }
+
+    fn leaves(&mut self, waiter: Id) {
+        self.waiters.remove(&waiter);
+        self.asleep.remove(&waiter);
+    }
+
+    fn abandon(&mut self, waiter: Id) {
+        let mut effects = Effects::default();
+        self.state.abandon(waiter, self.now(), &mut effects);
+        self.model.abandon(waiter);
+        self.leaves(waiter);
+        self.follow_up(effects);
+    }
+
+    fn time_out(&mut self, waiter: Id) {
+        let timed_out = self.state.time_out(waiter);
+        assert_eq!(timed_out, self.model.time_out(waiter));
+        if timed_out {
+            self.leaves(waiter);
+        }
+    }
+
+    fn opens(&mut self, id: Id, jitter: u32) {
+        self.dials.remove(&id);
+        self.sockets.insert(id);
+        assert!(self.made.insert(id));
+        let mut effects = Effects::default();
+        let peer = ([127, 0, 0, 1], 443).into();
+        let of_one = f64::from(jitter) / 10.0;
+        self.state.established(id, id, peer, self.now(), of_one, &mut effects);
+        let age = self.settings.max_age.as_millis() as u64;
+        let retires = self.model.now + age - age * u64::from(jitter) / 100;
+        self.model.opens(id, (age > 0).then_some(retires));
+        self.follow_up(effects);
+    }
+
+    fn fails(&mut self, id: Id, error: Option<u8>) {
+        self.dials.remove(&id);
+        let mut effects = Effects::default();
+        self.state.dial_failed(id, error, self.now(), &mut effects);
+        self.model.fails(id, error);
+        self.follow_up(effects);
+    }
+
+    fn check_in(&mut self, id: Id) {
+        self.leases.remove(&id);
+        let mut effects = Effects::default();
+        self.state.check_in(id, id, self.now(), &mut effects);
+        self.model.check_in(id);
+        self.follow_up(effects);
+    }
+
+    fn discard(&mut self, id: Id, reason: EndReason) {
+        self.leases.remove(&id);
+        assert!(self.dropped.insert(id));
+        let mut effects = Effects::default();
+        self.state.discard(id, reason, &mut effects);
+        self.model.discard(id, reason);
+        self.follow_up(effects);
+    }
+
+    fn socket_ends(&mut self, id: Id, by_peer: bool) {
+        self.sockets.remove(&id);
+        let end = if by_peer { PEER_POLITE } else { US_POLITE };
+        let mut effects = Effects::default();
+        self.state.socket_ended(id, end, self.now(), &mut effects);
+        self.model.socket_ends(id, end);
+        self.follow_up(effects);
+    }
+
+    fn tick(&mut self) {
+        let mut effects = Effects::default();
+        let next = self.state.tick(self.now(), &mut effects);
+        self.model.tick();
+        let due = self.model.due();
+        assert_eq!(next, due.map(|at| self.start + millis(at)));
+        assert!(due.is_none_or(|at| at > self.model.now), "a tick left something undone");
+        self.armed = due;
+        self.follow_up(effects);
+    }
+
+    fn drain(&mut self) {
+        let mut effects = Effects::default();
+        self.state.drain(&mut effects);
+        self.model.drain();
+        self.follow_up(effects);
+    }
+
+    // ---- what must hold
+
+    fn follow_up(&mut self, effects: Effects<Id, Id>) {
+        let Effects { wake, close, ended, rearm } = effects;
+        self.asleep.retain(|waiter| !wake.contains(waiter));
+        for id in &close {
+            assert!(self.dropped.insert(*id), "handle {id} was dropped twice");
+        }
+        let sorted = |mut ids: Vec<Id>| {
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(sorted(close), sorted(std::mem::take(&mut self.model.closed)));
+        let ended: Vec<_> = ended.iter().map(|e| (e.id, e.uses, e.reason)).collect();
+        assert_eq!(ended, std::mem::take(&mut self.model.ended));
+        for (id, ..) in ended {
+            assert!(self.ended.insert(id), "connection {id} ended twice");
+            assert!(!self.sockets.contains(&id) && !self.leases.contains(&id));
+        }
+        if rearm {
+            self.armed = self.model.due();
+        }
+    }
+
+    fn check(&self) {
+        self.check_against_the_model();
+        self.check_the_places();
+        self.check_that_nothing_is_lost();
+        self.check_that_nobody_oversleeps();
+    }
+
+    fn check_against_the_model(&self) {
+        assert_eq!(self.state.census(), self.model.census());
+        assert_eq!(self.state.queued(), self.model.queued());
+        for waiter in &self.waiters {
+            assert_eq!(self.state.is_queued(*waiter), self.model.is_queued(*waiter));
+        }
+        let views = self.state.views(self.now());
+        let views: Vec<_> = views.iter().map(|v| (v.id, v.phase, v.uses, v.last_reuse)).collect();
+        let living = self.model.connections.iter().filter_map(|c| {
+            let phase = match c.stage {
+                Stage::Dialling => ConnectionPhase::Connecting,
+                Stage::InUse => ConnectionPhase::Active,
+                Stage::Idle { .. } => ConnectionPhase::Idle,
+                Stage::Closing(_) => ConnectionPhase::Closing,
+                Stage::Lost(_) => return None,
+            };
+            Some((c.id, phase, c.uses, c.last_reuse))
+        });
+        assert_eq!(views, living.collect::<Vec<_>>());
+    }
+
+    fn check_the_places(&self) {
+        let census = self.state.census();
+        assert!(census.total() <= self.settings.max_connections, "over the cap: {census:?}");
+        assert!(
+            !self.model.place_free() || self.state.queued() == 0,
+            "a place is free: {census:?}"
+        );
+        let wants_any = |w: &super::model::Waiter| w.unserved() && w.takes_used();
+        if census.idle > 0 {
+            assert!(!self.model.waiters.iter().any(wants_any), "somebody waits beside an idle one");
+            assert!(self.state.queued() <= census.closing, "a retry waits for no place");
+        }
+        let most = self.settings.max_idle.unwrap_or(usize::MAX);
+        assert!(census.idle <= most, "too many idle: {census:?}");
+    }
+
+    fn check_that_nothing_is_lost(&self) {
+        assert!(self.dropped.is_subset(&self.made));
+        let held = self.made.difference(&self.dropped).count();
+        let leased = self.model.connections.iter();
+        let leased = leased.filter(|c| matches!(c.stage, Stage::InUse | Stage::Lost(_))).count();
+        assert_eq!(held, leased + self.state.census().idle, "handles made and not dropped");
+        for id in &self.leases {
+            assert!(!self.dropped.contains(id), "{id} is leased and dropped");
+        }
+    }
+
+    fn check_that_nobody_oversleeps(&self) {
+        for waiter in &self.model.waiters {
+            let asleep = self.asleep.contains(&waiter.id);
+            assert!(!(asleep && waiter.has_news()), "waiter {} was not woken", waiter.id);
+        }
+        if let Some(due) = self.model.due() {
+            assert!(self.armed.is_some_and(|at| at <= due), "the next tick comes too late");
+        }
+    }
+
+    /// From here on all goes well, and waiters look only when woken: everybody must be served, and all must close.
+    fn come_to_rest(&mut self) {
+        for _ in 0..10_000 {
+            let awake = self.waiters.difference(&self.asleep).next().copied();
+            if let Some(waiter) = awake {
+                self.collect(waiter, 0);
+            } else if let Some(id) = self.dials.first().copied() {
+                self.opens(id, 0);
+            } else if let Some(id) = self.leases.first().copied() {
+                self.check_in(id);
+            } else if let Some(id) = self.closing() {
+                self.socket_ends(id, false);
+            } else {
+                break;
+            }
+            self.check();
+        }
+        assert!(self.waiters.is_empty(), "stuck: {:?}", self.model.waiters);
+        self.drain();
+        while let Some(id) = self.closing() {
+            self.socket_ends(id, false);
+        }
+        self.check();
+        assert!(self.state.is_empty());
+        assert_eq!(self.made, self.dropped);
+        assert_eq!(self.made, self.ended);
+    }
+
+    fn closing(&self) -> Option<Id> {
+        let closing = |id: &&Id| matches!(self.model.stage(**id), Some(Stage::Closing(_)));
+        self.sockets.iter().find(closing).copied()
+    }
+}
+
+fn leased_answer(leased: &Leased<Id>, queued_for: Option<Duration>) -> Answer {
+    assert_eq!(leased.id, leased.handle, "another connection's handle");
+    let Leased { id, uses, reuse, .. } = *leased;
+    Answer::Leased { id, uses, reuse, queued_for: queued_for.map(|wait| wait.as_millis() as u64) }
+}
+
+#[test]
+fn whatever_happens_the_pool_does_as_the_model() {
+    let soak = std::env::var("WARMLINE_SOAK").is_ok_and(|value| value == "1");
+    let (cases, steps) = if soak { (200_000, 400) } else { (1_500, 200) };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&(settings(), vec(step(), 1..steps)), |(settings, steps)| {
+            let mut life = Life::new(&settings);
+            for step in &steps {
+                life.play(step);
+            }
+            life.come_to_rest();
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}

@@ -238,7 +238,9 @@ impl Scene {
     /// So many idle ones, oldest first.
     pub fn idle(&mut self, count: usize) -> Vec<ConnectionId> {
         let ids = self.lease_several(count);
-        ids.iter().for_each(|id| self.check_in(*id));
+        for id in &ids {
+            self.check_in(*id);
+        }
         ids
     }
 
@@ -263,7 +265,7 @@ impl Scene {
     }
 
     pub fn tick(&mut self) -> Option<Instant> {
-        self.play(|state, now, effects| state.tick(now, effects))
+        self.play(State::tick)
     }
 
     /// Time passes, with a tick whenever the state asked for one.

@@ -25,7 +25,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.pool.snapshot(Instant::now());
+        let _ = self.pool.snapshot(Instant::now());
         self.drops.fetch_add(1, SeqCst);
     }
 }
