@@ -11,7 +11,7 @@ use http::{Method, StatusCode, Uri};
 use super::{Failure, Proxy, Stage};
 use crate::{
     pool::Reuse,
-    telemetry::log::Access,
+    telemetry::log::{Access, seconds},
     tls::Handshake,
     upstream::{Code, Exchanges, Lease, RetryReason, Upstream},
 };
@@ -175,6 +175,7 @@ impl Record {
         let end = if by == "ok" { "ok".into() } else { format!("{by}-{}", stage.as_str()) };
         let attempt = self.attempt.as_ref();
         let fresh = attempt.filter(|attempt| attempt.uses == 1);
+        let dialled = |time| if fresh.is_some() { seconds(time) } else { 0.0 };
         tracing::info!(
             target: "warmline::access",
             client = %self.client,
@@ -183,14 +184,14 @@ impl Record {
             local = attempt.and_then(|a| a.local).map(tracing::field::display),
             conn = attempt.map(|a| a.id),
             r#use = attempt.map(|a| a.uses),
-            age = attempt.map(|a| tracing::field::debug(a.age)),
+            age = attempt.map(|a| seconds(a.age)),
             reuse = attempt.map(|a| a.reuse.as_str()),
             tls = attempt.map(|_| fresh.map_or("none", |a| a.handshake.as_str())),
-            queue = attempt.map(|a| tracing::field::debug(a.queued)),
-            connect = fresh.map(|a| tracing::field::debug(a.connect_time)),
-            handshake = fresh.map(|a| tracing::field::debug(a.handshake_time)),
-            first = attempt.and_then(|a| a.first_byte).map(tracing::field::debug),
-            total = ?now.saturating_duration_since(self.started),
+            queue = attempt.map(|a| seconds(a.queued)),
+            connect = attempt.map(|a| dialled(a.connect_time)),
+            handshake = attempt.map(|a| dialled(a.handshake_time)),
+            first = attempt.and_then(|a| a.first_byte).map(seconds),
+            total = seconds(now.saturating_duration_since(self.started)),
             status = self.status.map(|s| s.as_u16()),
             bytes = self.bytes,
             retries = self.retries,

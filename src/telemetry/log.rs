@@ -1,4 +1,30 @@
-//! The log: text or JSON lines on standard error.
+//! The log: text or JSON lines on standard error, one line an event.
+//!
+//! Events of this crate have the target `warmline`, and two of them one of their own: `warmline::access` is a request's
+//! end, `warmline::connection` a connection's. A time that took so long is recorded with [`seconds`]: JSON has it as a
+//! number of seconds (`"total":0.0021`), text as people write it (`total=2.1ms`).
+
+mod text;
+
+use std::{io, time::Duration};
+
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer as _, Registry,
+    filter::{FilterFn, filter_fn},
+    fmt::{Layer, MakeWriter},
+    layer::SubscriberExt as _,
+};
+
+pub use text::Human;
+use text::Text;
+
+/// The crate's own events, as Rust names their targets.
+const OURS: &str = "warmline";
+/// A request's end.
+const ACCESS: &str = "warmline::access";
+/// A connection's end.
+const CONNECTION: &str = "warmline::connection";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +72,66 @@ pub struct Settings {
     pub access: Access,
 }
 
-/// stub
-pub fn init(_: &Settings) {
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).try_init();
+/// Sends all events to standard error from now on. Only the first call of a process does anything.
+///
+/// A line that cannot be written (nobody reads standard error any more) is lost without a word.
+pub fn init(settings: &Settings) {
+    // An error says that there is a subscriber already, which is what a second call is to leave alone.
+    let _ = tracing::subscriber::set_global_default(subscriber(settings, io::stderr));
 }
+
+/// How long something took, for an event's field: seconds, to the microsecond.
+#[must_use]
+pub fn seconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e6
+}
+
+fn subscriber<W>(settings: &Settings, writer: W) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    // The layer's own complaints about a failed write go through `eprintln!`, which panics on a broken pipe.
+    let lines = Layer::default().with_writer(writer).log_internal_errors(false);
+    let lines = match settings.format {
+        Format::Text => lines.event_format(Text).boxed(),
+        Format::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed(),
+    };
+    Box::new(Registry::default().with(lines).with(filter(settings)))
+}
+
+/// Which events become lines; asked once for each place in the code, not for each event.
+fn filter(settings: &Settings) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
+    let Settings { level, access, .. } = *settings;
+    let own = own_level(level);
+    // At trace the libraries speak as well; before that, only of what may need somebody.
+    let foreign = if level == Level::Trace { own } else { own.min(LevelFilter::WARN) };
+    let wanted = move |event: &Metadata<'_>| match event.target() {
+        ACCESS => access != Access::Off,
+        CONNECTION => access == Access::All || own >= LevelFilter::DEBUG,
+        target if is_ours(target) => *event.level() <= own,
+        _ => *event.level() <= foreign,
+    };
+    filter_fn(wanted).with_max_level_hint(own.max(LevelFilter::INFO))
+}
+
+const fn own_level(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+fn is_ours(target: &str) -> bool {
+    target.strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+#[cfg(test)]
+mod tests;

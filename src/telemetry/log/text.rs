@@ -1,0 +1,132 @@
+//! Text lines: `TIME LEVEL message key=value key="a value"`.
+
+use std::{
+    fmt::{self, Debug, Display, Write as _},
+    time::Duration,
+};
+
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::Writer,
+        time::{FormatTime as _, SystemTime},
+    },
+    registry::LookupSpan,
+};
+
+use super::is_ours;
+
+/// Formats events as text.
+pub(super) struct Text;
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let about = event.metadata();
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, " {}", about.level())?;
+        let ours = is_ours(about.target());
+        if !ours {
+            write!(writer, " {}:", about.target())?;
+        }
+        let mut pairs = Pairs { writer, ours, result: Ok(()) };
+        event.record(&mut pairs);
+        pairs.result?;
+        pairs.writer.write_char('\n')
+    }
+}
+
+/// Writes an event's fields; its message, which comes first, without a key.
+struct Pairs<'a> {
+    writer: Writer<'a>,
+    /// A float of ours is a time in seconds.
+    ours: bool,
+    result: fmt::Result,
+}
+
+impl Pairs<'_> {
+    fn pair(&mut self, field: &Field, value: &dyn Display) {
+        if self.result.is_ok() {
+            self.result = match field.name() {
+                "message" => write!(self.writer, " {}", Escaped(&value.to_string(), "")),
+                name => write!(self.writer, " {name}={}", Quoted(&value.to_string())),
+            };
+        }
+    }
+}
+
+impl Visit for Pairs<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        match Duration::try_from_secs_f64(value) {
+            Ok(duration) if self.ours => self.pair(field, &Human(duration)),
+            _ => self.pair(field, &value),
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.pair(field, &value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.pair(field, &format_args!("{value:?}"));
+    }
+}
+
+/// A value, in quotes where it would not read as one word.
+struct Quoted<'a>(&'a str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"\"\\=".contains(c);
+        if !self.0.is_empty() && self.0.chars().all(plain) {
+            return f.write_str(self.0);
+        }
+        write!(f, "\"{}\"", Escaped(self.0, "\"\\"))
+    }
+}
+
+/// A text that stays on its line and sends a terminal nothing: control characters and the named ones are escaped.
+struct Escaped<'a>(&'a str, &'static str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|c| {
+            if c.is_control() || self.1.contains(c) {
+                write!(f, "{}", c.escape_default())
+            } else {
+                f.write_char(c)
+            }
+        })
+    }
+}
+
+/// A duration as people write it: `0.18ms`, `2.1ms`, `236ms`, `1.53s`, `41s`.
+#[derive(Debug, Clone, Copy)]
+pub struct Human(pub Duration);
+
+impl Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        let millis = seconds * 1e3;
+        match self.0.as_micros() {
+            0..5 => f.write_str("0ms"),
+            ..1_000 => write!(f, "{millis:.2}ms"),
+            ..10_000 => write!(f, "{millis:.1}ms"),
+            ..1_000_000 => write!(f, "{millis:.0}ms"),
+            ..10_000_000 => write!(f, "{seconds:.2}s"),
+            _ => write!(f, "{seconds:.0}s"),
+        }
+    }
+}
