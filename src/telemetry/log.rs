@@ -94,12 +94,9 @@ where
     let lines = Layer::default().with_writer(writer).log_internal_errors(false);
     let lines = match settings.format {
         Format::Text => lines.event_format(Text).boxed(),
-        Format::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed(),
+        Format::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        }
     };
     Box::new(Registry::default().with(lines).with(filter(settings)))
 }

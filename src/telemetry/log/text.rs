@@ -121,11 +121,11 @@ impl Display for Human {
         let seconds = self.0.as_secs_f64();
         let millis = seconds * 1e3;
         match self.0.as_micros() {
-            0..5 => f.write_str("0ms"),
-            ..1_000 => write!(f, "{millis:.2}ms"),
-            ..10_000 => write!(f, "{millis:.1}ms"),
-            ..1_000_000 => write!(f, "{millis:.0}ms"),
-            ..10_000_000 => write!(f, "{seconds:.2}s"),
+            0..=4 => f.write_str("0ms"),
+            5..=999 => write!(f, "{millis:.2}ms"),
+            1_000..=9_999 => write!(f, "{millis:.1}ms"),
+            10_000..=999_999 => write!(f, "{millis:.0}ms"),
+            1_000_000..=9_999_999 => write!(f, "{seconds:.2}s"),
             _ => write!(f, "{seconds:.0}s"),
         }
     }

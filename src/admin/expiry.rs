@@ -1,0 +1,32 @@
+//! When certificates end, as gauges for alerts.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::tls::{self, Trust};
+
+/// When an upstream's certificates end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Expiry {
+    /// Our own; `None` without one.
+    pub identity: Option<SystemTime>,
+    /// The first one of the trust to end.
+    pub trust: Option<SystemTime>,
+}
+
+impl Expiry {
+    pub fn of(settings: &tls::Settings) -> Self {
+        let identity = settings.identity.as_ref().map(|identity| identity.not_after());
+        Self { identity, trust: first_end(&settings.trust) }
+    }
+}
+
+/// Certificates that serve as trust need not have dates that can be read; such a one is left out.
+fn first_end(trust: &Trust) -> Option<SystemTime> {
+    let ends = trust.certificates().iter().filter_map(|certificate| {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        u64::try_from(certificate.validity().not_after.timestamp()).ok()
+    });
+    ends.min().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+}

@@ -1,0 +1,81 @@
+//! What belongs to no upstream: how connections ended, the configuration, the build, the process.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::proto::MetricFamily;
+
+use super::{
+    super::snapshot::Snapshot,
+    family::{Labels, counters, gauges, labels},
+};
+
+pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let configuration = snapshot.configuration;
+    let mut families = vec![
+        ends(snapshot),
+        gauges(
+            "warmline_config_last_reload_successful",
+            "1 while the newest configuration is the one in force, 0 while an invalid one was left aside.",
+            [(Labels::new(), 1.0)],
+        ),
+        gauges(
+            "warmline_config_info",
+            "The configuration in force: the hash of its text, and where it came from.",
+            [(labels([("hash", &configuration.hash), ("source", configuration.source)]), 1.0)],
+        ),
+        gauges(
+            "warmline_build_info",
+            "The version of Warmline.",
+            [(labels([("version", env!("CARGO_PKG_VERSION"))]), 1.0)],
+        ),
+    ];
+    families.extend(process(snapshot));
+    families
+}
+
+fn ends(snapshot: &Snapshot) -> MetricFamily {
+    let ended = snapshot.ends.iter().filter(|(_, count)| *count > 0);
+    counters(
+        "warmline_connection_ends_total",
+        "Ended connections: politely (FIN, over TLS after close_notify), truncated (without, or in the middle of something) or reset.",
+        ended.map(|((side, how), count)| {
+            (labels([("side", side.as_str()), ("how", how.as_str())]), *count as f64)
+        }),
+    )
+}
+
+/// Names and meanings are those of every Prometheus client library, hence without our prefix.
+fn process(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let process = &snapshot.process;
+    let one = |value: Option<f64>| value.map(|value| (Labels::new(), value));
+    let count = |value: Option<u64>| one(value.map(|value| value as f64));
+    vec![
+        counters(
+            "process_cpu_seconds_total",
+            "User and system CPU time of the process, in seconds.",
+            one(process.cpu_seconds),
+        ),
+        gauges(
+            "process_resident_memory_bytes",
+            "Resident memory, in bytes.",
+            count(process.resident_memory),
+        ),
+        gauges(
+            "process_virtual_memory_bytes",
+            "Virtual memory, in bytes.",
+            count(process.virtual_memory),
+        ),
+        gauges("process_open_fds", "Open file descriptors.", count(process.open_fds)),
+        gauges("process_max_fds", "The limit on open file descriptors.", count(process.max_fds)),
+        gauges(
+            "process_start_time_seconds",
+            "When the process started, in Unix time.",
+            one(Some(unix_seconds(snapshot.started))),
+        ),
+    ]
+}
+
+/// A point in time as Prometheus has it.
+pub(super) fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,61 @@
+//! `requests_total`, the times of requests, and retries.
+
+use prometheus::proto::MetricFamily;
+
+use super::{
+    super::snapshot::{ExchangesSnapshot, Snapshot, UpstreamSnapshot},
+    counted,
+    family::{Labels, counters, histograms, labels},
+};
+
+/// The upstream of a request for which none was chosen. An underscore cannot stand in a configured name.
+const NONE: &str = "_none";
+
+pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let upstreams = &snapshot.upstreams;
+    vec![
+        counters(
+            "warmline_requests_total",
+            "Requests by the class of their status, 502, 503 and 504 from Warmline itself included; aborted: broken off before the end of the response, by whichever side.",
+            with_unrouted(snapshot).flat_map(|(upstream, exchanges)| codes(upstream, exchanges)),
+        ),
+        histograms(
+            "warmline_request_seconds",
+            "From a request's header to the end of its response. The difference to upstream_seconds is what the sidecar costs, queue and connecting included.",
+            with_unrouted(snapshot)
+                .map(|(upstream, e)| (labels([("upstream", upstream)]), &e.request_seconds)),
+        ),
+        upstream_seconds(upstreams),
+        counters(
+            "warmline_retries_total",
+            "Further tries of a request, by what had happened to the try before.",
+            counted(
+                upstreams,
+                |u| &u.exchanges.retries,
+                |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
+            ),
+        ),
+    ]
+}
+
+fn upstream_seconds(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
+    histograms(
+        "warmline_upstream_seconds",
+        "From a request handed to a connection to the end of its response, for responses relayed whole.",
+        upstreams.iter().map(|u| (labels([("upstream", u.name)]), &u.exchanges.upstream_seconds)),
+    )
+}
+
+fn with_unrouted<'a>(
+    snapshot: &'a Snapshot<'a>,
+) -> impl Iterator<Item = (&'a str, &'a ExchangesSnapshot)> {
+    let routed = snapshot.upstreams.iter().map(|u| (u.name, &u.exchanges));
+    routed.chain([(NONE, &snapshot.unrouted)])
+}
+
+fn codes(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
+    let sample = |(code, count): &(crate::upstream::Code, u64)| {
+        (labels([("upstream", upstream), ("code", code.as_str())]), *count as f64)
+    };
+    exchanges.requests.iter().map(sample).collect()
+}

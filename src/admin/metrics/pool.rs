@@ -1,0 +1,94 @@
+//! `pool_*`.
+
+use prometheus::proto::MetricFamily;
+
+use super::{
+    super::snapshot::{PoolSnapshot, Snapshot, UpstreamSnapshot},
+    counted,
+    family::{Labels, counters, gauges, histograms, labels},
+};
+use crate::pool::Reuse;
+
+pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let upstreams = &snapshot.upstreams;
+    vec![
+        connections(upstreams),
+        counters(
+            "warmline_pool_connections_opened_total",
+            "Connections established to the upstream, handshake included.",
+            each(upstreams, |pool| pool.opened as f64),
+        ),
+        counters(
+            "warmline_pool_connections_closed_total",
+            "Connections gone, by why the pool gave them up.",
+            counted(
+                upstreams,
+                |u| &u.pool.closed,
+                |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
+            ),
+        ),
+        counters(
+            "warmline_pool_checkouts_total",
+            "Connections handed to requests: reused ones (reason none), and new ones by why none could be reused.",
+            counted(upstreams, |u| &u.pool.checkouts, checkout),
+        ),
+        gauges(
+            "warmline_pool_queue_length",
+            "Requests that wait for a free place because maxConnections is reached.",
+            each(upstreams, |pool| pool.now.queued as f64),
+        ),
+        queue_wait(upstreams),
+        counters(
+            "warmline_pool_rejections_total",
+            "Requests answered with 503: the queue was full (maxQueue), or the wait too long (queueTimeout).",
+            counted(
+                upstreams,
+                |u| &u.pool.rejections,
+                |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
+            ),
+        ),
+    ]
+}
+
+fn connections(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
+    let samples = upstreams.iter().flat_map(|upstream| {
+        let census = upstream.pool.now.census;
+        let states = [
+            ("idle", census.idle),
+            ("active", census.active),
+            ("connecting", census.connecting),
+            ("closing", census.closing),
+        ];
+        states.map(|(state, count)| {
+            (labels([("upstream", upstream.name), ("state", state)]), count as f64)
+        })
+    });
+    gauges(
+        "warmline_pool_connections",
+        "Connections to the upstream by state; all four together never exceed maxConnections.",
+        samples,
+    )
+}
+
+fn checkout(upstream: &str, reuse: Reuse) -> Labels {
+    let (result, reason) = match reuse {
+        Reuse::Reused => ("reused", "none"),
+        new => ("new", new.as_str()),
+    };
+    labels([("upstream", upstream), ("result", result), ("reason", reason)])
+}
+
+fn queue_wait(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
+    histograms(
+        "warmline_pool_queue_wait_seconds",
+        "How long requests that got a connection had waited for a free place at maxConnections.",
+        upstreams.iter().map(|u| (labels([("upstream", u.name)]), &u.pool.queue_wait)),
+    )
+}
+
+fn each(
+    upstreams: &[UpstreamSnapshot],
+    value: impl Fn(&PoolSnapshot) -> f64,
+) -> Vec<(Labels, f64)> {
+    upstreams.iter().map(|u| (labels([("upstream", u.name)]), value(&u.pool))).collect()
+}

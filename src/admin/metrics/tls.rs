@@ -1,0 +1,66 @@
+//! `tls_*`, and when certificates end.
+
+use std::time::SystemTime;
+
+use prometheus::proto::MetricFamily;
+
+use super::{
+    super::{
+        expiry::Expiry,
+        snapshot::{Snapshot, UpstreamSnapshot},
+    },
+    counted, edges,
+    family::{Labels, counters, gauges, histograms, labels},
+};
+
+pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
+    let upstreams = &snapshot.upstreams;
+    vec![
+        counters(
+            "warmline_tls_handshakes_total",
+            "TLS handshakes: full, resumed, refused (a session was offered, the upstream made a full one) or failed.",
+            counted(
+                upstreams,
+                |u| &u.handshakes,
+                |upstream, (result, version)| {
+                    let (result, version) = (result.as_str(), version.as_str());
+                    labels([("upstream", upstream), ("result", result), ("version", version)])
+                },
+            ),
+        ),
+        histograms(
+            "warmline_tls_handshake_seconds",
+            "How long finished TLS handshakes took.",
+            upstreams.iter().map(|u| (labels([("upstream", u.name)]), &u.handshake_seconds)),
+        ),
+        counters(
+            "warmline_tls_verify_failures_total",
+            "Certificates of the upstream that were refused, by what is wrong with them.",
+            counted(
+                upstreams,
+                |u| &u.verify_failures,
+                |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
+            ),
+        ),
+        gauges(
+            "warmline_client_certificate_expiry_timestamp_seconds",
+            "When the client certificate for the upstream expires (its notAfter), in Unix time.",
+            expiries(upstreams, |expiry| expiry.identity),
+        ),
+        gauges(
+            "warmline_trust_expiry_timestamp_seconds",
+            "When the first of the certificates in the upstream's trust expires (the earliest notAfter), in Unix time.",
+            expiries(upstreams, |expiry| expiry.trust),
+        ),
+    ]
+}
+
+fn expiries(
+    upstreams: &[UpstreamSnapshot],
+    when: impl Fn(&Expiry) -> Option<SystemTime>,
+) -> Vec<(Labels, f64)> {
+    let expiry = |u: &UpstreamSnapshot| {
+        when(&u.expiry).map(|when| (labels([("upstream", u.name)]), edges::unix_seconds(when)))
+    };
+    upstreams.iter().filter_map(expiry).collect()
+}

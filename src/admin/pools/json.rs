@@ -1,0 +1,75 @@
+//! `/pools` for programs.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    super::snapshot::{Snapshot, UpstreamSnapshot},
+    phase,
+};
+use crate::{
+    pool::{ConnectionView, Reuse},
+    telemetry::log::seconds,
+};
+
+/// The page, one object.
+pub(in super::super) fn render(snapshot: &Snapshot) -> String {
+    let page = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptimeSeconds": seconds(snapshot.uptime),
+        "configuration": {
+            "hash": snapshot.configuration.hash,
+            "source": snapshot.configuration.source,
+        },
+        "upstreams": snapshot.upstreams.iter().map(upstream).collect::<Vec<_>>(),
+    });
+    format!("{page:#}\n")
+}
+
+fn upstream(upstream: &UpstreamSnapshot) -> Value {
+    let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
+    json!({
+        "name": upstream.name,
+        "endpoint": upstream.endpoint,
+        "counts": counts(upstream),
+        "queued": pool.now.queued,
+        "rejections": object(pool.rejections.iter().map(|(reason, n)| (reason.as_str(), *n))),
+        "opened": pool.opened,
+        "closed": object(pool.closed.iter().map(|(reason, n)| (reason.as_str(), *n))),
+        "checkouts": { "reused": pool.reused(), "new": object(pool.new_by_reason()) },
+        "reuseRate": pool.reuse_rate(),
+        "handshakes": object(upstream.handshakes_by_result()),
+        "handshakesPerSecond": { "now": upstream.rate.now, "most": upstream.rate.most },
+        "requests": object(exchanges.requests.iter().map(|(code, n)| (code.as_str(), *n))),
+        "retries": object(exchanges.retries.iter().map(|(reason, n)| (reason.as_str(), *n))),
+        "connections": pool.now.connections.iter().map(connection).collect::<Vec<_>>(),
+    })
+}
+
+fn counts(upstream: &UpstreamSnapshot) -> Value {
+    let census = upstream.pool.now.census;
+    json!({
+        "idle": census.idle,
+        "active": census.active,
+        "connecting": census.connecting,
+        "closing": census.closing,
+        "max": upstream.pool.max,
+    })
+}
+
+fn connection(connection: &ConnectionView) -> Value {
+    json!({
+        "id": connection.id,
+        "state": phase(connection.phase),
+        "ageSeconds": seconds(connection.age),
+        "uses": connection.uses,
+        "peer": connection.peer.map(|peer| peer.to_string()),
+        "lastReason": connection.last_reuse.map(Reuse::as_str),
+    })
+}
+
+/// Every value is there, zeros too: a program need not ask whether a key exists.
+fn object(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
+    counts.collect()
+}

@@ -1,0 +1,115 @@
+//! `/pools` for people: a block for each upstream, a line for each connection.
+
+use std::fmt::Write as _;
+
+use super::{
+    super::snapshot::{Snapshot, UpstreamSnapshot},
+    phase, total,
+};
+use crate::{
+    pool::{ConnectionView, Reuse},
+    telemetry::log::Human,
+};
+
+/// Widths of the connections' columns; the peer comes last and takes what it needs.
+macro_rules! row {
+    () => {
+        "  {:>6}  {:<10}  {:>7}  {:>8}  {:<11}  {}\n"
+    };
+}
+
+/// The page.
+pub(in super::super) fn render(snapshot: &Snapshot) -> String {
+    let mut page = format!(
+        "warmline {}, up {}, configuration {} from {}\n",
+        env!("CARGO_PKG_VERSION"),
+        Human(snapshot.uptime),
+        snapshot.configuration.hash,
+        snapshot.configuration.source,
+    );
+    for upstream in &snapshot.upstreams {
+        let _ = writeln!(page, "\n{}  ({})", upstream.name, upstream.endpoint);
+        for (topic, text) in summary(upstream) {
+            let _ = writeln!(page, "  {topic:<12} {text}");
+        }
+        connections(&mut page, &upstream.pool.now.connections);
+    }
+    page
+}
+
+fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 6] {
+    let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
+    let rejected = pool.rejections.iter().map(|(reason, n)| (reason.as_str(), *n));
+    let closed = pool.closed.iter().map(|(reason, n)| (reason.as_str(), *n));
+    let classes = exchanges.requests.iter().map(|(code, n)| (code.as_str(), *n));
+    let retries = exchanges.retries.iter().map(|(reason, n)| (reason.as_str(), *n));
+    [
+        ("connections", census(upstream)),
+        ("queue", format!("{} waiting, rejected {}", pool.now.queued, list(rejected))),
+        ("opened", format!("{}, closed {}", pool.opened, list(closed))),
+        ("checkouts", checkouts(upstream)),
+        ("handshakes", handshakes(upstream)),
+        ("requests", format!("{}, retries {}", list(classes), list(retries))),
+    ]
+}
+
+fn census(upstream: &UpstreamSnapshot) -> String {
+    let census = upstream.pool.now.census;
+    format!(
+        "{} idle, {} active, {} connecting, {} closing; {} of at most {}",
+        census.idle,
+        census.active,
+        census.connecting,
+        census.closing,
+        census.total(),
+        upstream.pool.max
+    )
+}
+
+fn checkouts(upstream: &UpstreamSnapshot) -> String {
+    let pool = &upstream.pool;
+    let rate =
+        pool.reuse_rate().map_or_else(String::new, |rate| format!(" ({:.1} %)", rate * 100.0));
+    let (all, reused) = (total(&pool.checkouts), pool.reused());
+    format!("{all}, reused {reused}{rate}, new {}", list(pool.new_by_reason()))
+}
+
+fn handshakes(upstream: &UpstreamSnapshot) -> String {
+    let results = upstream.handshakes_by_result();
+    let results: Vec<_> = results.map(|(result, count)| format!("{count} {result}")).collect();
+    let rate = &upstream.rate;
+    format!("{}; {:.1} a second now, {:.1} at most", results.join(", "), rate.now, rate.most)
+}
+
+/// The sum, and in parentheses what it is made of: `3 (2 idle, 1 purged)`, `1 (idle)`.
+fn list(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
+    match counts[..] {
+        [] => "0".into(),
+        [(name, count)] => format!("{count} ({name})"),
+        _ => {
+            let sum: u64 = counts.iter().map(|(_, count)| count).sum();
+            let parts: Vec<_> = counts.iter().map(|(name, n)| format!("{n} {name}")).collect();
+            format!("{sum} ({})", parts.join(", "))
+        }
+    }
+}
+
+fn connections(page: &mut String, connections: &[ConnectionView]) {
+    if connections.is_empty() {
+        return;
+    }
+    let _ = write!(page, row!(), "conn", "state", "age", "uses", "last reason", "peer");
+    for connection in connections {
+        let _ = write!(
+            page,
+            row!(),
+            connection.id,
+            phase(connection.phase),
+            Human(connection.age).to_string(),
+            connection.uses,
+            connection.last_reuse.map_or("-", Reuse::as_str),
+            connection.peer.map_or_else(|| "-".into(), |peer| peer.to_string()),
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! The process as its kernel sees it: what the `process_*` metrics are made of.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit};
+
+/// Ticks of the times in `/proc`: 100 a second on every architecture that Warmline is built for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What `/proc/self` says; what cannot be read is `None`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Process {
+    /// User and system time, in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Bytes.
+    pub resident_memory: Option<u64>,
+    /// Bytes.
+    pub virtual_memory: Option<u64>,
+    /// File descriptors in use.
+    pub open_fds: Option<u64>,
+    /// The soft limit on them; `None` also when there is none.
+    pub max_fds: Option<u64>,
+}
+
+impl Process {
+    /// Looks now.
+    pub fn read() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The directory is open while it is counted.
+        let open_fds =
+            fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1));
+        Self {
+            cpu_seconds: cpu_seconds(&stat),
+            resident_memory: kilobytes(&status, "VmRSS:"),
+            virtual_memory: kilobytes(&status, "VmSize:"),
+            open_fds,
+            max_fds: getrlimit(Resource::Nofile).current,
+        }
+    }
+}
+
+/// Fields 14 and 15 of `/proc/self/stat`. The second field is the program's name in parentheses, and may hold any.
+fn cpu_seconds(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some((user + system) as f64 / TICKS_PER_SECOND)
+}
+
+/// A line of `/proc/self/status` that counts kB, in bytes.
+fn kilobytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_found_behind_any_program_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 1 0 99 1024 2";
+        assert_eq!(cpu_seconds(stat), Some(2.0));
+        assert_eq!(cpu_seconds("7 (a) S 1 7"), None);
+    }
+
+    #[test]
+    fn memory_is_in_bytes() {
+        let status = "Name:\tVmRSS\nVmSize:\t    2048 kB\nVmRSS:\t 12 kB\n";
+        assert_eq!(kilobytes(status, "VmRSS:"), Some(12 * 1024));
+        assert_eq!(kilobytes(status, "VmSize:"), Some(2 * 1024 * 1024));
+        assert_eq!(kilobytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn this_process_has_memory_and_descriptors() {
+        let process = Process::read();
+        assert!(process.resident_memory > Some(1024 * 1024), "{process:?}");
+        assert!(process.virtual_memory >= process.resident_memory, "{process:?}");
+        assert!(process.open_fds >= Some(3) && process.cpu_seconds.is_some(), "{process:?}");
+    }
+}

@@ -1,0 +1,86 @@
+//! HTTP for operators, bounded against those who are slow or hostile.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+/// Bounds on the clients of one listener.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Connections at once; the next one waits to be accepted.
+    pub connections: usize,
+    /// From the end of an answer, or from the start, to the end of the next request's header.
+    pub header: Duration,
+    /// How old a connection becomes before it takes no further request.
+    pub age: Duration,
+    /// How long a connection past its age may take to finish its answer.
+    pub finish: Duration,
+}
+
+/// What both ports use.
+pub(super) const LIMITS: Limits = Limits {
+    connections: 64,
+    header: Duration::from_secs(10),
+    age: Duration::from_mins(1),
+    finish: Duration::from_secs(10),
+};
+
+/// Bytes of a request's header section.
+const HEADER_BYTES: usize = 16 * 1024;
+/// After an accept that failed, for want of descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves for as long as it is polled.
+pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limits: Limits) {
+    let listener =
+        match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "an operator's port cannot be served"),
+        };
+    let places = Arc::new(Semaphore::new(limits.connections));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("nobody closes it");
+        let stream = accept(&listener).await;
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            converse(stream, service, limits).await;
+            drop(place);
+        });
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "an operator's connection cannot be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, service: TowerToHyperService<Router>, limits: Limits) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .max_buf_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    // How such a connection ends concerns nobody: what it was asked for is answered or not.
+    if timeout(limits.age, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = timeout(limits.finish, connection).await;
+    }
+}

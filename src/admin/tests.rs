@@ -1,0 +1,232 @@
+//! What both ports say, over real sockets; and the state that this module's other tests are made with.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use axum::{Router, routing::get};
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+use super::{serve::Limits, *};
+use crate::{
+    connect::{self, Endpoint, EndpointHost},
+    pool,
+    telemetry::log::Access,
+    tls::{self, Identity, MinVersion, Trust},
+    upstream::{Exchanges, Settings},
+};
+
+/// The end of the certificates below: 2031-02-03 00:00:00 UTC.
+pub(super) const NOT_AFTER: u64 = 1_927_843_200;
+
+fn tls_settings() -> tls::Settings {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let identity = Identity::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes());
+    tls::Settings {
+        server_name: None,
+        verify_name: ServerName::try_from("a.example").unwrap(),
+        trust: Arc::new(Trust::from_pem(certificate.as_bytes()).unwrap()),
+        identity: Some(Arc::new(identity.unwrap())),
+        min_version: MinVersion::Tls12,
+    }
+}
+
+fn settings(name: &str) -> Settings {
+    let second = Duration::from_secs(1);
+    Settings {
+        name: name.into(),
+        hosts: vec![format!("{name}.example")],
+        port: None,
+        endpoint: Endpoint { host: EndpointHost::Name(format!("{name}.example")), port: 443 },
+        tls: tls_settings(),
+        pool: pool::Settings {
+            max_connections: 100,
+            max_idle: None,
+            purge_delay: second,
+            idle_timeout: second,
+            max_age: second,
+            max_requests: None,
+            max_queue: 0,
+            queue_timeout: second,
+        },
+        connect: connect::Limits { connect: second, handshake: second },
+        response_timeout: second,
+        idle_timeout: second,
+        max_retries: 2,
+    }
+}
+
+/// A state with these upstreams, which nothing has happened to.
+pub(super) fn state(names: &[&str]) -> Arc<State> {
+    let ends: Arc<Ends> = Arc::default();
+    let upstream = |name: &&str| Upstream::new(settings(name), 1, None, Arc::clone(&ends)).unwrap();
+    let upstreams: Vec<_> = names.iter().map(upstream).collect();
+    let proxy = Arc::new(Proxy {
+        access: Access::Off,
+        pools: "http://127.0.0.1:13321/pools".into(),
+        unrouted: Exchanges::default(),
+        drain: Drain::default(),
+    });
+    State::new(upstreams, proxy, ends, Arc::default(), "00112233aabbccdd".into())
+}
+
+/// A served port.
+struct Port {
+    address: std::net::SocketAddr,
+    served: JoinHandle<()>,
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.served.abort();
+    }
+}
+
+impl Port {
+    fn open<F>(serve: impl FnOnce(TcpListener) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { address, served: tokio::spawn(serve(listener)) }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// The whole answer, by which the connection ends.
+    async fn answer(&self, line: &str, host: &str) -> String {
+        let mut stream = self.connect().await;
+        let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        to_end(&mut stream).await
+    }
+}
+
+async fn to_end(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(20), read).await.expect("in time").unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+fn starts(answer: &str, status: u16) -> bool {
+    answer.starts_with(&format!("HTTP/1.1 {status} "))
+}
+
+#[tokio::test]
+async fn readiness_follows_start_and_drain_while_liveness_stays() {
+    let state = state(&["payments"]);
+    let port = Port::open(|listener| serve_metrics(listener, Arc::clone(&state)));
+    let asked = async |path: &str| port.answer(&format!("GET {path}"), "10.0.0.5:13320").await;
+    assert!(starts(&asked("/readyz").await, 503) && starts(&asked("/startupz").await, 503));
+    assert!(asked("/readyz").await.contains("[-]listeners failed"), "a failure says why unasked");
+    state.readiness.set_started();
+    assert!(asked("/readyz").await.ends_with("\r\n\r\nok\n"));
+    assert!(asked("/readyz?verbose").await.ends_with("[+]drain ok\nreadyz check passed\n"));
+    assert!(starts(&asked("/startupz").await, 200));
+    state.drain().begin();
+    let draining = asked("/readyz").await;
+    assert!(starts(&draining, 503) && draining.contains("[-]drain failed"), "{draining}");
+    assert!(starts(&asked("/startupz").await, 200) && starts(&asked("/livez").await, 200));
+}
+
+#[tokio::test]
+async fn metrics_are_served_as_prometheus_wants_them() {
+    let port = Port::open(|listener| serve_metrics(listener, state(&["payments"])));
+    let answer = port.answer("GET /metrics", "any.example").await;
+    assert!(starts(&answer, 200), "{answer}");
+    assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+    assert!(answer.contains("warmline_pool_connections{upstream=\"payments\",state=\"idle\"} 0\n"));
+}
+
+#[tokio::test]
+async fn administration_is_served_to_loopback_names_only_case_35() {
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    assert!(starts(&port.answer("GET /pools", "localhost:13321").await, 200));
+    for line in ["GET /pools", "GET /", "GET /none", "POST /pools", "GET http://localhost/pools"] {
+        let answer = port.answer(line, "rebound.example").await;
+        assert!(starts(&answer, 403) && answer.contains("\"rebound.example\""), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_comes_as_text_or_as_json() {
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let text = port.answer("GET /pools", "localhost").await;
+    assert!(text.contains("content-type: text/plain") && text.contains("\npayments  ("), "{text}");
+    let accept = "localhost\r\nAccept: application/json";
+    for (line, host) in [("GET /pools?format=json", "localhost"), ("GET /pools", accept)] {
+        let answer = port.answer(line, host).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let page: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(page["upstreams"][0]["name"], "payments");
+    }
+    assert!(starts(&port.answer("GET /pools?format=xml", "localhost").await, 400));
+}
+
+#[tokio::test]
+async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
+    let metrics = Port::open(|listener| serve_metrics(listener, state(&[])));
+    let admin = Port::open(|listener| serve_admin(listener, state(&[])));
+    for (port, path) in [(&metrics, "/metrics"), (&admin, "/pools")] {
+        let posted = port.answer(&format!("POST {path}"), "localhost").await;
+        assert!(starts(&posted, 405) && posted.contains("allow: GET,HEAD\r\n"), "{posted}");
+        let head = port.answer(&format!("HEAD {path}"), "localhost").await;
+        assert!(starts(&head, 200) && head.ends_with("\r\n\r\n"), "{head}");
+        let lost = port.answer("GET /stats", "localhost").await;
+        assert!(starts(&lost, 404) && lost.contains(path), "{lost}");
+        let index = port.answer("GET /", "localhost").await;
+        assert!(starts(&index, 200) && index.contains(path), "{index}");
+    }
+}
+
+const PATIENT: Limits = Limits {
+    connections: 1,
+    header: Duration::from_secs(20),
+    age: Duration::from_secs(20),
+    finish: Duration::from_secs(20),
+};
+const SOON: Duration = Duration::from_millis(50);
+
+/// More than any socket buffers.
+fn large() -> Router {
+    Router::new().route("/", get(async || vec![b'x'; 64 << 20])).route("/small", get(async || "ok"))
+}
+
+#[tokio::test]
+async fn a_header_that_does_not_end_ends_the_connection_and_frees_its_place() {
+    let limits = Limits { header: SOON, ..PATIENT };
+    let port = Port::open(|listener| serve::serve(listener, large(), limits));
+    let mut slow = port.connect().await;
+    slow.write_all(b"GET /small HTTP/1.1\r\nHost: a").await.unwrap();
+    assert!(starts(&port.answer("GET /small", "a").await, 200), "the only place is free again");
+    assert!(!to_end(&mut slow).await.contains("200"));
+}
+
+#[tokio::test]
+async fn an_idle_connection_does_not_live_for_ever() {
+    let limits = Limits { age: SOON, ..PATIENT };
+    let port = Port::open(|listener| serve::serve(listener, large(), limits));
+    let mut idle = port.connect().await;
+    idle.write_all(b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(starts(&to_end(&mut idle).await, 200), "it is answered, then closed");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_loses_its_place() {
+    let limits = Limits { age: SOON, finish: SOON, ..PATIENT };
+    let port = Port::open(|listener| serve::serve(listener, large(), limits));
+    let mut deaf = port.connect().await;
+    deaf.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert!(starts(&port.answer("GET /small", "a").await, 200));
+}
