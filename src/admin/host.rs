@@ -1,7 +1,8 @@
 //! Who may ask the administration port: those who call it by a loopback name.
 //!
-//! It listens on loopback, but a browser on the same machine can be led there by a foreign page whose name was made to
-//! resolve to 127.0.0.1 (DNS rebinding). Its requests still carry the foreign name.
+//! It listens on loopback, but a browser on the same machine can be led there by a foreign page
+//! whose name was made to resolve to 127.0.0.1 (DNS rebinding). Its requests still carry the
+//! foreign name.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -1,8 +1,8 @@
-//! What an operator sees: metrics and health on one port, administration on another, both on a thread of their own
-//! (design, section 4.14).
+//! What an operator sees: metrics and health on one port, administration on another, both on a
+//! thread of their own (design, section 4.14).
 //!
-//! The workers count, in plain atomics. A [`snapshot`] copies what they counted, and metrics and the pages are
-//! rendered from it alone, so that they cannot disagree.
+//! The workers count, in plain atomics. A [`snapshot`] copies what they counted, and metrics and
+//! the pages are rendered from it alone, so that they cannot disagree.
 
 mod expiry;
 mod host;
@@ -58,8 +58,8 @@ struct Observed {
 }
 
 impl State {
-    /// Gathers what the pages are made of; the process counts as started now. The hash is that of the configuration's
-    /// text. The drain is the proxy's.
+    /// Gathers what the pages are made of; the process counts as started now. The hash is that of
+    /// the configuration's text. The drain is the proxy's.
     pub fn new(
         upstreams: Vec<Arc<Upstream>>,
         proxy: Arc<Proxy>,
@@ -94,12 +94,14 @@ impl Observed {
     }
 }
 
-/// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener, for as long as it is polled.
+/// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener, for as long as it is
+/// polled.
 pub async fn serve_metrics(listener: TcpListener, state: Arc<State>) {
     serve::serve(listener, routes::metrics(state), serve::LIMITS).await;
 }
 
-/// Serves `/pools` on a bound listener to those who ask for it by a loopback name, for as long as it is polled.
+/// Serves `/pools` on a bound listener to those who ask for it by a loopback name, for as long as
+/// it is polled.
 pub async fn serve_admin(listener: TcpListener, state: Arc<State>) {
     serve::serve(listener, routes::admin(state), serve::LIMITS).await;
 }

@@ -40,7 +40,8 @@ impl Process {
     }
 }
 
-/// Fields 14 and 15 of `/proc/self/stat`. The second field is the program's name in parentheses, and may hold any.
+/// Fields 14 and 15 of `/proc/self/stat`. The second field is the program's name in parentheses,
+/// and may hold any.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);

@@ -43,7 +43,8 @@ impl Readiness {
         report("readyz", &[configuration, credentials, listeners, drain])
     }
 
-    /// Whoever asks is answered out of a configuration and the certificates that it names: they are loaded.
+    /// Whoever asks is answered out of a configuration and the certificates that it names: they are
+    /// loaded.
     fn start(&self) -> [Check; 3] {
         let loaded = |name| Check { name, passed: true, reason: "" };
         let open = self.0.load(SeqCst);

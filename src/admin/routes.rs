@@ -28,7 +28,7 @@ warmline: metrics and health
 
 const ADMIN_PORT: &str = "\
 warmline: administration
-  /pools      connections, handshakes and reuse of each upstream; JSON with ?format=json or Accept: application/json
+  /pools      connections, handshakes and reuse of each upstream; ?format=json for programs
 ";
 
 const JSON: &str = "application/json";

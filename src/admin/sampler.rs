@@ -41,7 +41,8 @@ impl Rate {
     }
 }
 
-/// Samples every upstream's handshakes, failed ones too, once a second, for as long as it is polled.
+/// Samples every upstream's handshakes, failed ones too, once a second, for as long as it is
+/// polled.
 pub async fn sample(state: Arc<State>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

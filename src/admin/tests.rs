@@ -1,4 +1,5 @@
-//! What both ports say, over real sockets; and the state that this module's other tests are made with.
+//! What both ports say, over real sockets; and the state that this module's other tests are made
+//! with.
 
 use std::{net::Ipv4Addr, time::Duration};
 

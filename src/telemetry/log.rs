@@ -1,8 +1,9 @@
 //! The log: text or JSON lines on standard error, one line an event.
 //!
-//! Events of this crate have the target `warmline`, and two of them one of their own: `warmline::access` is a request's
-//! end, `warmline::connection` a connection's. A time that took so long is recorded with [`seconds`]: JSON has it as a
-//! number of seconds (`"total":0.0021`), text as people write it (`total=2.1ms`).
+//! Events of this crate have the target `warmline`, and two of them one of their own:
+//! `warmline::access` is a request's end, `warmline::connection` a connection's. A time that took
+//! so long is recorded with [`seconds`]: JSON has it as a number of seconds (`"total":0.0021`),
+//! text as people write it (`total=2.1ms`).
 
 mod text;
 
@@ -76,7 +77,8 @@ pub struct Settings {
 ///
 /// A line that cannot be written (nobody reads standard error any more) is lost without a word.
 pub fn init(settings: &Settings) {
-    // An error says that there is a subscriber already, which is what a second call is to leave alone.
+    // An error says that there is a subscriber already, which is what a second call is to leave
+    // alone.
     let _ = tracing::subscriber::set_global_default(subscriber(settings, io::stderr));
 }
 
@@ -90,7 +92,8 @@ fn subscriber<W>(settings: &Settings, writer: W) -> Box<dyn Subscriber + Send + 
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // The layer's own complaints about a failed write go through `eprintln!`, which panics on a broken pipe.
+    // The layer's own complaints about a failed write go through `eprintln!`, which panics on a
+    // broken pipe.
     let lines = Layer::default().with_writer(writer).log_internal_errors(false);
     let lines = match settings.format {
         Format::Text => lines.event_format(Text).boxed(),

@@ -8,7 +8,8 @@ use super::{
     family::{Labels, counters, histograms, labels},
 };
 
-/// The upstream of a request for which none was chosen. An underscore cannot stand in a configured name.
+/// The upstream of a request for which none was chosen. An underscore cannot stand in a configured
+/// name.
 const NONE: &str = "_none";
 
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {

@@ -1,8 +1,9 @@
 //! `/metrics`: the names of the design's section 6, a public contract.
 //!
-//! Gauges, histograms and `requests_total` exist from the start, every other combination of labels once it was first
-//! counted. `upstream="_none"` stands where no upstream was chosen, `version="none"` where no TLS version was agreed,
-//! and a reused checkout has `reason="none"`: reasons are given for new connections.
+//! Gauges, histograms and `requests_total` exist from the start, every other combination of labels
+//! once it was first counted. `upstream="_none"` stands where no upstream was chosen,
+//! `version="none"` where no TLS version was agreed, and a reused checkout has `reason="none"`:
+//! reasons are given for new connections.
 
 mod edges;
 mod exchanges;

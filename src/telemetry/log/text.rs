@@ -97,7 +97,8 @@ impl Display for Quoted<'_> {
     }
 }
 
-/// A text that stays on its line and sends a terminal nothing: control characters and the named ones are escaped.
+/// A text that stays on its line and sends a terminal nothing: control characters and the named
+/// ones are escaped.
 struct Escaped<'a>(&'a str, &'static str);
 
 impl Display for Escaped<'_> {
