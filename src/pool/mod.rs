@@ -32,6 +32,7 @@ pub use tokens::{Lease, Permit, Place, Step, Waiter};
 use crate::telemetry::{
     Counter, Histogram, Tally,
     ends::{Manner, Side},
+    log::seconds,
 };
 
 /// A pool's numbers, validated; the design's section 2 says what each does.
@@ -257,7 +258,7 @@ impl<C, E> Pool<C, E> {
             upstream = %self.name,
             conn = ended.id,
             uses = ended.uses,
-            age = ?ended.age,
+            age = seconds(ended.age),
             reason = %ended.reason,
             by = %ended.end.by,
             how = %ended.end.how,
