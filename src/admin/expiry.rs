@@ -11,7 +11,8 @@ use crate::tls::{self, Trust};
 pub(super) struct Expiry {
     /// Our own; `None` without one.
     pub identity: Option<SystemTime>,
-    /// The first one of the trust to end.
+    /// The first one of the trust to end; `None` for the machine's own roots, where one always
+    /// ends soon.
     pub trust: Option<SystemTime>,
 }
 
@@ -24,6 +25,9 @@ impl Expiry {
 
 /// Certificates that serve as trust need not have dates that can be read; such a one is left out.
 fn first_end(trust: &Trust) -> Option<SystemTime> {
+    if trust.is_system() {
+        return None;
+    }
     let ends = trust.certificates().iter().filter_map(|certificate| {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         u64::try_from(certificate.validity().not_after.timestamp()).ok()

@@ -9,10 +9,12 @@ use rustls::{
 };
 
 /// Which certificates are believed: at least one, each of them readable. Equal when their bytes
-/// are.
+/// and their origin are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     certificates: Vec<CertificateDer<'static>>,
+    /// They are the machine's own roots.
+    system: bool,
 }
 
 /// Why a trust bundle cannot be used. No text quotes the file's content.
@@ -49,7 +51,7 @@ impl Trust {
         if certificates.is_empty() {
             return Err(TrustError::Empty);
         }
-        Ok(Self { certificates })
+        Ok(Self { certificates, system: false })
     }
 
     /// The machine's own roots; those that cannot be read are left out, and at least one must
@@ -62,7 +64,13 @@ impl Trust {
             let reason = found.errors.first().map_or("there are none".into(), ToString::to_string);
             return Err(TrustError::System(reason));
         }
-        Ok(Self { certificates })
+        Ok(Self { certificates, system: true })
+    }
+
+    /// Whether they are the machine's own roots, which others renew.
+    #[must_use]
+    pub const fn is_system(&self) -> bool {
+        self.system
     }
 
     /// The certificates, in the order of their file; never empty.

@@ -49,7 +49,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         gauges(
             "warmline_trust_expiry_timestamp_seconds",
-            "When the first of the certificates in the upstream's trust expires (the earliest notAfter), in Unix time.",
+            "When the first of the certificates in the upstream's trust expires (the earliest notAfter), in Unix time; none for the system's roots.",
             expiries(upstreams, |expiry| expiry.trust),
         ),
     ]
