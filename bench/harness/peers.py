@@ -1,0 +1,320 @@
+"""How each proxy is configured for the same work: HTTP/1.1 in, verified mTLS out, one worker, no access log.
+
+Equal for all: TLS 1.3, X25519, the same client certificate, the upstream's name sent as SNI and verified,
+resumption, kept connections on both sides without a limit that a row could reach.
+"""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .certs import UPSTREAM_NAME
+from .ports import free_port
+from .processes import Server
+
+# What a row never reaches, in the units that the proxies want.
+_LONG = "1h"
+_LONG_SECONDS = 3600
+_CONNECTIONS = 4000
+_X25519_ALONE = ("--key-exchange", "x25519")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a proxy is asked to do in one row."""
+
+    upstream_port: int
+    certificates: object
+    directory: Path
+    core: object  # as `taskset -c` wants it
+    hold: bool = True  # the pool keeps idle connections for long; False: the proxy's own defaults
+
+
+class Proxy:
+    """A running proxy: `port` is where clients connect."""
+
+    def __init__(self, name, port, server):
+        self.name, self.port, self.server = name, port, server
+
+    def stop(self):
+        """Stops its processes."""
+        self.server.stop()
+
+
+class HaProxy:
+    """HAProxy with one thread."""
+
+    def __init__(self, reuse="always"):
+        self.name = "haproxy" if reuse == "always" else f"haproxy-{reuse}"
+        self._reuse = reuse
+
+    def start(self, task):
+        """Runs it for `task`."""
+        port, directory = _place(task, self.name)
+        file = directory / "haproxy.cfg"
+        file.write_text(self._configuration(task, port))
+        return _run(self.name, ["haproxy", "-db", "-f", file], task, directory, port)
+
+    def _configuration(self, task, port):
+        certificates = task.certificates
+        purge = f"pool-purge-delay {_LONG}" if task.hold else ""
+        return f"""
+global
+  nbthread 1
+  maxconn {2 * _CONNECTIONS}
+  ssl-default-server-options ssl-min-ver TLSv1.3
+defaults
+  mode http
+  http-reuse {self._reuse}
+  timeout connect 5s
+  timeout client {_LONG}
+  timeout server {_LONG}
+  timeout http-keep-alive {_LONG}
+frontend applications
+  bind 127.0.0.1:{port} backlog 4096
+  default_backend upstream
+backend upstream
+  server one 127.0.0.1:{task.upstream_port} ssl verify required ca-file {certificates.ca} \
+verifyhost {UPSTREAM_NAME} sni str({UPSTREAM_NAME}) crt {certificates.client_bundle} \
+pool-max-conn -1 {purge}
+"""
+
+
+class Nginx:
+    """nginx with one worker, and the pool that its documentation recommends."""
+
+    name = "nginx"
+
+    def start(self, task):
+        """Runs it for `task`."""
+        port, directory = _place(task, self.name)
+        file = directory / "nginx.conf"
+        file.write_text(self._configuration(task, port, directory))
+        command = ["nginx", "-e", "stderr", "-p", directory, "-c", file]
+        return _run(self.name, command, task, directory, port)
+
+    def _configuration(self, task, port, directory):
+        certificates = task.certificates
+        hold = f"keepalive_timeout {_LONG}; keepalive_time 24h;" if task.hold else ""
+        temporary = "\n  ".join(
+            f"{kind}_temp_path {directory}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        return f"""
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections {3 * _CONNECTIONS}; }}
+http {{
+  access_log off;
+  {temporary}
+  keepalive_requests 1000000000;
+  keepalive_timeout {_LONG};
+  keepalive_time 24h;
+  upstream one {{
+    server 127.0.0.1:{task.upstream_port};
+    keepalive {_CONNECTIONS};
+    keepalive_requests 1000000000;
+    {hold}
+  }}
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    location / {{
+      proxy_pass https://one;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_ssl_protocols TLSv1.3;
+      proxy_ssl_certificate {certificates.client_certificate};
+      proxy_ssl_certificate_key {certificates.client_key};
+      proxy_ssl_trusted_certificate {certificates.ca};
+      proxy_ssl_verify on;
+      proxy_ssl_verify_depth 2;
+      proxy_ssl_name {UPSTREAM_NAME};
+      proxy_ssl_server_name on;
+      proxy_ssl_session_reuse on;
+    }}
+  }}
+}}
+"""
+
+
+class Envoy:
+    """Envoy with one worker. It keeps one TLS session for a cluster by default, which concurrency defeats on
+    TLS 1.3, where a session is used once; here it keeps as many as it can use."""
+
+    name = "envoy"
+
+    def __init__(self, program="envoy"):
+        self._program = program
+
+    def start(self, task):
+        """Runs it for `task`."""
+        port, directory = _place(task, self.name)
+        file = directory / "envoy.json"
+        file.write_text(json.dumps(self._configuration(task, port), indent=1))
+        command = [self._program, "-c", file, "--concurrency", 1, "--disable-hot-restart", "-l", "error"]
+        return _run(self.name, command, task, directory, port)
+
+    def _configuration(self, task, port):
+        listener = {
+            "address": _socket_address(port),
+            "filter_chains": [{"filters": [_typed_filter(_CONNECTION_MANAGER)]}],
+        }
+        return {"static_resources": {"listeners": [listener], "clusters": [_envoy_cluster(task)]}}
+
+
+class Warmline:
+    """Warmline itself, without ML-KEM where it can: the upstream's OpenSSL and the peers have X25519 alone."""
+
+    def __init__(self, program, threads=1, arguments=(), name="warmline", x25519_alone=True):
+        self.name = name
+        self._program, self._threads, self._arguments = program, threads, tuple(arguments)
+        if x25519_alone and offers_x25519_alone(program):
+            self._arguments += _X25519_ALONE
+
+    def start(self, task):
+        """Runs it for `task`."""
+        port, directory = _place(task, self.name)
+        file = directory / "warmline.yaml"
+        # YAML contains JSON.
+        file.write_text(json.dumps(self._configuration(task, port), indent=1))
+        command = [self._program, "run", "--config", file, *self._arguments]
+        return _run(self.name, command, task, directory, port)
+
+    def _configuration(self, task, port):
+        certificates = task.certificates
+        pool = {"maxConnections": _CONNECTIONS}
+        if task.hold:
+            pool |= {"purgeDelay": _LONG, "idleTimeout": _LONG}
+        return {
+            "threads": self._threads,
+            "metrics": {"bind": [f"127.0.0.1:{free_port()}"]},
+            "admin": {"bind": [f"127.0.0.1:{free_port()}"]},
+            "listeners": [{"bind": [f"127.0.0.1:{port}"]}],
+            "upstreams": [{
+                "name": "upstream",
+                "hosts": ["*"],
+                "endpoints": [f"127.0.0.1:{task.upstream_port}"],
+                "tls": {
+                    "serverName": UPSTREAM_NAME,
+                    "trust": str(certificates.ca),
+                    "identity": {
+                        "certificate": str(certificates.client_certificate),
+                        "key": str(certificates.client_key),
+                    },
+                },
+                "pool": pool,
+            }],
+        }
+
+
+class Relay:
+    """The plain TCP relay: the floor, and with `round_trip` (milliseconds) the long way to an upstream."""
+
+    name = "relay"
+
+    def __init__(self, program, round_trip=0):
+        self._program, self._round_trip = program, round_trip
+
+    def start(self, task):
+        """Runs it for `task`."""
+        port, directory = _place(task, self.name)
+        command = [
+            self._program, f"127.0.0.1:{port}", f"127.0.0.1:{task.upstream_port}", self._round_trip
+        ]
+        return _run(self.name, command, task, directory, port)
+
+
+def offers_x25519_alone(program):
+    """Whether this Warmline can be told to offer X25519 and nothing else."""
+    known = subprocess.run([program, "run", "--help"], capture_output=True, text=True, check=False)
+    return _X25519_ALONE[0] in known.stdout
+
+
+def _place(task, name):
+    port = free_port()
+    directory = Path(task.directory) / f"{name}-{port}"
+    directory.mkdir(parents=True)
+    return port, directory
+
+
+def _run(name, command, task, directory, port):
+    server = Server(name, command, task.core, directory)
+    return Proxy(name, port, server.wait_for_port(port))
+
+
+def _socket_address(port):
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def _type(name):
+    return {"@type": f"type.googleapis.com/envoy.extensions.{name}"}
+
+
+def _typed_filter(configuration):
+    return {"name": configuration["@type"].rpartition(".")[2], "typed_config": configuration}
+
+
+_CONNECTION_MANAGER = {
+    **_type("filters.network.http_connection_manager.v3.HttpConnectionManager"),
+    "stat_prefix": "applications",
+    "codec_type": "HTTP1",
+    "generate_request_id": False,
+    "stream_idle_timeout": f"{_LONG_SECONDS}s",
+    "common_http_protocol_options": {"idle_timeout": f"{_LONG_SECONDS}s"},
+    "route_config": {
+        "virtual_hosts": [{
+            "name": "all",
+            "domains": ["*"],
+            "routes": [{
+                "match": {"prefix": "/"},
+                "route": {"cluster": "upstream", "timeout": f"{_LONG_SECONDS}s"},
+            }],
+        }],
+    },
+    "http_filters": [_typed_filter(_type("filters.http.router.v3.Router"))],
+}
+
+
+def _envoy_cluster(task):
+    endpoint = {"endpoint": {"address": _socket_address(task.upstream_port)}}
+    many = 3 * _CONNECTIONS
+    limits = {f"max_{kind}": many for kind in ("connections", "pending_requests", "requests")}
+    return {
+        "name": "upstream",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": "upstream", "endpoints": [{"lb_endpoints": [endpoint]}]
+        },
+        "circuit_breakers": {"thresholds": [limits]},
+        "transport_socket": {
+            "name": "envoy.transport_sockets.tls", "typed_config": _envoy_tls(task.certificates)
+        },
+    }
+
+
+def _envoy_tls(certificates):
+    matcher = {"san_type": "DNS", "matcher": {"exact": UPSTREAM_NAME}}
+    return {
+        **_type("transport_sockets.tls.v3.UpstreamTlsContext"),
+        "sni": UPSTREAM_NAME,
+        "max_session_keys": _CONNECTIONS,
+        "common_tls_context": {
+            "tls_params": {
+                "tls_minimum_protocol_version": "TLSv1_3",
+                "tls_maximum_protocol_version": "TLSv1_3",
+                "ecdh_curves": ["X25519"],
+            },
+            "tls_certificates": [{
+                "certificate_chain": {"filename": str(certificates.client_certificate)},
+                "private_key": {"filename": str(certificates.client_key)},
+            }],
+            "validation_context": {
+                "trusted_ca": {"filename": str(certificates.ca)},
+                "match_typed_subject_alt_names": [matcher],
+            },
+        },
+    }
