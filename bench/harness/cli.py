@@ -15,7 +15,7 @@ from . import install, machine, report, targets
 from .bench import Bench
 from .certs import Certificates
 from .peers import Envoy, HaProxy, Nginx, Warmline, offers_x25519_alone
-from .processes import stop_all, stop_on_signals
+from .processes import prefer, stop_all, stop_on_signals
 from .rows import distance, handshake, lost, memory, pooled, reuse, stalled
 
 PROXIES = ("haproxy", "nginx", "envoy", "warmline")
@@ -55,6 +55,8 @@ def _options():
                         help="a warmline that is built already (default: target/release/warmline, built first)")
     parser.add_argument("--warmline-arguments", type=shlex.split, default=[], metavar="TEXT",
                         help="more arguments for `warmline run`")
+    parser.add_argument("--nice", type=int, default=0, metavar="N",
+                        help="nice value of everything in the run: below 0 (as root) on a machine in use")
     parser.add_argument("--strict", action="store_true", help="exit status 1 when a target is missed")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
@@ -102,6 +104,7 @@ def _run(options, programs, directory):
 
 
 def _bench(options, programs, directory):
+    prefer(options.nice)
     proxy_core, load_core = machine.two_cores()
     os.sched_setaffinity(0, {load_core})
     return Bench(

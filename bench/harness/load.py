@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .processes import Ended, start_on
+
 _SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -30,11 +32,17 @@ class Load:
 def wrk(port, seconds, connections, core):
     """Runs wrk with one thread against a loopback port."""
     command = [
-        "taskset", "-c", str(core), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
-        "-s", str(_SCRIPT), f"http://127.0.0.1:{port}/",
+        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
+        "-s", _SCRIPT, f"http://127.0.0.1:{port}/",
     ]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    figures = printed.rpartition("\nWRK ")[2]
+    process = start_on(core, command, stderr=subprocess.STDOUT, text=True)
+    try:
+        printed = process.communicate(timeout=seconds + 30)[0]
+    finally:
+        process.kill()
+    _, mark, figures = printed.rpartition("\nWRK ")
+    if not mark:
+        raise Ended(f"wrk measured nothing, and wrote: {printed.strip()}")
     return Load(**json.loads(figures))
 
 

@@ -200,6 +200,7 @@ class Warmline:
                 "endpoints": [f"127.0.0.1:{task.upstream_port}"],
                 "tls": {
                     "serverName": UPSTREAM_NAME,
+                    "minVersion": "1.3",
                     "trust": str(certificates.ca),
                     "identity": {
                         "certificate": str(certificates.client_certificate),
