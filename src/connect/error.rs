@@ -2,7 +2,9 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use crate::tls::VerifyFailure;
+use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
+
+use crate::tls::{VerifyFailure, date};
 
 /// Why a dial failed. None of these sent a byte of a request.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +55,12 @@ pub enum ConnectError {
         reason: String,
     },
     /// The upstream ended the handshake with an alert.
-    #[error("{address} ended the TLS handshake with the alert {alert}")]
+    #[error("{address} ended the TLS handshake with the alert {alert:?}{}", remedy(*.alert))]
     Alert {
         /// The address.
         address: SocketAddr,
-        /// The alert's name.
-        alert: String,
+        /// The alert.
+        alert: AlertDescription,
     },
     /// What the upstream sent is no TLS that we speak.
     #[error("the TLS handshake with {address} failed: {reason}")]
@@ -99,7 +101,7 @@ impl ConnectError {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let Some(tls) = tls else { return Self::Broken { address, error } };
         if let rustls::Error::AlertReceived(alert) = tls {
-            return Self::Alert { address, alert: format!("{alert:?}") };
+            return Self::Alert { address, alert: *alert };
         }
         match VerifyFailure::of(tls) {
             Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls) },
@@ -108,13 +110,43 @@ impl ConnectError {
     }
 }
 
+/// What an alert asks for, where that is known (RFC 8446 section 6.2).
+pub fn remedy(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::CertificateRequired => {
+            ": it wants a client certificate and got none (set tls.identity)"
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied => {
+            ": it refuses our client certificate (tls.identity), or wants one"
+        }
+        AlertDescription::ProtocolVersion => ": no TLS version in common (tls.minVersion)",
+        AlertDescription::UnrecognisedName => ": it does not serve this name (tls.serverName)",
+        AlertDescription::HandshakeFailure => {
+            ": no cipher suite in common, or it wants a client certificate (tls.identity)"
+        }
+        _ => "",
+    }
+}
+
 /// The words of a refusal, without rustls's preamble.
 fn verify_reason(error: &rustls::Error) -> String {
+    let date = |at: UnixTime| at.as_secs().try_into().map_or("?".into(), date);
     match error {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => {
-            other.to_string()
-        }
-        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+            not_after, ..
+        }) => format!("it expired on {}", date(*not_after)),
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            not_before,
+            ..
+        }) => format!("it is not valid before {}", date(*not_before)),
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "it does not lead to a certificate in tls.trust (wrong CA, or the upstream sends an \
              incomplete chain)"
                 .into()

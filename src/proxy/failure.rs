@@ -41,9 +41,9 @@ pub enum Failure {
     )]
     Connect,
     /// No connection, by the queue.
-    #[error("no connection was free: {} at the cap of {max} connections", match .rejection {
-        Rejection::QueueFull => "the queue (pool.maxQueue) is full",
-        Rejection::QueueTimeout => "pool.queueTimeout ended the wait",
+    #[error("all {max} connections (pool.maxConnections) are taken, and {}", match .rejection {
+        Rejection::QueueFull => "the queue for them (pool.maxQueue) is full",
+        Rejection::QueueTimeout => "none came free in time (pool.queueTimeout)",
     })]
     Queue {
         /// Full, or too slow.

@@ -25,7 +25,7 @@ pub use identity::Identity;
 use session::{Offer, Sessions};
 pub use trust::Trust;
 use verify::Verifier;
-pub use verify::VerifyFailure;
+pub use verify::{VerifyFailure, date};
 
 /// Everything about TLS that makes two connections exchangeable.
 #[derive(Debug, Clone, PartialEq, Eq)]

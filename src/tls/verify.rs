@@ -3,7 +3,7 @@
 //! Chains are webpki's business. Ours are the name, which may differ from the SNI, the server's own certificate as
 //! its trust, and words that tell what to do.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
@@ -16,7 +16,10 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::{
+    prelude::{FromDer, GeneralName, X509Certificate},
+    time::ASN1Time,
+};
 
 use super::Trust;
 use crate::label;
@@ -84,12 +87,14 @@ impl Verifier {
     fn verify_pinned(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
-        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        if now < parsed.validity().not_before.timestamp() {
-            return Err(CertificateError::NotValidYet.into());
+        let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if seconds < parsed.validity().not_before.timestamp() {
+            let not_before = unix(parsed.validity().not_before.timestamp());
+            return Err(CertificateError::NotValidYetContext { time: now, not_before }.into());
         }
-        if now > parsed.validity().not_after.timestamp() {
-            return Err(CertificateError::Expired.into());
+        if seconds > parsed.validity().not_after.timestamp() {
+            let not_after = unix(parsed.validity().not_after.timestamp());
+            return Err(CertificateError::ExpiredContext { time: now, not_after }.into());
         }
         if let Ok(Some(usage)) = parsed.extended_key_usage()
             && !(usage.value.server_auth || usage.value.any)
@@ -153,6 +158,15 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.chains.supported_verify_schemes()
     }
+}
+
+fn unix(seconds: i64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or(0)))
+}
+
+/// A point in time as people write it, of seconds since 1970: `Jan  1 00:00:00 2020 +00:00`.
+pub fn date(seconds: i64) -> String {
+    ASN1Time::from_timestamp(seconds).map_or_else(|_| "?".into(), |time| time.to_string())
 }
 
 /// A certificate that does not carry the name, with the names that it has, and the remedy.

@@ -147,7 +147,7 @@ fn the_ends_of_connections_are_counted_by_side_and_manner() {
     warmline.one_shot("/any");
     assert_polite(&origin);
     let polite = || {
-        let labels = [("upstream", "origin"), ("how", "polite")];
+        let labels = [("side", "upstream"), ("how", "polite")];
         warmline.metric("warmline_connection_ends_total", &labels)
     };
     wait_for("the count of a polite end", || polite() > 0);
