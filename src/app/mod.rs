@@ -18,7 +18,7 @@ use rustls::KeyLog;
 use tokio::{
     runtime,
     sync::{Barrier, Semaphore},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::{
@@ -127,14 +127,13 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     );
     let operations = operate(state, metrics, admin, over.clone())?;
     let work = Work {
-        inlets,
         upstreams: upstreams.clone(),
         drain: drain.clone(),
         drain_time: plan.drain,
         resolver: environment.resolver,
         everyone_idle: Arc::new(Barrier::new(plan.threads)),
     };
-    let workers = worker::spawn(work, plan.threads)?;
+    let workers = worker::spawn(work, &inlets, plan.threads)?;
     readiness.set_started();
     Ok(Running {
         listeners,
@@ -312,6 +311,4 @@ async fn bound_drain(drain: Drain, time: Duration) {
     drain.begun().await;
     let _ = timeout(time, drain.aborted()).await;
     drain.abort();
-    // Exchanges answer at their next poll; what still stands then is torn down with its thread.
-    sleep(Duration::ZERO).await;
 }

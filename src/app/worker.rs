@@ -1,18 +1,20 @@
 //! Worker threads: each accepts, serves, dials and drives on a runtime of its own.
 
 use std::{
+    io,
+    net::TcpListener,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::Barrier, task::JoinSet};
+use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{Inlets, StartError, bound_drain, current_thread_runtime};
 use crate::{
     connect::Resolver,
     drain::Drain,
-    listener,
+    listener::{self, Inlet},
     upstream::{Upstream, Worker, all_emptied},
 };
 
@@ -21,7 +23,6 @@ const CLOSING_TIME: Duration = Duration::from_millis(1500);
 
 /// What all workers share.
 pub(super) struct Work {
-    pub(super) inlets: Inlets,
     pub(super) upstreams: Vec<Arc<Upstream>>,
     pub(super) drain: Drain,
     pub(super) drain_time: Duration,
@@ -30,28 +31,48 @@ pub(super) struct Work {
     pub(super) everyone_idle: Arc<Barrier>,
 }
 
-/// Starts the worker threads; their listeners accept when this returns.
-pub(super) fn spawn(work: Work, threads: usize) -> Result<Vec<JoinHandle<()>>, StartError> {
+/// One thread's own descriptors of the listening sockets: an address closes when the last thread has dropped its own.
+type Listening = Vec<(TcpListener, Arc<Inlet>)>;
+
+/// Starts the worker threads, each with its own descriptors; the addresses accept already.
+pub(super) fn spawn(
+    work: Work,
+    inlets: &Inlets,
+    threads: usize,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
     let work = Arc::new(work);
-    (0..threads).map(|thread| spawn_one(&work, thread)).collect()
+    let workers = (0..threads).map(|thread| {
+        let listening = duplicate(inlets).map_err(StartError::Thread)?;
+        spawn_one(&work, listening, thread)
+    });
+    workers.collect()
 }
 
-fn spawn_one(work: &Arc<Work>, thread: usize) -> Result<JoinHandle<()>, StartError> {
+fn duplicate(inlets: &Inlets) -> io::Result<Listening> {
+    let bound = inlets.iter().flat_map(|(bound, inlet)| bound.iter().map(move |b| (b, inlet)));
+    bound.map(|(bound, inlet)| Ok((bound.listener.try_clone()?, Arc::clone(inlet)))).collect()
+}
+
+fn spawn_one(
+    work: &Arc<Work>,
+    listening: Listening,
+    thread: usize,
+) -> Result<JoinHandle<()>, StartError> {
     let runtime = current_thread_runtime()?;
     let work = Arc::clone(work);
     thread::Builder::new()
         .name(format!("worker-{thread}"))
-        .spawn(move || runtime.block_on(run(&work, thread)))
+        .spawn(move || runtime.block_on(run(&work, listening, thread)))
         .map_err(StartError::Thread)
 }
 
-async fn run(work: &Work, thread: usize) {
+async fn run(work: &Work, listening: Listening, thread: usize) {
     let resolver = work.resolver.clone().unwrap_or_else(Resolver::system);
     let worker = Arc::new(Worker { thread, resolver });
     if thread == 0 {
         keep_house(work);
     }
-    let mut accepting = accept_everywhere(work, &worker);
+    let mut accepting = accept_everywhere(listening, &worker);
     while accepting.join_next().await.is_some() {}
     work.everyone_idle.wait().await;
     for upstream in &work.upstreams {
@@ -69,23 +90,14 @@ fn keep_house(work: &Work) {
     tokio::spawn(bound_drain(work.drain.clone(), work.drain_time));
 }
 
-fn accept_everywhere(work: &Work, worker: &Arc<Worker>) -> JoinSet<()> {
+fn accept_everywhere(listening: Listening, worker: &Arc<Worker>) -> JoinSet<()> {
     let mut accepting = JoinSet::new();
-    for (bound, inlet) in &work.inlets {
-        for bound in bound {
-            let listener = bound.listener.try_clone().and_then(TcpListener::from_std);
-            match listener {
-                Ok(listener) => {
-                    accepting.spawn(listener::accept(
-                        listener,
-                        Arc::clone(inlet),
-                        Arc::clone(worker),
-                    ));
-                }
-                Err(error) => {
-                    tracing::error!(%error, address = %bound.address, "a thread cannot listen");
-                }
+    for (listener, inlet) in listening {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => {
+                accepting.spawn(listener::accept(listener, inlet, Arc::clone(worker)));
             }
+            Err(error) => tracing::error!(%error, "a thread cannot listen"),
         }
     }
     accepting

@@ -16,6 +16,15 @@ use crate::support::{
 
 const CAP: usize = 8;
 
+/// Ends the watch when it is dropped, by a panic too.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Watches the pool's own tokens until the work is done; answers the most that it saw.
 fn most_connections(warmline: &Running, done: &AtomicBool) -> usize {
     let mut most = 0;
@@ -35,13 +44,14 @@ fn the_cap_holds_while_the_origin_closes(how: IdleEnd, threads: usize) {
     let (rounds, done) = (if soaking() { 500 } else { 5 }, AtomicBool::new(false));
     thread::scope(|scope| {
         let watcher = scope.spawn(|| most_connections(&warmline, &done));
+        let over = Over(&done);
         together(200, |_| {
             let mut client = warmline.connect();
             for _ in 0..rounds {
                 assert_eq!(client.get(origin::NAME, "/any").status, 200);
             }
         });
-        done.store(true, Relaxed);
+        drop(over);
         let most = watcher.join().expect("the watcher does not panic");
         assert!(most <= CAP, "the pool counted {most}");
     });

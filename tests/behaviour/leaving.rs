@@ -56,6 +56,8 @@ fn case_27_a_client_that_leaves_within_the_response_costs_the_connection() {
         client.response_head();
         if reset {
             client.reset();
+        } else {
+            drop(client);
         }
         origin.wait_for("its end", |record| record.open == 0);
         assert_eq!(warmline.one_shot("/next").text(), "hello\n");
