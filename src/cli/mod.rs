@@ -1,6 +1,7 @@
 //! The command line: arguments, subcommands, exit codes.
 
 pub mod check;
+mod demo;
 mod get;
 mod run;
 
@@ -21,7 +22,7 @@ enum Command {
     /// Run the sidecar
     Run(run::Arguments),
     /// Show what the pool does, with an upstream of its own: nothing to configure
-    Demo(crate::demo::Arguments),
+    Demo(demo::Arguments),
     /// Validate a configuration, or print an example or the schema
     Check(check::Arguments),
     /// Make one request and print its body; exit status 0 on 2xx
@@ -33,7 +34,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(arguments),
-        Command::Demo(arguments) => crate::demo::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Get(arguments) => get::run(&arguments),
     }

@@ -1,0 +1,208 @@
+//! `warmline demo`: the main job shown, with nothing to configure.
+
+use std::{
+    io::{self, Write as _},
+    net::{Ipv4Addr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
+
+use http::Uri;
+
+use super::run::serve;
+use crate::{
+    app::{self, Environment, Running, StartError},
+    config::{self, Plan},
+    demo::{
+        APPLICATION, Error, ORIGIN, UPSTREAM,
+        authority::Authority,
+        client::OneShot,
+        origin::Origin,
+        plan::{self, Memory, Ports},
+        report::{OwnCount, Report, Way},
+        words::{Introduction, Invitation, port_taken},
+    },
+    telemetry::log,
+};
+
+/// What `warmline demo` is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Exit after the table, instead of going on serving
+    #[arg(long)]
+    once: bool,
+    /// The simulated network's round trip before the origin, such as 20ms; 0 for none
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = round_trip)]
+    round_trip: Duration,
+}
+
+/// Requests each way.
+const REQUESTS: usize = 40;
+/// Longer ones only make people wait.
+const LONGEST_ROUND_TRIP: u64 = 500;
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    show(arguments).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "warmline demo: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show(arguments: &Arguments) -> Result<ExitCode, Failed> {
+    let scene = Scene::set(arguments.round_trip)?;
+    say(&scene.introduction());
+    say(&scene.measure()?);
+    let Scene { origin, running, plan, .. } = scene;
+    let code = if arguments.once {
+        running.shutdown();
+        running.join();
+        ExitCode::SUCCESS
+    } else {
+        // Not before the table, which is clearer than a line for each of its requests.
+        log::init(&plan.log);
+        say(&invitation(&running, &origin));
+        serve(running)
+    };
+    drop(origin);
+    Ok(code)
+}
+
+/// Everything that runs.
+struct Scene {
+    round_trip: Duration,
+    origin: Origin,
+    client: OneShot,
+    running: Running,
+    plan: Plan,
+    /// What was said about ports that somebody else has.
+    replaced: String,
+}
+
+impl Scene {
+    fn set(round_trip: Duration) -> Result<Self, Failed> {
+        let authority = Authority::new()?;
+        let application = authority.client(APPLICATION)?;
+        let origin = Origin::start(&authority, &authority.server(ORIGIN)?, round_trip)?;
+        let client = OneShot::new(&authority, &application)?;
+        let memory = Memory::new(&authority, &application);
+        let (running, plan) = start(origin.address(), &memory)?;
+        let replaced = replaced(&running);
+        Ok(Self { round_trip, origin, client, running, plan, replaced })
+    }
+
+    fn introduction(&self) -> String {
+        let introduction = Introduction {
+            traffic: first(self.running.listeners()),
+            origin: self.origin.address(),
+            round_trip: self.round_trip,
+            requests: REQUESTS,
+        };
+        format!("{}{introduction}", self.replaced)
+    }
+
+    fn measure(&self) -> Result<String, Failed> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let report = runtime.map_err(Error::Client)?.block_on(async {
+            let straight = self.way(&format!("https://{}/", self.origin.address())).await?;
+            let through = self.way(&format!("http://{}/", first(self.running.listeners()))).await?;
+            let own = self.running.upstream(UPSTREAM).map(|upstream| OwnCount::of(upstream));
+            let own = own.unwrap_or_default();
+            Ok::<_, Failed>(Report { round_trip: self.round_trip, straight, through, own })
+        })?;
+        Ok(report.to_string())
+    }
+
+    async fn way(&self, to: &str) -> Result<Way, Failed> {
+        let to: Uri = to.parse()?;
+        let before = self.origin.seen();
+        let times = self.client.send(&to, REQUESTS).await?;
+        Ok(Way { seen: self.origin.seen() - before, times })
+    }
+}
+
+/// Starts Warmline; where a usual port is taken, on any free one.
+fn start(origin: SocketAddr, memory: &Memory) -> Result<(Running, Plan), Failed> {
+    let mut ports = Ports::USUAL;
+    loop {
+        let document = plan::document(ports, origin);
+        let plan = plan::compile(&document, memory)?;
+        let environment = Environment {
+            resolver: Some(plan::resolver()),
+            configuration_hash: config::hash(&document),
+            ..Environment::default()
+        };
+        match app::start(&plan, environment) {
+            Ok(running) => return Ok((running, plan)),
+            Err(StartError::Bind { address, error, .. })
+                if error.kind() == io::ErrorKind::AddrInUse && ports.replace(address.port()) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn replaced(running: &Running) -> String {
+    let usual = Ports::USUAL;
+    let all = [
+        (usual.traffic, running.listeners()),
+        (usual.metrics, running.metrics()),
+        (usual.admin, running.admin()),
+    ];
+    all.into_iter()
+        .map(|(port, bound)| (loopback(port), first(bound)))
+        .filter(|(usual, bound)| usual != bound)
+        .map(|(usual, bound)| port_taken(usual, bound))
+        .collect()
+}
+
+fn invitation(running: &Running, origin: &Origin) -> String {
+    let invitation = Invitation {
+        traffic: first(running.listeners()),
+        metrics: first(running.metrics()),
+        admin: first(running.admin()),
+        origin: origin.address(),
+    };
+    invitation.to_string()
+}
+
+fn first(bound: &[SocketAddr]) -> SocketAddr {
+    *bound.first().expect("the demo's configuration binds one address each")
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// That nobody reads it any more (`| head`) is no failure.
+fn say(text: &str) {
+    let mut out = io::stdout();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn round_trip(text: &str) -> Result<Duration, String> {
+    let number = if text == "0" { Some(text) } else { text.strip_suffix("ms") };
+    number
+        .and_then(|number| number.parse().ok())
+        .filter(|milliseconds| *milliseconds <= LONGEST_ROUND_TRIP)
+        .map(Duration::from_millis)
+        .ok_or_else(|| {
+            format!("write 0 or whole milliseconds up to {LONGEST_ROUND_TRIP}ms, such as 20ms")
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_0_or_whole_milliseconds_with_their_unit() {
+        assert_eq!(round_trip("0"), Ok(Duration::ZERO));
+        assert_eq!(round_trip("0ms"), Ok(Duration::ZERO));
+        assert_eq!(round_trip("20ms"), Ok(Duration::from_millis(20)));
+        assert_eq!(round_trip("500ms"), Ok(Duration::from_millis(500)));
+        for wrong in ["", "ms", "20", "-1ms", "501ms", "1.5ms", "1s", "20 ms"] {
+            assert!(round_trip(wrong).is_err_and(|said| said.contains("such as 20ms")), "{wrong}");
+        }
+    }
+}

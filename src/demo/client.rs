@@ -1,0 +1,97 @@
+//! The client: as an application without a pool does, it connects for each request, and closes after it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request, Uri,
+    header::{CONNECTION, HOST},
+};
+use http_body_util::{BodyExt as _, Empty};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use rustls::{
+    ClientConfig,
+    client::Resumption,
+    crypto::aws_lc_rs,
+    pki_types::{DnsName, ServerName},
+};
+
+use super::{
+    Error, ORIGIN,
+    authority::{Authority, Credentials},
+};
+
+/// A client of one-shot requests, over plain HTTP or mutual TLS, by the URL's scheme.
+pub struct OneShot {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+}
+
+impl OneShot {
+    /// One that trusts this authority, and shows these credentials to servers that ask. It keeps no session: a process
+    /// that is started for one request has none either.
+    pub fn new(authority: &Authority, credentials: &Credentials) -> Result<Self, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(authority.roots()?)
+            .with_client_auth_cert(credentials.chain(), credentials.key())?;
+        config.resumption = Resumption::disabled();
+        let name = DnsName::try_from_str(ORIGIN).expect("the origin's name is a DNS name");
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .with_server_name_resolver(FixedServerNameResolver::new(ServerName::DnsName(
+                name.to_owned(),
+            )))
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Self { client })
+    }
+
+    /// Sends this many GET requests one after another; how long each took, from connecting to the end of its answer.
+    pub async fn send(&self, to: &Uri, count: usize) -> Result<Vec<Duration>, Error> {
+        let mut times = Vec::with_capacity(count);
+        for number in 1..=count {
+            let begun = Instant::now();
+            self.send_one(to).await.map_err(|why| Error::Request {
+                number,
+                to: to.clone(),
+                why,
+            })?;
+            times.push(begun.elapsed());
+        }
+        Ok(times)
+    }
+
+    async fn send_one(&self, to: &Uri) -> Result<(), String> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = to.clone();
+        request.headers_mut().insert(HOST, HeaderValue::from_static(ORIGIN));
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let body = body.to_bytes();
+        Err(format!("answered {status}: {}", String::from_utf8_lossy(&body).trim_end()))
+    }
+}
+
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
