@@ -1,6 +1,12 @@
 //! `warmline run`: the sidecar, until a signal ends it.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, thread};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::mpsc::Sender,
+    thread,
+};
 
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,26 +92,27 @@ pub(crate) fn serve(running: Running) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM or SIGINT begins the drain; a second one ends the process at once.
+/// SIGTERM or SIGINT begins the drain; a second one ends the process at once. Both are watched when this returns.
 pub(crate) fn end_on_signals(drain: Drain) {
-    let watching = thread::Builder::new().name("signals".into()).spawn(move || {
+    let (watched, watching) = std::sync::mpsc::channel();
+    let spawned = thread::Builder::new().name("signals".into()).spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(watch_signals(drain)),
-            Err(error) => tracing::error!(%error, "signals cannot be watched"),
+        let outcome = runtime.and_then(|runtime| runtime.block_on(watch_signals(drain, watched)));
+        if let Err(error) = outcome {
+            tracing::error!(%error, "signals cannot be watched");
         }
     });
-    if let Err(error) = watching {
-        tracing::error!(%error, "signals cannot be watched");
+    match spawned {
+        // An error is a thread that ended without watching, and has said why.
+        Ok(_) => drop(watching.recv()),
+        Err(error) => tracing::error!(%error, "signals cannot be watched"),
     }
 }
 
-async fn watch_signals(drain: Drain) {
-    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
-        tracing::error!("signals cannot be watched");
-        return;
-    };
+async fn watch_signals(drain: Drain, watched: Sender<()>) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    drop(watched);
     loop {
         let code = tokio::select! {
             _ = terminate.recv() => 143,

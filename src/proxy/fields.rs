@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_response_is_fit_only_if_its_framing_is_unambiguous_and_nobody_closes() {
-        let cases: &[(Version, &[(&str, &str)], bool)] = &[
+        type Case = (Version, &'static [(&'static str, &'static str)], bool);
+        let cases: &[Case] = &[
             (Version::HTTP_11, &[("content-length", "3")], true),
             (Version::HTTP_11, &[("transfer-encoding", "chunked")], true),
             (Version::HTTP_11, &[("transfer-encoding", "chunked"), ("content-length", "3")], false),
