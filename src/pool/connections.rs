@@ -4,7 +4,6 @@
 //! The first four take a place under the cap; a lost one took its place back already.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -12,11 +11,8 @@ use std::{
 use super::{
     ConnectionPhase, ConnectionView, End, EndReason, Reuse,
     idle::{IdleList, Position},
-    waiters::WaiterId,
+    ids::{ConnectionId, IdMap, WaiterId},
 };
-
-/// Names a connection within its pool; never used twice.
-pub type ConnectionId = u64;
 
 /// A connection's obituary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +107,7 @@ struct Record {
 
 /// See the module.
 pub struct Connections<C> {
-    records: HashMap<ConnectionId, Record>,
+    records: IdMap<Record>,
     /// How many records are in each phase.
     census: Census,
     /// Those in [`Phase::Idle`], with their handles.
@@ -122,7 +118,7 @@ pub struct Connections<C> {
 impl<C> Connections<C> {
     pub fn new(threads: usize) -> Self {
         Self {
-            records: HashMap::new(),
+            records: IdMap::default(),
             census: Census::default(),
             idle: IdleList::new(threads),
             next_id: 1,
@@ -220,29 +216,23 @@ impl<C> Connections<C> {
 
     /// Keeps an active connection as the newest idle one.
     pub fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
-        let thread = self.records.get(&id).map_or(0, |record| record.thread);
-        let position = self.idle.push(thread, id, handle, now);
-        self.enter(id, Phase::Idle(position));
+        let record = self.records.get_mut(&id).expect("a kept connection has a record");
+        let position = self.idle.push(record.thread, id, handle, now);
+        record.enter(Phase::Idle(position), &mut self.census);
     }
 
     /// Takes an idle connection's handle; it is active then.
     pub fn take_idle(&mut self, id: ConnectionId) -> Option<C> {
-        let record = self.records.get(&id)?;
+        let record = self.records.get_mut(&id)?;
         let Phase::Idle(position) = record.phase else { return None };
-        let handle = self.idle.remove(record.thread, position);
-        self.enter(id, Phase::Active);
-        handle
+        record.enter(Phase::Active, &mut self.census);
+        self.idle.remove(record.thread, position)
     }
 
     /// Changes a connection's phase, and the census with it.
     pub fn enter(&mut self, id: ConnectionId, phase: Phase) {
-        let Some(record) = self.records.get_mut(&id) else { return };
-        let left = std::mem::replace(&mut record.phase, phase);
-        if let Some(count) = self.census.of(left) {
-            *count -= 1;
-        }
-        if let Some(count) = self.census.of(phase) {
-            *count += 1;
+        if let Some(record) = self.records.get_mut(&id) {
+            record.enter(phase, &mut self.census);
         }
     }
 
@@ -272,6 +262,16 @@ impl<C> Connections<C> {
 }
 
 impl Record {
+    fn enter(&mut self, phase: Phase, census: &mut Census) {
+        let left = std::mem::replace(&mut self.phase, phase);
+        if let Some(count) = census.of(left) {
+            *count -= 1;
+        }
+        if let Some(count) = census.of(phase) {
+            *count += 1;
+        }
+    }
+
     /// `None` when it is lost.
     fn view(&self, id: ConnectionId, now: Instant) -> Option<ConnectionView> {
         let phase = match self.phase {

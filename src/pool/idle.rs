@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Instant};
 
-use super::connections::ConnectionId;
+use super::ids::ConnectionId;
 
 /// Where a connection stands in the list, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

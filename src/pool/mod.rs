@@ -6,6 +6,7 @@
 
 mod connections;
 mod idle;
+mod ids;
 mod purge;
 mod reasons;
 pub mod state;

@@ -18,8 +18,8 @@ use super::{
     waiters::{Arrival, Departed, Dial, Taker, Waiters},
 };
 pub use super::{
-    connections::{Census, ConnectionId, Ended, Leased},
-    waiters::WaiterId,
+    connections::{Census, Ended, Leased},
+    ids::{ConnectionId, WaiterId},
 };
 use crate::telemetry::ends::Side;
 

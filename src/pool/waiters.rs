@@ -3,17 +3,15 @@
 //! A waiter is queued (it stands at the cap without a dial), or counts on a dial, or has its outcome.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use super::{
     Reuse,
-    connections::{ConnectionId, Leased},
+    connections::Leased,
+    ids::{ConnectionId, IdMap, WaiterId},
 };
-
-/// Names a waiter within its pool; ascending, so the order of ids is the order of arrival.
-pub type WaiterId = u64;
 
 /// The dial that a waiter counts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +69,7 @@ pub struct Departed<C, E> {
 
 /// See the module.
 pub struct Waiters<C, E, W> {
-    waiting: HashMap<WaiterId, Waiting<C, E, W>>,
+    waiting: IdMap<Waiting<C, E, W>>,
     /// Those without an outcome; true for those that take fresh connections alone.
     unserved: BTreeMap<WaiterId, bool>,
     /// Those without an outcome and without a dial.
@@ -82,7 +80,7 @@ pub struct Waiters<C, E, W> {
 impl<C, E, W> Waiters<C, E, W> {
     pub fn new() -> Self {
         Self {
-            waiting: HashMap::new(),
+            waiting: IdMap::default(),
             unserved: BTreeMap::new(),
             queue: BTreeSet::new(),
             next_id: 1,
