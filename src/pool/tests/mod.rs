@@ -1,6 +1,5 @@
 //! The pool's rules as sentences; then random lives against a naive model, and a crowd on real threads.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 #![allow(clippy::unchecked_time_subtraction, reason = "of constants")]
 
 mod cap;

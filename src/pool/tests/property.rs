@@ -465,7 +465,7 @@ fn leased_answer(leased: &Leased<Id>, queued_for: Option<Duration>) -> Answer {
 #[test]
 fn whatever_happens_the_pool_does_as_the_model() {
     let soak = std::env::var("WARMLINE_SOAK").is_ok_and(|value| value == "1");
-    let (cases, steps) = if soak { (200_000, 400) } else { (1_500, 200) };
+    let (cases, steps) = if soak { (50_000, 400) } else { (1_500, 200) };
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&(settings(), vec(step(), 1..steps)), |(settings, steps)| {
