@@ -43,7 +43,7 @@ enum Access {
 const UNUSABLE: u8 = 2;
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let loaded = match config::load(&arguments.config, std::io::stderr().is_terminal()) {
+    let loaded = match config::load(&arguments.config, io::stderr().is_terminal()) {
         Ok(loaded) => loaded,
         Err(errors) => {
             eprintln!("{errors}");

@@ -41,78 +41,139 @@ const NOT_TRAILERS: &[&str] = &[
 
 /// Makes a request's fields fit to go up, with this host.
 pub(super) fn to_upstream(parts: &mut request::Parts, host: HeaderValue) -> Result<(), Failure> {
-    let chunked = check_transfer_encoding(&parts.headers)?;
-    remove_hop_by_hop(&mut parts.headers);
-    parts.headers.remove(PROXY_AUTHORIZATION);
+    let seen = Seen::in_fields(&parts.headers);
+    let chunked = seen.codings > 0;
+    if chunked && !(seen.codings == 1 && seen.chunked) {
+        // RFC 9112 section 6.1: we take this one, and nothing else.
+        return Err(Failure::bad_request("Transfer-Encoding is not \"chunked\", once and alone"));
+    }
+    seen.remove_hop_by_hop(&mut parts.headers);
+    if seen.proxy_authorization {
+        parts.headers.remove(PROXY_AUTHORIZATION);
+    }
     parts.headers.insert(HOST, host);
     if chunked {
         // hyper sends GET and HEAD with a body of unknown length only if told so.
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    Ok(())
-}
-
-/// RFC 9112 section 6.1: we take `chunked`, once, and nothing else.
-fn check_transfer_encoding(headers: &HeaderMap) -> Result<bool, Failure> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(false),
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
-        _ => Err(Failure::bad_request("Transfer-Encoding is not \"chunked\", once and alone")),
+    if !parts.extensions.is_empty() {
+        parts.extensions.clear();
     }
+    Ok(())
 }
 
 /// Makes a response's fields fit to go down; says whether its framing leaves the connection fit for another exchange.
 pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<bool, Failure> {
-    let framing = framing(&parts.headers);
-    if parts.version < Version::HTTP_11 && framing.transfer_encoding {
+    let seen = Seen::in_fields(&parts.headers);
+    if parts.version < Version::HTTP_11 && seen.codings > 0 {
         return Err(Failure::malformed("Transfer-Encoding in an HTTP/1.0 response"));
     }
-    let fit = framing.fit(parts.version, &parts.headers);
-    if framing.transfer_encoding {
+    if seen.lengths > 0 && seen.codings > 0 {
         parts.headers.remove(CONTENT_LENGTH);
-    } else if framing.lengths > 1 || framing.listed_length {
+    } else if seen.lengths > 1 || seen.listed_length {
         keep_one_length(&mut parts.headers);
     }
-    remove_hop_by_hop(&mut parts.headers);
+    seen.remove_hop_by_hop(&mut parts.headers);
+    let fit = seen.fit(parts.version);
     parts.version = Version::HTTP_11;
     Ok(fit)
 }
 
-/// What a response says about its framing.
-struct Framing {
-    transfer_encoding: bool,
-    /// Exactly `chunked`.
+/// What one pass over the fields found: most messages have nothing to remove, and pay for no look-up.
+#[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a field that was there or not")]
+struct Seen {
+    /// Transfer-Encoding fields.
+    codings: usize,
+    /// The last of them is exactly `chunked`.
     chunked: bool,
+    /// Content-Length fields.
     lengths: usize,
     /// A length written as a list: `3, 3`.
     listed_length: bool,
+    /// A Connection field.
+    connection: bool,
+    /// It names `close`.
+    close: bool,
+    /// It names `keep-alive`.
+    keep_alive: bool,
+    /// It names other fields.
+    named: Vec<HeaderName>,
+    /// A field that never passes a hop.
+    hop_by_hop: bool,
+    proxy_authorization: bool,
 }
 
-fn framing(headers: &HeaderMap) -> Framing {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let first = codings.next();
-    let chunked = first.is_some_and(|c| c.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    let lengths = headers.get_all(CONTENT_LENGTH);
-    Framing {
-        transfer_encoding: first.is_some(),
-        chunked: chunked && codings.next().is_none(),
-        lengths: lengths.iter().count(),
-        listed_length: lengths.iter().any(|length| length.as_bytes().contains(&b',')),
+impl Seen {
+    fn in_fields(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            seen.note(name, value);
+        }
+        seen
     }
-}
 
-impl Framing {
-    /// RFC 9112 sections 6.3 and 9.3.
-    fn fit(&self, version: Version, headers: &HeaderMap) -> bool {
-        let ambiguous = self.transfer_encoding && (!self.chunked || self.lengths > 0);
-        let persistent = match version {
-            Version::HTTP_11 => !names_option(headers, "close"),
-            _ => names_option(headers, "keep-alive") && !names_option(headers, "close"),
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match *name {
+            CONTENT_LENGTH => {
+                self.lengths += 1;
+                self.listed_length |= value.as_bytes().contains(&b',');
+            }
+            CONNECTION => {
+                self.connection = true;
+                self.note_options(value);
+            }
+            TRANSFER_ENCODING => {
+                self.codings += 1;
+                self.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            }
+            PROXY_AUTHORIZATION => self.proxy_authorization = true,
+            TE | UPGRADE => self.hop_by_hop = true,
+            ref other => self.hop_by_hop |= *other == KEEP_ALIVE || *other == PROXY_CONNECTION,
+        }
+    }
+
+    fn note_options(&mut self, value: &HeaderValue) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if let Ok(name) = HeaderName::from_bytes(option) {
+                self.named.push(name);
+            }
+        }
+    }
+
+    /// Removes Connection, what it names, and what never passes a hop.
+    fn remove_hop_by_hop(&self, headers: &mut HeaderMap) {
+        if self.connection {
+            headers.remove(CONNECTION);
+            // Framing and routing are not the peer's to take away.
+            for name in self.named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH)
+            {
+                headers.remove(name);
+            }
+        }
+        if self.codings > 0 {
+            headers.remove(TRANSFER_ENCODING);
+        }
+        if self.hop_by_hop {
+            for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE] {
+                headers.remove(name);
+            }
+        }
+    }
+
+    /// Whether a response of this version leaves its connection fit (RFC 9112 sections 6.3 and 9.3).
+    fn fit(&self, version: Version) -> bool {
+        let unambiguous = match self.codings {
+            0 => true,
+            codings => codings == 1 && self.chunked && self.lengths == 0,
         };
-        persistent && !ambiguous
+        let persistent = version == Version::HTTP_11 || self.keep_alive;
+        unambiguous && persistent && !self.close
     }
 }
 
@@ -124,37 +185,6 @@ fn keep_one_length(headers: &mut HeaderMap) {
     headers.remove(CONTENT_LENGTH);
     if let Some(number) = number {
         headers.insert(CONTENT_LENGTH, number);
-    }
-}
-
-/// Whether the Connection field names this option.
-fn names_option(headers: &HeaderMap, option: &str) -> bool {
-    options(headers).any(|named| named.eq_ignore_ascii_case(option))
-}
-
-fn options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|option| !option.is_empty())
-}
-
-/// Removes Connection, what it names, and what never passes a hop.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        let named: Vec<HeaderName> = options(headers)
-            .filter(|option| {
-                !option.eq_ignore_ascii_case("close") && !option.eq_ignore_ascii_case("keep-alive")
-            })
-            .filter_map(|option| HeaderName::from_bytes(option.as_bytes()).ok())
-            // Framing and routing are not the peer's to take away.
-            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
-            .collect();
-        headers.remove(CONNECTION);
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
     }
 }
 
@@ -196,7 +226,7 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("accept", "*/*"),
         ]);
-        remove_hop_by_hop(&mut map);
+        Seen::in_fields(&map).remove_hop_by_hop(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "content-length", "host"]);
@@ -222,6 +252,25 @@ mod tests {
             let mut parts = response(*version, &[]);
             parts.headers.extend(lines.clone());
             assert_eq!(to_downstream(&mut parts).ok(), Some(*fit), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn only_one_chunked_coding_passes_up() {
+        for (codings, passes) in [
+            (vec![], true),
+            (vec!["chunked"], true),
+            (vec!["Chunked"], true),
+            (vec!["gzip, chunked"], false),
+            (vec!["chunked", "chunked"], false),
+            (vec!["gzip"], false),
+        ] {
+            let (mut parts, ()) = http::Request::new(()).into_parts();
+            for coding in &codings {
+                parts.headers.append(TRANSFER_ENCODING, HeaderValue::from_static(coding));
+            }
+            let passed = to_upstream(&mut parts, HeaderValue::from_static("a"));
+            assert_eq!(passed.is_ok(), passes, "{codings:?}");
         }
     }
 

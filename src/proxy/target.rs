@@ -14,6 +14,7 @@ use crate::{route::Table, upstream::Upstream};
 
 /// The longest authority (RFC 1035 section 2.3.4 bounds a name at 255).
 const AUTHORITY_BYTES: usize = 255;
+const NO_HOST: &str = "the request has no Host field";
 
 /// An upstream, and the Host that it is to see.
 #[derive(Clone)]
@@ -41,11 +42,13 @@ pub(super) fn find(
     if parts.method == Method::CONNECT {
         return Err(Failure::Connect);
     }
-    check_host_field(&parts.headers, parts.version)?;
+    let field = host_field(&parts.headers, parts.version)?;
     let absolute = absolute_authority(&parts.uri)?;
     let found = match entry {
         Entry::Own(destination) => host_of(destination, None)?,
-        Entry::Shared(table) => by_host(table, absolute.as_ref(), parts)?,
+        Entry::Shared(table) => {
+            by_host(table, authority(absolute.as_ref(), field)?, parts.uri.path())?
+        }
     };
     if absolute.is_some() {
         parts.uri = origin_form(&parts.uri, &parts.method);
@@ -54,14 +57,12 @@ pub(super) fn find(
 }
 
 /// RFC 9112 section 3.2: once, and not missing in HTTP/1.1.
-fn check_host_field(headers: &HeaderMap, version: Version) -> Result<(), Failure> {
+fn host_field(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderValue>, Failure> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), Some(_)) => Err(Failure::bad_request("the request has more than one Host field")),
-        (None, _) if version == Version::HTTP_11 => {
-            Err(Failure::bad_request("the request has no Host field"))
-        }
-        _ => Ok(()),
+        (None, _) if version == Version::HTTP_11 => Err(Failure::bad_request(NO_HOST)),
+        (field, _) => Ok(field),
     }
 }
 
@@ -78,34 +79,36 @@ fn absolute_authority(uri: &Uri) -> Result<Option<Authority>, Failure> {
     Ok(Some(authority.clone()))
 }
 
+/// The target's authority, which overrides the Host field's.
+fn authority<'a>(
+    absolute: Option<&'a Authority>,
+    field: Option<&'a HeaderValue>,
+) -> Result<&'a str, Failure> {
+    let authority = match (absolute, field) {
+        (Some(authority), _) => authority.as_str(),
+        (None, Some(field)) => field.to_str().unwrap_or_default(),
+        (None, None) => return Err(Failure::bad_request(NO_HOST)),
+    };
+    match authority.len() {
+        0 => Err(Failure::bad_request("the Host field is empty or not ASCII")),
+        1..=AUTHORITY_BYTES => Ok(authority),
+        _ => Err(Failure::bad_request("the host is longer than 255 bytes")),
+    }
+}
+
 fn by_host(
     table: &Table<Destination>,
-    absolute: Option<&Authority>,
-    parts: &request::Parts,
+    authority: &str,
+    path: &str,
 ) -> Result<(Arc<Upstream>, HeaderValue), Failure> {
-    let authority = match absolute {
-        Some(authority) => authority.as_str(),
-        None => host_field(&parts.headers)?,
-    };
-    if authority.len() > AUTHORITY_BYTES {
-        return Err(Failure::bad_request("the host is longer than 255 bytes"));
-    }
     let host = without_port(authority);
     match table.find(host) {
         Some(destination) => host_of(destination, Some(host)),
         None => Err(Failure::UnknownHost {
             host: host.to_owned(),
             hosts: table.hosts().into_iter().map(str::to_owned).collect(),
-            stats: parts.uri.path() == "/stats",
+            stats: path == "/stats",
         }),
-    }
-}
-
-fn host_field(headers: &HeaderMap) -> Result<&str, Failure> {
-    let field = headers.get(HOST).ok_or(Failure::bad_request("the request has no Host field"))?;
-    match field.to_str() {
-        Ok(host) if !host.is_empty() => Ok(host),
-        _ => Err(Failure::bad_request("the Host field is empty or not ASCII")),
     }
 }
 
