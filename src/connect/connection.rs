@@ -62,7 +62,10 @@ pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Erro
     let meter = Arc::new(Meter::default());
     let local = dialled.stream.get_ref().0.local_addr().ok();
     let io = TokioIo::new(MeteredStream::new(dialled.stream, Arc::clone(&meter)));
-    let (sender, http) = http1::Builder::new().max_buf_size(BUFFER).handshake(io).await?;
+    // A single read may fill the buffer beyond its maximum: the header has a limit of its own.
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(BUFFER).max_header_size(BUFFER);
+    let (sender, http) = builder.handshake(io).await?;
     let (alive, ended) = oneshot::channel();
     let connection = Connection {
         sender,

@@ -20,8 +20,8 @@ use crate::{stamp::Stamp, telemetry::ends::Manner};
 
 /// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
 const INFORMATIONAL: u32 = 16;
-/// How a response head begins that is informational, but for the minor version's digit.
-const INFORMATIONAL_HEAD: &[u8] = b"HTTP/1.1 1";
+/// Where a status line has the status's first digit: `HTTP/1.1 ` comes before it.
+const STATUS: u8 = 9;
 
 /// The counts, shared by the stream under hyper and the exchange above it.
 #[derive(Debug, Default)]
@@ -38,6 +38,42 @@ pub struct Meter {
     peer_end: AtomicU8,
     /// Informational response heads since the exchange began.
     informational: AtomicU32,
+    /// How far the response's heads were read: a [`HeadPlace`].
+    head: AtomicU8,
+}
+
+/// A place in the heads of a response, up to its final status line.
+///
+/// Below [`STATUS`] it is an offset in a status line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HeadPlace(u8);
+
+impl HeadPlace {
+    /// Before a status line.
+    const START: Self = Self(0);
+    /// Within a line of an informational head.
+    const LINE: Self = Self(10);
+    /// At the start of such a line.
+    const LINE_START: Self = Self(11);
+    /// Behind a CR at the start of such a line.
+    const EMPTY_LINE: Self = Self(12);
+    /// The status line is the final one's: what follows is hyper's to read.
+    const FINAL: Self = Self(13);
+
+    /// The place behind this byte, and whether an informational head ended with it.
+    fn after(self, byte: u8) -> (Self, bool) {
+        let next = match (self, byte) {
+            (Self::START, b'\r' | b'\n') => Self::START,
+            (Self(STATUS), b'1') => Self::LINE,
+            (Self(STATUS) | Self::FINAL, _) => Self::FINAL,
+            (Self(offset), _) if offset < STATUS => Self(offset + 1),
+            (Self::LINE_START | Self::EMPTY_LINE, b'\n') => return (Self::START, true),
+            (_, b'\n') => Self::LINE_START,
+            (Self::LINE_START, b'\r') => Self::EMPTY_LINE,
+            _ => Self::LINE,
+        };
+        (next, false)
+    }
 }
 
 impl Meter {
@@ -45,6 +81,7 @@ impl Meter {
     pub fn begin_exchange(&self) {
         self.received.store(0, Relaxed);
         self.informational.store(0, Relaxed);
+        self.head.store(HeadPlace::START.0, Relaxed);
         self.first_byte.clear();
     }
 
@@ -83,21 +120,28 @@ impl Meter {
         if before == 0 {
             self.first_byte.set(Instant::now());
         }
-        self.note_informational(bytes, before == 0)
+        self.note_heads(bytes)
     }
 
-    /// hyper skips informational responses without a bound: count them, once the first is seen at the very start.
-    fn note_informational(&self, bytes: &[u8], first: bool) -> io::Result<()> {
-        let counted = self.informational.load(Relaxed);
-        if !(counted > 0 || (first && bytes.starts_with(INFORMATIONAL_HEAD))) {
-            return Ok(());
+    /// hyper skips informational responses without a bound: count them, however they are cut.
+    fn note_heads(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut place = HeadPlace(self.head.load(Relaxed));
+        let ordinary = bytes.first() == Some(&b'H')
+            && bytes.get(usize::from(STATUS)).is_some_and(|digit| *digit != b'1');
+        if place == HeadPlace::START && ordinary {
+            place = HeadPlace::FINAL;
         }
-        let heads = bytes.windows(INFORMATIONAL_HEAD.len()).filter(|w| *w == INFORMATIONAL_HEAD);
-        let counted = counted + heads.count() as u32;
-        self.informational.store(counted.max(1), Relaxed);
-        if counted > INFORMATIONAL {
-            return Err(io::Error::other("more than 16 informational responses"));
+        for byte in bytes {
+            if place == HeadPlace::FINAL {
+                break;
+            }
+            let (next, ended) = place.after(*byte);
+            place = next;
+            if ended && self.informational.fetch_add(1, Relaxed) >= INFORMATIONAL {
+                return Err(io::Error::other("more than 16 informational responses"));
+            }
         }
+        self.head.store(place.0, Relaxed);
         Ok(())
     }
 
@@ -174,5 +218,38 @@ impl AsyncWrite for MeteredStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn informational_heads_are_counted_up_to_the_final_status_line_however_they_are_cut() {
+        let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        let bare = "HTTP/1.0 100 Continue\n\n";
+        let content = format!("HTTP/1.1 200 OK\r\n\r\n{}", early.repeat(20));
+        for (bytes, count) in [
+            (content.clone(), 0),
+            (early.repeat(3) + &content, 3),
+            (bare.repeat(3) + "\r\n" + early + &content, 4),
+            (early.repeat(16) + &content, 16),
+        ] {
+            for size in [1, 2, 9, 10, 11, 1000] {
+                let meter = Meter::default();
+                meter.begin_exchange();
+                for piece in bytes.as_bytes().chunks(size) {
+                    meter.note_read(piece).expect("no more than 16");
+                }
+                assert_eq!(meter.informational.load(Relaxed), count, "{size} {bytes}");
+            }
+        }
+        let many = early.repeat(17);
+        let read = |size| {
+            let meter = Meter::default();
+            many.as_bytes().chunks(size).try_for_each(|piece| meter.note_read(piece))
+        };
+        assert!([1, 9, 1000].into_iter().all(|size| read(size).is_err()));
     }
 }
