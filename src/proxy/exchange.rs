@@ -100,16 +100,31 @@ impl Exchange<'_> {
         record: &mut Record,
     ) -> Result<Responded, Failure> {
         let (body, upload) = guard(incoming, &parts);
+        let sent = self.send(parts, body, upload.as_ref(), record).await;
+        record.unread = is_unread(upload.as_deref());
+        let (response, lease) = sent?;
+        Responded::new(response, lease, upload)
+    }
+
+    /// Sends it, again and again as long as the evidence allows.
+    async fn send(
+        &self,
+        parts: request::Parts,
+        body: RequestBody,
+        upload: Option<&Arc<Upload>>,
+        record: &mut Record,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
         let copy = Copy::of(&parts, &body);
         let mut request = Request::from_parts(parts, body);
-        if let Some(upload) = upload.as_ref().filter(|u| u.progress() == Progress::Parked) {
+        if let Some(upload) = upload.filter(|u| u.progress() == Progress::Parked) {
             unpark_on_continue(&mut request, upload);
         }
         let mut fresh = false;
         loop {
             let mut lease = self.lease(fresh, record).await?;
-            let broken = match self.attempt(&mut lease, request, upload.as_deref(), record).await {
-                Ok(response) => return Responded::new(response, lease, upload),
+            let upload = upload.map(|upload| &**upload);
+            let broken = match self.attempt(&mut lease, request, upload, record).await {
+                Ok(response) => return Ok((response, lease)),
                 Err(broken) => broken,
             };
             lease.discard(broken.end_reason());
@@ -339,6 +354,11 @@ fn chain(error: &hyper::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// Whether a part of the request's body was not taken.
+fn is_unread(upload: Option<&Upload>) -> bool {
+    upload.is_some_and(|upload| upload.progress() != Progress::Complete)
 }
 
 /// Guards a request's body; one that waits for 100 is parked.

@@ -58,9 +58,13 @@ impl Proxy {
         let now = Instant::now();
         downstream.exchange_begins(now);
         let mut record = Record::new(self, downstream.client, now);
+        record.unread = !request.body().is_end_stream();
         let mut upstream = None;
         let found = self.carry(request, entry, downstream, worker, &mut record, &mut upstream);
-        let mut response = match found.await {
+        let found = found.await;
+        // What is left of the request is not read: the client must not take the connection for another one.
+        let closes = record.unread || self.drain.has_begun();
+        let mut response = match found {
             Ok(responded) => relay(responded, upstream, downstream, record),
             Err(failure) => {
                 record.failed(&failure, Instant::now());
@@ -69,7 +73,7 @@ impl Proxy {
                 failure.answer(upstream.as_deref(), &self.pools).map(Answer::Own)
             }
         };
-        if self.drain.has_begun() {
+        if closes {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -28,6 +28,8 @@ pub(super) struct Record {
     /// Content bytes of the response.
     pub(super) bytes: u64,
     retries: u32,
+    /// Not all of the request's body was taken when its answer came.
+    pub(super) unread: bool,
     client: SocketAddr,
     attempt: Option<Attempt>,
     /// For the log; none where no line can come of it.
@@ -61,6 +63,7 @@ impl Record {
             status: None,
             bytes: 0,
             retries: 0,
+            unread: false,
             client,
             attempt: None,
             request: None,
