@@ -10,6 +10,7 @@ mod support_itself;
 
 mod cap;
 mod draining;
+mod hostile;
 mod identity;
 mod large_bodies;
 mod leaving;

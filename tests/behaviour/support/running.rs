@@ -1,6 +1,15 @@
 //! Warmline, running inside the test's process, and what it says of itself.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::SocketAddr,
+    panic,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Instant,
+};
 
 use tempfile::TempDir;
 use warmline::{app, pool::Snapshot};
@@ -18,8 +27,27 @@ pub struct Running {
     _folder: TempDir,
 }
 
+/// Set when a thread of Warmline's panicked: tokio keeps a task's panic to itself.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+static WATCH: Once = Once::new();
+
+/// From now on a panic on a thread of Warmline's fails whichever test ends next.
+fn watch_for_panics() {
+    WATCH.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let name = thread::current().name().map(str::to_owned).unwrap_or_default();
+            if name.starts_with("worker-") || name == "operations" {
+                PANICKED.store(true, Relaxed);
+            }
+            usual(info);
+        }));
+    });
+}
+
 impl Running {
     pub(super) fn new(app: app::Running, folder: TempDir) -> Self {
+        watch_for_panics();
         Self { app: Some(app), _folder: folder }
     }
 
@@ -105,5 +133,6 @@ impl Drop for Running {
             app.abort();
             app.join();
         }
+        assert!(thread::panicking() || !PANICKED.load(Relaxed), "Warmline panicked");
     }
 }
