@@ -35,12 +35,9 @@ use crate::{
 const BUFFER: usize = 64 * 1024;
 /// Room for a request line beside the header's bytes.
 const REQUEST_LINE: usize = 8 * 1024;
-/// What a header that took too long is answered with.
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\n\
-    content-type: text/plain; charset=utf-8\r\n\
-    proxy-status: warmline; error=http_request_error; details=\"limits.headerTimeout\"\r\n\
-    content-length: 90\r\nconnection: close\r\n\r\n\
-    warmline: the request's header was not complete in time (limits.headerTimeout of listener)\n";
+/// What a header that took too long is told.
+const TIMEOUT_TEXT: &str =
+    "warmline: the request's header was not complete in time (limits.headerTimeout of listeners)\n";
 
 /// Serves one client connection to its end.
 pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
@@ -64,7 +61,7 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     let mut serving = Serving::new(http, &downstream, &inlet.limits, drain);
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
     let tcp = serving.http.into_parts().io.into_inner().into_inner();
-    if matches!(&ending, Ending::Done(Err(error)) if error.is_parse()) {
+    if ending.is_unreadable() {
         inlet.proxy.count_unreadable();
     }
     let how = ending.close(tcp, &downstream).await;
@@ -207,6 +204,15 @@ where
 }
 
 impl Ending {
+    /// The request had no header that could be read, and was answered without the proxy.
+    fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Done(result) => result.as_ref().is_err_and(hyper::Error::is_parse),
+            Self::HeaderTimeout => true,
+            Self::Idle | Self::Stuck => false,
+        }
+    }
+
     async fn close(self, mut tcp: TcpStream, downstream: &Downstream) -> Manner {
         match self {
             Self::Done(_) | Self::Stuck if downstream.is_broken() => reset(tcp),
@@ -214,11 +220,21 @@ impl Ending {
             Self::Done(_) | Self::Idle => socket::close_politely(tcp).await,
             Self::HeaderTimeout => {
                 // A client that takes no answer gets none.
-                let _ = tcp.write_all(REQUEST_TIMEOUT).await;
+                let _ = tcp.write_all(header_timeout().as_bytes()).await;
                 socket::close_politely(tcp).await
             }
         }
     }
+}
+
+fn header_timeout() -> String {
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\n\
+         content-type: text/plain; charset=utf-8\r\n\
+         proxy-status: warmline; error=http_request_error; details=\"limits.headerTimeout\"\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{TIMEOUT_TEXT}",
+        TIMEOUT_TEXT.len()
+    )
 }
 
 fn reset(tcp: TcpStream) -> Manner {
