@@ -10,6 +10,7 @@ mod support_itself;
 
 mod cap;
 mod draining;
+mod fields;
 mod hostile;
 mod identity;
 mod large_bodies;
@@ -20,4 +21,5 @@ mod resumption;
 mod reuse;
 mod saturation;
 mod stale;
+mod streaming;
 mod trust;

@@ -76,6 +76,19 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// Writes up to so many bytes, as long as they are taken; answers how many were.
+    pub fn send_until_blocked(&mut self, limit: usize) -> usize {
+        let (mut sent, piece) = (0, vec![b'x'; 64 * 1024]);
+        self.stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket option");
+        while sent < limit
+            && let Ok(count) = self.stream.write(&piece[..piece.len().min(limit - sent)])
+        {
+            sent += count;
+        }
+        self.stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
+        sent
+    }
+
     /// Sends a request without a body and reads the response.
     pub fn request(&mut self, method: &str, host: &str, target: &str) -> Response {
         self.send(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
@@ -148,6 +161,14 @@ impl Client {
                 return (end, std::mem::take(&mut self.buffer));
             }
         }
+    }
+
+    /// Whether something is there to read, be it an end.
+    pub fn has_something_to_read(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("a socket option");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("a socket option");
+        !self.buffer.is_empty() || !peeked.is_err_and(|e| e.kind() == ErrorKind::WouldBlock)
     }
 
     /// Asserts that nothing is there to read at this moment, not even an end.
