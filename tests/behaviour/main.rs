@@ -15,6 +15,7 @@ mod hostile;
 mod identity;
 mod large_bodies;
 mod leaving;
+mod limits;
 mod polite_close;
 mod queue;
 mod resumption;

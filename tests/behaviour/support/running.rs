@@ -79,6 +79,11 @@ impl Running {
         Client::connect(self.app().metrics()[0]).get("localhost", path)
     }
 
+    /// Where administration listens.
+    pub fn administration(&self) -> SocketAddr {
+        self.app().admin()[0]
+    }
+
     /// A page of administration.
     pub fn admin(&self, path: &str) -> Response {
         Client::connect(self.app().admin()[0]).get("localhost", path)

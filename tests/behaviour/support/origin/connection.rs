@@ -160,6 +160,12 @@ impl Connection {
         std::future::pending::<()>().await;
     }
 
+    /// Reads nothing until the test is over.
+    pub async fn reads_nothing(self) {
+        std::future::pending::<()>().await;
+        drop(self);
+    }
+
     /// Counts what comes after the peer's `close_notify`, until its FIN.
     async fn drain(&mut self) {
         let (number, witness) = (self.number, Arc::clone(&self.witness));
