@@ -16,6 +16,7 @@ mod identity;
 mod large_bodies;
 mod leaving;
 mod limits;
+mod own_answers;
 mod polite_close;
 mod queue;
 mod resumption;
