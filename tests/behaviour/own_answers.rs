@@ -187,6 +187,6 @@ fn beyond(limit: &str, value: u32, head: &str) {
 
 #[test]
 fn a_header_beyond_the_listeners_limits_is_refused_and_closed() {
-    beyond("headerFields", 10, &(0..20).map(|n| format!("x-{n}: 1\r\n")).collect::<String>());
+    beyond("headerFields", 10, &"x-a: 1\r\n".repeat(20));
     beyond("headerBytes", 8192, &format!("x-long: {}\r\n", "a".repeat(8192)));
 }

@@ -43,9 +43,8 @@ fn pipelined_requests_are_answered_in_their_order() {
 fn many_pipelined_requests_go_one_after_another_over_one_connection() {
     let (origin, warmline) = start();
     let mut client = warmline.connect();
-    let all: String =
-        (0..200).map(|n| format!("GET /bytes/{n} HTTP/1.1\r\nHost: api.test\r\n\r\n")).collect();
-    client.send(all);
+    let request = |n| format!("GET /bytes/{n} HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    client.send((0..200).map(request).collect::<Vec<_>>().concat());
     for length in 0..200 {
         assert_eq!(client.response().body, pattern::bytes(length));
     }

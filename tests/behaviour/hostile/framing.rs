@@ -5,6 +5,7 @@ use crate::support::{
     client::Ending,
     origin::{Gate, Origin},
     setup::Setup,
+    together,
 };
 
 #[test]
@@ -49,6 +50,34 @@ fn case_04_bytes_on_an_idle_connection_destroy_it() {
     warmline.wait_for_pool("its end", |pool| pool.census.total() == 0);
     assert_eq!(warmline.one_shot("/second").text(), "ok");
     assert_eq!(origin.record().connections.len(), 2);
+}
+
+#[test]
+fn case_04_stray_bytes_are_nobodys_on_two_threads_too() {
+    let origin = Origin::scripted(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            let target = head.start.split(' ').nth(1).unwrap();
+            let stray = match target.as_bytes().last() {
+                Some(b'0'..b'5') => "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
+                _ => "",
+            };
+            let length = target.len();
+            let whole = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{target}");
+            peer.write(whole + stray).await;
+        }
+        peer.close().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin).set_global("threads", 2).start();
+    together(8, |client| {
+        for round in 0..50 {
+            let target = format!("/{client}/{round}");
+            assert_eq!(warmline.one_shot(&target).text(), target);
+        }
+    });
+    warmline.wait_for_pool("everything's return", |pool| {
+        pool.census.active == 0 && pool.census.total() == pool.census.idle
+    });
 }
 
 #[test]
