@@ -1,0 +1,173 @@
+"""40 curls 0.3 s apart, and 5 curls 20 s apart, to nginx with client certificates: how many upstream connections?
+
+People saw 28 connections for the 40, with `pool-max-conn -1` and `pool-purge-delay 200s`, and 5 for the 5 with the
+default purge delay. All runs go on at the same time, each over a proxy and an nginx port of its own.
+"""
+
+import collections
+import subprocess
+import threading
+import time
+
+from capture import Capture
+from certificates import SERVER_NAME
+from programs import Program, find, free_ports
+from proxies import Pool
+from table import render
+
+
+class Situation:
+    """Some curls with a pause between them, under one wish for the pool."""
+
+    def __init__(self, curls, pause, pool):
+        self.curls = curls
+        self.pause = pause
+        self.pool = pool
+        self.title = f"{curls} curls {pause:g} s apart"
+
+
+KEPT = Pool(haproxy="pool-max-conn -1 pool-purge-delay 200s", warmline="maxIdle: -1, purgeDelay: 200s")
+SITUATIONS = [Situation(40, 0.3, KEPT), Situation(5, 20.0, Pool())]
+
+
+class Lane:
+    """One situation with one proxy."""
+
+    def __init__(self, situation, proxy, endpoint):
+        self.situation = situation
+        self.proxy = proxy
+        self.endpoint = endpoint
+        self.running = None
+        self.good = 0
+
+    def start(self, certificates):
+        """Starts the proxy."""
+        self.running = self.proxy.start(certificates, self.endpoint, self.situation.pool)
+
+    def send(self):
+        """Runs the curls."""
+        for number in range(self.situation.curls):
+            if number:
+                time.sleep(self.situation.pause)
+            self.good += curl(self.running.port)
+
+
+def replay(proxies, certificates):
+    """Runs both situations with each proxy; gives the tables as text and what Warmline missed."""
+    pairs = [(situation, proxy) for situation in SITUATIONS for proxy in proxies]
+    ports = free_ports(len(pairs))
+    lanes = [Lane(*pair, port) for pair, port in zip(pairs, ports)]
+    nginx = start_nginx(certificates, ports)
+    for lane in lanes:
+        lane.start(certificates)
+    capture = Capture(certificates.path("curls.pcap"))
+    try:
+        send_all(lanes)
+        capture.catch_up()
+        serving = {lane: resets(capture, lane) for lane in lanes}
+        for lane in lanes:
+            lane.running.end()
+        capture.stop()
+        return tables(lanes, capture, nginx, serving), missed(lanes, capture)
+    finally:
+        for program in [lane.running for lane in lanes if lane.running] + [capture.tcpdump, nginx]:
+            program.stop()
+
+
+def send_all(lanes):
+    """All lanes at the same time."""
+    threads = [threading.Thread(target=lane.send) for lane in lanes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def tables(lanes, capture, nginx, serving):
+    """One table for each situation."""
+    return "\n".join(
+        table(situation, [lane for lane in lanes if lane.situation is situation], capture, nginx, serving)
+        for situation in SITUATIONS
+    )
+
+
+def table(situation, lanes, capture, nginx, serving):
+    """The table of one situation."""
+    rows = [
+        ("upstream connections (SYNs captured)", [begun(capture, lane) for lane in lanes]),
+        ("uses of each", [uses(nginx, lane) for lane in lanes]),
+        ("RSTs sent by the proxy while serving", [serving[lane] for lane in lanes]),
+        ("RSTs sent by the proxy in all, its end included", [resets(capture, lane) for lane in lanes]),
+        ("good answers", [lane.good for lane in lanes]),
+    ]
+    return render(situation.title, [lane.proxy.title for lane in lanes], rows)
+
+
+def missed(lanes, capture):
+    """What Warmline promises and did not keep: one connection, no RST, every answer good."""
+    return [
+        f"{lane.situation.title}: {begun(capture, lane)} connections, {resets(capture, lane)} RSTs, "
+        f"{lane.good} good answers; 1, 0 and {lane.situation.curls} were expected"
+        for lane in lanes
+        if lane.proxy.title == "Warmline"
+        and (begun(capture, lane), resets(capture, lane), lane.good) != (1, 0, lane.situation.curls)
+    ]
+
+
+def begun(capture, lane):
+    """How many connections the proxy began."""
+    return len(capture.connections(lane.endpoint))
+
+
+def resets(capture, lane):
+    """How many RSTs the proxy has sent until now, to nginx and to the curls."""
+    return capture.resets(lane.endpoint, lane.running.port)
+
+
+def uses(nginx, lane):
+    """How many requests each connection carried, as nginx saw it: `28x1, 1x12` for 28 with one and one with 12."""
+    own = [line.split() for line in nginx.lines() if line.startswith(f"port={lane.endpoint} ")]
+    each = collections.Counter(connection for _, connection in own)
+    groups = collections.Counter(each.values())
+    return ", ".join(f"{count}x{size}" for size, count in sorted(groups.items()))
+
+
+def curl(port):
+    """One request by a curl of its own; whether the answer was good."""
+    url = f"http://127.0.0.1:{port}/"
+    command = [find("curl"), "--silent", "--fail", "--noproxy", "*", "--max-time", "10",
+               "--header", f"Host: {SERVER_NAME}", "--output", "/dev/null", url]
+    return subprocess.run(command, check=False).returncode == 0
+
+
+def start_nginx(certificates, ports):
+    """nginx as one process with a port for each lane; it logs port and connection of each request."""
+    file = certificates.path("nginx.conf")
+    listens = " ".join(f"listen 127.0.0.1:{port} ssl;" for port in ports)
+    folders = " ".join(
+        f"{kind}_temp_path {certificates.path(kind)};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    with open(file, "w", encoding="utf-8") as configuration:
+        configuration.write(f"""\
+daemon off; master_process off; pid {certificates.path("nginx.pid")};
+events {{ worker_connections 256; }}
+http {{
+    {folders}
+    log_format seeds 'port=$server_port $connection';
+    access_log /dev/stdout seeds;
+    server {{
+        {listens}
+        ssl_certificate {certificates.path("server.crt")};
+        ssl_certificate_key {certificates.path("server.key")};
+        ssl_client_certificate {certificates.path("ca.crt")};
+        ssl_verify_client on;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        location / {{ return 200 'hello\\n'; }}
+    }}
+}}
+""")
+    command = [find("nginx"), "-p", certificates.folder, "-e", "stderr", "-c", file]
+    nginx = Program(command, certificates.path("nginx.log"))
+    nginx.wait_for_port(ports[-1])
+    return nginx

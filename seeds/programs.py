@@ -1,0 +1,108 @@
+"""Programs that the seeds start: found by name, waited for, ended by process id."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+PATIENCE = 30.0  # seconds until something that must happen counts as failed
+
+
+class Missing(Exception):
+    """A program or file that the seeds need is not there."""
+
+
+def find(name):
+    """The path of a program, administrators' programs included."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        raise Missing(f"{name} is not installed; `scripts/install-peers seeds` installs it")
+    return path
+
+
+class Program:
+    """A running program. Its output goes to a file; its input stays open for commands."""
+
+    def __init__(self, command, log):
+        self.name = os.path.basename(command[0])
+        self.log = log
+        with open(log, "wb") as output:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def say(self, line):
+        """Writes a line to its standard input."""
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def lines(self):
+        """Its whole lines up to now."""
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return [line.rstrip("\n") for line in log if line.endswith("\n")]
+
+    def wait_for_line(self, text, after=0):
+        """Waits for a line that contains `text`, passing over the first `after` lines."""
+        found = []
+
+        def came():
+            found[:] = [line for line in self.lines()[after:] if text in line]
+            return bool(found)
+
+        self.wait_until(came, f"a line with {text!r}")
+        return found[0]
+
+    def wait_for_port(self, port):
+        """Waits until something accepts connections on a loopback port."""
+        self.wait_until(lambda: accepts(port), f"port {port} to open")
+
+    def wait_until(self, happened, what):
+        """Waits for `happened()`; fails with the program's words where it ends before."""
+        deadline = time.monotonic() + PATIENCE
+        while not happened():
+            if self.process.poll() is not None:
+                words = "\n".join(self.lines()[-20:])
+                raise RuntimeError(f"{self.name} ended, waiting for {what}; its last lines:\n{words}")
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name}: waited {PATIENCE:.0f} s in vain for {what}")
+            time.sleep(0.02)
+
+    def stop(self, number=signal.SIGTERM, patience=5.0):
+        """Sends a signal and waits; what does not end by itself is killed."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+
+def accepts(port):
+    """Whether a loopback port accepts connections."""
+    with socket.socket() as attempt:
+        return attempt.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_ports(count):
+    """Loopback ports that were given to no one before, below the range of outgoing connections' ports.
+
+    They are tried by binding: to connect would put packets of ours into the captures.
+    """
+    found = []
+    while len(found) < count:
+        port = next(CANDIDATES)
+        with socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                attempt.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
+
+
+CANDIDATES = iter(range(10_000 + os.getpid() % 8_000, 20_000))

@@ -1,0 +1,96 @@
+//! Throw-away certificates as PEM files, in the places where servers and sidecar look for them.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
+use tempfile::TempDir;
+
+/// The name that the server's certificate carries.
+pub(crate) const SERVER_NAME: &str = "peer.example";
+
+/// An authority with the certificates that it signed, one for the server and one for the sidecar, and a client
+/// certificate of a second authority that the server has no reason to trust.
+pub(crate) struct Certificates {
+    folder: TempDir,
+}
+
+/// A certificate file and its key file.
+pub(crate) struct Pair {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Certificates {
+    pub(crate) fn generate() -> Self {
+        let folder = TempDir::new().expect("a temporary folder can be made");
+        let authority = authority("peers' authority");
+        write(&folder, "ca.crt", &authority.pem());
+        write_leaf(&folder, "server", SERVER_NAME, &authority);
+        write_leaf(&folder, "client", "warmline", &authority);
+        write_leaf(&folder, "stranger", "stranger", &self::authority("strangers' authority"));
+        Self { folder }
+    }
+
+    /// The authority's certificate: what both sides trust.
+    pub(crate) fn trust(&self) -> PathBuf {
+        self.folder.path().join("ca.crt")
+    }
+
+    pub(crate) fn server(&self) -> Pair {
+        self.pair("server")
+    }
+
+    pub(crate) fn client(&self) -> Pair {
+        self.pair("client")
+    }
+
+    /// A client certificate that the server's trust does not cover.
+    pub(crate) fn stranger(&self) -> Pair {
+        self.pair("stranger")
+    }
+
+    /// Where the files are; other files of the test may be put beside them.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn pair(&self, name: &str) -> Pair {
+        let file = |extension| self.folder.path().join(format!("{name}.{extension}"));
+        Pair { certificate: file("crt"), key: file("key") }
+    }
+}
+
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    CertifiedIssuer::self_signed(params, key()).expect("an authority can sign itself")
+}
+
+fn write_leaf(
+    folder: &TempDir,
+    file: &str,
+    name: &str,
+    authority: &CertifiedIssuer<'static, KeyPair>,
+) {
+    let mut params = CertificateParams::new([name.to_owned()]).expect("the name is a DNS name");
+    params.distinguished_name.push(DnType::CommonName, name);
+    let key = key();
+    let certificate = params.signed_by(&key, authority).expect("an authority can sign");
+    write(folder, &format!("{file}.crt"), &certificate.pem());
+    write(folder, &format!("{file}.key"), &key.serialize_pem());
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate().expect("a P-256 key can be made")
+}
+
+fn write(folder: &TempDir, file: &str, content: &str) {
+    fs::write(folder.path().join(file), content).expect("the temporary folder can be written to");
+}

@@ -1,0 +1,26 @@
+//! curl: the client in these tests, because it is the one that people use.
+
+use std::process::Command;
+
+use crate::process::{WATCHDOG, program};
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The status code; 0 where no answer came.
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+/// Gets a path from a loopback port with a curl of its own, so over a connection of its own.
+pub(crate) fn get(port: u16, path: &str) -> Answer {
+    let output = Command::new(program("curl"))
+        .args(["--silent", "--noproxy", "*", "--write-out", "\n%{http_code}"])
+        .args(["--max-time", &WATCHDOG.as_secs().to_string()])
+        .arg(format!("http://127.0.0.1:{port}{path}"))
+        .output()
+        .expect("curl can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (body, status) = text.rsplit_once('\n').expect("curl writes the status last");
+    Answer { status: status.parse().expect("a status is a number"), body: body.to_owned() }
+}
