@@ -11,25 +11,30 @@ FLAGS = "tcp[tcpflags] & (tcp-syn|tcp-fin|tcp-rst) != 0"
 
 
 class Capture:
-    """A running capture of every SYN, FIN and RST on loopback."""
+    """A running capture of every SYN, FIN and RST of some loopback ports."""
 
-    def __init__(self, file):
+    def __init__(self, file, ports):
         self.file = file
-        command = [find("tcpdump"), "-i", "lo", "-n", "-U", "--immediate-mode", "-B", "16384",
-                   "-Z", "root", "-w", file, FLAGS]
+        self.mark = socket.create_server(("127.0.0.1", 0))
+        ports = [*ports, port_of(self.mark)]
+        wanted = " or ".join(f"port {port}" for port in ports)
+        # A small snapshot makes room for many packets in the kernel's ring; none may be lost.
+        command = [find("tcpdump"), "-i", "lo", "-n", "-s", "128", "-B", "16384", "-Z", "root",
+                   "-U", "--immediate-mode", "-w", file, f"({FLAGS}) and ({wanted})"]
         self.tcpdump = Program(command, file + ".log")
         self.tcpdump.wait_for_line("listening on")
 
     def catch_up(self):
-        """Waits until everything up to now is in the file: until a connection of our own can be seen in it."""
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-            with socket.create_connection(("127.0.0.1", port)):
-                self.tcpdump.wait_until(lambda: self.connections(port), "our mark in the capture")
+        """Waits until everything up to now is in the file: until one more connection of our own is."""
+        port = port_of(self.mark)
+        before = self.connections(port)
+        with socket.create_connection(("127.0.0.1", port)):
+            self.tcpdump.wait_until(lambda: self.connections(port) > before, "our mark in it")
 
     def stop(self):
         """Ends it; a capture that lost packets proves nothing and is an error."""
         self.catch_up()
+        self.mark.close()
         self.tcpdump.stop(signal.SIGINT)
         words = "\n".join(self.tcpdump.lines())
         lost = re.search(r"(\d+) packets? dropped by kernel", words)
@@ -37,16 +42,20 @@ class Capture:
             raise RuntimeError(f"the capture is not complete:\n{words}")
 
     def connections(self, port):
-        """The source ports from which connections to a port were begun."""
-        begun = self._packets(f"dst port {port} and tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn")
-        return [re.search(r"127\.0\.0\.1\.(\d+) >", packet)[1] for packet in begun]
+        """How many connections to a port were begun until now."""
+        return self._count(f"dst port {port} and tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn")
 
     def resets(self, upstream, listener):
-        """How many RSTs the proxy between these two ports sent, to either side."""
+        """How many RSTs the proxy between these two ports has sent until now, to either side."""
         sent = f"(dst port {upstream} or src port {listener})"
-        return len(self._packets(f"{sent} and tcp[tcpflags] & tcp-rst != 0"))
+        return self._count(f"{sent} and tcp[tcpflags] & tcp-rst != 0")
 
-    def _packets(self, wanted):
+    def _count(self, wanted):
         command = [find("tcpdump"), "-r", self.file, "-n", wanted]
         done = subprocess.run(command, capture_output=True, check=True, text=True)
-        return done.stdout.splitlines()
+        return len(done.stdout.splitlines())
+
+
+def port_of(listener):
+    """The port of a listening socket."""
+    return listener.getsockname()[1]

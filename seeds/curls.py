@@ -60,7 +60,7 @@ def replay(proxies, certificates):
     nginx = start_nginx(certificates, ports)
     for lane in lanes:
         lane.start(certificates)
-    capture = Capture(certificates.path("curls.pcap"))
+    capture = Capture(certificates.path("curls.pcap"), ports + [lane.running.port for lane in lanes])
     try:
         send_all(lanes)
         capture.catch_up()
@@ -95,7 +95,7 @@ def table(situation, lanes, capture, nginx, serving):
     """The table of one situation."""
     rows = [
         ("upstream connections (SYNs captured)", [begun(capture, lane) for lane in lanes]),
-        ("uses of each", [uses(nginx, lane) for lane in lanes]),
+        ("connections x uses of each", [uses(nginx, lane) for lane in lanes]),
         ("RSTs sent by the proxy while serving", [serving[lane] for lane in lanes]),
         ("RSTs sent by the proxy in all, its end included", [resets(capture, lane) for lane in lanes]),
         ("good answers", [lane.good for lane in lanes]),
@@ -116,7 +116,7 @@ def missed(lanes, capture):
 
 def begun(capture, lane):
     """How many connections the proxy began."""
-    return len(capture.connections(lane.endpoint))
+    return capture.connections(lane.endpoint)
 
 
 def resets(capture, lane):

@@ -15,7 +15,7 @@ import time
 
 from capture import Capture
 from certificates import PASSWORD, SERVER_NAME
-from programs import Missing, Program, find
+from programs import PATIENCE, Missing, Program, find
 from proxies import Pool
 from table import render
 
@@ -73,7 +73,7 @@ def run_one(proxy, certificates, version, requests):
     """One proxy before a Jetty of its own: its counts when all requests are done."""
     origin = Jetty(certificates, version)
     running = proxy.start(certificates, origin.port, POOL)
-    capture = Capture(certificates.path("jetty.pcap"))
+    capture = Capture(certificates.path("jetty.pcap"), [origin.port, running.port])
     try:
         lost = sum(one_round(origin, running.port, requests // ROUNDS) for _ in range(ROUNDS))
         running.end()
@@ -81,7 +81,7 @@ def run_one(proxy, certificates, version, requests):
         capture.stop()
         return counts | {
             "lost": lost,
-            "connections": len(capture.connections(origin.port)),
+            "connections": capture.connections(origin.port),
             "resets": capture.resets(origin.port, running.port),
         }
     finally:
@@ -121,9 +121,8 @@ class Client:
         """Sends all requests; after a failure the rest goes over a new connection."""
         left = self.requests
         while left > 0:
-            with socket.create_connection(("127.0.0.1", self.port)) as connection:
-                good = self._send(connection, left)
-            left -= good
+            with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as connection:
+                left -= self._send(connection, left)
             if left > 0:
                 self.lost += 1
                 left -= 1
@@ -133,8 +132,11 @@ class Client:
         """Sends up to `count` requests over one connection; gives how many were answered well."""
         reader = connection.makefile("rb")
         for done in range(count):
-            connection.sendall(f"GET / HTTP/1.1\r\nHost: {SERVER_NAME}\r\n\r\n".encode())
-            if not read_good_answer(reader):
+            try:
+                connection.sendall(f"GET / HTTP/1.1\r\nHost: {SERVER_NAME}\r\n\r\n".encode())
+                if not read_good_answer(reader):
+                    return done
+            except OSError:  # reset, or no answer in time
                 return done
         return count
 

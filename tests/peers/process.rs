@@ -34,7 +34,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
     })
 }
 
-/// A running program whose lines, of standard output and standard error alike, can be waited for. Dropped, it is killed.
+/// A running program whose lines, of standard output and standard error alike, can be waited for. Dropped, it is
+/// killed.
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,

@@ -36,7 +36,6 @@ impl Sidecar {
         let mut command = Command::new(env!("CARGO_BIN_EXE_warmline"));
         let mut running = Running::start(command.arg("run").arg("--config").arg(file));
         running.wait_for_port(port);
-        running.wait_for_port(metrics);
         Self { running, port, metrics }
     }
 
