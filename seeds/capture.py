@@ -1,7 +1,6 @@
 """What went over the loopback interface, as tcpdump saw it: beginnings and ends of connections."""
 
 import re
-import signal
 import socket
 import subprocess
 
@@ -10,7 +9,7 @@ from programs import Program, find
 FLAGS = "tcp[tcpflags] & (tcp-syn|tcp-fin|tcp-rst) != 0"
 
 
-class Capture:
+class Capture(Program):
     """A running capture of every SYN, FIN and RST of some loopback ports."""
 
     def __init__(self, file, ports):
@@ -21,22 +20,22 @@ class Capture:
         # A small snapshot makes room for many packets in the kernel's ring; none may be lost.
         command = [find("tcpdump"), "-i", "lo", "-n", "-s", "128", "-B", "16384", "-Z", "root",
                    "-U", "--immediate-mode", "-w", file, f"({FLAGS}) and ({wanted})"]
-        self.tcpdump = Program(command, file + ".log")
-        self.tcpdump.wait_for_line("listening on")
+        super().__init__(command, file + ".log")
+        self.wait_for_line("listening on")
 
     def catch_up(self):
         """Waits until everything up to now is in the file: until one more connection of our own is."""
         port = port_of(self.mark)
         before = self.connections(port)
         with socket.create_connection(("127.0.0.1", port)):
-            self.tcpdump.wait_until(lambda: self.connections(port) > before, "our mark in it")
+            self.wait_until(lambda: self.connections(port) > before, "our mark in it")
 
-    def stop(self):
-        """Ends it; a capture that lost packets proves nothing and is an error."""
+    def finish(self):
+        """Ends it in good order; a capture that lost packets proves nothing and is an error."""
         self.catch_up()
         self.mark.close()
-        self.tcpdump.stop(signal.SIGINT)
-        words = "\n".join(self.tcpdump.lines())
+        self.stop()
+        words = "\n".join(self.lines())
         lost = re.search(r"(\d+) packets? dropped by kernel", words)
         if lost is None or lost[1] != "0":
             raise RuntimeError(f"the capture is not complete:\n{words}")

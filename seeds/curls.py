@@ -5,6 +5,7 @@ default purge delay. All runs go on at the same time, each over a proxy and an n
 """
 
 import collections
+import contextlib
 import subprocess
 import threading
 import time
@@ -33,16 +34,12 @@ SITUATIONS = [Situation(40, 0.3, KEPT), Situation(5, 20.0, Pool())]
 class Lane:
     """One situation with one proxy."""
 
-    def __init__(self, situation, proxy, endpoint):
+    def __init__(self, situation, proxy, endpoint, certificates):
         self.situation = situation
         self.proxy = proxy
         self.endpoint = endpoint
-        self.running = None
+        self.running = proxy.start(certificates, endpoint, situation.pool)
         self.good = 0
-
-    def start(self, certificates):
-        """Starts the proxy."""
-        self.running = self.proxy.start(certificates, self.endpoint, self.situation.pool)
 
     def send(self):
         """Runs the curls."""
@@ -56,22 +53,21 @@ def replay(proxies, certificates):
     """Runs both situations with each proxy; gives the tables as text and what Warmline missed."""
     pairs = [(situation, proxy) for situation in SITUATIONS for proxy in proxies]
     ports = free_ports(len(pairs))
-    lanes = [Lane(*pair, port) for pair, port in zip(pairs, ports)]
-    nginx = start_nginx(certificates, ports)
-    for lane in lanes:
-        lane.start(certificates)
-    capture = Capture(certificates.path("curls.pcap"), ports + [lane.running.port for lane in lanes])
-    try:
+    with contextlib.ExitStack() as programs:
+        nginx = programs.enter_context(start_nginx(certificates, ports))
+        lanes = []
+        for pair, port in zip(pairs, ports):
+            lanes.append(Lane(*pair, port, certificates))
+            programs.enter_context(lanes[-1].running)
+        listeners = [lane.running.port for lane in lanes]
+        capture = programs.enter_context(Capture(certificates.path("curls.pcap"), ports + listeners))
         send_all(lanes)
         capture.catch_up()
         serving = {lane: resets(capture, lane) for lane in lanes}
         for lane in lanes:
             lane.running.end()
-        capture.stop()
+        capture.finish()
         return tables(lanes, capture, nginx, serving), missed(lanes, capture)
-    finally:
-        for program in [lane.running for lane in lanes if lane.running] + [capture.tcpdump, nginx]:
-            program.stop()
 
 
 def send_all(lanes):

@@ -71,22 +71,17 @@ def broken_promises(counts):
 
 def run_one(proxy, certificates, version, requests):
     """One proxy before a Jetty of its own: its counts when all requests are done."""
-    origin = Jetty(certificates, version)
-    running = proxy.start(certificates, origin.port, POOL)
-    capture = Capture(certificates.path("jetty.pcap"), [origin.port, running.port])
-    try:
-        lost = sum(one_round(origin, running.port, requests // ROUNDS) for _ in range(ROUNDS))
-        running.end()
-        counts = origin.counts()
-        capture.stop()
+    with Jetty(certificates, version) as origin, proxy.start(certificates, origin.port, POOL) as running:
+        with Capture(certificates.path("jetty.pcap"), [origin.port, running.port]) as capture:
+            lost = sum(one_round(origin, running.port, requests // ROUNDS) for _ in range(ROUNDS))
+            running.end()
+            counts = origin.counts()
+            capture.finish()
         return counts | {
             "lost": lost,
             "connections": capture.connections(origin.port),
             "resets": capture.resets(origin.port, running.port),
         }
-    finally:
-        for program in (running, capture.tcpdump, origin.program):
-            program.stop()
 
 
 def one_round(origin, port, requests):
@@ -154,7 +149,7 @@ def read_good_answer(reader):
     return len(reader.read(length)) == length and good
 
 
-class Jetty:
+class Jetty(Program):
     """A running JettyOrigin.java."""
 
     def __init__(self, certificates, version):
@@ -165,14 +160,14 @@ class Jetty:
                    "-Dorg.eclipse.jetty.LEVEL=WARN",
                    "-cp", class_path(), source, version,
                    certificates.path("server.p12"), certificates.path("trust.p12"), PASSWORD]
-        self.program = Program(command, certificates.path(f"jetty-{version}.log"))
-        self.port = int(self.program.wait_for_line("port=").partition("=")[2])
+        super().__init__(command, certificates.path(f"jetty-{version}.log"))
+        self.port = int(self.wait_for_line("port=").partition("=")[2])
 
     def counts(self):
         """Its counts now: full, resumed, failed, requests, open."""
-        before = len(self.program.lines())
-        self.program.say("counts")
-        line = self.program.wait_for_line("full=", after=before)
+        before = len(self.lines())
+        self.say("counts")
+        line = self.wait_for_line("full=", after=before)
         return {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", line)}
 
 

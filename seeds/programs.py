@@ -24,7 +24,7 @@ def find(name):
 
 
 class Program:
-    """A running program. Its output goes to a file; its input stays open for commands."""
+    """A running program, stopped at the end of its `with`. Its output goes to a file; its input takes commands."""
 
     def __init__(self, command, log):
         self.name = os.path.basename(command[0])
@@ -33,6 +33,12 @@ class Program:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
             )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
 
     def say(self, line):
         """Writes a line to its standard input."""
@@ -60,14 +66,13 @@ class Program:
         self.wait_until(lambda: accepts(port), f"port {port} to open")
 
     def wait_until(self, happened, what):
-        """Waits for `happened()`; fails with the program's words where it ends before."""
+        """Waits for `happened()`; where it does not happen, the program is stopped and its words are told."""
         deadline = time.monotonic() + PATIENCE
         while not happened():
-            if self.process.poll() is not None:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
                 words = "\n".join(self.lines()[-20:])
-                raise RuntimeError(f"{self.name} ended, waiting for {what}; its last lines:\n{words}")
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name}: waited {PATIENCE:.0f} s in vain for {what}")
+                raise RuntimeError(f"{self.name}: waited in vain for {what}; its last lines:\n{words}")
             time.sleep(0.02)
 
     def stop(self, number=signal.SIGTERM, patience=5.0):
