@@ -34,6 +34,15 @@ pub struct Connection {
     pub sender: SendRequest<RequestBody>,
     /// What passed since the exchange began.
     pub meter: Arc<Meter>,
+    /// What never changes about it.
+    pub facts: Arc<Facts>,
+    /// Dropped with the handle: the driver's sign to end.
+    _alive: oneshot::Sender<()>,
+}
+
+/// What never changes about a connection; shared, so that records of exchanges need no copy.
+#[derive(Debug)]
+pub struct Facts {
     /// The address behind the endpoint.
     pub peer: SocketAddr,
     /// Our own address, for the log.
@@ -46,8 +55,6 @@ pub struct Connection {
     pub connect_time: Duration,
     /// TLS.
     pub handshake_time: Duration,
-    /// Dropped with the handle: the driver's sign to end.
-    _alive: oneshot::Sender<()>,
 }
 
 /// What owns a connection's socket; it must be polled for the connection to work.
@@ -60,24 +67,21 @@ pub struct Driver {
 /// Starts HTTP on a finished handshake.
 pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Error> {
     let meter = Arc::new(Meter::default());
-    let local = dialled.stream.get_ref().0.local_addr().ok();
+    let facts = Arc::new(Facts {
+        peer: dialled.peer,
+        local: dialled.stream.get_ref().0.local_addr().ok(),
+        handshake: dialled.handshake,
+        version: dialled.version,
+        connect_time: dialled.connect_time,
+        handshake_time: dialled.handshake_time,
+    });
     let io = TokioIo::new(MeteredStream::new(dialled.stream, Arc::clone(&meter)));
     // A single read may fill the buffer beyond its maximum: the header has a limit of its own.
     let mut builder = http1::Builder::new();
     builder.max_buf_size(BUFFER).max_header_size(BUFFER);
     let (sender, http) = builder.handshake(io).await?;
     let (alive, ended) = oneshot::channel();
-    let connection = Connection {
-        sender,
-        meter: Arc::clone(&meter),
-        peer: dialled.peer,
-        local,
-        handshake: dialled.handshake,
-        version: dialled.version,
-        connect_time: dialled.connect_time,
-        handshake_time: dialled.handshake_time,
-        _alive: alive,
-    };
+    let connection = Connection { sender, meter: Arc::clone(&meter), facts, _alive: alive };
     Ok((connection, Driver { http, meter, alive: ended }))
 }
 

@@ -1,6 +1,6 @@
 //! One request and its response, over as many attempts as the evidence allows (design, section 4.5).
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
 
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::EXPECT, request,
@@ -159,11 +159,11 @@ impl Exchange<'_> {
             // What the upstream has already sent, its FIN above all, is read before this request is risked.
             tokio::task::yield_now().await;
         }
-        let facts = Facts { identity: self.identity(), peer: lease.handle().peer, first: !reused };
+        let evidence = Evidence { identity: self.identity(), first: !reused };
         let connection = lease.handle();
         connection.meter.begin_exchange();
         if let Err(error) = connection.sender.ready().await {
-            return Err(facts.broken(connection, Some(request), &error, self.upstream));
+            return Err(evidence.judge(connection, Some(request), &error, self.upstream));
         }
         let now = Instant::now();
         record.attempt(lease, now);
@@ -180,7 +180,7 @@ impl Exchange<'_> {
                     return Err(Broken::Failed(Failure::UploadBroken));
                 }
                 let back = error.take_message();
-                Err(facts.broken(connection, back, &error.into_error(), self.upstream))
+                Err(evidence.judge(connection, back, &error.into_error(), self.upstream))
             }
         }
     }
@@ -296,17 +296,16 @@ enum NoResponse {
     Failed(Failure),
 }
 
-/// What is known of the connection that an attempt was made on.
-struct Facts {
+/// What is known of an attempt, beside what passed on the wire.
+struct Evidence {
     identity: &'static str,
-    peer: SocketAddr,
     /// Nothing was ever answered on it.
     first: bool,
 }
 
-impl Facts {
+impl Evidence {
     /// Judges a broken attempt by what passed on the wire.
-    fn broken(
+    fn judge(
         &self,
         connection: &Connection,
         back: Option<Request<RequestBody>>,
@@ -318,9 +317,9 @@ impl Facts {
             && self.first
             && received == 0
         {
-            upstream.counters().identity_refused(connection.version);
+            upstream.counters().identity_refused(connection.facts.version);
             return Broken::Failed(Failure::IdentityRefused {
-                peer: self.peer,
+                peer: connection.facts.peer,
                 alert: format!("{alert:?}"),
                 identity: self.identity,
             });

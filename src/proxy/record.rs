@@ -10,9 +10,9 @@ use http::{Method, StatusCode, Uri};
 
 use super::{Failure, Proxy, Stage};
 use crate::{
+    connect::connection::Facts,
     pool::Reuse,
     telemetry::log::{Access, seconds},
-    tls::Handshake,
     upstream::{Code, Exchanges, Lease, RetryReason, Upstream},
 };
 
@@ -43,12 +43,8 @@ struct Attempt {
     uses: u64,
     age: Duration,
     reuse: Reuse,
-    handshake: Handshake,
     queued: Duration,
-    connect_time: Duration,
-    handshake_time: Duration,
-    peer: SocketAddr,
-    local: Option<SocketAddr>,
+    facts: Arc<Facts>,
     first_byte: Option<Duration>,
 }
 
@@ -90,20 +86,8 @@ impl Record {
         self.stage = Stage::Response;
         let (id, uses, age, reuse) = (lease.id, lease.uses, lease.age, lease.reuse);
         let queued = lease.queued.unwrap_or_default();
-        let connection = lease.handle();
-        self.attempt = Some(Attempt {
-            id,
-            uses,
-            age,
-            reuse,
-            handshake: connection.handshake,
-            queued,
-            connect_time: connection.connect_time,
-            handshake_time: connection.handshake_time,
-            peer: connection.peer,
-            local: connection.local,
-            first_byte: None,
-        });
+        let facts = Arc::clone(&lease.handle().facts);
+        self.attempt = Some(Attempt { id, uses, age, reuse, queued, facts, first_byte: None });
     }
 
     /// It is tried again.
@@ -183,16 +167,16 @@ impl Record {
             target: "warmline::access",
             client = %self.client,
             upstream = self.upstream.as_ref().map_or("_none", |u| &u.settings().name),
-            endpoint = attempt.map(|a| tracing::field::display(a.peer)),
-            local = attempt.and_then(|a| a.local).map(tracing::field::display),
+            endpoint = attempt.map(|a| tracing::field::display(a.facts.peer)),
+            local = attempt.and_then(|a| a.facts.local).map(tracing::field::display),
             conn = attempt.map(|a| a.id),
             r#use = attempt.map(|a| a.uses),
             age = attempt.map(|a| seconds(a.age)),
             reuse = attempt.map(|a| a.reuse.as_str()),
-            tls = attempt.map(|_| fresh.map_or("none", |a| a.handshake.as_str())),
+            tls = attempt.map(|_| fresh.map_or("none", |a| a.facts.handshake.as_str())),
             queue = attempt.map(|a| seconds(a.queued)),
-            connect = attempt.map(|a| dialled(a.connect_time)),
-            handshake = attempt.map(|a| dialled(a.handshake_time)),
+            connect = attempt.map(|a| dialled(a.facts.connect_time)),
+            handshake = attempt.map(|a| dialled(a.facts.handshake_time)),
             first = attempt.and_then(|a| a.first_byte).map(seconds),
             total = seconds(now.saturating_duration_since(self.started)),
             status = self.status.map(|s| s.as_u16()),

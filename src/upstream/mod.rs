@@ -201,7 +201,7 @@ impl Upstream {
         connection: Connection,
         driver: Driver,
     ) {
-        let peer = connection.peer;
+        let peer = connection.facts.peer;
         let place = permit.established(connection, peer, Instant::now(), fastrand::f64());
         let end = driver.run().await;
         self.ends.increment((Facing::Upstream, end.how));
@@ -220,7 +220,7 @@ impl Upstream {
             return false;
         }
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        !newest.contains(&connection.peer.ip())
+        !newest.contains(&connection.facts.peer.ip())
     }
 }
 
