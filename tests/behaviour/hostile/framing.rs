@@ -5,7 +5,7 @@ use crate::support::{
     client::Ending,
     origin::{Gate, Origin},
     setup::Setup,
-    together,
+    together, wait_for,
 };
 
 #[test]
@@ -48,6 +48,9 @@ fn case_04_bytes_on_an_idle_connection_destroy_it() {
     warmline.wait_for_pool("an idle connection", |pool| pool.census.idle == 1);
     gate.open();
     warmline.wait_for_pool("its end", |pool| pool.census.total() == 0);
+    let closed = |labels: &[_]| warmline.metric("warmline_pool_connections_closed_total", labels);
+    wait_for("its count", || closed(&[]) == 1);
+    assert_eq!(closed(&[("reason", "unfit")]), 1, "bytes that nobody asked for are no close");
     assert_eq!(warmline.one_shot("/second").text(), "ok");
     assert_eq!(origin.record().connections.len(), 2);
 }
