@@ -15,6 +15,8 @@ use crate::telemetry::ends::Manner;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 /// How many bytes a closing connection reads and throws away.
 const DRAIN_BYTES: usize = 64 * 1024;
+/// How many at once.
+const DRAIN_CHUNK: usize = 4096;
 /// How long a silent connection stays unexamined by the kernel.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
@@ -45,7 +47,8 @@ pub fn reset(stream: TcpStream) {
 /// Whether the peer's FIN came within the bounds.
 async fn drain(stream: &mut TcpStream) -> bool {
     let to_end = async {
-        let mut buffer = [0; 4096];
+        // On the heap, and only now: within the future it would weigh on every connection from its start.
+        let mut buffer = vec![0; DRAIN_CHUNK];
         let mut left = DRAIN_BYTES;
         loop {
             match stream.read(&mut buffer).await {

@@ -51,6 +51,8 @@ pub struct Upload {
     bytes: AtomicU64,
     /// Who polled while it was parked or streaming; woken when that changes.
     waker: Mutex<Option<Waker>>,
+    /// A body whose connection ended while it was parked: not a byte of it was read, so it can go again.
+    held: Mutex<Option<Incoming>>,
 }
 
 impl Upload {
@@ -61,6 +63,7 @@ impl Upload {
             completed: Stamp::default(),
             bytes: AtomicU64::new(0),
             waker: Mutex::new(None),
+            held: Mutex::new(None),
         })
     }
 
@@ -114,9 +117,10 @@ pub enum RequestBody {
 
 /// A body on its way.
 pub struct Streaming {
-    incoming: Incoming,
+    /// `None` once it was given back.
+    incoming: Option<Incoming>,
     upload: Arc<Upload>,
-    /// Set while parked.
+    /// Set while parked, from the first poll on: the head is written then.
     parked_until: Option<Pin<Box<Sleep>>>,
     filter: fn(&mut HeaderMap),
 }
@@ -129,27 +133,39 @@ impl RequestBody {
         filter: fn(&mut HeaderMap),
     ) -> (Self, Arc<Upload>) {
         let upload = Upload::new(parked);
-        let body = Streaming {
-            incoming,
-            upload: Arc::clone(&upload),
-            parked_until: parked.then(|| Box::pin(tokio::time::sleep(PARKED_FOR))),
+        (Self::guarded(incoming, &upload, filter), upload)
+    }
+
+    /// The same body again, if its connection ended while it was parked.
+    pub fn again(upload: &Arc<Upload>, filter: fn(&mut HeaderMap)) -> Option<Self> {
+        let held = upload.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        held.map(|incoming| Self::guarded(incoming, upload, filter))
+    }
+
+    fn guarded(incoming: Incoming, upload: &Arc<Upload>, filter: fn(&mut HeaderMap)) -> Self {
+        Self::Streaming(Streaming {
+            incoming: Some(incoming),
+            upload: Arc::clone(upload),
+            parked_until: None,
             filter,
-        };
-        (Self::Streaming(body), upload)
+        })
     }
 }
 
 impl Streaming {
+    /// Whether it waits for the upstream's 100.
+    pub fn is_parked(&self) -> bool {
+        self.upload.progress() == Progress::Parked
+    }
+
     /// Pending while parked, and for ever once stopped: an error would end the connection, and with it the response.
     fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.upload.remember(cx);
-        if let Some(sleep) = &mut self.parked_until
-            && self.upload.progress() == Progress::Parked
-        {
-            ready!(sleep.as_mut().poll(cx));
+        if self.upload.progress() == Progress::Parked {
+            let sleep = || Box::pin(tokio::time::sleep(PARKED_FOR));
+            ready!(self.parked_until.get_or_insert_with(sleep).as_mut().poll(cx));
             self.upload.unpark();
         }
-        self.parked_until = None;
         match self.upload.progress() {
             Progress::Stopped => Poll::Pending,
             _ => Poll::Ready(()),
@@ -177,10 +193,11 @@ impl Body for Streaming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         ready!(self.poll_released(cx));
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        match ready!(Pin::new(incoming).poll_frame(cx)) {
             Some(Ok(mut frame)) => {
                 self.note(&frame);
-                let last = frame.is_trailers() || self.incoming.is_end_stream();
+                let last = frame.is_trailers() || self.is_end_stream();
                 if let Some(trailers) = frame.trailers_mut() {
                     (self.filter)(trailers);
                 }
@@ -201,11 +218,20 @@ impl Body for Streaming {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if self.upload.progress() == Progress::Parked {
+            let mut held = self.upload.held.lock().unwrap_or_else(PoisonError::into_inner);
+            *held = self.incoming.take();
+        }
     }
 }
 

@@ -59,7 +59,8 @@ pub struct Facts {
 
 /// What owns a connection's socket; it must be polled for the connection to work.
 pub struct Driver {
-    http: HttpConnection,
+    /// Boxed once: the futures that pass it on would each keep room for it otherwise.
+    http: Box<HttpConnection>,
     meter: Arc<Meter>,
     alive: oneshot::Receiver<()>,
 }
@@ -82,7 +83,7 @@ pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Erro
     let (sender, http) = builder.handshake(io).await?;
     let (alive, ended) = oneshot::channel();
     let connection = Connection { sender, meter: Arc::clone(&meter), facts, _alive: alive };
-    Ok((connection, Driver { http, meter, alive: ended }))
+    Ok((connection, Driver { http: Box::new(http), meter, alive: ended }))
 }
 
 impl Driver {
@@ -101,7 +102,8 @@ impl Driver {
         })
         .await;
         let peer_end = meter.peer_end();
-        let how = close(http.into_parts().io.into_inner().into_inner()).await;
+        // Boxed: what a connection needs at its end need not weigh on it while it lives.
+        let how = Box::pin(close(http.into_parts().io.into_inner().into_inner())).await;
         match peer_end {
             Some(how) => End { by: Side::Peer, how },
             None => End { by: Side::Us, how },

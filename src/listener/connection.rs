@@ -64,7 +64,8 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     if ending.is_unreadable() {
         inlet.proxy.count_unreadable();
     }
-    let how = ending.close(tcp, &downstream).await;
+    // Boxed: what a connection needs at its end need not weigh on it while it lives.
+    let how = Box::pin(ending.close(tcp, &downstream)).await;
     inlet.ends.increment((Facing::Downstream, how));
 }
 

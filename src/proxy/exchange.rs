@@ -38,7 +38,7 @@ enum Broken {
     Failed(Failure),
 }
 
-/// The head of a request that may be sent twice: idempotent, and without a body.
+/// The head of a request that may be sent twice: idempotent, and its body empty or still held.
 struct Copy {
     method: Method,
     uri: Uri,
@@ -47,21 +47,30 @@ struct Copy {
 
 impl Copy {
     fn of(parts: &request::Parts, body: &RequestBody) -> Option<Self> {
-        let again = parts.method.is_idempotent() && matches!(body, RequestBody::Empty);
-        again.then(|| Self {
+        let held = match body {
+            RequestBody::Empty => true,
+            RequestBody::Streaming(body) => body.is_parked(),
+        };
+        (held && parts.method.is_idempotent()).then(|| Self {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             headers: parts.headers.clone(),
         })
     }
 
-    fn request(&self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Empty);
+    /// The request again, unless its body went with the connection that ended.
+    fn request(&self, upload: Option<&Arc<Upload>>) -> Option<Request<RequestBody>> {
+        let body = match upload {
+            None => RequestBody::Empty,
+            Some(upload) => RequestBody::again(upload, fields::filter_trailers)?,
+        };
+        let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
         *request.version_mut() = Version::HTTP_11;
-        request
+        unpark_on_continue(&mut request, upload);
+        Some(request)
     }
 }
 
@@ -116,19 +125,17 @@ impl Exchange<'_> {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let copy = Copy::of(&parts, &body);
         let mut request = Request::from_parts(parts, body);
-        if let Some(upload) = upload.filter(|u| u.progress() == Progress::Parked) {
-            unpark_on_continue(&mut request, upload);
-        }
+        unpark_on_continue(&mut request, upload);
         let mut fresh = false;
         loop {
             let mut lease = self.lease(fresh, record).await?;
-            let upload = upload.map(|upload| &**upload);
-            let broken = match self.attempt(&mut lease, request, upload, record).await {
+            let sent = self.attempt(&mut lease, request, upload.map(|u| &**u), record).await;
+            let broken = match sent {
                 Ok(response) => return Ok((response, lease)),
                 Err(broken) => broken,
             };
             lease.discard(broken.end_reason());
-            request = self.again(broken, copy.as_ref(), record)?;
+            request = self.again(broken, copy.as_ref(), upload, record)?;
             fresh = true;
         }
     }
@@ -245,6 +252,7 @@ impl Exchange<'_> {
         &self,
         broken: Broken,
         copy: Option<&Copy>,
+        upload: Option<&Arc<Upload>>,
         record: &mut Record,
     ) -> Result<Request<RequestBody>, Failure> {
         let (reason, request, failure) = match broken {
@@ -253,7 +261,7 @@ impl Exchange<'_> {
                 (RetryReason::NotSent, Some(*request), Failure::NotSent { reason })
             }
             Broken::Unanswered(reason) => {
-                let request = copy.map(Copy::request);
+                let request = copy.and_then(|copy| copy.request(upload));
                 (RetryReason::Unanswered, request, Failure::Unanswered { reason })
             }
         };
@@ -371,8 +379,11 @@ fn guard(incoming: Incoming, parts: &request::Parts) -> (RequestBody, Option<Arc
     (body, Some(upload))
 }
 
-/// The upstream's 100 lets the body go, and with its first byte hyper sends the application its own 100.
-fn unpark_on_continue(request: &mut Request<RequestBody>, upload: &Arc<Upload>) {
+/// The upstream's 100 lets a parked body go, and with its first byte hyper sends the application its own 100.
+fn unpark_on_continue(request: &mut Request<RequestBody>, upload: Option<&Arc<Upload>>) {
+    let Some(upload) = upload.filter(|upload| upload.progress() == Progress::Parked) else {
+        return;
+    };
     let upload = Arc::clone(upload);
     hyper::ext::on_informational(request, move |informational| {
         if informational.status() == StatusCode::CONTINUE {

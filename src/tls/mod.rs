@@ -108,9 +108,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares handshakes under these settings.
+    /// Prepares handshakes under these settings, for up to so many connections at once.
     pub fn new(
         settings: &Settings,
+        connections: usize,
         key_log: Option<Arc<dyn KeyLog>>,
     ) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -123,7 +124,8 @@ impl Client {
             .server_name
             .clone()
             .map_or_else(|| settings.verify_name.clone(), ServerName::DnsName);
-        Ok(Self { template, name, sessions: Arc::default() })
+        let sessions = Arc::new(Sessions::new(connections));
+        Ok(Self { template, name, sessions })
     }
 
     /// Prepares one handshake with this address.

@@ -15,14 +15,17 @@ use rustls::{
     pki_types::ServerName,
 };
 
-/// Tickets kept per address; each is used once.
-const TICKETS: usize = 8;
+/// Tickets kept per address, at most; each is used once, so a burst of dials wants one for each connection.
+const TICKETS: usize = 256;
 /// Addresses that sessions are kept for; beyond them the one that came first is forgotten.
 const ADDRESSES: usize = 64;
 
 /// The sessions of one key.
-#[derive(Default)]
-pub(super) struct Sessions(Mutex<Store>);
+pub(super) struct Sessions {
+    store: Mutex<Store>,
+    /// Tickets kept per address.
+    tickets: usize,
+}
 
 #[derive(Default)]
 struct Store {
@@ -42,8 +45,13 @@ struct Kept {
 }
 
 impl Sessions {
+    /// A store that serves so many connections at once.
+    pub(super) fn new(connections: usize) -> Self {
+        Self { store: Mutex::default(), tickets: connections.clamp(1, TICKETS) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Store> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +127,7 @@ impl ClientSessionStore for Offer {
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
         self.with(|kept| {
-            if kept.tickets.len() == TICKETS {
+            if kept.tickets.len() == self.sessions.tickets {
                 kept.tickets.pop_front();
             }
             kept.tickets.push_back(ticket);

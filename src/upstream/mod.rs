@@ -96,7 +96,7 @@ impl Upstream {
     ) -> Result<Arc<Self>, rustls::Error> {
         Ok(Arc::new(Self {
             pool: Pool::new(&settings.name, settings.pool.clone(), threads),
-            tls: tls::Client::new(&settings.tls, key_log)?,
+            tls: tls::Client::new(&settings.tls, settings.pool.max_connections, key_log)?,
             counters: Counters::default(),
             ends,
             newest: RwLock::default(),
@@ -127,7 +127,8 @@ impl Upstream {
     ) -> Result<Lease, Unavailable> {
         match self.pool.check_out(Instant::now(), worker.thread, fresh) {
             Ok(Checkout::Leased(lease)) => Ok(lease),
-            Ok(Checkout::Waits(waiter)) => self.wait(waiter, worker).await,
+            // Boxed: the warm path pays neither for its size nor for its moves.
+            Ok(Checkout::Waits(waiter)) => Box::pin(self.wait(waiter, worker)).await,
             Err(rejection) => Err(Unavailable::Rejected(rejection)),
         }
     }
@@ -176,9 +177,25 @@ impl Upstream {
         let resolver = worker.resolver.clone();
         tokio::spawn(async move {
             match upstream.dial(&resolver).await {
-                Ok((connection, driver)) => upstream.drive(permit, connection, driver).await,
+                Ok((connection, driver)) => upstream.spawn_driver(permit, connection, driver),
                 Err(error) => permit.failed(error, Instant::now()),
             }
+        });
+    }
+
+    /// Drives in a task of its own: the dial's is larger, and ends here.
+    fn spawn_driver(
+        self: Arc<Self>,
+        permit: Permit<Connection, ConnectError>,
+        connection: Connection,
+        driver: Driver,
+    ) {
+        let peer = connection.facts.peer;
+        let place = permit.established(connection, peer, Instant::now(), fastrand::f64());
+        tokio::spawn(async move {
+            let end = driver.run().await;
+            self.ends.increment((Facing::Upstream, end.how));
+            place.socket_ended(end, Instant::now());
         });
     }
 
@@ -193,19 +210,6 @@ impl Upstream {
         connection::start(dialled)
             .await
             .map_err(|error| ConnectError::Broken { address, error: std::io::Error::other(error) })
-    }
-
-    async fn drive(
-        &self,
-        permit: Permit<Connection, ConnectError>,
-        connection: Connection,
-        driver: Driver,
-    ) {
-        let peer = connection.facts.peer;
-        let place = permit.established(connection, peer, Instant::now(), fastrand::f64());
-        let end = driver.run().await;
-        self.ends.increment((Facing::Upstream, end.how));
-        place.socket_ended(end, Instant::now());
     }
 
     fn learn(&self, found: &[IpAddr]) {

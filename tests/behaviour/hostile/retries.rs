@@ -127,7 +127,6 @@ fn case_02_an_idempotent_request_whose_body_is_gone_is_502() {
 }
 
 #[test]
-#[ignore = "a parked body is not kept yet"]
 fn case_02_an_idempotent_request_whose_body_is_still_held_is_sent_once_more() {
     let origin = Origin::scripted(|mut peer| async move {
         let head = peer.head().await.expect("a request");
