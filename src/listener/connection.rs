@@ -46,13 +46,9 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     let service = {
         let (inlet, downstream) = (Arc::clone(&inlet), Arc::clone(&downstream));
         service_fn(move |request: Request<Incoming>| {
-            let (inlet, downstream) = (Arc::clone(&inlet), Arc::clone(&downstream));
-            let worker = Arc::clone(&worker);
-            async move {
-                let Inlet { proxy, entry, .. } = &*inlet;
-                let answer = proxy.serve(request, entry, &downstream, &worker).await;
-                Ok::<_, std::convert::Infallible>(answer)
-            }
+            let prepared = inlet.proxy.prepare(request, &inlet.entry, &downstream);
+            let proxy = Arc::clone(&inlet.proxy);
+            prepared.serve(proxy, Arc::clone(&downstream), Arc::clone(&worker))
         })
     };
     let io = TokioIo::new(DownstreamStream::new(tcp, Arc::clone(&downstream)));

@@ -31,11 +31,53 @@ pub(super) struct Exchange<'a> {
 /// Why an attempt gave no response.
 enum Broken {
     /// hyper gave the request back: nothing of it was written.
-    NotSent(Box<Request<RequestBody>>, String),
+    NotSent(String),
     /// It was sent, and not a byte came back.
     Unanswered(String),
     /// It cannot be tried again.
     Failed(Failure),
+}
+
+/// A request on its way up. It stays where it is while it waits, and is lent to what sends it: it is large.
+pub(super) struct Outbound {
+    /// `None` while hyper has it.
+    request: Option<Request<RequestBody>>,
+    copy: Option<Copy>,
+    upload: Option<Arc<Upload>>,
+}
+
+impl Outbound {
+    /// Guards the body; one that waits for 100 is parked.
+    pub(super) fn new(parts: request::Parts, incoming: Incoming) -> Self {
+        let (body, upload) = guard(incoming, &parts);
+        let copy = Copy::of(&parts, &body);
+        let mut request = Request::from_parts(parts, body);
+        unpark_on_continue(&mut request, upload.as_ref());
+        Self { request: Some(request), copy, upload }
+    }
+
+    /// The application must not take its connection for another request: not all of this one was read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.progress() != Progress::Complete)
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.method().is_idempotent())
+    }
+
+    /// The body in flight, if there is one.
+    pub(super) fn upload(&self) -> Option<&Arc<Upload>> {
+        self.upload.as_ref()
+    }
+
+    /// Whether the request is there to be sent again, if need be from the copy of its head.
+    fn restore(&mut self) -> bool {
+        if self.request.is_none() {
+            let copy = self.copy.as_ref();
+            self.request = copy.and_then(|copy| copy.request(self.upload.as_ref()));
+        }
+        self.request.is_some()
+    }
 }
 
 /// The head of a request that may be sent twice: idempotent, and its body empty or still held.
@@ -79,63 +121,38 @@ pub(super) struct Responded {
     pub(super) response: http::response::Parts,
     pub(super) body: Incoming,
     pub(super) lease: Lease,
-    pub(super) upload: Option<Arc<Upload>>,
     /// Its framing leaves the connection fit for another exchange.
     pub(super) fit: bool,
 }
 
 impl Responded {
     /// Judges a response's header, and makes its fields fit to go down.
-    fn new(
-        response: Response<Incoming>,
-        lease: Lease,
-        upload: Option<Arc<Upload>>,
-    ) -> Result<Self, Failure> {
+    fn new(response: Response<Incoming>, lease: Lease) -> Result<Self, Failure> {
         let (mut response, body) = response.into_parts();
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::malformed("101 to a request that asked for no upgrade"));
         }
         let fit = fields::to_downstream(&mut response)?;
-        Ok(Self { response, body, lease, upload, fit })
+        Ok(Self { response, body, lease, fit })
     }
 }
 
 impl Exchange<'_> {
-    /// Runs it up to the response's header.
+    /// Sends it, again and again as long as the evidence allows, up to the response's header.
     pub(super) async fn run(
         &self,
-        parts: request::Parts,
-        incoming: Incoming,
+        outbound: &mut Outbound,
         record: &mut Record,
     ) -> Result<Responded, Failure> {
-        let (body, upload) = guard(incoming, &parts);
-        let sent = self.send(parts, body, upload.as_ref(), record).await;
-        record.unread = is_unread(upload.as_deref());
-        let (response, lease) = sent?;
-        Responded::new(response, lease, upload)
-    }
-
-    /// Sends it, again and again as long as the evidence allows.
-    async fn send(
-        &self,
-        parts: request::Parts,
-        body: RequestBody,
-        upload: Option<&Arc<Upload>>,
-        record: &mut Record,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let copy = Copy::of(&parts, &body);
-        let mut request = Request::from_parts(parts, body);
-        unpark_on_continue(&mut request, upload);
         let mut fresh = false;
         loop {
             let mut lease = self.lease(fresh, record).await?;
-            let sent = self.attempt(&mut lease, request, upload.map(|u| &**u), record).await;
-            let broken = match sent {
-                Ok(response) => return Ok((response, lease)),
+            let broken = match self.attempt(&mut lease, outbound, record).await {
+                Ok(response) => return Responded::new(response, lease),
                 Err(broken) => broken,
             };
             lease.discard(broken.end_reason());
-            request = self.again(broken, copy.as_ref(), upload, record)?;
+            self.prepare_again(broken, outbound, record)?;
             fresh = true;
         }
     }
@@ -157,12 +174,11 @@ impl Exchange<'_> {
     async fn attempt(
         &self,
         lease: &mut Lease,
-        request: Request<RequestBody>,
-        upload: Option<&Upload>,
+        outbound: &mut Outbound,
         record: &mut Record,
     ) -> Result<Response<Incoming>, Broken> {
         let reused = lease.uses > 1;
-        if reused && !request.method().is_idempotent() {
+        if reused && !outbound.is_idempotent() {
             // What the upstream has already sent, its FIN above all, is read before this request is risked.
             tokio::task::yield_now().await;
         }
@@ -170,12 +186,14 @@ impl Exchange<'_> {
         let connection = lease.handle();
         connection.meter.begin_exchange();
         if let Err(error) = connection.sender.ready().await {
-            return Err(evidence.judge(connection, Some(request), &error, self.upstream));
+            return Err(evidence.judge(connection, outbound, &error, self.upstream));
         }
         let now = Instant::now();
         record.attempt(lease, now);
         let connection = lease.handle();
+        let request = outbound.request.take().expect("a request that is to be sent is there");
         let responding = connection.sender.try_send_request(request);
+        let upload = outbound.upload.as_deref();
         match self.response(responding, &connection.meter, upload, now).await {
             Ok(response) => {
                 record.responded(response.status(), connection.meter.first_byte());
@@ -186,8 +204,8 @@ impl Exchange<'_> {
                 if upload.is_some_and(|upload| upload.progress() == Progress::Broken) {
                     return Err(Broken::Failed(Failure::UploadBroken));
                 }
-                let back = error.take_message();
-                Err(evidence.judge(connection, back, &error.into_error(), self.upstream))
+                outbound.request = error.take_message();
+                Err(evidence.judge(connection, outbound, &error.into_error(), self.upstream))
             }
         }
     }
@@ -247,31 +265,23 @@ impl Exchange<'_> {
         None
     }
 
-    /// The request to send on a fresh connection, if the evidence and `retries.max` allow.
-    fn again(
+    /// Makes the request ready for a fresh connection, if the evidence and `retries.max` allow.
+    fn prepare_again(
         &self,
         broken: Broken,
-        copy: Option<&Copy>,
-        upload: Option<&Arc<Upload>>,
+        outbound: &mut Outbound,
         record: &mut Record,
-    ) -> Result<Request<RequestBody>, Failure> {
-        let (reason, request, failure) = match broken {
+    ) -> Result<(), Failure> {
+        let (reason, failure) = match broken {
             Broken::Failed(failure) => return Err(failure),
-            Broken::NotSent(request, reason) => {
-                (RetryReason::NotSent, Some(*request), Failure::NotSent { reason })
-            }
-            Broken::Unanswered(reason) => {
-                let request = copy.and_then(|copy| copy.request(upload));
-                (RetryReason::Unanswered, request, Failure::Unanswered { reason })
-            }
+            Broken::NotSent(reason) => (RetryReason::NotSent, Failure::NotSent { reason }),
+            Broken::Unanswered(reason) => (RetryReason::Unanswered, Failure::Unanswered { reason }),
         };
-        match request {
-            Some(request) if self.may_retry(record) => {
-                record.retried(reason);
-                Ok(request)
-            }
-            _ => Err(failure),
+        if !self.may_retry(record) || !outbound.restore() {
+            return Err(failure);
         }
+        record.retried(reason);
+        Ok(())
     }
 
     fn may_retry(&self, record: &Record) -> bool {
@@ -316,7 +326,7 @@ impl Evidence {
     fn judge(
         &self,
         connection: &Connection,
-        back: Option<Request<RequestBody>>,
+        outbound: &Outbound,
         error: &hyper::Error,
         upstream: &Upstream,
     ) -> Broken {
@@ -333,8 +343,8 @@ impl Evidence {
             });
         }
         let reason = chain(error);
-        match back {
-            Some(request) => Broken::NotSent(Box::new(request), reason),
+        match &outbound.request {
+            Some(_) => Broken::NotSent(reason),
             None if received == 0 => Broken::Unanswered(reason),
             None => Broken::Failed(Failure::malformed(reason)),
         }
@@ -345,7 +355,7 @@ impl Broken {
     /// What the pool is told.
     fn end_reason(&self) -> EndReason {
         match self {
-            Self::NotSent(..) | Self::Unanswered(_) => EndReason::Stale,
+            Self::NotSent(_) | Self::Unanswered(_) => EndReason::Stale,
             Self::Failed(_) => EndReason::Unfit,
         }
     }
@@ -361,11 +371,6 @@ fn chain(error: &hyper::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// Whether a part of the request's body was not taken.
-fn is_unread(upload: Option<&Upload>) -> bool {
-    upload.is_some_and(|upload| upload.progress() != Progress::Complete)
 }
 
 /// Guards a request's body; one that waits for 100 is parked.

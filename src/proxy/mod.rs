@@ -9,6 +9,7 @@ mod relay;
 mod target;
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::{Body as _, Incoming};
 
 pub use downstream::{Downstream, Phase};
-use exchange::{Exchange, Responded};
+use exchange::{Exchange, Outbound, Responded};
 pub use failure::{Failure, Stage};
 use record::Record;
 pub use relay::Answer;
@@ -47,36 +48,19 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Carries one request to its destination and its response back.
-    pub async fn serve(
+    /// Judges a request and finds its destination; nothing is awaited.
+    pub fn prepare(
         self: &Arc<Self>,
         request: Request<Incoming>,
         entry: &Entry,
         downstream: &Arc<Downstream>,
-        worker: &Worker,
-    ) -> Response<Answer> {
+    ) -> Prepared {
         let now = Instant::now();
         downstream.exchange_begins(now);
         let mut record = Record::new(self, downstream.client, now);
         record.unread = !request.body().is_end_stream();
-        let mut upstream = None;
-        let found = self.carry(request, entry, downstream, worker, &mut record, &mut upstream);
-        let found = found.await;
-        // What is left of the request is not read: the client must not take the connection for another one.
-        let closes = record.unread || self.drain.has_begun();
-        let mut response = match found {
-            Ok(responded) => relay(responded, upstream, downstream, record),
-            Err(failure) => {
-                record.failed(&failure, Instant::now());
-                downstream.body_begins(Instant::now(), OWN_ANSWER_TIME);
-                downstream.body_ends();
-                failure.answer(upstream.as_deref(), &self.pools).map(Answer::Own)
-            }
-        };
-        if closes {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
+        let journey = Journey::of(request, entry, &mut record);
+        Prepared { record, journey }
     }
 
     /// hyper answered a request that it could not read, on its own.
@@ -84,40 +68,98 @@ impl Proxy {
         self.unrouted.requests.increment(Code::ClientError);
     }
 
-    async fn carry(
+    /// The last touch to every answer.
+    fn answer(&self, mut response: Response<Answer>, unread: bool) -> Response<Answer> {
+        // What is left of the request is not read: the client must not take the connection for another one.
+        if unread || self.drain.has_begun() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// An answer of ours.
+    fn refuse(
         &self,
-        request: Request<Incoming>,
-        entry: &Entry,
-        downstream: &Arc<Downstream>,
-        worker: &Worker,
-        record: &mut Record,
-        upstream: &mut Option<Arc<Upstream>>,
-    ) -> Result<Responded, Failure> {
+        failure: &Failure,
+        upstream: Option<&Upstream>,
+        record: Record,
+        downstream: &Downstream,
+    ) -> Response<Answer> {
+        let unread = record.unread;
+        let now = Instant::now();
+        record.failed(failure, now);
+        downstream.body_begins(now, OWN_ANSWER_TIME);
+        downstream.body_ends();
+        self.answer(failure.answer(upstream, &self.pools).map(Answer::Own), unread)
+    }
+}
+
+/// A request that was judged. Its future keeps it in one place: what is large is not moved from call to call.
+pub struct Prepared {
+    record: Record,
+    journey: Result<Journey, Failure>,
+}
+
+/// A request whose destination is known.
+struct Journey {
+    upstream: Arc<Upstream>,
+    outbound: Outbound,
+}
+
+impl Journey {
+    fn of(request: Request<Incoming>, entry: &Entry, record: &mut Record) -> Result<Self, Failure> {
         let (mut parts, incoming) = request.into_parts();
         record.request(&parts.method, &parts.uri);
-        let (found, host) = target::find(entry, &mut parts)?;
+        let (upstream, host) = target::find(entry, &mut parts)?;
         fields::to_upstream(&mut parts, host)?;
-        record.routed(&found);
-        let chosen = upstream.insert(found);
-        let exchange = Exchange { upstream: chosen, downstream, worker };
-        exchange.run(parts, incoming, record).await
+        record.routed(&upstream);
+        Ok(Self { upstream, outbound: Outbound::new(parts, incoming) })
+    }
+}
+
+impl Prepared {
+    /// Carries the request to its destination and its response back.
+    #[allow(clippy::manual_async_fn, reason = "an async fn keeps room for its arguments twice")]
+    pub fn serve(
+        mut self,
+        proxy: Arc<Proxy>,
+        downstream: Arc<Downstream>,
+        worker: Arc<Worker>,
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
+        async move {
+            let journey = match &mut self.journey {
+                Ok(journey) => journey,
+                Err(failure) => return Ok(proxy.refuse(failure, None, self.record, &downstream)),
+            };
+            let Journey { upstream, outbound } = journey;
+            let exchange = Exchange { upstream, downstream: &downstream, worker: &worker };
+            let responded = exchange.run(outbound, &mut self.record).await;
+            self.record.unread = outbound.is_unread();
+            Ok(match responded {
+                Ok(responded) => {
+                    let unread = self.record.unread;
+                    proxy.answer(relay(responded, journey, downstream, self.record), unread)
+                }
+                Err(failure) => proxy.refuse(&failure, Some(upstream), self.record, &downstream),
+            })
+        }
     }
 }
 
 /// Hands a response over; where it has no body, the exchange ends here.
 fn relay(
     responded: Responded,
-    upstream: Option<Arc<Upstream>>,
-    downstream: &Arc<Downstream>,
+    journey: &Journey,
+    downstream: Arc<Downstream>,
     record: Record,
 ) -> Response<Answer> {
-    let Responded { response, body, lease, upload, fit } = responded;
-    let upstream = upstream.expect("a response came from an upstream");
+    let Responded { response, body, lease, fit } = responded;
+    let upstream = Arc::clone(&journey.upstream);
+    let upload = journey.outbound.upload().cloned();
     downstream.body_begins(Instant::now(), upstream.settings().idle_timeout);
     if let Some(upload) = upload.as_deref().filter(|u| u.progress() != Progress::Complete) {
         upload.stop();
     }
-    let downstream = Arc::clone(downstream);
     let ending = Ending { upstream, lease, downstream, upload, record, fit };
     if body.is_end_stream() {
         ending.complete();
