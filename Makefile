@@ -23,7 +23,8 @@ lint: install-lint ## Format, clippy with warnings denied, dependencies
 bench: ## Beside HAProxy, nginx and Envoy, in one run (about ten minutes)
 	bench/run $(BENCH)
 
-seeds: install-peers ## The situations that made people look for this, with HAProxy's figure beside ours
+seeds: ## The situations that made people look for this, with HAProxy's figure beside ours
+	scripts/install-peers seeds
 	cargo build --release
 	seeds/run
 
