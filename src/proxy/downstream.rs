@@ -89,6 +89,11 @@ impl Downstream {
         self.last_io.set(now);
     }
 
+    /// When a byte last came or went.
+    pub fn last_io(&self) -> Option<Instant> {
+        self.last_io.get()
+    }
+
     /// The first byte of a request came.
     pub fn header_begins(&self, now: Instant) {
         self.enter(Phase::Header, now);

@@ -146,8 +146,8 @@ impl Exchange<'_> {
     ) -> Result<Responded, Failure> {
         let mut fresh = false;
         loop {
-            let mut lease = self.lease(fresh, record).await?;
-            let broken = match self.attempt(&mut lease, outbound, record).await {
+            let (mut lease, now) = self.lease(fresh, record).await?;
+            let broken = match self.attempt(&mut lease, outbound, record, now).await {
                 Ok(response) => return Responded::new(response, lease),
                 Err(broken) => broken,
             };
@@ -158,11 +158,11 @@ impl Exchange<'_> {
     }
 
     /// A connection, over as many dials as `retries.max` allows.
-    async fn lease(&self, fresh: bool, record: &mut Record) -> Result<Lease, Failure> {
+    async fn lease(&self, fresh: bool, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
             let leasing = self.upstream.lease(self.worker, fresh);
             match self.unless_ending(leasing).await? {
-                Ok(lease) => return Ok(lease),
+                Ok(leased) => return Ok(leased),
                 Err(Unavailable::Dial(error)) if error.may_retry() && self.may_retry(record) => {
                     record.retried(RetryReason::DialFailed);
                 }
@@ -176,6 +176,7 @@ impl Exchange<'_> {
         lease: &mut Lease,
         outbound: &mut Outbound,
         record: &mut Record,
+        now: Instant,
     ) -> Result<Response<Incoming>, Broken> {
         let reused = lease.uses > 1;
         if reused && !outbound.is_idempotent() {
@@ -188,7 +189,6 @@ impl Exchange<'_> {
         if let Err(error) = connection.sender.ready().await {
             return Err(evidence.judge(connection, outbound, &error, self.upstream));
         }
-        let now = Instant::now();
         record.attempt(lease, now);
         let connection = lease.handle();
         let request = outbound.request.take().expect("a request that is to be sent is there");

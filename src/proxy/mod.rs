@@ -55,7 +55,8 @@ impl Proxy {
         entry: &Entry,
         downstream: &Arc<Downstream>,
     ) -> Prepared {
-        let now = Instant::now();
+        // The last byte of its header came just now.
+        let now = downstream.last_io().unwrap_or_else(Instant::now);
         downstream.exchange_begins(now);
         let mut record = Record::new(self, downstream.client, now);
         record.unread = !request.body().is_end_stream();

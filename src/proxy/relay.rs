@@ -55,7 +55,7 @@ impl Ending {
         self.downstream.body_ends();
         let uploaded = self.upload.is_none_or(|upload| upload.progress() == Progress::Complete);
         if self.fit && uploaded {
-            self.upstream.check_in(self.lease);
+            self.upstream.check_in(self.lease, now);
         } else {
             self.lease.discard(EndReason::Unfit);
         }

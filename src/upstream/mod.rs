@@ -120,25 +120,30 @@ impl Upstream {
     }
 
     /// Gets a connection: an idle one, a new one, or whichever comes first at the cap. `fresh` takes no used one.
+    /// With it comes the time: reading the clock again costs more than passing it on.
     pub async fn lease(
         self: &Arc<Self>,
         worker: &Worker,
         fresh: bool,
-    ) -> Result<Lease, Unavailable> {
-        match self.pool.check_out(Instant::now(), worker.thread, fresh) {
-            Ok(Checkout::Leased(lease)) => Ok(lease),
+    ) -> Result<(Lease, Instant), Unavailable> {
+        let now = Instant::now();
+        match self.pool.check_out(now, worker.thread, fresh) {
+            Ok(Checkout::Leased(lease)) => Ok((lease, now)),
             // Boxed: the warm path pays neither for its size nor for its moves.
-            Ok(Checkout::Waits(waiter)) => Box::pin(self.wait(waiter, worker)).await,
+            Ok(Checkout::Waits(waiter)) => {
+                let lease = Box::pin(self.wait(waiter, worker)).await?;
+                Ok((lease, Instant::now()))
+            }
             Err(rejection) => Err(Unavailable::Rejected(rejection)),
         }
     }
 
     /// An exchange is over and left its connection fit; an address that the name has lost retires its connections.
-    pub fn check_in(&self, mut lease: Lease) {
+    pub fn check_in(&self, mut lease: Lease, now: Instant) {
         if self.has_moved(lease.handle()) {
             lease.discard(EndReason::Moved);
         } else {
-            lease.check_in(Instant::now());
+            lease.check_in(now);
         }
     }
 
