@@ -25,7 +25,7 @@ use super::{Inlet, stream::DownstreamStream};
 use crate::{
     config::ListenerLimits,
     drain::{Drain, Stage},
-    proxy::{Answer, Downstream, Phase},
+    proxy::{Answer, Downstream, Failure, Phase, Proxy},
     socket,
     telemetry::ends::{Facing, Manner},
     upstream::Worker,
@@ -35,9 +35,6 @@ use crate::{
 const BUFFER: usize = 64 * 1024;
 /// Room for a request line beside the header's bytes.
 const REQUEST_LINE: usize = 8 * 1024;
-/// What a header that took too long is told.
-const TIMEOUT_TEXT: &str =
-    "warmline: the request's header was not complete in time (limits.headerTimeout of listeners)\n";
 
 /// Serves one client connection to its end.
 pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
@@ -56,13 +53,29 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     let drain = inlet.proxy.drain.clone();
     let mut serving = Serving::new(http, &downstream, &inlet.limits, drain);
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
-    let tcp = serving.http.into_parts().io.into_inner().into_inner();
-    if ending.is_unreadable() {
-        inlet.proxy.count_unreadable();
-    }
+    let stream = serving.http.into_parts().io.into_inner();
     // Boxed: what a connection needs at its end need not weigh on it while it lives.
-    let how = Box::pin(ending.close(tcp, &downstream)).await;
+    let how = Box::pin(end(ending, stream, &inlet.proxy, &downstream)).await;
     inlet.ends.increment((Facing::Downstream, how));
+}
+
+/// Says what is left to say, and closes.
+async fn end(
+    ending: Ending,
+    stream: DownstreamStream,
+    proxy: &Arc<Proxy>,
+    downstream: &Downstream,
+) -> Manner {
+    let refusal = ending.refusal();
+    if let Some(failure) = &refusal {
+        proxy.refuse_unreadable(failure, downstream);
+    }
+    // Where an earlier response was still being written, hyper's bare answer is behind it already.
+    let untold = stream.is_refused() || downstream.phase() == Phase::Header;
+    match refusal.filter(|_| untold) {
+        Some(failure) => refuse(stream.into_inner(), &failure).await,
+        None => ending.close(stream.into_inner(), downstream).await,
+    }
 }
 
 fn builder(limits: &ListenerLimits) -> http1::Builder {
@@ -201,37 +214,41 @@ where
 }
 
 impl Ending {
-    /// The request had no header that could be read, and was answered without the proxy.
-    fn is_unreadable(&self) -> bool {
+    /// What is wrong with a request whose header could not be read.
+    fn refusal(&self) -> Option<Failure> {
         match self {
-            Self::Done(result) => result.as_ref().is_err_and(hyper::Error::is_parse),
-            Self::HeaderTimeout => true,
-            Self::Idle | Self::Stuck => false,
+            Self::Done(Err(error)) if error.is_parse_version_h2() => Some(Failure::BadRequest(
+                "the client speaks HTTP/2 and is not understood here: let it speak HTTP/1.1".into(),
+            )),
+            Self::Done(Err(error)) if error.is_parse_too_large() => Some(Failure::HeaderTooLarge),
+            Self::Done(Err(error)) if error.is_parse() => Some(unreadable(error)),
+            Self::HeaderTimeout => Some(Failure::HeaderTimeout),
+            Self::Done(_) | Self::Idle | Self::Stuck => None,
         }
     }
 
-    async fn close(self, mut tcp: TcpStream, downstream: &Downstream) -> Manner {
+    async fn close(self, tcp: TcpStream, downstream: &Downstream) -> Manner {
         match self {
             Self::Done(_) | Self::Stuck if downstream.is_broken() => reset(tcp),
             Self::Stuck => reset(tcp),
-            Self::Done(_) | Self::Idle => socket::close_politely(tcp).await,
-            Self::HeaderTimeout => {
-                // A client that takes no answer gets none.
-                let _ = tcp.write_all(header_timeout().as_bytes()).await;
-                socket::close_politely(tcp).await
-            }
+            Self::Done(_) | Self::Idle | Self::HeaderTimeout => socket::close_politely(tcp).await,
         }
     }
 }
 
-fn header_timeout() -> String {
-    format!(
-        "HTTP/1.1 408 Request Timeout\r\n\
-         content-type: text/plain; charset=utf-8\r\n\
-         proxy-status: warmline; error=http_request_error; details=\"limits.headerTimeout\"\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{TIMEOUT_TEXT}",
-        TIMEOUT_TEXT.len()
+/// The most frequent mistake is TLS towards us.
+fn unreadable(error: &hyper::Error) -> Failure {
+    Failure::BadRequest(
+        format!("no request in HTTP/1.1: {error} (is Warmline called with https:// for http://?)")
+            .into(),
     )
+}
+
+/// Says what is wrong, and closes.
+async fn refuse(mut tcp: TcpStream, failure: &Failure) -> Manner {
+    // A client that takes no answer gets none.
+    let _ = tcp.write_all(&failure.written()).await;
+    socket::close_politely(tcp).await
 }
 
 fn reset(tcp: TcpStream) -> Manner {

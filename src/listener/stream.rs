@@ -1,5 +1,5 @@
 //! The application's stream under hyper: it stamps bytes, holds back a FIN that comes during a response, and leaves
-//! the shutdown to us.
+//! the shutdown to us, and what a request without a readable header is told.
 
 use std::{
     io,
@@ -22,15 +22,30 @@ pub(super) struct DownstreamStream {
     downstream: Arc<Downstream>,
     /// The application's FIN came.
     finished: bool,
+    /// hyper refused a request's header. Its bare answer is held back: ours says why.
+    refused: bool,
 }
+
+/// How hyper's own answers begin, whatever the client spoke.
+const REFUSAL: &[u8] = b"HTTP/1.1 4";
 
 impl DownstreamStream {
     pub(super) fn new(tcp: TcpStream, downstream: Arc<Downstream>) -> Self {
-        Self { tcp, downstream, finished: false }
+        Self { tcp, downstream, finished: false, refused: false }
     }
 
     pub(super) fn into_inner(self) -> TcpStream {
         self.tcp
+    }
+
+    /// Whether a refusal of hyper's was held back.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Between responses only hyper itself has something to say.
+    fn is_refusal(&self, bytes: &[u8]) -> bool {
+        matches!(self.downstream.phase(), Phase::Idle | Phase::Header) && bytes.starts_with(REFUSAL)
     }
 
     /// A FIN in the middle of a response is told when the response is over; the connection asks again then.
@@ -73,6 +88,10 @@ impl AsyncWrite for DownstreamStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_refusal(bytes) {
+            self.refused = true;
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
         self.downstream.note_io(Instant::now());
         Poll::Ready(Ok(written))

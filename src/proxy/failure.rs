@@ -25,6 +25,14 @@ pub enum Failure {
     /// The request is not one that we take.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
+    /// Its header is larger than we read.
+    #[error(
+        "the request's header is too large (limits.headerBytes and limits.headerFields of listeners)"
+    )]
+    HeaderTooLarge,
+    /// Its header took too long.
+    #[error("the request's header was not complete in time (limits.headerTimeout of listeners)")]
+    HeaderTimeout,
     /// Nothing is configured for the host.
     #[error("no upstream is configured for the host {host:?}")]
     UnknownHost {
@@ -147,7 +155,11 @@ impl Failure {
     /// The stage that it belongs to.
     pub fn stage(&self) -> Stage {
         match self {
-            Self::BadRequest(_) | Self::UnknownHost { .. } | Self::Connect => Stage::Request,
+            Self::BadRequest(_)
+            | Self::HeaderTooLarge
+            | Self::HeaderTimeout
+            | Self::UnknownHost { .. }
+            | Self::Connect => Stage::Request,
             Self::Queue { .. } => Stage::Queue,
             Self::Dial(_) | Self::IdentityRefused { .. } | Self::NotSent { .. } => Stage::Connect,
             Self::Unanswered { .. }
@@ -161,9 +173,12 @@ impl Failure {
     /// Whose doing it is, in log lines.
     pub fn by(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::UnknownHost { .. } | Self::Connect | Self::UploadBroken => {
-                "downstream"
-            }
+            Self::BadRequest(_)
+            | Self::HeaderTooLarge
+            | Self::HeaderTimeout
+            | Self::UnknownHost { .. }
+            | Self::Connect
+            | Self::UploadBroken => "downstream",
             Self::Queue { .. }
             | Self::Ending
             | Self::UploadIdle(_)
@@ -176,6 +191,8 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::UploadBroken => StatusCode::BAD_REQUEST,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Queue { .. } | Self::Dial(ConnectError::Exhausted(_)) => {
@@ -198,7 +215,10 @@ impl Failure {
     /// The error type of RFC 9209 section 2.3.
     fn error_type(&self) -> &'static str {
         match self {
-            Self::BadRequest(_) | Self::UploadBroken => "http_request_error",
+            Self::BadRequest(_)
+            | Self::HeaderTooLarge
+            | Self::HeaderTimeout
+            | Self::UploadBroken => "http_request_error",
             Self::UnknownHost { .. } => "destination_not_found",
             Self::Connect => "http_request_denied",
             Self::Queue { .. } => "connection_limit_reached",
@@ -215,7 +235,26 @@ impl Failure {
 
     /// Whether the client's connection must close after the answer.
     fn closes(&self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::UploadBroken | Self::UploadIdle(_))
+        matches!(
+            self,
+            Self::BadRequest(_)
+                | Self::HeaderTooLarge
+                | Self::HeaderTimeout
+                | Self::UploadBroken
+                | Self::UploadIdle(_)
+        )
+    }
+
+    /// The whole answer as it goes out, for a request that hyper did not read.
+    pub fn written(&self) -> Vec<u8> {
+        let text = self.text(None, "");
+        let status = self.status();
+        let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in self.answer(None, "").headers() {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("content-length: {}\r\n\r\n{text}", text.len()).into_bytes());
+        bytes
     }
 
     /// The whole answer.

@@ -29,7 +29,7 @@ use crate::{
     connect::body::Progress,
     drain::Drain,
     telemetry::log::Access,
-    upstream::{Code, Exchanges, Upstream, Worker},
+    upstream::{Exchanges, Upstream, Worker},
 };
 
 /// How long an answer of ours may move no byte.
@@ -64,9 +64,11 @@ impl Proxy {
         Prepared { record, journey }
     }
 
-    /// hyper answered a request that it could not read, on its own.
-    pub fn count_unreadable(&self) {
-        self.unrouted.requests.increment(Code::ClientError);
+    /// Counts and logs a request whose header could not be read; the listener answers it.
+    pub fn refuse_unreadable(self: &Arc<Self>, failure: &Failure, downstream: &Downstream) {
+        let now = Instant::now();
+        let begun = downstream.since().unwrap_or(now);
+        Record::new(self, downstream.client, begun).failed(failure, now);
     }
 
     /// The last touch to every answer.

@@ -1,6 +1,7 @@
 //! What is counted and logged about one exchange, whichever way it ends.
 
 use std::{
+    fmt,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -32,7 +33,7 @@ pub(super) struct Record {
     pub(super) unread: bool,
     client: SocketAddr,
     attempt: Option<Attempt>,
-    /// For the log; none where no line can come of it.
+    /// For the log; none where no line can come of it, or the request could not be read.
     request: Option<(Method, Uri)>,
     told: bool,
 }
@@ -121,7 +122,7 @@ impl Record {
         self.count(Code::of(status), now);
         self.told = true;
         if self.proxy.access == Access::All {
-            self.log(now, "ok", Stage::Body);
+            self.log(now, "ok", Stage::Body, None);
         }
     }
 
@@ -130,7 +131,7 @@ impl Record {
         self.status = Some(failure.status());
         self.count(Code::of(failure.status()), now);
         self.told = true;
-        self.log(now, failure.by(), failure.stage());
+        self.log(now, failure.by(), failure.stage(), Some(failure));
     }
 
     /// The response broke after its header.
@@ -141,7 +142,7 @@ impl Record {
     fn abort(&mut self, by: &'static str, now: Instant) {
         self.told = true;
         self.count(Code::Aborted, now);
-        self.log(now, by, self.stage);
+        self.log(now, by, self.stage, None);
     }
 
     fn count(&self, code: Code, now: Instant) {
@@ -157,8 +158,10 @@ impl Record {
         }
     }
 
-    fn log(&self, now: Instant, by: &'static str, stage: Stage) {
-        let Some((method, uri)) = &self.request else { return };
+    fn log(&self, now: Instant, by: &'static str, stage: Stage, error: Option<&Failure>) {
+        if self.proxy.access == Access::Off {
+            return;
+        }
         let end = if by == "ok" { "ok".into() } else { format!("{by}-{}", stage.as_str()) };
         let attempt = self.attempt.as_ref();
         let fresh = attempt.filter(|attempt| attempt.uses == 1);
@@ -167,8 +170,8 @@ impl Record {
             target: "warmline::access",
             client = %self.client,
             upstream = self.upstream.as_ref().map_or("_none", |u| &u.settings().name),
-            endpoint = attempt.map(|a| tracing::field::display(a.facts.peer)),
-            local = attempt.and_then(|a| a.facts.local).map(tracing::field::display),
+            endpoint = attempt.map(|a| display(a.facts.peer)),
+            local = attempt.and_then(|a| a.facts.local).map(display),
             conn = attempt.map(|a| a.id),
             r#use = attempt.map(|a| a.uses),
             age = attempt.map(|a| seconds(a.age)),
@@ -183,8 +186,18 @@ impl Record {
             bytes = self.bytes,
             retries = self.retries,
             end = %end,
-            req = %format_args!("{method} {uri}"),
+            error = error.map(display),
+            req = self.request.as_ref().map(|(method, uri)| display(Line(method, uri))),
         );
+    }
+}
+
+/// A request line, as log lines have it.
+struct Line<'a>(&'a Method, &'a Uri);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0, self.1)
     }
 }
 

@@ -169,6 +169,33 @@ fn a_503_says_when_to_come_again() {
     holder.response();
 }
 
+#[test]
+fn a_request_that_cannot_be_read_is_400_says_what_it_looks_like_and_is_counted() {
+    let (origin, warmline) = start();
+    let labels = [("upstream", "_none"), ("code", "4xx")];
+    let tls = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03 any\r\n\r\n".as_slice();
+    for (count, (bytes, word)) in [
+        (b"GARBAGE\r\n\r\n".as_slice(), "HTTP/1.1"),
+        (tls, "https://"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
+        (b"GET /any HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = Client::connect(warmline.address());
+        client.send(bytes);
+        let answer = client.response();
+        assert_ours(&answer, 400, "http_request_error");
+        assert!(answer.text().contains(word), "{word}: {}", answer.text());
+        assert_eq!(answer.head.field("connection"), Some("close"));
+        client.half_close();
+        assert_eq!(client.end(), (Ending::Fin, Vec::new()));
+        assert_eq!(warmline.metric("warmline_requests_total", &labels), count as u64 + 1);
+    }
+    assert_eq!(origin.record().request_count, 0);
+}
+
 /// Heads beyond a listener's limits.
 fn beyond(limit: &str, value: u32, head: &str) {
     let origin = Origin::serving().start();
@@ -177,7 +204,8 @@ fn beyond(limit: &str, value: u32, head: &str) {
     let mut client = Client::connect(warmline.address());
     client.send(format!("GET /any HTTP/1.1\r\nHost: api.test\r\n{head}\r\n"));
     let answer = client.response();
-    assert!((400..500).contains(&answer.status), "{answer:#?}");
+    assert_ours(&answer, 431, "http_request_error");
+    assert!(answer.text().contains(limit), "{limit}: {}", answer.text());
     assert_eq!(answer.head.field("connection"), Some("close"));
     client.half_close();
     assert_eq!(client.end(), (Ending::Fin, Vec::new()));
