@@ -23,7 +23,8 @@ pub(super) struct Bound {
     pub(super) address: SocketAddr,
 }
 
-/// Binds each address; a default one may miss where the machine lacks its family.
+/// Binds each address; a default one may miss where the machine lacks its family, and one for all addresses is for all
+/// of the other family then.
 pub(super) fn bind(what: &str, binds: &[Bind]) -> Result<Vec<Bound>, StartError> {
     let mut bound = Vec::new();
     for bind in binds {
@@ -31,6 +32,9 @@ pub(super) fn bind(what: &str, binds: &[Bind]) -> Result<Vec<Bound>, StartError>
             Ok(listening) => bound.push(listening),
             Err(error) if !bind.written && lacks_family(&error) => {
                 tracing::info!(address = %bind.address, "{what}: this machine lacks the address's family, the default is left out");
+                if let Some(address) = ipv4_instead(bind.address) {
+                    bound.push(listen(address).map_err(|error| refused(what, address, error))?);
+                }
             }
             Err(error) => return Err(refused(what, bind.address, error)),
         }
@@ -61,6 +65,12 @@ fn listen(address: SocketAddr) -> io::Result<Bound> {
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })
+}
+
+/// `[::]` is for both families: without IPv6, IPv4 is left of it.
+fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
+    let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    all.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
 }
 
 /// EAFNOSUPPORT (97), EADDRNOTAVAIL.
@@ -100,5 +110,17 @@ pub(super) fn raise_descriptor_limit(plan: &Plan) {
             wanted,
             "the limit of open files is lower than limits.connections and pool.maxConnections together: raise it (ulimit -Hn, LimitNOFILE) or lower those"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_ipv6_the_default_for_all_addresses_is_for_all_of_ipv4_and_loopback_is_left_out() {
+        let instead = |address: &str| ipv4_instead(address.parse().expect("an address"));
+        assert_eq!(instead("[::]:13320"), Some("0.0.0.0:13320".parse().expect("an address")));
+        assert_eq!(instead("[::1]:13301"), None);
     }
 }
