@@ -124,10 +124,47 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Con
         tokio::select! {
             Some(ended) = trying.join_next() => match ended {
                 Ok((Ok(stream), address)) => return Ok((stream, address)),
-                Ok((Err(error), address)) => last = Some(ConnectError::tcp(address, error)),
+                Ok((Err(error), address)) => {
+                    last = Some(more_telling(last, ConnectError::tcp(address, error)));
+                }
                 Err(_) => {}
             },
             () = sleep(NEXT_ADDRESS), if more => {}
         }
+    }
+}
+
+/// A machine without IPv6 says of such an address what it also says when its ports are used up: what another address
+/// answered is nearer to the truth.
+fn more_telling(earlier: Option<ConnectError>, later: ConnectError) -> ConnectError {
+    match (earlier, later) {
+        (Some(refused @ ConnectError::Tcp { .. }), ConnectError::Exhausted(_)) => refused,
+        (_, later) => later,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_refuses_tells_more_than_one_that_this_machine_cannot_reach() {
+        let errors = || {
+            [
+                ("127.0.0.1:1", ErrorKind::ConnectionRefused),
+                ("[::1]:1", ErrorKind::AddrNotAvailable),
+            ]
+            .map(|(address, kind)| {
+                ConnectError::tcp(address.parse().expect("an address"), Error::from(kind))
+            })
+        };
+        let [refused, unreachable] = errors();
+        assert!(matches!(more_telling(Some(refused), unreachable), ConnectError::Tcp { .. }));
+        let [refused, unreachable] = errors();
+        assert!(matches!(more_telling(Some(unreachable), refused), ConnectError::Tcp { .. }));
+        let [_, unreachable] = errors();
+        assert!(matches!(more_telling(None, unreachable), ConnectError::Exhausted(_)));
     }
 }
