@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use hickory_resolver::{
     TokioResolver,
     config::{LookupIpStrategy, ResolverOpts},
+    net::{DnsError, NetError},
+    proto::op::ResponseCode,
 };
 
 /// Answers kept, each for its TTL.
@@ -41,7 +43,7 @@ impl Resolver {
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, String> {
         let addresses: Vec<IpAddr> = match self {
             Self::System(resolver) => {
-                let answer = resolver.lookup_ip(name).await.map_err(|error| error.to_string())?;
+                let answer = resolver.lookup_ip(name).await.map_err(|error| reason(&error))?;
                 answer.iter().collect()
             }
             Self::Fixed(answer) => answer(name),
@@ -58,6 +60,17 @@ impl fmt::Debug for Resolver {
             Self::Fixed(_) => "Fixed",
             Self::Unavailable(_) => "Unavailable",
         })
+    }
+}
+
+/// hickory shows its query, for a reader of its source.
+fn reason(error: &NetError) -> String {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+            ResponseCode::NXDomain => "there is no such name".into(),
+            _ => "it has no address".into(),
+        },
+        other => other.to_string(),
     }
 }
 
