@@ -26,9 +26,12 @@ impl<T> Table<T> {
         }
     }
 
-    /// The destination of a host as the client wrote it, without its port.
+    /// The destination of a host as the client wrote it, without its port. A final dot, with which a name is only said to
+    /// be whole, does not matter.
     pub fn find(&self, host: &str) -> Option<&T> {
-        self.exact.get(lower_case(host).as_ref()).or(self.other.as_ref())
+        let host = lower_case(host);
+        let dotless = || self.exact.get(host.strip_suffix('.')?);
+        self.exact.get(host.as_ref()).or_else(dotless).or(self.other.as_ref())
     }
 
     /// The configured hosts, sorted, `"*"` last.
@@ -53,13 +56,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn case_does_not_matter_and_the_star_takes_the_rest() {
+    fn case_and_a_final_dot_do_not_matter_and_the_star_takes_the_rest() {
         let mut table = Table::default();
         table.insert("api.example", 1);
         assert_eq!(table.find("API.Example"), Some(&1));
+        assert_eq!(table.find("api.example."), Some(&1));
         assert_eq!(table.find("other.example"), None);
         table.insert("*", 2);
         assert_eq!(table.find("other.example"), Some(&2));
+        assert_eq!(table.find("api.example."), Some(&1));
         assert_eq!(table.find("api.example"), Some(&1));
         assert_eq!(table.hosts(), ["api.example", "*"]);
     }
