@@ -17,6 +17,7 @@ use tokio::time::timeout;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// An http:// or https:// URL; https is verified against the system's roots
+    #[arg(value_parser = url)]
     url: Uri,
     /// How long the whole request may take, in seconds
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
@@ -50,9 +51,6 @@ async fn bounded(arguments: &Arguments) -> Result<bool, Failed> {
 
 /// Prints the body; whether the status was 2xx.
 async fn get(url: Uri) -> Result<bool, Failed> {
-    if url.scheme().is_none() {
-        return Err("the URL has no scheme: write http:// or https:// before it".into());
-    }
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?
         .https_or_http()
@@ -72,7 +70,28 @@ async fn get(url: Uri) -> Result<bool, Failed> {
     Ok(response.status().is_success())
 }
 
+/// An address without a scheme is often no URI at all: said before anything else about it.
+fn url(text: &str) -> Result<Uri, String> {
+    if !text.contains("://") {
+        return Err(format!("the URL has no scheme: write http://{text} or https://{text}"));
+    }
+    text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())
+}
+
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_scheme_is_refused_with_what_would_be_right() {
+        for text in ["127.0.0.1:13301/x", "localhost", "/x", ""] {
+            assert!(url(text).is_err_and(|error| error.contains("write http://")), "{text}");
+        }
+        assert!(url("http://[::1]:13301/x").is_ok());
+    }
 }
