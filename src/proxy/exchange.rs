@@ -1,6 +1,12 @@
 //! One request and its response, over as many attempts as the evidence allows (design, section 4.5).
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::EXPECT, request,
@@ -14,7 +20,7 @@ use super::{Downstream, Failure, fields, record::Record};
 use crate::{
     connect::{
         Connection, RequestBody,
-        body::{Progress, Upload},
+        body::{PARKED_FOR, Progress, Upload},
         meter::Meter,
     },
     pool::EndReason,
@@ -251,7 +257,10 @@ impl Exchange<'_> {
         let uploading = upload.is_some_and(|upload| upload.completed().is_none());
         let (deadline, failure) = if uploading {
             let limit = limits.idle_timeout;
-            (self.downstream.idle_deadline(limit), Failure::UploadIdle(limit))
+            // A body that waits for the upstream's 100 has yet to move.
+            let parked = upload.is_some_and(|upload| upload.progress() == Progress::Parked);
+            let begins = if parked { PARKED_FOR } else { Duration::ZERO };
+            (self.downstream.idle_deadline(limit) + begins, Failure::UploadIdle(limit))
         } else {
             let written = meter.last_write().max(upload.and_then(Upload::completed));
             let since = written.map_or(sent, |at| at.max(sent));
@@ -275,7 +284,9 @@ impl Exchange<'_> {
         let (reason, failure) = match broken {
             Broken::Failed(failure) => return Err(failure),
             Broken::NotSent(reason) => (RetryReason::NotSent, Failure::NotSent { reason }),
-            Broken::Unanswered(reason) => (RetryReason::Unanswered, Failure::Unanswered { reason }),
+            Broken::Unanswered(reason) => {
+                (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
+            }
         };
         if !self.may_retry(record) || !outbound.restore() {
             return Err(failure);
@@ -367,7 +378,8 @@ fn chain(error: &hyper::Error) -> String {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         text.push_str(": ");
-        text.push_str(&inner.to_string());
+        // rustls adds where its manual explains it.
+        text.push_str(inner.to_string().split(": https://").next().unwrap_or_default());
         cause = inner.source();
     }
     text

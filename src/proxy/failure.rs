@@ -76,11 +76,16 @@ pub enum Failure {
     },
     /// The connection ended after the request was sent, before a response.
     #[error(
-        "the upstream closed the connection before its response ({reason}); the request may have been processed, so it was not sent again"
+        "the upstream closed the connection before its response ({reason}); the request was sent {}, may have been processed, and is not sent again", match .sent {
+            1 => "once".into(),
+            times => format!("{times} times"),
+        }
     )]
     Unanswered {
         /// hyper's words.
         reason: String,
+        /// How often it was sent.
+        sent: u32,
     },
     /// The connection ended before the request was sent, more often than `retries.max` allows.
     #[error("the upstream closed each connection before the request was sent ({reason})")]

@@ -29,6 +29,8 @@ pub(super) struct Record {
     /// Content bytes of the response.
     pub(super) bytes: u64,
     retries: u32,
+    /// Attempts that a connection took.
+    sends: u32,
     /// Not all of the request's body was taken when its answer came.
     pub(super) unread: bool,
     client: SocketAddr,
@@ -60,6 +62,7 @@ impl Record {
             status: None,
             bytes: 0,
             retries: 0,
+            sends: 0,
             unread: false,
             client,
             attempt: None,
@@ -84,6 +87,7 @@ impl Record {
     /// An attempt goes out on this connection.
     pub(super) fn attempt(&mut self, lease: &mut Lease, now: Instant) {
         self.sent = Some(now);
+        self.sends += 1;
         self.stage = Stage::Response;
         let (id, uses, age, reuse) = (lease.id, lease.uses, lease.age, lease.reuse);
         let queued = lease.queued.unwrap_or_default();
@@ -96,6 +100,10 @@ impl Record {
         self.retries += 1;
         self.stage = Stage::Connect;
         self.exchanges().retries.increment(reason);
+    }
+
+    pub(super) fn sends(&self) -> u32 {
+        self.sends
     }
 
     pub(super) fn retries(&self) -> u32 {

@@ -155,7 +155,10 @@ fn case_02_retries_end_at_their_limit() {
     for (limit, sent) in [(0, 1), (1, 2), (2, 3)] {
         let origin = ending(usize::MAX, Then::Closes);
         let warmline = Setup::before(&origin).set("retries.max", limit).start();
-        assert_eq!(ask(&warmline, "GET", "").status, 502);
+        let answer = ask(&warmline, "GET", "");
+        let times = ["once", "2 times", "3 times"][sent - 1];
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains(&format!("sent {times},")), "{}", answer.text());
         assert_eq!(origin.record().request_count, sent, "retries.max {limit}");
         warmline.wait_for_pool("all ends", |pool| pool.census.total() == 0);
     }
