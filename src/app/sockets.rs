@@ -100,7 +100,10 @@ pub(super) fn raise_descriptor_limit(plan: &Plan) {
     {
         tracing::warn!(%error, "the limit of open files cannot be raised");
     }
+    let own_ports = plan.upstreams.iter().filter(|upstream| upstream.port.is_some()).count();
+    let most_of_first = plan.listeners.first().map_or(0, |first| first.limits.connections);
     let clients: usize = plan.listeners.iter().map(|listener| listener.limits.connections).sum();
+    let clients = clients + own_ports * most_of_first;
     let upstreams: usize =
         plan.upstreams.iter().map(|upstream| upstream.pool.max_connections).sum();
     let wanted = (clients + upstreams + OWN_DESCRIPTORS) as u64;
