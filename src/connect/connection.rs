@@ -87,8 +87,8 @@ pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Erro
 }
 
 impl Driver {
-    /// Drives the connection to its end, closes it, and tells how.
-    pub async fn run(self) -> End {
+    /// Drives the connection to its end, tells when HTTP on it is over, then closes it, and tells how.
+    pub async fn run(self, over: impl FnOnce(Side)) -> End {
         let Self { mut http, meter, alive } = self;
         let mut alive = pin!(alive);
         poll_fn(|cx| {
@@ -102,6 +102,7 @@ impl Driver {
         })
         .await;
         let peer_end = meter.peer_end();
+        over(if peer_end.is_some() { Side::Peer } else { Side::Us });
         // Boxed: what a connection needs at its end need not weigh on it while it lives.
         let how = Box::pin(close(http.into_parts().io.into_inner().into_inner())).await;
         match peer_end {

@@ -4,6 +4,7 @@
 //! The first four take a place under the cap; a lost one took its place back already.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -78,7 +79,7 @@ impl Census {
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy)]
 pub enum Phase {
-    /// Being dialled, for this waiter if it still waits.
+    /// Being dialled, for this waiter; an orphan dial if for none.
     Connecting(Option<WaiterId>),
     /// Leased, or on its way from one lease to the next.
     Active,
@@ -103,13 +104,43 @@ struct Record {
     peer: Option<SocketAddr>,
     /// Why the last checkout did, or did not, reuse.
     last_reuse: Option<Reuse>,
+    /// HTTP on it is over, for this reason, and its socket is being closed: it must not be leased again.
+    over: Option<EndReason>,
+}
+
+/// The records by phase, kept in step by whatever changes one: [`Record::enter`], and what adds or removes records.
+#[derive(Default)]
+struct Roll {
+    /// How many are in each phase.
+    census: Census,
+    /// Exactly those in `Phase::Connecting(None)`. Ids ascend, so the first is the oldest.
+    orphans: BTreeSet<ConnectionId>,
+}
+
+impl Roll {
+    fn add(&mut self, id: ConnectionId, phase: Phase) {
+        if let Some(count) = self.census.of(phase) {
+            *count += 1;
+        }
+        if matches!(phase, Phase::Connecting(None)) {
+            self.orphans.insert(id);
+        }
+    }
+
+    fn remove(&mut self, id: ConnectionId, phase: Phase) {
+        if let Some(count) = self.census.of(phase) {
+            *count -= 1;
+        }
+        if matches!(phase, Phase::Connecting(None)) {
+            self.orphans.remove(&id);
+        }
+    }
 }
 
 /// See the module.
 pub struct Connections<C> {
     records: IdMap<Record>,
-    /// How many records are in each phase.
-    census: Census,
+    roll: Roll,
     /// Those in [`Phase::Idle`], with their handles.
     idle: IdleList<C>,
     next_id: ConnectionId,
@@ -119,14 +150,14 @@ impl<C> Connections<C> {
     pub fn new(threads: usize) -> Self {
         Self {
             records: IdMap::default(),
-            census: Census::default(),
+            roll: Roll::default(),
             idle: IdleList::new(threads),
             next_id: 1,
         }
     }
 
     pub fn census(&self) -> Census {
-        self.census
+        self.roll.census
     }
 
     pub fn phase(&self, id: ConnectionId) -> Option<Phase> {
@@ -139,6 +170,25 @@ impl<C> Connections<C> {
 
     pub fn retires(&self, id: ConnectionId) -> Option<Instant> {
         self.records.get(&id)?.retires
+    }
+
+    /// Why it must not be leased again, if HTTP on it is over already.
+    pub fn over(&self, id: ConnectionId) -> Option<EndReason> {
+        self.records.get(&id)?.over
+    }
+
+    /// The oldest dial that no waiter counts on.
+    pub fn oldest_orphan(&self) -> Option<ConnectionId> {
+        self.roll.orphans.first().copied()
+    }
+
+    /// The orphan dials as they are remembered, and as a look at every record finds them.
+    #[cfg(test)]
+    pub fn orphans(&self) -> [Vec<ConnectionId>; 2] {
+        let orphan = |(_, record): &(_, &Record)| matches!(record.phase, Phase::Connecting(None));
+        let mut found: Vec<_> = self.records.iter().filter(orphan).map(|(id, _)| *id).collect();
+        found.sort_unstable();
+        [self.roll.orphans.iter().copied().collect(), found]
     }
 
     pub fn newest_idle(&self, thread: usize) -> Option<ConnectionId> {
@@ -157,15 +207,17 @@ impl<C> Connections<C> {
     pub fn reserve(&mut self, now: Instant, owner: WaiterId) -> ConnectionId {
         let id = self.next_id;
         self.next_id += 1;
-        self.census.connecting += 1;
+        let phase = Phase::Connecting(Some(owner));
+        self.roll.add(id, phase);
         let record = Record {
-            phase: Phase::Connecting(Some(owner)),
+            phase,
             thread: 0,
             opened: now,
             retires: None,
             uses: 0,
             peer: None,
             last_reuse: None,
+            over: None,
         };
         self.records.insert(id, record);
         id
@@ -218,30 +270,35 @@ impl<C> Connections<C> {
     pub fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
         let record = self.records.get_mut(&id).expect("a kept connection has a record");
         let position = self.idle.push(record.thread, id, handle, now);
-        record.enter(Phase::Idle(position), &mut self.census);
+        record.enter(id, Phase::Idle(position), &mut self.roll);
     }
 
     /// Takes an idle connection's handle; it is active then.
     pub fn take_idle(&mut self, id: ConnectionId) -> Option<C> {
         let record = self.records.get_mut(&id)?;
         let Phase::Idle(position) = record.phase else { return None };
-        record.enter(Phase::Active, &mut self.census);
+        record.enter(id, Phase::Active, &mut self.roll);
         self.idle.remove(record.thread, position)
     }
 
-    /// Changes a connection's phase, and the census with it.
+    /// HTTP on a leased connection is over.
+    pub fn set_over(&mut self, id: ConnectionId, reason: EndReason) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.over = Some(reason);
+        }
+    }
+
+    /// Changes a connection's phase, and the roll with it.
     pub fn enter(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(record) = self.records.get_mut(&id) {
-            record.enter(phase, &mut self.census);
+            record.enter(id, phase, &mut self.roll);
         }
     }
 
     /// Forgets a dial that failed or never began.
     pub fn forget(&mut self, id: ConnectionId) {
-        if let Some(record) = self.records.remove(&id)
-            && let Some(count) = self.census.of(record.phase)
-        {
-            *count -= 1;
+        if let Some(record) = self.records.remove(&id) {
+            self.roll.remove(id, record.phase);
         }
     }
 
@@ -262,14 +319,10 @@ impl<C> Connections<C> {
 }
 
 impl Record {
-    fn enter(&mut self, phase: Phase, census: &mut Census) {
-        let left = std::mem::replace(&mut self.phase, phase);
-        if let Some(count) = census.of(left) {
-            *count -= 1;
-        }
-        if let Some(count) = census.of(phase) {
-            *count += 1;
-        }
+    fn enter(&mut self, id: ConnectionId, phase: Phase, roll: &mut Roll) {
+        roll.remove(id, self.phase);
+        roll.add(id, phase);
+        self.phase = phase;
     }
 
     /// `None` when it is lost.

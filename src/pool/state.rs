@@ -1,8 +1,10 @@
 //! The pool's state: pure. `now` is an argument, nothing here waits, reads a clock or drops a connection.
 //!
-//! [`Connections`] and [`Waiters`] keep the books; the rules that join them are here. Each operation restores, before
-//! it returns:
-//! - while a place is free, every waiter has a dial; those that have one are older than those that have none;
+//! [`Connections`] and [`Waiters`] keep the books; the rules that join them are here. Each waiter counts on one dial: an
+//! orphan one, else its own, if the cap allows. An orphan dial is one that began for a waiter which has left or was
+//! served, and that no other counts on. Each operation restores, before it returns:
+//! - while a place is free or a dial is an orphan, every waiter has a dial; those that have one are older than those
+//!   that have none;
 //! - while a connection is idle, whoever waits takes fresh ones alone (retries), and has a dial or a closing
 //!   connection's place to come.
 
@@ -106,20 +108,21 @@ impl<C, E, W> State<C, E, W> {
             return Ok(Found::Leased(leased));
         }
         let place_free = self.place_free();
-        if !place_free && self.waiters.queued() >= self.settings.max_queue {
+        let queues = !place_free && self.connections.oldest_orphan().is_none();
+        if queues && self.waiters.queued() >= self.settings.max_queue {
             return Err(Rejection::QueueFull);
         }
         let reason = self.reason_for_new(fresh, place_free);
-        let at_cap = (!place_free).then_some(now);
+        let at_cap = queues.then_some(now);
         let waiter = self.waiters.join(Arrival { at_cap, fresh, reason });
-        if !place_free
+        if queues
             && self.waiters.queued() > self.census().closing
             && let Some(oldest) = self.connections.oldest_idle()
         {
             // Only a fresh waiter gets here: idle connections hold the places that it needs.
             self.close_idle(oldest, EndReason::Purged, effects);
         }
-        self.grant_dials(now, effects);
+        self.find_dials(now, effects);
         Ok(Found::Waits(waiter))
     }
 
@@ -153,7 +156,7 @@ impl<C, E, W> State<C, E, W> {
         if let Some(Ok(leased)) = outcome {
             self.take_back(leased, now, effects);
         }
-        self.grant_dials(now, effects);
+        self.find_dials(now, effects);
     }
 
     /// If a waiter stands at the cap, without a dial, its time is over and it leaves.
@@ -204,6 +207,7 @@ impl<C, E, W> State<C, E, W> {
         if let Some(owner) = owner {
             self.fail_waiter(owner, id, error, now, effects);
         }
+        // Nobody adopts here: an heir whose dial failed is to have the place, not one orphan's failure after the other.
         self.grant_dials(now, effects);
     }
 
@@ -237,6 +241,16 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
+    /// HTTP on a connection is over, and its socket is being closed: it still takes its place, and must not be leased.
+    pub fn socket_closing(&mut self, id: ConnectionId, by: Side, effects: &mut Effects<C, W>) {
+        match self.connections.phase(id) {
+            Some(Phase::Idle(_)) => self.close_idle(id, reason_of(by), effects),
+            // Its exchange finds out by itself, or was over before: then the check-in has to know.
+            Some(Phase::Active) => self.connections.set_over(id, reason_of(by)),
+            _ => {}
+        }
+    }
+
     /// A connection's socket is gone, and its place free.
     pub fn socket_ended(
         &mut self,
@@ -248,11 +262,11 @@ impl<C, E, W> State<C, E, W> {
         match self.connections.phase(id) {
             Some(Phase::Active) => {
                 // Its lease has the last word; until then this is what is known.
-                self.last_end = Some(reason_of(end));
+                self.last_end = Some(reason_of(end.by));
                 self.connections.enter(id, Phase::Lost(end, now));
             }
             Some(Phase::Idle(_)) => {
-                let reason = reason_of(end);
+                let reason = reason_of(end.by);
                 self.close_idle(id, reason, effects);
                 effects.ended.push(self.connections.bury(id, reason, end, now));
             }
@@ -261,7 +275,7 @@ impl<C, E, W> State<C, E, W> {
             }
             _ => {}
         }
-        self.grant_dials(now, effects);
+        self.find_dials(now, effects);
     }
 
     /// Purges, and closes what has been idle for too long or is too old; says when there is more to do.
@@ -304,10 +318,26 @@ impl<C, E, W> State<C, E, W> {
         self.connections.views(now)
     }
 
+    /// The dials that no waiter counts on: as remembered, and as found by looking at all.
+    #[cfg(test)]
+    pub fn orphans(&self) -> [Vec<ConnectionId>; 2] {
+        self.connections.orphans()
+    }
+
     // ---- places and dials
 
     fn place_free(&self) -> bool {
         self.census().total() < self.settings.max_connections
+    }
+
+    /// The oldest waiters without a dial adopt the oldest orphan ones; if there are none, they get free places.
+    fn find_dials(&mut self, now: Instant, effects: &mut Effects<C, W>) {
+        while let Some(orphan) = self.connections.oldest_orphan()
+            && let Some(waiter) = self.waiters.oldest_queued()
+        {
+            self.inherit(orphan, waiter, now);
+        }
+        self.grant_dials(now, effects);
     }
 
     /// Reserves free places for the oldest waiters without a dial.
@@ -330,13 +360,17 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// The oldest waiter without a dial counts on this one from now on.
+    /// The oldest waiter without a dial counts on this one from now on; if there is none, it is an orphan.
     fn bequeath(&mut self, dial: ConnectionId, now: Instant) {
-        let heir = self.waiters.oldest_queued();
-        self.connections.bequeath(dial, heir);
-        if let Some(heir) = heir {
-            self.waiters.count_on(heir, Dial::Inherited(dial), now);
+        match self.waiters.oldest_queued() {
+            Some(heir) => self.inherit(dial, heir, now),
+            None => self.connections.bequeath(dial, None),
         }
+    }
+
+    fn inherit(&mut self, dial: ConnectionId, heir: WaiterId, now: Instant) {
+        self.connections.bequeath(dial, Some(heir));
+        self.waiters.count_on(heir, Dial::Inherited(dial), now);
     }
 
     /// Tells the waiter that began the dial; an heir goes back to the queue, first in line for the place.
@@ -388,14 +422,17 @@ impl<C, E, W> State<C, E, W> {
         if !matches!(self.connections.phase(leased.id), Some(Phase::Active)) {
             return self.came_back_lost(leased.id, leased.handle, effects);
         }
-        self.offer(leased.id, leased.handle, now, effects);
+        match self.connections.over(leased.id) {
+            Some(reason) => self.retire(leased.id, leased.handle, reason, effects),
+            None => self.offer(leased.id, leased.handle, now, effects),
+        }
     }
 
     /// A handle came back whose socket had ended under the lease.
     fn came_back_lost(&mut self, id: ConnectionId, handle: C, effects: &mut Effects<C, W>) {
         effects.close.push(handle);
         if let Some(Phase::Lost(end, _)) = self.connections.phase(id) {
-            self.discard(id, reason_of(end), effects);
+            self.discard(id, reason_of(end.by), effects);
         }
     }
 
@@ -413,7 +450,7 @@ impl<C, E, W> State<C, E, W> {
             Some(Taker::Place) => self.retire(id, handle, EndReason::Purged, effects),
             None => self.keep(id, handle, now, effects),
         }
-        self.grant_dials(now, effects);
+        self.find_dials(now, effects);
     }
 
     fn keep(&mut self, id: ConnectionId, handle: C, now: Instant, effects: &mut Effects<C, W>) {
@@ -448,6 +485,9 @@ impl<C, E, W> State<C, E, W> {
     // ---- ends
 
     fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
+        if let Some(reason) = self.connections.over(id) {
+            return Some(reason);
+        }
         let uses = self.connections.uses(id);
         if self.settings.max_requests.is_some_and(|most| uses >= most.get()) {
             return Some(EndReason::Requests);
@@ -536,9 +576,9 @@ impl<C, E, W> State<C, E, W> {
     }
 }
 
-/// Why a connection is lost whose socket ended before the pool asked for it.
-fn reason_of(end: End) -> EndReason {
-    match end.by {
+/// Why a connection is lost that this side ended before the pool asked for it.
+fn reason_of(by: Side) -> EndReason {
+    match by {
         Side::Peer => EndReason::PeerClosed,
         // Its own task gave it up: what it read was no HTTP, or no TLS.
         Side::Us => EndReason::Unfit,

@@ -143,6 +143,11 @@ pub struct Place<C, E> {
 }
 
 impl<C, E> Place<C, E> {
+    /// HTTP on the connection is over, ended by this side; the socket is about to be closed. No lease begins any more.
+    pub fn closing(&self, by: Side) {
+        self.pool.change(|state, effects| state.socket_closing(self.id, by, effects));
+    }
+
     /// The socket is closed.
     pub fn socket_ended(mut self, end: End, now: Instant) {
         self.give_back(end, now);

@@ -22,7 +22,7 @@ pub enum Dial {
     Granted(ConnectionId),
     /// Under way, its own.
     Own(ConnectionId),
-    /// Under way, begun for a waiter that left or was served.
+    /// Under way, begun for a waiter that left or was served: inherited from that, or an orphan that it adopted.
     Inherited(ConnectionId),
 }
 
@@ -41,7 +41,7 @@ pub type Outcome<C, E> = Result<Leased<C>, Option<E>>;
 /// Who comes to wait.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// When, if no place was free then.
+    /// When, if it has to queue: there was neither a free place nor an orphan dial.
     pub at_cap: Option<Instant>,
     /// It takes no used connection (a retry).
     pub fresh: bool,

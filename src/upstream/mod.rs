@@ -198,7 +198,7 @@ impl Upstream {
         let peer = connection.facts.peer;
         let place = permit.established(connection, peer, Instant::now(), fastrand::f64());
         tokio::spawn(async move {
-            let end = driver.run().await;
+            let end = driver.run(|by| place.closing(by)).await;
             self.ends.increment((Facing::Upstream, end.how));
             place.socket_ended(end, Instant::now());
         });

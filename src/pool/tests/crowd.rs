@@ -123,6 +123,9 @@ impl Crowd {
             _ = dropped => US_POLITE,
             () = yield_times(life) => PEER_POLITE,
         };
+        if rng.bool() {
+            place.closing(end.by);
+        }
         linger(&mut rng).await;
         self.world.close();
         if rng.u8(..4) == 0 { drop(place) } else { place.socket_ended(end, Instant::now()) }

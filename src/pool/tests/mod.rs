@@ -3,6 +3,7 @@
 #![allow(clippy::unchecked_time_subtraction, reason = "of constants")]
 
 mod cap;
+mod closing;
 mod crowd;
 mod days;
 mod dials;
@@ -11,6 +12,7 @@ mod fresh;
 mod limits;
 mod model;
 mod order;
+mod orphans;
 mod property;
 mod queue;
 mod reasons;

@@ -25,6 +25,7 @@ pub struct Connection {
     retires: Option<u64>,
     pub uses: u64,
     pub last_reuse: Option<Reuse>,
+    over: Option<EndReason>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,6 +140,18 @@ impl Model {
         }
     }
 
+    /// Dials that nobody counts on, oldest first.
+    pub fn orphans(&self) -> Vec<Id> {
+        let owned = |id| self.waiters.iter().any(|w| w.dial.is_some_and(|dial| dial.0 == id));
+        let dials = self.connections.iter().filter(|c| c.stage == Stage::Dialling).map(|c| c.id);
+        dials.filter(|id| !owned(*id)).collect()
+    }
+
+    /// Whoever comes now finds no dial to count on.
+    fn full(&self) -> bool {
+        !self.place_free() && self.orphans().is_empty()
+    }
+
     pub fn queued(&self) -> usize {
         self.waiters.iter().filter(|waiter| waiter.queued()).count()
     }
@@ -216,16 +229,18 @@ impl Model {
                 None => return self.leased(id, Reuse::Reused, None),
             }
         }
-        if !self.place_free() && self.queued() >= self.settings.max_queue {
+        let full = self.full();
+        if full && self.queued() >= self.settings.max_queue {
             return Answer::Refused(Rejection::QueueFull);
         }
         let id = self.join(fresh);
-        if !self.place_free()
+        if full
             && self.queued() > self.census().closing
             && let Some((_, oldest)) = self.idle(|_| true).first()
         {
             self.close(*oldest, EndReason::Purged);
         }
+        self.adopt();
         self.grant();
         Answer::Waits(id)
     }
@@ -243,7 +258,7 @@ impl Model {
             let same_word = |reuse: &&Reuse| Some(reuse.as_str()) == last;
             *Reuse::ALL.iter().find(same_word).unwrap_or(&Reuse::First)
         };
-        let came_at_cap = (!self.place_free()).then_some(self.now);
+        let came_at_cap = self.full().then_some(self.now);
         self.came += 1;
         let id = self.came;
         let (queued_for, dial, outcome) = (None, None, None);
@@ -278,7 +293,8 @@ impl Model {
         self.pass_on(left.dial);
         if let Some(Outcome::Leased { id, .. }) = left.outcome {
             self.connection(id).uses -= 1;
-            self.comes_back(id, None);
+            let over = self.connection(id).over;
+            self.comes_back(id, over);
         }
         self.grant();
     }
@@ -298,6 +314,7 @@ impl Model {
         self.connection(id).retires = retires;
         self.connection(id).stage = Stage::InUse;
         self.offer(id);
+        self.adopt();
         self.grant();
     }
 
@@ -309,6 +326,7 @@ impl Model {
             }
             owner.dial = None;
         }
+        // Before anybody adopts again: the place is for the heir that lost its dial.
         self.grant();
     }
 
@@ -316,9 +334,9 @@ impl Model {
         let now = self.now;
         let connection = self.connection(id);
         let aged = connection.retires.is_some_and(|at| at <= now).then_some(EndReason::Aged);
-        let uses = connection.uses;
+        let (uses, over) = (connection.uses, connection.over);
         let worn = self.settings.max_requests.is_some_and(|most| uses >= most.get());
-        self.comes_back(id, worn.then_some(EndReason::Requests).or(aged));
+        self.comes_back(id, over.or(worn.then_some(EndReason::Requests)).or(aged));
         self.grant();
     }
 
@@ -340,6 +358,15 @@ impl Model {
         match self.stage(id) {
             Some(Stage::Lost(_)) => self.bury(id, reason),
             _ => self.connection(id).stage = Stage::Closing(reason),
+        }
+    }
+
+    pub fn socket_closes(&mut self, id: Id, by: Side) {
+        let reason = if by == Side::Peer { EndReason::PeerClosed } else { EndReason::Unfit };
+        match self.stage(id) {
+            Some(Stage::Idle { .. }) => self.close(id, reason),
+            Some(Stage::InUse) => self.connection(id).over = Some(reason),
+            _ => {}
         }
     }
 
@@ -432,6 +459,16 @@ impl Model {
         }
     }
 
+    /// While there is an orphan dial, the oldest waiter without one counts on the oldest.
+    fn adopt(&mut self) {
+        while let Some(orphan) = self.orphans().first().copied()
+            && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
+        {
+            self.note_wait(waiter);
+            self.waiter(waiter).dial = Some((orphan, Dial::Inherited));
+        }
+    }
+
     /// While a place is free, the oldest waiter without a dial gets it.
     fn grant(&mut self) {
         while self.place_free()
@@ -439,8 +476,9 @@ impl Model {
         {
             self.made += 1;
             let (id, stage) = (self.made, Stage::Dialling);
-            let (thread, retires, uses, last_reuse) = (0, None, 0, None);
-            self.connections.push(Connection { id, stage, thread, retires, uses, last_reuse });
+            let (thread, retires, uses, last_reuse, over) = (0, None, 0, None, None);
+            let dial = Connection { id, stage, thread, retires, uses, last_reuse, over };
+            self.connections.push(dial);
             self.note_wait(waiter);
             self.waiter(waiter).dial = Some((id, Dial::Granted));
         }

@@ -16,9 +16,12 @@ use super::{
     model::{Answer, Model, Stage},
     scene::{PEER_POLITE, US_POLITE, millis},
 };
-use crate::pool::{
-    ConnectionPhase, EndReason, Settings,
-    state::{Collected, Effects, Found, Leased, State},
+use crate::{
+    pool::{
+        ConnectionPhase, EndReason, Settings,
+        state::{Collected, Effects, Found, Leased, State},
+    },
+    telemetry::ends::Side,
 };
 
 type Id = u64;
@@ -55,6 +58,10 @@ enum Step {
         pick: usize,
         reason: EndReason,
     },
+    SocketCloses {
+        pick: usize,
+        by_peer: bool,
+    },
     SocketEnds {
         pick: usize,
         by_peer: bool,
@@ -81,6 +88,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => pick().prop_map(|pick| Step::CheckIn { pick }),
         3 => (pick(), prop::sample::select(EndReason::ALL))
             .prop_map(|(pick, reason)| Step::Discard { pick, reason }),
+        3 => (pick(), any::<bool>())
+            .prop_map(|(pick, by_peer)| Step::SocketCloses { pick, by_peer }),
         5 => (pick(), any::<bool>()).prop_map(|(pick, by_peer)| Step::SocketEnds { pick, by_peer }),
         6 => (1..150_u64).prop_map(|time| Step::Pass { time }),
         2 => Just(Step::PassToDue),
@@ -131,6 +140,8 @@ struct Life {
     dials: BTreeSet<Id>,
     leases: BTreeSet<Id>,
     sockets: BTreeSet<Id>,
+    /// Those of them, and of all before, on which HTTP is over.
+    closing: BTreeSet<Id>,
     /// Handles that were made, and those that were dropped.
     made: BTreeSet<Id>,
     dropped: BTreeSet<Id>,
@@ -151,6 +162,7 @@ impl Life {
             dials: BTreeSet::new(),
             leases: BTreeSet::new(),
             sockets: BTreeSet::new(),
+            closing: BTreeSet::new(),
             made: BTreeSet::new(),
             dropped: BTreeSet::new(),
             ended: BTreeSet::new(),
@@ -172,6 +184,7 @@ impl Life {
                 Step::Fails { error, .. } => self.fails(id, error),
                 Step::CheckIn { .. } => self.check_in(id),
                 Step::Discard { reason, .. } => self.discard(id, reason),
+                Step::SocketCloses { by_peer, .. } => self.socket_closes(id, by_peer),
                 Step::SocketEnds { by_peer, .. } => self.socket_ends(id, by_peer),
                 Step::Pass { time } => self.model.now += time,
                 Step::PassToDue => {
@@ -193,7 +206,9 @@ impl Life {
             }
             Step::Opens { pick, .. } | Step::Fails { pick, .. } => (&self.dials, pick),
             Step::CheckIn { pick } | Step::Discard { pick, .. } => (&self.leases, pick),
-            Step::SocketEnds { pick, .. } => (&self.sockets, pick),
+            Step::SocketCloses { pick, .. } | Step::SocketEnds { pick, .. } => {
+                (&self.sockets, pick)
+            }
             Step::CheckOut { .. }
             | Step::Pass { .. }
             | Step::PassToDue
@@ -306,6 +321,15 @@ impl Life {
         self.follow_up(effects);
     }
 
+    fn socket_closes(&mut self, id: Id, by_peer: bool) {
+        let by = if by_peer { Side::Peer } else { Side::Us };
+        let mut effects = Effects::default();
+        self.state.socket_closing(id, by, &mut effects);
+        self.model.socket_closes(id, by);
+        self.closing.insert(id);
+        self.follow_up(effects);
+    }
+
     fn socket_ends(&mut self, id: Id, by_peer: bool) {
         self.sockets.remove(&id);
         let end = if by_peer { PEER_POLITE } else { US_POLITE };
@@ -370,7 +394,12 @@ impl Life {
         for waiter in &self.waiters {
             assert_eq!(self.state.is_queued(*waiter), self.model.is_queued(*waiter));
         }
+        let orphans = self.model.orphans();
+        assert_eq!(self.state.orphans(), [orphans.clone(), orphans]);
         let views = self.state.views(self.now());
+        for view in views.iter().filter(|view| view.phase == ConnectionPhase::Idle) {
+            assert!(!self.closing.contains(&view.id), "{} is idle and being closed", view.id);
+        }
         let views: Vec<_> = views.iter().map(|v| (v.id, v.phase, v.uses, v.last_reuse)).collect();
         let living = self.model.connections.iter().filter_map(|c| {
             let phase = match c.stage {
@@ -391,6 +420,10 @@ impl Life {
         assert!(
             !self.model.place_free() || self.state.queued() == 0,
             "a place is free: {census:?}"
+        );
+        assert!(
+            self.model.orphans().is_empty() || self.state.queued() == 0,
+            "somebody queues beside an orphan dial"
         );
         let wants_any = |w: &super::model::Waiter| w.unserved() && w.takes_used();
         if census.idle > 0 {

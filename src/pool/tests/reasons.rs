@@ -46,10 +46,13 @@ fn who_waited_at_the_cap_and_then_got_a_used_one_reused() {
 #[test]
 fn with_others_in_use_or_under_way_a_new_one_says_busy() {
     let mut scene = Scene::with_cap(9);
-    let leaving = scene.wait();
-    scene.dial(leaving);
-    scene.abandon(leaving);
-    assert_eq!(scene.reason_now(), Reuse::Busy, "one is under way");
+    let (dialling, other) = (scene.wait(), scene.wait());
+    let first = scene.dial(dialling);
+    let second = scene.dial(other);
+    scene.opens(first);
+    scene.opens(second);
+    scene.collect(dialling);
+    assert_eq!(scene.collect(other), Told::Lease(second, Reuse::Busy), "one was under way");
     let closing = scene.lease_new();
     scene.discard(closing, EndReason::Stale);
     assert_eq!(scene.reason_now(), Reuse::Busy, "rather than why the last one ended");

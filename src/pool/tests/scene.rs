@@ -208,6 +208,11 @@ impl Scene {
         self.play(|state, _, effects| state.discard(id, reason, effects));
     }
 
+    /// HTTP on the connection is over; its socket is being closed.
+    pub fn socket_closes(&mut self, id: ConnectionId, by: Side) {
+        self.play(|state, _, effects| state.socket_closing(id, by, effects));
+    }
+
     pub fn socket_ends(&mut self, id: ConnectionId, end: End) {
         self.play(|state, now, effects| state.socket_ended(id, end, now, effects));
     }

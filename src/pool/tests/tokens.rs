@@ -193,6 +193,18 @@ fn a_dropped_place_is_an_ended_socket() {
 }
 
 #[test]
+fn a_place_that_is_closing_drops_an_idle_handle_and_stays_taken_until_the_socket_ends() {
+    let scene = Scene::new(|_| {});
+    let (place, lease) = scene.new_lease();
+    lease.check_in(Instant::now());
+    place.closing(PEER_POLITE.by);
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
+    place.socket_ended(PEER_POLITE, Instant::now());
+    assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 0], 1));
+    assert_eq!(scene.pool.counters().closed.get(EndReason::PeerClosed), 1);
+}
+
+#[test]
 fn a_checked_in_lease_drops_no_handle_and_a_discarded_one_drops_it_once() {
     let scene = Scene::new(|_| {});
     let (_place, lease) = scene.new_lease();
