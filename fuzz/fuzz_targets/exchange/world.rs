@@ -1,0 +1,137 @@
+//! What runs around every input, once per process: the origin, and Warmline in front of it.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use warmline::{
+    app::{self, Environment},
+    config::{self, Context, Files},
+    connect::Resolver,
+    tls::trust::{Trust, TrustError},
+};
+
+use crate::{
+    client,
+    origin::{NAME, Origin},
+};
+
+/// What the body of every sane answer begins with; its number follows.
+pub const MARK: &[u8] = b"the answer to request number ";
+/// Where sane requests go; their number follows.
+pub const SANE: &str = "/sane/";
+
+/// The pool's cap.
+const CAP: usize = 8;
+/// How often a sane request may meet a time limit before that is the finding: the machine may be busy elsewhere.
+const TRIES: usize = 20;
+/// How long a sane request's answer may take; no limit of Warmline's comes near.
+const ANSWERED: Duration = Duration::from_secs(10);
+
+/// The origin, and Warmline in front of it.
+pub struct World {
+    /// What answers.
+    pub origin: Origin,
+    warmline: app::Running,
+    asked: AtomicU64,
+}
+
+impl World {
+    /// The process's own, started with its first use.
+    pub fn get() -> &'static Self {
+        static WORLD: OnceLock<World> = OnceLock::new();
+        WORLD.get_or_init(Self::start)
+    }
+
+    fn start() -> Self {
+        let origin = Origin::start();
+        let files = Memory(origin.trust_pem().to_owned());
+        let context =
+            Context { source: "fuzz", terminal: false, files: &files, now: SystemTime::now() };
+        let document = document(origin.address());
+        let plan = config::compile(&document, &context).unwrap_or_else(|errors| panic!("{errors}"));
+        let resolver = Resolver::Fixed(Arc::new(|_| vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]));
+        let environment = Environment { resolver: Some(resolver), ..Environment::default() };
+        let warmline = app::start(&plan, environment).unwrap_or_else(|error| panic!("{error}"));
+        Self { origin, warmline, asked: AtomicU64::new(0) }
+    }
+
+    /// Where applications come in.
+    pub fn address(&self) -> SocketAddr {
+        self.warmline.listeners()[0]
+    }
+
+    /// One good request, which must get its own answer, whatever happened before.
+    pub fn ask_sanely(&self) {
+        for _ in 0..TRIES {
+            let number = self.asked.fetch_add(1, Relaxed);
+            let request =
+                format!("GET {SANE}{number} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
+            let answered = client::one_shot(self.address(), &request, ANSWERED);
+            let text = String::from_utf8_lossy(&answered);
+            // Our own limits are short here; what they end was not answered wrongly.
+            if text.starts_with("HTTP/1.1 504 ") {
+                continue;
+            }
+            let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "request {number}: {text}");
+            assert_eq!(body.as_bytes(), sane_body(number), "request {number}: {text}");
+            return;
+        }
+        panic!("{TRIES} sane requests in a row met a time limit");
+    }
+
+    /// The pool holds to its cap.
+    pub fn check_cap(&self) {
+        let upstream = self.warmline.upstream("origin").expect("it is configured");
+        let held = upstream.pool().snapshot(Instant::now()).connections.len();
+        assert!(held <= CAP, "{held} connections");
+    }
+}
+
+/// The answer to the sane request of this number.
+pub fn sane_body(number: u64) -> Vec<u8> {
+    [MARK, number.to_string().as_bytes()].concat()
+}
+
+/// Limits as short as a busy machine allows: inputs that stop in the middle wait for them.
+fn document(origin: SocketAddr) -> String {
+    let port = origin.port();
+    format!(
+        r#"log: {{ access: "off", level: error }}
+metrics: {{ bind: ["127.0.0.1:0"] }}
+admin: {{ bind: ["127.0.0.1:0"] }}
+listeners:
+  - bind: ["127.0.0.1:0"]
+    limits: {{ headerTimeout: 40ms, idleTimeout: 40ms }}
+upstreams:
+  - name: origin
+    hosts: [{NAME}, "*"]
+    endpoints: ["{NAME}:{port}"]
+    tls: {{ trust: ca.crt }}
+    pool: {{ maxConnections: {CAP} }}
+    timeouts: {{ connect: 1s, handshake: 1s, response: 40ms, idle: 40ms }}
+    retries: {{ max: 1 }}
+"#
+    )
+}
+
+/// The origin's certificate, which is all there is to read.
+struct Memory(String);
+
+impl Files for Memory {
+    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+        Ok(self.0.clone().into_bytes())
+    }
+
+    fn system_trust(&self) -> Result<Trust, TrustError> {
+        Trust::from_pem(self.0.as_bytes())
+    }
+}
