@@ -14,7 +14,7 @@ from pathlib import Path
 from . import install, machine, report, targets
 from .bench import Bench
 from .certs import Certificates
-from .peers import Envoy, HaProxy, Nginx, Warmline, offers_x25519_alone
+from .peers import Envoy, HaProxy, Nginx, Warmline
 from .processes import prefer, stop_all, stop_on_signals
 from .rows import distance, handshake, lost, memory, pooled, reuse, stalled
 
@@ -134,13 +134,6 @@ def _one_shot_proxies(options, bench, programs):
     return variants
 
 
-def _handshake_proxies(options, bench, programs):
-    """Where Warmline can leave ML-KEM out, what offering it costs is measured apart."""
-    if "warmline" in options.without or not offers_x25519_alone(programs["warmline"]):
-        return bench.proxies
-    return (*bench.proxies, _warmline(options, programs, name="warmline-ml-kem", x25519_alone=False))
-
-
 def _warmline(options, programs, **settings):
     return Warmline(programs["warmline"], arguments=options.warmline_arguments, **settings)
 
@@ -162,7 +155,7 @@ def _rows(options, bench, programs):
             rows[name] = _row(name, run)
 
     row("pooled", lambda: pooled.run(bench))
-    row("handshake", lambda: handshake.run(bench, _handshake_proxies(options, bench, programs)))
+    row("handshake", lambda: handshake.run(bench, bench.proxies))
     with ThreadPoolExecutor(2) as background:
         waiting = _waiting_rows(options, bench, programs)
         begun = {name: background.submit(_row, name, run) for name, run in waiting.items()}

@@ -5,7 +5,6 @@ resumption, kept connections on both sides without a limit that a row could reac
 """
 
 import json
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from .processes import Server
 _LONG = "1h"
 _LONG_SECONDS = 3600
 _CONNECTIONS = 4000
-_X25519_ALONE = ("--key-exchange", "x25519")
 
 
 @dataclass(frozen=True)
@@ -167,13 +165,11 @@ class Envoy:
 
 
 class Warmline:
-    """Warmline itself, without ML-KEM where it can: the upstream's OpenSSL and the peers have X25519 alone."""
+    """Warmline itself. It remembers that the upstream chose X25519, and offers that alone from then on."""
 
-    def __init__(self, program, threads=1, arguments=(), name="warmline", x25519_alone=True):
+    def __init__(self, program, threads=1, arguments=(), name="warmline"):
         self.name = name
         self._program, self._threads, self._arguments = program, threads, tuple(arguments)
-        if x25519_alone and offers_x25519_alone(program):
-            self._arguments += _X25519_ALONE
 
     def start(self, task):
         """Runs it for `task`."""
@@ -227,12 +223,6 @@ class Relay:
             self._program, f"127.0.0.1:{port}", f"127.0.0.1:{task.upstream_port}", self._round_trip
         ]
         return _run(self.name, command, task, directory, port)
-
-
-def offers_x25519_alone(program):
-    """Whether this Warmline can be told to offer X25519 and nothing else."""
-    known = subprocess.run([program, "run", "--help"], capture_output=True, text=True, check=False)
-    return _X25519_ALONE[0] in known.stdout
 
 
 def _place(task, name):

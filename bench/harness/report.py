@@ -8,7 +8,6 @@ from .targets import ratios, verdicts
 _TITLES = {
     "relay": "TCP relay", "haproxy": "HAProxy", "haproxy-aggressive": "HAProxy aggressive",
     "nginx": "nginx", "envoy": "Envoy", "warmline": "Warmline", "warmline-2-threads": "Warmline, 2 threads",
-    "warmline-ml-kem": "Warmline, ML-KEM offered",
 }
 _SEEN = ("requests", "connections", "full_handshakes", "resumed_handshakes")
 _DISTURBED = 0.05
@@ -65,8 +64,6 @@ def _handshake(figures):
         row.append(f"{seen['resumed_handshakes'] / max(1, seen['connections']):.1%}")
     agreed = sorted({how for seen in upstream.values() for how in seen["agreed"]})
     notes = [f"agreed on: {', '.join(agreed)}", *_notes(samples)]
-    if "warmline" in samples and "warmline-ml-kem" not in samples:
-        notes.append("Warmline also offers ML-KEM here, and pays for it: this one cannot leave it out")
     return _section("Handshake: the upstream closes after each response", rows, notes)
 
 
