@@ -22,14 +22,16 @@ pub fn exchange(address: SocketAddr, input: &Input) -> Vec<u8> {
     let _ = write(&mut stream, input);
     let mut answered = Vec::new();
     if input.is_patient() {
-        read(&mut stream, PATIENCE, PATIENCE, &mut answered);
+        read(&mut stream, PATIENCE, PATIENCE, |_| false, &mut answered);
         return answered;
     }
-    let first = if may_be_whole(&input.request) { FIRST_BYTE } else { SILENCE };
-    if !read(&mut stream, first, SILENCE, &mut answered) {
+    let heads = heads(&input.request);
+    let first = if heads > 0 { FIRST_BYTE } else { SILENCE };
+    let ended = read(&mut stream, first, SILENCE, |all| heads < 2 && is_final(all), &mut answered);
+    if !ended {
         // Whatever has begun may end: after a response's header a FIN does not break it off.
         let _ = stream.shutdown(Shutdown::Write);
-        read(&mut stream, SILENCE, SILENCE, &mut answered);
+        read(&mut stream, FIRST_BYTE, FIRST_BYTE, |_| false, &mut answered);
     }
     answered
 }
@@ -39,7 +41,8 @@ pub fn one_shot(address: SocketAddr, request: &str, limit: Duration) -> Vec<u8> 
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).expect("a sane request is read");
     let mut answered = Vec::new();
-    assert!(read(&mut stream, limit, limit, &mut answered), "a sane request's connection ends");
+    let ended = read(&mut stream, limit, limit, |_| false, &mut answered);
+    assert!(ended, "a sane request's connection ends");
     answered
 }
 
@@ -60,13 +63,25 @@ fn write(stream: &mut TcpStream, input: &Input) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Without the end of a header section there is nothing to wait for.
-fn may_be_whole(request: &[u8]) -> bool {
-    request.windows(2).any(|window| window == b"\n\n" || window == b"\n\r")
+/// How many header sections may end in these bytes; without one there is nothing to wait for.
+fn heads(request: &[u8]) -> usize {
+    request.windows(2).filter(|window| *window == b"\n\n" || *window == b"\n\r").count()
 }
 
-/// Reads until the end (true), until nothing came for so long, or until [`PATIENCE`] or the first limit is over.
-fn read(stream: &mut TcpStream, first: Duration, next: Duration, into: &mut Vec<u8>) -> bool {
+/// A final response has begun: one of these is all that a single request gets.
+fn is_final(answered: &[u8]) -> bool {
+    answered.get(9).is_some_and(|digit| *digit != b'1')
+}
+
+/// Reads until the end (true), until enough is there or nothing came for so long, or until [`PATIENCE`] or the first
+/// limit is over.
+fn read(
+    stream: &mut TcpStream,
+    first: Duration,
+    next: Duration,
+    enough: impl Fn(&[u8]) -> bool,
+    into: &mut Vec<u8>,
+) -> bool {
     let deadline = Instant::now() + first.max(PATIENCE);
     let mut buffer = [0; 16 * 1024];
     let mut limit = first;
@@ -78,6 +93,9 @@ fn read(stream: &mut TcpStream, first: Duration, next: Duration, into: &mut Vec<
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             // A reset is an end too.
             Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+        if enough(into) {
+            return false;
         }
         limit = next;
     }

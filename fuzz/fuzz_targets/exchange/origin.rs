@@ -9,12 +9,17 @@ use std::{
 };
 
 use rcgen::{CertificateParams, KeyPair};
-use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs, aws_lc_rs::kx_group::X25519},
+    pki_types::PrivateKeyDer,
+};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     runtime,
+    signal::unix::{SignalKind, signal},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -53,7 +58,12 @@ impl Origin {
         let trust = certificate.pem();
         let config = |small_records: bool| {
             let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-            let mut config = ServerConfig::builder()
+            // The cheapest key exchange: the handshake is not what is looked at here.
+            let provider =
+                CryptoProvider { kx_groups: vec![X25519], ..aws_lc_rs::default_provider() };
+            let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+                .with_safe_default_protocol_versions()
+                .expect("the provider speaks TLS 1.3")
                 .with_no_client_auth()
                 .with_single_cert(vec![certificate.der().clone()], private)
                 .expect("certificate and key belong together");
@@ -94,6 +104,8 @@ impl Origin {
 fn run(listener: std::net::TcpListener, acceptors: [TlsAcceptor; 2], script: Arc<Mutex<Script>>) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime can be made").block_on(async move {
+        // A process whose main is libFuzzer's does not ignore SIGPIPE as Rust's own do; a handler stays for good.
+        let _ = signal(SignalKind::pipe()).expect("a signal can be handled");
         let listener = TcpListener::from_std(listener).expect("it is non-blocking");
         loop {
             let (tcp, _) = listener.accept().await.expect("descriptors are left");
