@@ -11,7 +11,7 @@ use crate::input::Input;
 /// How long a patient application waits, more than all of Warmline's limits together.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// How long an application waits for the first byte: a handshake and an answer take less.
-const FIRST_BYTE: Duration = Duration::from_millis(15);
+const FIRST_BYTE: Duration = Duration::from_millis(8);
 /// How long it takes a silence for the end of what comes.
 const SILENCE: Duration = Duration::from_millis(2);
 
@@ -31,7 +31,7 @@ pub fn exchange(address: SocketAddr, input: &Input) -> Vec<u8> {
     if !ended {
         // Whatever has begun may end: after a response's header a FIN does not break it off.
         let _ = stream.shutdown(Shutdown::Write);
-        read(&mut stream, FIRST_BYTE, FIRST_BYTE, |_| false, &mut answered);
+        read(&mut stream, SILENCE, SILENCE, |_| false, &mut answered);
     }
     answered
 }

@@ -110,14 +110,14 @@ metrics: {{ bind: ["127.0.0.1:0"] }}
 admin: {{ bind: ["127.0.0.1:0"] }}
 listeners:
   - bind: ["127.0.0.1:0"]
-    limits: {{ headerTimeout: 40ms, idleTimeout: 40ms }}
+    limits: {{ headerTimeout: 20ms, idleTimeout: 20ms }}
 upstreams:
   - name: origin
     hosts: [{NAME}, "*"]
     endpoints: ["{NAME}:{port}"]
     tls: {{ trust: ca.crt }}
     pool: {{ maxConnections: {CAP} }}
-    timeouts: {{ connect: 1s, handshake: 1s, response: 40ms, idle: 40ms }}
+    timeouts: {{ connect: 1s, handshake: 1s, response: 20ms, idle: 20ms }}
     retries: {{ max: 1 }}
 "#
     )
