@@ -31,10 +31,12 @@ seeds: ## The situations that made people look for this, with HAProxy's figure b
 soak: install-peers ## The long versions of the tests: millions of requests, hours of pool life
 	WARMLINE_SOAK=1 cargo test --release --no-fail-fast -- --test-threads=1
 
-fuzz: ## Each fuzz target for FUZZ_SECONDS (nightly Rust and cargo-fuzz)
+fuzz: ## Each fuzz target for FUZZ_SECONDS, from its seeds (nightly Rust and cargo-fuzz)
 	command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz
 	for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+		mkdir -p fuzz/corpus/$$target fuzz/seeds/$$target && \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-detect_leaks=0 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 install-peers:
 	@scripts/install-peers
