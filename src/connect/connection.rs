@@ -3,9 +3,23 @@
 //! The driver polls hyper's connection until it ends or its handle is dropped, then takes the stream back, in every
 //! case, errors too, for the polite close.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use hyper::client::conn::http1::{self, SendRequest};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+};
 use hyper_util::rt::TokioIo;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::oneshot, time::timeout};
 use tokio_rustls::client::TlsStream;
@@ -30,8 +44,10 @@ type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
 /// A connection, for one exchange at a time. Dropping it closes the connection.
 pub struct Connection {
-    /// Sends requests.
-    pub sender: SendRequest<RequestBody>,
+    /// Sends requests; `None` once the driver is known to be gone.
+    sender: Option<SendRequest<RequestBody>>,
+    /// Closed once the driver has let go of HTTP.
+    gone: oneshot::Receiver<()>,
     /// What passed since the exchange began.
     pub meter: Arc<Meter>,
     /// What never changes about it.
@@ -63,6 +79,8 @@ pub struct Driver {
     http: Box<HttpConnection>,
     meter: Arc<Meter>,
     alive: oneshot::Receiver<()>,
+    /// Dropped once HTTP is let go of: the handle's sign that nobody reads its requests any more.
+    present: oneshot::Sender<()>,
 }
 
 /// Starts HTTP on a finished handshake.
@@ -82,14 +100,50 @@ pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Erro
     builder.max_buf_size(BUFFER).max_header_size(BUFFER);
     let (sender, http) = builder.handshake(io).await?;
     let (alive, ended) = oneshot::channel();
-    let connection = Connection { sender, meter: Arc::clone(&meter), facts, _alive: alive };
-    Ok((connection, Driver { http: Box::new(http), meter, alive: ended }))
+    let (present, gone) = oneshot::channel();
+    let sender = Some(sender);
+    let connection = Connection { sender, gone, meter: Arc::clone(&meter), facts, _alive: alive };
+    Ok((connection, Driver { http: Box::new(http), meter, alive: ended, present }))
+}
+
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+impl Connection {
+    /// Waits until it takes a request, or is found closed.
+    pub async fn ready(&mut self) -> Result<(), hyper::Error> {
+        match &mut self.sender {
+            Some(sender) => sender.ready().await,
+            // The next send finds out; nothing is sent on a connection whose exchange failed.
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a request, and waits for its response's header; call it once [`Connection::ready`].
+    ///
+    /// A request that is pushed from another thread at the very moment in which the driver lets go of its queue is
+    /// neither read nor given back, as long as the queue's sender lives. Hence the second look once the driver is gone.
+    pub async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+        let sender = self.sender.as_mut().expect("a connection is sent on until it has failed");
+        let mut responding = pin!(sender.try_send_request(request));
+        let (sender, gone) = (&mut self.sender, &mut self.gone);
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = responding.as_mut().poll(cx) {
+                return Poll::Ready(sent);
+            }
+            if sender.is_some() && Pin::new(&mut *gone).poll(cx).is_ready() {
+                *sender = None;
+                return responding.as_mut().poll(cx);
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 impl Driver {
     /// Drives the connection to its end, tells when HTTP on it is over, then closes it, and tells how.
     pub async fn run(self, over: impl FnOnce(Side)) -> End {
-        let Self { mut http, meter, alive } = self;
+        let Self { mut http, meter, alive, present } = self;
         let mut alive = pin!(alive);
         poll_fn(|cx| {
             if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
@@ -104,7 +158,9 @@ impl Driver {
         let peer_end = meter.peer_end();
         over(if peer_end.is_some() { Side::Peer } else { Side::Us });
         // Boxed: what a connection needs at its end need not weigh on it while it lives.
-        let how = Box::pin(close(http.into_parts().io.into_inner().into_inner())).await;
+        let stream = http.into_parts().io.into_inner().into_inner();
+        drop(present);
+        let how = Box::pin(close(stream)).await;
         match peer_end {
             Some(how) => End { by: Side::Peer, how },
             None => End { by: Side::Us, how },

@@ -192,17 +192,18 @@ impl Exchange<'_> {
         let evidence = Evidence { identity: self.identity(), first: !reused };
         let connection = lease.handle();
         connection.meter.begin_exchange();
-        if let Err(error) = connection.sender.ready().await {
+        if let Err(error) = connection.ready().await {
             return Err(evidence.judge(connection, outbound, &error, self.upstream));
         }
         record.attempt(lease, now);
         let connection = lease.handle();
         let request = outbound.request.take().expect("a request that is to be sent is there");
-        let responding = connection.sender.try_send_request(request);
+        let meter = Arc::clone(&connection.meter);
+        let responding = connection.send(request);
         let upload = outbound.upload.as_deref();
-        match self.response(responding, &connection.meter, upload, now).await {
+        match self.response(responding, &meter, upload, now).await {
             Ok(response) => {
-                record.responded(response.status(), connection.meter.first_byte());
+                record.responded(response.status(), meter.first_byte());
                 Ok(response)
             }
             Err(NoResponse::Failed(failure)) => Err(Broken::Failed(failure)),
