@@ -91,7 +91,10 @@ fn the_origin_tells_a_polite_close_from_a_truncated_one_and_a_reset() {
     let peer = Peer::with(&Authority::shared().client("peer"));
     close_politely(peer.get(&origin));
     origin.wait_for("the first end", |record| record.connections[0].end.is_some());
-    drop(peer.get(&origin));
+    // FIN alone: a drop with bytes unread would be a reset.
+    let truncated = peer.get(&origin);
+    truncated.sock.shutdown(std::net::Shutdown::Write).unwrap();
+    origin.wait_for("the second end", |record| record.connections[1].end.is_some());
     let reset = peer.get(&origin);
     socket2::SockRef::from(&reset.sock).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(reset);
