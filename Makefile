@@ -10,7 +10,7 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 demo: ## The main job, with an upstream of its own: nothing to configure
-	cargo run --quiet --profile fast -- demo $(DEMO)
+	cargo run --profile fast -- demo $(DEMO)
 
 test: install-peers ## All tests; installs the peers (nginx, openssl, a JDK) with apt-get where it may
 	cargo test --no-fail-fast
