@@ -111,11 +111,7 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 impl Connection {
     /// Waits until it takes a request, or is found closed.
     pub async fn ready(&mut self) -> Result<(), hyper::Error> {
-        match &mut self.sender {
-            Some(sender) => sender.ready().await,
-            // The next send finds out; nothing is sent on a connection whose exchange failed.
-            None => Ok(()),
-        }
+        self.sender().ready().await
     }
 
     /// Sends a request, and waits for its response's header; call it once [`Connection::ready`].
@@ -123,8 +119,7 @@ impl Connection {
     /// A request that is pushed from another thread at the very moment in which the driver lets go of its queue is
     /// neither read nor given back, as long as the queue's sender lives. Hence the second look once the driver is gone.
     pub async fn send(&mut self, request: Request<RequestBody>) -> Sent {
-        let sender = self.sender.as_mut().expect("a connection is sent on until it has failed");
-        let mut responding = pin!(sender.try_send_request(request));
+        let mut responding = pin!(self.sender().try_send_request(request));
         let (sender, gone) = (&mut self.sender, &mut self.gone);
         poll_fn(|cx| {
             if let Poll::Ready(sent) = responding.as_mut().poll(cx) {
@@ -137,6 +132,11 @@ impl Connection {
             Poll::Pending
         })
         .await
+    }
+
+    /// It is taken away only as an exchange ends whose connection nobody leases again: the pool knows by then.
+    fn sender(&mut self) -> &mut SendRequest<RequestBody> {
+        self.sender.as_mut().expect("a connection is sent on until its driver is gone")
     }
 }
 
