@@ -4,7 +4,7 @@
 //! The first four take a place under the cap; a lost one took its place back already.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -28,6 +28,19 @@ pub struct Ended {
     pub reason: EndReason,
     /// How its socket ended.
     pub end: End,
+}
+
+/// What is known of a finished dial.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialled {
+    /// Under which generation it shook hands.
+    pub generation: u64,
+    /// The address behind it.
+    pub peer: SocketAddr,
+    /// When it was done.
+    pub now: Instant,
+    /// 0.0..1.0; shortens the age limit by up to a tenth.
+    pub jitter: f64,
 }
 
 /// A connection as it is leased.
@@ -62,7 +75,12 @@ impl Census {
     /// All that take a place under the cap.
     #[must_use]
     pub fn total(&self) -> usize {
-        self.connecting + self.active + self.idle + self.closing
+        self.staying() + self.closing
+    }
+
+    /// All that take a place and are not about to give it back.
+    pub(super) fn staying(&self) -> usize {
+        self.connecting + self.active + self.idle
     }
 
     fn of(&mut self, phase: Phase) -> Option<&mut usize> {
@@ -100,6 +118,10 @@ struct Record {
     opened: Instant,
     /// When it is too old; set once established.
     retires: Option<Instant>,
+    /// Its own part of the age limit's jitter, 0.0..=1.0.
+    jitter: f64,
+    /// Under which it shook hands; 0 before.
+    generation: u64,
     uses: u64,
     peer: Option<SocketAddr>,
     /// Why the last checkout did, or did not, reuse.
@@ -115,9 +137,24 @@ struct Roll {
     census: Census,
     /// Exactly those in `Phase::Connecting(None)`. Ids ascend, so the first is the oldest.
     orphans: BTreeSet<ConnectionId>,
+    /// How many established ones have an open socket, by generation; never 0.
+    generations: BTreeMap<u64, usize>,
 }
 
 impl Roll {
+    fn established(&mut self, generation: u64) {
+        *self.generations.entry(generation).or_default() += 1;
+    }
+
+    fn socket_gone(&mut self, generation: u64) {
+        if let Some(count) = self.generations.get_mut(&generation) {
+            *count -= 1;
+            if *count == 0 {
+                self.generations.remove(&generation);
+            }
+        }
+    }
+
     fn add(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(count) = self.census.of(phase) {
             *count += 1;
@@ -172,6 +209,22 @@ impl<C> Connections<C> {
         self.records.get(&id)?.retires
     }
 
+    /// Under which generation it shook hands.
+    pub fn generation(&self, id: ConnectionId) -> u64 {
+        self.records.get(&id).map_or(0, |record| record.generation)
+    }
+
+    /// The oldest generation that has an open socket.
+    pub fn oldest_generation(&self) -> Option<u64> {
+        self.roll.generations.keys().next().copied()
+    }
+
+    /// How many are leased that shook hands before this generation.
+    pub fn active_before(&self, generation: u64) -> usize {
+        let older = |r: &&Record| matches!(r.phase, Phase::Active) && r.generation < generation;
+        self.records.values().filter(older).count()
+    }
+
     /// Why it must not be leased again, if HTTP on it is over already.
     pub fn over(&self, id: ConnectionId) -> Option<EndReason> {
         self.records.get(&id)?.over
@@ -214,6 +267,8 @@ impl<C> Connections<C> {
             thread: 0,
             opened: now,
             retires: None,
+            jitter: 0.0,
+            generation: 0,
             uses: 0,
             peer: None,
             last_reuse: None,
@@ -237,17 +292,21 @@ impl<C> Connections<C> {
         }
     }
 
-    pub fn established(
-        &mut self,
-        id: ConnectionId,
-        peer: SocketAddr,
-        now: Instant,
-        retires: Option<Instant>,
-    ) {
+    /// A dial is done; its age counts from now.
+    pub fn established(&mut self, id: ConnectionId, dialled: Dialled, max_age: Duration) {
+        let Dialled { generation, peer, now, jitter } = dialled;
         self.enter(id, Phase::Active);
         if let Some(record) = self.records.get_mut(&id) {
-            (record.opened, record.retires, record.peer) = (now, retires, Some(peer));
+            (record.opened, record.peer, record.generation) = (now, Some(peer), generation);
+            record.jitter = jitter.clamp(0.0, 1.0);
+            record.limit_age(max_age);
+            self.roll.established(generation);
         }
+    }
+
+    /// The age limit is another from now on.
+    pub fn limit_age(&mut self, max_age: Duration) {
+        self.records.values_mut().for_each(|record| record.limit_age(max_age));
     }
 
     /// Leases an active connection.
@@ -288,6 +347,12 @@ impl<C> Connections<C> {
         }
     }
 
+    /// An active connection's socket ended so, under its lease.
+    pub fn lose(&mut self, id: ConnectionId, end: End, at: Instant) {
+        self.enter(id, Phase::Lost(end, at));
+        self.roll.socket_gone(self.generation(id));
+    }
+
     /// Changes a connection's phase, and the roll with it.
     pub fn enter(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(record) = self.records.get_mut(&id) {
@@ -305,6 +370,9 @@ impl<C> Connections<C> {
     /// Forgets a connection whose socket and lease are both gone, and says what is to be said of it.
     pub fn bury(&mut self, id: ConnectionId, reason: EndReason, end: End, at: Instant) -> Ended {
         let (uses, opened) = self.records.get(&id).map_or((0, at), |r| (r.uses, r.opened));
+        if !matches!(self.phase(id), Some(Phase::Lost(..))) {
+            self.roll.socket_gone(self.generation(id));
+        }
         self.forget(id);
         Ended { id, uses, age: at.saturating_duration_since(opened), reason, end }
     }
@@ -325,6 +393,13 @@ impl Record {
         self.phase = phase;
     }
 
+    /// A zero limit is none. The jitter shortens it by up to a tenth.
+    fn limit_age(&mut self, max_age: Duration) {
+        let age = max_age.saturating_sub(max_age.mul_f64(self.jitter / 10.0));
+        let limited = !age.is_zero() && self.peer.is_some();
+        self.retires = if limited { self.opened.checked_add(age) } else { None };
+    }
+
     /// `None` when it is lost.
     fn view(&self, id: ConnectionId, now: Instant) -> Option<ConnectionView> {
         let phase = match self.phase {
@@ -340,6 +415,7 @@ impl Record {
             age: now.saturating_duration_since(self.opened),
             uses: self.uses,
             peer: self.peer,
+            generation: self.generation,
             last_reuse: self.last_reuse,
         })
     }

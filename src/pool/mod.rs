@@ -26,7 +26,7 @@ use std::{
 use tokio::sync::Notify;
 
 pub use reasons::{EndReason, Rejection, Reuse};
-pub use state::{Census, ConnectionId};
+pub use state::{Advanced, Census, ConnectionId};
 use state::{Effects, Ended, Found, Leased, State};
 pub use tokens::{Lease, Permit, Place, Step, Waiter};
 
@@ -92,6 +92,8 @@ pub struct ConnectionView {
     pub uses: u64,
     /// The address behind it, once established.
     pub peer: Option<SocketAddr>,
+    /// Under which generation it shook hands; 0 before.
+    pub generation: u64,
     /// Why its last checkout did, or did not, reuse.
     pub last_reuse: Option<Reuse>,
 }
@@ -101,6 +103,8 @@ pub struct ConnectionView {
 pub struct Snapshot {
     /// Connections by phase.
     pub census: Census,
+    /// Connections of older generations than this are not leased any more.
+    pub generation: u64,
     /// Waiters at the cap, without a dial.
     pub queued: usize,
     /// Each connection, oldest first.
@@ -192,6 +196,28 @@ impl<C, E> Pool<C, E> {
         self.change(State::drain);
     }
 
+    /// A new generation: connections of older ones close with this reason, the idle ones now, those in use when they
+    /// are checked in; so do dials of older ones that finish later, and the waiter dials again.
+    pub fn advance(&self, generation: u64, reason: EndReason, now: Instant) -> Advanced {
+        self.change(|state, effects| state.advance(generation, reason, now, effects))
+    }
+
+    /// Waits until no socket is left of any generation older than this.
+    pub async fn outlived(&self, generation: u64) {
+        loop {
+            let ended = self.ended.notified();
+            if self.lock().has_outlived(generation) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Other numbers, from now on; closes only what they leave no room for.
+    pub fn reconfigure(&self, settings: Settings, now: Instant) {
+        self.change(|state, effects| state.reconfigure(settings, now, effects));
+    }
+
     /// Waits until no connection is left and nobody waits.
     pub async fn emptied(&self) {
         loop {
@@ -207,7 +233,12 @@ impl<C, E> Pool<C, E> {
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let state = self.lock();
-        Snapshot { census: state.census(), queued: state.queued(), connections: state.views(now) }
+        Snapshot {
+            census: state.census(),
+            generation: state.generation(),
+            queued: state.queued(),
+            connections: state.views(now),
+        }
     }
 
     /// What was counted so far.

@@ -21,6 +21,10 @@ label! {
         Stale = "stale",
         /// Its address is no longer in the name's newest answer.
         Moved = "moved",
+        /// A newer certificate, key or trust took its generation's place.
+        Rotated = "rotated",
+        /// The configuration changed its key, or left it no place under the cap.
+        Reconfigured = "reconfigured",
         /// Warmline is ending.
         Drained = "drained",
     }
@@ -53,6 +57,10 @@ label! {
         Stale = "stale",
         /// New: the last one's address was gone from the name's answer.
         Moved = "moved",
+        /// New: a newer identity or trust had taken the last one's place.
+        Rotated = "rotated",
+        /// New: the configuration had changed under the last one.
+        Reconfigured = "reconfigured",
         /// New: Warmline is ending and closes what comes back.
         Drained = "drained",
         /// New: there never was one.
@@ -72,6 +80,8 @@ impl EndReason {
             Self::Unfit => Reuse::Unfit,
             Self::Stale => Reuse::Stale,
             Self::Moved => Reuse::Moved,
+            Self::Rotated => Reuse::Rotated,
+            Self::Reconfigured => Reuse::Reconfigured,
             Self::Drained => Reuse::Drained,
         }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     ConnectionId, End, EndReason, Pool, Rejection, Reuse,
-    state::{Collected, Leased, WaiterId},
+    state::{Collected, Dialled, Leased, WaiterId},
 };
 use crate::telemetry::ends::{Manner, Side};
 
@@ -28,6 +28,8 @@ pub enum Step<C, E> {
     Dial(Permit<C, E>),
     /// Here it is.
     Leased(Lease<C, E>),
+    /// It stands at the cap again: its dial was of no use. [`Waiter::is_queued`], and `queueTimeout` concerns it.
+    Queued,
     /// The waiter's own dial failed; `None` when it was dropped half-way.
     Failed(Option<E>),
 }
@@ -43,6 +45,7 @@ impl<C, E> Waiter<C, E> {
         let collected = self.pool.change(|state, _| state.collect(self.id, self.thread, waker));
         match collected {
             Collected::Nothing => Poll::Pending,
+            Collected::Queued => Poll::Ready(Step::Queued),
             Collected::Dial(id) => {
                 Poll::Ready(Step::Dial(Permit { pool: Arc::clone(&self.pool), id, used: false }))
             }
@@ -97,11 +100,13 @@ impl<C, E> Permit<C, E> {
         self.id
     }
 
-    /// The dial succeeded: the handle goes to the oldest waiter, or is kept. `jitter` is in 0.0..1.0.
+    /// The dial succeeded: the handle goes to the oldest waiter, or is kept. `generation` is the one under whose
+    /// identity and trust it shook hands: if the pool is further by now, the connection closes. `jitter` is in 0.0..1.0.
     #[must_use]
     pub fn established(
         mut self,
         handle: C,
+        generation: u64,
         peer: SocketAddr,
         now: Instant,
         jitter: f64,
@@ -109,9 +114,8 @@ impl<C, E> Permit<C, E> {
         self.used = true;
         self.pool.counters.opened.increment();
         let id = self.id;
-        self.pool.change(|state, effects| {
-            state.established(id, handle, peer, now, jitter, effects);
-        });
+        let dialled = Dialled { generation, peer, now, jitter };
+        self.pool.change(|state, effects| state.established(id, handle, dialled, effects));
         Place { pool: Arc::clone(&self.pool), id, free: false }
     }
 

@@ -55,6 +55,8 @@ struct Waiting<C, E, W> {
     dial: Dial,
     /// How long it stood at the cap without a dial, once that is over.
     queued_for: Option<Duration>,
+    /// It lost its dial, is queued again, and has not been told.
+    sent_back: bool,
     outcome: Option<Outcome<C, E>>,
     /// Set while it has nothing to collect.
     waker: Option<W>,
@@ -134,8 +136,8 @@ impl<C, E, W> Waiters<C, E, W> {
         self.next_id += 1;
         self.unserved.insert(id, arrival.fresh);
         self.queue.insert(id);
-        let waiting =
-            Waiting { arrival, dial: Dial::None, queued_for: None, outcome: None, waker: None };
+        let (dial, queued_for, sent_back, outcome, waker) = (Dial::None, None, false, None, None);
+        let waiting = Waiting { arrival, dial, queued_for, sent_back, outcome, waker };
         self.waiting.insert(id, waiting);
         id
     }
@@ -145,6 +147,7 @@ impl<C, E, W> Waiters<C, E, W> {
         self.leave_queue(waiter, now);
         if let Some(waiting) = self.waiting.get_mut(&waiter) {
             waiting.dial = dial;
+            waiting.sent_back = false;
         }
     }
 
@@ -161,8 +164,15 @@ impl<C, E, W> Waiters<C, E, W> {
             && let Some(waiting) = self.waiting.get_mut(&waiter)
         {
             waiting.dial = Dial::None;
+            waiting.sent_back = true;
             self.queue.insert(waiter);
         }
+    }
+
+    /// Whether it is queued again and has not been told; it is told by this.
+    pub fn is_sent_back(&mut self, waiter: WaiterId) -> bool {
+        let waiting = self.waiting.get_mut(&waiter);
+        waiting.is_some_and(|waiting| std::mem::take(&mut waiting.sent_back))
     }
 
     /// Gives a waiter its outcome; returns the dial that it counted on until now.

@@ -152,7 +152,7 @@ impl Upstream {
         mut waiter: Waiter<Connection, ConnectError>,
         worker: &Worker,
     ) -> Result<Lease, Unavailable> {
-        let deadline = tokio::time::Instant::now() + self.settings.pool.queue_timeout;
+        let mut deadline = tokio::time::Instant::now() + self.settings.pool.queue_timeout;
         loop {
             let queued = waiter.is_queued();
             let step = poll_fn(|cx| waiter.poll_step(cx));
@@ -170,6 +170,9 @@ impl Upstream {
             match step {
                 Step::Dial(permit) => self.spawn_dial(permit, worker),
                 Step::Leased(lease) => return Ok(lease),
+                Step::Queued => {
+                    deadline = tokio::time::Instant::now() + self.settings.pool.queue_timeout;
+                }
                 Step::Failed(Some(error)) => return Err(Unavailable::Dial(error)),
                 Step::Failed(None) => return Err(Unavailable::Abandoned),
             }
@@ -196,7 +199,7 @@ impl Upstream {
         driver: Driver,
     ) {
         let peer = connection.facts.peer;
-        let place = permit.established(connection, peer, Instant::now(), fastrand::f64());
+        let place = permit.established(connection, 0, peer, Instant::now(), fastrand::f64());
         tokio::spawn(async move {
             let end = driver.run(|by| place.closing(by)).await;
             self.ends.increment((Facing::Upstream, end.how));

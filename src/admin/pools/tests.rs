@@ -42,6 +42,7 @@ fn snapshot(state: &State) -> Snapshot<'_> {
         age: Duration::from_millis(41_300),
         uses: 8,
         peer: Some("203.0.113.7:443".parse().unwrap()),
+        generation: 0,
         last_reuse: Some(Reuse::Reused),
     };
     let connecting = ConnectionView {
@@ -50,6 +51,7 @@ fn snapshot(state: &State) -> Snapshot<'_> {
         age: Duration::from_millis(2),
         uses: 0,
         peer: None,
+        generation: 0,
         last_reuse: None,
     };
     payments.pool.now.connections = vec![idle, connecting];

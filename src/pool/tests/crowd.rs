@@ -85,6 +85,7 @@ impl Crowd {
             };
             match step {
                 Step::Leased(lease) => return Some(lease),
+                Step::Queued => {}
                 Step::Failed(_) => return None,
                 Step::Dial(permit) => {
                     patience = patience.saturating_sub(1);
@@ -107,7 +108,7 @@ impl Crowd {
         }
         let (handle, dropped) = oneshot::channel();
         let peer = SocketAddr::from(([127, 0, 0, 1], 443));
-        let place = permit.established(handle, peer, Instant::now(), rng.f64());
+        let place = permit.established(handle, 0, peer, Instant::now(), rng.f64());
         self.socket(place, dropped, rng).await;
     }
 

@@ -22,7 +22,9 @@ pub struct Connection {
     pub id: Id,
     pub stage: Stage,
     thread: usize,
-    retires: Option<u64>,
+    /// When it was established, and its part of the jitter in tenths.
+    opened: Option<(u64, u64)>,
+    pub generation: u64,
     pub uses: u64,
     pub last_reuse: Option<Reuse>,
     over: Option<EndReason>,
@@ -50,6 +52,8 @@ pub struct Waiter {
     queued_for: Option<u64>,
     dial: Option<(Id, Dial)>,
     outcome: Option<Outcome>,
+    /// It lost its dial and has not been told.
+    sent_back: bool,
 }
 
 impl Waiter {
@@ -59,7 +63,9 @@ impl Waiter {
 
     /// It would learn something by looking.
     pub fn has_news(&self) -> bool {
-        self.outcome.is_some() || matches!(self.dial, Some((_, Dial::Granted)))
+        self.outcome.is_some()
+            || matches!(self.dial, Some((_, Dial::Granted)))
+            || (self.queued() && self.sent_back)
     }
 
     pub fn takes_used(&self) -> bool {
@@ -79,6 +85,7 @@ pub enum Answer {
     Refused(Rejection),
     Nothing,
     Dial(Id),
+    Queued,
     Failed(Option<u8>),
 }
 
@@ -96,7 +103,9 @@ pub struct Model {
     turns: u64,
     peak: usize,
     need: usize,
-    next_purge: Option<u64>,
+    purge_period: Option<u64>,
+    pub generation: u64,
+    outdated: EndReason,
     last_end: Option<EndReason>,
     draining: bool,
 }
@@ -119,7 +128,9 @@ impl Model {
             turns: 0,
             peak: 0,
             need: 0,
-            next_purge: None,
+            purge_period: None,
+            generation: 0,
+            outdated: EndReason::Rotated,
             last_end: None,
             draining: false,
         }
@@ -201,12 +212,33 @@ impl Model {
         let Stage::Idle { since, .. } = connection.stage else { return None };
         let timeout = ms(self.settings.idle_timeout);
         let idle = if timeout > 0 { since + timeout } else { u64::MAX };
-        let aged = connection.retires.unwrap_or(u64::MAX);
+        let aged = self.retires(connection).unwrap_or(u64::MAX);
         match idle.min(aged) {
             u64::MAX => None,
             at if at == idle => Some((at, EndReason::Idle)),
             at => Some((at, EndReason::Aged)),
         }
+    }
+
+    fn retires(&self, connection: &Connection) -> Option<u64> {
+        let age = ms(self.settings.max_age);
+        let (opened, jitter) = connection.opened?;
+        (age > 0).then_some(opened + age - age * jitter / 100)
+    }
+
+    fn next_purge(&self) -> Option<u64> {
+        self.purge_period.map(|since| since + ms(self.settings.purge_delay))
+    }
+
+    /// Connecting, in use and idle together.
+    fn staying(&self) -> usize {
+        let census = self.census();
+        census.connecting + census.active + census.idle
+    }
+
+    /// Free places, with those of what is closing.
+    pub fn places_coming(&self) -> usize {
+        self.settings.max_connections.saturating_sub(self.staying())
     }
 
     fn over_limit(&self, id: Id) -> Option<EndReason> {
@@ -217,7 +249,7 @@ impl Model {
     /// When a tick has something to do.
     pub fn due(&self) -> Option<u64> {
         let limits = self.connections.iter().filter_map(|c| self.limit(c)).map(|(at, _)| at);
-        limits.chain(self.next_purge).min()
+        limits.chain(self.next_purge()).min()
     }
 
     // ---- checkouts
@@ -235,7 +267,7 @@ impl Model {
         }
         let id = self.join(fresh);
         if full
-            && self.queued() > self.census().closing
+            && self.queued() > self.places_coming()
             && let Some((_, oldest)) = self.idle(|_| true).first()
         {
             self.close(*oldest, EndReason::Purged);
@@ -262,12 +294,22 @@ impl Model {
         self.came += 1;
         let id = self.came;
         let (queued_for, dial, outcome) = (None, None, None);
-        self.waiters.push(Waiter { id, fresh, reason, came_at_cap, queued_for, dial, outcome });
+        let sent_back = false;
+        self.waiters.push(Waiter {
+            id,
+            fresh,
+            reason,
+            came_at_cap,
+            queued_for,
+            dial,
+            outcome,
+            sent_back,
+        });
         id
     }
 
     pub fn collect(&mut self, waiter: Id, thread: usize) -> Answer {
-        let Waiter { outcome, dial, queued_for, .. } = *self.waiter(waiter);
+        let Waiter { outcome, dial, queued_for, sent_back, .. } = *self.waiter(waiter);
         match (outcome, dial) {
             (Some(Outcome::Leased { id, reuse }), _) => {
                 self.waiters.retain(|w| w.id != waiter);
@@ -283,6 +325,10 @@ impl Model {
                 self.connection(id).thread = thread;
                 Answer::Dial(id)
             }
+            (None, None) if sent_back => {
+                self.waiter(waiter).sent_back = false;
+                Answer::Queued
+            }
             _ => Answer::Nothing,
         }
     }
@@ -293,9 +339,9 @@ impl Model {
         self.pass_on(left.dial);
         if let Some(Outcome::Leased { id, .. }) = left.outcome {
             self.connection(id).uses -= 1;
-            let over = self.connection(id).over;
-            self.comes_back(id, over);
+            self.comes_back(id);
         }
+        self.adopt();
         self.grant();
     }
 
@@ -307,13 +353,16 @@ impl Model {
 
     // ---- connections
 
-    pub fn opens(&mut self, id: Id, retires: Option<u64>) {
+    pub fn opens(&mut self, id: Id, generation: u64, jitter: u64) {
         if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial.is_some_and(|d| d.0 == id)) {
             owner.dial = None;
+            owner.sent_back = true;
         }
-        self.connection(id).retires = retires;
-        self.connection(id).stage = Stage::InUse;
-        self.offer(id);
+        let opened = Some((self.now, jitter));
+        let connection = self.connection(id);
+        (connection.opened, connection.generation) = (opened, generation);
+        connection.stage = Stage::InUse;
+        self.comes_back(id);
         self.adopt();
         self.grant();
     }
@@ -325,24 +374,44 @@ impl Model {
                 owner.outcome = Some(Outcome::Failed(error));
             }
             owner.dial = None;
+            owner.sent_back = true;
         }
         // Before anybody adopts again: the place is for the heir that lost its dial.
         self.grant();
+        self.adopt();
     }
 
     pub fn check_in(&mut self, id: Id) {
-        let now = self.now;
-        let connection = self.connection(id);
-        let aged = connection.retires.is_some_and(|at| at <= now).then_some(EndReason::Aged);
-        let (uses, over) = (connection.uses, connection.over);
-        let worn = self.settings.max_requests.is_some_and(|most| uses >= most.get());
-        self.comes_back(id, over.or(worn.then_some(EndReason::Requests)).or(aged));
+        self.comes_back(id);
+        self.adopt();
         self.grant();
     }
 
-    /// A handle comes back from a lease.
-    fn comes_back(&mut self, id: Id, unfit: Option<EndReason>) {
-        match (self.stage(id), unfit) {
+    /// Why a connection in use must not be used again: the first that holds.
+    fn unfit(&self, id: Id) -> Option<EndReason> {
+        let connection = self.connections.iter().find(|c| c.id == id)?;
+        let old = connection.generation < self.generation;
+        let worn = self.is_worn(connection);
+        let aged = self.retires(connection).is_some_and(|at| at <= self.now);
+        let surplus = self.staying() > self.settings.max_connections;
+        [
+            connection.over,
+            old.then_some(self.outdated),
+            worn.then_some(EndReason::Requests),
+            aged.then_some(EndReason::Aged),
+            surplus.then_some(EndReason::Reconfigured),
+        ]
+        .into_iter()
+        .find_map(|reason| reason)
+    }
+
+    fn is_worn(&self, connection: &Connection) -> bool {
+        self.settings.max_requests.is_some_and(|most| connection.uses >= most.get())
+    }
+
+    /// A handle comes from a dial or a lease.
+    fn comes_back(&mut self, id: Id) {
+        match (self.stage(id), self.unfit(id)) {
             (Some(Stage::Lost(end)), _) => {
                 self.closed.push(id);
                 self.discard(id, ended_by(end));
@@ -416,7 +485,7 @@ impl Model {
     /// retry that would be overtaken claims the place, unless enough places are being freed for it.
     fn offer(&mut self, id: Id) {
         let unused = self.connection(id).uses == 0;
-        let mut places_coming = self.census().closing;
+        let mut places_coming = self.places_coming();
         for index in 0..self.waiters.len() {
             let waiter = &self.waiters[index];
             if waiter.outcome.is_some() {
@@ -476,8 +545,9 @@ impl Model {
         {
             self.made += 1;
             let (id, stage) = (self.made, Stage::Dialling);
-            let (thread, retires, uses, last_reuse, over) = (0, None, 0, None, None);
-            let dial = Connection { id, stage, thread, retires, uses, last_reuse, over };
+            let (thread, opened, generation) = (0, None, 0);
+            let (uses, last_reuse, over) = (0, None, None);
+            let dial = Connection { id, stage, thread, opened, generation, uses, last_reuse, over };
             self.connections.push(dial);
             self.note_wait(waiter);
             self.waiter(waiter).dial = Some((id, Dial::Granted));
@@ -488,6 +558,7 @@ impl Model {
     fn note_wait(&mut self, waiter: Id) {
         let now = self.now;
         let waiter = self.waiter(waiter);
+        waiter.sent_back = false;
         waiter.queued_for = waiter.queued_for.or(waiter.came_at_cap.map(|since| now - since));
     }
 
@@ -495,9 +566,8 @@ impl Model {
         if self.draining {
             return self.close(id, EndReason::Drained);
         }
-        let delay = ms(self.settings.purge_delay);
-        let most = self.settings.max_idle.unwrap_or(usize::MAX);
-        if delay == 0 || most == 0 {
+        let most = self.most_idle();
+        if most == 0 {
             return self.close(id, EndReason::Purged);
         }
         let idle = self.idle(|_| true);
@@ -507,21 +577,29 @@ impl Model {
         self.turns += 1;
         let (since, turn) = (self.now, self.turns);
         self.connection(id).stage = Stage::Idle { since, turn };
-        self.next_purge = self.next_purge.or(Some(self.now + delay));
+        self.purge_period = self.purge_period.or(Some(self.now));
+    }
+
+    pub fn most_idle(&self) -> usize {
+        let none = ms(self.settings.purge_delay) == 0;
+        if none { 0 } else { self.settings.max_idle.unwrap_or(usize::MAX) }
     }
 
     // ---- time
 
     pub fn tick(&mut self) {
+        self.close_over_limit();
+        if self.next_purge().is_some_and(|at| at <= self.now) {
+            self.purge();
+            self.purge_period = (self.census().idle > 0).then_some(self.now);
+        }
+    }
+
+    fn close_over_limit(&mut self) {
         for (_, id) in self.idle(|_| true) {
             if let Some(reason) = self.over_limit(id) {
                 self.close(id, reason);
             }
-        }
-        if self.next_purge.is_some_and(|at| at <= self.now) {
-            self.purge();
-            let any_idle = self.census().idle > 0;
-            self.next_purge = any_idle.then_some(self.now + ms(self.settings.purge_delay));
         }
     }
 
@@ -537,6 +615,42 @@ impl Model {
         }
         self.need = self.peak.max(usize::midpoint(self.need, self.peak));
         self.peak = active;
+    }
+
+    // ---- changes
+
+    /// How many idle ones it closed, and how many in use it will.
+    pub fn advance(&mut self, generation: u64, reason: EndReason) -> (usize, usize) {
+        if generation > self.generation {
+            (self.generation, self.outdated) = (generation, reason);
+        }
+        let old = |c: &&Connection| c.generation < self.generation;
+        let old: Vec<_> = self.connections.iter().filter(old).map(|c| (c.id, c.stage)).collect();
+        let idle = old.iter().filter(|(_, stage)| matches!(stage, Stage::Idle { .. }));
+        for (id, _) in idle.clone() {
+            self.close(*id, self.outdated);
+        }
+        (idle.count(), old.iter().filter(|(_, stage)| *stage == Stage::InUse).count())
+    }
+
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.close_over_limit();
+        for (_, id) in self.idle(|_| true) {
+            if self.is_worn(self.connections.iter().find(|c| c.id == id).unwrap()) {
+                self.close(id, EndReason::Requests);
+            }
+        }
+        for (_, id) in self.idle(|_| true) {
+            if self.staying() > self.settings.max_connections {
+                self.close(id, EndReason::Reconfigured);
+            } else if self.census().idle > self.most_idle() || self.queued() > self.places_coming()
+            {
+                self.close(id, EndReason::Purged);
+            }
+        }
+        self.adopt();
+        self.grant();
     }
 
     pub fn drain(&mut self) {

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     pool::{
-        ConnectionPhase, EndReason, Settings,
-        state::{Collected, Effects, Found, Leased, State},
+        Advanced, ConnectionPhase, EndReason, Settings,
+        state::{Collected, Dialled, Effects, Found, Leased, State},
     },
     telemetry::ends::Side,
 };
@@ -45,6 +45,8 @@ enum Step {
     },
     Opens {
         pick: usize,
+        /// By how much its dial is behind the newest generation.
+        behind: u64,
         jitter: u32,
     },
     Fails {
@@ -72,6 +74,13 @@ enum Step {
     /// To the very millisecond at which a tick has something to do.
     PassToDue,
     Tick,
+    Advance {
+        by: u64,
+        reason: EndReason,
+    },
+    Reconfigure {
+        settings: Settings,
+    },
     Drain,
 }
 
@@ -83,7 +92,8 @@ fn step() -> impl Strategy<Value = Step> {
         14 => (pick(), 0..3_usize).prop_map(|(pick, thread)| Step::Collect { pick, thread }),
         4 => pick().prop_map(|pick| Step::Abandon { pick }),
         2 => pick().prop_map(|pick| Step::TimeOut { pick }),
-        8 => (pick(), 0..=10_u32).prop_map(|(pick, jitter)| Step::Opens { pick, jitter }),
+        8 => (pick(), prop::sample::select(&[0, 0, 0, 1, 2]), 0..=10_u32)
+            .prop_map(|(pick, behind, jitter)| Step::Opens { pick, behind, jitter }),
         3 => (pick(), any::<Option<u8>>()).prop_map(|(pick, error)| Step::Fails { pick, error }),
         10 => pick().prop_map(|pick| Step::CheckIn { pick }),
         3 => (pick(), prop::sample::select(EndReason::ALL))
@@ -94,6 +104,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (1..150_u64).prop_map(|time| Step::Pass { time }),
         2 => Just(Step::PassToDue),
         4 => Just(Step::Tick),
+        1 => (0..3_u64, prop::sample::select(&[EndReason::Rotated, EndReason::Reconfigured]))
+            .prop_map(|(by, reason)| Step::Advance { by, reason }),
+        2 => settings().prop_map(|settings| Step::Reconfigure { settings }),
         1 => prop::bool::weighted(0.1).prop_map(|now| if now { Step::Drain } else { Step::Tick }),
     ]
 }
@@ -174,13 +187,14 @@ impl Life {
     }
 
     fn play(&mut self, step: &Step) {
+        let before = self.state.census().total();
         if let Some(id) = self.concerned(step) {
             match *step {
                 Step::CheckOut { thread, fresh } => self.check_out(thread, fresh),
                 Step::Collect { thread, .. } => self.collect(id, thread),
                 Step::Abandon { .. } => self.abandon(id),
                 Step::TimeOut { .. } => self.time_out(id),
-                Step::Opens { jitter, .. } => self.opens(id, jitter),
+                Step::Opens { behind, jitter, .. } => self.opens(id, behind, jitter),
                 Step::Fails { error, .. } => self.fails(id, error),
                 Step::CheckIn { .. } => self.check_in(id),
                 Step::Discard { reason, .. } => self.discard(id, reason),
@@ -192,10 +206,12 @@ impl Life {
                     self.model.now = self.model.due().map_or(now, |due| due.max(now));
                 }
                 Step::Tick => self.tick(),
+                Step::Advance { by, reason } => self.advance(by, reason),
+                Step::Reconfigure { ref settings } => self.reconfigure(settings),
                 Step::Drain => self.drain(),
             }
         }
-        self.check();
+        self.check(before);
     }
 
     /// The waiter or connection that a step concerns, if there is one; 0 where it concerns none.
@@ -213,6 +229,8 @@ impl Life {
             | Step::Pass { .. }
             | Step::PassToDue
             | Step::Tick
+            | Step::Advance { .. }
+            | Step::Reconfigure { .. }
             | Step::Drain => return Some(0),
         };
         among.iter().nth(pick % among.len().max(1)).copied()
@@ -241,6 +259,7 @@ impl Life {
         let answer = match self.state.collect(waiter, thread, waiter) {
             Collected::Nothing => Answer::Nothing,
             Collected::Dial(id) => Answer::Dial(id),
+            Collected::Queued => Answer::Queued,
             Collected::Leased(leased, queued_for) => leased_answer(&leased, queued_for),
             Collected::Failed(error) => Answer::Failed(error),
         };
@@ -255,6 +274,8 @@ impl Life {
                 assert!(self.dials.insert(id), "dialled twice: {id}");
                 self.asleep.insert(waiter);
             }
+            // It looks again at once.
+            Answer::Queued => {}
             _ => {
                 self.asleep.insert(waiter);
             }
@@ -282,17 +303,17 @@ impl Life {
         }
     }
 
-    fn opens(&mut self, id: Id, jitter: u32) {
+    fn opens(&mut self, id: Id, behind: u64, jitter: u32) {
         self.dials.remove(&id);
         self.sockets.insert(id);
         assert!(self.made.insert(id));
         let mut effects = Effects::default();
         let peer = ([127, 0, 0, 1], 443).into();
-        let of_one = f64::from(jitter) / 10.0;
-        self.state.established(id, id, peer, self.now(), of_one, &mut effects);
-        let age = self.settings.max_age.as_millis() as u64;
-        let retires = self.model.now + age - age * u64::from(jitter) / 100;
-        self.model.opens(id, (age > 0).then_some(retires));
+        let generation = self.model.generation.saturating_sub(behind);
+        let (now, of_one) = (self.now(), f64::from(jitter) / 10.0);
+        let dialled = Dialled { generation, peer, now, jitter: of_one };
+        self.state.established(id, id, dialled, &mut effects);
+        self.model.opens(id, generation, u64::from(jitter));
         self.follow_up(effects);
     }
 
@@ -350,6 +371,23 @@ impl Life {
         self.follow_up(effects);
     }
 
+    fn advance(&mut self, by: u64, reason: EndReason) {
+        let generation = self.model.generation + by;
+        let mut effects = Effects::default();
+        let advanced = self.state.advance(generation, reason, self.now(), &mut effects);
+        let (idle_closed, in_use) = self.model.advance(generation, reason);
+        assert_eq!(advanced, Advanced { idle_closed, in_use });
+        self.follow_up(effects);
+    }
+
+    fn reconfigure(&mut self, settings: &Settings) {
+        self.settings = settings.clone();
+        let mut effects = Effects::default();
+        self.state.reconfigure(settings.clone(), self.now(), &mut effects);
+        self.model.reconfigure(settings.clone());
+        self.follow_up(effects);
+    }
+
     fn drain(&mut self) {
         let mut effects = Effects::default();
         self.state.drain(&mut effects);
@@ -381,9 +419,10 @@ impl Life {
         }
     }
 
-    fn check(&self) {
+    /// So many places were taken before.
+    fn check(&self, before: usize) {
         self.check_against_the_model();
-        self.check_the_places();
+        self.check_the_places(before);
         self.check_that_nothing_is_lost();
         self.check_that_nobody_oversleeps();
     }
@@ -400,7 +439,8 @@ impl Life {
         for view in views.iter().filter(|view| view.phase == ConnectionPhase::Idle) {
             assert!(!self.closing.contains(&view.id), "{} is idle and being closed", view.id);
         }
-        let views: Vec<_> = views.iter().map(|v| (v.id, v.phase, v.uses, v.last_reuse)).collect();
+        let views: Vec<_> =
+            views.iter().map(|v| (v.id, v.phase, v.generation, v.uses, v.last_reuse)).collect();
         let living = self.model.connections.iter().filter_map(|c| {
             let phase = match c.stage {
                 Stage::Dialling => ConnectionPhase::Connecting,
@@ -409,14 +449,15 @@ impl Life {
                 Stage::Closing(_) => ConnectionPhase::Closing,
                 Stage::Lost(_) => return None,
             };
-            Some((c.id, phase, c.uses, c.last_reuse))
+            Some((c.id, phase, c.generation, c.uses, c.last_reuse))
         });
         assert_eq!(views, living.collect::<Vec<_>>());
     }
 
-    fn check_the_places(&self) {
+    fn check_the_places(&self, before: usize) {
         let census = self.state.census();
-        assert!(census.total() <= self.settings.max_connections, "over the cap: {census:?}");
+        let most = self.settings.max_connections.max(before);
+        assert!(census.total() <= most, "over the cap: {census:?}");
         assert!(
             !self.model.place_free() || self.state.queued() == 0,
             "a place is free: {census:?}"
@@ -428,10 +469,26 @@ impl Life {
         let wants_any = |w: &super::model::Waiter| w.unserved() && w.takes_used();
         if census.idle > 0 {
             assert!(!self.model.waiters.iter().any(wants_any), "somebody waits beside an idle one");
-            assert!(self.state.queued() <= census.closing, "a retry waits for no place");
+            assert!(
+                self.state.queued() <= self.model.places_coming(),
+                "a retry waits for no place"
+            );
         }
-        let most = self.settings.max_idle.unwrap_or(usize::MAX);
-        assert!(census.idle <= most, "too many idle: {census:?}");
+        assert!(census.idle <= self.model.most_idle(), "too many idle: {census:?}");
+        let idle_generations = self.model.connections.iter().filter_map(|c| match c.stage {
+            Stage::Idle { .. } => Some(c.generation),
+            _ => None,
+        });
+        let newest = self.model.generation;
+        assert!(idle_generations.min().is_none_or(|oldest| oldest >= newest), "an old one is idle");
+        let open = |c: &&super::model::Connection| {
+            matches!(c.stage, Stage::InUse | Stage::Idle { .. } | Stage::Closing(_))
+        };
+        let oldest = self.model.connections.iter().filter(open).map(|c| c.generation).min();
+        for generation in newest.saturating_sub(3)..=newest {
+            let outlived = oldest.is_none_or(|oldest| oldest >= generation);
+            assert_eq!(self.state.has_outlived(generation), outlived);
+        }
     }
 
     fn check_that_nothing_is_lost(&self) {
@@ -458,11 +515,12 @@ impl Life {
     /// From here on all goes well, and waiters look only when woken: everybody must be served, and all must close.
     fn come_to_rest(&mut self) {
         for _ in 0..10_000 {
+            let before = self.state.census().total();
             let awake = self.waiters.difference(&self.asleep).next().copied();
             if let Some(waiter) = awake {
                 self.collect(waiter, 0);
             } else if let Some(id) = self.dials.first().copied() {
-                self.opens(id, 0);
+                self.opens(id, 0, 0);
             } else if let Some(id) = self.leases.first().copied() {
                 self.check_in(id);
             } else if let Some(id) = self.closing() {
@@ -470,14 +528,14 @@ impl Life {
             } else {
                 break;
             }
-            self.check();
+            self.check(before);
         }
         assert!(self.waiters.is_empty(), "stuck: {:?}", self.model.waiters);
         self.drain();
         while let Some(id) = self.closing() {
             self.socket_ends(id, false);
         }
-        self.check();
+        self.check(0);
         assert!(self.state.is_empty());
         assert_eq!(self.made, self.dropped);
         assert_eq!(self.made, self.ended);

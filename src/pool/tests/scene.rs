@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     pool::{
-        Census, ConnectionId, End, EndReason, Rejection, Reuse, Settings,
-        state::{Collected, Effects, Found, State, WaiterId},
+        Advanced, Census, ConnectionId, End, EndReason, Rejection, Reuse, Settings,
+        state::{Collected, Dialled, Effects, Found, State, WaiterId},
     },
     telemetry::ends::{Manner, Side},
 };
@@ -40,6 +40,7 @@ pub fn defaults() -> Settings {
 pub enum Told {
     Nothing,
     Dial(ConnectionId),
+    Queued,
     Lease(ConnectionId, Reuse),
     Failed(Option<&'static str>),
 }
@@ -63,7 +64,7 @@ pub struct Scene {
     pub ended: Vec<(ConnectionId, EndReason)>,
     /// How long the last waiter that got a connection stood at the cap.
     pub queued_for: Option<Duration>,
-    cap: usize,
+    settings: Settings,
 }
 
 impl Scene {
@@ -72,13 +73,13 @@ impl Scene {
         let mut settings = defaults();
         change(&mut settings);
         Self {
-            cap: settings.max_connections,
-            state: State::new(settings, 2),
+            state: State::new(settings.clone(), 2),
             now: Instant::now(),
             closed: Vec::new(),
             woken: Vec::new(),
             ended: Vec::new(),
             queued_for: None,
+            settings,
         }
     }
 
@@ -96,11 +97,13 @@ impl Scene {
         ) -> R,
     ) -> R {
         let mut effects = Effects::default();
+        let before = self.census().total();
         let result = operation(&mut self.state, self.now, &mut effects);
         self.closed.extend(effects.close);
         self.woken.extend(effects.wake);
         self.ended.extend(effects.ended.iter().map(|ended| (ended.id, ended.reason)));
-        assert!(self.census().total() <= self.cap, "over the cap: {:?}", self.census());
+        let most = self.settings.max_connections.max(before);
+        assert!(self.census().total() <= most, "over the cap: {:?}", self.census());
         result
     }
 
@@ -147,6 +150,7 @@ impl Scene {
         match self.play(|state, _, _| state.collect(waiter, thread, waiter)) {
             Collected::Nothing => Told::Nothing,
             Collected::Dial(id) => Told::Dial(id),
+            Collected::Queued => Told::Queued,
             Collected::Leased(leased, queued_for) => {
                 assert_eq!(leased.id, leased.handle);
                 self.queued_for = queued_for;
@@ -192,8 +196,19 @@ impl Scene {
     }
 
     pub fn opens_with(&mut self, id: ConnectionId, jitter: f64) {
+        self.opens_as(id, self.state.generation(), jitter);
+    }
+
+    /// Its dial shook hands under this generation.
+    pub fn opens_under(&mut self, id: ConnectionId, generation: u64) {
+        self.opens_as(id, generation, 0.0);
+    }
+
+    fn opens_as(&mut self, id: ConnectionId, generation: u64, jitter: f64) {
         let peer = ([127, 0, 0, 1], 443).into();
-        self.play(|state, now, effects| state.established(id, id, peer, now, jitter, effects));
+        self.play(|state, now, effects| {
+            state.established(id, id, Dialled { generation, peer, now, jitter }, effects);
+        });
     }
 
     pub fn fails(&mut self, id: ConnectionId) {
@@ -256,6 +271,23 @@ impl Scene {
         self.opens(id);
         let Told::Lease(_, reuse) = self.collect(waiter) else { panic!("its own dial was done") };
         reuse
+    }
+
+    // ---- what changes under it
+
+    /// A new generation of identity or trust.
+    pub fn rotate(&mut self, generation: u64) -> Advanced {
+        self.advance(generation, EndReason::Rotated)
+    }
+
+    pub fn advance(&mut self, generation: u64, reason: EndReason) -> Advanced {
+        self.play(|state, now, effects| state.advance(generation, reason, now, effects))
+    }
+
+    pub fn reconfigure(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        let settings = self.settings.clone();
+        self.play(|state, now, effects| state.reconfigure(settings, now, effects));
     }
 
     // ---- time

@@ -79,7 +79,7 @@ impl Scene {
 
     fn establish(&self, permit: TestPermit) -> TestPlace {
         let handle = Handle { drops: Arc::clone(&self.drops), pool: Arc::clone(&self.pool) };
-        permit.established(handle, ([127, 0, 0, 1], 443).into(), Instant::now(), 0.0)
+        permit.established(handle, 0, ([127, 0, 0, 1], 443).into(), Instant::now(), 0.0)
     }
 
     fn lease(&self, waiter: &mut TestWaiter) -> TestLease {

@@ -4,14 +4,15 @@
 //! orphan one, else its own, if the cap allows. An orphan dial is one that began for a waiter which has left or was
 //! served, and that no other counts on. Each operation restores, before it returns:
 //! - while a place is free or a dial is an orphan, every waiter has a dial; those that have one are older than those
-//!   that have none;
+//!   that have none, but for those whose own was of no use (its generation is past, or the cap was lowered);
 //! - while a connection is idle, whoever waits takes fresh ones alone (retries), and has a dial or a closing
 //!   connection's place to come.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+mod changes;
+
+use std::time::{Duration, Instant};
+
+pub use changes::Advanced;
 
 use super::{
     ConnectionView, End, EndReason, Rejection, Reuse, Settings,
@@ -20,7 +21,7 @@ use super::{
     waiters::{Arrival, Departed, Dial, Taker, Waiters},
 };
 pub use super::{
-    connections::{Census, Ended, Leased},
+    connections::{Census, Dialled, Ended, Leased},
     ids::{ConnectionId, WaiterId},
 };
 use crate::telemetry::ends::Side;
@@ -60,6 +61,8 @@ pub enum Collected<C, E> {
     Nothing,
     /// It is to dial, in this place.
     Dial(ConnectionId),
+    /// Its dial was of no use in the end, and there is no other: it stands at the cap again.
+    Queued,
     /// A connection, after so long at the cap if it ever stood there.
     Leased(Leased<C>, Option<Duration>),
     /// Its own dial failed; `None` when it was dropped half-way.
@@ -72,7 +75,11 @@ pub struct State<C, E, W> {
     connections: Connections<C>,
     waiters: Waiters<C, E, W>,
     purge: Purge,
-    next_purge: Option<Instant>,
+    /// When the running period of the purge rule began; `None` while it has nothing to purge.
+    purge_period: Option<Instant>,
+    /// Connections of older generations are nobody's any more, for this reason.
+    generation: u64,
+    outdated: EndReason,
     /// What the outside sleeps towards; it may be earlier than needed, never later.
     armed: Option<Instant>,
     /// Why the pool last lost a connection.
@@ -89,7 +96,9 @@ impl<C, E, W> State<C, E, W> {
             connections: Connections::new(threads),
             waiters: Waiters::new(),
             purge: Purge::default(),
-            next_purge: None,
+            purge_period: None,
+            generation: 0,
+            outdated: EndReason::Rotated,
             armed: None,
             last_end: None,
             draining: false,
@@ -115,12 +124,9 @@ impl<C, E, W> State<C, E, W> {
         let reason = self.reason_for_new(fresh, place_free);
         let at_cap = queues.then_some(now);
         let waiter = self.waiters.join(Arrival { at_cap, fresh, reason });
-        if queues
-            && self.waiters.queued() > self.census().closing
-            && let Some(oldest) = self.connections.oldest_idle()
-        {
-            // Only a fresh waiter gets here: idle connections hold the places that it needs.
-            self.close_idle(oldest, EndReason::Purged, effects);
+        if queues && self.waiters.queued() > self.places_coming() {
+            // If any is idle, this is a fresh waiter: idle connections hold the places that it needs.
+            self.close_oldest_idle(EndReason::Purged, effects);
         }
         self.find_dials(now, effects);
         Ok(Found::Waits(waiter))
@@ -133,6 +139,9 @@ impl<C, E, W> State<C, E, W> {
         }
         if !self.waiters.set_waker(waiter, waker) {
             return Collected::Failed(None);
+        }
+        if self.waiters.is_sent_back(waiter) {
+            return Collected::Queued;
         }
         let Dial::Granted(id) = self.waiters.dial(waiter) else { return Collected::Nothing };
         self.waiters.begin_dial(waiter, id);
@@ -173,25 +182,24 @@ impl<C, E, W> State<C, E, W> {
         self.waiters.is_queued(waiter)
     }
 
-    /// A dial succeeded. `jitter` is in 0.0..1.0 and shortens the age limit by up to a tenth.
+    /// A dial succeeded. If it was for an older generation, or the cap was lowered meanwhile, it closes.
     pub fn established(
         &mut self,
         id: ConnectionId,
         handle: C,
-        peer: SocketAddr,
-        now: Instant,
-        jitter: f64,
+        dialled: Dialled,
         effects: &mut Effects<C, W>,
     ) {
         let Some(Phase::Connecting(owner)) = self.connections.phase(id) else {
             return effects.close.push(handle);
         };
-        self.connections.established(id, peer, now, self.retirement(now, jitter));
+        self.connections.established(id, dialled, self.settings.max_age);
         if let Some(owner) = owner {
             // Wherever the connection goes, the waiter itself is without a dial now.
             self.waiters.lose_dial(owner);
         }
-        self.offer(id, handle, now, effects);
+        self.comes_back(id, handle, dialled.now, effects);
+        self.tell_if_queued(owner, effects);
     }
 
     /// A dial failed, or was dropped: it fails the waiter that began it, if that still waits.
@@ -207,8 +215,10 @@ impl<C, E, W> State<C, E, W> {
         if let Some(owner) = owner {
             self.fail_waiter(owner, id, error, now, effects);
         }
-        // Nobody adopts here: an heir whose dial failed is to have the place, not one orphan's failure after the other.
+        // First the place: an heir whose dial failed is to have it, not one orphan's failure after the other.
         self.grant_dials(now, effects);
+        self.find_dials(now, effects);
+        self.tell_if_queued(owner, effects);
     }
 
     /// An exchange left its connection fit for another one.
@@ -222,10 +232,7 @@ impl<C, E, W> State<C, E, W> {
         if !matches!(self.connections.phase(id), Some(Phase::Active)) {
             return self.came_back_lost(id, handle, effects);
         }
-        match self.reason_to_retire(id, now) {
-            Some(reason) => self.retire(id, handle, reason, effects),
-            None => self.offer(id, handle, now, effects),
-        }
+        self.comes_back(id, handle, now, effects);
     }
 
     /// An exchange left its connection unfit, or found it so; its place stays taken until the socket is gone.
@@ -263,7 +270,7 @@ impl<C, E, W> State<C, E, W> {
             Some(Phase::Active) => {
                 // Its lease has the last word; until then this is what is known.
                 self.last_end = Some(reason_of(end.by));
-                self.connections.enter(id, Phase::Lost(end, now));
+                self.connections.lose(id, end, now);
             }
             Some(Phase::Idle(_)) => {
                 let reason = reason_of(end.by);
@@ -281,10 +288,9 @@ impl<C, E, W> State<C, E, W> {
     /// Purges, and closes what has been idle for too long or is too old; says when there is more to do.
     pub fn tick(&mut self, now: Instant, effects: &mut Effects<C, W>) -> Option<Instant> {
         self.close_expired(now, effects);
-        if self.next_purge.is_some_and(|at| at <= now) {
+        if self.next_purge().is_some_and(|at| at <= now) {
             self.purge(effects);
-            let any_idle = self.connections.census().idle > 0;
-            self.next_purge = now.checked_add(self.settings.purge_delay).filter(|_| any_idle);
+            self.purge_period = (self.census().idle > 0).then_some(now);
         }
         self.armed = self.next_deadline();
         self.armed
@@ -293,9 +299,7 @@ impl<C, E, W> State<C, E, W> {
     /// The end has begun: closes all that is idle, and from now on what comes back while nobody waits.
     pub fn drain(&mut self, effects: &mut Effects<C, W>) {
         self.draining = true;
-        while let Some(oldest) = self.connections.oldest_idle() {
-            self.close_idle(oldest, EndReason::Drained, effects);
-        }
+        while self.close_oldest_idle(EndReason::Drained, effects) {}
     }
 
     /// Connections by phase.
@@ -328,6 +332,11 @@ impl<C, E, W> State<C, E, W> {
 
     fn place_free(&self) -> bool {
         self.census().total() < self.settings.max_connections
+    }
+
+    /// The places that are free, or will be once all that is closing has closed.
+    fn places_coming(&self) -> usize {
+        self.settings.max_connections.saturating_sub(self.census().staying())
     }
 
     /// The oldest waiters without a dial adopt the oldest orphan ones; if there are none, they get free places.
@@ -390,6 +399,13 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
+    /// A waiter that has no dial any more sleeps as if it had one: it has to know that `queueTimeout` concerns it.
+    fn tell_if_queued(&mut self, waiter: Option<WaiterId>, effects: &mut Effects<C, W>) {
+        if let Some(waiter) = waiter.filter(|waiter| self.waiters.is_queued(*waiter)) {
+            effects.wake.extend(self.waiters.take_waker(waiter));
+        }
+    }
+
     // ---- leases
 
     /// Closes what it finds expired: a tick may be late, a limit is not.
@@ -422,10 +438,22 @@ impl<C, E, W> State<C, E, W> {
         if !matches!(self.connections.phase(leased.id), Some(Phase::Active)) {
             return self.came_back_lost(leased.id, leased.handle, effects);
         }
-        match self.connections.over(leased.id) {
-            Some(reason) => self.retire(leased.id, leased.handle, reason, effects),
-            None => self.offer(leased.id, leased.handle, now, effects),
+        self.comes_back(leased.id, leased.handle, now, effects);
+    }
+
+    /// An active connection is free for another exchange, or must close.
+    fn comes_back(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        match self.reason_to_retire(id, now) {
+            Some(reason) => self.retire(id, handle, reason, effects),
+            None => self.offer(id, handle, now, effects),
         }
+        self.find_dials(now, effects);
     }
 
     /// A handle came back whose socket had ended under the lease.
@@ -439,7 +467,7 @@ impl<C, E, W> State<C, E, W> {
     /// An active connection goes to the first in line, else it is kept idle where the settings allow.
     fn offer(&mut self, id: ConnectionId, handle: C, now: Instant, effects: &mut Effects<C, W>) {
         let unused = self.connections.uses(id) == 0;
-        match self.waiters.taker(unused, self.census().closing) {
+        match self.waiters.taker(unused, self.places_coming()) {
             Some(Taker::Connection(waiter)) => {
                 let new = self.waiters.reason(waiter).filter(|_| unused);
                 let leased = self.lease(id, handle, new.unwrap_or(Reuse::Reused), now);
@@ -450,30 +478,34 @@ impl<C, E, W> State<C, E, W> {
             Some(Taker::Place) => self.retire(id, handle, EndReason::Purged, effects),
             None => self.keep(id, handle, now, effects),
         }
-        self.find_dials(now, effects);
     }
 
     fn keep(&mut self, id: ConnectionId, handle: C, now: Instant, effects: &mut Effects<C, W>) {
         if self.draining {
             return self.retire(id, handle, EndReason::Drained, effects);
         }
-        if self.settings.purge_delay.is_zero() || self.settings.max_idle == Some(0) {
+        if self.most_idle() == 0 {
             return self.retire(id, handle, EndReason::Purged, effects);
         }
-        if self.settings.max_idle.is_some_and(|most| self.census().idle >= most)
-            && let Some(oldest) = self.connections.oldest_idle()
-        {
-            self.close_idle(oldest, EndReason::Purged, effects);
+        if self.census().idle >= self.most_idle() {
+            self.close_oldest_idle(EndReason::Purged, effects);
         }
         self.connections.keep(id, handle, now);
-        self.next_purge = self.next_purge.or_else(|| now.checked_add(self.settings.purge_delay));
+        self.purge_period.get_or_insert(now);
         self.arm(id, effects);
+    }
+
+    fn most_idle(&self) -> usize {
+        if self.settings.purge_delay.is_zero() {
+            return 0;
+        }
+        self.settings.max_idle.unwrap_or(usize::MAX)
     }
 
     /// Notes when a newly idle connection wants attention.
     fn arm(&mut self, id: ConnectionId, effects: &mut Effects<C, W>) {
         let expiry = self.expiry(id).map(|(at, _)| at);
-        let nearest = expiry.into_iter().chain(self.next_purge).min();
+        let nearest = expiry.into_iter().chain(self.next_purge()).min();
         if let Some(at) = nearest
             && self.armed.is_none_or(|armed| at < armed)
         {
@@ -488,12 +520,26 @@ impl<C, E, W> State<C, E, W> {
         if let Some(reason) = self.connections.over(id) {
             return Some(reason);
         }
-        let uses = self.connections.uses(id);
-        if self.settings.max_requests.is_some_and(|most| uses >= most.get()) {
+        if self.is_outdated(id) {
+            return Some(self.outdated);
+        }
+        if self.is_worn(id) {
             return Some(EndReason::Requests);
         }
-        let aged = self.connections.retires(id).is_some_and(|at| at <= now);
-        aged.then_some(EndReason::Aged)
+        if self.connections.retires(id).is_some_and(|at| at <= now) {
+            return Some(EndReason::Aged);
+        }
+        let surplus = self.census().staying() > self.settings.max_connections;
+        surplus.then_some(EndReason::Reconfigured)
+    }
+
+    fn is_outdated(&self, id: ConnectionId) -> bool {
+        self.connections.generation(id) < self.generation
+    }
+
+    fn is_worn(&self, id: ConnectionId) -> bool {
+        let most = self.settings.max_requests;
+        most.is_some_and(|most| self.connections.uses(id) >= most.get())
     }
 
     /// Closes an active connection whose handle came back.
@@ -513,6 +559,15 @@ impl<C, E, W> State<C, E, W> {
         self.closes(id, reason);
     }
 
+    /// False if none is idle.
+    fn close_oldest_idle(&mut self, reason: EndReason, effects: &mut Effects<C, W>) -> bool {
+        let oldest = self.connections.oldest_idle();
+        if let Some(oldest) = oldest {
+            self.close_idle(oldest, reason, effects);
+        }
+        oldest.is_some()
+    }
+
     fn closes(&mut self, id: ConnectionId, reason: EndReason) {
         self.last_end = Some(reason);
         self.connections.enter(id, Phase::Closing(reason));
@@ -529,16 +584,18 @@ impl<C, E, W> State<C, E, W> {
     fn purge(&mut self, effects: &mut Effects<C, W>) {
         let Census { active, idle, .. } = self.census();
         for _ in 0..self.purge.period_ended(active, idle) {
-            if let Some(oldest) = self.connections.oldest_idle() {
-                self.close_idle(oldest, EndReason::Purged, effects);
-            }
+            self.close_oldest_idle(EndReason::Purged, effects);
         }
     }
 
     /// When [`State::tick`] has something to do next.
     fn next_deadline(&self) -> Option<Instant> {
         let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
-        expiries.map(|(at, _)| at).chain(self.next_purge).min()
+        expiries.map(|(at, _)| at).chain(self.next_purge()).min()
+    }
+
+    fn next_purge(&self) -> Option<Instant> {
+        self.purge_period?.checked_add(self.settings.purge_delay)
     }
 
     /// Why an idle connection must go now, if it must.
@@ -554,12 +611,6 @@ impl<C, E, W> State<C, E, W> {
         let aged = self.connections.retires(id);
         let idle = idle.map(|at| (at, EndReason::Idle));
         idle.into_iter().chain(aged.map(|at| (at, EndReason::Aged))).min_by_key(|(at, _)| *at)
-    }
-
-    fn retirement(&self, now: Instant, jitter: f64) -> Option<Instant> {
-        let age = self.settings.max_age;
-        let age = age.saturating_sub(age.mul_f64(jitter.clamp(0.0, 1.0) / 10.0));
-        if age.is_zero() { None } else { now.checked_add(age) }
     }
 
     fn reason_for_new(&self, fresh: bool, place_free: bool) -> Reuse {
