@@ -34,6 +34,7 @@ pub mod tls;
 
 // Ground.
 pub mod drain;
+pub mod latest;
 pub mod socket;
 pub mod stamp;
 pub mod telemetry;

@@ -70,7 +70,10 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 
 fn compile_for(text: &str, terminal: bool) -> Result<Plan, Errors> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
-    config::compile(text, &Context { source: "w.yaml", terminal, files: &*WORLD, now })
+    config::compile(
+        text,
+        &Context { source: "w.yaml", terminal, files: &*WORLD, now, in_force: None },
+    )
 }
 
 fn compile(text: &str) -> Result<Plan, Errors> {
@@ -181,11 +184,6 @@ fn keys_and_values_of_other_versions_are_refused_saying_so() {
         (
             "    pool: {minIdle: 0}",
             &["4:12: upstreams[0].pool.minIdle: `minIdle` is not in this version; remove it"],
-        ),
-        (
-            "    pool: {rotationDeadline: 5m}",
-            &["4:12: upstreams[0].pool.rotationDeadline: `rotationDeadline` is not in this \
-               version; remove it"],
         ),
         (
             "    retries: {max: 2, budget: 20%}",
@@ -437,8 +435,9 @@ listeners:
 
 #[test]
 fn pool_numbers_mean_what_haproxy_users_expect() {
-    let pool =
-        |lines: &str| accepted(&format!("{ONE}    pool: {lines}\n")).upstreams.remove(0).pool;
+    let pool = |lines: &str| {
+        accepted(&format!("{ONE}    pool: {lines}\n")).upstreams.remove(0).pool.clone()
+    };
     let unlimited = pool("{maxIdle: -1, maxRequests: 0, reuse: always}");
     assert_eq!((unlimited.max_idle, unlimited.max_requests), (None, None));
     let none =
@@ -1028,7 +1027,7 @@ fn check_prints_the_example_or_the_schema_and_wants_exactly_one_argument() {
 #[test]
 fn a_file_is_loaded_with_the_hash_of_its_text() {
     let (_directory, file) = example_on_disk();
-    let loaded = config::load(Path::new(&file), false).unwrap();
+    let loaded = config::Source::file(Path::new(&file)).load(None).unwrap();
     assert_eq!(loaded.plan.upstreams[0].name, "payments");
     assert_eq!(loaded.hash, config::hash(&fs::read_to_string(&file).unwrap()));
 }
@@ -1038,7 +1037,12 @@ fn a_file_that_cannot_be_read_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("w.yaml");
     let error = || {
-        config::load(&path, false).unwrap_err().to_string().replace(path.to_str().unwrap(), "FILE")
+        config::Source::file(&path)
+            .load(None)
+            .unwrap_err()
+            .errors
+            .to_string()
+            .replace(path.to_str().unwrap(), "FILE")
     };
     let remedy = "name a YAML file that this process may read";
     assert_eq!(

@@ -26,27 +26,23 @@ use std::{
 pub use readiness::Readiness;
 pub use sampler::sample;
 
-use crate::{drain::Drain, proxy::Proxy, telemetry::ends::Ends, upstream::Upstream};
+use crate::{
+    config::Standing, drain::Drain, latest::Latest, proxy::Proxy, telemetry::ends::Ends,
+    upstream::Upstream,
+};
 use expiry::Expiry;
 use sampler::Rate;
 
 /// What the pages are made of.
 pub struct State {
-    upstreams: Vec<Observed>,
+    upstreams: Latest<Vec<Arc<Observed>>>,
     proxy: Arc<Proxy>,
     ends: Arc<Ends>,
     readiness: Arc<Readiness>,
-    configuration: Configuration,
+    standing: Arc<Standing>,
+    drain: Drain,
     /// By both clocks: for uptime, and for people.
     started: (Instant, SystemTime),
-}
-
-/// Which configuration is in force.
-struct Configuration {
-    /// `config::hash` of its text.
-    hash: String,
-    /// Where it came from.
-    source: &'static str,
 }
 
 /// An upstream, and what only operators want to know of it.
@@ -58,35 +54,42 @@ struct Observed {
 }
 
 impl State {
-    /// Gathers what the pages are made of; the process counts as started now. The hash is that of
-    /// the configuration's text. The drain is the proxy's.
+    /// Gathers what the pages are made of; the process counts as started now, and no upstream is known yet.
     pub fn new(
-        upstreams: Vec<Arc<Upstream>>,
         proxy: Arc<Proxy>,
         ends: Arc<Ends>,
         readiness: Arc<Readiness>,
-        configuration_hash: String,
+        standing: Arc<Standing>,
+        drain: Drain,
     ) -> Arc<Self> {
-        let now = Instant::now();
         Arc::new(Self {
-            upstreams: upstreams.into_iter().map(|upstream| Observed::new(upstream, now)).collect(),
+            upstreams: Latest::new(Vec::new()),
             proxy,
             ends,
             readiness,
-            configuration: Configuration { hash: configuration_hash, source: "file" },
-            started: (now, SystemTime::now()),
+            standing,
+            drain,
+            started: (Instant::now(), SystemTime::now()),
         })
     }
 
-    fn drain(&self) -> &Drain {
-        &self.proxy.drain
+    /// These are the upstreams from now on, with other settings perhaps.
+    pub fn follow(&self, upstreams: &[Arc<Upstream>]) {
+        let now = Instant::now();
+        let known = self.upstreams.share();
+        let observed = upstreams.iter().map(|upstream| {
+            let known = known.iter().find(|known| Arc::ptr_eq(&known.upstream, upstream));
+            let rate = known.map_or_else(|| Rate::new(now), |known| known.rate().clone());
+            Arc::new(Observed::new(Arc::clone(upstream), rate))
+        });
+        self.upstreams.replace(observed.collect::<Vec<_>>());
     }
 }
 
 impl Observed {
-    fn new(upstream: Arc<Upstream>, now: Instant) -> Self {
+    fn new(upstream: Arc<Upstream>, rate: Rate) -> Self {
         let expiry = Expiry::of(&upstream.settings().tls);
-        Self { upstream, rate: Mutex::new(Rate::new(now)), expiry }
+        Self { upstream, rate: Mutex::new(rate), expiry }
     }
 
     fn rate(&self) -> MutexGuard<'_, Rate> {

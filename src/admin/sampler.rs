@@ -49,7 +49,7 @@ pub async fn sample(state: Arc<State>) {
     ticks.tick().await;
     loop {
         let at = ticks.tick().await.into_std();
-        for observed in &state.upstreams {
+        for observed in state.upstreams.share().iter() {
             let total = observed.upstream.counters().handshakes.total();
             observed.rate().sample(at, total);
         }

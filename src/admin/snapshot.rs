@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Configuration, Observed, State, expiry::Expiry, process::Process, sampler::Rate};
+use super::{Observed, State, expiry::Expiry, process::Process, sampler::Rate};
 use crate::{
+    config::{Outcome, Standing},
     pool::{self, EndReason, Rejection, Reuse},
     telemetry::{
         Label, Tally,
@@ -18,21 +19,34 @@ use crate::{
 pub(super) type Counts<L> = Vec<(L, u64)>;
 
 /// Everything that was counted, at one moment.
-pub(super) struct Snapshot<'a> {
+pub(super) struct Snapshot {
     pub uptime: Duration,
     pub started: SystemTime,
-    pub configuration: &'a Configuration,
-    pub upstreams: Vec<UpstreamSnapshot<'a>>,
+    pub configuration: Configuration,
+    pub upstreams: Vec<UpstreamSnapshot>,
     /// Requests for which no upstream was chosen.
     pub unrouted: ExchangesSnapshot,
     pub ends: Counts<(Facing, Manner)>,
     pub process: Process,
 }
 
+/// Which configuration is in force, and what became of later ones.
+pub(super) struct Configuration {
+    pub hash: String,
+    /// Where it came from.
+    pub source: &'static str,
+    pub reloads: Counts<Outcome>,
+    pub credentials: Counts<Outcome>,
+    /// The newest one is the one in force.
+    pub newest_in_force: bool,
+}
+
 /// One upstream's part.
-pub(super) struct UpstreamSnapshot<'a> {
-    pub name: &'a str,
+pub(super) struct UpstreamSnapshot {
+    pub name: String,
     pub endpoint: String,
+    /// Connections of generations that were replaced.
+    pub old_generation_connections: usize,
     pub pool: PoolSnapshot,
     pub exchanges: ExchangesSnapshot,
     pub handshakes: Counts<(Handshake, Version)>,
@@ -63,15 +77,16 @@ pub(super) struct ExchangesSnapshot {
     pub retries: Counts<RetryReason>,
 }
 
-impl<'a> Snapshot<'a> {
+impl Snapshot {
     /// Copies it all.
-    pub fn take(state: &'a State, now: Instant) -> Self {
+    pub fn take(state: &State, now: Instant) -> Self {
         let (since, started) = state.started;
+        let upstreams = state.upstreams.share();
         Self {
             uptime: now.saturating_duration_since(since),
             started,
-            configuration: &state.configuration,
-            upstreams: state.upstreams.iter().map(|u| UpstreamSnapshot::take(u, now)).collect(),
+            configuration: Configuration::take(&state.standing),
+            upstreams: upstreams.iter().map(|u| UpstreamSnapshot::take(u, now)).collect(),
             unrouted: ExchangesSnapshot::take(&state.proxy.unrouted),
             ends: counts(&state.ends),
             process: Process::read(),
@@ -79,13 +94,26 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-impl<'a> UpstreamSnapshot<'a> {
-    fn take(observed: &'a Observed, now: Instant) -> Self {
+impl Configuration {
+    fn take(standing: &Standing) -> Self {
+        Self {
+            hash: standing.in_force().hash.clone(),
+            source: "file",
+            reloads: counts(&standing.configurations),
+            credentials: counts(&standing.credentials),
+            newest_in_force: standing.refused().configuration.is_none(),
+        }
+    }
+}
+
+impl UpstreamSnapshot {
+    fn take(observed: &Observed, now: Instant) -> Self {
         let upstream = &observed.upstream;
         let (settings, counters) = (upstream.settings(), upstream.counters());
         Self {
-            name: &settings.name,
+            name: upstream.name().to_owned(),
             endpoint: settings.endpoint.to_string(),
+            old_generation_connections: upstream.old_generation_connections(),
             pool: PoolSnapshot::take(observed, now),
             exchanges: ExchangesSnapshot::take(&counters.exchanges),
             handshakes: counts(&counters.handshakes),

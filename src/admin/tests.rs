@@ -13,9 +13,10 @@ use tokio::{
 
 use super::{serve::Limits, *};
 use crate::{
+    config::{Credentials, Plan},
     connect::{self, Endpoint, EndpointHost},
     pool,
-    telemetry::log::Access,
+    telemetry::log::{self, Access, AccessSwitch, Format, Level},
     tls::{self, Identity, MinVersion, Trust},
     upstream::{Exchanges, Settings},
 };
@@ -60,21 +61,39 @@ fn settings(name: &str) -> Settings {
         response_timeout: second,
         idle_timeout: second,
         max_retries: 2,
+        rotation_deadline: second,
     }
 }
 
 /// A state with these upstreams, which nothing has happened to.
 pub(super) fn state(names: &[&str]) -> Arc<State> {
     let ends: Arc<Ends> = Arc::default();
-    let upstream = |name: &&str| Upstream::new(settings(name), 1, None, Arc::clone(&ends)).unwrap();
+    let upstream =
+        |name: &&str| Upstream::new(Arc::new(settings(name)), 1, None, Arc::clone(&ends)).unwrap();
     let upstreams: Vec<_> = names.iter().map(upstream).collect();
     let proxy = Arc::new(Proxy {
-        access: Access::Off,
+        access: AccessSwitch::new(Access::Off),
         pools: "http://127.0.0.1:13321/pools".into(),
         unrouted: Exchanges::default(),
-        drain: Drain::default(),
     });
-    State::new(upstreams, proxy, ends, Arc::default(), "00112233aabbccdd".into())
+    let standing = Standing::new(plan(), "00112233aabbccdd".into(), SystemTime::UNIX_EPOCH);
+    let state = State::new(proxy, ends, Arc::default(), standing, Drain::default());
+    state.follow(&upstreams);
+    state
+}
+
+/// One that says nothing about the upstreams.
+fn plan() -> Plan {
+    Plan {
+        threads: 1,
+        log: log::Settings { format: Format::Text, level: Level::Info, access: Access::Off },
+        metrics: Vec::new(),
+        admin: Vec::new(),
+        drain: Duration::ZERO,
+        listeners: Vec::new(),
+        upstreams: Vec::new(),
+        credentials: Credentials::default(),
+    }
 }
 
 /// A served port.
@@ -134,7 +153,7 @@ async fn readiness_follows_start_and_drain_while_liveness_stays() {
     assert!(asked("/readyz").await.ends_with("\r\n\r\nok\n"));
     assert!(asked("/readyz?verbose").await.ends_with("[+]drain ok\nreadyz check passed\n"));
     assert!(starts(&asked("/startupz").await, 200));
-    state.drain().begin();
+    state.drain.begin();
     let draining = asked("/readyz").await;
     assert!(starts(&draining, 503) && draining.contains("[-]drain failed"), "{draining}");
     assert!(starts(&asked("/startupz").await, 200) && starts(&asked("/livez").await, 200));

@@ -1,39 +1,41 @@
-//! Assembly: build everything that a plan names, run it, and end it in order.
+//! Assembly: build everything that a plan names, run it, put other plans in its place, and end it in order.
 //!
-//! Workers carry the traffic, each on a thread and runtime of its own; one more thread has metrics, health and
-//! administration, so that saturated workers do not blind anybody (design, section 4.14).
+//! Workers carry the traffic, each on a thread and runtime of its own; one more thread has metrics, health,
+//! administration and the watch over files, so that saturated workers do not blind anybody (design, section 4.14).
 
+mod inlets;
+mod live;
 mod sockets;
+mod watch;
 mod worker;
 
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::SystemTime,
 };
 
 use rustls::KeyLog;
 use tokio::{
     runtime,
-    sync::{Barrier, Semaphore},
-    time::timeout,
+    sync::{Barrier, mpsc::unbounded_channel},
 };
 
 use crate::{
     admin::{self, Readiness},
-    config::Plan,
+    config::{self, Plan, Standing},
     connect::Resolver,
     drain::Drain,
-    listener::Inlet,
-    proxy::{Destination, Entry, Proxy, with_port},
-    route::Table,
-    telemetry::ends::Ends,
+    proxy::Proxy,
+    telemetry::{ends::Ends, log::AccessSwitch},
     tls::key_log::KeyLogFile,
     upstream::{Exchanges, Upstream},
 };
-use sockets::{Bound, bind, bind_own_port, raise_descriptor_limit};
+use live::Live;
+use sockets::{Bound, bind, raise_descriptor_limit};
+use watch::Watch;
 use worker::Work;
 
 /// What a plan does not say.
@@ -45,6 +47,8 @@ pub struct Environment {
     pub key_log: Option<PathBuf>,
     /// The hash of the configuration's text.
     pub configuration_hash: String,
+    /// Where the configuration came from, if it is to be followed: its changes, and those of the files that it names.
+    pub source: Option<config::Source>,
 }
 
 /// Why Warmline did not start.
@@ -83,12 +87,35 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
+/// Why another plan could not take the place of the one in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconfigureError {
+    /// A part that is fixed while the process lives.
+    #[error("{0} cannot change while Warmline runs; restart it for that, or write what it was")]
+    NeedsRestart(&'static str),
+    /// Applications that hold its URL would reach another upstream.
+    #[error(
+        "upstreams: port {port} carried the upstream {owner:?} in this process, and applications may still call it \
+         so; give {name:?} another port, or restart Warmline"
+    )]
+    OtherOwner {
+        /// The port.
+        port: u16,
+        /// Which upstream had it.
+        owner: String,
+        /// Which one is to have it.
+        name: String,
+    },
+    /// What is new in it cannot be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
 /// Warmline, running.
 pub struct Running {
-    listeners: Vec<SocketAddr>,
     metrics: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
-    upstreams: Vec<Arc<Upstream>>,
+    live: Arc<Live>,
     drain: Drain,
     workers: Vec<JoinHandle<()>>,
     operations: JoinHandle<()>,
@@ -100,46 +127,49 @@ pub struct Running {
 pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartError> {
     raise_descriptor_limit(plan);
     let key_log = open_key_log(environment.key_log)?;
-    let ends = Arc::new(Ends::default());
-    let upstreams = build_upstreams(plan, key_log.as_ref(), &ends)?;
     let metrics = bind("metrics.bind", &plan.metrics)?;
     let admin = bind("admin.bind", &plan.admin)?;
-    let drain = Drain::default();
-    let proxy = Arc::new(Proxy {
-        access: plan.log.access,
-        pools: pools_url(&admin),
-        unrouted: Exchanges::default(),
-        drain: drain.clone(),
-    });
-    let inlets = build_inlets(plan, &upstreams, &proxy, &ends)?;
     let addresses = |bound: &[Bound]| bound.iter().map(|bound| bound.address).collect::<Vec<_>>();
     let (metrics_addresses, admin_addresses) = (addresses(&metrics), addresses(&admin));
-    let listeners = inlets.iter().flat_map(|(bound, _)| addresses(bound)).collect();
-
-    let over = Drain::default();
+    let drain = Drain::default();
+    let ends = Arc::new(Ends::default());
+    let proxy = Arc::new(Proxy {
+        access: AccessSwitch::new(plan.log.access),
+        pools: pools_url(&admin),
+        unrouted: Exchanges::default(),
+    });
+    let standing = Standing::new(plan.clone(), environment.configuration_hash, SystemTime::now());
     let readiness = Arc::new(Readiness::default());
     let state = admin::State::new(
-        upstreams.clone(),
         Arc::clone(&proxy),
         Arc::clone(&ends),
         Arc::clone(&readiness),
-        environment.configuration_hash,
+        Arc::clone(&standing),
+        drain.clone(),
     );
-    let operations = operate(state, metrics, admin, over.clone())?;
-    let work = Work {
-        upstreams: upstreams.clone(),
+    let work = Arc::new(Work {
         drain: drain.clone(),
-        drain_time: plan.drain,
         resolver: environment.resolver,
-        everyone_idle: Arc::new(Barrier::new(plan.threads)),
-    };
-    let workers = worker::spawn(work, &inlets, plan.threads)?;
+        everyone_idle: Barrier::new(plan.threads),
+        live: OnceLock::new(),
+    });
+    let (sending, receiving): (Vec<_>, Vec<_>) =
+        (0..plan.threads).map(|_| unbounded_channel()).unzip();
+    let live =
+        Live::new(proxy, ends, key_log, drain.clone(), Arc::clone(&state), standing, sending);
+    live.begin(plan)?;
+    let _ = work.live.set(Arc::clone(&live));
+    let workers = receiving.into_iter().enumerate();
+    let workers = workers.map(|(thread, jobs)| worker::spawn(&work, jobs, thread));
+    let workers = workers.collect::<Result<_, _>>()?;
+    let over = Drain::default();
+    let watch = environment.source.map(|source| Watch::new(source, Arc::clone(&live)));
+    let operations = operate(state, metrics, admin, watch, over.clone())?;
     readiness.set_started();
     Ok(Running {
-        listeners,
         metrics: metrics_addresses,
         admin: admin_addresses,
-        upstreams,
+        live,
         drain,
         workers,
         operations,
@@ -149,8 +179,8 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
 
 impl Running {
     /// Every address that takes traffic: the listeners in the plan's order, then the upstreams' own ports.
-    pub fn listeners(&self) -> &[SocketAddr] {
-        &self.listeners
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        self.live.addresses()
     }
 
     /// Where metrics and health listen.
@@ -164,8 +194,13 @@ impl Running {
     }
 
     /// The upstream of this name.
-    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
-        self.upstreams.iter().find(|upstream| upstream.settings().name == name)
+    pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.live.upstream(name)
+    }
+
+    /// Puts another plan in force, whole, or says why it cannot be and changes nothing. The hash is that of its text.
+    pub fn reconfigure(&self, plan: Plan, hash: String) -> Result<(), ReconfigureError> {
+        self.live.reconfigure(plan, hash)
     }
 
     /// The sign to end, to be given from any thread.
@@ -203,74 +238,6 @@ fn open_key_log(path: Option<PathBuf>) -> Result<Option<Arc<dyn KeyLog>>, StartE
     }
 }
 
-fn build_upstreams(
-    plan: &Plan,
-    key_log: Option<&Arc<dyn KeyLog>>,
-    ends: &Arc<Ends>,
-) -> Result<Vec<Arc<Upstream>>, StartError> {
-    let build = |settings: &crate::upstream::Settings| {
-        Upstream::new(settings.clone(), plan.threads, key_log.cloned(), Arc::clone(ends))
-            .map_err(|error| StartError::Tls { name: settings.name.clone(), error })
-    };
-    plan.upstreams.iter().map(build).collect()
-}
-
-type Inlets = Vec<(Vec<Bound>, Arc<Inlet>)>;
-
-/// The plan's listeners, then each upstream's own port, which has the first listener's limits.
-fn build_inlets(
-    plan: &Plan,
-    upstreams: &[Arc<Upstream>],
-    proxy: &Arc<Proxy>,
-    ends: &Arc<Ends>,
-) -> Result<Inlets, StartError> {
-    let inlet = |entry: Entry, listener: &crate::config::Listener| {
-        Arc::new(Inlet {
-            proxy: Arc::clone(proxy),
-            entry,
-            limits: listener.limits.clone(),
-            room: Arc::new(Semaphore::new(listener.limits.connections)),
-            ends: Arc::clone(ends),
-        })
-    };
-    let shared = Entry::Shared(Arc::new(table(upstreams)));
-    let mut inlets = Vec::new();
-    for listener in &plan.listeners {
-        let bound = bind("listeners[].bind", &listener.binds)?;
-        inlets.push((bound, inlet(shared.clone(), listener)));
-    }
-    for upstream in upstreams {
-        if let (Some(port), Some(listener)) = (upstream.settings().port, plan.listeners.first()) {
-            let bound = bind_own_port(&upstream.settings().name, port)?;
-            inlets.push((bound, inlet(Entry::Own(own_destination(upstream)), listener)));
-        }
-    }
-    Ok(inlets)
-}
-
-fn table(upstreams: &[Arc<Upstream>]) -> Table<Destination> {
-    let mut table = Table::default();
-    for upstream in upstreams {
-        for host in &upstream.settings().hosts {
-            let destination =
-                Destination { upstream: Arc::clone(upstream), host: goes_up(upstream, host) };
-            table.insert(host, destination);
-        }
-    }
-    table
-}
-
-/// On an own port any Host is taken, and the first of `hosts` goes up.
-fn own_destination(upstream: &Arc<Upstream>) -> Destination {
-    let host = upstream.settings().hosts.first().and_then(|host| goes_up(upstream, host));
-    Destination { upstream: Arc::clone(upstream), host }
-}
-
-fn goes_up(upstream: &Upstream, host: &str) -> Option<http::HeaderValue> {
-    let port = upstream.settings().endpoint.port;
-    (host != "*").then(|| http::HeaderValue::try_from(with_port(host, port)).ok()).flatten()
-}
-
 fn pools_url(admin: &[Bound]) -> String {
     match admin.first() {
         Some(bound) => format!("http://{}/pools", bound.address),
@@ -283,6 +250,7 @@ fn operate(
     state: Arc<admin::State>,
     metrics: Vec<Bound>,
     admin: Vec<Bound>,
+    watch: Option<Watch>,
     over: Drain,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = current_thread_runtime()?;
@@ -294,6 +262,9 @@ fn operate(
             tokio::spawn(admin::serve_admin(bound.listener, Arc::clone(&state)));
         }
         tokio::spawn(admin::sample(Arc::clone(&state)));
+        if let Some(watch) = watch {
+            tokio::spawn(watch.run());
+        }
         over.begun().await;
     };
     thread::Builder::new()
@@ -304,11 +275,4 @@ fn operate(
 
 fn current_thread_runtime() -> Result<runtime::Runtime, StartError> {
     runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)
-}
-
-/// Gives what is in flight its time, then ends it.
-async fn bound_drain(drain: Drain, time: Duration) {
-    drain.begun().await;
-    let _ = timeout(time, drain.aborted()).await;
-    drain.abort();
 }

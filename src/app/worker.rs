@@ -1,104 +1,98 @@
-//! Worker threads: each accepts, serves, dials and drives on a runtime of its own.
+//! Worker threads: each accepts, serves, dials and drives on a runtime of its own, as the jobs come that it is given.
 
 use std::{
-    io,
-    net::TcpListener,
-    sync::Arc,
+    pin::Pin,
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use tokio::{sync::Barrier, task::JoinSet};
+use tokio::{
+    sync::{Barrier, mpsc::UnboundedReceiver},
+    task::JoinSet,
+};
 
-use super::{Inlets, StartError, bound_drain, current_thread_runtime};
+use super::{StartError, current_thread_runtime, live::Live};
 use crate::{
     connect::Resolver,
     drain::Drain,
     listener::{self, Inlet},
-    upstream::{Upstream, Worker, all_emptied},
+    upstream::{Worker, all_emptied},
 };
 
 /// How long the pools have to close politely at the end.
 const CLOSING_TIME: Duration = Duration::from_millis(1500);
 
+/// A descriptor of a listening socket: an address closes when the last thread has dropped its own.
+pub(super) type Listening = std::net::TcpListener;
+
+/// What a worker is told to do.
+pub(super) enum Job {
+    /// Accept on this socket until the inlet's end.
+    Accept(Listening, Arc<Inlet>),
+    /// Run this task.
+    Run(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
 /// What all workers share.
 pub(super) struct Work {
-    pub(super) upstreams: Vec<Arc<Upstream>>,
     pub(super) drain: Drain,
-    pub(super) drain_time: Duration,
     pub(super) resolver: Option<Resolver>,
     /// Passed once no thread has an exchange left.
-    pub(super) everyone_idle: Arc<Barrier>,
+    pub(super) everyone_idle: Barrier,
+    /// Set before the first job.
+    pub(super) live: OnceLock<Arc<Live>>,
 }
 
-/// One thread's own descriptors of the listening sockets: an address closes when the last thread has dropped its own.
-type Listening = Vec<(TcpListener, Arc<Inlet>)>;
-
-/// Starts the worker threads, each with its own descriptors; the addresses accept already.
+/// Starts one worker thread.
 pub(super) fn spawn(
-    work: Work,
-    inlets: &Inlets,
-    threads: usize,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let work = Arc::new(work);
-    let workers = (0..threads).map(|thread| {
-        let listening = duplicate(inlets).map_err(StartError::Thread)?;
-        spawn_one(&work, listening, thread)
-    });
-    workers.collect()
-}
-
-fn duplicate(inlets: &Inlets) -> io::Result<Listening> {
-    let bound = inlets.iter().flat_map(|(bound, inlet)| bound.iter().map(move |b| (b, inlet)));
-    bound.map(|(bound, inlet)| Ok((bound.listener.try_clone()?, Arc::clone(inlet)))).collect()
-}
-
-fn spawn_one(
     work: &Arc<Work>,
-    listening: Listening,
+    jobs: UnboundedReceiver<Job>,
     thread: usize,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = current_thread_runtime()?;
     let work = Arc::clone(work);
     thread::Builder::new()
         .name(format!("worker-{thread}"))
-        .spawn(move || runtime.block_on(run(&work, listening, thread)))
+        .spawn(move || runtime.block_on(run(&work, jobs, thread)))
         .map_err(StartError::Thread)
 }
 
-async fn run(work: &Work, listening: Listening, thread: usize) {
+async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     let resolver = work.resolver.clone().unwrap_or_else(Resolver::system);
     let worker = Arc::new(Worker { thread, resolver });
-    if thread == 0 {
-        keep_house(work);
+    let mut accepting = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = work.drain.begun() => break,
+            Some(_) = accepting.join_next() => {}
+            job = jobs.recv() => match job {
+                Some(job) => take(job, &worker, &mut accepting),
+                None => break,
+            }
+        }
     }
-    let mut accepting = accept_everywhere(listening, &worker);
+    // Whoever connected in time is served, also where the socket is still on its way here.
+    while let Ok(job) = jobs.try_recv() {
+        take(job, &worker, &mut accepting);
+    }
     while accepting.join_next().await.is_some() {}
     work.everyone_idle.wait().await;
-    for upstream in &work.upstreams {
-        upstream.pool().drain();
-    }
-    all_emptied(&work.upstreams, CLOSING_TIME).await;
+    let Some(live) = work.live.get() else { return };
+    let upstreams = live.running();
+    upstreams.iter().for_each(|upstream| upstream.pool().drain());
+    all_emptied(&upstreams, CLOSING_TIME).await;
 }
 
-/// What one thread does for all.
-fn keep_house(work: &Work) {
-    for upstream in &work.upstreams {
-        let pool = Arc::clone(upstream.pool());
-        tokio::spawn(async move { pool.maintain().await });
-    }
-    tokio::spawn(bound_drain(work.drain.clone(), work.drain_time));
-}
-
-fn accept_everywhere(listening: Listening, worker: &Arc<Worker>) -> JoinSet<()> {
-    let mut accepting = JoinSet::new();
-    for (listener, inlet) in listening {
-        match tokio::net::TcpListener::from_std(listener) {
+fn take(job: Job, worker: &Arc<Worker>, accepting: &mut JoinSet<()>) {
+    match job {
+        Job::Run(task) => drop(tokio::spawn(task)),
+        Job::Accept(listener, inlet) => match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
                 accepting.spawn(listener::accept(listener, inlet, Arc::clone(worker)));
             }
             Err(error) => tracing::error!(%error, "a thread cannot listen"),
-        }
+        },
     }
-    accepting
 }

@@ -51,7 +51,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 pub fn answer(arguments: &Arguments) -> Result<String, Errors> {
     match arguments {
         Arguments { file: Some(file), .. } => {
-            let loaded = config::load(file, false)?;
+            let loaded =
+                config::Source::file(file).load(None).map_err(|unusable| unusable.errors)?;
             Ok(format!("{}: {}\n", file.display(), summary(&loaded.plan)))
         }
         Arguments { schema: true, .. } => Ok(format!("{:#}\n", config::schema())),

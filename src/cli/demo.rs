@@ -94,7 +94,7 @@ impl Scene {
 
     fn introduction(&self) -> String {
         let introduction = Introduction {
-            traffic: first(self.running.listeners()),
+            traffic: first(&self.running.listeners()),
             origin: self.origin.address(),
             round_trip: self.round_trip,
             requests: REQUESTS,
@@ -106,8 +106,9 @@ impl Scene {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let report = runtime.map_err(Error::Client)?.block_on(async {
             let straight = self.way(&format!("https://{}/", self.origin.address())).await?;
-            let through = self.way(&format!("http://{}/", first(self.running.listeners()))).await?;
-            let own = self.running.upstream(UPSTREAM).map(|upstream| OwnCount::of(upstream));
+            let through =
+                self.way(&format!("http://{}/", first(&self.running.listeners()))).await?;
+            let own = self.running.upstream(UPSTREAM).map(|upstream| OwnCount::of(&upstream));
             let own = own.unwrap_or_default();
             Ok::<_, Failed>(Report { round_trip: self.round_trip, straight, through, own })
         })?;
@@ -146,11 +147,11 @@ fn replaced(running: &Running) -> String {
     let usual = Ports::USUAL;
     let all = [
         (usual.traffic, running.listeners()),
-        (usual.metrics, running.metrics()),
-        (usual.admin, running.admin()),
+        (usual.metrics, running.metrics().to_vec()),
+        (usual.admin, running.admin().to_vec()),
     ];
     all.into_iter()
-        .map(|(port, bound)| (loopback(port), first(bound)))
+        .map(|(port, bound)| (loopback(port), first(&bound)))
         .filter(|(usual, bound)| usual != bound)
         .map(|(usual, bound)| port_taken(usual, bound))
         .collect()
@@ -158,7 +159,7 @@ fn replaced(running: &Running) -> String {
 
 fn invitation(running: &Running, origin: &Origin) -> String {
     let invitation = Invitation {
-        traffic: first(running.listeners()),
+        traffic: first(&running.listeners()),
         metrics: first(running.metrics()),
         admin: first(running.admin()),
         origin: origin.address(),

@@ -43,24 +43,26 @@ enum Access {
 const UNUSABLE: u8 = 2;
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let loaded = match config::load(&arguments.config, io::stderr().is_terminal()) {
+    let source = config::Source {
+        path: arguments.config,
+        terminal: io::stderr().is_terminal(),
+        access: arguments.access.map(Into::into),
+    };
+    let loaded = match source.load(None) {
         Ok(loaded) => loaded,
-        Err(errors) => {
-            eprintln!("{errors}");
+        Err(unusable) => {
+            eprintln!("{}", unusable.errors);
             return ExitCode::from(UNUSABLE);
         }
     };
-    let mut plan = loaded.plan;
-    if let Some(access) = arguments.access {
-        plan.log.access = access.into();
-    }
-    log::init(&plan.log);
+    log::init(&loaded.plan.log);
     let environment = Environment {
         key_log: arguments.key_log,
         configuration_hash: loaded.hash,
+        source: Some(source),
         ..Environment::default()
     };
-    match app::start(&plan, environment) {
+    match app::start(&loaded.plan, environment) {
         Ok(running) => {
             announce(&running);
             serve(running)
@@ -78,7 +80,7 @@ fn announce(running: &Running) {
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        traffic = %list(running.listeners()),
+        traffic = %list(&running.listeners()),
         metrics = %list(running.metrics()),
         admin = %list(running.admin()),
         "warmline is serving"

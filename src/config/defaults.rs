@@ -54,4 +54,6 @@ pub(super) const CONNECT: connect::Limits =
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
+pub(super) const ROTATION_DEADLINE: Duration = Duration::from_mins(5);
+
 pub(super) const MAX_RETRIES: usize = 2;

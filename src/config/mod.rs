@@ -4,6 +4,7 @@
 //! at once) → [`Plan`].
 
 mod compile;
+mod credentials;
 mod defaults;
 mod document;
 mod errors;
@@ -13,17 +14,20 @@ mod outline;
 mod plan;
 mod source;
 mod spec;
+mod standing;
 mod suggestion;
 mod written;
 
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use serde_json::Value;
 
+pub use credentials::{Credentials, IdentityFiles, Stale};
 pub use errors::{Errors, Finding};
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
-pub use source::{Disk, Files, Loaded, load};
+pub use source::{Disk, Files, Loaded, Source, Unusable};
+pub use standing::{InForce, Outcome, Refusal, Refused, Standing};
 pub use written::Position;
 
+use crate::tls;
 use errors::Findings;
 
 /// What a compilation needs besides the text.
@@ -38,6 +42,8 @@ pub struct Context<'a> {
     pub files: &'a dyn Files,
     /// When: a client certificate must be valid now.
     pub now: std::time::SystemTime,
+    /// What is in force: where a file cannot be used, what came from it before stays.
+    pub in_force: Option<&'a Credentials>,
 }
 
 /// Makes a plan of a text, or says everything that is wrong with it.
@@ -60,14 +66,8 @@ pub const fn example() -> &'static str {
 /// The first 16 hexadecimal digits of the text's SHA-256.
 #[must_use]
 pub fn hash(text: &str) -> String {
-    let first = sha256(text.as_bytes()).first_chunk().copied().map(u64::from_be_bytes);
+    let first = tls::sha256(text.as_bytes()).first_chunk().copied().map(u64::from_be_bytes);
     format!("{:016x}", first.unwrap_or_default())
-}
-
-/// Through a suite of rustls: it needs no crate of our own.
-fn sha256(bytes: &[u8]) -> Vec<u8> {
-    let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("the suite's name says TLS 1.3");
-    suite.common.hash_provider.hash(bytes).as_ref().into()
 }
 
 /// The JSON Schema (draft 2020-12) of the document.

@@ -1,7 +1,8 @@
 //! The plan: a whole configuration, validated and immutable.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use super::Credentials;
 use crate::{telemetry::log, upstream};
 
 /// A whole configuration, validated and immutable.
@@ -20,7 +21,9 @@ pub struct Plan {
     /// Where applications come in. The upstreams' own ports are not among them.
     pub listeners: Vec<Listener>,
     /// The destinations.
-    pub upstreams: Vec<upstream::Settings>,
+    pub upstreams: Vec<Arc<upstream::Settings>>,
+    /// The certificates and keys that they use.
+    pub credentials: Credentials,
 }
 
 /// One listener of the plan.

@@ -1,19 +1,28 @@
 //! Where configurations, certificates and keys come from: files, for now.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use super::{Context, Errors, Plan, compile, hash};
-use crate::tls::trust::{Trust, TrustError};
+use super::{Context, Credentials, Errors, Plan, compile, hash};
+use crate::{
+    telemetry::log::Access,
+    tls::trust::{Trust, TrustError},
+};
 
 /// Reads what a configuration names.
 pub trait Files {
     /// A file's content.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+
+    /// The contents of two files that belong together, as of one moment where that can be had.
+    fn read_together(&self, paths: [&Path; 2]) -> [io::Result<Vec<u8>>; 2] {
+        paths.map(|path| self.read(path))
+    }
 
     /// The machine's own roots.
     fn system_trust(&self) -> Result<Trust, TrustError>;
@@ -36,12 +45,40 @@ impl Files for Disk {
         Ok(content)
     }
 
+    /// Kubernetes swaps a mounted folder's `..data` link: both are read from the folder that it leads to now.
+    fn read_together(&self, paths: [&Path; 2]) -> [io::Result<Vec<u8>>; 2] {
+        match common_folder(paths) {
+            Some((folder, names)) => names.map(|name| self.read(&folder.join(name))),
+            None => paths.map(|path| self.read(path)),
+        }
+    }
+
     fn system_trust(&self) -> Result<Trust, TrustError> {
         Trust::system()
     }
 }
 
-/// A configuration from a file.
+/// The folder that both files' `..data` leads to, and their names in it.
+fn common_folder(paths: [&Path; 2]) -> Option<(PathBuf, [&OsStr; 2])> {
+    let [first, second] = paths;
+    let folder = first.parent().filter(|folder| second.parent() == Some(folder))?;
+    let real = folder.join("..data").canonicalize().ok()?;
+    let names = [first.file_name()?, second.file_name()?];
+    names.iter().all(|name| real.join(name).exists()).then_some((real, names))
+}
+
+/// Where a configuration comes from: a file, and what the command line says above it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether the log goes to a terminal.
+    pub terminal: bool,
+    /// Which requests get a log line, whatever the file says.
+    pub access: Option<Access>,
+}
+
+/// A configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// What is to be done.
@@ -50,18 +87,53 @@ pub struct Loaded {
     pub hash: String,
 }
 
-/// Reads and compiles a file, with the certificates and keys that it names, as of now.
-pub fn load(path: &Path, terminal: bool) -> Result<Loaded, Errors> {
-    let source = path.display().to_string();
+/// A configuration that cannot be used.
+#[derive(Debug)]
+pub struct Unusable {
+    /// What is wrong.
+    pub errors: Errors,
+    /// Of the text, where it could be read: [`hash`].
+    pub hash: Option<String>,
+}
+
+impl Source {
+    /// A file alone.
+    #[must_use]
+    pub fn file(path: &Path) -> Self {
+        Self { path: path.into(), terminal: false, access: None }
+    }
+
+    /// Reads and compiles it, with the certificates and keys that it names, as of now. Of those `in_force`, one whose
+    /// file cannot be used stays.
+    pub fn load(&self, in_force: Option<&Credentials>) -> Result<Loaded, Unusable> {
+        let source = self.path.display().to_string();
+        let text =
+            read_text(&self.path, &source).map_err(|errors| Unusable { errors, hash: None })?;
+        let hash = hash(&text);
+        let context = Context {
+            source: &source,
+            terminal: self.terminal,
+            files: &Disk,
+            now: SystemTime::now(),
+            in_force,
+        };
+        match compile(&text, &context) {
+            Ok(mut plan) => {
+                plan.log.access = self.access.unwrap_or(plan.log.access);
+                Ok(Loaded { plan, hash })
+            }
+            Err(errors) => Err(Unusable { errors, hash: Some(hash) }),
+        }
+    }
+}
+
+fn read_text(path: &Path, source: &str) -> Result<String, Errors> {
     let unreadable = |reason: &dyn std::fmt::Display| {
         Errors::unreadable(
-            &source,
+            source,
             format!("cannot be read: {reason}; name a YAML file that this process may read"),
         )
     };
     let bytes = Disk.read(path).map_err(|error| unreadable(&error))?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(&"it is not UTF-8"))?;
-    let context = Context { source: &source, terminal, files: &Disk, now: SystemTime::now() };
-    let plan = compile(&text, &context)?;
-    Ok(Loaded { plan, hash: hash(&text) })
+    String::from_utf8(bytes).map_err(|_| unreadable(&"it is not UTF-8"))
 }

@@ -174,6 +174,8 @@ pub(super) struct Pool {
     pub(super) max_queue: Option<Written<Count<0, MANY>>>,
     /// How long one may wait at the cap.
     pub(super) queue_timeout: Option<Written<PositiveTime>>,
+    /// How long requests in flight may stay on connections of a replaced certificate, key or trust.
+    pub(super) rotation_deadline: Option<Written<Time>>,
 }
 
 /// Bounds on each stage of a request.

@@ -21,7 +21,6 @@ const NOT_YET: &[&str] = &[
     "protocol",
     "protocols",
     "readiness",
-    "rotationDeadline",
     "upgrade",
 ];
 

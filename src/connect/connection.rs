@@ -7,7 +7,7 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -29,7 +29,7 @@ use super::{
     meter::{Meter, MeteredStream},
 };
 use crate::{
-    pool::End,
+    pool::{End, EndReason},
     socket,
     telemetry::ends::{Manner, Side},
     tls::{Handshake, Version},
@@ -52,13 +52,51 @@ pub struct Connection {
     pub meter: Arc<Meter>,
     /// What never changes about it.
     pub facts: Arc<Facts>,
-    /// Dropped with the handle: the driver's sign to end.
-    _alive: oneshot::Sender<()>,
+    /// Off with the handle at the latest.
+    switch: Switch,
+}
+
+/// Ends a connection, whoever holds its handle.
+#[derive(Debug, Clone)]
+pub struct Switch(Arc<Mutex<Position>>);
+
+#[derive(Debug)]
+enum Position {
+    /// The sender's drop is the driver's sign to end.
+    On { _alive: oneshot::Sender<()> },
+    /// By whoever held the handle.
+    Off,
+    /// From outside.
+    OffFor(EndReason),
+}
+
+impl Switch {
+    fn on(alive: oneshot::Sender<()>) -> Self {
+        Self(Arc::new(Mutex::new(Position::On { _alive: alive })))
+    }
+
+    /// The driver is to end the connection now, for this reason.
+    pub fn turn_off(&self, reason: EndReason) {
+        self.turn(Position::OffFor(reason));
+    }
+
+    fn turn(&self, off: Position) {
+        let mut position = self.lock();
+        if matches!(*position, Position::On { .. }) {
+            *position = off;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Position> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What never changes about a connection; shared, so that records of exchanges need no copy.
 #[derive(Debug)]
 pub struct Facts {
+    /// Under which generation of its upstream the handshake was made.
+    pub generation: u64,
     /// The address behind the endpoint.
     pub peer: SocketAddr,
     /// Our own address, for the log.
@@ -83,10 +121,14 @@ pub struct Driver {
     present: oneshot::Sender<()>,
 }
 
-/// Starts HTTP on a finished handshake.
-pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Error> {
+/// Starts HTTP on a finished handshake, which was made under this generation.
+pub async fn start(
+    dialled: Dialled,
+    generation: u64,
+) -> Result<(Connection, Driver), hyper::Error> {
     let meter = Arc::new(Meter::default());
     let facts = Arc::new(Facts {
+        generation,
         peer: dialled.peer,
         local: dialled.stream.get_ref().0.local_addr().ok(),
         handshake: dialled.handshake,
@@ -100,9 +142,10 @@ pub async fn start(dialled: Dialled) -> Result<(Connection, Driver), hyper::Erro
     builder.max_buf_size(BUFFER).max_header_size(BUFFER);
     let (sender, http) = builder.handshake(io).await?;
     let (alive, ended) = oneshot::channel();
+    let switch = Switch::on(alive);
     let (present, gone) = oneshot::channel();
     let sender = Some(sender);
-    let connection = Connection { sender, gone, meter: Arc::clone(&meter), facts, _alive: alive };
+    let connection = Connection { sender, gone, meter: Arc::clone(&meter), facts, switch };
     Ok((connection, Driver { http: Box::new(http), meter, alive: ended, present }))
 }
 
@@ -134,9 +177,28 @@ impl Connection {
         .await
     }
 
+    /// What ends it from outside.
+    pub fn switch(&self) -> Switch {
+        self.switch.clone()
+    }
+
+    /// Why it was ended from outside, if it was.
+    pub fn switched_off(&self) -> Option<EndReason> {
+        match *self.switch.lock() {
+            Position::OffFor(reason) => Some(reason),
+            Position::On { .. } | Position::Off => None,
+        }
+    }
+
     /// It is taken away only as an exchange ends whose connection nobody leases again: the pool knows by then.
     fn sender(&mut self) -> &mut SendRequest<RequestBody> {
         self.sender.as_mut().expect("a connection is sent on until its driver is gone")
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.switch.turn(Position::Off);
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     task::JoinSet,
@@ -35,6 +36,13 @@ pub struct Dialled {
     pub connect_time: Duration,
     /// TLS.
     pub handshake_time: Duration,
+}
+
+impl Dialled {
+    /// What the server showed, its own certificate first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.stream.get_ref().1.peer_certificates().unwrap_or_default()
+    }
 }
 
 /// The TCP connection of a dial.

@@ -10,7 +10,7 @@ pub mod resolve;
 use std::{fmt, net::IpAddr, time::Duration};
 
 pub use body::RequestBody;
-pub use connection::{Connection, Driver};
+pub use connection::{Connection, Driver, Switch};
 pub use dial::Dialled;
 pub use error::ConnectError;
 pub use resolve::Resolver;

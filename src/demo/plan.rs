@@ -107,6 +107,7 @@ pub fn compile(document: &str, memory: &Memory) -> Result<Plan, Error> {
         terminal: true,
         files: memory,
         now: SystemTime::now(),
+        in_force: None,
     };
     Ok(config::compile(document, &context)?)
 }

@@ -24,7 +24,7 @@ use tokio::{
 use super::{Inlet, stream::DownstreamStream};
 use crate::{
     config::ListenerLimits,
-    drain::{Drain, Stage},
+    drain::Stage,
     proxy::{Answer, Downstream, Failure, Phase, Proxy},
     socket,
     telemetry::ends::{Facing, Manner},
@@ -39,7 +39,8 @@ const REQUEST_LINE: usize = 8 * 1024;
 /// Serves one client connection to its end.
 pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
     let Ok(client) = tcp.peer_addr() else { return };
-    let downstream = Arc::new(Downstream::new(client, Instant::now()));
+    let downstream = Arc::new(Downstream::new(client, inlet.drain.clone(), Instant::now()));
+    let limits = inlet.limits.share();
     let service = {
         let (inlet, downstream) = (Arc::clone(&inlet), Arc::clone(&downstream));
         service_fn(move |request: Request<Incoming>| {
@@ -49,9 +50,8 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
         })
     };
     let io = TokioIo::new(DownstreamStream::new(tcp, Arc::clone(&downstream)));
-    let http = builder(&inlet.limits).serve_connection(io, service);
-    let drain = inlet.proxy.drain.clone();
-    let mut serving = Serving::new(http, &downstream, &inlet.limits, drain);
+    let http = builder(&limits).serve_connection(io, service);
+    let mut serving = Serving::new(http, &downstream, &limits);
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
     let stream = serving.http.into_parts().io.into_inner();
     // Boxed: what a connection needs at its end need not weigh on it while it lives.
@@ -110,7 +110,6 @@ struct Serving<'a, S: HttpService<Incoming>> {
     http: http1::Connection<TokioIo<DownstreamStream>, S>,
     downstream: &'a Downstream,
     limits: &'a ListenerLimits,
-    drain: Drain,
     drain_changed: Pin<Box<OwnedNotified>>,
     /// The connection's one timer.
     timer: Pin<Box<Sleep>>,
@@ -127,13 +126,11 @@ where
         http: http1::Connection<TokioIo<DownstreamStream>, S>,
         downstream: &'a Downstream,
         limits: &'a ListenerLimits,
-        drain: Drain,
     ) -> Self {
-        let drain_changed = Box::pin(drain.changed());
+        let drain_changed = Box::pin(downstream.drain.changed());
         let timer = Box::pin(sleep_until(tokio::time::Instant::now()));
-        let mut serving =
-            Self { http, downstream, limits, drain, drain_changed, timer, armed: None };
-        if serving.drain.has_begun() {
+        let mut serving = Self { http, downstream, limits, drain_changed, timer, armed: None };
+        if downstream.drain.has_begun() {
             serving.follow_drain();
         }
         serving
@@ -145,7 +142,7 @@ where
                 return Poll::Ready(Ending::Done(result));
             }
             if self.drain_changed.as_mut().poll(cx).is_ready() {
-                self.drain_changed = Box::pin(self.drain.changed());
+                self.drain_changed = Box::pin(self.downstream.drain.changed());
                 if let Some(ending) = self.follow_drain() {
                     return Poll::Ready(ending);
                 }
@@ -165,7 +162,7 @@ where
     /// The drain went on: no next request, and in the end no more time for this one.
     fn follow_drain(&mut self) -> Option<Ending> {
         Pin::new(&mut self.http).graceful_shutdown();
-        if self.drain.stage() < Stage::Aborting {
+        if self.downstream.drain.stage() < Stage::Aborting {
             return None;
         }
         self.downstream.abort();

@@ -1,18 +1,23 @@
 //! Where applications come in: accepts, bounded, and serves each connection on the thread that accepted it.
 
 mod connection;
+mod room;
 mod stream;
 
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 
+pub use room::Room;
+use room::Seat;
+
 use crate::{
     config::ListenerLimits,
+    drain::Drain,
+    latest::Latest,
     proxy::{Entry, Proxy},
     socket,
     telemetry::ends::Ends,
@@ -28,18 +33,20 @@ pub struct Inlet {
     pub proxy: Arc<Proxy>,
     /// How its requests find their destination.
     pub entry: Entry,
-    /// Bounds on what the application may send and hold.
-    pub limits: ListenerLimits,
-    /// How many more connections it may have, over all threads.
-    pub room: Arc<Semaphore>,
+    /// Bounds on what the application may send and hold; a connection keeps those that it began with.
+    pub limits: Latest<ListenerLimits>,
+    /// How many connections it may have, over all addresses of its listener and all threads.
+    pub room: Arc<Room>,
     /// How connections ended.
     pub ends: Arc<Ends>,
+    /// Its own end: that of the process, or of the listener.
+    pub drain: Drain,
 }
 
 /// Accepts until the drain begins, takes what the backlog holds, and returns when every connection has ended.
 pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker>) {
     let mut connections = JoinSet::new();
-    let drain = inlet.proxy.drain.clone();
+    let drain = inlet.drain.clone();
     loop {
         tokio::select! {
             biased;
@@ -53,13 +60,13 @@ pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker
     while connections.join_next().await.is_some() {}
 }
 
-type Accepted = io::Result<(TcpStream, OwnedSemaphorePermit)>;
+type Accepted = io::Result<(TcpStream, Seat)>;
 
 /// Waits for room first: above the limit we stop accepting.
 async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
-    let room = Arc::clone(&inlet.room).acquire_owned().await.map_err(io::Error::other)?;
+    let seat = inlet.room.seat().await;
     match listener.accept().await {
-        Ok((stream, _)) => Ok((stream, room)),
+        Ok((stream, _)) => Ok((stream, seat)),
         Err(error) => {
             tracing::warn!(%error, "a connection cannot be accepted");
             tokio::time::sleep(REST).await;
@@ -74,14 +81,14 @@ fn spawn(
     inlet: &Arc<Inlet>,
     worker: &Arc<Worker>,
 ) {
-    let Ok((stream, room)) = accepted else { return };
+    let Ok((stream, seat)) = accepted else { return };
     if let Err(error) = socket::set_options(&stream) {
         tracing::debug!(%error, "a client connection takes no options");
     }
     let (inlet, worker) = (Arc::clone(inlet), Arc::clone(worker));
     connections.spawn(async move {
         connection::serve(stream, inlet, worker).await;
-        drop(room);
+        drop(seat);
     });
 }
 
@@ -94,8 +101,8 @@ fn accept_backlog(
 ) {
     let waker = std::task::Waker::noop();
     let mut cx = std::task::Context::from_waker(waker);
-    while let Ok(room) = Arc::clone(&inlet.room).try_acquire_owned() {
+    while let Some(seat) = inlet.room.free_seat() {
         let std::task::Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else { return };
-        spawn(connections, Ok((stream, room)), inlet, worker);
+        spawn(connections, Ok((stream, seat)), inlet, worker);
     }
 }

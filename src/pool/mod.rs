@@ -196,6 +196,11 @@ impl<C, E> Pool<C, E> {
         self.change(State::drain);
     }
 
+    /// It is no end after all.
+    pub fn resume(&self) {
+        self.change(|state, _| state.resume());
+    }
+
     /// A new generation: connections of older ones close with this reason, the idle ones now, those in use when they
     /// are checked in; so do dials of older ones that finish later, and the waiter dials again.
     pub fn advance(&self, generation: u64, reason: EndReason, now: Instant) -> Advanced {
@@ -204,13 +209,7 @@ impl<C, E> Pool<C, E> {
 
     /// Waits until no socket is left of any generation older than this.
     pub async fn outlived(&self, generation: u64) {
-        loop {
-            let ended = self.ended.notified();
-            if self.lock().has_outlived(generation) {
-                return;
-            }
-            ended.await;
-        }
+        self.comes_to(|state| state.has_outlived(generation)).await;
     }
 
     /// Other numbers, from now on; closes only what they leave no room for.
@@ -220,9 +219,24 @@ impl<C, E> Pool<C, E> {
 
     /// Waits until no connection is left and nobody waits.
     pub async fn emptied(&self) {
+        self.comes_to(State::is_empty).await;
+    }
+
+    /// Waits until it was drained and nothing is left.
+    pub async fn drained(&self) {
+        self.comes_to(State::is_drained).await;
+    }
+
+    /// Whether it was drained and nothing is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.lock().is_drained()
+    }
+
+    async fn comes_to(&self, condition: impl Fn(&State<C, E, Waker>) -> bool) {
         loop {
             let ended = self.ended.notified();
-            if self.lock().is_empty() {
+            if condition(&self.lock()) {
                 return;
             }
             ended.await;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::stamp::Stamp;
+use crate::{drain::Drain, stamp::Stamp};
 
 /// Where a client connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ impl Phase {
 pub struct Downstream {
     /// The application's address.
     pub client: SocketAddr,
+    /// The end of whatever let it in.
+    pub drain: Drain,
     phase: AtomicU8,
     /// When the phase began.
     since: Stamp,
@@ -57,9 +59,10 @@ pub struct Downstream {
 
 impl Downstream {
     /// A connection that was just accepted.
-    pub fn new(client: SocketAddr, now: Instant) -> Self {
+    pub fn new(client: SocketAddr, drain: Drain, now: Instant) -> Self {
         let downstream = Self {
             client,
+            drain,
             phase: AtomicU8::new(Phase::Idle as u8),
             since: Stamp::default(),
             last_io: Stamp::default(),

@@ -40,6 +40,8 @@ enum Broken {
     NotSent(String),
     /// It was sent, and not a byte came back.
     Unanswered(String),
+    /// The same, and it was we who ended the connection, for this reason.
+    Replaced(EndReason),
     /// It cannot be tried again.
     Failed(Failure),
 }
@@ -288,6 +290,7 @@ impl Exchange<'_> {
             Broken::Unanswered(reason) => {
                 (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
             }
+            Broken::Replaced(_) => (RetryReason::Unanswered, Failure::Replaced),
         };
         if !self.may_retry(record) || !outbound.restore() {
             return Err(failure);
@@ -355,10 +358,12 @@ impl Evidence {
             });
         }
         let reason = chain(error);
-        match &outbound.request {
-            Some(_) => Broken::NotSent(reason),
-            None if received == 0 => Broken::Unanswered(reason),
-            None => Broken::Failed(Failure::malformed(reason)),
+        match (&outbound.request, connection.switched_off()) {
+            (Some(_), _) => Broken::NotSent(reason),
+            (None, Some(reason)) if received == 0 => Broken::Replaced(reason),
+            (None, Some(_)) => Broken::Failed(Failure::Replaced),
+            (None, None) if received == 0 => Broken::Unanswered(reason),
+            (None, None) => Broken::Failed(Failure::malformed(reason)),
         }
     }
 }
@@ -368,6 +373,7 @@ impl Broken {
     fn end_reason(&self) -> EndReason {
         match self {
             Self::NotSent(_) | Self::Unanswered(_) => EndReason::Stale,
+            Self::Replaced(reason) => *reason,
             Self::Failed(_) => EndReason::Unfit,
         }
     }

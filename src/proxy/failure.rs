@@ -93,6 +93,13 @@ pub enum Failure {
         /// hyper's words.
         reason: String,
     },
+    /// We ended its connection.
+    #[error(
+        "the certificate, key or trust of its connection was replaced while the request was on its way; such requests end \
+         after pool.rotationDeadline, or at once where the upstream is trusted no more; it may have been processed, and is \
+         not sent again"
+    )]
+    Replaced,
     /// The response broke off in its header, or is none.
     #[error("the upstream's response cannot be read: {0}")]
     Malformed(Cow<'static, str>),
@@ -168,6 +175,7 @@ impl Failure {
             Self::Queue { .. } => Stage::Queue,
             Self::Dial(_) | Self::IdentityRefused { .. } | Self::NotSent { .. } => Stage::Connect,
             Self::Unanswered { .. }
+            | Self::Replaced
             | Self::Malformed(_)
             | Self::ResponseTimeout(_)
             | Self::Ending => Stage::Response,
@@ -186,6 +194,7 @@ impl Failure {
             | Self::UploadBroken => "downstream",
             Self::Queue { .. }
             | Self::Ending
+            | Self::Replaced
             | Self::UploadIdle(_)
             | Self::Dial(ConnectError::Exhausted(_)) => "us",
             _ => "upstream",
@@ -208,6 +217,7 @@ impl Failure {
             )
             | Self::ResponseTimeout(_)
             | Self::UploadIdle(_)
+            | Self::Replaced
             | Self::Ending => StatusCode::GATEWAY_TIMEOUT,
             Self::Dial(_)
             | Self::IdentityRefused { .. }
@@ -230,7 +240,7 @@ impl Failure {
             Self::Dial(error) => dial_error_type(error),
             Self::IdentityRefused { .. } => "tls_alert_received",
             Self::Unanswered { .. } => "http_response_incomplete",
-            Self::NotSent { .. } => "connection_terminated",
+            Self::NotSent { .. } | Self::Replaced => "connection_terminated",
             Self::Malformed(_) => "http_protocol_error",
             Self::ResponseTimeout(_) => "http_response_timeout",
             Self::UploadIdle(_) => "connection_write_timeout",

@@ -27,8 +27,7 @@ pub use target::{Destination, Entry, with_port};
 
 use crate::{
     connect::body::Progress,
-    drain::Drain,
-    telemetry::log::Access,
+    telemetry::log::AccessSwitch,
     upstream::{Exchanges, Upstream, Worker},
 };
 
@@ -38,13 +37,11 @@ const OWN_ANSWER_TIME: Duration = Duration::from_secs(10);
 /// What all requests share.
 pub struct Proxy {
     /// Which requests get a log line.
-    pub access: Access,
+    pub access: AccessSwitch,
     /// What answers of ours tell people to look at: the URL of `/pools`.
     pub pools: String,
     /// Requests for which no upstream was chosen.
     pub unrouted: Exchanges,
-    /// The end.
-    pub drain: Drain,
 }
 
 impl Proxy {
@@ -71,15 +68,6 @@ impl Proxy {
         Record::new(self, downstream.client, begun).failed(failure, now);
     }
 
-    /// The last touch to every answer.
-    fn answer(&self, mut response: Response<Answer>, unread: bool) -> Response<Answer> {
-        // What is left of the request is not read: the client must not take the connection for another one.
-        if unread || self.drain.has_begun() {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
-
     /// An answer of ours.
     fn refuse(
         &self,
@@ -93,7 +81,7 @@ impl Proxy {
         record.failed(failure, now);
         downstream.body_begins(now, OWN_ANSWER_TIME);
         downstream.body_ends();
-        self.answer(failure.answer(upstream, &self.pools).map(Answer::Own), unread)
+        finished(failure.answer(upstream, &self.pools).map(Answer::Own), unread, downstream)
     }
 }
 
@@ -141,7 +129,8 @@ impl Prepared {
             Ok(match responded {
                 Ok(responded) => {
                     let unread = self.record.unread;
-                    proxy.answer(relay(responded, journey, downstream, self.record), unread)
+                    let answer = relay(responded, journey, &downstream, self.record);
+                    finished(answer, unread, &downstream)
                 }
                 Err(failure) => proxy.refuse(&failure, Some(upstream), self.record, &downstream),
             })
@@ -149,11 +138,24 @@ impl Prepared {
     }
 }
 
+/// The last touch to every answer.
+fn finished(
+    mut response: Response<Answer>,
+    unread: bool,
+    downstream: &Downstream,
+) -> Response<Answer> {
+    // What is left of the request is not read: the client must not take the connection for another one.
+    if unread || downstream.drain.has_begun() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
 /// Hands a response over; where it has no body, the exchange ends here.
 fn relay(
     responded: Responded,
     journey: &Journey,
-    downstream: Arc<Downstream>,
+    downstream: &Arc<Downstream>,
     record: Record,
 ) -> Response<Answer> {
     let Responded { response, body, lease, fit } = responded;
@@ -163,6 +165,7 @@ fn relay(
     if let Some(upload) = upload.as_deref().filter(|u| u.progress() != Progress::Complete) {
         upload.stop();
     }
+    let downstream = Arc::clone(downstream);
     let ending = Ending { upstream, lease, downstream, upload, record, fit };
     if body.is_end_stream() {
         ending.complete();

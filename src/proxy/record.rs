@@ -73,7 +73,7 @@ impl Record {
 
     /// Remembers the request line, if a log line may want it.
     pub(super) fn request(&mut self, method: &Method, uri: &Uri) {
-        if self.proxy.access != Access::Off {
+        if self.proxy.access.get() != Access::Off {
             self.request = Some((method.clone(), uri.clone()));
         }
     }
@@ -129,7 +129,7 @@ impl Record {
         }
         self.count(Code::of(status), now);
         self.told = true;
-        if self.proxy.access == Access::All {
+        if self.proxy.access.get() == Access::All {
             self.log(now, "ok", Stage::Body, None);
         }
     }
@@ -167,7 +167,7 @@ impl Record {
     }
 
     fn log(&self, now: Instant, by: &'static str, stage: Stage, error: Option<&Failure>) {
-        if self.proxy.access == Access::Off {
+        if self.proxy.access.get() == Access::Off {
             return;
         }
         let end = if by == "ok" { "ok".into() } else { format!("{by}-{}", stage.as_str()) };
@@ -177,7 +177,7 @@ impl Record {
         tracing::info!(
             target: "warmline::access",
             client = %self.client,
-            upstream = self.upstream.as_ref().map_or("_none", |u| &u.settings().name),
+            upstream = self.upstream.as_ref().map_or("_none", |u| u.name()),
             endpoint = attempt.map(|a| display(a.facts.peer)),
             local = attempt.and_then(|a| a.facts.local).map(display),
             conn = attempt.map(|a| a.id),

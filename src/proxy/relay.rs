@@ -63,10 +63,12 @@ impl Ending {
     }
 
     /// The response broke off.
-    fn broke(self) {
+    fn broke(mut self) {
         self.downstream.set_broken();
-        self.lease.discard(EndReason::Unfit);
-        self.record.broke("upstream", Instant::now());
+        let switched_off = self.lease.handle().switched_off();
+        self.lease.discard(switched_off.unwrap_or(EndReason::Unfit));
+        let by = if switched_off.is_some() { "us" } else { "upstream" };
+        self.record.broke(by, Instant::now());
     }
 }
 

@@ -10,7 +10,7 @@ use http::{
 };
 
 use super::Failure;
-use crate::{route::Table, upstream::Upstream};
+use crate::{latest::Latest, route::Table, upstream::Upstream};
 
 /// The longest authority (RFC 1035 section 2.3.4 bounds a name at 255).
 const AUTHORITY_BYTES: usize = 255;
@@ -25,13 +25,13 @@ pub struct Destination {
     pub host: Option<HeaderValue>,
 }
 
-/// How a listener's requests find their destination.
+/// How a listener's requests find their destination, as the newest configuration has it.
 #[derive(Clone)]
 pub enum Entry {
     /// By Host or absolute-form.
-    Shared(Arc<Table<Destination>>),
+    Shared(Arc<Latest<Table<Destination>>>),
     /// The upstream's own port: any Host.
-    Own(Destination),
+    Own(Arc<Latest<Destination>>),
 }
 
 /// Finds the destination, the Host that goes up, and makes the target origin-form.
@@ -45,9 +45,9 @@ pub(super) fn find(
     let field = host_field(&parts.headers, parts.version)?;
     let absolute = absolute_authority(&parts.uri)?;
     let found = match entry {
-        Entry::Own(destination) => host_of(destination, None)?,
+        Entry::Own(destination) => host_of(&destination.get(), None)?,
         Entry::Shared(table) => {
-            by_host(table, authority(absolute.as_ref(), field)?, parts.uri.path())?
+            by_host(&table.get(), authority(absolute.as_ref(), field)?, parts.uri.path())?
         }
     };
     if absolute.is_some() {
@@ -131,7 +131,8 @@ fn host_of(
     if let Some(host) = &destination.host {
         return Ok((upstream, host.clone()));
     }
-    let endpoint = &upstream.settings().endpoint;
+    let settings = upstream.settings();
+    let endpoint = &settings.endpoint;
     let host = match client_host {
         Some(host) => checked(host)?,
         None => endpoint.host.to_string(),
@@ -139,6 +140,7 @@ fn host_of(
     let value = with_port(&host, endpoint.port);
     let value = HeaderValue::try_from(value)
         .map_err(|_| Failure::bad_request("the host has characters that no host has"))?;
+    drop(settings);
     Ok((upstream, value))
 }
 

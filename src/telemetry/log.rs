@@ -7,7 +7,11 @@
 
 mod text;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    time::Duration,
+};
 
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -53,6 +57,7 @@ pub enum Level {
 
 /// Which requests get an access line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Access {
     /// None.
     Off,
@@ -60,6 +65,31 @@ pub enum Access {
     Errors,
     /// Every one.
     All,
+}
+
+/// Which requests get an access line; it can be changed at any time.
+#[derive(Debug)]
+pub struct AccessSwitch(AtomicU8);
+
+impl AccessSwitch {
+    /// Set to this.
+    pub const fn new(access: Access) -> Self {
+        Self(AtomicU8::new(access as u8))
+    }
+
+    /// What it is set to.
+    pub fn get(&self) -> Access {
+        match self.0.load(Relaxed) {
+            0 => Access::Off,
+            1 => Access::Errors,
+            _ => Access::All,
+        }
+    }
+
+    /// From now on it is set to this.
+    pub fn set(&self, access: Access) {
+        self.0.store(access as u8, Relaxed);
+    }
 }
 
 /// What the log is to be; see the design's section 2.

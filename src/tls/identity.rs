@@ -155,6 +155,12 @@ impl Identity {
         UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    /// [`Identity::not_after`] for people: `2026-05-01 12:00:00 UTC`.
+    #[must_use]
+    pub fn not_after_text(&self) -> String {
+        moment(self.validity.not_after)
+    }
+
     /// Whether our own certificate is valid at `now` (RFC 5280 section 4.1.2.5).
     pub fn check_validity(&self, now: SystemTime) -> Result<(), IdentityError> {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

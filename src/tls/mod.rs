@@ -9,13 +9,13 @@ mod session;
 pub mod trust;
 mod verify;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
 use rustls::{
     ClientConfig, HandshakeKind, KeyLog, ProtocolVersion, SupportedProtocolVersion,
     client::{ResolvesClientCert, Resumption},
-    crypto::CryptoProvider,
-    pki_types::{DnsName, ServerName},
+    crypto::{CryptoProvider, aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256},
+    pki_types::{CertificateDer, DnsName, ServerName},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
@@ -24,8 +24,7 @@ use crate::label;
 pub use identity::Identity;
 use session::{Offer, Sessions};
 pub use trust::Trust;
-use verify::Verifier;
-pub use verify::{VerifyFailure, date};
+pub use verify::{Verifier, VerifyFailure, date};
 
 /// Everything about TLS that makes two connections exchangeable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +98,8 @@ impl Version {
     }
 }
 
-/// One key's TLS: its configuration and its sessions.
+/// One key's TLS: its configuration and its sessions, which clones share.
+#[derive(Clone)]
 pub struct Client {
     template: ClientConfig,
     /// What the connection is made with: the SNI, or where none is sent, the name to verify.
@@ -135,6 +135,27 @@ impl Client {
         config.resumption = Resumption::store(Arc::clone(&offer) as _);
         Preparation { config: Arc::new(config), name: self.name.clone(), offer }
     }
+}
+
+/// A judge of chains that servers show.
+pub fn verifier(trust: &Arc<Trust>, name: &ServerName<'static>) -> Result<Verifier, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Verifier::new(Arc::clone(trust), name.clone(), provider)
+}
+
+/// SHA-256.
+pub fn sha256(bytes: &[u8]) -> Vec<u8> {
+    // Through a suite of rustls: it needs no crate of our own.
+    let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("the suite's name says TLS 1.3");
+    suite.common.hash_provider.hash(bytes).as_ref().into()
+}
+
+/// A certificate's SHA-256 fingerprint, in hexadecimal, as `openssl x509 -fingerprint -sha256` has it but for colons.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    sha256(certificate).iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn configuration(

@@ -61,7 +61,7 @@ impl VerifyFailure {
 
 /// Verifies that a chain ends in the trust and that its leaf carries one name, whatever the SNI was.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
     trust: Arc<Trust>,
     name: ServerName<'static>,
@@ -81,6 +81,13 @@ impl Verifier {
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
         Ok(Self { chains, trust, name })
+    }
+
+    /// Whether a chain, its leaf first, would be accepted now.
+    #[must_use]
+    pub fn believes(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((leaf, intermediates)) = chain.split_first() else { return false };
+        self.verify_server_cert(leaf, intermediates, &self.name, &[], UnixTime::now()).is_ok()
     }
 
     /// The leaf itself is in the trust: nothing vouches for it but the user, and its time, use and name still count.

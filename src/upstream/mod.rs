@@ -1,26 +1,32 @@
-//! A named destination: its settings, its TLS, its pool, and how one gets a connection out of it.
+//! A named destination: its settings, its generations, its pool, and how one gets a connection out of it.
 
+mod change;
 mod counters;
+mod dial;
+mod generation;
 
 use std::{
     future::poll_fn,
-    net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use arc_swap::Guard;
 use rustls::KeyLog;
-use tokio::time::{sleep_until, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{sleep_until, timeout_at},
+};
 
+pub use change::Change;
 pub use counters::{Code, Counters, Exchanges, RetryReason};
+use generation::Generation;
 
 use crate::{
-    connect::{
-        self, ConnectError, Connection, Driver, EndpointHost, Resolver, connection,
-        dial::{reach, shake_hands},
-    },
-    pool::{self, Checkout, EndReason, Permit, Pool, Rejection, Step, Waiter},
-    telemetry::ends::{Ends, Facing},
+    connect::{self, ConnectError, Connection, Resolver},
+    latest::Latest,
+    pool::{self, Checkout, EndReason, Pool, Rejection, Step, Waiter},
+    telemetry::ends::Ends,
     tls,
 };
 
@@ -47,6 +53,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Retries after the first try.
     pub max_retries: u32,
+    /// How long exchanges on a replaced generation may go on.
+    pub rotation_deadline: Duration,
 }
 
 /// A connection for one exchange.
@@ -75,38 +83,53 @@ pub enum Unavailable {
     Abandoned,
 }
 
-/// A running destination.
+/// A running destination. Its name is for good; everything else can be replaced while it runs ([`change`]).
 pub struct Upstream {
-    settings: Settings,
+    name: String,
+    settings: Latest<Settings>,
+    /// What new handshakes are made under.
+    generation: Latest<Generation>,
+    /// Generations that were replaced and have connections left, oldest first.
+    older: Mutex<Vec<Arc<Generation>>>,
+    /// A generation was replaced: there is a deadline to watch.
+    replaced: Notify,
     pool: Arc<Pool<Connection, ConnectError>>,
-    tls: tls::Client,
     counters: Counters,
     ends: Arc<Ends>,
-    /// The name's newest answer; empty before the first.
-    newest: RwLock<Vec<IpAddr>>,
+    key_log: Option<Arc<dyn KeyLog>>,
 }
 
 impl Upstream {
     /// A destination with an empty pool, for this many threads.
     pub fn new(
-        settings: Settings,
+        settings: Arc<Settings>,
         threads: usize,
         key_log: Option<Arc<dyn KeyLog>>,
         ends: Arc<Ends>,
     ) -> Result<Arc<Self>, rustls::Error> {
+        let tls = tls::Client::new(&settings.tls, settings.pool.max_connections, key_log.clone())?;
+        let generation = Generation::new(0, settings.endpoint.clone(), tls);
         Ok(Arc::new(Self {
+            name: settings.name.clone(),
             pool: Pool::new(&settings.name, settings.pool.clone(), threads),
-            tls: tls::Client::new(&settings.tls, settings.pool.max_connections, key_log)?,
+            settings: Latest::new(settings),
+            generation: Latest::new(generation),
+            older: Mutex::default(),
+            replaced: Notify::new(),
             counters: Counters::default(),
             ends,
-            newest: RwLock::default(),
-            settings,
+            key_log,
         }))
     }
 
-    /// What was configured.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    /// The label in metrics and logs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is configured now.
+    pub fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.get()
     }
 
     /// Its pool.
@@ -140,7 +163,7 @@ impl Upstream {
 
     /// An exchange is over and left its connection fit; an address that the name has lost retires its connections.
     pub fn check_in(&self, mut lease: Lease, now: Instant) {
-        if self.has_moved(lease.handle()) {
+        if self.generation.get().has_moved(lease.handle()) {
             lease.discard(EndReason::Moved);
         } else {
             lease.check_in(now);
@@ -152,7 +175,7 @@ impl Upstream {
         mut waiter: Waiter<Connection, ConnectError>,
         worker: &Worker,
     ) -> Result<Lease, Unavailable> {
-        let mut deadline = tokio::time::Instant::now() + self.settings.pool.queue_timeout;
+        let mut deadline = self.queue_deadline();
         loop {
             let queued = waiter.is_queued();
             let step = poll_fn(|cx| waiter.poll_step(cx));
@@ -170,69 +193,20 @@ impl Upstream {
             match step {
                 Step::Dial(permit) => self.spawn_dial(permit, worker),
                 Step::Leased(lease) => return Ok(lease),
-                Step::Queued => {
-                    deadline = tokio::time::Instant::now() + self.settings.pool.queue_timeout;
-                }
+                Step::Queued => deadline = self.queue_deadline(),
                 Step::Failed(Some(error)) => return Err(Unavailable::Dial(error)),
                 Step::Failed(None) => return Err(Unavailable::Abandoned),
             }
         }
     }
 
-    /// Dials in a task of its own: whoever waits may leave, the connection is kept.
-    fn spawn_dial(self: &Arc<Self>, permit: Permit<Connection, ConnectError>, worker: &Worker) {
-        let upstream = Arc::clone(self);
-        let resolver = worker.resolver.clone();
-        tokio::spawn(async move {
-            match upstream.dial(&resolver).await {
-                Ok((connection, driver)) => upstream.spawn_driver(permit, connection, driver),
-                Err(error) => permit.failed(error, Instant::now()),
-            }
-        });
+    fn queue_deadline(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now() + self.settings().pool.queue_timeout
     }
 
-    /// Drives in a task of its own: the dial's is larger, and ends here.
-    fn spawn_driver(
-        self: Arc<Self>,
-        permit: Permit<Connection, ConnectError>,
-        connection: Connection,
-        driver: Driver,
-    ) {
-        let peer = connection.facts.peer;
-        let place = permit.established(connection, 0, peer, Instant::now(), fastrand::f64());
-        tokio::spawn(async move {
-            let end = driver.run(|by| place.closing(by)).await;
-            self.ends.increment((Facing::Upstream, end.how));
-            place.socket_ended(end, Instant::now());
-        });
-    }
-
-    async fn dial(&self, resolver: &Resolver) -> Result<(Connection, Driver), ConnectError> {
-        let Settings { endpoint, connect: limits, .. } = &self.settings;
-        let reached = reach(endpoint, resolver, limits, |found| self.learn(found)).await?;
-        let address = reached.peer;
-        let dialled = shake_hands(reached, &self.tls, limits)
-            .await
-            .inspect_err(|error| self.counters.handshake_failed(error))?;
-        self.counters.handshake_done(&dialled);
-        connection::start(dialled)
-            .await
-            .map_err(|error| ConnectError::Broken { address, error: std::io::Error::other(error) })
-    }
-
-    fn learn(&self, found: &[IpAddr]) {
-        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        if *newest != found {
-            *newest = found.to_vec();
-        }
-    }
-
-    fn has_moved(&self, connection: &Connection) -> bool {
-        if matches!(self.settings.endpoint.host, EndpointHost::Address(_)) {
-            return false;
-        }
-        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        !newest.contains(&connection.facts.peer.ip())
+    /// Purges and closes what is due, for as long as it is polled.
+    pub async fn maintain(&self) {
+        tokio::join!(self.pool.maintain(), self.end_replaced());
     }
 }
 

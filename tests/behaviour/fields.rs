@@ -196,7 +196,7 @@ fn on_its_own_port_an_upstream_takes_any_host_and_is_told_its_first() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let setup = Setup::before(&origin).set("port", port);
     let warmline = setup.set("hosts", vec!["first.test", "second.test"]).start();
-    let own = warmline.addresses().iter().filter(|address| address.port() == port);
+    let own = warmline.addresses().into_iter().filter(|address| address.port() == port);
     for address in own {
         for head in [
             "GET /any HTTP/1.1\r\nHost: localhost:13401",
@@ -204,7 +204,7 @@ fn on_its_own_port_an_upstream_takes_any_host_and_is_told_its_first() {
             "GET http://evil.test/any HTTP/1.1\r\nHost: x",
             "GET /any HTTP/1.0",
         ] {
-            let mut client = Client::connect(*address);
+            let mut client = Client::connect(address);
             client.send(format!("{head}\r\n\r\n"));
             assert_eq!(client.response().status, 200, "{head}");
             let request = origin.record().last_request().clone();

@@ -5,18 +5,29 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::proto::MetricFamily;
 
 use super::{
-    super::snapshot::Snapshot,
+    super::snapshot::{Counts, Snapshot},
     family::{Labels, counters, gauges, labels},
 };
+use crate::config::Outcome;
 
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
-    let configuration = snapshot.configuration;
+    let configuration = &snapshot.configuration;
     let mut families = vec![
         ends(snapshot),
         gauges(
             "warmline_config_last_reload_successful",
             "1 while the newest configuration is the one in force, 0 while an invalid one was left aside.",
-            [(Labels::new(), 1.0)],
+            [(Labels::new(), f64::from(u8::from(configuration.newest_in_force)))],
+        ),
+        outcomes(
+            "warmline_config_reloads_total",
+            "Changed configurations, by whether they are in force now or were left aside.",
+            &configuration.reloads,
+        ),
+        outcomes(
+            "warmline_identity_reloads_total",
+            "Changed certificates, keys and trust files, by whether they are in force now or were left aside.",
+            &configuration.credentials,
         ),
         gauges(
             "warmline_config_info",
@@ -31,6 +42,16 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     ];
     families.extend(process(snapshot));
     families
+}
+
+/// From the start: an alert on a rate needs the zero before the first.
+fn outcomes(name: &str, help: &str, counts: &Counts<Outcome>) -> MetricFamily {
+    let each = counts.iter();
+    counters(
+        name,
+        help,
+        each.map(|(outcome, count)| (labels([("result", outcome.as_str())]), *count as f64)),
+    )
 }
 
 fn ends(snapshot: &Snapshot) -> MetricFamily {

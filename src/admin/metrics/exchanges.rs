@@ -43,14 +43,12 @@ fn upstream_seconds(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_upstream_seconds",
         "From a request handed to a connection to the end of its response, for responses relayed whole.",
-        upstreams.iter().map(|u| (labels([("upstream", u.name)]), &u.exchanges.upstream_seconds)),
+        upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.exchanges.upstream_seconds)),
     )
 }
 
-fn with_unrouted<'a>(
-    snapshot: &'a Snapshot<'a>,
-) -> impl Iterator<Item = (&'a str, &'a ExchangesSnapshot)> {
-    let routed = snapshot.upstreams.iter().map(|u| (u.name, &u.exchanges));
+fn with_unrouted(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &ExchangesSnapshot)> {
+    let routed = snapshot.upstreams.iter().map(|u| (u.name.as_str(), &u.exchanges));
     routed.chain([(NONE, &snapshot.unrouted)])
 }
 

@@ -32,11 +32,12 @@ pub(super) fn render(snapshot: &Snapshot) -> Result<String, prometheus::Error> {
 
 /// Those of each upstream's samples that were ever counted.
 fn counted<'a, L: Copy + 'a>(
-    upstreams: &'a [UpstreamSnapshot<'a>],
-    counts: impl Fn(&'a UpstreamSnapshot<'a>) -> &'a Counts<L>,
+    upstreams: &'a [UpstreamSnapshot],
+    counts: impl Fn(&'a UpstreamSnapshot) -> &'a Counts<L>,
     labels: impl Fn(&'a str, L) -> Labels,
 ) -> Vec<(Labels, f64)> {
-    let pairs = upstreams.iter().flat_map(|u| counts(u).iter().map(|count| (u.name, *count)));
+    let pairs =
+        upstreams.iter().flat_map(|u| counts(u).iter().map(|count| (u.name.as_str(), *count)));
     pairs
         .filter(|(_, (_, count))| *count > 0)
         .map(|(name, (label, count))| (labels(name, label), count as f64))

@@ -37,6 +37,13 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "Requests that wait for a free place because maxConnections is reached.",
             each(upstreams, |pool| pool.now.queued as f64),
         ),
+        gauges(
+            "warmline_old_generation_connections",
+            "Connections made before the certificate, key, trust or another part of their key was replaced.",
+            upstreams
+                .iter()
+                .map(|u| (labels([("upstream", &u.name)]), u.old_generation_connections as f64)),
+        ),
         queue_wait(upstreams),
         counters(
             "warmline_pool_rejections_total",
@@ -60,7 +67,7 @@ fn connections(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
             ("closing", census.closing),
         ];
         states.map(|(state, count)| {
-            (labels([("upstream", upstream.name), ("state", state)]), count as f64)
+            (labels([("upstream", &upstream.name), ("state", state)]), count as f64)
         })
     });
     gauges(
@@ -82,7 +89,7 @@ fn queue_wait(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_pool_queue_wait_seconds",
         "How long requests that got a connection had waited for a free place at maxConnections.",
-        upstreams.iter().map(|u| (labels([("upstream", u.name)]), &u.pool.queue_wait)),
+        upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.pool.queue_wait)),
     )
 }
 
@@ -90,5 +97,5 @@ fn each(
     upstreams: &[UpstreamSnapshot],
     value: impl Fn(&PoolSnapshot) -> f64,
 ) -> Vec<(Labels, f64)> {
-    upstreams.iter().map(|u| (labels([("upstream", u.name)]), value(&u.pool))).collect()
+    upstreams.iter().map(|u| (labels([("upstream", &u.name)]), value(&u.pool))).collect()
 }

@@ -120,7 +120,7 @@ fn gauges_histograms_and_requests_exist_before_anything_happened_and_nothing_els
 #[test]
 fn what_was_counted_appears_under_its_labels() {
     let state = state(&["payments"]);
-    let upstream = &state.upstreams[0].upstream;
+    let upstream = state.upstreams.share()[0].upstream.clone();
     let (pool, counters) = (upstream.pool().counters(), upstream.counters());
     pool.opened.add(2);
     pool.checkouts.increment(Reuse::Reused);
@@ -155,7 +155,8 @@ fn what_was_counted_appears_under_its_labels() {
 #[test]
 fn a_histogram_counts_each_bucket_with_all_below_it() {
     let state = state(&["payments"]);
-    let seconds = &state.upstreams[0].upstream.counters().handshake_seconds;
+    let upstream = state.upstreams.share()[0].upstream.clone();
+    let seconds = &upstream.counters().handshake_seconds;
     for millis in [1, 4, 4, 30, 5_000] {
         seconds.observe(Duration::from_millis(millis));
     }
@@ -187,7 +188,7 @@ fn a_histogram_counts_each_bucket_with_all_below_it() {
 fn label_values_are_escaped() {
     let state = state(&["payments"]);
     let mut snapshot = Snapshot::take(&state, Instant::now());
-    snapshot.upstreams[0].name = "a\"b\\c\nd";
+    snapshot.upstreams[0].name = "a\"b\\c\nd".into();
     let text = render(&snapshot).unwrap();
     series(&text);
     assert!(

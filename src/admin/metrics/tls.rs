@@ -31,7 +31,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         histograms(
             "warmline_tls_handshake_seconds",
             "How long finished TLS handshakes took.",
-            upstreams.iter().map(|u| (labels([("upstream", u.name)]), &u.handshake_seconds)),
+            upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.handshake_seconds)),
         ),
         counters(
             "warmline_tls_verify_failures_total",
@@ -60,7 +60,7 @@ fn expiries(
     when: impl Fn(&Expiry) -> Option<SystemTime>,
 ) -> Vec<(Labels, f64)> {
     let expiry = |u: &UpstreamSnapshot| {
-        when(&u.expiry).map(|when| (labels([("upstream", u.name)]), edges::unix_seconds(when)))
+        when(&u.expiry).map(|when| (labels([("upstream", &u.name)]), edges::unix_seconds(when)))
     };
     upstreams.iter().filter_map(expiry).collect()
 }

@@ -27,7 +27,7 @@ impl PoolSnapshot {
     }
 }
 
-impl UpstreamSnapshot<'_> {
+impl UpstreamSnapshot {
     /// Handshakes by how they went, over all versions.
     fn handshakes_by_result(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Handshake::ALL.iter().map(|result| {

@@ -12,7 +12,7 @@ use crate::{
 /// Two upstreams: one that was used, and one that was not.
 fn used() -> std::sync::Arc<State> {
     let state = state(&["payments", "orders"]);
-    let upstream = &state.upstreams[0].upstream;
+    let upstream = state.upstreams.share()[0].upstream.clone();
     let (pool, counters) = (upstream.pool().counters(), upstream.counters());
     pool.opened.add(3);
     pool.closed.increment(EndReason::Idle);
@@ -27,7 +27,7 @@ fn used() -> std::sync::Arc<State> {
     state
 }
 
-fn snapshot(state: &State) -> Snapshot<'_> {
+fn snapshot(state: &State) -> Snapshot {
     let mut snapshot = Snapshot::take(state, Instant::now());
     snapshot.uptime = Duration::from_secs(90);
     let payments = &mut snapshot.upstreams[0];

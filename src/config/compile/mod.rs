@@ -1,12 +1,15 @@
 //! From the document to the plan: meaning, with every error at once.
 
 mod claim;
+mod credentials;
 mod edge;
 mod tls;
 mod upstream;
 
+use std::sync::Arc;
+
 use super::{
-    Context, defaults,
+    Context, Credentials, defaults,
     document::START,
     errors::Findings,
     plan::Plan,
@@ -28,8 +31,8 @@ pub(super) fn plan(
     let metrics = edge::metrics(document.metrics.as_ref(), &mut ports, findings);
     let admin = edge::admin(document.admin.as_ref(), &mut ports, findings);
     let listeners = edge::listeners(document.listeners.as_ref(), &mut ports, findings);
-    let upstreams = upstreams(document, context, &mut ports, findings)?;
-    Some(Plan { threads, log, metrics, admin, drain, listeners, upstreams })
+    let (upstreams, credentials) = upstreams(document, context, &mut ports, findings)?;
+    Some(Plan { threads, log, metrics, admin, drain, listeners, upstreams, credentials })
 }
 
 fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> log::Settings {
@@ -57,7 +60,7 @@ fn upstreams(
     context: &Context<'_>,
     ports: &mut claim::Ports,
     findings: &mut Findings,
-) -> Option<Vec<crate::upstream::Settings>> {
+) -> Option<(Vec<Arc<crate::upstream::Settings>>, Credentials)> {
     let Some(written) = document.upstreams.as_ref().filter(|list| !list.value.is_empty()) else {
         let at = document.upstreams.as_ref().map_or(START, |list| list.at);
         findings.add("upstreams", at, format!("no upstream is configured; {MINIMAL}"));
@@ -69,7 +72,8 @@ fn upstreams(
         .value
         .iter()
         .enumerate()
-        .map(|(index, spec)| compiler.compile(index, spec))
+        .map(|(index, spec)| compiler.compile(index, spec).map(Arc::new))
         .collect();
-    all.into_iter().collect()
+    let all: Option<_> = all.into_iter().collect();
+    Some((all?, compiler.into_credentials()))
 }

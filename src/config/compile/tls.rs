@@ -1,39 +1,33 @@
-//! An upstream's TLS: names, trust, identity. Reads the files.
+//! An upstream's TLS: names, trust, identity.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use rustls::pki_types::{DnsName, ServerName};
 
+use super::credentials::{Reader, Wrong};
 use crate::{
     config::{
-        Context, defaults,
+        self, Context, IdentityFiles, defaults,
         errors::Section,
         name::{FilePath, dns_name},
         spec,
         written::{Placed, Position, Written},
     },
     connect::EndpointHost,
-    tls::{
-        Identity, Settings, Trust,
-        identity::{Concern, IdentityError},
-    },
+    tls::{Identity, Settings, Trust, identity::Concern},
 };
 
-/// Reads certificates and keys. A trust bundle that several upstreams name is read once and held
-/// once.
-pub(super) struct Credentials<'a> {
-    context: &'a Context<'a>,
-    /// `None` are the system's roots.
-    trusts: HashMap<Option<PathBuf>, Arc<Trust>>,
-}
+/// Every upstream's TLS, with one reader of files.
+pub(super) struct Credentials<'a>(Reader<'a>);
 
 impl<'a> Credentials<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Self {
-        Self { context, trusts: HashMap::new() }
+        Self(Reader::new(context))
+    }
+
+    /// Everything that was read.
+    pub(super) fn into_found(self) -> config::Credentials {
+        self.0.into_found()
     }
 
     /// The settings, or `None` with at least one finding, here or about the endpoint.
@@ -71,121 +65,62 @@ impl<'a> Credentials<'a> {
             Some(written) => Some(section.written("trust", Some(written))?),
             None => None,
         };
-        if let Some(trust) = self.trusts.get(&path) {
-            return Some(trust.clone());
-        }
-        let read = match &path {
-            Some(path) => self.read(path).and_then(|pem| about(path, Trust::from_pem(&pem))),
-            None => self.context.files.system_trust().map_err(|error| error.to_string()),
-        };
-        match read {
-            Ok(trust) => Some(self.trusts.entry(path).or_insert(Arc::new(trust)).clone()),
-            Err(message) => {
-                section.add("trust", written.map_or(at, |written| written.at), message);
-                None
-            }
-        }
+        let trust = self.0.trust(path);
+        let at = written.map_or(at, |written| written.at);
+        trust.map_err(|message| section.add("trust", at, message)).ok()
     }
 
     /// The identity, `None` for one-way TLS; an error was reported.
     fn identity(
-        &self,
+        &mut self,
         written: Option<&Placed<spec::Identity>>,
         section: &mut Section<'_>,
     ) -> Result<Option<Arc<Identity>>, ()> {
-        let Some(Placed { value: spec, at }) = written else { return Ok(None) };
+        let Some(placed) = written else { return Ok(None) };
         let mut section = section.section("identity");
-        let read = match (&spec.certificate, &spec.key, &spec.bundle) {
-            (Some(certificate), Some(key), None) => self.pair(certificate, key, &mut section),
-            (None, None, Some(bundle)) => self.bundle(bundle, &mut section),
-            (certificate, key, bundle) => {
-                let wrong = wrong_parts(certificate.is_some(), key.is_some(), bundle.is_some());
-                section.add(
-                    "",
-                    *at,
-                    format!("{wrong}; write `certificate` and `key`, or `bundle` alone"),
-                );
-                None
+        let files = identity_files(placed, &mut section).ok_or(())?;
+        self.0.identity(files).map(Some).map_err(|wrong| {
+            for Wrong { concern, message } in wrong {
+                let (key, at) = concerned(placed, concern);
+                section.add(key, at, message);
             }
-        };
-        read.map(|identity| Some(Arc::new(identity))).ok_or(())
-    }
-
-    fn pair(
-        &self,
-        certificate: &Written<FilePath>,
-        key: &Written<FilePath>,
-        section: &mut Section<'_>,
-    ) -> Option<Identity> {
-        let chain = self.content("certificate", certificate, section);
-        let secret = self.content("key", key, section);
-        let ((chain_path, chain), (key_path, secret)) = (chain?, secret?);
-        let identity = Identity::from_pem(&chain, &secret);
-        let error = match identity.and_then(|identity| self.valid_now(identity)) {
-            Ok(identity) => return Some(identity),
-            Err(error) => error,
-        };
-        let (chain_path, key_path) = (chain_path.display(), key_path.display());
-        let (name, at, files) = match error.concern() {
-            Concern::Certificate => ("certificate", certificate.at, chain_path.to_string()),
-            Concern::Key => ("key", key.at, key_path.to_string()),
-            Concern::Both => ("key", key.at, format!("{key_path} with {chain_path}")),
-        };
-        section.add(name, at, format!("{files}: {error}"));
-        None
-    }
-
-    fn bundle(&self, bundle: &Written<FilePath>, section: &mut Section<'_>) -> Option<Identity> {
-        let (path, pem) = self.content("bundle", bundle, section)?;
-        match about(
-            &path,
-            Identity::from_bundle(&pem).and_then(|identity| self.valid_now(identity)),
-        ) {
-            Ok(identity) => Some(identity),
-            Err(message) => {
-                section.add("bundle", bundle.at, message);
-                None
-            }
-        }
-    }
-
-    fn valid_now(&self, identity: Identity) -> Result<Identity, IdentityError> {
-        identity.check_validity(self.context.now).map(|()| identity)
-    }
-
-    /// The file that a key names.
-    fn content(
-        &self,
-        key: &str,
-        written: &Written<FilePath>,
-        section: &mut Section<'_>,
-    ) -> Option<(PathBuf, Vec<u8>)> {
-        let path = section.written(key, Some(written))?;
-        match self.read(&path) {
-            Ok(content) => Some((path, content)),
-            Err(message) => {
-                section.add(key, written.at, message);
-                None
-            }
-        }
-    }
-
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        self.context.files.read(path).map_err(|error| {
-            let relative =
-                if path.is_relative() { " (relative to the working directory)" } else { "" };
-            let path = path.display();
-            format!(
-                "{path}{relative}: cannot be read: {error}; name a PEM file that this process may \
-                 read"
-            )
         })
     }
 }
 
-/// Puts the file's name before what is wrong with it.
-fn about<T, E: std::fmt::Display>(path: &Path, result: Result<T, E>) -> Result<T, String> {
-    result.map_err(|error| format!("{}: {error}", path.display()))
+/// The files that an identity names.
+fn identity_files(
+    placed: &Placed<spec::Identity>,
+    section: &mut Section<'_>,
+) -> Option<IdentityFiles> {
+    let Placed { value: spec, at } = placed;
+    match (&spec.certificate, &spec.key, &spec.bundle) {
+        (Some(certificate), Some(key), None) => {
+            let certificate = section.written("certificate", Some(certificate));
+            let key = section.written("key", Some(key));
+            Some(IdentityFiles::Pair { certificate: certificate?, key: key? })
+        }
+        (None, None, Some(bundle)) => {
+            section.written("bundle", Some(bundle)).map(IdentityFiles::Bundle)
+        }
+        (certificate, key, bundle) => {
+            let wrong = wrong_parts(certificate.is_some(), key.is_some(), bundle.is_some());
+            let message = format!("{wrong}; write `certificate` and `key`, or `bundle` alone");
+            section.add("", *at, message);
+            None
+        }
+    }
+}
+
+/// The key that names the file at fault.
+fn concerned(placed: &Placed<spec::Identity>, concern: Concern) -> (&'static str, Position) {
+    let Placed { value: spec, at } = placed;
+    let (name, written) = match (concern, &spec.bundle) {
+        (_, Some(bundle)) => ("bundle", Some(bundle)),
+        (Concern::Certificate, None) => ("certificate", spec.certificate.as_ref()),
+        (Concern::Key | Concern::Both, None) => ("key", spec.key.as_ref()),
+    };
+    (name, written.map_or(*at, |written| written.at))
 }
 
 fn wrong_parts(certificate: bool, key: bool, bundle: bool) -> &'static str {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::{
-        Context, defaults,
+        self, Context, defaults,
         errors::{Finding, Findings, Section},
         spec,
         written::{Placed, Position},
@@ -35,6 +35,11 @@ impl<'a> Compiler<'a> {
         Self { credentials: Credentials::new(context), names: Names::default(), ports, findings }
     }
 
+    /// The certificates and keys of all.
+    pub(super) fn into_credentials(self) -> config::Credentials {
+        self.credentials.into_found()
+    }
+
     /// The upstream, or `None` with at least one finding.
     pub(super) fn compile(
         &mut self,
@@ -52,6 +57,7 @@ impl<'a> Compiler<'a> {
             self.credentials.settings(spec.tls.as_ref(), *at, host, &mut section.section("tls"));
         let times = timeouts(spec.timeouts.as_ref(), &mut section.section("timeouts"));
         let pool = pool(spec.pool.as_ref(), &mut section.section("pool"));
+        let rotation_deadline = rotation_deadline(spec.pool.as_ref(), &mut section.section("pool"));
         let max_retries = retries(spec.retries.as_ref(), &mut section.section("retries"));
         Some(Settings {
             name: name?,
@@ -64,6 +70,7 @@ impl<'a> Compiler<'a> {
             response_timeout: times.response,
             idle_timeout: times.idle,
             max_retries,
+            rotation_deadline,
         })
     }
 }
@@ -188,6 +195,11 @@ fn timeouts(written: Option<&spec::Timeouts>, section: &mut Section<'_>) -> Time
 fn retries(written: Option<&spec::Retries>, section: &mut Section<'_>) -> u32 {
     let max = written.and_then(|retries| retries.max.as_ref());
     u32::try_from(section.value("max", max, defaults::MAX_RETRIES)).unwrap_or(u32::MAX)
+}
+
+fn rotation_deadline(written: Option<&spec::Pool>, section: &mut Section<'_>) -> Duration {
+    let deadline = written.and_then(|pool| pool.rotation_deadline.as_ref());
+    section.value("rotationDeadline", deadline, defaults::ROTATION_DEADLINE)
 }
 
 fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settings {

@@ -302,6 +302,16 @@ impl<C, E, W> State<C, E, W> {
         while self.close_oldest_idle(EndReason::Drained, effects) {}
     }
 
+    /// It is no end after all.
+    pub fn resume(&mut self) {
+        self.draining = false;
+    }
+
+    /// The end has begun, and nothing is left.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.is_empty()
+    }
+
     /// Connections by phase.
     pub fn census(&self) -> Census {
         self.connections.census()

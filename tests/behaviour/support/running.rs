@@ -57,7 +57,7 @@ impl Running {
     }
 
     /// Every address that takes traffic.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.app().listeners()
     }
 

@@ -1,12 +1,16 @@
 //! A configuration in the making: what a test does not set is as users get it, but for the binds, which are free ports.
 
-use std::{path::Path, sync::LazyLock, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+    time::SystemTime,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use warmline::{
     app::{self, Environment},
-    config::{self, Context, Disk},
+    config::{self, Context, Disk, Errors, Loaded, Plan, Source},
 };
 
 use super::{
@@ -14,6 +18,7 @@ use super::{
     names::Names,
     origin::{self, Origin},
     running::Running,
+    wait_for,
 };
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Authority::shared().client("warmline"));
@@ -118,17 +123,114 @@ impl Setup {
     /// Compiles the configuration and starts Warmline on it.
     pub fn start(self) -> Running {
         let document = self.document.to_string();
-        let now = SystemTime::now();
-        let context = Context { source: "the test", terminal: false, files: &Disk, now };
-        let plan = config::compile(&document, &context).unwrap_or_else(|errors| panic!("{errors}"));
+        let plan = compile(&document).unwrap_or_else(|errors| panic!("{errors}"));
         let environment =
             Environment { resolver: Some(self.names.resolver()), ..Environment::default() };
         let app = app::start(&plan, environment).unwrap_or_else(|error| panic!("{error}"));
         Running::new(app, self.folder)
     }
 
+    /// Writes the configuration into a file and starts Warmline on that, to follow its changes.
+    pub fn start_following(self) -> Following {
+        let path = self.folder.path().join("config.yaml");
+        self.start_following_at(path)
+    }
+
+    /// The same with the file at this path, which may lead through links.
+    pub fn start_following_at(self, path: PathBuf) -> Following {
+        if !path.exists() {
+            std::fs::write(&path, self.document.to_string()).expect("the configuration's file");
+        }
+        let source = Source::file(&path);
+        let Loaded { plan, hash } =
+            source.load(None).unwrap_or_else(|unusable| panic!("{}", unusable.errors));
+        let environment = Environment {
+            resolver: Some(self.names.resolver()),
+            configuration_hash: hash,
+            source: Some(source),
+            ..Environment::default()
+        };
+        let app = app::start(&plan, environment).unwrap_or_else(|error| panic!("{error}"));
+        Following { document: self.document, path, warmline: Running::new(app, self.folder) }
+    }
+
+    /// The test's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The configuration's text.
+    pub fn text(&self) -> String {
+        self.document.to_string()
+    }
+
     fn upstreams(&mut self) -> &mut Vec<Value> {
         self.document["upstreams"].as_array_mut().expect("a list")
+    }
+}
+
+/// Compiles a text as of now.
+pub fn compile(document: &str) -> Result<Plan, Errors> {
+    let now = SystemTime::now();
+    let context =
+        Context { source: "the test", terminal: false, files: &Disk, now, in_force: None };
+    config::compile(document, &context)
+}
+
+/// A running Warmline that follows its configuration's file.
+pub struct Following {
+    /// What the file was written from; its keys are set with [`Following::set`].
+    pub document: Value,
+    /// The file.
+    pub path: PathBuf,
+    /// The process.
+    pub warmline: Running,
+}
+
+impl Following {
+    /// Sets a key, such as `upstreams.0.pool.maxIdle`; [`Following::write`] makes it known.
+    pub fn set(&mut self, path: &str, value: impl Into<Value>) -> &mut Self {
+        *place(&mut self.document, path) = value.into();
+        self
+    }
+
+    /// Writes the file and waits until it is in force.
+    pub fn apply(&mut self) {
+        let applied = self.reloads("applied");
+        self.write();
+        wait_for("the changed configuration is in force", || self.reloads("applied") > applied);
+    }
+
+    /// Writes the file and waits until it was refused.
+    pub fn be_refused(&mut self) {
+        let rejected = self.reloads("rejected");
+        self.write();
+        wait_for("the configuration is refused", || self.reloads("rejected") > rejected);
+    }
+
+    /// Writes the file as editors do that replace it.
+    pub fn write(&self) {
+        let beside = self.path.with_extension("new");
+        std::fs::write(&beside, self.document.to_string()).expect("a file beside");
+        std::fs::rename(&beside, &self.path).expect("it takes the file's place");
+    }
+
+    /// How many configurations had this result.
+    pub fn reloads(&self, result: &str) -> u64 {
+        self.warmline.metric("warmline_config_reloads_total", &[("result", result)])
+    }
+
+    /// How many changed credentials had this result.
+    pub fn rotations(&self, result: &str) -> u64 {
+        self.warmline.metric("warmline_identity_reloads_total", &[("result", result)])
+    }
+}
+
+impl std::ops::Deref for Following {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.warmline
     }
 }
 

@@ -1,0 +1,199 @@
+//! The addresses that take traffic: which are open, and which a plan opens, keeps or closes.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{
+    StartError,
+    live::{Entries, Live},
+    sockets::{Bound, bind, bind_own_port},
+    worker::{Job, Listening},
+};
+use crate::{
+    config::{Bind, Listener, Plan},
+    drain::Drain,
+    latest::Latest,
+    listener::{Inlet, Room},
+    proxy::{Destination, Entry},
+};
+
+/// The open ones, in the plan's order: the listeners', then the upstreams' own ports.
+#[derive(Default)]
+pub(super) struct Inlets(Vec<Open>);
+
+/// What an address is open for. The same door in the next plan keeps its socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Door {
+    /// A listener's address, as configured, and how many equal ones came before it (port 0 may come often).
+    Listener(SocketAddr, usize),
+    /// The port of this upstream.
+    Own(String, u16),
+}
+
+struct Open {
+    door: Door,
+    addresses: Vec<SocketAddr>,
+    inlet: Arc<Inlet>,
+    /// For an upstream's own port: where it leads.
+    destination: Option<Arc<Latest<Destination>>>,
+}
+
+/// A door that a plan wants.
+struct Wanted<'a> {
+    door: Door,
+    /// `None` for an upstream's own port.
+    bind: Option<Bind>,
+    /// The listener's place in the plan; an own port has the first one's limits.
+    listener: usize,
+    settings: &'a Listener,
+}
+
+/// A plan's doors, in its order; those that are not open yet come with their sockets.
+pub(super) struct Opening<'a>(Vec<(Wanted<'a>, Option<Sockets>)>);
+
+/// New sockets: of each a descriptor for every worker.
+struct Sockets {
+    addresses: Vec<SocketAddr>,
+    for_workers: Vec<Vec<Listening>>,
+}
+
+impl Inlets {
+    /// Opens what is not open yet.
+    pub(super) fn prepare<'a>(
+        &self,
+        plan: &'a Plan,
+        workers: usize,
+    ) -> Result<Opening<'a>, StartError> {
+        let opened = wanted(plan).into_iter().map(|wanted| {
+            let standing = self.0.iter().any(|open| open.door == wanted.door);
+            let sockets = if standing { None } else { Some(wanted.open(workers)?) };
+            Ok((wanted, sockets))
+        });
+        opened.collect::<Result<_, _>>().map(Opening)
+    }
+
+    /// Puts a plan's doors in force; gives back the ends of those that it does not want any more.
+    pub(super) fn commit(
+        &mut self,
+        opening: Opening<'_>,
+        entries: &Entries<'_>,
+        live: &Live,
+    ) -> Vec<Drain> {
+        let mut open = Vec::new();
+        let mut rooms: Vec<(usize, Arc<Room>)> = Vec::new();
+        for (wanted, sockets) in opening.0 {
+            let standing = self.0.iter().position(|open| open.door == wanted.door);
+            let next = match (standing.map(|index| self.0.remove(index)), sockets) {
+                (Some(open), _) => open.keep(&wanted, entries),
+                (None, Some(sockets)) => {
+                    let room = rooms.iter().find(|(listener, _)| wanted.shares_with(*listener));
+                    let room = room.map(|(_, room)| Arc::clone(room));
+                    Open::new(&wanted, sockets, room, entries, live)
+                }
+                (None, None) => continue,
+            };
+            if wanted.bind.is_some() {
+                rooms.push((wanted.listener, Arc::clone(&next.inlet.room)));
+            }
+            open.push(next);
+        }
+        let closed = std::mem::replace(&mut self.0, open);
+        closed.into_iter().map(|open| open.inlet.drain.clone()).collect()
+    }
+
+    /// Every address, in the plan's order.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().flat_map(|open| open.addresses.iter().copied()).collect()
+    }
+}
+
+/// The plan's listeners, then each upstream's own port, which has the first listener's limits.
+fn wanted(plan: &Plan) -> Vec<Wanted<'_>> {
+    let mut doors: Vec<Wanted<'_>> = Vec::new();
+    for (listener, settings) in plan.listeners.iter().enumerate() {
+        for bind in &settings.binds {
+            let equal =
+                |wanted: &&Wanted<'_>| wanted.bind.is_some_and(|b| b.address == bind.address);
+            let before = doors.iter().filter(equal).count();
+            let door = Door::Listener(bind.address, before);
+            doors.push(Wanted { door, bind: Some(*bind), listener, settings });
+        }
+    }
+    let Some(first) = plan.listeners.first() else { return doors };
+    for upstream in &plan.upstreams {
+        if let Some(port) = upstream.port {
+            let door = Door::Own(upstream.name.clone(), port);
+            doors.push(Wanted { door, bind: None, listener: 0, settings: first });
+        }
+    }
+    doors
+}
+
+impl Wanted<'_> {
+    fn open(&self, workers: usize) -> Result<Sockets, StartError> {
+        let bound = match (&self.door, self.bind) {
+            (Door::Listener(..), Some(listed)) => {
+                bind(&format!("listeners[{}].bind", self.listener), &[listed])?
+            }
+            (Door::Own(name, port), _) => bind_own_port(name, *port)?,
+            (Door::Listener(..), None) => Vec::new(),
+        };
+        let duplicate = |bound: &Bound| bound.listener.try_clone().map_err(StartError::Thread);
+        let for_workers = (0..workers).map(|_| bound.iter().map(duplicate).collect());
+        Ok(Sockets {
+            for_workers: for_workers.collect::<Result<_, _>>()?,
+            addresses: bound.iter().map(|bound| bound.address).collect(),
+        })
+    }
+
+    /// Addresses of one listener have one bound on their connections; an own port has one for itself.
+    fn shares_with(&self, listener: usize) -> bool {
+        self.bind.is_some() && self.listener == listener
+    }
+}
+
+impl Open {
+    fn new(
+        wanted: &Wanted<'_>,
+        sockets: Sockets,
+        room: Option<Arc<Room>>,
+        entries: &Entries<'_>,
+        live: &Live,
+    ) -> Self {
+        let limits = wanted.settings.limits.clone();
+        let destination = match &wanted.door {
+            Door::Own(name, _) => entries.own(name).map(|own| Arc::new(Latest::new(own))),
+            Door::Listener(..) => None,
+        };
+        let entry = match &destination {
+            Some(destination) => Entry::Own(Arc::clone(destination)),
+            None => Entry::Shared(Arc::clone(entries.routes)),
+        };
+        let inlet = Arc::new(Inlet {
+            proxy: Arc::clone(&live.proxy),
+            entry,
+            room: room.unwrap_or_else(|| Room::new(limits.connections)),
+            limits: Latest::new(limits),
+            ends: Arc::clone(&live.ends),
+            drain: live.drain.branch(),
+        });
+        for (worker, listening) in live.workers.iter().zip(sockets.for_workers) {
+            for listener in listening {
+                // A worker that has ended accepts nothing more.
+                let _ = worker.send(Job::Accept(listener, Arc::clone(&inlet)));
+            }
+        }
+        Self { door: wanted.door.clone(), addresses: sockets.addresses, inlet, destination }
+    }
+
+    fn keep(self, wanted: &Wanted<'_>, entries: &Entries<'_>) -> Self {
+        let limits = wanted.settings.limits.clone();
+        self.inlet.room.resize(limits.connections);
+        self.inlet.limits.replace(limits);
+        if let (Door::Own(name, _), Some(destination)) = (&self.door, &self.destination)
+            && let Some(own) = entries.own(name)
+        {
+            destination.replace(own);
+        }
+        self
+    }
+}

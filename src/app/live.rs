@@ -1,0 +1,312 @@
+//! What is in force while Warmline runs, and how another plan takes its place: everything that can fail is prepared
+//! first, then the whole is put in force (design, section 2 "What a reload changes").
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustls::KeyLog;
+use tokio::{sync::mpsc::UnboundedSender, time::timeout};
+
+use super::{
+    ReconfigureError, StartError,
+    inlets::{Inlets, Opening},
+    worker::Job,
+};
+use crate::{
+    admin,
+    config::{Plan, Standing},
+    drain::Drain,
+    latest::Latest,
+    proxy::{Destination, Proxy, with_port},
+    route::Table,
+    telemetry::ends::Ends,
+    upstream::{Change, Settings, Upstream},
+};
+
+/// See the module.
+pub(super) struct Live {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) ends: Arc<Ends>,
+    pub(super) key_log: Option<Arc<dyn KeyLog>>,
+    pub(super) drain: Drain,
+    pub(super) admin: Arc<admin::State>,
+    pub(super) standing: Arc<Standing>,
+    /// Each worker takes its jobs here.
+    pub(super) workers: Vec<UnboundedSender<Job>>,
+    /// By host, for every listener that is not an upstream's own.
+    routes: Arc<Latest<Table<Destination>>>,
+    /// Those that are configured, and those that were and have connections left.
+    running: Latest<Vec<Arc<Upstream>>>,
+    changing: Mutex<Changing>,
+}
+
+/// What only a change of the plan touches.
+#[derive(Default)]
+struct Changing {
+    /// Those that are configured, in the plan's order.
+    upstreams: Vec<Arc<Upstream>>,
+    inlets: Inlets,
+    /// The upstream that each port of its own has ever carried.
+    owners: HashMap<u16, String>,
+}
+
+/// A plan that is ready to be put in force.
+struct Prepared<'a> {
+    upstreams: Vec<Arc<Upstream>>,
+    new: Vec<Arc<Upstream>>,
+    changes: Vec<(Arc<Upstream>, Change)>,
+    opening: Opening<'a>,
+}
+
+impl Live {
+    pub(super) fn new(
+        proxy: Arc<Proxy>,
+        ends: Arc<Ends>,
+        key_log: Option<Arc<dyn KeyLog>>,
+        drain: Drain,
+        admin: Arc<admin::State>,
+        standing: Arc<Standing>,
+        workers: Vec<UnboundedSender<Job>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            proxy,
+            ends,
+            key_log,
+            drain,
+            admin,
+            standing,
+            workers,
+            routes: Arc::new(Latest::new(Table::default())),
+            running: Latest::new(Vec::new()),
+            changing: Mutex::default(),
+        })
+    }
+
+    /// Puts the first plan in force.
+    pub(super) fn begin(self: &Arc<Self>, plan: &Plan) -> Result<(), StartError> {
+        let mut changing = self.lock();
+        let prepared = self.prepare(plan, &changing)?;
+        self.commit(plan.drain, prepared, &mut changing);
+        self.admin.follow(&changing.upstreams);
+        let live = Arc::clone(self);
+        self.run_on_first(async move {
+            live.drain.begun().await;
+            let time = live.standing.in_force().plan.drain;
+            bound_drain(live.drain.clone(), time).await;
+        });
+        Ok(())
+    }
+
+    /// Puts another plan in force, or says why it cannot be and changes nothing.
+    pub(super) fn reconfigure(
+        self: &Arc<Self>,
+        plan: Plan,
+        hash: String,
+    ) -> Result<(), ReconfigureError> {
+        let mut changing = self.lock();
+        let in_force = self.standing.in_force();
+        refuse_what_needs_a_restart(&in_force.plan, &plan)?;
+        changing.refuse_other_owners(&plan)?;
+        let prepared = self.prepare(&plan, &changing)?;
+        self.proxy.access.set(plan.log.access);
+        self.commit(plan.drain, prepared, &mut changing);
+        self.admin.follow(&changing.upstreams);
+        drop(changing);
+        self.standing.applied(plan, hash, SystemTime::now());
+        Ok(())
+    }
+
+    fn prepare<'a>(&self, plan: &'a Plan, changing: &Changing) -> Result<Prepared<'a>, StartError> {
+        let running = self.running.share();
+        let (mut upstreams, mut new, mut changes) = (Vec::new(), Vec::new(), Vec::new());
+        for settings in &plan.upstreams {
+            let tls = |error| StartError::Tls { name: settings.name.clone(), error };
+            let known = running.iter().find(|upstream| upstream.name() == settings.name);
+            let upstream = if let Some(known) = known {
+                let change = known.prepare(Arc::clone(settings)).map_err(tls)?;
+                changes.push((Arc::clone(known), change));
+                Arc::clone(known)
+            } else {
+                let (settings, key_log) = (Arc::clone(settings), self.key_log.clone());
+                let upstream =
+                    Upstream::new(settings, plan.threads, key_log, Arc::clone(&self.ends))
+                        .map_err(tls)?;
+                new.push(Arc::clone(&upstream));
+                upstream
+            };
+            upstreams.push(upstream);
+        }
+        let opening = changing.inlets.prepare(plan, self.workers.len())?;
+        Ok(Prepared { upstreams, new, changes, opening })
+    }
+
+    fn commit(self: &Arc<Self>, drain: Duration, prepared: Prepared<'_>, changing: &mut Changing) {
+        let now = Instant::now();
+        let Prepared { upstreams, new, changes, opening } = prepared;
+        for (upstream, change) in changes {
+            upstream.pool().resume();
+            upstream.apply(change, now);
+        }
+        let mut running = self.running.share().to_vec();
+        running.extend(new.iter().cloned());
+        self.running.replace(running);
+        for upstream in new {
+            self.run_on_first(keep(Arc::clone(self), upstream));
+        }
+        self.routes.replace(table(&upstreams));
+        changing.note_owners(&upstreams);
+        let entries = Entries { routes: &self.routes, upstreams: &upstreams };
+        for closing in changing.inlets.commit(opening, &entries, self) {
+            closing.begin();
+            self.run_on_first(bound_drain(closing, drain));
+        }
+        for removed in changing.upstreams.iter().filter(|old| !contains(&upstreams, old)) {
+            removed.pool().drain();
+        }
+        changing.upstreams = upstreams;
+    }
+
+    /// Runs a task on the first worker's thread.
+    fn run_on_first(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(first) = self.workers.first() {
+            // A worker that has ended needs nothing more.
+            let _ = first.send(Job::Run(Box::pin(task)));
+        }
+    }
+
+    /// Every upstream that has, or may get, connections.
+    pub(super) fn running(&self) -> Arc<Vec<Arc<Upstream>>> {
+        self.running.share()
+    }
+
+    /// The upstream of this name, if it is configured.
+    pub(super) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.lock().upstreams.iter().find(|upstream| upstream.name() == name).cloned()
+    }
+
+    /// Every address that takes traffic.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.lock().inlets.addresses()
+    }
+
+    /// If the upstream is no longer configured and has nothing left, it is forgotten. At the process's end all are.
+    fn forget(&self, upstream: &Arc<Upstream>) -> bool {
+        if self.drain.has_begun() {
+            return true;
+        }
+        let changing = self.lock();
+        if contains(&changing.upstreams, upstream) || !upstream.pool().is_drained() {
+            return false;
+        }
+        let running = self.running.share();
+        let left = running.iter().filter(|other| !Arc::ptr_eq(other, upstream));
+        self.running.replace(left.cloned().collect::<Vec<_>>());
+        tracing::info!(upstream = upstream.name(), "upstream gone: its last connection is closed");
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Changing> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What new and standing inlets lead to.
+pub(super) struct Entries<'a> {
+    pub(super) routes: &'a Arc<Latest<Table<Destination>>>,
+    upstreams: &'a [Arc<Upstream>],
+}
+
+impl Entries<'_> {
+    /// On an own port any Host is taken, and the first of `hosts` goes up.
+    pub(super) fn own(&self, name: &str) -> Option<Destination> {
+        let upstream = self.upstreams.iter().find(|upstream| upstream.name() == name)?;
+        let settings = upstream.settings();
+        let host = settings.hosts.first().and_then(|host| goes_up(&settings, host));
+        Some(Destination { upstream: Arc::clone(upstream), host })
+    }
+}
+
+impl Changing {
+    /// Applications hold old URLs: what they call must not become another upstream.
+    fn refuse_other_owners(&self, plan: &Plan) -> Result<(), ReconfigureError> {
+        for settings in &plan.upstreams {
+            let port = settings.port.filter(|port| *port != 0);
+            let owner = port.and_then(|port| self.owners.get(&port));
+            if let (Some(port), Some(owner)) = (port, owner.filter(|name| **name != settings.name))
+            {
+                let (owner, name) = (owner.clone(), settings.name.clone());
+                return Err(ReconfigureError::OtherOwner { port, owner, name });
+            }
+        }
+        Ok(())
+    }
+
+    fn note_owners(&mut self, upstreams: &[Arc<Upstream>]) {
+        for upstream in upstreams {
+            if let Some(port) = upstream.settings().port {
+                self.owners.insert(port, upstream.name().to_owned());
+            }
+        }
+    }
+}
+
+fn refuse_what_needs_a_restart(old: &Plan, new: &Plan) -> Result<(), ReconfigureError> {
+    let changed = [
+        ("threads", old.threads != new.threads),
+        ("metrics.bind", old.metrics != new.metrics),
+        ("admin.bind", old.admin != new.admin),
+    ];
+    match changed.into_iter().find(|(_, changed)| *changed) {
+        Some((key, _)) => Err(ReconfigureError::NeedsRestart(key)),
+        None => Ok(()),
+    }
+}
+
+fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {
+    upstreams.iter().any(|other| Arc::ptr_eq(other, upstream))
+}
+
+/// Purges and closes what is due, until the upstream is configured no more and its last connection is gone.
+async fn keep(live: Arc<Live>, upstream: Arc<Upstream>) {
+    let maintained = upstream.maintain();
+    let left = async {
+        loop {
+            upstream.pool().drained().await;
+            if live.forget(&upstream) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = maintained => {}
+        () = left => {}
+    }
+}
+
+/// Gives what is in flight its time, then ends it.
+pub(super) async fn bound_drain(drain: Drain, time: Duration) {
+    let _ = timeout(time, drain.aborted()).await;
+    drain.abort();
+}
+
+fn table(upstreams: &[Arc<Upstream>]) -> Table<Destination> {
+    let mut table = Table::default();
+    for upstream in upstreams {
+        let settings = upstream.settings();
+        for host in &settings.hosts {
+            let host_up = goes_up(&settings, host);
+            let destination = Destination { upstream: Arc::clone(upstream), host: host_up };
+            table.insert(host, destination);
+        }
+    }
+    table
+}
+
+fn goes_up(settings: &Settings, host: &str) -> Option<http::HeaderValue> {
+    let port = settings.endpoint.port;
+    (host != "*").then(|| http::HeaderValue::try_from(with_port(host, port)).ok()).flatten()
+}

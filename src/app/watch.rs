@@ -1,0 +1,177 @@
+//! Follows the configuration's file and those that it names: a change is compiled and put in force whole, or told.
+//!
+//! Folders are watched, not files: a watch on a file dies with its replacement, and a `ConfigMap` changes by a swap of
+//! its folder's link. Whatever the kernel does not tell (network file systems), a slow look around finds.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::live::Live;
+use crate::config::{Credentials, Loaded, Source, Unusable};
+
+/// How long the files must be quiet before they are read.
+const QUIET: Duration = Duration::from_millis(20);
+/// How long at most that is waited for.
+const RESTLESS: Duration = Duration::from_millis(200);
+/// How often everything is looked at without a sign of a change.
+const LOOK_AROUND: Duration = Duration::from_secs(10);
+/// The same while something cannot be used: it may get well without a sign, by time alone.
+const LOOK_AROUND_REFUSED: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub(super) struct Watch {
+    source: Source,
+    live: Arc<Live>,
+}
+
+impl Watch {
+    pub(super) fn new(source: Source, live: Arc<Live>) -> Self {
+        Self { source, live }
+    }
+
+    /// Follows for as long as it is polled.
+    pub(super) async fn run(self) {
+        let (sign, mut signs) = channel(1);
+        let mut folders = Folders::new(sign);
+        loop {
+            // First the folders, then a look: what changes in between gives a sign.
+            folders.watch(&self.files());
+            self.look();
+            tokio::select! {
+                Some(()) = signs.recv() => settle(&mut signs).await,
+                () = sleep(self.patience()) => {}
+            }
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.live.standing.in_force().plan.credentials.files();
+        files.push(self.source.path.clone());
+        files
+    }
+
+    fn patience(&self) -> Duration {
+        let refused = self.live.standing.refused();
+        if refused.configuration.is_none() && refused.credentials.is_empty() {
+            LOOK_AROUND
+        } else {
+            LOOK_AROUND_REFUSED
+        }
+    }
+
+    /// Compiles what lies there now, and puts it in force if it is another plan.
+    fn look(&self) {
+        let standing = &self.live.standing;
+        let in_force = standing.in_force();
+        match self.source.load(Some(&in_force.plan.credentials)) {
+            Err(Unusable { errors, hash }) => self.reject(hash, &errors.to_string()),
+            Ok(Loaded { mut plan, hash }) => {
+                self.tell_stale(&mut plan.credentials);
+                if plan == in_force.plan && hash == in_force.hash {
+                    standing.unchanged();
+                    return;
+                }
+                match self.live.reconfigure(plan, hash.clone()) {
+                    Ok(()) if hash == in_force.hash => {
+                        tracing::info!(%hash, "changed certificates are in force");
+                    }
+                    Ok(()) => tracing::info!(%hash, "changed configuration is in force"),
+                    Err(error) => self.reject(Some(hash), &error.to_string()),
+                }
+            }
+        }
+    }
+
+    fn reject(&self, hash: Option<String>, reason: &str) {
+        if self.live.standing.rejected(hash, reason, SystemTime::now()) {
+            let file = self.source.path.display();
+            tracing::error!(%file, reason, "the changed configuration cannot be used; the old one stays in force");
+        }
+    }
+
+    /// What is in force of them is no news to compare by.
+    fn tell_stale(&self, credentials: &mut Credentials) {
+        let stale = std::mem::take(&mut credentials.stale);
+        for new in self.live.standing.stale(&stale, SystemTime::now()) {
+            tracing::error!(
+                reason = new.reason,
+                "changed certificates cannot be used; the old ones stay in force"
+            );
+        }
+    }
+}
+
+/// Waits until nothing has changed for a moment: files are often written in several steps.
+async fn settle(signs: &mut Receiver<()>) {
+    let end = Instant::now() + RESTLESS;
+    while let Ok(Some(())) = timeout_at(end.min(Instant::now() + QUIET), signs.recv()).await {}
+}
+
+/// The watched folders.
+struct Folders {
+    /// `None` where the kernel gives none: then only the slow look around is left.
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+}
+
+impl Folders {
+    fn new(sign: Sender<()>) -> Self {
+        let told = move |event: notify::Result<Event>| {
+            if event.map_or(true, |event| is_change(event.kind)) {
+                // A sign that waits already says as much.
+                let _ = sign.try_send(());
+            }
+        };
+        let watcher = notify::recommended_watcher(told);
+        let watcher = watcher.inspect_err(
+            |error| tracing::warn!(%error, seconds = LOOK_AROUND.as_secs(), "files cannot be watched, and are looked at from time to time"),
+        );
+        Self { watcher: watcher.ok(), watched: BTreeSet::new() }
+    }
+
+    /// Watches the folders of these files, and those where their links lead.
+    fn watch(&mut self, files: &[PathBuf]) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
+        for folder in self.watched.difference(&wanted) {
+            // It is gone where its folder is.
+            let _ = watcher.unwatch(folder);
+        }
+        // One that cannot be watched may be there the next time.
+        let known = std::mem::take(&mut self.watched);
+        let succeeds = |folder: &PathBuf| {
+            known.contains(folder) || watcher.watch(folder, RecursiveMode::NonRecursive).is_ok()
+        };
+        self.watched = wanted.into_iter().filter(succeeds).collect();
+    }
+}
+
+fn folders_of(file: &Path) -> Vec<PathBuf> {
+    let real = file.canonicalize().ok();
+    let folder = |path: &Path| {
+        let parent = path.parent()?;
+        Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.into() })
+    };
+    folder(file).into_iter().chain(real.as_deref().and_then(folder)).collect()
+}
+
+/// Reading is none; our own would wake us for ever.
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}

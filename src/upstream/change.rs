@@ -1,0 +1,182 @@
+//! How an upstream takes other settings while it runs: in place, or, where its key differs, with a new generation
+//! (design, sections 2 "What a reload changes" and 4.9).
+
+use std::{
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::time::sleep_until;
+
+use super::{
+    Settings, Upstream,
+    generation::{Generation, difference},
+};
+use crate::{
+    pool::{Advanced, ConnectionId, EndReason},
+    telemetry::log::seconds,
+    tls::{self, Verifier},
+};
+
+/// Other settings for an upstream, prepared: what could fail has not.
+pub struct Change {
+    settings: Arc<Settings>,
+    next: Option<Next>,
+}
+
+/// What a new generation needs.
+struct Next {
+    reason: EndReason,
+    tls: tls::Client,
+    /// Set where the trust differs: who is not believed by it any more loses connections in mid-exchange too.
+    judge: Option<Verifier>,
+}
+
+impl Upstream {
+    /// Prepares other settings under the same name.
+    pub fn prepare(&self, settings: Arc<Settings>) -> Result<Change, rustls::Error> {
+        let now = self.settings();
+        let next = match difference(&now, &settings) {
+            Some(reason) => Some(self.next(reason, &now, &settings)?),
+            None => None,
+        };
+        Ok(Change { settings, next })
+    }
+
+    fn next(
+        &self,
+        reason: EndReason,
+        old: &Settings,
+        new: &Settings,
+    ) -> Result<Next, rustls::Error> {
+        let tls = tls::Client::new(&new.tls, new.pool.max_connections, self.key_log.clone())?;
+        let judge = if old.tls.trust == new.tls.trust {
+            None
+        } else {
+            Some(tls::verifier(&new.tls.trust, &old.tls.verify_name)?)
+        };
+        Ok(Next { reason, tls, judge })
+    }
+
+    /// Puts prepared settings in force.
+    pub fn apply(&self, change: Change, now: Instant) {
+        let Change { settings, next } = change;
+        self.settings.replace(Arc::clone(&settings));
+        self.pool.reconfigure(settings.pool.clone(), now);
+        if let Some(Next { reason, tls, judge }) = next {
+            let old = self.begin_generation(&settings, reason, tls, now);
+            let untrusted = judge.map_or(0, |judge| old.end_untrusted(&judge));
+            if untrusted > 0 {
+                tracing::warn!(upstream = %self.name, connections = untrusted, "connections ended: the new trust does not cover their servers");
+            }
+        }
+    }
+
+    /// Every connection that exists now is to be replaced as soon as nobody uses it; settings and sessions stay.
+    pub fn renew(&self, now: Instant) -> Advanced {
+        let old = self.generation.share();
+        let tls = old.tls.clone();
+        let next = Generation::new(old.number + 1, old.endpoint.clone(), tls);
+        let (old, advanced) = self.succeed(next, EndReason::Drained, None, now);
+        self.report_gone(&old, now);
+        advanced
+    }
+
+    fn begin_generation(
+        &self,
+        settings: &Settings,
+        reason: EndReason,
+        tls: tls::Client,
+        now: Instant,
+    ) -> Arc<Generation> {
+        let number = self.generation.get().number + 1;
+        let next = Generation::new(number, settings.endpoint.clone(), tls);
+        let deadline = now.checked_add(settings.rotation_deadline);
+        let (old, advanced) = self.succeed(next, reason, deadline, now);
+        let identity = settings.tls.identity.as_ref();
+        tracing::info!(
+            upstream = %self.name,
+            generation = number,
+            %reason,
+            identity = identity.map(|identity| tls::fingerprint(&identity.chain()[0])),
+            not_after = identity.map(|identity| identity.not_after_text()),
+            trust = tls::fingerprint(&settings.tls.trust.certificates()[0]),
+            idle_closed = advanced.idle_closed,
+            in_flight = advanced.in_use,
+            "generation replaced: new handshakes use the new one"
+        );
+        // One that has no connection is gone at once.
+        self.report_gone(&old, now);
+        old
+    }
+
+    fn succeed(
+        &self,
+        next: Arc<Generation>,
+        reason: EndReason,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> (Arc<Generation>, Advanced) {
+        let number = next.number;
+        let old = self.generation.replace(next);
+        old.replace(reason, now, deadline);
+        self.older().push(Arc::clone(&old));
+        let advanced = self.pool.advance(number, reason, now);
+        self.replaced.notify_one();
+        (old, advanced)
+    }
+
+    /// Ends exchanges on replaced generations when their time is over, for as long as it is polled.
+    pub(super) async fn end_replaced(&self) {
+        loop {
+            let replaced = self.replaced.notified();
+            let next = self.older().iter().filter_map(|old| old.deadline()).min();
+            match next {
+                Some(at) => tokio::select! {
+                    () = sleep_until(at.into()) => self.end_overdue(Instant::now()),
+                    () = replaced => {}
+                },
+                None => replaced.await,
+            }
+        }
+    }
+
+    fn end_overdue(&self, now: Instant) {
+        for old in self.older().iter() {
+            let ended = old.end_overdue(now);
+            if ended > 0 {
+                tracing::warn!(upstream = %self.name, generation = old.number, connections = ended, "rotationDeadline is over: exchanges on a replaced generation end");
+            }
+        }
+    }
+
+    /// Open connections of generations that were replaced.
+    pub fn old_generation_connections(&self) -> usize {
+        self.older().iter().map(|old| old.open()).sum()
+    }
+
+    pub(super) fn connection_gone(&self, generation: &Generation, id: ConnectionId, now: Instant) {
+        generation.closed(id);
+        self.report_gone(generation, now);
+    }
+
+    fn report_gone(&self, generation: &Generation, now: Instant) {
+        let Some(gone) = generation.gone(now) else { return };
+        let mut older = self.older();
+        let known = older.len();
+        older.retain(|old| old.number != generation.number);
+        if older.len() < known {
+            tracing::info!(
+                upstream = %self.name,
+                generation = generation.number,
+                reason = %gone.reason,
+                after = seconds(gone.after),
+                "generation gone: its last connection is closed"
+            );
+        }
+    }
+
+    fn older(&self) -> MutexGuard<'_, Vec<Arc<Generation>>> {
+        self.older.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

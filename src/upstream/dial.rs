@@ -1,0 +1,81 @@
+//! A permit's dial: names, TCP, TLS, HTTP, each in a task that nobody has to wait for.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Upstream, Worker, generation::Generation};
+use crate::{
+    connect::{
+        ConnectError, Connection, Driver, Resolver, connection,
+        dial::{reach, shake_hands},
+    },
+    pool::Permit,
+    telemetry::ends::Facing,
+};
+
+/// A connection that is ready for its first exchange.
+struct Ready {
+    connection: Connection,
+    driver: Driver,
+    generation: Arc<Generation>,
+}
+
+impl Upstream {
+    /// Dials in a task of its own: whoever waits may leave, the connection is kept.
+    pub(super) fn spawn_dial(
+        self: &Arc<Self>,
+        permit: Permit<Connection, ConnectError>,
+        worker: &Worker,
+    ) {
+        let upstream = Arc::clone(self);
+        let resolver = worker.resolver.clone();
+        tokio::spawn(async move {
+            match upstream.dial(&permit, &resolver).await {
+                Ok(ready) => upstream.spawn_driver(permit, ready),
+                Err(error) => permit.failed(error, Instant::now()),
+            }
+        });
+    }
+
+    /// Drives in a task of its own: the dial's is larger, and ends here.
+    fn spawn_driver(self: Arc<Self>, permit: Permit<Connection, ConnectError>, ready: Ready) {
+        let Ready { connection, driver, generation } = ready;
+        let (id, peer) = (permit.id(), connection.facts.peer);
+        let place = permit.established(
+            connection,
+            generation.number,
+            peer,
+            Instant::now(),
+            fastrand::f64(),
+        );
+        tokio::spawn(async move {
+            let end = driver.run(|by| place.closing(by)).await;
+            self.ends.increment((Facing::Upstream, end.how));
+            let now = Instant::now();
+            place.socket_ended(end, now);
+            self.connection_gone(&generation, id, now);
+        });
+    }
+
+    async fn dial(
+        &self,
+        permit: &Permit<Connection, ConnectError>,
+        resolver: &Resolver,
+    ) -> Result<Ready, ConnectError> {
+        let generation = self.generation.share();
+        let limits = self.settings().connect.clone();
+        let found = |addresses: &[_]| generation.learn(addresses);
+        let reached = reach(&generation.endpoint, resolver, &limits, found).await?;
+        let address = reached.peer;
+        let dialled = shake_hands(reached, &generation.tls, &limits)
+            .await
+            .inspect_err(|error| self.counters.handshake_failed(error))?;
+        self.counters.handshake_done(&dialled);
+        let chain = dialled.chain().to_vec();
+        let (connection, driver) =
+            connection::start(dialled, generation.number).await.map_err(|error| {
+                ConnectError::Broken { address, error: std::io::Error::other(error) }
+            })?;
+        generation.opened(permit.id(), connection.switch(), &chain);
+        Ok(Ready { connection, driver, generation })
+    }
+}

@@ -1,0 +1,179 @@
+//! A generation of an upstream: everything that makes its connections exchangeable (design, section 4.1), and those that
+//! are left of it once another has taken its place (section 4.9).
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use rustls::pki_types::CertificateDer;
+
+use super::Settings;
+use crate::{
+    connect::{Connection, Endpoint, EndpointHost, Switch},
+    pool::{ConnectionId, EndReason},
+    tls::{self, Verifier},
+};
+
+/// An upstream's certificate chain, as it was verified; connections that showed the same one share it.
+pub(super) type Chain = Arc<[CertificateDer<'static>]>;
+
+/// Everything that makes connections exchangeable, and those that exist.
+pub(super) struct Generation {
+    /// From 0; a later one has a higher number.
+    pub(super) number: u64,
+    pub(super) endpoint: Endpoint,
+    pub(super) tls: tls::Client,
+    /// The name's newest answer; empty before the first.
+    newest: RwLock<Vec<IpAddr>>,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    /// Each one whose socket is open.
+    open: HashMap<ConnectionId, Open>,
+    /// The chain seen last.
+    chain: Option<Chain>,
+    /// Set once another generation has taken this one's place.
+    replaced: Option<Replaced>,
+}
+
+struct Open {
+    switch: Switch,
+    chain: Chain,
+}
+
+struct Replaced {
+    at: Instant,
+    reason: EndReason,
+    /// When exchanges on it end; `None` once they were told.
+    deadline: Option<Instant>,
+}
+
+/// A generation whose last connection is gone.
+pub(super) struct Gone {
+    pub(super) reason: EndReason,
+    /// Since it was replaced.
+    pub(super) after: Duration,
+}
+
+/// Why a connection's generation differs, if it does.
+pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
+    if old.endpoint == new.endpoint && old.tls == new.tls {
+        return None;
+    }
+    let (a, b) = (&old.tls, &new.tls);
+    let credentials_alone = old.endpoint == new.endpoint
+        && a.server_name == b.server_name
+        && a.verify_name == b.verify_name
+        && a.min_version == b.min_version
+        && a.identity.is_some() == b.identity.is_some();
+    Some(if credentials_alone { EndReason::Rotated } else { EndReason::Reconfigured })
+}
+
+impl Generation {
+    pub(super) fn new(number: u64, endpoint: Endpoint, tls: tls::Client) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            endpoint,
+            tls,
+            newest: RwLock::default(),
+            connections: Mutex::default(),
+        })
+    }
+
+    /// The name resolves to these addresses now.
+    pub(super) fn learn(&self, found: &[IpAddr]) {
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        if *newest != found {
+            *newest = found.to_vec();
+        }
+    }
+
+    /// Whether the newest answer no longer holds the connection's address.
+    pub(super) fn has_moved(&self, connection: &Connection) -> bool {
+        // One of an older generation has another end before it.
+        if connection.facts.generation != self.number
+            || matches!(self.endpoint.host, EndpointHost::Address(_))
+        {
+            return false;
+        }
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        !newest.contains(&connection.facts.peer.ip())
+    }
+
+    /// A connection's socket is open, to a server that showed this chain.
+    pub(super) fn opened(
+        &self,
+        id: ConnectionId,
+        switch: Switch,
+        chain: &[CertificateDer<'static>],
+    ) {
+        let mut connections = self.lock();
+        let chain = match connections.chain.as_ref().filter(|last| last[..] == *chain) {
+            Some(last) => Arc::clone(last),
+            None => Arc::from(chain),
+        };
+        connections.chain = Some(Arc::clone(&chain));
+        connections.open.insert(id, Open { switch, chain });
+    }
+
+    /// A connection's socket is closed.
+    pub(super) fn closed(&self, id: ConnectionId) {
+        self.lock().open.remove(&id);
+    }
+
+    /// How many sockets are open.
+    pub(super) fn open(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    /// Another generation has taken this one's place; exchanges on it end at the deadline.
+    pub(super) fn replace(&self, reason: EndReason, at: Instant, deadline: Option<Instant>) {
+        self.lock().replaced = Some(Replaced { at, reason, deadline });
+    }
+
+    /// If it was replaced and has no connection left.
+    pub(super) fn gone(&self, now: Instant) -> Option<Gone> {
+        let connections = self.lock();
+        let replaced = connections.replaced.as_ref().filter(|_| connections.open.is_empty())?;
+        let after = now.saturating_duration_since(replaced.at);
+        Some(Gone { reason: replaced.reason, after })
+    }
+
+    /// When exchanges on it are to end.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.lock().replaced.as_ref()?.deadline
+    }
+
+    /// If the deadline has come, ends what is left; says how many.
+    pub(super) fn end_overdue(&self, now: Instant) -> usize {
+        let mut connections = self.lock();
+        let due = |replaced: &Replaced| replaced.deadline.is_some_and(|deadline| deadline <= now);
+        if !connections.replaced.as_ref().is_some_and(due) {
+            return 0;
+        }
+        let Connections { open, replaced, .. } = &mut *connections;
+        if let Some(replaced) = replaced {
+            replaced.deadline = None;
+            for open in open.values() {
+                open.switch.turn_off(replaced.reason);
+            }
+        }
+        open.len()
+    }
+
+    /// Ends each connection whose server this verifier does not believe; says how many.
+    pub(super) fn end_untrusted(&self, verifier: &Verifier) -> usize {
+        let connections = self.lock();
+        let untrusted = connections.open.values().filter(|open| !verifier.believes(&open.chain));
+        untrusted.map(|open| open.switch.turn_off(EndReason::Rotated)).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,268 @@
+//! A changed configuration takes the place of the old one while Warmline runs, whole or not at all.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::symlink,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    client::Client,
+    origin::{End, Origin},
+    setup::Setup,
+    wait_for,
+};
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The upstreams of another set-up, whose files last as long as it does.
+fn upstreams_of(setup: &Setup) -> Value {
+    let document: Value = serde_json::from_str(&setup.text()).unwrap();
+    document["upstreams"].clone()
+}
+
+#[test]
+fn pool_numbers_time_limits_retries_and_hosts_apply_in_place_and_close_nothing() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).set("pool.purgeDelay", "5s").start_following();
+    let mut client = warmline.connect();
+    assert_eq!(client.get("api.test", "/any").status, 200);
+    warmline
+        .set("upstreams.0.pool.purgeDelay", "200s")
+        .set("upstreams.0.pool.maxConnections", 7)
+        .set("upstreams.0.timeouts.response", "9s")
+        .set("upstreams.0.retries.max", 1)
+        .set("upstreams.0.hosts", json!(["other.test", "api.test"]))
+        .apply();
+    assert_eq!(client.get("other.test", "/any").status, 200, "its new host, on its old connection");
+    assert_eq!(client.get("api.test", "/any").status, 200);
+    assert_eq!(origin.record().connections.len(), 1);
+    assert_eq!(warmline.pool("origin").connections[0].uses, 3);
+}
+
+#[test]
+fn a_time_limit_of_the_new_configuration_holds_for_the_next_request() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    warmline.set("upstreams.0.timeouts.response", "60ms").apply();
+    let answer = warmline.one_shot("/hold");
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert!(answer.text().contains("60ms"), "{}", answer.text());
+    origin.release();
+}
+
+#[test]
+fn an_invalid_configuration_leaves_the_old_one_in_force_and_is_told_until_it_is_mended() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    let in_force = || warmline.metric("warmline_config_last_reload_successful", &[]);
+    assert_eq!(in_force(), 1);
+    let hash = |page: String| {
+        let line = page.lines().find(|line| line.starts_with("warmline_config_info{"));
+        line.expect("config_info").to_owned()
+    };
+    let before = hash(warmline.health("/metrics").text());
+    warmline.set("upstreams.0.pool.purgeDelay", "never").be_refused();
+    assert_eq!(warmline.metric("warmline_config_last_reload_successful", &[]), 0);
+    assert_eq!(hash(warmline.health("/metrics").text()), before);
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    warmline.set("upstreams.0.pool.purgeDelay", "7s").apply();
+    assert_eq!(warmline.metric("warmline_config_last_reload_successful", &[]), 1);
+    assert_ne!(hash(warmline.health("/metrics").text()), before);
+    assert_eq!((warmline.reloads("applied"), warmline.reloads("rejected")), (1, 1));
+}
+
+#[test]
+fn a_refused_text_that_is_taken_back_is_no_longer_told_and_counts_as_no_reload() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).set("pool.purgeDelay", "5s").start_following();
+    warmline.set("upstreams.0.pool.purgeDelay", "never").be_refused();
+    warmline.set("upstreams.0.pool.purgeDelay", "5s");
+    warmline.write();
+    wait_for("the file is as it was", || {
+        warmline.metric("warmline_config_last_reload_successful", &[]) == 1
+    });
+    assert_eq!((warmline.reloads("applied"), warmline.reloads("rejected")), (0, 1));
+}
+
+#[test]
+fn an_edit_in_place_is_noticed() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    warmline.set("upstreams.0.hosts", json!(["edited.test"]));
+    fs::write(&warmline.path, warmline.document.to_string()).unwrap();
+    wait_for("the edit is in force", || warmline.reloads("applied") == 1);
+    assert_eq!(warmline.connect().get("edited.test", "/any").status, 200);
+}
+
+#[test]
+fn a_config_map_s_swap_of_its_folder_s_link_is_noticed_every_time() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin);
+    let mount = setup.folder().join("config");
+    let version = |number: usize, text: &str| {
+        let folder = mount.join(format!("..version-{number}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config.yaml"), text).unwrap();
+        symlink(&folder, mount.join("..data_new")).unwrap();
+        fs::rename(mount.join("..data_new"), mount.join("..data")).unwrap();
+        if number > 0 {
+            fs::remove_dir_all(mount.join(format!("..version-{}", number - 1))).unwrap();
+        }
+    };
+    version(0, &setup.text());
+    symlink("..data/config.yaml", mount.join("config.yaml")).unwrap();
+    let mut warmline = setup.start_following_at(mount.join("config.yaml"));
+    for number in 1..=3 {
+        let host = format!("swapped-{number}.test");
+        warmline.set("upstreams.0.hosts", json!([host]));
+        version(number, &warmline.document.to_string());
+        wait_for("the swap is in force", || warmline.reloads("applied") == number as u64);
+        assert_eq!(warmline.connect().get(&host, "/any").status, 200);
+    }
+    assert_eq!(origin.record().connections.len(), 1);
+}
+
+#[test]
+fn another_field_of_the_key_starts_a_generation_and_idle_connections_of_the_old_one_close() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    warmline
+        .set("upstreams.0.tls.serverName", "none")
+        .set("upstreams.0.tls.verifyName", "api.test");
+    warmline.apply();
+    origin.wait_for("the old connection's end", |record| record.ends() == [Some(End::Polite)]);
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    let names: Vec<_> = origin.read(|record| {
+        let handshakes = record.connections.iter().map(|c| c.handshake.clone().unwrap());
+        handshakes.map(|handshake| (handshake.server_name, handshake.resumed)).collect()
+    });
+    assert_eq!(names, [(Some("api.test".into()), false), (None, false)]);
+    let closed = [("reason", "reconfigured")];
+    assert_eq!(warmline.metric("warmline_pool_connections_closed_total", &closed), 1);
+    assert_eq!(warmline.metric("warmline_pool_checkouts_total", &[("reason", "reconfigured")]), 1);
+}
+
+#[test]
+fn an_upstream_that_is_added_serves_and_one_that_is_removed_finishes_what_it_has() {
+    let (first, second) = (Origin::serving().start(), Origin::serving().start());
+    let mut warmline = Setup::before(&first).set("hosts", json!(["a.test"])).start_following();
+    let mut waiting = warmline.connect();
+    waiting.send("GET /hold HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    first.wait_for("a request in flight", |record| record.requests.len() == 1);
+
+    let added = Setup::new().upstream("second", &second).set("hosts", json!(["b.test"]));
+    warmline.set("upstreams", upstreams_of(&added)).apply();
+    assert_eq!(warmline.connect().get("b.test", "/any").status, 200);
+    assert_eq!(warmline.connect().get("a.test", "/any").status, 404);
+    first.release();
+    assert_eq!(waiting.response().status, 200, "what was in flight finishes");
+    first.wait_for("its connection closes politely", |record| record.ends() == [Some(End::Polite)]);
+}
+
+#[test]
+fn an_upstream_that_returns_while_it_drains_keeps_its_cap_and_serves_again() {
+    let origin = Origin::serving().start();
+    let other = Origin::serving().start();
+    let setup =
+        Setup::before(&origin).set("hosts", json!(["a.test"])).set("pool.maxConnections", 1);
+    let mut warmline = setup.start_following();
+    let with_it = warmline.document["upstreams"].clone();
+    let mut waiting = warmline.connect();
+    waiting.send("GET /hold HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let without = Setup::new().upstream("other", &other);
+    warmline.set("upstreams", upstreams_of(&without)).apply();
+    warmline.set("upstreams", with_it).apply();
+    let mut second = warmline.connect();
+    second.send("GET /any HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    warmline.wait_for_pool("the second request waits at the cap", |pool| pool.queued == 1);
+    origin.release();
+    assert_eq!((waiting.response().status, second.response().status), (200, 200));
+    assert_eq!(
+        origin.record().connections.len(),
+        1,
+        "it was never drained, as it came back in time"
+    );
+}
+
+#[test]
+fn listeners_come_and_go_and_those_that_stay_refuse_nobody() {
+    let origin = Origin::serving().start();
+    let (stays, goes, comes) = (free_port(), free_port(), free_port());
+    let bind = |port: u16| format!("127.0.0.1:{port}");
+    let setup = Setup::before(&origin)
+        .set_global("listeners", json!([{ "bind": [bind(stays), bind(goes)] }]));
+    let mut warmline = setup.start_following();
+    let at = |port: u16| Client::connect(SocketAddr::from(([127, 0, 0, 1], port)));
+    let (mut kept, mut idle, mut busy) = (at(stays), at(goes), at(goes));
+    assert_eq!(kept.get("api.test", "/any").status, 200);
+    assert_eq!(idle.get("api.test", "/any").status, 200);
+    busy.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    origin.wait_for("a request in flight", |record| record.requests.len() == 3);
+
+    warmline.set("listeners", json!([{ "bind": [bind(stays), bind(comes)] }])).apply();
+    assert_eq!(at(comes).get("api.test", "/any").status, 200);
+    assert_eq!(kept.get("api.test", "/any").status, 200, "on the connection that it had");
+    assert_eq!(idle.end().1, b"", "an idle client of the closed one is sent away");
+    wait_for("the closed listener refuses", || TcpStream::connect(bind(goes)).is_err());
+    origin.release();
+    let last = busy.response();
+    assert_eq!((last.status, last.head.field("connection")), (200, Some("close")));
+}
+
+#[test]
+fn what_needs_a_restart_is_refused_by_its_name_and_nothing_else_of_it_applies() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    warmline.set("threads", 2).set("upstreams.0.hosts", json!(["new.test"])).be_refused();
+    assert_eq!(warmline.connect().get("new.test", "/any").status, 404);
+    warmline.set("threads", 1).apply();
+    assert_eq!(warmline.connect().get("new.test", "/any").status, 200);
+}
+
+#[test]
+fn a_port_that_carried_one_upstream_never_carries_another() {
+    let (first, second) = (Origin::serving().start(), Origin::serving().start());
+    let port = free_port();
+    let setup = Setup::new().upstream("first", &first).set("port", port);
+    let setup = setup.set("hosts", json!(["a.test"])).upstream("second", &second);
+    let mut warmline = setup.set("hosts", json!(["b.test"])).start_following();
+    let own = || Client::connect(SocketAddr::from(([127, 0, 0, 1], port)));
+    assert_eq!(own().get("any.test", "/any").status, 200);
+    let mut moved = warmline.document["upstreams"].clone();
+    moved[0].as_object_mut().unwrap().remove("port");
+    warmline.set("upstreams", moved.clone()).apply();
+    moved[1]["port"] = port.into();
+    warmline.set("upstreams", moved).be_refused();
+    assert_eq!(second.record().requests.len(), 0);
+}
+
+#[test]
+fn a_lowered_cap_closes_idle_surplus_at_once_and_a_raised_one_lets_waiters_dial() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).set("pool.maxConnections", 3).start_following();
+    let mut clients: Vec<_> = (0..3).map(|_| warmline.connect()).collect();
+    for client in &mut clients {
+        client.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    }
+    origin.wait_for("three in flight", |record| record.requests.len() == 3);
+    let mut fourth = warmline.connect();
+    fourth.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    warmline.wait_for_pool("one waits", |pool| pool.queued == 1);
+    warmline.set("upstreams.0.pool.maxConnections", 4).apply();
+    origin.wait_for("the raised cap lets it dial", |record| record.requests.len() == 4);
+    origin.release();
+    for client in clients.iter_mut().chain([&mut fourth]) {
+        assert_eq!(client.response().status, 200);
+    }
+    warmline.wait_for_pool("all are idle", |pool| pool.census.idle == 4);
+    warmline.set("upstreams.0.pool.maxConnections", 1).apply();
+    warmline.wait_for_pool("one is left", |pool| pool.census.total() == 1);
+}

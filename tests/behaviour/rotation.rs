@@ -1,0 +1,299 @@
+//! New certificates, keys and trust take the place of old ones while Warmline runs, without a lost request.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+
+use crate::support::{
+    authority::{self, Authority, Identity, certificates_pem, client_params},
+    client::Ending,
+    origin::{ConnectionRecord, End, Origin},
+    setup::{Following, Setup, identity},
+    wait_for,
+};
+
+/// A running Warmline, and the files of its identity.
+struct Scene {
+    origin: Origin,
+    warmline: Following,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+fn scene(change: impl FnOnce(Setup) -> Setup) -> Scene {
+    let origin = Origin::serving().start();
+    let warmline = change(Setup::before(&origin)).start_following();
+    let path = |part: &str| {
+        let identity = &warmline.document["upstreams"][0]["tls"]["identity"];
+        PathBuf::from(identity[part].as_str().unwrap())
+    };
+    let (certificate, key) = (path("certificate"), path("key"));
+    Scene { origin, warmline, certificate, key }
+}
+
+impl Scene {
+    fn get(&self) {
+        let answer = self.warmline.one_shot("/any");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// Writes both files, the key first.
+    fn write(&self, identity: &Identity) {
+        replace(&self.key, &identity.key_pem(crate::support::key_format::KeyFormat::Pkcs8));
+        replace(&self.certificate, &identity.chain_pem());
+    }
+
+    fn rotate(&self, identity: &Identity) {
+        let applied = self.warmline.rotations("applied");
+        self.write(identity);
+        wait_for("the new certificate is in force", || {
+            self.warmline.rotations("applied") > applied
+        });
+    }
+
+    /// The certificates that the origin saw, one for each connection.
+    fn shown(&self) -> Vec<Vec<u8>> {
+        self.origin.read(|record| record.connections.iter().map(certificate).collect())
+    }
+}
+
+fn certificate(connection: &ConnectionRecord) -> Vec<u8> {
+    let handshake = connection.handshake.as_ref().unwrap();
+    handshake.client_certificate.clone().unwrap()
+}
+
+/// Replaces a file as one that nobody sees half-written.
+fn replace(path: &Path, text: &str) {
+    let beside = path.with_extension("beside");
+    fs::write(&beside, text).unwrap();
+    fs::rename(&beside, path).unwrap();
+}
+
+fn leaf(identity: &Identity) -> Vec<u8> {
+    identity.leaf().to_vec()
+}
+
+#[test]
+fn a_new_pair_is_shown_at_once_idle_connections_close_and_no_session_of_the_old_one_resumes() {
+    let scene = scene(|setup| setup);
+    scene.get();
+    let second = Authority::shared().client("warmline");
+    scene.rotate(&second);
+    scene
+        .origin
+        .wait_for("the idle connection's end", |record| record.ends() == [Some(End::Polite)]);
+    scene.get();
+    assert_eq!(scene.shown(), [leaf(identity()), leaf(&second)]);
+    assert_eq!(scene.origin.record().handshakes().resumed, 0);
+    let closed = [("reason", "rotated")];
+    assert_eq!(scene.warmline.metric("warmline_pool_connections_closed_total", &closed), 1);
+    assert_eq!(scene.warmline.metric("warmline_pool_checkouts_total", &closed), 1);
+}
+
+#[test]
+fn case_37_what_is_in_flight_finishes_on_the_old_pair_and_the_next_request_shows_the_new_one() {
+    let scene = scene(|setup| setup);
+    let mut waiting = scene.warmline.connect();
+    waiting.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let second = Authority::shared().client("warmline");
+    scene.rotate(&second);
+    let old = || scene.warmline.metric("warmline_old_generation_connections", &[]);
+    assert_eq!(old(), 1);
+    scene.origin.release();
+    assert_eq!(waiting.response().status, 200);
+    wait_for("the old connection is gone", || old() == 0);
+    assert_eq!(waiting.get("api.test", "/any").status, 200);
+    assert_eq!(scene.shown(), [leaf(identity()), leaf(&second)]);
+}
+
+#[test]
+fn case_37_a_request_on_an_old_connection_ends_at_the_rotation_deadline() {
+    let scene = scene(|setup| setup.set("pool.rotationDeadline", "100ms"));
+    let mut post = scene.warmline.connect();
+    post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
+    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    scene.rotate(&Authority::shared().client("warmline"));
+    let answer = post.response();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert!(answer.text().contains("rotationDeadline"), "{}", answer.text());
+    scene.origin.release();
+    scene.origin.wait_for("a polite end", |record| record.ends() == [Some(End::Polite)]);
+    assert_eq!(scene.origin.record().requests.len(), 1, "it is not sent again");
+}
+
+#[test]
+fn case_37_at_the_deadline_a_get_goes_again_under_the_new_pair() {
+    let scene = scene(|setup| setup.set("pool.rotationDeadline", "100ms"));
+    let mut get = scene.warmline.connect();
+    get.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let second = Authority::shared().client("warmline");
+    scene.rotate(&second);
+    scene.origin.wait_for("it goes again", |record| record.requests.len() == 2);
+    scene.origin.release();
+    assert_eq!(get.response().status, 200);
+    assert_eq!(scene.shown(), [leaf(identity()), leaf(&second)]);
+}
+
+#[test]
+fn a_body_that_is_under_way_at_the_rotation_deadline_is_broken_off_and_never_ends_cleanly() {
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        peer.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        peer.request().await;
+    })
+    .start();
+    let setup = Setup::before(&origin).set("pool.rotationDeadline", "100ms");
+    let warmline = setup.start_following();
+    let identity = warmline.document["upstreams"][0]["tls"]["identity"].clone();
+    let mut client = warmline.connect();
+    client.send("GET / HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    assert_eq!(client.response_head().field("content-length"), Some("10"));
+    let second = Authority::shared().client("warmline");
+    let pem = second.key_pem(crate::support::key_format::KeyFormat::Pkcs8);
+    replace(Path::new(identity["key"].as_str().unwrap()), &pem);
+    replace(Path::new(identity["certificate"].as_str().unwrap()), &second.chain_pem());
+    assert_eq!(client.end().0, Ending::Reset);
+}
+
+#[test]
+fn case_38_between_the_first_and_the_second_file_the_old_pair_stays_in_either_order() {
+    for key_first in [true, false] {
+        let scene = scene(|setup| setup);
+        scene.get();
+        let second = Authority::shared().client("warmline");
+        let key = second.key_pem(crate::support::key_format::KeyFormat::Pkcs8);
+        let mut files = [(&scene.key, key), (&scene.certificate, second.chain_pem())];
+        if !key_first {
+            files.reverse();
+        }
+        replace(files[0].0, &files[0].1);
+        wait_for("the mismatch is told", || scene.warmline.rotations("rejected") == 1);
+        scene.get();
+        assert_eq!(scene.shown(), [leaf(identity())], "nothing happened yet");
+        replace(files[1].0, &files[1].1);
+        wait_for("the pair is in force", || scene.warmline.rotations("applied") == 1);
+        scene.get();
+        assert_eq!(scene.shown(), [leaf(identity()), leaf(&second)]);
+    }
+}
+
+#[test]
+fn case_38_whatever_cannot_be_used_leaves_the_old_pair_in_force_and_a_good_one_ends_it() {
+    let expired = Authority::shared().issue(&authority::expired(client_params("warmline")));
+    let early = Authority::shared().issue(&authority::not_yet_valid(client_params("warmline")));
+    let scene = scene(|setup| setup);
+    scene.get();
+    let good = identity().chain_pem();
+    let spoil: [&dyn Fn(); 5] = [
+        &|| scene.write(&expired),
+        &|| scene.write(&early),
+        &|| fs::write(&scene.certificate, &good[..good.len() / 2]).unwrap(),
+        &|| fs::remove_file(&scene.certificate).unwrap(),
+        &|| fs::create_dir(&scene.certificate).unwrap(),
+    ];
+    for (number, spoil) in spoil.iter().enumerate() {
+        let rejected = scene.warmline.rotations("rejected");
+        spoil();
+        wait_for("it is told", || scene.warmline.rotations("rejected") > rejected);
+        scene.get();
+        assert_eq!(scene.shown(), [leaf(identity())], "spoiled in way {number}");
+    }
+    fs::remove_dir(&scene.certificate).unwrap();
+    let second = Authority::shared().client("warmline");
+    scene.rotate(&second);
+    scene.get();
+    assert_eq!(scene.shown(), [leaf(identity()), leaf(&second)]);
+    assert_eq!(scene.warmline.metric("warmline_config_last_reload_successful", &[]), 1);
+}
+
+#[test]
+fn a_configuration_may_change_while_a_certificate_cannot_be_used() {
+    let mut scene = scene(|setup| setup);
+    scene.get();
+    fs::write(&scene.certificate, "half").unwrap();
+    wait_for("it is told", || scene.warmline.rotations("rejected") == 1);
+    scene.warmline.set("upstreams.0.hosts", json!(["new.test"])).apply();
+    assert_eq!(scene.warmline.connect().get("new.test", "/any").status, 200);
+    assert_eq!(scene.shown(), [leaf(identity())]);
+}
+
+#[test]
+fn files_written_again_with_the_same_bytes_make_no_generation() {
+    let mut scene = scene(|setup| setup);
+    scene.get();
+    scene.write(identity());
+    // A change that is noticed shows that the rewriting was noticed before it.
+    scene.warmline.set("upstreams.0.hosts", json!(["new.test", "api.test"])).apply();
+    scene.get();
+    assert_eq!(scene.shown(), [leaf(identity())]);
+    assert_eq!(scene.warmline.rotations("applied"), 0);
+}
+
+#[test]
+fn a_secret_s_swap_of_its_folder_s_link_rotates_both_files_at_once() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin);
+    let mount = setup.folder().join("identity");
+    let version = |number: usize, identity: &Identity| {
+        let folder = mount.join(format!("..version-{number}"));
+        fs::create_dir_all(&folder).unwrap();
+        let files = identity.write(&folder, "tls");
+        assert!(files.key.ends_with("tls.key"));
+        symlink(&folder, mount.join("..data_new")).unwrap();
+        fs::rename(mount.join("..data_new"), mount.join("..data")).unwrap();
+    };
+    version(0, identity());
+    for name in ["tls.crt", "tls.key"] {
+        symlink(format!("..data/{name}"), mount.join(name)).unwrap();
+    }
+    let path = |name: &str| mount.join(name).to_str().unwrap().to_owned();
+    let files = json!({ "certificate": path("tls.crt"), "key": path("tls.key") });
+    let warmline = setup.set("tls.identity", files).start_following();
+    for number in 1..=3 {
+        version(number, &Authority::shared().client("warmline"));
+        wait_for("the swap is in force", || warmline.rotations("applied") == number as u64);
+        assert_eq!(warmline.one_shot("/any").status, 200);
+    }
+    assert_eq!(warmline.rotations("rejected"), 0, "never a mixed pair");
+    assert_eq!(origin.record().connections.len(), 3);
+}
+
+#[test]
+fn case_37_a_trust_that_no_longer_covers_the_upstream_ends_its_connections_at_once() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start_following();
+    let trust = PathBuf::from(warmline.document["upstreams"][0]["tls"]["trust"].as_str().unwrap());
+    let mut post = warmline.connect();
+    post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
+    origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let other = Authority::new("another");
+    replace(&trust, &certificates_pem(&[other.certificate().clone()]));
+    let answer = post.response();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert_eq!(warmline.one_shot("/any").status, 502, "it is not believed any more");
+    assert_eq!(origin.record().requests.len(), 1);
+}
+
+#[test]
+fn a_trust_that_grows_lets_what_is_in_flight_finish() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start_following();
+    let trust = PathBuf::from(warmline.document["upstreams"][0]["tls"]["trust"].as_str().unwrap());
+    let mut waiting = warmline.connect();
+    waiting.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let both =
+        [Authority::shared().certificate().clone(), Authority::new("x").certificate().clone()];
+    replace(&trust, &certificates_pem(&both));
+    wait_for("the new trust is in force", || warmline.rotations("applied") == 1);
+    origin.release();
+    assert_eq!(waiting.response().status, 200);
+    assert_eq!(waiting.get("api.test", "/any").status, 200);
+    assert_eq!(origin.record().connections.len(), 2);
+}
