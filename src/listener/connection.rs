@@ -205,7 +205,10 @@ where
                 self.downstream.set_due();
                 None
             }
-            Phase::Body | Phase::Flushing => Some(Ending::Stuck),
+            Phase::Body | Phase::Flushing => {
+                self.downstream.set_stuck();
+                Some(Ending::Stuck)
+            }
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct Downstream {
     fin_held: AtomicBool,
     /// The drain's time is over.
     aborting: AtomicBool,
+    /// No byte of a body moved for too long.
+    stuck: AtomicBool,
     /// The response broke: end with RST, so that nobody takes it for whole.
     broken: AtomicBool,
 }
@@ -71,6 +73,7 @@ impl Downstream {
             due: AtomicBool::new(false),
             fin_held: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         };
         downstream.since.set(now);
@@ -191,6 +194,16 @@ impl Downstream {
     /// Whether the drain's time is over.
     pub fn aborting(&self) -> bool {
         self.aborting.load(Relaxed)
+    }
+
+    /// No byte of a body moved for `timeouts.idle`.
+    pub fn set_stuck(&self) {
+        self.stuck.store(true, Relaxed);
+    }
+
+    /// Whether no byte of a body moved for too long.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.load(Relaxed)
     }
 
     /// The response broke.

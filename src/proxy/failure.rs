@@ -117,6 +117,20 @@ pub enum Failure {
     Ending,
 }
 
+/// Why a response was given up after its header, when there is no answer any more that could say so.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cut {
+    /// The upstream owed the next bytes.
+    #[error("the upstream sent no byte of its response for {0:?} (timeouts.idle)")]
+    UpstreamSilent(Duration),
+    /// The application had bytes to take.
+    #[error("the client read no byte of the response for {0:?} (timeouts.idle)")]
+    ClientSilent(Duration),
+    /// The drain's time is over.
+    #[error("{}", Failure::Ending)]
+    Ending,
+}
+
 /// The stage an exchange was in when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {

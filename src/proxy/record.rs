@@ -9,15 +9,16 @@ use std::{
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Failure, Proxy, Stage};
+use super::{Failure, Proxy, Stage, failure::Cut};
 use crate::{
     connect::connection::Facts,
+    drain,
     pool::Reuse,
     telemetry::log::{Access, seconds},
     upstream::{Code, Exchanges, Lease, RetryReason, Upstream},
 };
 
-/// One exchange's record. Dropped before [`Record::finish`], the application left.
+/// One exchange's record. Dropped before it was told how the exchange ended, the application left, or Warmline ends.
 pub(super) struct Record {
     proxy: Arc<Proxy>,
     upstream: Option<Arc<Upstream>>,
@@ -139,18 +140,18 @@ impl Record {
         self.status = Some(failure.status());
         self.count(Code::of(failure.status()), now);
         self.told = true;
-        self.log(now, failure.by(), failure.stage(), Some(failure));
+        self.log(now, failure.by(), failure.stage(), Some(failure as &dyn fmt::Display));
     }
 
-    /// The response broke after its header.
-    pub(super) fn broke(mut self, by: &'static str, now: Instant) {
-        self.abort(by, now);
+    /// The response broke after its header, by this side, perhaps with more to say.
+    pub(super) fn broke(mut self, by: &'static str, cut: Option<&Cut>, now: Instant) {
+        self.abort(by, cut, now);
     }
 
-    fn abort(&mut self, by: &'static str, now: Instant) {
+    fn abort(&mut self, by: &'static str, cut: Option<&Cut>, now: Instant) {
         self.told = true;
         self.count(Code::Aborted, now);
-        self.log(now, by, self.stage, None);
+        self.log(now, by, self.stage, cut.map(|cut| cut as &dyn fmt::Display));
     }
 
     fn count(&self, code: Code, now: Instant) {
@@ -166,7 +167,7 @@ impl Record {
         }
     }
 
-    fn log(&self, now: Instant, by: &'static str, stage: Stage, error: Option<&Failure>) {
+    fn log(&self, now: Instant, by: &'static str, stage: Stage, error: Option<&dyn fmt::Display>) {
         if self.proxy.access.get() == Access::Off {
             return;
         }
@@ -216,9 +217,12 @@ impl fmt::Display for Line<'_> {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.told {
-            self.abort("downstream", Instant::now());
+        if self.told {
+            return;
         }
+        let ending = self.proxy.drain.stage() >= drain::Stage::Aborting;
+        let (by, cut) = if ending { ("us", Some(&Cut::Ending)) } else { ("downstream", None) };
+        self.abort(by, cut, Instant::now());
     }
 }
 

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::{Downstream, fields, record::Record};
+use super::{Downstream, failure::Cut, fields, record::Record};
 use crate::{
     connect::body::{Progress, Upload},
     pool::EndReason,
@@ -35,6 +35,8 @@ pub struct Relay {
     incoming: Incoming,
     /// `None` once the exchange has ended.
     ending: Option<Ending>,
+    /// The upstream owes the next bytes; otherwise the application has yet to take those that came.
+    waiting: bool,
 }
 
 /// Everything that the end of a response concerns.
@@ -68,13 +70,28 @@ impl Ending {
         let switched_off = self.lease.handle().switched_off();
         self.lease.discard(switched_off.unwrap_or(EndReason::Unfit));
         let by = if switched_off.is_some() { "us" } else { "upstream" };
-        self.record.broke(by, Instant::now());
+        self.record.broke(by, None, Instant::now());
+    }
+
+    /// The client's connection ended in the middle of the response; `waiting` is whether the upstream owed bytes.
+    fn cut(self, waiting: bool) {
+        if !self.downstream.is_stuck() {
+            // The application left, or Warmline is ending: the record knows which.
+            return;
+        }
+        let limit = self.upstream.settings().idle_timeout;
+        let (by, cut) = if waiting {
+            ("upstream", Cut::UpstreamSilent(limit))
+        } else {
+            ("downstream", Cut::ClientSilent(limit))
+        };
+        self.record.broke(by, Some(&cut), Instant::now());
     }
 }
 
 impl Relay {
     pub(super) fn new(incoming: Incoming, ending: Ending) -> Self {
-        Self { incoming, ending: Some(ending) }
+        Self { incoming, ending: Some(ending), waiting: false }
     }
 
     fn note(&mut self, frame: &mut Frame<Bytes>) {
@@ -101,7 +118,9 @@ impl Body for Relay {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        self.waiting = polled.is_pending();
+        match ready!(polled) {
             Some(Ok(mut frame)) => {
                 self.note(&mut frame);
                 if frame.is_trailers() || self.incoming.is_end_stream() {
@@ -128,6 +147,14 @@ impl Body for Relay {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(ending) = self.ending.take() {
+            ending.cut(self.waiting);
+        }
     }
 }
 

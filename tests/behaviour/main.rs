@@ -8,6 +8,7 @@
 mod support;
 mod support_itself;
 
+mod access_log;
 mod cap;
 mod draining;
 mod fields;

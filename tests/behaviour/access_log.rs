@@ -1,0 +1,75 @@
+//! The access log tells the truth: who ended a request, and in which stage.
+
+use crate::support::{
+    access_log::{self, line_of},
+    client::Client,
+    origin::{self, Origin},
+    running::Running,
+    setup::Setup,
+};
+
+/// Half a body, then nothing until the connection's end.
+fn stalling() -> Origin {
+    Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        peer.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        peer.ended().await;
+        peer.close().await;
+    })
+    .start()
+}
+
+fn logged(origin: &Origin) -> Setup {
+    access_log::catch();
+    Setup::before(origin).set_global("log.access", "errors")
+}
+
+fn ask(warmline: &Running, target: &str) -> Client {
+    let mut client = warmline.connect();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+    client
+}
+
+#[test]
+fn a_download_that_the_end_of_the_drain_cuts_off_was_ended_by_us() {
+    let origin = stalling();
+    let warmline = logged(&origin).set_global("drain", "100ms").start();
+    let mut client = ask(&warmline, "/cut-by-the-drain");
+    client.response_head();
+    warmline.shutdown();
+    client.end();
+    let line = line_of("GET /cut-by-the-drain");
+    assert_eq!((line.get("end"), line.get("status")), ("us-body", "200"));
+    assert!(line.get("error").contains("(drain)"), "{line:?}");
+}
+
+#[test]
+fn a_download_whose_upstream_falls_silent_was_ended_by_the_upstream() {
+    let origin = stalling();
+    let warmline = logged(&origin).set("timeouts.idle", "200ms").start();
+    ask(&warmline, "/silent-upstream").end();
+    let line = line_of("GET /silent-upstream");
+    assert_eq!((line.get("end"), line.get("status")), ("upstream-body", "200"));
+    assert!(line.get("error").contains("timeouts.idle"), "{line:?}");
+}
+
+#[test]
+fn a_download_whose_client_reads_nothing_was_ended_by_the_client() {
+    let origin = Origin::serving().start();
+    let warmline = logged(&origin).set("timeouts.idle", "200ms").start();
+    let _client = ask(&warmline, "/bytes/1000000000");
+    let line = line_of("GET /bytes/1000000000");
+    assert_eq!((line.get("end"), line.get("status")), ("downstream-body", "200"));
+    assert!(line.get("error").contains("timeouts.idle"), "{line:?}");
+}
+
+#[test]
+fn a_download_whose_client_leaves_was_ended_by_the_client() {
+    let origin = stalling();
+    let warmline = logged(&origin).start();
+    let mut client = ask(&warmline, "/client-left");
+    client.response_head();
+    client.reset();
+    let line = line_of("GET /client-left");
+    assert_eq!((line.get("end"), line.get("error")), ("downstream-body", ""));
+}

@@ -1,0 +1,71 @@
+//! The access log's lines, caught as the product emits them. Tests share one process: each line is found by a target
+//! that one test alone asks for, and `log.access` must be on in its configuration.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use tracing::{
+    Event, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    Layer, filter::filter_fn, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use super::wait_for;
+
+/// One line: what stands behind each key.
+#[derive(Debug, Clone, Default)]
+pub struct Line(BTreeMap<&'static str, String>);
+
+impl Line {
+    /// What stands behind this key; empty where it is missing.
+    pub fn get(&self, key: &str) -> &str {
+        self.0.get(key).map_or("", String::as_str)
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+struct Lines;
+
+static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+
+static CATCHING: LazyLock<()> = LazyLock::new(|| {
+    let access = filter_fn(|event| event.target() == "warmline::access");
+    tracing_subscriber::registry().with(Lines.with_filter(access)).init();
+});
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        LINES.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+/// Lines are caught from now on.
+pub fn catch() {
+    LazyLock::force(&CATCHING);
+}
+
+/// Waits for the line of the request with this request line, such as `GET /only-here`.
+pub fn line_of(request: &str) -> Line {
+    let find = || {
+        let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().find(|line| line.get("req") == request).cloned()
+    };
+    wait_for(&format!("the line of {request}"), || find().is_some());
+    find().expect("it was there just now")
+}
