@@ -103,7 +103,7 @@ pub async fn shake_hands(
         Err(_) => Err(ConnectError::HandshakeTimeout { address: peer, limit: limits.handshake }),
         Ok(Err((error, stream))) => {
             tokio::spawn(socket::close_politely(stream));
-            Err(ConnectError::handshake(peer, error))
+            Err(ConnectError::handshake(peer, error, client.trust()))
         }
         Ok(Ok(stream)) => {
             let connection = stream.get_ref().1;

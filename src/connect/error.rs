@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
 
-use crate::tls::{VerifyFailure, date};
+use crate::tls::{Trust, VerifyFailure, date};
 
 /// Why a dial failed. None of these sent a byte of a request.
 #[derive(Debug, thiserror::Error)]
@@ -97,14 +97,14 @@ impl ConnectError {
     }
 
     /// A handshake's error, told apart by what rustls says.
-    pub(super) fn handshake(address: SocketAddr, error: io::Error) -> Self {
+    pub(super) fn handshake(address: SocketAddr, error: io::Error, trust: &Trust) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let Some(tls) = tls else { return Self::Broken { address, error } };
         if let rustls::Error::AlertReceived(alert) = tls {
             return Self::Alert { address, alert: *alert };
         }
         match VerifyFailure::of(tls) {
-            Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls) },
+            Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls, trust) },
             None => Self::Tls { address, reason: tls.to_string() },
         }
     }
@@ -135,7 +135,7 @@ pub fn remedy(alert: AlertDescription) -> &'static str {
 }
 
 /// The words of a refusal, without rustls's preamble.
-fn verify_reason(error: &rustls::Error) -> String {
+fn verify_reason(error: &rustls::Error, trust: &Trust) -> String {
     let date = |at: UnixTime| at.as_secs().try_into().map_or("?".into(), date);
     match error {
         rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
@@ -147,9 +147,14 @@ fn verify_reason(error: &rustls::Error) -> String {
         }) => format!("it is not valid before {}", date(*not_before)),
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "it does not lead to a certificate in tls.trust (wrong CA, or the upstream sends an \
-             incomplete chain)"
-                .into()
+            if trust.is_system() {
+                "it does not lead to one of the system's roots, which are in use without tls.trust: \
+                 set tls.trust to the CA that issued it (or the upstream sends an incomplete chain)"
+            } else {
+                "it does not lead to a certificate in tls.trust (wrong CA, or the upstream sends an \
+                 incomplete chain)"
+            }
+            .into()
         }
         rustls::Error::InvalidCertificate(refusal) => refusal.to_string(),
         other => other.to_string(),

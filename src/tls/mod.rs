@@ -104,6 +104,7 @@ pub struct Client {
     template: ClientConfig,
     /// What the connection is made with: the SNI, or where none is sent, the name to verify.
     name: ServerName<'static>,
+    trust: Arc<Trust>,
     sessions: Arc<Sessions>,
 }
 
@@ -125,7 +126,12 @@ impl Client {
             .clone()
             .map_or_else(|| settings.verify_name.clone(), ServerName::DnsName);
         let sessions = Arc::new(Sessions::new(connections));
-        Ok(Self { template, name, sessions })
+        Ok(Self { template, name, trust: Arc::clone(&settings.trust), sessions })
+    }
+
+    /// Which certificates are believed.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// Prepares one handshake with this address.

@@ -75,7 +75,14 @@ fn case_39_a_certificate_that_is_not_yet_valid_is_refused() {
 #[test]
 fn case_39_a_certificate_of_another_authority_is_refused() {
     let answer = refused_by_default(Authority::new("foreign").server(&[origin::NAME]));
-    assert_says(&answer, &["trust"]);
+    assert_says(&answer, &["it does not lead to a certificate in tls.trust"]);
+}
+
+#[test]
+fn without_a_trust_of_its_own_a_refusal_speaks_of_the_systems_roots_and_names_the_remedy() {
+    let identity = Authority::shared().server(&[origin::NAME]);
+    let answer = refused(identity, |setup| setup.unset("tls.trust"));
+    assert_says(&answer, &["the system's roots", "set tls.trust to the CA"]);
 }
 
 #[test]
