@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, pki_types::UnixTime};
 
 use crate::tls::{Trust, VerifyFailure, date};
 
@@ -105,7 +105,7 @@ impl ConnectError {
         }
         match VerifyFailure::of(tls) {
             Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls, trust) },
-            None => Self::Tls { address, reason: tls.to_string() },
+            None => Self::Tls { address, reason: tls_reason(tls) },
         }
     }
 }
@@ -131,6 +131,16 @@ pub fn remedy(alert: AlertDescription) -> &'static str {
             ": no cipher suite in common, or it wants a client certificate (tls.identity)"
         }
         _ => "",
+    }
+}
+
+/// rustls's words, but for bytes that are no TLS at all: then the port is the likely mistake.
+fn tls_reason(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => "what it sent is no TLS: does that port speak TLS at all?".into(),
+        other => other.to_string(),
     }
 }
 

@@ -216,6 +216,7 @@ fn case_24_clear_text_before_the_handshake_is_502_and_reaches_nobody() {
     assert!(!answer.text().contains("evil"), "{}", answer.text());
     let status = answer.head.field("proxy-status").expect("the reason");
     assert!(status.contains("error=tls_protocol_error"), "{status}");
+    assert!(answer.text().contains("does that port speak TLS"), "{}", answer.text());
     warmline.wait_for_pool("its end", |pool| pool.census.total() == 0);
     client.half_close();
     assert_eq!(client.end(), (Ending::Fin, Vec::new()));
