@@ -22,7 +22,7 @@ const METRICS_PORT: &str = "\
 warmline: metrics and health
   /metrics    counters, gauges and histograms for Prometheus
   /livez      200 as long as the process answers
-  /readyz     200 while traffic may come, 503 before and during the drain; ?verbose shows each check
+  /readyz     503 until the start is over and during the drain; ?verbose shows each check
   /startupz   200 once the start is over
 ";
 
