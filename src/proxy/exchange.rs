@@ -159,7 +159,8 @@ impl Exchange<'_> {
                 Ok(response) => return Responded::new(response, lease),
                 Err(broken) => broken,
             };
-            lease.discard(broken.end_reason());
+            let reused = lease.uses > 1;
+            lease.discard(broken.end_reason(reused));
             self.prepare_again(broken, outbound, record)?;
             fresh = true;
         }
@@ -168,7 +169,8 @@ impl Exchange<'_> {
     /// A connection, over as many dials as `retries.max` allows.
     async fn lease(&self, fresh: bool, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
-            let leasing = self.upstream.lease(self.worker, fresh);
+            let mut stands = |queued| record.waits(queued);
+            let leasing = self.upstream.lease(self.worker, fresh, &mut stands);
             match self.unless_ending(leasing).await? {
                 Ok(leased) => return Ok(leased),
                 Err(Unavailable::Dial(error)) if error.may_retry() && self.may_retry(record) => {
@@ -369,12 +371,12 @@ impl Evidence {
 }
 
 impl Broken {
-    /// What the pool is told.
-    fn end_reason(&self) -> EndReason {
+    /// What the pool is told: only a connection that had been used before can have gone stale since.
+    fn end_reason(&self, reused: bool) -> EndReason {
         match self {
-            Self::NotSent(_) | Self::Unanswered(_) => EndReason::Stale,
+            Self::NotSent(_) | Self::Unanswered(_) if reused => EndReason::Stale,
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Failed(_) => EndReason::Unfit,
             Self::Replaced(reason) => *reason,
-            Self::Failed(_) => EndReason::Unfit,
         }
     }
 }

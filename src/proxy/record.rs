@@ -85,6 +85,11 @@ impl Record {
         self.stage = Stage::Connect;
     }
 
+    /// It waits for a connection: in the queue, or for a dial.
+    pub(super) fn waits(&mut self, queued: bool) {
+        self.stage = if queued { Stage::Queue } else { Stage::Connect };
+    }
+
     /// An attempt goes out on this connection.
     pub(super) fn attempt(&mut self, lease: &mut Lease, now: Instant) {
         self.sent = Some(now);

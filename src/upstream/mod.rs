@@ -143,18 +143,20 @@ impl Upstream {
     }
 
     /// Gets a connection: an idle one, a new one, or whichever comes first at the cap. `fresh` takes no used one.
-    /// With it comes the time: reading the clock again costs more than passing it on.
+    /// With it comes the time: reading the clock again costs more than passing it on. `stands` is told, while it waits,
+    /// whether that is in the queue (or else for a dial).
     pub async fn lease(
         self: &Arc<Self>,
         worker: &Worker,
         fresh: bool,
+        stands: &mut (dyn FnMut(bool) + Send),
     ) -> Result<(Lease, Instant), Unavailable> {
         let now = Instant::now();
         match self.pool.check_out(now, worker.thread, fresh) {
             Ok(Checkout::Leased(lease)) => Ok((lease, now)),
             // Boxed: the warm path pays neither for its size nor for its moves.
             Ok(Checkout::Waits(waiter)) => {
-                let lease = Box::pin(self.wait(waiter, worker)).await?;
+                let lease = Box::pin(self.wait(waiter, worker, stands)).await?;
                 Ok((lease, Instant::now()))
             }
             Err(rejection) => Err(Unavailable::Rejected(rejection)),
@@ -174,10 +176,12 @@ impl Upstream {
         self: &Arc<Self>,
         mut waiter: Waiter<Connection, ConnectError>,
         worker: &Worker,
+        stands: &mut (dyn FnMut(bool) + Send),
     ) -> Result<Lease, Unavailable> {
         let mut deadline = self.queue_deadline();
         loop {
             let queued = waiter.is_queued();
+            stands(queued);
             let step = poll_fn(|cx| waiter.poll_step(cx));
             let step = if queued {
                 match timeout_at(deadline, step).await {

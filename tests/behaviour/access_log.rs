@@ -3,7 +3,7 @@
 use crate::support::{
     access_log::{self, line_of},
     client::Client,
-    origin::{self, Origin},
+    origin::{self, Gate, Origin},
     running::Running,
     setup::Setup,
 };
@@ -72,4 +72,26 @@ fn a_download_whose_client_leaves_was_ended_by_the_client() {
     client.reset();
     let line = line_of("GET /client-left");
     assert_eq!((line.get("end"), line.get("error")), ("downstream-body", ""));
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_left_in_the_queue() {
+    let origin = Origin::serving().start();
+    let warmline = logged(&origin).set("pool.maxConnections", 1).start();
+    let _holder = ask(&warmline, "/hold");
+    origin.wait_for("the holder's request", |record| record.request_count == 1);
+    let waiter = ask(&warmline, "/left-in-the-queue");
+    warmline.wait_for_pool("the waiter", |pool| pool.queued == 1);
+    drop(waiter);
+    assert_eq!(line_of("GET /left-in-the-queue").get("end"), "downstream-queue");
+}
+
+#[test]
+fn a_client_that_leaves_while_its_connection_is_made_left_while_connecting() {
+    let origin = Origin::serving().before_handshake(Gate::new()).start();
+    let warmline = logged(&origin).start();
+    let client = ask(&warmline, "/left-while-connecting");
+    origin.wait_for("the connection", |record| record.connections.len() == 1);
+    drop(client);
+    assert_eq!(line_of("GET /left-while-connecting").get("end"), "downstream-connect");
 }

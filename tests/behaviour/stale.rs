@@ -4,7 +4,10 @@
 //! come, so that many of them meet on the way.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,7 @@ use crate::support::{
     origin::{IdleClose, IdleEnd, Origin},
     running::Running,
     setup::Setup,
-    soaking, together,
+    soaking, together, wait_for,
 };
 
 const CLIENTS: usize = 16;
@@ -120,4 +123,38 @@ fn a_post_on_a_connection_that_died_while_idle_goes_on_a_new_one() {
     warmline.wait_for_pool("the pool's notice", |pool| pool.census.total() == 0);
     assert_eq!(warmline.connect().post("api.test", "/second", "body").status, 200);
     assert_eq!(origin.record().requests.len(), 2);
+}
+
+/// An origin that answers, but for the request of this number, from 0: that one ends its connection.
+fn dying(at_request: usize) -> Origin {
+    let asked = Arc::new(AtomicUsize::new(0));
+    Origin::scripted(move |mut peer| {
+        let asked = Arc::clone(&asked);
+        async move {
+            while peer.request().await.is_some() {
+                if asked.fetch_add(1, Relaxed) == at_request {
+                    return peer.close().await;
+                }
+                peer.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            }
+        }
+    })
+    .start()
+}
+
+fn ended(warmline: &Running, reason: &str) -> u64 {
+    warmline.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
+}
+
+#[test]
+fn only_a_reused_connection_that_is_found_dead_is_stale() {
+    for (at_request, stale, unfit) in [(0, 0, 1), (1, 1, 0)] {
+        let origin = dying(at_request);
+        let warmline = Setup::before(&origin).start();
+        for _ in 0..2 {
+            assert_eq!(warmline.one_shot("/any").status, 200);
+        }
+        wait_for("the dead one's end", || ended(&warmline, "stale") + ended(&warmline, "unfit") == 1);
+        assert_eq!((ended(&warmline, "stale"), ended(&warmline, "unfit")), (stale, unfit));
+    }
 }
