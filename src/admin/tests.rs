@@ -209,7 +209,10 @@ async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
         assert!(starts(&index, 200) && index.contains(path), "{index}");
     }
     let index = metrics.answer("GET /", "localhost").await;
-    assert!(index.contains("/readyz     503 until the start is over and during the drain"), "{index}");
+    assert!(
+        index.contains("/readyz     503 until the start is over and during the drain"),
+        "{index}"
+    );
 }
 
 const PATIENT: Limits = Limits {

@@ -100,11 +100,11 @@ mod tests {
     #[tokio::test]
     async fn where_no_name_server_answers_it_is_said_and_where_they_come_from() {
         // A port that was free a moment ago: nobody reads what is sent there.
-        let closed = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr());
+        let closed =
+            std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr());
         let mut connection = ConnectionConfig::udp();
         connection.port = closed.expect("a free port").port();
-        let server =
-            NameServerConfig::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true, vec![connection]);
+        let server = NameServerConfig::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true, vec![connection]);
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());

@@ -69,6 +69,10 @@ pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<bool, Failure
     if parts.version < Version::HTTP_11 && seen.codings > 0 {
         return Err(Failure::malformed("Transfer-Encoding in an HTTP/1.0 response"));
     }
+    if seen.encoded {
+        // Without its coding's name the content would be mislabelled, and we decode none (RFC 9112 section 7).
+        return Err(Failure::malformed("Transfer-Encoding names a coding beside \"chunked\""));
+    }
     if seen.lengths > 0 && seen.codings > 0 {
         parts.headers.remove(CONTENT_LENGTH);
     } else if seen.lengths > 1 || seen.listed_length {
@@ -88,6 +92,10 @@ struct Seen {
     codings: usize,
     /// The last of them is exactly `chunked`.
     chunked: bool,
+    /// A coding other than `chunked` is applied, or that one twice or not last.
+    encoded: bool,
+    /// `chunked` was named.
+    ends_chunked: bool,
     /// Content-Length fields.
     lengths: usize,
     /// A length written as a list: `3, 3`.
@@ -124,11 +132,23 @@ impl Seen {
             }
             TRANSFER_ENCODING => {
                 self.codings += 1;
+                self.note_codings(value);
                 self.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
             }
             PROXY_AUTHORIZATION => self.proxy_authorization = true,
             TE | UPGRADE => self.hop_by_hop = true,
             ref other => self.hop_by_hop |= *other == KEEP_ALIVE || *other == PROXY_CONNECTION,
+        }
+    }
+
+    /// `chunked` comes last and once; `identity`, of old, is none.
+    fn note_codings(&mut self, value: &HeaderValue) {
+        let codings = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        for coding in codings.filter(|coding| !coding.is_empty()) {
+            let chunked = coding.eq_ignore_ascii_case(b"chunked");
+            self.encoded |=
+                self.ends_chunked || !(chunked || coding.eq_ignore_ascii_case(b"identity"));
+            self.ends_chunked |= chunked;
         }
     }
 
@@ -237,7 +257,7 @@ mod tests {
             (Version::HTTP_11, &[("content-length", "3")], true),
             (Version::HTTP_11, &[("transfer-encoding", "chunked")], true),
             (Version::HTTP_11, &[("transfer-encoding", "chunked"), ("content-length", "3")], false),
-            (Version::HTTP_11, &[("transfer-encoding", "gzip")], false),
+            (Version::HTTP_11, &[("transfer-encoding", "identity")], false),
             (Version::HTTP_11, &[("connection", "Close")], false),
             (Version::HTTP_10, &[("content-length", "3")], false),
             (Version::HTTP_10, &[("connection", "keep-alive"), ("content-length", "3")], false),
@@ -250,6 +270,28 @@ mod tests {
             let mut parts = response(*version, &[]);
             parts.headers.extend(lines.clone());
             assert_eq!(to_downstream(&mut parts).ok(), Some(*fit), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_under_a_coding_other_than_chunked_is_refused() {
+        for (codings, passes) in [
+            (vec!["chunked"], true),
+            (vec!["Chunked"], true),
+            (vec!["identity"], true),
+            (vec!["identity, chunked"], true),
+            (vec!["gzip"], false),
+            (vec!["gzip, chunked"], false),
+            (vec!["gzip", "chunked"], false),
+            (vec!["chunked, gzip"], false),
+            (vec!["chunked, identity"], false),
+            (vec!["chunked", "chunked"], false),
+            (vec!["chunked;q=1"], false),
+        ] {
+            let lines: Vec<_> =
+                codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
+            let passed = to_downstream(&mut response(Version::HTTP_11, &lines));
+            assert_eq!(passed.is_ok(), passes, "{codings:?}");
         }
     }
 

@@ -154,7 +154,9 @@ fn only_a_reused_connection_that_is_found_dead_is_stale() {
         for _ in 0..2 {
             assert_eq!(warmline.one_shot("/any").status, 200);
         }
-        wait_for("the dead one's end", || ended(&warmline, "stale") + ended(&warmline, "unfit") == 1);
+        wait_for("the dead one's end", || {
+            ended(&warmline, "stale") + ended(&warmline, "unfit") == 1
+        });
         assert_eq!((ended(&warmline, "stale"), ended(&warmline, "unfit")), (stale, unfit));
     }
 }

@@ -12,7 +12,8 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    Layer, filter::filter_fn, layer::Context, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer, filter::filter_fn, layer::Context, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use super::wait_for;
