@@ -42,4 +42,6 @@ install-peers:
 	@scripts/install-peers
 
 install-lint:
-	@cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked cargo-deny@$(CARGO_DENY)
+	@cargo deny --version >/dev/null 2>&1 || { \
+		echo "make lint: cargo-deny is missing; installing $(CARGO_DENY) (compiled once, some minutes)"; \
+		cargo install --quiet --locked cargo-deny@$(CARGO_DENY); }

@@ -1093,3 +1093,16 @@ proptest! {
         compile_and_show(&format!("{before}{with}{after}"));
     }
 }
+
+#[test]
+fn an_ipv6_endpoint_without_brackets_is_told_with_its_port_taken_apart() {
+    for (written, meant) in [
+        ("::1:443", "needs brackets around its address; write \"[::1]:443\", or \"[::1:443]:443\""),
+        ("2001:db8::5:8443", "write \"[2001:db8::5]:8443\", or \"[2001:db8::5:8443]:443\""),
+        ("2001:db8::5:abc", "has no port; write \"[2001:db8::5:abc]:443\""),
+    ] {
+        let text = format!("upstreams: [{{ name: a, endpoints: [\"{written}\"] }}]\n");
+        let complaints = complaints(&text);
+        assert!(complaints[0].contains(meant), "{complaints:?}");
+    }
+}

@@ -158,7 +158,10 @@ fn replaced(running: &Running) -> String {
 }
 
 fn invitation(running: &Running, origin: &Origin) -> String {
+    // Not the executable's own path: what was typed works again, a link's target may not.
+    let program = std::env::args_os().next().unwrap_or_else(|| "warmline".into());
     let invitation = Invitation {
+        program: program.to_string_lossy().into_owned(),
         traffic: first(&running.listeners()),
         metrics: first(running.metrics()),
         admin: first(running.admin()),

@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     #[arg(value_parser = url)]
     url: Uri,
     /// How long the whole request may take, in seconds
-    #[arg(long, default_value_t = 30, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
     timeout: u64,
 }
 
@@ -72,10 +72,18 @@ async fn get(url: Uri) -> Result<bool, Failed> {
 
 /// An address without a scheme is often no URI at all: said before anything else about it.
 fn url(text: &str) -> Result<Uri, String> {
-    if !text.contains("://") {
+    let Some((scheme, _)) = text.split_once("://") else {
         return Err(format!("the URL has no scheme: write http://{text} or https://{text}"));
+    };
+    if !["http", "https"].iter().any(|served| scheme.eq_ignore_ascii_case(served)) {
+        return Err(format!("{scheme}:// is not served: write http:// or https://"));
     }
     text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "write whole seconds, 1 or more".into())
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
@@ -93,5 +101,21 @@ mod tests {
             assert!(url(text).is_err_and(|error| error.contains("write http://")), "{text}");
         }
         assert!(url("http://[::1]:13301/x").is_ok());
+    }
+
+    #[test]
+    fn a_scheme_that_is_not_served_is_refused_with_what_would_be_right() {
+        for text in ["ftp://a.example/x", "file:///x", "ws://a.example"] {
+            assert!(url(text).is_err_and(|error| error.contains("http:// or https://")), "{text}");
+        }
+        assert!(url("HTTPS://a.example/").is_ok());
+    }
+
+    #[test]
+    fn a_request_may_take_one_second_or_more_but_not_none() {
+        for text in ["0", "-1", "1.5", "", "5s"] {
+            assert!(seconds(text).is_err_and(|error| error.contains("1 or more")), "{text}");
+        }
+        assert_eq!(seconds("1"), Ok(1));
     }
 }

@@ -90,7 +90,7 @@ impl Kind for EndpointAddress {
             return Err(fault);
         }
         if let Ok(address) = text.parse::<Ipv6Addr>() {
-            return Err(format!("{} has no port; write \"[{address}]:443\"", quote(text)));
+            return Err(unbracketed(text, address));
         }
         let Some((host_text, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
             return Err(format!(
@@ -113,6 +113,22 @@ impl Kind for EndpointAddress {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": ":[0-9]{1,5}$" })
+    }
+}
+
+/// What an IPv6 address without brackets may have meant: its last group reads as a port, if decimal.
+fn unbracketed(text: &str, whole: Ipv6Addr) -> String {
+    let split = text.rsplit_once(':').and_then(|(head, last)| {
+        let head = head.parse::<Ipv6Addr>().ok()?;
+        decimal(last).filter(|port| *port > 0).map(|port| format!("\"[{head}]:{port}\""))
+    });
+    match split {
+        Some(split) => format!(
+            "{} needs brackets around its address; write {split}, or \"[{whole}]:443\" if all of \
+             it is the address",
+            quote(text)
+        ),
+        None => format!("{} has no port; write \"[{whole}]:443\"", quote(text)),
     }
 }
 

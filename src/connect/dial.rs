@@ -146,7 +146,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Con
 /// answered is nearer to the truth.
 fn more_telling(earlier: Option<ConnectError>, later: ConnectError) -> ConnectError {
     match (earlier, later) {
-        (Some(refused @ ConnectError::Tcp { .. }), ConnectError::Exhausted(_)) => refused,
+        (Some(refused @ ConnectError::Tcp { .. }), ConnectError::Exhausted { .. }) => refused,
         (_, later) => later,
     }
 }
@@ -173,6 +173,6 @@ mod tests {
         let [refused, unreachable] = errors();
         assert!(matches!(more_telling(Some(unreachable), refused), ConnectError::Tcp { .. }));
         let [_, unreachable] = errors();
-        assert!(matches!(more_telling(None, unreachable), ConnectError::Exhausted(_)));
+        assert!(matches!(more_telling(None, unreachable), ConnectError::Exhausted { .. }));
     }
 }

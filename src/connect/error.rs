@@ -33,9 +33,14 @@ pub enum ConnectError {
         /// The kernel's word.
         error: io::Error,
     },
-    /// Descriptors or ports are used up on our side.
-    #[error("no socket is left on this side: {0}")]
-    Exhausted(io::Error),
+    /// Descriptors or local ports are used up on our side; of IPv6, the machine may also have none.
+    #[error("{}: {error}", shortage(*.address, .error))]
+    Exhausted {
+        /// The address tried last.
+        address: SocketAddr,
+        /// The kernel's word.
+        error: io::Error,
+    },
     /// The TLS handshake took too long.
     #[error("no TLS handshake with {address} within {limit:?} (timeouts.handshake)")]
     HandshakeTimeout {
@@ -87,11 +92,13 @@ impl ConnectError {
     }
 
     /// A TCP error, told apart by whose fault it is.
-    pub(super) fn tcp(address: SocketAddr, error: io::Error) -> Self {
+    pub fn tcp(address: SocketAddr, error: io::Error) -> Self {
         // EMFILE, ENFILE, EADDRNOTAVAIL: ours, and likely to pass.
         match error.raw_os_error() {
-            Some(23 | 24) => Self::Exhausted(error),
-            _ if error.kind() == io::ErrorKind::AddrNotAvailable => Self::Exhausted(error),
+            Some(23 | 24) => Self::Exhausted { address, error },
+            _ if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                Self::Exhausted { address, error }
+            }
             _ => Self::Tcp { address, error },
         }
     }
@@ -107,6 +114,21 @@ impl ConnectError {
             Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls, trust) },
             None => Self::Tls { address, reason: tls_reason(tls) },
         }
+    }
+}
+
+/// What is missing on our side; the kernel has one word for used up ports and for a family that it lacks.
+fn shortage(address: SocketAddr, error: &io::Error) -> String {
+    match (error.kind(), address.is_ipv6()) {
+        (io::ErrorKind::AddrNotAvailable, true) => {
+            format!(
+                "no TCP connection to {address}: this machine has no IPv6, or no local port left"
+            )
+        }
+        (io::ErrorKind::AddrNotAvailable, false) => {
+            format!("no TCP connection to {address}: no local port is left")
+        }
+        _ => "no descriptor is left on this side (ulimit -Hn)".into(),
     }
 }
 
@@ -168,5 +190,25 @@ fn verify_reason(error: &rustls::Error, trust: &Trust) -> String {
         }
         rustls::Error::InvalidCertificate(refusal) => refusal.to_string(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_on_this_side_is_named() {
+        let unavailable = io::ErrorKind::AddrNotAvailable;
+        for (address, error, says) in [
+            ("192.0.2.1:443", io::Error::from_raw_os_error(24), "no descriptor is left"),
+            ("[2001:db8::1]:443", io::Error::from_raw_os_error(24), "no descriptor is left"),
+            ("192.0.2.1:443", unavailable.into(), "192.0.2.1:443: no local port is left"),
+            ("[2001:db8::1]:443", unavailable.into(), "this machine has no IPv6"),
+        ] {
+            let error = ConnectError::tcp(address.parse().expect("an address"), error);
+            assert!(matches!(error, ConnectError::Exhausted { .. }), "{error:?}");
+            assert!(error.to_string().contains(says), "{error}");
+        }
     }
 }

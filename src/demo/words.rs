@@ -18,8 +18,10 @@ pub struct Introduction {
 }
 
 /// What to try while it goes on serving.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Invitation {
+    /// How this program was started: the path that a shell finds it by.
+    pub program: String,
     /// Where Warmline takes traffic.
     pub traffic: SocketAddr,
     /// Where metrics and health are.
@@ -62,7 +64,7 @@ impl fmt::Display for Introduction {
 
 impl fmt::Display for Invitation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { traffic, metrics, admin, origin } = self;
+        let Self { program, traffic, metrics, admin, origin } = self;
         let lines = [
             (format!("curl http://{traffic}/"), "what the application does"),
             (format!("curl http://{admin}/pools"), "each connection, and why"),
@@ -75,8 +77,7 @@ impl fmt::Display for Invitation {
         }
         writeln!(
             f,
-            "\nCtrl-C ends it politely. `warmline check --example` prints a configuration to\n\
-             start from.\n"
+            "\nCtrl-C ends it politely. A configuration to start from is printed by\n  {program} check --example\n"
         )
     }
 }
@@ -122,6 +123,7 @@ mod tests {
     #[test]
     fn the_invitation_names_every_address() {
         let invitation = Invitation {
+            program: "target/fast/warmline".into(),
             traffic: at(13301),
             metrics: at(13320),
             admin: at(13321),
@@ -136,8 +138,8 @@ mod tests {
       curl http://127.0.0.1:13320/metrics           for Prometheus
       curl -k https://127.0.0.1:40123/              refused: no certificate
 
-    Ctrl-C ends it politely. `warmline check --example` prints a configuration to
-    start from.
+    Ctrl-C ends it politely. A configuration to start from is printed by
+      target/fast/warmline check --example
     ");
     }
 }

@@ -67,11 +67,12 @@ async fn end(
     downstream: &Downstream,
 ) -> Manner {
     let refusal = ending.refusal();
-    if let Some(failure) = &refusal {
-        proxy.refuse_unreadable(failure, downstream);
-    }
     // Where an earlier response was still being written, hyper's bare answer is behind it already.
     let untold = stream.is_refused() || downstream.phase() == Phase::Header;
+    if let Some(failure) = &refusal {
+        let content = if untold { failure.content() } else { 0 };
+        proxy.refuse_unreadable(failure, content, downstream);
+    }
     match refusal.filter(|_| untold) {
         Some(failure) => refuse(stream.into_inner(), &failure).await,
         None => ending.close(stream.into_inner(), downstream).await,

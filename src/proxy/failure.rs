@@ -1,6 +1,12 @@
 //! What can go wrong with an exchange, and the one mapping from failure to answer.
 
-use std::{borrow::Cow, fmt::Write as _, net::SocketAddr, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -210,7 +216,7 @@ impl Failure {
             | Self::Ending
             | Self::Replaced
             | Self::UploadIdle(_)
-            | Self::Dial(ConnectError::Exhausted(_)) => "us",
+            | Self::Dial(ConnectError::Exhausted { .. }) => "us",
             _ => "upstream",
         }
     }
@@ -223,7 +229,7 @@ impl Failure {
             Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Queue { .. } | Self::Dial(ConnectError::Exhausted(_)) => {
+            Self::Queue { .. } | Self::Dial(ConnectError::Exhausted { .. }) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Dial(
@@ -286,6 +292,11 @@ impl Failure {
         bytes
     }
 
+    /// The length of that answer's content.
+    pub fn content(&self) -> u64 {
+        self.text(None, "").len() as u64
+    }
+
     /// The whole answer.
     pub fn answer(&self, upstream: Option<&Upstream>, pools: &str) -> Response<Full<Bytes>> {
         let status = self.status();
@@ -345,11 +356,52 @@ fn dial_error_type(error: &ConnectError) -> &'static str {
         ConnectError::ConnectTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
             "connection_timeout"
         }
-        ConnectError::Tcp { .. } => "connection_refused",
-        ConnectError::Exhausted(_) => "connection_limit_reached",
+        ConnectError::Tcp { error, .. } => tcp_error_type(error),
+        ConnectError::Exhausted { address, error } => match error.kind() {
+            ErrorKind::AddrNotAvailable if address.is_ipv6() => "destination_ip_unroutable",
+            _ => "connection_limit_reached",
+        },
         ConnectError::Certificate { .. } => "tls_certificate_error",
         ConnectError::Alert { .. } => "tls_alert_received",
         ConnectError::Tls { .. } => "tls_protocol_error",
         ConnectError::Broken { .. } => "connection_terminated",
+    }
+}
+
+/// The kernel's word in those of RFC 9209.
+fn tcp_error_type(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "connection_refused",
+        ErrorKind::TimedOut => "connection_timeout",
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "destination_ip_unroutable",
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            "connection_terminated"
+        }
+        // EAFNOSUPPORT: the machine lacks the address's family.
+        _ if error.raw_os_error() == Some(97) => "destination_ip_unroutable",
+        _ => "destination_unavailable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_connect_has_the_error_type_of_its_kind() {
+        for (errno, told) in [
+            (111, "connection_refused"),
+            (104, "connection_terminated"),
+            (110, "connection_timeout"),
+            (101, "destination_ip_unroutable"),
+            (113, "destination_ip_unroutable"),
+            (97, "destination_ip_unroutable"),
+            (1, "destination_unavailable"),
+            (24, "connection_limit_reached"),
+        ] {
+            let address = SocketAddr::from(([192, 0, 2, 1], 443));
+            let error = ConnectError::tcp(address, io::Error::from_raw_os_error(errno));
+            assert_eq!(dial_error_type(&error), told, "{errno}");
+        }
     }
 }

@@ -61,11 +61,16 @@ impl Proxy {
         Prepared { record, journey }
     }
 
-    /// Counts and logs a request whose header could not be read; the listener answers it.
-    pub fn refuse_unreadable(self: &Arc<Self>, failure: &Failure, downstream: &Downstream) {
+    /// Counts and logs a request whose header could not be read; the listener answers it, with so many bytes of content.
+    pub fn refuse_unreadable(
+        self: &Arc<Self>,
+        failure: &Failure,
+        content: u64,
+        downstream: &Downstream,
+    ) {
         let now = Instant::now();
         let begun = downstream.since().unwrap_or(now);
-        Record::new(self, downstream.client, begun).failed(failure, now);
+        Record::new(self, downstream.client, begun).failed(failure, content, now);
     }
 
     /// An answer of ours.
@@ -78,10 +83,11 @@ impl Proxy {
     ) -> Response<Answer> {
         let unread = record.unread;
         let now = Instant::now();
-        record.failed(failure, now);
+        let answer = failure.answer(upstream, &self.pools).map(Answer::Own);
+        record.failed(failure, answer.size_hint().lower(), now);
         downstream.body_begins(now, OWN_ANSWER_TIME);
         downstream.body_ends();
-        finished(failure.answer(upstream, &self.pools).map(Answer::Own), unread, downstream)
+        finished(answer, unread, downstream)
     }
 }
 

@@ -140,8 +140,10 @@ impl Record {
         }
     }
 
-    /// We answered ourselves.
-    pub(super) fn failed(mut self, failure: &Failure, now: Instant) {
+    /// We answered ourselves, with so many bytes of content.
+    pub(super) fn failed(mut self, failure: &Failure, content: u64, now: Instant) {
+        let bare = self.request.as_ref().is_some_and(|(method, _)| method == Method::HEAD);
+        self.bytes = if bare { 0 } else { content };
         self.status = Some(failure.status());
         self.count(Code::of(failure.status()), now);
         self.told = true;

@@ -95,3 +95,15 @@ fn a_client_that_leaves_while_its_connection_is_made_left_while_connecting() {
     drop(client);
     assert_eq!(line_of("GET /left-while-connecting").get("end"), "downstream-connect");
 }
+
+#[test]
+fn the_content_of_our_own_answers_counts() {
+    let origin = Origin::serving().start();
+    let warmline = logged(&origin).start();
+    let answer = warmline.connect().get("unknown.test", "/own-answer");
+    let line = line_of("GET /own-answer");
+    assert_eq!((line.get("status"), line.get("end")), ("404", "downstream-request"));
+    assert_eq!(line.get("bytes"), answer.body.len().to_string());
+    assert_eq!(warmline.connect().request("HEAD", "unknown.test", "/own-answer").status, 404);
+    assert_eq!(line_of("HEAD /own-answer").get("bytes"), "0");
+}

@@ -218,3 +218,13 @@ fn a_header_beyond_the_listeners_limits_is_refused_and_closed() {
     beyond("headerFields", 10, &"x-a: 1\r\n".repeat(20));
     beyond("headerBytes", 8192, &format!("x-long: {}\r\n", "a".repeat(8192)));
 }
+
+#[test]
+fn a_bind_that_fails_is_told_with_the_place_of_its_listener() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let origin = Origin::serving().start();
+    let binds = serde_json::json!([{ "bind": ["127.0.0.1:0"] }, { "bind": [address] }]);
+    let error = Setup::before(&origin).set_global("listeners", binds).try_start().err().unwrap();
+    assert!(error.to_string().starts_with(&format!("listeners[1].bind: {address}")), "{error}");
+}

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use warmline::{
-    app::{self, Environment},
+    app::{self, Environment, StartError},
     config::{self, Context, Disk, Errors, Loaded, Plan, Source},
 };
 
@@ -122,12 +122,16 @@ impl Setup {
 
     /// Compiles the configuration and starts Warmline on it.
     pub fn start(self) -> Running {
+        self.try_start().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same, or why Warmline did not start.
+    pub fn try_start(self) -> Result<Running, StartError> {
         let document = self.document.to_string();
         let plan = compile(&document).unwrap_or_else(|errors| panic!("{errors}"));
         let environment =
             Environment { resolver: Some(self.names.resolver()), ..Environment::default() };
-        let app = app::start(&plan, environment).unwrap_or_else(|error| panic!("{error}"));
-        Running::new(app, self.folder)
+        Ok(Running::new(app::start(&plan, environment)?, self.folder))
     }
 
     /// Writes the configuration into a file and starts Warmline on that, to follow its changes.
