@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
     sync::mpsc::Sender,
     thread,
+    time::Duration,
 };
 
 use clap::ValueEnum;
@@ -41,6 +42,10 @@ enum Access {
 
 /// The exit status where the configuration cannot be used.
 const UNUSABLE: u8 = 2;
+/// How long the log's last lines may take to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+/// The same where the end is to come at once.
+const LAST_LINES_AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     let source = config::Source {
@@ -68,6 +73,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
             serve(running)
         }
         Err(error) => {
+            log::flush(LAST_LINES);
             eprintln!("warmline: {error}");
             ExitCode::from(UNUSABLE)
         }
@@ -91,6 +97,7 @@ fn announce(running: &Running) {
 pub(crate) fn serve(running: Running) -> ExitCode {
     end_on_signals(running.drain());
     running.join();
+    log::flush(LAST_LINES);
     ExitCode::SUCCESS
 }
 
@@ -121,6 +128,7 @@ async fn watch_signals(drain: Drain, watched: Sender<()>) -> io::Result<()> {
             _ = interrupt.recv() => 130,
         };
         if drain.has_begun() {
+            log::flush(LAST_LINES_AT_ONCE);
             std::process::exit(code);
         }
         tracing::info!("ending: what is in flight may finish; a second signal ends at once");

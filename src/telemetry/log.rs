@@ -6,10 +6,16 @@
 //! text as people write it (`total=2.1ms`).
 
 mod text;
+mod writer;
 
 use std::{
+    fs::File,
     io,
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    os::fd::AsFd as _,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -23,6 +29,7 @@ use tracing_subscriber::{
 
 pub use text::Human;
 use text::Text;
+use writer::Queue;
 
 /// The crate's own events, as Rust names their targets.
 const OURS: &str = "warmline";
@@ -105,11 +112,38 @@ pub struct Settings {
 
 /// Sends all events to standard error from now on. Only the first call of a process does anything.
 ///
-/// A line that cannot be written (nobody reads standard error any more) is lost without a word.
+/// A thread writes them, so that whoever logs never waits for whoever reads. A line that cannot be written (nobody
+/// reads standard error any more) is lost without a word; one that finds no room is told of later. [`flush`] it at the
+/// process's end.
 pub fn init(settings: &Settings) {
+    let subscriber = match queue(settings.format) {
+        Ok(queue) => subscriber(settings, queue.clone()),
+        // Without a thread lines are written where they come up.
+        Err(_) => subscriber(settings, io::stderr),
+    };
     // An error says that there is a subscriber already, which is what a second call is to leave
     // alone.
-    let _ = tracing::subscriber::set_global_default(subscriber(settings, io::stderr));
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Waits until the lines so far are written, but no longer than this.
+pub fn flush(limit: Duration) {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(limit);
+    }
+}
+
+/// The process's queue; the first call's format is the one that lasts.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+fn queue(format: Format) -> io::Result<&'static Queue> {
+    if let Some(queue) = QUEUE.get() {
+        return Ok(queue);
+    }
+    // A descriptor of its own: a write that stalls must not hold the lock that `eprintln!` takes.
+    let sink = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let started = writer::start(format, sink)?;
+    Ok(QUEUE.get_or_init(|| started))
 }
 
 /// How long something took, for an event's field: seconds, to the microsecond.

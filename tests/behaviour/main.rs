@@ -26,5 +26,6 @@ mod reuse;
 mod rotation;
 mod saturation;
 mod stale;
+mod stalled_log;
 mod streaming;
 mod trust;

@@ -1,0 +1,255 @@
+//! Log lines on their way out: a bounded queue and a thread of its own, so that a reader that stalls stalls nobody
+//! else. A line that finds no room is lost and counted; once there is room again, one line tells how many were.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use tracing_subscriber::fmt::{
+    MakeWriter,
+    format::Writer,
+    time::{FormatTime as _, SystemTime},
+};
+
+use super::Format;
+
+/// Lines that wait at most, and after how many written ones a loss is told although more are waiting.
+const LINES: usize = 1024;
+/// Bytes that wait at most.
+const BYTES: usize = 1024 * 1024;
+/// How often a flush looks.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Where lines are handed in; each write is one line.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    lines: SyncSender<Vec<u8>>,
+    counts: Arc<Counts>,
+}
+
+/// What both ends know.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Lines taken into the queue.
+    taken: AtomicU64,
+    /// Lines written, or given up because nobody reads any more.
+    written: AtomicU64,
+    /// Lines that found no room, and have not been told of yet.
+    lost: AtomicU64,
+    /// Bytes in the queue.
+    waiting: AtomicUsize,
+}
+
+/// Starts the thread that writes to the sink.
+pub(super) fn start(format: Format, sink: impl Write + Send + 'static) -> io::Result<Queue> {
+    let (lines, taken) = sync_channel(LINES);
+    let counts = Arc::new(Counts::default());
+    let outlet = Outlet { format, sink, counts: Arc::clone(&counts) };
+    thread::Builder::new().name("log".into()).spawn(move || outlet.write(&taken))?;
+    Ok(Queue { lines, counts })
+}
+
+impl Queue {
+    /// Waits until every line so far is written, but no longer than this.
+    pub(super) fn flush(&self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let taken = self.counts.taken.load(SeqCst);
+        while self.counts.written.load(SeqCst) < taken && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Whether there was room for the line.
+    fn take(&self, line: &[u8]) -> bool {
+        let counts = &self.counts;
+        if counts.waiting.fetch_add(line.len(), SeqCst) + line.len() > BYTES
+            || self.lines.try_send(line.to_vec()).is_err()
+        {
+            counts.waiting.fetch_sub(line.len(), SeqCst);
+            return false;
+        }
+        counts.taken.fetch_add(1, SeqCst);
+        true
+    }
+}
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.take(line) {
+            self.counts.lost.fetch_add(1, SeqCst);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// The thread's side.
+struct Outlet<W> {
+    format: Format,
+    sink: W,
+    counts: Arc<Counts>,
+}
+
+impl<W: Write> Outlet<W> {
+    fn write(mut self, lines: &Receiver<Vec<u8>>) {
+        let mut untold = 0;
+        while let Ok(line) = lines.recv() {
+            // A line that nobody will read is lost without a word.
+            let _ = self.sink.write_all(&line);
+            self.counts.waiting.fetch_sub(line.len(), SeqCst);
+            untold += 1;
+            let last = self.counts.taken.load(SeqCst) <= self.counts.written.load(SeqCst) + 1;
+            if last || untold >= LINES {
+                untold = 0;
+                self.tell_losses();
+            }
+            self.counts.written.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn tell_losses(&mut self) {
+        let lost = self.counts.lost.swap(0, SeqCst);
+        if lost > 0 {
+            let _ = self.sink.write_all(loss(self.format, lost).as_bytes());
+        }
+    }
+}
+
+/// The line that tells of lost ones, whatever `log.level` is: who reads the log must know that it has a gap.
+fn loss(format: Format, lost: u64) -> String {
+    const MESSAGE: &str = "log lines were lost: standard error was not read in time";
+    let mut time = String::new();
+    // The clock's text is left out where it cannot be written: the rest still tells.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    match format {
+        Format::Text => format!("{time} WARN {MESSAGE} lost={lost}\n"),
+        Format::Json => format!(
+            "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{MESSAGE}\",\"lost\":{lost},\
+             \"target\":\"warmline::telemetry::log\"}}\n"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    /// A pipe that nobody reads until told so, and what came out of it.
+    struct Stalled {
+        entered: mpsc::Sender<()>,
+        gate: Receiver<()>,
+        open: bool,
+        out: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.open {
+                self.entered.send(()).expect("the scene waits");
+                self.open = self.gate.recv().is_ok();
+            }
+            self.out.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Scene {
+        queue: Queue,
+        entered: Receiver<()>,
+        reader: mpsc::Sender<()>,
+        out: Arc<Mutex<Vec<u8>>>,
+    }
+
+    fn stalled(format: Format) -> Scene {
+        let (reader, gate) = mpsc::channel();
+        let (entering, entered) = mpsc::channel();
+        let out = Arc::new(Mutex::new(Vec::new()));
+        let sink = Stalled { entered: entering, gate, open: false, out: Arc::clone(&out) };
+        Scene { queue: start(format, sink).expect("a thread"), entered, reader, out }
+    }
+
+    impl Scene {
+        fn write(&mut self, line: &str) {
+            self.queue.write_all(line.as_bytes()).expect("it never fails");
+        }
+
+        /// Somebody reads from now on; all lines that came out.
+        fn read(self) -> Vec<String> {
+            self.reader.send(()).expect("the thread waits");
+            self.queue.flush(Duration::from_secs(20));
+            let out = self.out.lock().expect("no panic");
+            String::from_utf8_lossy(&out).lines().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stalls_stalls_no_writer_and_is_told_what_it_missed() {
+        let mut scene = stalled(Format::Text);
+        scene.write("line 0\n");
+        // The thread holds it, and the queue is empty.
+        scene.entered.recv().expect("the thread writes");
+        for number in 1..3 * LINES {
+            scene.write(&format!("line {number}\n"));
+        }
+        let (kept, told): (Vec<_>, Vec<_>) =
+            scene.read().into_iter().partition(|line| line.starts_with("line "));
+        for (number, line) in kept.iter().enumerate() {
+            assert_eq!(*line, format!("line {number}"), "whole, and in order");
+        }
+        assert_eq!(kept.len(), LINES + 1);
+        let lost = 3 * LINES - kept.len();
+        assert!(told.len() == 1 && told[0].ends_with(&format!(" lost={lost}")), "{told:?}");
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_too() {
+        let mut scene = stalled(Format::Text);
+        let line = format!("{}\n", "x".repeat(BYTES / 4));
+        for _ in 0..10 {
+            scene.write(&line);
+        }
+        let lines = scene.read();
+        assert_eq!(lines.iter().filter(|line| line.starts_with('x')).count(), 3);
+        assert!(lines.last().is_some_and(|told| told.ends_with(" lost=7")), "{:?}", lines.last());
+    }
+
+    #[test]
+    fn a_loss_is_told_in_the_logs_own_format() {
+        let told: serde_json::Value = serde_json::from_str(&loss(Format::Json, 7)).expect("JSON");
+        assert_eq!((&told["lost"], &told["level"]), (&7.into(), &"WARN".into()));
+        assert!(loss(Format::Text, 7).contains(" WARN log lines were lost"));
+    }
+
+    #[test]
+    fn an_end_waits_for_the_last_lines_but_not_for_ever() {
+        let mut scene = stalled(Format::Text);
+        scene.write("never read\n");
+        scene.queue.flush(Duration::from_millis(50));
+        assert!(scene.out.lock().expect("no panic").is_empty());
+        assert_eq!(scene.read(), ["never read"]);
+    }
+}
