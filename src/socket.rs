@@ -6,13 +6,13 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 
 use crate::telemetry::ends::Manner;
 
-/// How long a closing connection waits for the peer's FIN.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// How long a polite close may take in all: what is said last, and the wait for the peer's FIN.
+pub const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// How many bytes a closing connection reads and throws away.
 const DRAIN_BYTES: usize = 64 * 1024;
 /// How many at once.
@@ -27,8 +27,13 @@ pub fn set_options(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Ends with FIN, reads what still comes, within bounds, and closes; resets what was not read to its end.
-pub async fn close_politely(mut stream: TcpStream) -> Manner {
-    let drained = stream.shutdown().await.is_ok() && drain(&mut stream).await;
+pub async fn close_politely(stream: TcpStream) -> Manner {
+    close_politely_by(stream, Instant::now() + CLOSE_TIME).await
+}
+
+/// The same where part of the time is spent.
+pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> Manner {
+    let drained = stream.shutdown().await.is_ok() && drain(&mut stream, deadline).await;
     if drained {
         return Manner::Polite;
     }
@@ -45,7 +50,7 @@ pub fn reset(stream: TcpStream) {
 }
 
 /// Whether the peer's FIN came within the bounds.
-async fn drain(stream: &mut TcpStream) -> bool {
+async fn drain(stream: &mut TcpStream, deadline: Instant) -> bool {
     let to_end = async {
         // On the heap, and only now: within the future it would weigh on every connection from its start.
         let mut buffer = vec![0; DRAIN_CHUNK];
@@ -58,5 +63,27 @@ async fn drain(stream: &mut TcpStream) -> bool {
             }
         }
     };
-    timeout(DRAIN_TIME, to_end).await.unwrap_or(false)
+    timeout_at(deadline, to_end).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_close_waits_for_the_peer_until_its_deadline_and_no_longer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        for (left, peer_ends, how) in
+            [(CLOSE_TIME * 20, true, Manner::Polite), (Duration::ZERO, false, Manner::Reset)]
+        {
+            let ours = TcpStream::connect(address).await.expect("it accepts");
+            let (peer, _) = listener.accept().await.expect("a connection");
+            let kept = (!peer_ends).then_some(peer);
+            assert_eq!(close_politely_by(ours, Instant::now() + left).await, how);
+            drop(kept);
+        }
+    }
 }

@@ -21,7 +21,12 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::oneshot, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use tokio_rustls::client::TlsStream;
 
 use super::{
@@ -37,8 +42,6 @@ use crate::{
 
 /// The largest header section that is read from an upstream, and the most of a body that hyper holds.
 const BUFFER: usize = 64 * 1024;
-/// How long `close_notify` may take to leave.
-const CLOSE_NOTIFY_TIME: Duration = Duration::from_secs(1);
 
 type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
@@ -230,12 +233,13 @@ impl Driver {
     }
 }
 
-/// `close_notify`, FIN, bounded drain, close.
+/// `close_notify`, FIN, bounded drain, close: within [`socket::CLOSE_TIME`] in all.
 async fn close(mut tls: TlsStream<TcpStream>) -> Manner {
-    let told = timeout(CLOSE_NOTIFY_TIME, tls.shutdown()).await;
+    let deadline = Instant::now() + socket::CLOSE_TIME;
+    let told = timeout_at(deadline, tls.shutdown()).await;
     let (tcp, _) = tls.into_inner();
     if let Ok(Ok(())) = told {
-        return socket::close_politely(tcp).await;
+        return socket::close_politely_by(tcp, deadline).await;
     }
     socket::reset(tcp);
     Manner::Reset

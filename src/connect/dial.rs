@@ -88,7 +88,9 @@ pub async fn reach(
     Ok(Reached { stream, peer, connect_time: begun.elapsed() })
 }
 
-/// Makes the TLS handshake. A failed one is ended politely too: alert, FIN, close.
+/// Makes the TLS handshake. A failed one is ended politely too: alert, FIN, close. One that takes too long is dropped:
+/// it ends with FIN at once (RST, where bytes of the peer's lie unread), as there is neither a session to save nor an
+/// answer to wait for.
 pub async fn shake_hands(
     reached: Reached,
     client: &tls::Client,

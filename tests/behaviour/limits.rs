@@ -1,6 +1,6 @@
 //! Time limits (design, section 2): each ends in the right answer, names itself, and leaves nothing behind.
 
-use std::{net::TcpListener, thread, time::Duration};
+use std::{io::Read as _, net::TcpListener, thread, time::Duration};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -87,6 +87,20 @@ fn a_peer_that_never_shakes_hands_is_504_after_the_handshake_limit() {
     assert_nothing_left(&warmline);
     // A limit that is spent is not spent again.
     assert_eq!(origin.record().connections.len(), 1);
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_ended_with_fin() {
+    let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("{}:{}", origin::NAME, peer.local_addr().unwrap().port());
+    let setup = Setup::new().upstream_at("origin", &endpoint);
+    let warmline = setup.set("timeouts.handshake", SHORT).start();
+    let mut client = warmline.connect();
+    client.send(format!("GET /any HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+    let mut hello = Vec::new();
+    peer.accept().unwrap().0.read_to_end(&mut hello).expect("FIN, no RST");
+    assert!(!hello.is_empty(), "no ClientHello came");
+    assert_eq!(client.response().status, 504);
 }
 
 #[test]
