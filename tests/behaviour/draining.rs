@@ -10,17 +10,11 @@ use crate::support::{
     wait_for,
 };
 
-fn ask(warmline: &Running, target: &str) -> Client {
-    let mut client = warmline.connect();
-    client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
-    client
-}
-
 /// A drain has begun, and a request that began before it is held by the origin.
 fn draining(set: impl FnOnce(Setup) -> Setup) -> (Origin, Running, Client) {
     let origin = Origin::serving().start();
     let warmline = set(Setup::before(&origin)).start();
-    let client = ask(&warmline, "/hold");
+    let client = warmline.ask("/hold");
     origin.wait_for("the request", |record| record.request_count == 1);
     warmline.shutdown();
     wait_for("the drain", || warmline.health("/readyz").status == 503);
@@ -56,7 +50,7 @@ fn while_it_drains_nobody_new_is_accepted_and_idle_clients_are_closed() {
     let warmline = Setup::before(&origin).start();
     let mut idle = warmline.connect();
     assert_eq!(idle.get(origin::NAME, "/any").status, 200);
-    let mut busy = ask(&warmline, "/hold");
+    let mut busy = warmline.ask("/hold");
     origin.wait_for("the request", |record| record.request_count == 2);
     warmline.shutdown();
     assert_eq!(idle.end(), (Ending::Fin, Vec::new()));
@@ -72,9 +66,9 @@ fn waiters_still_get_connections() {
     let origin = Origin::serving().start();
     let setup = Setup::before(&origin).set("pool.maxConnections", 1);
     let warmline = setup.set("pool.queueTimeout", "20s").start();
-    let mut holder = ask(&warmline, "/hold");
+    let mut holder = warmline.ask("/hold");
     origin.wait_for("the request", |record| record.request_count == 1);
-    let mut waiter = ask(&warmline, "/waited");
+    let mut waiter = warmline.ask("/waited");
     warmline.wait_for_pool("the waiter", |pool| pool.queued == 1);
     warmline.shutdown();
     origin.release();
@@ -93,15 +87,9 @@ fn a_request_without_an_answer_at_the_drains_end_gets_504() {
 
 #[test]
 fn a_body_that_is_not_whole_at_the_drains_end_is_reset() {
-    let origin = Origin::scripted(|mut peer| async move {
-        peer.request().await;
-        peer.write("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
-        peer.ended().await;
-        peer.close().await;
-    })
-    .start();
+    let origin = Origin::stalling().start();
     let warmline = Setup::before(&origin).set_global("drain", "100ms").start();
-    let mut client = ask(&warmline, "/any");
+    let mut client = warmline.ask("/any");
     client.response_head();
     warmline.shutdown();
     assert_eq!(client.end().0, Ending::Reset);
@@ -113,7 +101,7 @@ fn a_body_that_is_not_whole_at_the_drains_end_is_reset() {
 fn idle_connections_close_politely_and_all_at_once() {
     let origin = Origin::serving().start();
     let warmline = Setup::before(&origin).start();
-    let mut clients: Vec<Client> = (0..5).map(|_| ask(&warmline, "/hold")).collect();
+    let mut clients: Vec<Client> = (0..5).map(|_| warmline.ask("/hold")).collect();
     origin.wait_for("five requests", |record| record.request_count == 5);
     origin.release();
     for client in &mut clients {

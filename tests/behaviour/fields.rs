@@ -7,14 +7,8 @@ use crate::support::{
     message::Head,
     origin::{self, Origin},
     running::Running,
-    setup::Setup,
+    setup::{Setup, serving},
 };
-
-fn start() -> (Origin, Running) {
-    let origin = Origin::serving().start();
-    let warmline = Setup::before(&origin).start();
-    (origin, warmline)
-}
 
 /// Sends a head with these fields; answers what reached the origin.
 fn goes_up(origin: &Origin, warmline: &Running, head: &str) -> Head {
@@ -46,7 +40,7 @@ fn names(head: &Head) -> Vec<String> {
 
 #[test]
 fn what_belongs_to_the_hop_does_not_go_up() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let head = goes_up(
         &origin,
         &warmline,
@@ -73,7 +67,7 @@ fn what_belongs_to_the_hop_does_not_come_down() {
 
 #[test]
 fn we_add_nothing_of_our_own() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let head = goes_up(&origin, &warmline, "GET /any HTTP/1.1\r\nHost: api.test");
     assert_eq!(names(&head), ["host"]);
     let (_origin, warmline) = answering("");
@@ -83,7 +77,7 @@ fn we_add_nothing_of_our_own() {
 
 #[test]
 fn what_was_forwarded_before_us_passes_unharmed() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let head = goes_up(
         &origin,
         &warmline,
@@ -96,7 +90,7 @@ fn what_was_forwarded_before_us_passes_unharmed() {
 
 #[test]
 fn connection_cannot_take_away_host_or_length() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let mut client = warmline.connect();
     let fields = "Connection: host, content-length, transfer-encoding\r\nContent-Length: 5";
     client.send(format!("POST /echo HTTP/1.1\r\nHost: api.test\r\n{fields}\r\n\r\nright"));
@@ -107,7 +101,7 @@ fn connection_cannot_take_away_host_or_length() {
 
 #[test]
 fn repeated_fields_keep_their_order() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let fields = "X-A: 1\r\nX-B: 2\r\nX-A: 3\r\nCookie: a=1";
     let head =
         goes_up(&origin, &warmline, &format!("GET /any HTTP/1.1\r\nHost: api.test\r\n{fields}"));
@@ -117,7 +111,7 @@ fn repeated_fields_keep_their_order() {
 
 #[test]
 fn the_target_passes_as_it_was_written() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     for target in ["/", "/a/../b//c", "/?", "/a?b=c&d=%20%2F", "/%C3%A4;x=1", "/a?b#c", "/*", "//a"]
     {
         goes_up(&origin, &warmline, &format!("GET {target} HTTP/1.1\r\nHost: api.test"));
@@ -128,7 +122,7 @@ fn the_target_passes_as_it_was_written() {
 
 #[test]
 fn options_may_ask_about_the_whole_server() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let head = goes_up(&origin, &warmline, "OPTIONS * HTTP/1.1\r\nHost: api.test");
     assert_eq!(head.start, "OPTIONS * HTTP/1.1");
     let head = goes_up(&origin, &warmline, "OPTIONS http://api.test HTTP/1.1\r\nHost: api.test");
@@ -137,7 +131,7 @@ fn options_may_ask_about_the_whole_server() {
 
 #[test]
 fn host_goes_up_with_the_endpoints_port_and_not_with_the_listeners() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let told = format!("api.test:{}", origin.port());
     let listener = format!("api.test:{}", warmline.address().port());
     for host in ["api.test", "API.test", "api.test:80", "api.test:", &listener] {
@@ -168,7 +162,7 @@ fn absolute_form_overrides_host_and_goes_up_in_origin_form() {
 
 #[test]
 fn absolute_form_with_another_scheme_is_refused() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     for target in ["https://api.test/", "ftp://api.test/"] {
         let mut client = warmline.connect();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: api.test\r\n\r\n"));
@@ -218,14 +212,14 @@ fn on_its_own_port_an_upstream_takes_any_host_and_is_told_its_first() {
 
 #[test]
 fn an_http_10_request_goes_up_as_http_11() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let head = goes_up(&origin, &warmline, "GET /any HTTP/1.0\r\nHost: api.test");
     assert_eq!((head.start.as_str(), head.field("connection")), ("GET /any HTTP/1.1", None));
 }
 
 #[test]
 fn an_http_10_request_may_do_without_host_where_one_upstream_takes_all_or_the_target_names_it() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let head = goes_up(&origin, &warmline, "GET http://api.test/any HTTP/1.0");
     assert_eq!(head.field("host"), Some(format!("api.test:{}", origin.port()).as_str()));
 }
@@ -239,7 +233,7 @@ fn goes_on(client: &mut Client, answer: &Response) -> bool {
 
 #[test]
 fn an_http_10_client_is_closed_unless_it_asks_to_stay() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.0\r\nHost: api.test\r\n\r\n");
     let answer = client.response();
@@ -254,7 +248,7 @@ fn an_http_10_client_is_closed_unless_it_asks_to_stay() {
 
 #[test]
 fn an_http_10_client_never_gets_chunks() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     for connection in ["close", "keep-alive"] {
         let mut client = warmline.connect();
         let fields = format!("Host: api.test\r\nConnection: {connection}");
@@ -267,7 +261,7 @@ fn an_http_10_client_never_gets_chunks() {
 
 #[test]
 fn a_client_that_asks_to_close_is_closed_and_its_upstream_connection_stays() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     for target in ["/any", "/bytes/100000", "/chunked/100000", "/status/204"] {
         let mut client = warmline.connect();
         client

@@ -1,18 +1,11 @@
 //! The application leaves: whatever it leaves behind, the next request never sees another's bytes.
 
 use crate::support::{
-    client::Client,
     origin::{self, Gate, Origin},
     running::Running,
     setup::Setup,
     soaking, wait_for,
 };
-
-fn ask(warmline: &Running, target: &str) -> Client {
-    let mut client = warmline.connect();
-    client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
-    client
-}
 
 fn aborted(warmline: &Running) -> u64 {
     warmline.metric("warmline_requests_total", &[("upstream", "origin"), ("code", "aborted")])
@@ -24,7 +17,7 @@ fn case_27_a_client_that_leaves_while_connecting_leaves_its_connection_to_the_ne
     let opened = gate.clone();
     let origin = Origin::serving().before_handshake(gate).start();
     let warmline = Setup::before(&origin).start();
-    let client = ask(&warmline, "/left");
+    let client = warmline.ask("/left");
     origin.wait_for("the connection", |record| record.connections.len() == 1);
     drop(client);
     wait_for("its end", || aborted(&warmline) == 1);
@@ -39,7 +32,7 @@ fn case_27_a_client_that_leaves_while_connecting_leaves_its_connection_to_the_ne
 fn case_27_a_client_that_leaves_before_the_response_costs_the_connection() {
     let origin = Origin::serving().start();
     let warmline = Setup::before(&origin).start();
-    let client = ask(&warmline, "/hold");
+    let client = warmline.ask("/hold");
     origin.wait_for("the request", |record| record.request_count == 1);
     drop(client);
     wait_for("its end", || aborted(&warmline) == 1);
@@ -52,7 +45,7 @@ fn case_27_a_client_that_leaves_within_the_response_costs_the_connection() {
     for reset in [false, true] {
         let origin = Origin::serving().start();
         let warmline = Setup::before(&origin).start();
-        let mut client = ask(&warmline, "/bytes/100000000");
+        let mut client = warmline.ask("/bytes/100000000");
         client.response_head();
         if reset {
             client.reset();

@@ -161,20 +161,9 @@ fn the_response_limit_begins_with_the_end_of_the_upload() {
     assert_eq!(client.response().text(), "xxxxxxxx");
 }
 
-/// Half a body, then nothing.
-fn stalling() -> Origin {
-    Origin::scripted(|mut peer| async move {
-        peer.request().await;
-        peer.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
-        peer.ended().await;
-        peer.close().await;
-    })
-    .start()
-}
-
 #[test]
 fn a_download_in_which_nothing_moves_is_aborted_after_the_idle_limit() {
-    let origin = stalling();
+    let origin = Origin::stalling().start();
     let warmline = Setup::before(&origin).set("timeouts.idle", SHORT).start();
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n");

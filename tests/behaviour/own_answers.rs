@@ -3,15 +3,8 @@
 use crate::support::{
     client::{Client, Ending, Response},
     origin::Origin,
-    running::Running,
-    setup::Setup,
+    setup::{Setup, serving},
 };
-
-fn start() -> (Origin, Running) {
-    let origin = Origin::serving().start();
-    let warmline = Setup::before(&origin).start();
-    (origin, warmline)
-}
 
 /// A short text, and `Proxy-Status` with this error type and a reason.
 fn assert_ours(answer: &Response, status: u16, error: &str) {
@@ -45,7 +38,7 @@ fn an_unknown_host_is_404_and_the_configured_ones_are_listed() {
 
 #[test]
 fn who_looks_for_statistics_on_the_traffic_port_is_told_where_they_are() {
-    let (_origin, warmline) = start();
+    let (_origin, warmline) = serving();
     for host in ["localhost", "127.0.0.1:13301", "[::1]"] {
         let answer = warmline.connect().get(host, "/stats");
         assert_ours(&answer, 404, "destination_not_found");
@@ -56,14 +49,14 @@ fn who_looks_for_statistics_on_the_traffic_port_is_told_where_they_are() {
 
 #[test]
 fn stats_of_an_upstream_goes_to_the_upstream() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     assert_eq!(warmline.one_shot("/stats").text(), "hello\n");
     assert_eq!(origin.record().last_request().target, "/stats");
 }
 
 #[test]
 fn a_host_that_is_odd_appears_in_the_answer_as_text_alone() {
-    let (_origin, warmline) = start();
+    let (_origin, warmline) = serving();
     for host in
         ["<script>alert(1)</script>", "a\"b\\c", "a\tb", "x".repeat(250).as_str(), "%00", "a;b,c"]
     {
@@ -76,7 +69,7 @@ fn a_host_that_is_odd_appears_in_the_answer_as_text_alone() {
 
 #[test]
 fn a_host_in_bytes_that_are_no_text_is_refused() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send(b"GET /any HTTP/1.1\r\nHost: \xff\xfe.test\r\n\r\n");
     assert_ours(&client.response(), 400, "http_request_error");
@@ -85,7 +78,7 @@ fn a_host_in_bytes_that_are_no_text_is_refused() {
 
 #[test]
 fn a_request_without_a_host_is_400_and_says_so() {
-    let (_origin, warmline) = start();
+    let (_origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.1\r\n\r\n");
     let answer = client.response();
@@ -98,7 +91,7 @@ fn a_request_without_a_host_is_400_and_says_so() {
 
 #[test]
 fn case_34_an_authority_of_more_than_255_bytes_is_400() {
-    let (_origin, warmline) = start();
+    let (_origin, warmline) = serving();
     let long = "x".repeat(256);
     let answer = warmline.connect().get(&long, "/any");
     assert_ours(&answer, 400, "http_request_error");
@@ -109,7 +102,7 @@ fn case_34_an_authority_of_more_than_255_bytes_is_400() {
 
 #[test]
 fn connect_is_405_and_says_what_to_do_instead() {
-    let (_origin, warmline) = start();
+    let (_origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send("CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n");
     let answer = client.response();
@@ -120,7 +113,7 @@ fn connect_is_405_and_says_what_to_do_instead() {
 
 #[test]
 fn an_answer_of_ours_to_head_has_no_body_and_the_connection_goes_on() {
-    let (_origin, warmline) = start();
+    let (_origin, warmline) = serving();
     let mut client = warmline.connect();
     let answer = client.request("HEAD", "nobody.test", "/any");
     assert_eq!((answer.status, answer.body.len()), (404, 0));
@@ -129,7 +122,7 @@ fn an_answer_of_ours_to_head_has_no_body_and_the_connection_goes_on() {
 
 #[test]
 fn an_answer_of_ours_to_an_http_10_client_closes() {
-    let (_origin, warmline) = start();
+    let (_origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.0\r\nHost: nobody.test\r\n\r\n");
     assert_eq!(client.response().status, 404);
@@ -171,7 +164,7 @@ fn a_503_says_when_to_come_again() {
 
 #[test]
 fn a_request_that_cannot_be_read_is_400_says_what_it_looks_like_and_is_counted() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let labels = [("upstream", "_none"), ("code", "4xx")];
     let tls = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03 any\r\n\r\n".as_slice();
     for (count, (bytes, word)) in [

@@ -4,14 +4,8 @@ use crate::support::{
     client::{Client, Ending, Response},
     origin::Origin,
     running::Running,
-    setup::Setup,
+    setup::{Setup, serving},
 };
-
-fn start() -> (Origin, Running) {
-    let origin = Origin::serving().start();
-    let warmline = Setup::before(&origin).start();
-    (origin, warmline)
-}
 
 /// Sends the bytes; answers the response and whatever came after it until the end, which must be a clean one.
 fn answer_and_end(warmline: &Running, bytes: impl AsRef<[u8]>) -> (Response, Vec<u8>) {
@@ -26,7 +20,7 @@ fn answer_and_end(warmline: &Running, bytes: impl AsRef<[u8]>) -> (Response, Vec
 
 /// 400 and close, and nothing of it reaches the upstream; others go on.
 fn assert_refused(requests: &[&str]) {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let mut other = warmline.connect();
     for request in requests {
         // Behind it a request that would be answered if the connection went on.
@@ -46,7 +40,7 @@ fn assert_refused(requests: &[&str]) {
 
 #[test]
 fn case_28_a_malformed_request_behind_a_good_one_is_refused_after_the_good_ones_answer() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\nGET /bad HTTP/1.1\r\nno colon\r\n\r\n");
     assert_eq!(client.response().text(), "hello\n");
@@ -58,7 +52,7 @@ fn case_28_a_malformed_request_behind_a_good_one_is_refused_after_the_good_ones_
 
 #[test]
 fn case_28_a_malformed_request_behind_a_slow_one_does_not_disturb_it() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n\x01\x02 /bad HTTP/9.9\r\n\r\n");
     origin.wait_for("the first", |record| record.request_count == 1);
@@ -74,7 +68,7 @@ fn case_29_with_a_length_and_chunked_chunked_wins_and_the_connection_closes() {
         "Content-Length: 3\r\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\r\nContent-Length: 3",
     ] {
-        let (origin, warmline) = start();
+        let (origin, warmline) = serving();
         let body = "5\r\nright\r\n0\r\n\r\n";
         let request = format!("POST /echo HTTP/1.1\r\nHost: api.test\r\n{fields}\r\n\r\n{body}");
         let smuggled = "GET /smuggled HTTP/1.1\r\nHost: api.test\r\n\r\n";
@@ -93,7 +87,7 @@ fn case_29_with_a_length_and_chunked_chunked_wins_and_the_connection_closes() {
 
 #[test]
 fn case_29_one_length_written_twice_goes_up_once() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let fields = "Content-Length: 5\r\nContent-Length: 5";
     let mut client = warmline.connect();
     client.send(format!("POST /echo HTTP/1.1\r\nHost: api.test\r\n{fields}\r\n\r\nright"));
@@ -183,7 +177,7 @@ fn case_29_heads_that_break_the_rules_are_refused() {
 
 #[test]
 fn case_29_a_fragment_goes_no_further() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let mut client = warmline.connect();
     client.send("GET /any?q=1#part HTTP/1.1\r\nHost: api.test\r\n\r\n");
     if client.response().status != 400 {
@@ -193,7 +187,7 @@ fn case_29_a_fragment_goes_no_further() {
 
 #[test]
 fn case_29_a_name_of_270_bytes_passes_unharmed() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     let name = "x".repeat(270);
     let mut client = warmline.connect();
     client.send(format!("GET /any HTTP/1.1\r\nHost: api.test\r\n{name}: 1\r\n\r\n"));
@@ -206,7 +200,7 @@ fn case_29_broken_chunks_of_a_request_end_both_connections() {
     for chunk in
         ["0x5\r\nright\r\n", "+5\r\nright\r\n", "5\nright\r\n", "5\r\nrightX\r\n", "five\r\n"]
     {
-        let (origin, warmline) = start();
+        let (origin, warmline) = serving();
         let mut client = warmline.connect();
         let head = "POST /echo HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked";
         let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: api.test\r\n\r\n";
@@ -245,7 +239,7 @@ fn case_30_what_follows_an_upgrade_that_was_not_taken_is_the_next_request() {
 
 #[test]
 fn case_31_connect_is_405_and_nothing_is_pooled() {
-    let (origin, warmline) = start();
+    let (origin, warmline) = serving();
     for request in [
         "CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n",
         "CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\nContent-Length: 4\r\n\r\nbody",

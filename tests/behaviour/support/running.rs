@@ -66,6 +66,13 @@ impl Running {
         Client::connect(self.address())
     }
 
+    /// A client that has sent a GET, and has yet to read.
+    pub fn ask(&self, target: &str) -> Client {
+        let mut client = self.connect();
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+        client
+    }
+
     /// One GET over a client connection of its own, which the client asks to close.
     pub fn one_shot(&self, target: &str) -> Response {
         let mut client = self.connect();

@@ -28,6 +28,13 @@ pub fn identity() -> &'static Identity {
     &IDENTITY
 }
 
+/// An origin that serves, and Warmline before it, with nothing set.
+pub fn serving() -> (Origin, Running) {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    (origin, warmline)
+}
+
 /// A configuration, and the names and files that it needs.
 pub struct Setup {
     folder: TempDir,

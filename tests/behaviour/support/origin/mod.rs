@@ -108,6 +108,16 @@ impl Origin {
         Builder { script: Some(script), ..Self::serving() }
     }
 
+    /// Half a body of ten bytes, then nothing until the connection's end.
+    pub fn stalling() -> Builder {
+        Self::scripted(|mut peer| async move {
+            peer.request().await;
+            peer.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+            peer.ended().await;
+            peer.close().await;
+        })
+    }
+
     /// The port, the same on every address.
     pub fn port(&self) -> u16 {
         self.port
