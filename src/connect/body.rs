@@ -111,8 +111,8 @@ impl Upload {
 pub enum RequestBody {
     /// None.
     Empty,
-    /// One on its way.
-    Streaming(Streaming),
+    /// One on its way. Boxed: each connection keeps room for 32 requests in hyper's queue.
+    Streaming(Box<Streaming>),
 }
 
 /// A body on its way.
@@ -143,12 +143,12 @@ impl RequestBody {
     }
 
     fn guarded(incoming: Incoming, upload: &Arc<Upload>, filter: fn(&mut HeaderMap)) -> Self {
-        Self::Streaming(Streaming {
+        Self::Streaming(Box::new(Streaming {
             incoming: Some(incoming),
             upload: Arc::clone(upload),
             parked_until: None,
             filter,
-        })
+        }))
     }
 }
 

@@ -46,7 +46,8 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
         service_fn(move |request: Request<Incoming>| {
             let prepared = inlet.proxy.prepare(request, &inlet.entry, &downstream);
             let proxy = Arc::clone(&inlet.proxy);
-            prepared.serve(proxy, Arc::clone(&downstream), Arc::clone(&worker))
+            // Boxed: hyper keeps room for it for as long as the connection lives, idle or not.
+            Box::pin(prepared.serve(proxy, Arc::clone(&downstream), Arc::clone(&worker)))
         })
     };
     let io = TokioIo::new(DownstreamStream::new(tcp, Arc::clone(&downstream)));
