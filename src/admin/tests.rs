@@ -48,6 +48,7 @@ fn settings(name: &str) -> Settings {
         endpoint: Endpoint { host: EndpointHost::Name(format!("{name}.example")), port: 443 },
         tls: tls_settings(),
         pool: pool::Settings {
+            sharing: pool::Sharing::Always,
             max_connections: 100,
             max_idle: None,
             purge_delay: second,

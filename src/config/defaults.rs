@@ -39,6 +39,7 @@ pub(super) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {
 pub(super) const MIN_VERSION: MinVersion = MinVersion::Tls12;
 
 pub(super) const POOL: pool::Settings = pool::Settings {
+    sharing: pool::Sharing::Always,
     max_connections: 100,
     max_idle: None,
     purge_delay: Duration::from_secs(30),

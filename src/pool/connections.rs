@@ -12,7 +12,8 @@ use std::{
 use super::{
     ConnectionPhase, ConnectionView, End, EndReason, Reuse,
     idle::{IdleList, Position},
-    ids::{ConnectionId, IdMap, WaiterId},
+    ids::{ClientId, ConnectionId, IdMap, WaiterId},
+    sharing::Past,
 };
 
 /// A connection's obituary.
@@ -28,6 +29,19 @@ pub struct Ended {
     pub reason: EndReason,
     /// How its socket ended.
     pub end: End,
+}
+
+/// What decides whether a connection may be leased again.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// HTTP on it is over, for this reason.
+    pub over: Option<EndReason>,
+    /// Under which it shook hands.
+    pub generation: u64,
+    /// Who used it, and how often.
+    pub past: Past,
+    /// When it is too old.
+    pub retires: Option<Instant>,
 }
 
 /// What is known of a finished dial.
@@ -123,6 +137,8 @@ struct Record {
     /// Under which it shook hands; 0 before.
     generation: u64,
     uses: u64,
+    /// Whose it is, where connections belong to somebody.
+    owner: Option<ClientId>,
     peer: Option<SocketAddr>,
     /// Why the last checkout did, or did not, reuse.
     last_reuse: Option<Reuse>,
@@ -209,9 +225,12 @@ impl<C> Connections<C> {
         self.records.get(&id)?.retires
     }
 
-    /// Under which generation it shook hands.
-    pub fn generation(&self, id: ConnectionId) -> u64 {
-        self.records.get(&id).map_or(0, |record| record.generation)
+    /// What decides whether it may be leased again: one look on the warm path.
+    pub fn standing(&self, id: ConnectionId) -> Option<Standing> {
+        let record = self.records.get(&id)?;
+        let past = Past { uses: record.uses, owner: record.owner };
+        let Record { over, generation, retires, .. } = *record;
+        Some(Standing { over, generation, past, retires })
     }
 
     /// The oldest generation that has an open socket.
@@ -223,11 +242,6 @@ impl<C> Connections<C> {
     pub fn active_before(&self, generation: u64) -> usize {
         let older = |r: &&Record| matches!(r.phase, Phase::Active) && r.generation < generation;
         self.records.values().filter(older).count()
-    }
-
-    /// Why it must not be leased again, if HTTP on it is over already.
-    pub fn over(&self, id: ConnectionId) -> Option<EndReason> {
-        self.records.get(&id)?.over
     }
 
     /// The oldest dial that no waiter counts on.
@@ -244,8 +258,40 @@ impl<C> Connections<C> {
         [self.roll.orphans.iter().copied().collect(), found]
     }
 
-    pub fn newest_idle(&self, thread: usize) -> Option<ConnectionId> {
-        self.idle.newest(thread)
+    /// The newest idle one that is allowed, of this thread if it has one.
+    pub fn newest_idle(
+        &self,
+        thread: usize,
+        allowed: impl Fn(ConnectionId) -> bool,
+    ) -> Option<ConnectionId> {
+        self.idle.newest(thread, allowed)
+    }
+
+    pub fn past(&self, id: ConnectionId) -> Past {
+        let record = self.records.get(&id);
+        record.map_or(Past { uses: 0, owner: None }, |r| Past { uses: r.uses, owner: r.owner })
+    }
+
+    /// The connection belongs to this client from now on.
+    pub fn belongs_to(&mut self, id: ConnectionId, owner: ClientId) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.owner = Some(owner);
+        }
+    }
+
+    /// Nothing belongs to this client any more; returns what did and is idle.
+    pub fn disown(&mut self, owner: ClientId) -> Vec<ConnectionId> {
+        let its = self.records.iter_mut().filter(|(_, record)| record.owner == Some(owner));
+        let disowned = its.filter_map(|(id, record)| {
+            record.owner = None;
+            matches!(record.phase, Phase::Idle(_)).then_some(*id)
+        });
+        disowned.collect()
+    }
+
+    /// Nothing belongs to anybody any more.
+    pub fn disown_all(&mut self) {
+        self.records.values_mut().for_each(|record| record.owner = None);
     }
 
     pub fn oldest_idle(&self) -> Option<ConnectionId> {
@@ -254,6 +300,10 @@ impl<C> Connections<C> {
 
     pub fn idle(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.idle.iter()
+    }
+
+    pub fn idle_oldest_first(&self) -> Vec<ConnectionId> {
+        self.idle.oldest_first()
     }
 
     /// Takes a place for a waiter's dial.
@@ -270,6 +320,7 @@ impl<C> Connections<C> {
             jitter: 0.0,
             generation: 0,
             uses: 0,
+            owner: None,
             peer: None,
             last_reuse: None,
             over: None,
@@ -322,6 +373,7 @@ impl<C> Connections<C> {
     pub fn unlease(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.get_mut(&id) {
             record.uses = record.uses.saturating_sub(1);
+            record.owner = record.owner.filter(|_| record.uses > 0);
         }
     }
 
@@ -350,7 +402,13 @@ impl<C> Connections<C> {
     /// An active connection's socket ended so, under its lease.
     pub fn lose(&mut self, id: ConnectionId, end: End, at: Instant) {
         self.enter(id, Phase::Lost(end, at));
-        self.roll.socket_gone(self.generation(id));
+        self.socket_gone(id);
+    }
+
+    fn socket_gone(&mut self, id: ConnectionId) {
+        if let Some(record) = self.records.get(&id) {
+            self.roll.socket_gone(record.generation);
+        }
     }
 
     /// Changes a connection's phase, and the roll with it.
@@ -371,7 +429,7 @@ impl<C> Connections<C> {
     pub fn bury(&mut self, id: ConnectionId, reason: EndReason, end: End, at: Instant) -> Ended {
         let (uses, opened) = self.records.get(&id).map_or((0, at), |r| (r.uses, r.opened));
         if !matches!(self.phase(id), Some(Phase::Lost(..))) {
-            self.roll.socket_gone(self.generation(id));
+            self.socket_gone(id);
         }
         self.forget(id);
         Ended { id, uses, age: at.saturating_duration_since(opened), reason, end }

@@ -51,17 +51,30 @@ impl<C> IdleList<C> {
         entry.map(|entry| entry.handle)
     }
 
-    /// The newest of this thread, else the newest of all others.
-    pub fn newest(&self, thread: usize) -> Option<ConnectionId> {
-        let own = self.threads[thread].back();
-        let others = || self.threads.iter().filter_map(VecDeque::back).max_by_key(|e| e.turn);
-        own.or_else(others).map(|entry| entry.id)
+    /// The newest of this thread that is allowed, else the newest such of all others.
+    pub fn newest(
+        &self,
+        thread: usize,
+        allowed: impl Fn(ConnectionId) -> bool,
+    ) -> Option<ConnectionId> {
+        let newest = |list: &VecDeque<Entry<C>>| {
+            let entry = list.iter().rev().find(|entry| allowed(entry.id))?;
+            Some((entry.turn, entry.id))
+        };
+        let others = || self.threads.iter().filter_map(newest).max();
+        newest(&self.threads[thread]).or_else(others).map(|(_, id)| id)
     }
 
     /// The oldest of all.
     pub fn oldest(&self) -> Option<ConnectionId> {
         let oldest = self.threads.iter().filter_map(VecDeque::front).min_by_key(|e| e.turn);
         oldest.map(|entry| entry.id)
+    }
+
+    pub fn oldest_first(&self) -> Vec<ConnectionId> {
+        let mut idle: Vec<_> = self.threads.iter().flatten().map(|e| (e.turn, e.id)).collect();
+        idle.sort_unstable();
+        idle.into_iter().map(|(_, id)| id).collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = ConnectionId> + '_ {

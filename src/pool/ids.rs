@@ -11,6 +11,9 @@ pub type ConnectionId = u64;
 /// Names a waiter within its pool; ascending, so the order of ids is the order of arrival.
 pub type WaiterId = u64;
 
+/// Names a client connection, whoever counts those.
+pub type ClientId = u64;
+
 /// A map keyed by ids.
 pub type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 

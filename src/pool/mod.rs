@@ -9,6 +9,7 @@ mod idle;
 mod ids;
 mod purge;
 mod reasons;
+mod sharing;
 pub mod state;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,9 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub use ids::ClientId;
 pub use reasons::{EndReason, Rejection, Reuse};
+pub use sharing::{Ask, Sharing};
 pub use state::{Advanced, Census, ConnectionId};
 use state::{Effects, Ended, Found, Leased, State};
 pub use tokens::{Lease, Permit, Place, Step, Waiter};
@@ -39,6 +42,8 @@ use crate::telemetry::{
 /// A pool's numbers, validated; the design's section 2 says what each does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Who may take a used connection.
+    pub sharing: Sharing,
     /// The strict cap: connecting, in use, idle and closing together. At least 1.
     pub max_connections: usize,
     /// How many may be idle; `None` is unlimited, 0 keeps none.
@@ -157,23 +162,28 @@ impl<C, E> Pool<C, E> {
         })
     }
 
-    /// Takes an idle connection, or a place in the queue. `fresh` takes no used connection (a retry). `thread` is the
-    /// caller's number, below what [`Pool::new`] was told.
+    /// Takes an idle connection, or a place in the queue.
     pub fn check_out(
         self: &Arc<Self>,
         now: Instant,
-        thread: usize,
-        fresh: bool,
+        ask: Ask,
     ) -> Result<Checkout<C, E>, Rejection> {
-        let found = self.change(|state, effects| state.check_out(now, thread, fresh, effects));
-        match found {
+        match self.change(|state, effects| state.check_out(now, ask, effects)) {
             Ok(Found::Leased(leased)) => Ok(Checkout::Leased(self.lease(leased, None))),
-            Ok(Found::Waits(id)) => Ok(Checkout::Waits(Waiter::new(Arc::clone(self), id, thread))),
+            Ok(Found::Waits(id)) => {
+                Ok(Checkout::Waits(Waiter::new(Arc::clone(self), id, ask.thread)))
+            }
             Err(rejection) => {
                 self.counters.rejections.increment(rejection);
                 Err(rejection)
             }
         }
+    }
+
+    /// A client connection is gone: with [`Sharing::Never`], what belongs to it closes, if in use once that is over. A
+    /// dial that it leaves behind is anybody's.
+    pub fn client_left(&self, client: ClientId) {
+        self.change(|state, effects| state.client_left(client, effects));
     }
 
     /// Purges and closes what is due, for as long as it is polled.

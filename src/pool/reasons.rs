@@ -25,6 +25,8 @@ label! {
         Rotated = "rotated",
         /// The configuration changed its key, or left it no place under the cap.
         Reconfigured = "reconfigured",
+        /// `reuse` leaves nobody who may take it.
+        Policy = "policy",
         /// Warmline is ending.
         Drained = "drained",
     }
@@ -35,7 +37,7 @@ label! {
     pub enum Reuse {
         /// An idle connection, or one that was just checked in.
         Reused = "reused",
-        /// New: reuse was forbidden (a retry).
+        /// New: reuse was forbidden (by `reuse`, or to a retry).
         Policy = "policy",
         /// New: waited at the cap, then dialled in a freed place.
         Cap = "cap",
@@ -82,6 +84,7 @@ impl EndReason {
             Self::Moved => Reuse::Moved,
             Self::Rotated => Reuse::Rotated,
             Self::Reconfigured => Reuse::Reconfigured,
+            Self::Policy => Reuse::Policy,
             Self::Drained => Reuse::Drained,
         }
     }

@@ -11,6 +11,7 @@ use super::{
     Reuse,
     connections::Leased,
     ids::{ConnectionId, IdMap, WaiterId},
+    sharing::Ask,
 };
 
 /// The dial that a waiter counts on.
@@ -31,7 +32,7 @@ pub enum Dial {
 pub enum Taker {
     /// This waiter takes it.
     Connection(WaiterId),
-    /// A waiter for fresh connections alone, which no closing connection makes room for yet: it takes its place.
+    /// A waiter that may not take it, and that no closing connection makes room for yet: it takes its place.
     Place,
 }
 
@@ -43,8 +44,8 @@ pub type Outcome<C, E> = Result<Leased<C>, Option<E>>;
 pub struct Arrival {
     /// When, if it has to queue: there was neither a free place nor an orphan dial.
     pub at_cap: Option<Instant>,
-    /// It takes no used connection (a retry).
-    pub fresh: bool,
+    /// What it asks for.
+    pub ask: Ask,
     /// Why a connection dialled for it is a new one.
     pub reason: Reuse,
 }
@@ -72,8 +73,8 @@ pub struct Departed<C, E> {
 /// See the module.
 pub struct Waiters<C, E, W> {
     waiting: IdMap<Waiting<C, E, W>>,
-    /// Those without an outcome; true for those that take fresh connections alone.
-    unserved: BTreeMap<WaiterId, bool>,
+    /// Those without an outcome, and what they ask for.
+    unserved: BTreeMap<WaiterId, Ask>,
     /// Those without an outcome and without a dial.
     queue: BTreeSet<WaiterId>,
     next_id: WaiterId,
@@ -106,11 +107,11 @@ impl<C, E, W> Waiters<C, E, W> {
         self.queue.first().copied()
     }
 
-    /// Who is first in line for a connection that is unused, or is not, while so many places are being freed.
-    pub fn taker(&self, unused: bool, places_coming: usize) -> Option<Taker> {
+    /// Who is first in line for a connection, while so many places are being freed.
+    pub fn taker(&self, may_take: impl Fn(&Ask) -> bool, places_coming: usize) -> Option<Taker> {
         let mut passed = 0;
-        for (&waiter, &fresh) in &self.unserved {
-            if unused || !fresh {
+        for (&waiter, ask) in &self.unserved {
+            if may_take(ask) {
                 return Some(Taker::Connection(waiter));
             }
             passed += usize::from(self.is_queued(waiter));
@@ -121,9 +122,9 @@ impl<C, E, W> Waiters<C, E, W> {
         None
     }
 
-    /// Why a connection dialled for this waiter is a new one.
-    pub fn reason(&self, waiter: WaiterId) -> Option<Reuse> {
-        self.waiting.get(&waiter).map(|waiting| waiting.arrival.reason)
+    /// How a waiter came.
+    pub fn arrival(&self, waiter: WaiterId) -> Option<&Arrival> {
+        self.waiting.get(&waiter).map(|waiting| &waiting.arrival)
     }
 
     pub fn dial(&self, waiter: WaiterId) -> Dial {
@@ -134,7 +135,7 @@ impl<C, E, W> Waiters<C, E, W> {
     pub fn join(&mut self, arrival: Arrival) -> WaiterId {
         let id = self.next_id;
         self.next_id += 1;
-        self.unserved.insert(id, arrival.fresh);
+        self.unserved.insert(id, arrival.ask);
         self.queue.insert(id);
         let (dial, queued_for, sent_back, outcome, waker) = (Dial::None, None, false, None, None);
         let waiting = Waiting { arrival, dial, queued_for, sent_back, outcome, waker };

@@ -25,7 +25,7 @@ use generation::Generation;
 use crate::{
     connect::{self, ConnectError, Connection, Resolver},
     latest::Latest,
-    pool::{self, Checkout, EndReason, Pool, Rejection, Step, Waiter},
+    pool::{self, Ask, Checkout, EndReason, Pool, Rejection, Step, Waiter},
     telemetry::ends::Ends,
     tls,
 };
@@ -152,7 +152,8 @@ impl Upstream {
         stands: &mut (dyn FnMut(bool) + Send),
     ) -> Result<(Lease, Instant), Unavailable> {
         let now = Instant::now();
-        match self.pool.check_out(now, worker.thread, fresh) {
+        let ask = Ask { thread: worker.thread, fresh, client: 0, first: false };
+        match self.pool.check_out(now, ask) {
             Ok(Checkout::Leased(lease)) => Ok((lease, now)),
             // Boxed: the warm path pays neither for its size nor for its moves.
             Ok(Checkout::Waits(waiter)) => {

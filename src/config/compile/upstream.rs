@@ -208,6 +208,7 @@ fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settin
     section.value("reuse", pool.reuse.as_ref(), ());
     let max_requests = section.written("maxRequests", pool.max_requests.as_ref());
     pool::Settings {
+        sharing: default.sharing,
         max_connections: section.value(
             "maxConnections",
             pool.max_connections.as_ref(),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Effects, EndReason, Settings, State};
+use super::{Effects, EndReason, Settings, Standing, State, Taker};
 
 /// What a new generation found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,13 +25,11 @@ impl<C, E, W> State<C, E, W> {
         if generation > self.generation {
             (self.generation, self.outdated) = (generation, reason);
         }
-        let outdated: Vec<_> = self.connections.idle().filter(|id| self.is_outdated(*id)).collect();
-        for id in &outdated {
-            self.close_idle(*id, self.outdated, effects);
-        }
+        let outdated = |state: &Self, s: Standing| s.generation < state.generation;
+        let idle_closed = self.close_idle_that(outdated, self.outdated, effects);
         self.find_dials(now, effects);
         let in_use = self.connections.active_before(self.generation);
-        Advanced { idle_closed: outdated.len(), in_use }
+        Advanced { idle_closed, in_use }
     }
 
     /// The generation that connections must have, at least, to be leased.
@@ -46,13 +44,19 @@ impl<C, E, W> State<C, E, W> {
 
     /// Other numbers, from now on. Closes the idle connections that no longer fit; those in use close at check-in.
     pub fn reconfigure(&mut self, settings: Settings, now: Instant, effects: &mut Effects<C, W>) {
+        if settings.sharing != self.settings.sharing {
+            // Who left while nothing belonged to anybody is not known.
+            self.connections.disown_all();
+        }
         self.settings = settings;
         self.connections.limit_age(self.settings.max_age);
         self.close_expired(now, effects);
-        self.close_worn(effects);
+        self.close_idle_that(|state, s| state.is_worn(s.past), EndReason::Requests, effects);
+        self.close_idle_that(|state, s| state.is_nobodys(s.past), EndReason::Policy, effects);
         while self.census().staying() > self.settings.max_connections
             && self.close_oldest_idle(EndReason::Reconfigured, effects)
         {}
+        self.offer_idle(now, effects);
         while self.census().idle > self.most_idle()
             && self.close_oldest_idle(EndReason::Purged, effects)
         {}
@@ -65,10 +69,29 @@ impl<C, E, W> State<C, E, W> {
         effects.rearm = true;
     }
 
-    fn close_worn(&mut self, effects: &mut Effects<C, W>) {
-        let worn: Vec<_> = self.connections.idle().filter(|id| self.is_worn(*id)).collect();
-        for id in worn {
-            self.close_idle(id, EndReason::Requests, effects);
+    fn close_idle_that(
+        &mut self,
+        has_to: impl Fn(&Self, Standing) -> bool,
+        reason: EndReason,
+        effects: &mut Effects<C, W>,
+    ) -> usize {
+        let before = self.census().idle;
+        for id in self.connections.idle_oldest_first() {
+            if self.connections.standing(id).is_some_and(|standing| has_to(self, standing)) {
+                self.close_idle(id, reason, effects);
+            }
+        }
+        before - self.census().idle
+    }
+
+    /// Another reuse mode may let somebody who waits take what is idle.
+    fn offer_idle(&mut self, now: Instant, effects: &mut Effects<C, W>) {
+        for id in self.connections.idle_oldest_first() {
+            if let Some(Taker::Connection(waiter)) = self.taker(id)
+                && let Some(handle) = self.connections.take_idle(id)
+            {
+                self.serve(waiter, id, handle, now, effects);
+            }
         }
     }
 }

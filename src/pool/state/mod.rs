@@ -5,19 +5,23 @@
 //! served, and that no other counts on. Each operation restores, before it returns:
 //! - while a place is free or a dial is an orphan, every waiter has a dial; those that have one are older than those
 //!   that have none, but for those whose own was of no use (its generation is past, or the cap was lowered);
-//! - while a connection is idle, whoever waits takes fresh ones alone (retries), and has a dial or a closing
-//!   connection's place to come.
+//! - while connections are idle, whoever waits may take none of them (retries, and by the reuse mode), and has a dial or
+//!   a closing connection's place to come.
 
 mod changes;
+mod dials;
+mod ends;
+mod leases;
 
 use std::time::{Duration, Instant};
 
 pub use changes::Advanced;
 
 use super::{
-    ConnectionView, End, EndReason, Rejection, Reuse, Settings,
-    connections::{Connections, Phase},
+    Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
+    connections::{Connections, Phase, Standing},
     purge::Purge,
+    sharing::Past,
     waiters::{Arrival, Departed, Dial, Taker, Waiters},
 };
 pub use super::{
@@ -105,15 +109,16 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Takes the newest idle connection of this thread, else of another, else waits; `fresh` takes no used one.
+    /// Takes the newest idle connection of this thread that it may take, else of another, else waits.
     pub fn check_out(
         &mut self,
         now: Instant,
-        thread: usize,
-        fresh: bool,
+        ask: Ask,
         effects: &mut Effects<C, W>,
     ) -> Result<Found<C>, Rejection> {
-        if !fresh && let Some(leased) = self.lease_newest_idle(thread, now, effects) {
+        if !ask.fresh
+            && let Some(leased) = self.lease_newest_idle(&ask, now, effects)
+        {
             return Ok(Found::Leased(leased));
         }
         let place_free = self.place_free();
@@ -121,11 +126,11 @@ impl<C, E, W> State<C, E, W> {
         if queues && self.waiters.queued() >= self.settings.max_queue {
             return Err(Rejection::QueueFull);
         }
-        let reason = self.reason_for_new(fresh, place_free);
+        let reason = self.reason_for_new(&ask, place_free);
         let at_cap = queues.then_some(now);
-        let waiter = self.waiters.join(Arrival { at_cap, fresh, reason });
+        let waiter = self.waiters.join(Arrival { at_cap, ask, reason });
         if queues && self.waiters.queued() > self.places_coming() {
-            // If any is idle, this is a fresh waiter: idle connections hold the places that it needs.
+            // If any is idle, it is nothing for this waiter, and holds the place that it needs.
             self.close_oldest_idle(EndReason::Purged, effects);
         }
         self.find_dials(now, effects);
@@ -296,6 +301,15 @@ impl<C, E, W> State<C, E, W> {
         self.armed
     }
 
+    /// A client connection is gone, and nobody may take what belonged to it.
+    pub fn client_left(&mut self, client: ClientId, effects: &mut Effects<C, W>) {
+        if self.settings.sharing == Sharing::Never {
+            for id in self.connections.disown(client) {
+                self.close_idle(id, EndReason::Policy, effects);
+            }
+        }
+    }
+
     /// The end has begun: closes all that is idle, and from now on what comes back while nobody waits.
     pub fn drain(&mut self, effects: &mut Effects<C, W>) {
         self.draining = true;
@@ -336,304 +350,6 @@ impl<C, E, W> State<C, E, W> {
     #[cfg(test)]
     pub fn orphans(&self) -> [Vec<ConnectionId>; 2] {
         self.connections.orphans()
-    }
-
-    // ---- places and dials
-
-    fn place_free(&self) -> bool {
-        self.census().total() < self.settings.max_connections
-    }
-
-    /// The places that are free, or will be once all that is closing has closed.
-    fn places_coming(&self) -> usize {
-        self.settings.max_connections.saturating_sub(self.census().staying())
-    }
-
-    /// The oldest waiters without a dial adopt the oldest orphan ones; if there are none, they get free places.
-    fn find_dials(&mut self, now: Instant, effects: &mut Effects<C, W>) {
-        while let Some(orphan) = self.connections.oldest_orphan()
-            && let Some(waiter) = self.waiters.oldest_queued()
-        {
-            self.inherit(orphan, waiter, now);
-        }
-        self.grant_dials(now, effects);
-    }
-
-    /// Reserves free places for the oldest waiters without a dial.
-    fn grant_dials(&mut self, now: Instant, effects: &mut Effects<C, W>) {
-        while self.place_free()
-            && let Some(waiter) = self.waiters.oldest_queued()
-        {
-            let id = self.connections.reserve(now, waiter);
-            self.waiters.count_on(waiter, Dial::Granted(id), now);
-            effects.wake.extend(self.waiters.take_waker(waiter));
-        }
-    }
-
-    /// A dial lost its waiter: one that has not begun gives its place back, another goes on for the next.
-    fn release_dial(&mut self, dial: Dial, now: Instant) {
-        match dial {
-            Dial::None => {}
-            Dial::Granted(id) => self.connections.forget(id),
-            Dial::Own(id) | Dial::Inherited(id) => self.bequeath(id, now),
-        }
-    }
-
-    /// The oldest waiter without a dial counts on this one from now on; if there is none, it is an orphan.
-    fn bequeath(&mut self, dial: ConnectionId, now: Instant) {
-        match self.waiters.oldest_queued() {
-            Some(heir) => self.inherit(dial, heir, now),
-            None => self.connections.bequeath(dial, None),
-        }
-    }
-
-    fn inherit(&mut self, dial: ConnectionId, heir: WaiterId, now: Instant) {
-        self.connections.bequeath(dial, Some(heir));
-        self.waiters.count_on(heir, Dial::Inherited(dial), now);
-    }
-
-    /// Tells the waiter that began the dial; an heir goes back to the queue, first in line for the place.
-    fn fail_waiter(
-        &mut self,
-        owner: WaiterId,
-        dial: ConnectionId,
-        error: Option<E>,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        if self.waiters.dial(owner) == Dial::Own(dial) {
-            self.waiters.serve(owner, Err(error), now);
-            effects.wake.extend(self.waiters.take_waker(owner));
-        } else {
-            self.waiters.lose_dial(owner);
-        }
-    }
-
-    /// A waiter that has no dial any more sleeps as if it had one: it has to know that `queueTimeout` concerns it.
-    fn tell_if_queued(&mut self, waiter: Option<WaiterId>, effects: &mut Effects<C, W>) {
-        if let Some(waiter) = waiter.filter(|waiter| self.waiters.is_queued(*waiter)) {
-            effects.wake.extend(self.waiters.take_waker(waiter));
-        }
-    }
-
-    // ---- leases
-
-    /// Closes what it finds expired: a tick may be late, a limit is not.
-    fn lease_newest_idle(
-        &mut self,
-        thread: usize,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) -> Option<Leased<C>> {
-        while let Some(id) = self.connections.newest_idle(thread) {
-            if let Some(reason) = self.expired(id, now) {
-                self.close_idle(id, reason, effects);
-            } else {
-                let handle = self.connections.take_idle(id)?;
-                return Some(self.lease(id, handle, Reuse::Reused, now));
-            }
-        }
-        None
-    }
-
-    /// Leases an active connection.
-    fn lease(&mut self, id: ConnectionId, handle: C, reuse: Reuse, now: Instant) -> Leased<C> {
-        self.purge.checked_out(self.census().active);
-        self.connections.lease(id, handle, reuse, now)
-    }
-
-    /// Takes back an unused lease that a waiter never collected.
-    fn take_back(&mut self, leased: Leased<C>, now: Instant, effects: &mut Effects<C, W>) {
-        self.connections.unlease(leased.id);
-        if !matches!(self.connections.phase(leased.id), Some(Phase::Active)) {
-            return self.came_back_lost(leased.id, leased.handle, effects);
-        }
-        self.comes_back(leased.id, leased.handle, now, effects);
-    }
-
-    /// An active connection is free for another exchange, or must close.
-    fn comes_back(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        match self.reason_to_retire(id, now) {
-            Some(reason) => self.retire(id, handle, reason, effects),
-            None => self.offer(id, handle, now, effects),
-        }
-        self.find_dials(now, effects);
-    }
-
-    /// A handle came back whose socket had ended under the lease.
-    fn came_back_lost(&mut self, id: ConnectionId, handle: C, effects: &mut Effects<C, W>) {
-        effects.close.push(handle);
-        if let Some(Phase::Lost(end, _)) = self.connections.phase(id) {
-            self.discard(id, reason_of(end.by), effects);
-        }
-    }
-
-    /// An active connection goes to the first in line, else it is kept idle where the settings allow.
-    fn offer(&mut self, id: ConnectionId, handle: C, now: Instant, effects: &mut Effects<C, W>) {
-        let unused = self.connections.uses(id) == 0;
-        match self.waiters.taker(unused, self.places_coming()) {
-            Some(Taker::Connection(waiter)) => {
-                let new = self.waiters.reason(waiter).filter(|_| unused);
-                let leased = self.lease(id, handle, new.unwrap_or(Reuse::Reused), now);
-                let dial = self.waiters.serve(waiter, Ok(leased), now);
-                effects.wake.extend(self.waiters.take_waker(waiter));
-                self.release_dial(dial, now);
-            }
-            Some(Taker::Place) => self.retire(id, handle, EndReason::Purged, effects),
-            None => self.keep(id, handle, now, effects),
-        }
-    }
-
-    fn keep(&mut self, id: ConnectionId, handle: C, now: Instant, effects: &mut Effects<C, W>) {
-        if self.draining {
-            return self.retire(id, handle, EndReason::Drained, effects);
-        }
-        if self.most_idle() == 0 {
-            return self.retire(id, handle, EndReason::Purged, effects);
-        }
-        if self.census().idle >= self.most_idle() {
-            self.close_oldest_idle(EndReason::Purged, effects);
-        }
-        self.connections.keep(id, handle, now);
-        self.purge_period.get_or_insert(now);
-        self.arm(id, effects);
-    }
-
-    fn most_idle(&self) -> usize {
-        if self.settings.purge_delay.is_zero() {
-            return 0;
-        }
-        self.settings.max_idle.unwrap_or(usize::MAX)
-    }
-
-    /// Notes when a newly idle connection wants attention.
-    fn arm(&mut self, id: ConnectionId, effects: &mut Effects<C, W>) {
-        let expiry = self.expiry(id).map(|(at, _)| at);
-        let nearest = expiry.into_iter().chain(self.next_purge()).min();
-        if let Some(at) = nearest
-            && self.armed.is_none_or(|armed| at < armed)
-        {
-            self.armed = Some(at);
-            effects.rearm = true;
-        }
-    }
-
-    // ---- ends
-
-    fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
-        if let Some(reason) = self.connections.over(id) {
-            return Some(reason);
-        }
-        if self.is_outdated(id) {
-            return Some(self.outdated);
-        }
-        if self.is_worn(id) {
-            return Some(EndReason::Requests);
-        }
-        if self.connections.retires(id).is_some_and(|at| at <= now) {
-            return Some(EndReason::Aged);
-        }
-        let surplus = self.census().staying() > self.settings.max_connections;
-        surplus.then_some(EndReason::Reconfigured)
-    }
-
-    fn is_outdated(&self, id: ConnectionId) -> bool {
-        self.connections.generation(id) < self.generation
-    }
-
-    fn is_worn(&self, id: ConnectionId) -> bool {
-        let most = self.settings.max_requests;
-        most.is_some_and(|most| self.connections.uses(id) >= most.get())
-    }
-
-    /// Closes an active connection whose handle came back.
-    fn retire(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        reason: EndReason,
-        effects: &mut Effects<C, W>,
-    ) {
-        effects.close.push(handle);
-        self.closes(id, reason);
-    }
-
-    fn close_idle(&mut self, id: ConnectionId, reason: EndReason, effects: &mut Effects<C, W>) {
-        effects.close.extend(self.connections.take_idle(id));
-        self.closes(id, reason);
-    }
-
-    /// False if none is idle.
-    fn close_oldest_idle(&mut self, reason: EndReason, effects: &mut Effects<C, W>) -> bool {
-        let oldest = self.connections.oldest_idle();
-        if let Some(oldest) = oldest {
-            self.close_idle(oldest, reason, effects);
-        }
-        oldest.is_some()
-    }
-
-    fn closes(&mut self, id: ConnectionId, reason: EndReason) {
-        self.last_end = Some(reason);
-        self.connections.enter(id, Phase::Closing(reason));
-    }
-
-    fn close_expired(&mut self, now: Instant, effects: &mut Effects<C, W>) {
-        let expired: Vec<_> =
-            self.connections.idle().filter_map(|id| Some((id, self.expired(id, now)?))).collect();
-        for (id, reason) in expired {
-            self.close_idle(id, reason, effects);
-        }
-    }
-
-    fn purge(&mut self, effects: &mut Effects<C, W>) {
-        let Census { active, idle, .. } = self.census();
-        for _ in 0..self.purge.period_ended(active, idle) {
-            self.close_oldest_idle(EndReason::Purged, effects);
-        }
-    }
-
-    /// When [`State::tick`] has something to do next.
-    fn next_deadline(&self) -> Option<Instant> {
-        let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
-        expiries.map(|(at, _)| at).chain(self.next_purge()).min()
-    }
-
-    fn next_purge(&self) -> Option<Instant> {
-        self.purge_period?.checked_add(self.settings.purge_delay)
-    }
-
-    /// Why an idle connection must go now, if it must.
-    fn expired(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
-        self.expiry(id).and_then(|(at, reason)| (at <= now).then_some(reason))
-    }
-
-    /// When an idle connection must go, and why.
-    fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
-        let Some(Phase::Idle(position)) = self.connections.phase(id) else { return None };
-        let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
-        let idle = timeout.and_then(|timeout| position.since.checked_add(timeout));
-        let aged = self.connections.retires(id);
-        let idle = idle.map(|at| (at, EndReason::Idle));
-        idle.into_iter().chain(aged.map(|at| (at, EndReason::Aged))).min_by_key(|(at, _)| *at)
-    }
-
-    fn reason_for_new(&self, fresh: bool, place_free: bool) -> Reuse {
-        let Census { active, connecting, .. } = self.census();
-        if fresh {
-            Reuse::Policy
-        } else if !place_free {
-            Reuse::Cap
-        } else if active + connecting > 0 {
-            Reuse::Busy
-        } else {
-            self.last_end.map_or(Reuse::First, EndReason::as_reuse)
-        }
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::scene::{PEER_POLITE, US_POLITE, defaults};
-use crate::pool::{Checkout, EndReason, Lease, Permit, Place, Pool, Settings, Step};
+use crate::pool::{Ask, Checkout, EndReason, Lease, Permit, Place, Pool, Settings, Step};
 
 const CAP: usize = 7;
 const THREADS: u64 = 2;
@@ -71,7 +71,8 @@ impl Crowd {
 
     async fn lease(&self, rng: &mut Rng) -> Option<Lease<Handle, &'static str>> {
         let fresh = rng.u8(..8) == 0;
-        let mut waiter = match self.pool.check_out(Instant::now(), self.thread, fresh) {
+        let ask = Ask { thread: self.thread, fresh, client: 0, first: false };
+        let mut waiter = match self.pool.check_out(Instant::now(), ask) {
             Ok(Checkout::Leased(lease)) => return Some(lease),
             Ok(Checkout::Waits(waiter)) => waiter,
             Err(rejection) => panic!("the queue is long enough: {rejection}"),

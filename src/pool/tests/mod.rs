@@ -19,4 +19,5 @@ mod queue;
 mod reasons;
 mod reconfigure;
 mod scene;
+mod sharing;
 mod tokens;

@@ -2,7 +2,7 @@
 //! counted. Slow and plain, to compare [`State`](crate::pool::state::State) with. Times are milliseconds.
 
 use crate::{
-    pool::{Census, End, EndReason, Rejection, Reuse, Settings},
+    pool::{Ask, Census, End, EndReason, Rejection, Reuse, Settings, Sharing},
     telemetry::ends::Side,
 };
 
@@ -26,6 +26,7 @@ pub struct Connection {
     opened: Option<(u64, u64)>,
     pub generation: u64,
     pub uses: u64,
+    owner: Option<u64>,
     pub last_reuse: Option<Reuse>,
     over: Option<EndReason>,
 }
@@ -46,7 +47,7 @@ enum Outcome {
 #[derive(Debug)]
 pub struct Waiter {
     pub id: Id,
-    fresh: bool,
+    ask: Ask,
     reason: Reuse,
     came_at_cap: Option<u64>,
     queued_for: Option<u64>,
@@ -66,10 +67,6 @@ impl Waiter {
         self.outcome.is_some()
             || matches!(self.dial, Some((_, Dial::Granted)))
             || (self.queued() && self.sent_back)
-    }
-
-    pub fn takes_used(&self) -> bool {
-        !self.fresh
     }
 
     pub fn unserved(&self) -> bool {
@@ -202,9 +199,28 @@ impl Model {
         idle
     }
 
-    fn newest(&self, thread: usize) -> Option<Id> {
-        let (own, all) = (self.idle(|of| of == thread), self.idle(|_| true));
-        own.last().or(all.last()).map(|(_, id)| *id)
+    fn newest(&self, ask: &Ask) -> Option<Id> {
+        let (own, all) = (self.idle(|of| of == ask.thread), self.idle(|_| true));
+        let mut newest_first = own.iter().rev().chain(all.iter().rev()).map(|(_, id)| *id);
+        newest_first.find(|id| self.may_take(ask, *id)).filter(|_| !ask.fresh)
+    }
+
+    pub fn may_take(&self, ask: &Ask, id: Id) -> bool {
+        let connection = self.connections.iter().find(|c| c.id == id).unwrap();
+        match (connection.uses, self.settings.sharing) {
+            (0, _) => true,
+            _ if ask.fresh => false,
+            (1, Sharing::Aggressive) | (_, Sharing::Safe) => !ask.first,
+            (_, Sharing::Always | Sharing::Aggressive) => true,
+            (_, Sharing::Never) => connection.owner == Some(ask.client),
+        }
+    }
+
+    /// Some idle connection is for somebody who waits.
+    pub fn waits_beside_its_own(&self) -> bool {
+        let waits = |w: &&Waiter| w.unserved() && !w.ask.fresh;
+        let idle = self.idle(|_| true);
+        self.waiters.iter().filter(waits).any(|w| idle.iter().any(|i| self.may_take(&w.ask, i.1)))
     }
 
     /// When an idle one must go, and why; on a tie it has been idle for too long.
@@ -254,18 +270,18 @@ impl Model {
 
     // ---- checkouts
 
-    pub fn check_out(&mut self, thread: usize, fresh: bool) -> Answer {
-        while let Some(id) = self.newest(thread).filter(|_| !fresh) {
+    pub fn check_out(&mut self, ask: Ask) -> Answer {
+        while let Some(id) = self.newest(&ask) {
             match self.over_limit(id) {
                 Some(reason) => self.close(id, reason),
-                None => return self.leased(id, Reuse::Reused, None),
+                None => return self.leased(id, &ask, Reuse::Reused),
             }
         }
         let full = self.full();
         if full && self.queued() >= self.settings.max_queue {
             return Answer::Refused(Rejection::QueueFull);
         }
-        let id = self.join(fresh);
+        let id = self.join(ask);
         if full
             && self.queued() > self.places_coming()
             && let Some((_, oldest)) = self.idle(|_| true).first()
@@ -277,9 +293,10 @@ impl Model {
         Answer::Waits(id)
     }
 
-    fn join(&mut self, fresh: bool) -> Id {
+    fn join(&mut self, ask: Ask) -> Id {
         let census = self.census();
-        let reason = if fresh {
+        let never_used = matches!(self.settings.sharing, Sharing::Safe | Sharing::Never);
+        let reason = if ask.fresh || ask.first && never_used || census.idle > 0 {
             Reuse::Policy
         } else if !self.place_free() {
             Reuse::Cap
@@ -297,7 +314,7 @@ impl Model {
         let sent_back = false;
         self.waiters.push(Waiter {
             id,
-            fresh,
+            ask,
             reason,
             came_at_cap,
             queued_for,
@@ -338,7 +355,11 @@ impl Model {
         let left = self.waiters.remove(index);
         self.pass_on(left.dial);
         if let Some(Outcome::Leased { id, .. }) = left.outcome {
-            self.connection(id).uses -= 1;
+            let connection = self.connection(id);
+            connection.uses -= 1;
+            if connection.uses == 0 {
+                connection.owner = None;
+            }
             self.comes_back(id);
         }
         self.adopt();
@@ -392,12 +413,14 @@ impl Model {
         let connection = self.connections.iter().find(|c| c.id == id)?;
         let old = connection.generation < self.generation;
         let worn = self.is_worn(connection);
+        let nobodys = self.is_nobodys(connection);
         let aged = self.retires(connection).is_some_and(|at| at <= self.now);
         let surplus = self.staying() > self.settings.max_connections;
         [
             connection.over,
             old.then_some(self.outdated),
             worn.then_some(EndReason::Requests),
+            nobodys.then_some(EndReason::Policy),
             aged.then_some(EndReason::Aged),
             surplus.then_some(EndReason::Reconfigured),
         ]
@@ -407,6 +430,11 @@ impl Model {
 
     fn is_worn(&self, connection: &Connection) -> bool {
         self.settings.max_requests.is_some_and(|most| connection.uses >= most.get())
+    }
+
+    fn is_nobodys(&self, connection: &Connection) -> bool {
+        let never = self.settings.sharing == Sharing::Never;
+        never && connection.uses > 0 && connection.owner.is_none()
     }
 
     /// A handle comes from a dial or a lease.
@@ -455,15 +483,19 @@ impl Model {
         self.grant();
     }
 
-    fn leased(&mut self, id: Id, reuse: Reuse, queued_for: Option<u64>) -> Answer {
+    fn leased(&mut self, id: Id, ask: &Ask, reuse: Reuse) -> Answer {
+        let never = self.settings.sharing == Sharing::Never;
         let connection = self.connection(id);
         connection.stage = Stage::InUse;
         connection.uses += 1;
         connection.last_reuse = Some(reuse);
+        if never {
+            connection.owner = Some(ask.client);
+        }
         let uses = connection.uses;
         let in_use = self.census().active;
         (self.peak, self.need) = (self.peak.max(in_use), self.need.max(in_use));
-        Answer::Leased { id, uses, reuse, queued_for }
+        Answer::Leased { id, uses, reuse, queued_for: None }
     }
 
     /// Closes one whose handle the pool holds.
@@ -481,18 +513,17 @@ impl Model {
 
     // ---- who gets what
 
-    /// A connection goes to the oldest waiter, else it is kept. On the way to somebody that takes used connections, a
-    /// retry that would be overtaken claims the place, unless enough places are being freed for it.
+    /// A connection goes to the oldest waiter that may take it, else it is kept. Who would be overtaken, but may not take
+    /// it, claims the place, unless enough places are being freed for it.
     fn offer(&mut self, id: Id) {
-        let unused = self.connection(id).uses == 0;
         let mut places_coming = self.places_coming();
         for index in 0..self.waiters.len() {
             let waiter = &self.waiters[index];
             if waiter.outcome.is_some() {
                 continue;
             }
-            if unused || waiter.takes_used() {
-                return self.give(id, waiter.id, unused);
+            if self.may_take(&waiter.ask, id) {
+                return self.give(id, waiter.id);
             }
             if waiter.queued() {
                 if places_coming == 0 {
@@ -504,9 +535,27 @@ impl Model {
         self.keep(id);
     }
 
-    fn give(&mut self, id: Id, to: Id, unused: bool) {
-        let reuse = if unused { self.waiter(to).reason } else { Reuse::Reused };
-        self.leased(id, reuse, None);
+    /// The reuse mode is another: an idle one may now be for somebody who waits, and whom nobody would be overtaken by.
+    fn give_to_whom_it_suits(&mut self, id: Id) {
+        let mut places_coming = self.places_coming();
+        for waiter in self.waiters.iter().filter(|w| w.unserved()) {
+            if self.may_take(&waiter.ask, id) {
+                return self.give(id, waiter.id);
+            }
+            if waiter.queued() {
+                if places_coming == 0 {
+                    return;
+                }
+                places_coming -= 1;
+            }
+        }
+    }
+
+    fn give(&mut self, id: Id, to: Id) {
+        let unused = self.connection(id).uses == 0;
+        let Waiter { ask, reason, .. } = *self.waiter(to);
+        let reuse = if unused { reason } else { Reuse::Reused };
+        self.leased(id, &ask, reuse);
         self.note_wait(to);
         let waiter = self.waiter(to);
         waiter.outcome = Some(Outcome::Leased { id, reuse });
@@ -546,8 +595,9 @@ impl Model {
             self.made += 1;
             let (id, stage) = (self.made, Stage::Dialling);
             let (thread, opened, generation) = (0, None, 0);
-            let (uses, last_reuse, over) = (0, None, None);
-            let dial = Connection { id, stage, thread, opened, generation, uses, last_reuse, over };
+            let (uses, owner, last_reuse, over) = (0, None, None, None);
+            let dial =
+                Connection { id, stage, thread, opened, generation, uses, owner, last_reuse, over };
             self.connections.push(dial);
             self.note_wait(waiter);
             self.waiter(waiter).dial = Some((id, Dial::Granted));
@@ -633,7 +683,21 @@ impl Model {
         (idle.count(), old.iter().filter(|(_, stage)| *stage == Stage::InUse).count())
     }
 
+    pub fn client_left(&mut self, client: u64) {
+        for (_, id) in self.idle(|_| true) {
+            if self.connection(id).owner == Some(client) {
+                self.close(id, EndReason::Policy);
+            }
+        }
+        for connection in &mut self.connections {
+            connection.owner = connection.owner.filter(|owner| *owner != client);
+        }
+    }
+
     pub fn reconfigure(&mut self, settings: Settings) {
+        if settings.sharing != self.settings.sharing {
+            self.connections.iter_mut().for_each(|c| c.owner = None);
+        }
         self.settings = settings;
         self.close_over_limit();
         for (_, id) in self.idle(|_| true) {
@@ -642,10 +706,20 @@ impl Model {
             }
         }
         for (_, id) in self.idle(|_| true) {
+            if self.is_nobodys(self.connections.iter().find(|c| c.id == id).unwrap()) {
+                self.close(id, EndReason::Policy);
+            }
+        }
+        for (_, id) in self.idle(|_| true) {
             if self.staying() > self.settings.max_connections {
                 self.close(id, EndReason::Reconfigured);
-            } else if self.census().idle > self.most_idle() || self.queued() > self.places_coming()
-            {
+            }
+        }
+        for (_, id) in self.idle(|_| true) {
+            self.give_to_whom_it_suits(id);
+        }
+        for (_, id) in self.idle(|_| true) {
+            if self.census().idle > self.most_idle() || self.queued() > self.places_coming() {
                 self.close(id, EndReason::Purged);
             }
         }

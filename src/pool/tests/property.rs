@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     pool::{
-        Advanced, ConnectionPhase, EndReason, Settings,
+        Advanced, Ask, ConnectionPhase, EndReason, Settings, Sharing,
         state::{Collected, Dialled, Effects, Found, Leased, State},
     },
     telemetry::ends::Side,
@@ -30,8 +30,7 @@ type Id = u64;
 #[derive(Debug, Clone)]
 enum Step {
     CheckOut {
-        thread: usize,
-        fresh: bool,
+        ask: Ask,
     },
     Collect {
         pick: usize,
@@ -81,14 +80,16 @@ enum Step {
     Reconfigure {
         settings: Settings,
     },
+    ClientLeaves {
+        client: u64,
+    },
     Drain,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let pick = || any::<usize>();
     prop_oneof![
-        14 => (0..3_usize, prop::bool::weighted(0.3))
-            .prop_map(|(thread, fresh)| Step::CheckOut { thread, fresh }),
+        14 => ask().prop_map(|ask| Step::CheckOut { ask }),
         14 => (pick(), 0..3_usize).prop_map(|(pick, thread)| Step::Collect { pick, thread }),
         4 => pick().prop_map(|pick| Step::Abandon { pick }),
         2 => pick().prop_map(|pick| Step::TimeOut { pick }),
@@ -107,8 +108,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u64, prop::sample::select(&[EndReason::Rotated, EndReason::Reconfigured]))
             .prop_map(|(by, reason)| Step::Advance { by, reason }),
         2 => settings().prop_map(|settings| Step::Reconfigure { settings }),
+        2 => (0..4_u64).prop_map(|client| Step::ClientLeaves { client }),
         1 => prop::bool::weighted(0.1).prop_map(|now| if now { Step::Drain } else { Step::Tick }),
     ]
+}
+
+fn ask() -> impl Strategy<Value = Ask> {
+    (0..3_usize, prop::bool::weighted(0.3), 0..4_u64, any::<bool>())
+        .prop_map(|(thread, fresh, client, first)| Ask { thread, fresh, client, first })
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -117,8 +124,11 @@ fn settings() -> impl Strategy<Value = Settings> {
     let max_requests =
         prop::sample::select(vec![None, None, NonZeroU64::new(1), NonZeroU64::new(3)]);
     let periods = (period(&[0, 100, 100, 400]), period(&[0, 150, 500]), period(&[0, 300, 1000]));
-    (1..6_usize, max_idle, periods, max_requests, 0..6_usize).prop_map(
+    let modes = [Sharing::Always, Sharing::Aggressive, Sharing::Safe, Sharing::Never];
+    let sharing = prop::sample::select(modes.to_vec());
+    (sharing, 1..6_usize, max_idle, periods, max_requests, 0..6_usize).prop_map(
         |(
+            sharing,
             max_connections,
             max_idle,
             (purge_delay, idle_timeout, max_age),
@@ -126,6 +136,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             max_queue,
         )| {
             Settings {
+                sharing,
                 max_connections,
                 max_idle,
                 purge_delay,
@@ -190,7 +201,7 @@ impl Life {
         let before = self.state.census().total();
         if let Some(id) = self.concerned(step) {
             match *step {
-                Step::CheckOut { thread, fresh } => self.check_out(thread, fresh),
+                Step::CheckOut { ask } => self.check_out(ask),
                 Step::Collect { thread, .. } => self.collect(id, thread),
                 Step::Abandon { .. } => self.abandon(id),
                 Step::TimeOut { .. } => self.time_out(id),
@@ -208,6 +219,7 @@ impl Life {
                 Step::Tick => self.tick(),
                 Step::Advance { by, reason } => self.advance(by, reason),
                 Step::Reconfigure { ref settings } => self.reconfigure(settings),
+                Step::ClientLeaves { client } => self.client_leaves(client),
                 Step::Drain => self.drain(),
             }
         }
@@ -231,6 +243,7 @@ impl Life {
             | Step::Tick
             | Step::Advance { .. }
             | Step::Reconfigure { .. }
+            | Step::ClientLeaves { .. }
             | Step::Drain => return Some(0),
         };
         among.iter().nth(pick % among.len().max(1)).copied()
@@ -238,15 +251,15 @@ impl Life {
 
     // ---- steps: each on both, with the same result
 
-    fn check_out(&mut self, thread: usize, fresh: bool) {
+    fn check_out(&mut self, ask: Ask) {
         let mut effects = Effects::default();
-        let found = self.state.check_out(self.now(), thread, fresh, &mut effects);
+        let found = self.state.check_out(self.now(), ask, &mut effects);
         let answer = match found {
             Ok(Found::Leased(leased)) => leased_answer(&leased, None),
             Ok(Found::Waits(waiter)) => Answer::Waits(waiter),
             Err(rejection) => Answer::Refused(rejection),
         };
-        assert_eq!(answer, self.model.check_out(thread, fresh));
+        assert_eq!(answer, self.model.check_out(ask));
         match answer {
             Answer::Leased { id, .. } => assert!(self.leases.insert(id), "leased twice: {id}"),
             Answer::Waits(waiter) => assert!(self.waiters.insert(waiter)),
@@ -388,6 +401,13 @@ impl Life {
         self.follow_up(effects);
     }
 
+    fn client_leaves(&mut self, client: u64) {
+        let mut effects = Effects::default();
+        self.state.client_left(client, &mut effects);
+        self.model.client_left(client);
+        self.follow_up(effects);
+    }
+
     fn drain(&mut self) {
         let mut effects = Effects::default();
         self.state.drain(&mut effects);
@@ -466,12 +486,11 @@ impl Life {
             self.model.orphans().is_empty() || self.state.queued() == 0,
             "somebody queues beside an orphan dial"
         );
-        let wants_any = |w: &super::model::Waiter| w.unserved() && w.takes_used();
+        assert!(!self.model.waits_beside_its_own(), "somebody waits beside an idle one");
         if census.idle > 0 {
-            assert!(!self.model.waiters.iter().any(wants_any), "somebody waits beside an idle one");
             assert!(
                 self.state.queued() <= self.model.places_coming(),
-                "a retry waits for no place"
+                "somebody waits for no place"
             );
         }
         assert!(census.idle <= self.model.most_idle(), "too many idle: {census:?}");

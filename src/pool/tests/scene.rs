@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     pool::{
-        Advanced, Census, ConnectionId, End, EndReason, Rejection, Reuse, Settings,
+        Advanced, Ask, Census, ClientId, ConnectionId, End, EndReason, Rejection, Reuse, Settings,
+        Sharing,
         state::{Collected, Dialled, Effects, Found, State, WaiterId},
     },
     telemetry::ends::{Manner, Side},
@@ -24,6 +25,7 @@ pub fn millis(milliseconds: u64) -> Duration {
 /// The design's defaults.
 pub fn defaults() -> Settings {
     Settings {
+        sharing: Sharing::Always,
         max_connections: 100,
         max_idle: None,
         purge_delay: secs(30),
@@ -110,7 +112,21 @@ impl Scene {
     // ---- checkouts
 
     pub fn check_out(&mut self, thread: usize, fresh: bool) -> Got {
-        match self.play(|state, now, effects| state.check_out(now, thread, fresh, effects)) {
+        self.ask(Ask { thread, fresh, client: 0, first: false })
+    }
+
+    /// A client connection's first request.
+    pub fn first_of(&mut self, client: ClientId) -> Got {
+        self.ask(Ask { thread: 0, fresh: false, client, first: true })
+    }
+
+    /// Another of its requests.
+    pub fn next_of(&mut self, client: ClientId) -> Got {
+        self.ask(Ask { thread: 0, fresh: false, client, first: false })
+    }
+
+    pub fn ask(&mut self, ask: Ask) -> Got {
+        match self.play(|state, now, effects| state.check_out(now, ask, effects)) {
             Ok(Found::Leased(leased)) => {
                 assert_eq!(leased.id, leased.handle);
                 Got::Lease(leased.id, leased.reuse)
@@ -288,6 +304,10 @@ impl Scene {
         change(&mut self.settings);
         let settings = self.settings.clone();
         self.play(|state, now, effects| state.reconfigure(settings, now, effects));
+    }
+
+    pub fn leaves(&mut self, client: ClientId) {
+        self.play(|state, _, effects| state.client_left(client, effects));
     }
 
     // ---- time

@@ -13,9 +13,11 @@ use std::{
 
 use super::scene::{PEER_POLITE, US_POLITE, defaults, millis};
 use crate::pool::{
-    Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Step,
+    Ask, Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Step,
     Waiter,
 };
+
+const ASK: Ask = Ask { thread: 0, fresh: false, client: 0, first: false };
 
 /// A handle that counts its drops, and looks at the pool in each: under the lock that would never end.
 struct Handle {
@@ -58,7 +60,7 @@ impl Scene {
     }
 
     fn waiter(&self) -> TestWaiter {
-        match self.pool.check_out(Instant::now(), 0, false) {
+        match self.pool.check_out(Instant::now(), ASK) {
             Ok(Checkout::Waits(waiter)) => waiter,
             Ok(Checkout::Leased(_)) => panic!("one was idle"),
             Err(rejection) => panic!("refused: {rejection}"),
@@ -210,7 +212,7 @@ fn a_checked_in_lease_drops_no_handle_and_a_discarded_one_drops_it_once() {
     let (_place, lease) = scene.new_lease();
     lease.check_in(Instant::now());
     assert_eq!(scene.drops(), 0);
-    match scene.pool.check_out(Instant::now(), 0, false) {
+    match scene.pool.check_out(Instant::now(), ASK) {
         Ok(Checkout::Leased(lease)) => lease.discard(EndReason::Stale),
         _ => panic!("none was idle"),
     }
@@ -258,7 +260,7 @@ fn checkouts_refusals_and_waits_are_counted() {
     let scene = Scene::new(|settings| settings.max_queue = 1);
     let (_place, lease) = scene.new_lease();
     let mut waiter = scene.waiter();
-    let refused = scene.pool.check_out(Instant::now(), 0, false);
+    let refused = scene.pool.check_out(Instant::now(), ASK);
     assert!(matches!(refused, Err(Rejection::QueueFull)));
     lease.check_in(Instant::now());
     let lease = scene.lease(&mut waiter);

@@ -1,0 +1,114 @@
+//! Which connections must close, why, and when that is to be looked at again.
+
+use std::time::Instant;
+
+use super::{Census, ConnectionId, Effects, EndReason, Past, Phase, Sharing, State};
+
+impl<C, E, W> State<C, E, W> {
+    pub(super) fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
+        let standing = self.connections.standing(id)?;
+        let surplus = || self.census().staying() > self.settings.max_connections;
+        if standing.over.is_some() {
+            standing.over
+        } else if standing.generation < self.generation {
+            Some(self.outdated)
+        } else if self.is_worn(standing.past) {
+            Some(EndReason::Requests)
+        } else if self.is_nobodys(standing.past) {
+            Some(EndReason::Policy)
+        } else if standing.retires.is_some_and(|at| at <= now) {
+            Some(EndReason::Aged)
+        } else {
+            surplus().then_some(EndReason::Reconfigured)
+        }
+    }
+
+    pub(super) fn is_worn(&self, past: Past) -> bool {
+        self.settings.max_requests.is_some_and(|most| past.uses >= most.get())
+    }
+
+    /// Used, and by none who is still there, where connections belong to somebody.
+    pub(super) fn is_nobodys(&self, past: Past) -> bool {
+        self.settings.sharing == Sharing::Never && past.uses > 0 && past.owner.is_none()
+    }
+
+    /// Closes an active connection whose handle came back.
+    pub(super) fn retire(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        reason: EndReason,
+        effects: &mut Effects<C, W>,
+    ) {
+        effects.close.push(handle);
+        self.closes(id, reason);
+    }
+
+    pub(super) fn close_idle(
+        &mut self,
+        id: ConnectionId,
+        reason: EndReason,
+        effects: &mut Effects<C, W>,
+    ) {
+        effects.close.extend(self.connections.take_idle(id));
+        self.closes(id, reason);
+    }
+
+    /// False if none is idle.
+    pub(super) fn close_oldest_idle(
+        &mut self,
+        reason: EndReason,
+        effects: &mut Effects<C, W>,
+    ) -> bool {
+        let oldest = self.connections.oldest_idle();
+        if let Some(oldest) = oldest {
+            self.close_idle(oldest, reason, effects);
+        }
+        oldest.is_some()
+    }
+
+    pub(super) fn closes(&mut self, id: ConnectionId, reason: EndReason) {
+        self.last_end = Some(reason);
+        self.connections.enter(id, Phase::Closing(reason));
+    }
+
+    pub(super) fn close_expired(&mut self, now: Instant, effects: &mut Effects<C, W>) {
+        for id in self.connections.idle_oldest_first() {
+            if let Some(reason) = self.expired(id, now) {
+                self.close_idle(id, reason, effects);
+            }
+        }
+    }
+
+    pub(super) fn purge(&mut self, effects: &mut Effects<C, W>) {
+        let Census { active, idle, .. } = self.census();
+        for _ in 0..self.purge.period_ended(active, idle) {
+            self.close_oldest_idle(EndReason::Purged, effects);
+        }
+    }
+
+    /// When [`State::tick`] has something to do next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
+        expiries.map(|(at, _)| at).chain(self.next_purge()).min()
+    }
+
+    pub(super) fn next_purge(&self) -> Option<Instant> {
+        self.purge_period?.checked_add(self.settings.purge_delay)
+    }
+
+    /// Why an idle connection must go now, if it must.
+    pub(super) fn expired(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
+        self.expiry(id).and_then(|(at, reason)| (at <= now).then_some(reason))
+    }
+
+    /// When an idle connection must go, and why.
+    pub(super) fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
+        let Some(Phase::Idle(position)) = self.connections.phase(id) else { return None };
+        let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
+        let idle = timeout.and_then(|timeout| position.since.checked_add(timeout));
+        let aged = self.connections.retires(id);
+        let idle = idle.map(|at| (at, EndReason::Idle));
+        idle.into_iter().chain(aged.map(|at| (at, EndReason::Aged))).min_by_key(|(at, _)| *at)
+    }
+}

@@ -1,0 +1,184 @@
+//! Who gets a connection: a checkout, the first in line, or nobody yet.
+
+use std::time::Instant;
+
+use super::{
+    Arrival, Ask, Census, ConnectionId, Effects, EndReason, Leased, Phase, Reuse, Sharing, State,
+    Taker, WaiterId, reason_of,
+};
+
+impl<C, E, W> State<C, E, W> {
+    /// Closes what it finds expired: a tick may be late, a limit is not.
+    pub(super) fn lease_newest_idle(
+        &mut self,
+        ask: &Ask,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) -> Option<Leased<C>> {
+        while let Some(id) = self.newest_idle_for(ask) {
+            if let Some(reason) = self.expired(id, now) {
+                self.close_idle(id, reason, effects);
+            } else {
+                let handle = self.connections.take_idle(id)?;
+                return Some(self.lease(id, handle, ask, Reuse::Reused, now));
+            }
+        }
+        None
+    }
+
+    fn newest_idle_for(&self, ask: &Ask) -> Option<ConnectionId> {
+        let sharing = self.settings.sharing;
+        self.connections.newest_idle(ask.thread, |id| {
+            sharing == Sharing::Always || sharing.allows(ask, self.connections.past(id))
+        })
+    }
+
+    /// Leases an active connection.
+    pub(super) fn lease(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        ask: &Ask,
+        reuse: Reuse,
+        now: Instant,
+    ) -> Leased<C> {
+        if self.settings.sharing == Sharing::Never {
+            self.connections.belongs_to(id, ask.client);
+        }
+        self.purge.checked_out(self.census().active);
+        self.connections.lease(id, handle, reuse, now)
+    }
+
+    /// Takes back an unused lease that a waiter never collected.
+    pub(super) fn take_back(
+        &mut self,
+        leased: Leased<C>,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        self.connections.unlease(leased.id);
+        if !matches!(self.connections.phase(leased.id), Some(Phase::Active)) {
+            return self.came_back_lost(leased.id, leased.handle, effects);
+        }
+        self.comes_back(leased.id, leased.handle, now, effects);
+    }
+
+    /// An active connection is free for another exchange, or must close.
+    pub(super) fn comes_back(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        match self.reason_to_retire(id, now) {
+            Some(reason) => self.retire(id, handle, reason, effects),
+            None => self.offer(id, handle, now, effects),
+        }
+        self.find_dials(now, effects);
+    }
+
+    /// A handle came back whose socket had ended under the lease.
+    pub(super) fn came_back_lost(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        effects: &mut Effects<C, W>,
+    ) {
+        effects.close.push(handle);
+        if let Some(Phase::Lost(end, _)) = self.connections.phase(id) {
+            self.discard(id, reason_of(end.by), effects);
+        }
+    }
+
+    /// An active connection goes to the first in line, else it is kept idle where the settings allow.
+    pub(super) fn offer(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        match self.taker(id) {
+            Some(Taker::Connection(waiter)) => self.serve(waiter, id, handle, now, effects),
+            Some(Taker::Place) => self.retire(id, handle, EndReason::Purged, effects),
+            None => self.keep(id, handle, now, effects),
+        }
+    }
+
+    pub(super) fn taker(&self, id: ConnectionId) -> Option<Taker> {
+        let (sharing, past) = (self.settings.sharing, self.connections.past(id));
+        self.waiters.taker(|ask| sharing.allows(ask, past), self.places_coming())
+    }
+
+    pub(super) fn serve(
+        &mut self,
+        waiter: WaiterId,
+        id: ConnectionId,
+        handle: C,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        let Arrival { ask, reason, .. } =
+            *self.waiters.arrival(waiter).expect("who is first in line waits");
+        let reuse = if self.connections.uses(id) == 0 { reason } else { Reuse::Reused };
+        let leased = self.lease(id, handle, &ask, reuse, now);
+        let dial = self.waiters.serve(waiter, Ok(leased), now);
+        effects.wake.extend(self.waiters.take_waker(waiter));
+        self.release_dial(dial, now);
+    }
+
+    pub(super) fn keep(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        if self.draining {
+            return self.retire(id, handle, EndReason::Drained, effects);
+        }
+        if self.most_idle() == 0 {
+            return self.retire(id, handle, EndReason::Purged, effects);
+        }
+        if self.census().idle >= self.most_idle() {
+            self.close_oldest_idle(EndReason::Purged, effects);
+        }
+        self.connections.keep(id, handle, now);
+        self.purge_period.get_or_insert(now);
+        self.arm(id, effects);
+    }
+
+    pub(super) fn most_idle(&self) -> usize {
+        if self.settings.purge_delay.is_zero() {
+            return 0;
+        }
+        self.settings.max_idle.unwrap_or(usize::MAX)
+    }
+
+    /// Notes when a newly idle connection wants attention.
+    pub(super) fn arm(&mut self, id: ConnectionId, effects: &mut Effects<C, W>) {
+        let expiry = self.expiry(id).map(|(at, _)| at);
+        let nearest = expiry.into_iter().chain(self.next_purge()).min();
+        if let Some(at) = nearest
+            && self.armed.is_none_or(|armed| at < armed)
+        {
+            self.armed = Some(at);
+            effects.rearm = true;
+        }
+    }
+
+    pub(super) fn reason_for_new(&self, ask: &Ask, place_free: bool) -> Reuse {
+        let Census { active, connecting, idle, .. } = self.census();
+        // What is idle now is not for it: it would have it already.
+        if idle > 0 || self.settings.sharing.forbids_all(ask) {
+            Reuse::Policy
+        } else if !place_free {
+            Reuse::Cap
+        } else if active + connecting > 0 {
+            Reuse::Busy
+        } else {
+            self.last_end.map_or(Reuse::First, EndReason::as_reuse)
+        }
+    }
+}
