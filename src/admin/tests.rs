@@ -51,6 +51,7 @@ fn settings(name: &str) -> Settings {
             sharing: pool::Sharing::Always,
             max_connections: 100,
             max_idle: None,
+            min_idle: 0,
             purge_delay: second,
             idle_timeout: second,
             max_age: second,

@@ -42,6 +42,7 @@ pub(super) const POOL: pool::Settings = pool::Settings {
     sharing: pool::Sharing::Always,
     max_connections: 100,
     max_idle: None,
+    min_idle: 0,
     purge_delay: Duration::from_secs(30),
     idle_timeout: Duration::from_secs(55),
     max_age: Duration::from_hours(1),

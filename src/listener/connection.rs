@@ -65,7 +65,7 @@ async fn end(
     ending: Ending,
     stream: DownstreamStream,
     proxy: &Arc<Proxy>,
-    downstream: &Downstream,
+    downstream: &Arc<Downstream>,
 ) -> Manner {
     let refusal = ending.refusal();
     // Where an earlier response was still being written, hyper's bare answer is behind it already.

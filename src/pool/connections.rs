@@ -306,11 +306,21 @@ impl<C> Connections<C> {
         self.idle.oldest_first()
     }
 
-    /// Takes a place for a waiter's dial.
-    pub fn reserve(&mut self, now: Instant, owner: WaiterId) -> ConnectionId {
+    pub fn orphan_count(&self) -> usize {
+        self.roll.orphans.len()
+    }
+
+    /// Since it was established; since its dial began, before.
+    pub fn age(&self, id: ConnectionId, now: Instant) -> Duration {
+        let opened = self.records.get(&id).map_or(now, |record| record.opened);
+        now.saturating_duration_since(opened)
+    }
+
+    /// Takes a place for a dial, a waiter's or nobody's.
+    pub fn reserve(&mut self, now: Instant, owner: Option<WaiterId>) -> ConnectionId {
         let id = self.next_id;
         self.next_id += 1;
-        let phase = Phase::Connecting(Some(owner));
+        let phase = Phase::Connecting(owner);
         self.roll.add(id, phase);
         let record = Record {
             phase,
@@ -329,7 +339,7 @@ impl<C> Connections<C> {
         id
     }
 
-    /// A waiter took its place, and dials on this thread.
+    /// The dial begins, on this thread.
     pub fn dial_begins(&mut self, id: ConnectionId, thread: usize) {
         if let Some(record) = self.records.get_mut(&id) {
             record.thread = thread;

@@ -9,6 +9,7 @@ mod idle;
 mod ids;
 mod purge;
 mod reasons;
+mod refill;
 mod sharing;
 pub mod state;
 #[cfg(test)]
@@ -30,7 +31,7 @@ pub use ids::ClientId;
 pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, Sharing};
 pub use state::{Advanced, Census, ConnectionId};
-use state::{Effects, Ended, Found, Leased, State};
+use state::{Effects, Ended, Found, Leased, State, Wanted};
 pub use tokens::{Lease, Permit, Place, Step, Waiter};
 
 use crate::telemetry::{
@@ -48,6 +49,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// How many may be idle; `None` is unlimited, 0 keeps none.
     pub max_idle: Option<usize>,
+    /// How many are kept idle, or dialled if need be; above [`Settings::max_idle`], below the cap. 0 keeps none warm.
+    pub min_idle: usize,
     /// The period of the purge rule; zero keeps none idle.
     pub purge_delay: Duration,
     /// How long one may be idle; zero: no limit.
@@ -138,8 +141,10 @@ pub struct Pool<C, E> {
     counters: Counters,
     /// [`Pool::maintain`] must look at its deadline again.
     rearmed: Notify,
-    /// A connection or a waiter may be gone.
-    ended: Notify,
+    /// [`Pool::wanted`] must look whether the warm floor lacks a connection.
+    lacking: Notify,
+    /// A connection or a waiter may have come or gone.
+    changed: Notify,
 }
 
 impl<C, E> Pool<C, E> {
@@ -158,7 +163,8 @@ impl<C, E> Pool<C, E> {
             state: Mutex::new(State::new(settings, threads)),
             counters,
             rearmed: Notify::new(),
-            ended: Notify::new(),
+            lacking: Notify::new(),
+            changed: Notify::new(),
         })
     }
 
@@ -199,6 +205,40 @@ impl<C, E> Pool<C, E> {
                 None => rearmed.await,
             }
         }
+    }
+
+    /// Waits until the warm floor lacks a connection, and gives the right to dial it; for one caller at a time, that
+    /// asks again at once. While dials fail, or their connections end at once, the next comes later and later.
+    /// `thread` will dial, `jitter` is in 0.0..1.0.
+    pub async fn wanted(self: &Arc<Self>, thread: usize, jitter: f64) -> Permit<C, E> {
+        loop {
+            let lacking = self.lacking.notified();
+            let now = Instant::now();
+            match self.change(|state, _| state.want(now, thread, jitter)) {
+                Wanted::Dial(id) => return Permit::new(Arc::clone(self), id),
+                Wanted::After(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at.into()) => {}
+                    () = lacking => {}
+                },
+                Wanted::Nothing => lacking.await,
+            }
+        }
+    }
+
+    /// Waits until as many connections as the warm floor wants were there at once.
+    pub async fn warmed(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is_warm() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether they were, ever.
+    pub fn is_warm(&self) -> bool {
+        self.lock().is_warm()
     }
 
     /// The end has begun: closes what is idle, and from now on what is checked in while nobody waits.
@@ -245,11 +285,11 @@ impl<C, E> Pool<C, E> {
 
     async fn comes_to(&self, condition: impl Fn(&State<C, E, Waker>) -> bool) {
         loop {
-            let ended = self.ended.notified();
+            let changed = self.changed.notified();
             if condition(&self.lock()) {
                 return;
             }
-            ended.await;
+            changed.await;
         }
     }
 
@@ -289,7 +329,13 @@ impl<C, E> Pool<C, E> {
         operation: impl FnOnce(&mut State<C, E, Waker>, &mut Effects<C, Waker>) -> R,
     ) -> R {
         let mut effects = Effects::default();
-        let result = operation(&mut self.lock(), &mut effects);
+        let mut state = self.lock();
+        let result = operation(&mut state, &mut effects);
+        let lacking = state.tells_of_lack();
+        drop(state);
+        if lacking {
+            self.lacking.notify_one();
+        }
         self.follow_up(effects);
         result
     }
@@ -304,7 +350,7 @@ impl<C, E> Pool<C, E> {
         for connection in &ended {
             self.report(connection);
         }
-        self.ended.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     fn report(&self, ended: &Ended) {

@@ -46,9 +46,7 @@ impl<C, E> Waiter<C, E> {
         match collected {
             Collected::Nothing => Poll::Pending,
             Collected::Queued => Poll::Ready(Step::Queued),
-            Collected::Dial(id) => {
-                Poll::Ready(Step::Dial(Permit { pool: Arc::clone(&self.pool), id, used: false }))
-            }
+            Collected::Dial(id) => Poll::Ready(Step::Dial(Permit::new(Arc::clone(&self.pool), id))),
             Collected::Leased(leased, queued) => {
                 self.left = true;
                 Poll::Ready(Step::Leased(self.pool.lease(leased, queued)))
@@ -94,6 +92,10 @@ pub struct Permit<C, E> {
 }
 
 impl<C, E> Permit<C, E> {
+    pub(super) fn new(pool: Arc<Pool<C, E>>, id: ConnectionId) -> Self {
+        Self { pool, id, used: false }
+    }
+
     /// The name that the connection will have.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -148,8 +150,8 @@ pub struct Place<C, E> {
 
 impl<C, E> Place<C, E> {
     /// HTTP on the connection is over, ended by this side; the socket is about to be closed. No lease begins any more.
-    pub fn closing(&self, by: Side) {
-        self.pool.change(|state, effects| state.socket_closing(self.id, by, effects));
+    pub fn closing(&self, by: Side, now: Instant) {
+        self.pool.change(|state, effects| state.socket_closing(self.id, by, now, effects));
     }
 
     /// The socket is closed.

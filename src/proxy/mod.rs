@@ -55,7 +55,7 @@ impl Proxy {
         // The last byte of its header came just now.
         let now = downstream.last_io().unwrap_or_else(Instant::now);
         downstream.exchange_begins(now);
-        let mut record = Record::new(self, downstream.client, now);
+        let mut record = Record::new(self, downstream, now);
         record.unread = !request.body().is_end_stream();
         let journey = Journey::of(request, entry, &mut record);
         Prepared { record, journey }
@@ -66,11 +66,11 @@ impl Proxy {
         self: &Arc<Self>,
         failure: &Failure,
         content: u64,
-        downstream: &Downstream,
+        downstream: &Arc<Downstream>,
     ) {
         let now = Instant::now();
         let begun = downstream.since().unwrap_or(now);
-        Record::new(self, downstream.client, begun).failed(failure, content, now);
+        Record::new(self, downstream, begun).failed(failure, content, now);
     }
 
     /// An answer of ours.

@@ -2,14 +2,13 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Failure, Proxy, Stage, failure::Cut};
+use super::{Downstream, Failure, Proxy, Stage, failure::Cut};
 use crate::{
     connect::connection::Facts,
     drain,
@@ -34,7 +33,7 @@ pub(super) struct Record {
     sends: u32,
     /// Not all of the request's body was taken when its answer came.
     pub(super) unread: bool,
-    client: SocketAddr,
+    downstream: Arc<Downstream>,
     attempt: Option<Attempt>,
     /// For the log; none where no line can come of it, or the request could not be read.
     request: Option<(Method, Uri)>,
@@ -53,7 +52,7 @@ struct Attempt {
 }
 
 impl Record {
-    pub(super) fn new(proxy: &Arc<Proxy>, client: SocketAddr, now: Instant) -> Self {
+    pub(super) fn new(proxy: &Arc<Proxy>, downstream: &Arc<Downstream>, now: Instant) -> Self {
         Self {
             proxy: Arc::clone(proxy),
             upstream: None,
@@ -65,7 +64,7 @@ impl Record {
             retries: 0,
             sends: 0,
             unread: false,
-            client,
+            downstream: Arc::clone(downstream),
             attempt: None,
             request: None,
             told: false,
@@ -184,7 +183,7 @@ impl Record {
         let dialled = |time| if fresh.is_some() { seconds(time) } else { 0.0 };
         tracing::info!(
             target: "warmline::access",
-            client = %self.client,
+            client = %self.downstream.client,
             upstream = self.upstream.as_ref().map_or("_none", |u| u.name()),
             endpoint = attempt.map(|a| display(a.facts.peer)),
             local = attempt.and_then(|a| a.facts.local).map(display),
@@ -227,7 +226,7 @@ impl Drop for Record {
         if self.told {
             return;
         }
-        let ending = self.proxy.drain.stage() >= drain::Stage::Aborting;
+        let ending = self.downstream.drain.stage() >= drain::Stage::Aborting;
         let (by, cut) = if ending { ("us", Some(&Cut::Ending)) } else { ("downstream", None) };
         self.abort(by, cut, Instant::now());
     }

@@ -48,7 +48,7 @@ impl Upstream {
             fastrand::f64(),
         );
         tokio::spawn(async move {
-            let end = driver.run(|by| place.closing(by)).await;
+            let end = driver.run(|by| place.closing(by, Instant::now())).await;
             self.ends.increment((Facing::Upstream, end.how));
             let now = Instant::now();
             place.socket_ended(end, now);

@@ -215,6 +215,7 @@ fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settin
             default.max_connections,
         ),
         max_idle: section.value("maxIdle", pool.max_idle.as_ref(), default.max_idle),
+        min_idle: default.min_idle,
         purge_delay: section.value("purgeDelay", pool.purge_delay.as_ref(), default.purge_delay),
         idle_timeout: section.value(
             "idleTimeout",

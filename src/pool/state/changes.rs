@@ -64,6 +64,7 @@ impl<C, E, W> State<C, E, W> {
         while self.waiters.queued() > self.places_coming()
             && self.close_oldest_idle(EndReason::Purged, effects)
         {}
+        self.notice_warmth();
         self.find_dials(now, effects);
         self.armed = self.next_deadline();
         effects.rearm = true;

@@ -29,7 +29,7 @@ impl<C, E, W> State<C, E, W> {
         while self.place_free()
             && let Some(waiter) = self.waiters.oldest_queued()
         {
-            let id = self.connections.reserve(now, waiter);
+            let id = self.connections.reserve(now, Some(waiter));
             self.waiters.count_on(waiter, Dial::Granted(id), now);
             effects.wake.extend(self.waiters.take_waker(waiter));
         }

@@ -75,14 +75,15 @@ impl<C, E, W> State<C, E, W> {
     pub(super) fn close_expired(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         for id in self.connections.idle_oldest_first() {
             if let Some(reason) = self.expired(id, now) {
-                self.close_idle(id, reason, effects);
+                self.close_ended(id, reason, now, effects);
             }
         }
     }
 
     pub(super) fn purge(&mut self, effects: &mut Effects<C, W>) {
         let Census { active, idle, .. } = self.census();
-        for _ in 0..self.purge.period_ended(active, idle) {
+        let above_floor = idle.saturating_sub(self.settings.min_idle);
+        for _ in 0..self.purge.period_ended(active, idle).min(above_floor) {
             self.close_oldest_idle(EndReason::Purged, effects);
         }
     }
@@ -94,7 +95,8 @@ impl<C, E, W> State<C, E, W> {
     }
 
     pub(super) fn next_purge(&self) -> Option<Instant> {
-        self.purge_period?.checked_add(self.settings.purge_delay)
+        let delay = Some(self.settings.purge_delay).filter(|delay| !delay.is_zero())?;
+        self.purge_period?.checked_add(delay)
     }
 
     /// Why an idle connection must go now, if it must.

@@ -17,7 +17,7 @@ impl<C, E, W> State<C, E, W> {
     ) -> Option<Leased<C>> {
         while let Some(id) = self.newest_idle_for(ask) {
             if let Some(reason) = self.expired(id, now) {
-                self.close_idle(id, reason, effects);
+                self.close_ended(id, reason, now, effects);
             } else {
                 let handle = self.connections.take_idle(id)?;
                 return Some(self.lease(id, handle, ask, Reuse::Reused, now));
@@ -149,11 +149,11 @@ impl<C, E, W> State<C, E, W> {
         self.arm(id, effects);
     }
 
+    /// The floor is above the other limits.
     pub(super) fn most_idle(&self) -> usize {
-        if self.settings.purge_delay.is_zero() {
-            return 0;
-        }
-        self.settings.max_idle.unwrap_or(usize::MAX)
+        let none = self.settings.purge_delay.is_zero();
+        let most = if none { 0 } else { self.settings.max_idle.unwrap_or(usize::MAX) };
+        most.max(self.settings.min_idle)
     }
 
     /// Notes when a newly idle connection wants attention.

@@ -12,15 +12,18 @@ mod changes;
 mod dials;
 mod ends;
 mod leases;
+mod warm;
 
 use std::time::{Duration, Instant};
 
 pub use changes::Advanced;
+pub use warm::Wanted;
 
 use super::{
     Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
     connections::{Connections, Phase, Standing},
     purge::Purge,
+    refill::Refill,
     sharing::Past,
     waiters::{Arrival, Departed, Dial, Taker, Waiters},
 };
@@ -88,6 +91,12 @@ pub struct State<C, E, W> {
     armed: Option<Instant>,
     /// Why the pool last lost a connection.
     last_end: Option<EndReason>,
+    /// When the warm floor may be dialled for.
+    refill: Refill,
+    /// Who dials for the floor knows that it has to.
+    told_of_lack: bool,
+    /// The floor was reached once.
+    warm: bool,
     /// The end has begun: nothing is kept idle.
     draining: bool,
 }
@@ -96,6 +105,9 @@ impl<C, E, W> State<C, E, W> {
     /// An empty pool for threads 0 up to, not including, `threads`.
     pub fn new(settings: Settings, threads: usize) -> Self {
         Self {
+            warm: settings.min_idle == 0,
+            refill: Refill::default(),
+            told_of_lack: false,
             settings,
             connections: Connections::new(threads),
             waiters: Waiters::new(),
@@ -204,6 +216,7 @@ impl<C, E, W> State<C, E, W> {
             self.waiters.lose_dial(owner);
         }
         self.comes_back(id, handle, dialled.now, effects);
+        self.notice_warmth();
         self.tell_if_queued(owner, effects);
     }
 
@@ -217,6 +230,7 @@ impl<C, E, W> State<C, E, W> {
     ) {
         let Some(Phase::Connecting(owner)) = self.connections.phase(id) else { return };
         self.connections.forget(id);
+        self.refill.trouble(now);
         if let Some(owner) = owner {
             self.fail_waiter(owner, id, error, now, effects);
         }
@@ -254,9 +268,15 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// HTTP on a connection is over, and its socket is being closed: it still takes its place, and must not be leased.
-    pub fn socket_closing(&mut self, id: ConnectionId, by: Side, effects: &mut Effects<C, W>) {
+    pub fn socket_closing(
+        &mut self,
+        id: ConnectionId,
+        by: Side,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
         match self.connections.phase(id) {
-            Some(Phase::Idle(_)) => self.close_idle(id, reason_of(by), effects),
+            Some(Phase::Idle(_)) => self.close_ended(id, reason_of(by), now, effects),
             // Its exchange finds out by itself, or was over before: then the check-in has to know.
             Some(Phase::Active) => self.connections.set_over(id, reason_of(by)),
             _ => {}
@@ -279,7 +299,7 @@ impl<C, E, W> State<C, E, W> {
             }
             Some(Phase::Idle(_)) => {
                 let reason = reason_of(end.by);
-                self.close_idle(id, reason, effects);
+                self.close_ended(id, reason, now, effects);
                 effects.ended.push(self.connections.bury(id, reason, end, now));
             }
             Some(Phase::Closing(reason)) => {

@@ -126,7 +126,7 @@ impl Crowd {
             () = yield_times(life) => PEER_POLITE,
         };
         if rng.bool() {
-            place.closing(end.by);
+            place.closing(end.by, Instant::now());
         }
         linger(&mut rng).await;
         self.world.close();

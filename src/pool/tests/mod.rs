@@ -21,3 +21,4 @@ mod reconfigure;
 mod scene;
 mod sharing;
 mod tokens;
+mod warm;

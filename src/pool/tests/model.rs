@@ -1,8 +1,13 @@
 //! The pool again, naively: flat lists, everything found by looking at all of them, nothing remembered that can be
 //! counted. Slow and plain, to compare [`State`](crate::pool::state::State) with. Times are milliseconds.
 
+use std::time::{Duration, Instant};
+
 use crate::{
-    pool::{Ask, Census, End, EndReason, Rejection, Reuse, Settings, Sharing},
+    pool::{
+        Ask, Census, End, EndReason, Rejection, Reuse, Settings, Sharing,
+        refill::{AT_ONCE, Refill, SHORT_LIFE},
+    },
     telemetry::ends::Side,
 };
 
@@ -105,15 +110,22 @@ pub struct Model {
     outdated: EndReason,
     last_end: Option<EndReason>,
     draining: bool,
+    /// Time 0, for the refill.
+    epoch: Instant,
+    refill: Refill,
+    pub warm: bool,
 }
 
-fn ms(duration: std::time::Duration) -> u64 {
+fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap()
 }
 
 impl Model {
     pub fn new(settings: Settings) -> Self {
         Self {
+            epoch: Instant::now(),
+            refill: Refill::default(),
+            warm: settings.min_idle == 0,
             settings,
             now: 0,
             connections: Vec::new(),
@@ -243,7 +255,8 @@ impl Model {
     }
 
     fn next_purge(&self) -> Option<u64> {
-        self.purge_period.map(|since| since + ms(self.settings.purge_delay))
+        let delay = ms(self.settings.purge_delay);
+        self.purge_period.filter(|_| delay > 0).map(|since| since + delay)
     }
 
     /// Connecting, in use and idle together.
@@ -273,7 +286,7 @@ impl Model {
     pub fn check_out(&mut self, ask: Ask) -> Answer {
         while let Some(id) = self.newest(&ask) {
             match self.over_limit(id) {
-                Some(reason) => self.close(id, reason),
+                Some(reason) => self.ends(id, reason),
                 None => return self.leased(id, &ask, Reuse::Reused),
             }
         }
@@ -374,6 +387,54 @@ impl Model {
 
     // ---- connections
 
+    /// The number of a dial for the floor, or when to ask again, if at all.
+    pub fn want(&mut self, thread: usize, jitter: f64) -> Result<Id, Option<u64>> {
+        if !self.lacks() {
+            return Err(None);
+        }
+        if let Some(end) = self.refill.paused_until(self.at()) {
+            return Err(Some(ms(end - self.epoch)));
+        }
+        self.refill.set_jitter(jitter);
+        self.dial();
+        let id = self.made;
+        self.connection(id).thread = thread;
+        Ok(id)
+    }
+
+    /// A dial for the floor would be right, now or after the pause.
+    pub fn lacks(&self) -> bool {
+        let (idle, coming) = (self.census().idle, self.orphans().len());
+        let few = coming < AT_ONCE && idle + coming < self.settings.min_idle;
+        few && self.place_free() && !self.draining
+    }
+
+    /// Until when no dial for the floor may begin.
+    pub fn paused_until(&self) -> u64 {
+        self.refill.paused_until(self.at()).map_or(0, |end| ms(end - self.epoch))
+    }
+
+    fn at(&self) -> Instant {
+        self.epoch + Duration::from_millis(self.now)
+    }
+
+    fn notice_warmth(&mut self) {
+        let Census { active, idle, .. } = self.census();
+        let wanted = self.settings.min_idle.min(self.settings.max_connections);
+        self.warm = self.warm || active + idle >= wanted;
+    }
+
+    /// Closes an idle one that came to its end by itself; if it was of no use, that is trouble.
+    fn ends(&mut self, id: Id, reason: EndReason) {
+        let (at, now) = (self.at(), self.now);
+        let connection = self.connection(id);
+        let opened = connection.opened.map_or(now, |(opened, _)| opened);
+        if connection.uses == 0 && Duration::from_millis(now - opened) < SHORT_LIFE {
+            self.refill.trouble(at);
+        }
+        self.close(id, reason);
+    }
+
     pub fn opens(&mut self, id: Id, generation: u64, jitter: u64) {
         if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial.is_some_and(|d| d.0 == id)) {
             owner.dial = None;
@@ -384,11 +445,13 @@ impl Model {
         (connection.opened, connection.generation) = (opened, generation);
         connection.stage = Stage::InUse;
         self.comes_back(id);
+        self.notice_warmth();
         self.adopt();
         self.grant();
     }
 
     pub fn fails(&mut self, id: Id, error: Option<u8>) {
+        self.refill.trouble(self.at());
         self.connections.retain(|c| c.id != id);
         if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial.is_some_and(|d| d.0 == id)) {
             if owner.dial == Some((id, Dial::Own)) {
@@ -461,7 +524,7 @@ impl Model {
     pub fn socket_closes(&mut self, id: Id, by: Side) {
         let reason = if by == Side::Peer { EndReason::PeerClosed } else { EndReason::Unfit };
         match self.stage(id) {
-            Some(Stage::Idle { .. }) => self.close(id, reason),
+            Some(Stage::Idle { .. }) => self.ends(id, reason),
             Some(Stage::InUse) => self.connection(id).over = Some(reason),
             _ => {}
         }
@@ -474,7 +537,7 @@ impl Model {
                 self.last_end = Some(ended_by(end));
             }
             Stage::Idle { .. } => {
-                self.close(id, ended_by(end));
+                self.ends(id, ended_by(end));
                 self.bury(id, ended_by(end));
             }
             Stage::Closing(reason) => self.bury(id, reason),
@@ -592,16 +655,21 @@ impl Model {
         while self.place_free()
             && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
         {
-            self.made += 1;
-            let (id, stage) = (self.made, Stage::Dialling);
-            let (thread, opened, generation) = (0, None, 0);
-            let (uses, owner, last_reuse, over) = (0, None, None, None);
-            let dial =
-                Connection { id, stage, thread, opened, generation, uses, owner, last_reuse, over };
-            self.connections.push(dial);
+            let id = self.dial();
             self.note_wait(waiter);
             self.waiter(waiter).dial = Some((id, Dial::Granted));
         }
+    }
+
+    fn dial(&mut self) -> Id {
+        self.made += 1;
+        let (id, stage) = (self.made, Stage::Dialling);
+        let (thread, opened, generation) = (0, None, 0);
+        let (uses, owner, last_reuse, over) = (0, None, None, None);
+        let dial =
+            Connection { id, stage, thread, opened, generation, uses, owner, last_reuse, over };
+        self.connections.push(dial);
+        id
     }
 
     /// A waiter stands at the cap no longer.
@@ -632,7 +700,8 @@ impl Model {
 
     pub fn most_idle(&self) -> usize {
         let none = ms(self.settings.purge_delay) == 0;
-        if none { 0 } else { self.settings.max_idle.unwrap_or(usize::MAX) }
+        let most = if none { 0 } else { self.settings.max_idle.unwrap_or(usize::MAX) };
+        most.max(self.settings.min_idle)
     }
 
     // ---- time
@@ -648,7 +717,7 @@ impl Model {
     fn close_over_limit(&mut self) {
         for (_, id) in self.idle(|_| true) {
             if let Some(reason) = self.over_limit(id) {
-                self.close(id, reason);
+                self.ends(id, reason);
             }
         }
     }
@@ -659,7 +728,7 @@ impl Model {
         let Census { active, idle, .. } = self.census();
         let excess = (active + idle).saturating_sub(self.peak.max(self.need));
         let candidates = self.idle(|_| true);
-        let all_but_newest = &candidates[..idle.saturating_sub(1)];
+        let all_but_newest = &candidates[..idle.saturating_sub(self.settings.min_idle.max(1))];
         for (_, id) in all_but_newest.iter().take(excess.div_ceil(2)) {
             self.close(*id, EndReason::Purged);
         }
@@ -723,6 +792,7 @@ impl Model {
                 self.close(id, EndReason::Purged);
             }
         }
+        self.notice_warmth();
         self.adopt();
         self.grant();
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     pool::{
         Advanced, Ask, ConnectionPhase, EndReason, Settings, Sharing,
-        state::{Collected, Dialled, Effects, Found, Leased, State},
+        state::{Collected, Dialled, Effects, Found, Leased, State, Wanted},
     },
     telemetry::ends::Side,
 };
@@ -83,6 +83,11 @@ enum Step {
     ClientLeaves {
         client: u64,
     },
+    /// Whoever dials for the warm floor asks.
+    Want {
+        thread: usize,
+        jitter: u32,
+    },
     Drain,
 }
 
@@ -109,6 +114,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(by, reason)| Step::Advance { by, reason }),
         2 => settings().prop_map(|settings| Step::Reconfigure { settings }),
         2 => (0..4_u64).prop_map(|client| Step::ClientLeaves { client }),
+        5 => (0..3_usize, 0..=10_u32).prop_map(|(thread, jitter)| Step::Want { thread, jitter }),
         1 => prop::bool::weighted(0.1).prop_map(|now| if now { Step::Drain } else { Step::Tick }),
     ]
 }
@@ -126,11 +132,12 @@ fn settings() -> impl Strategy<Value = Settings> {
     let periods = (period(&[0, 100, 100, 400]), period(&[0, 150, 500]), period(&[0, 300, 1000]));
     let modes = [Sharing::Always, Sharing::Aggressive, Sharing::Safe, Sharing::Never];
     let sharing = prop::sample::select(modes.to_vec());
-    (sharing, 1..6_usize, max_idle, periods, max_requests, 0..6_usize).prop_map(
+    let idle = (max_idle, prop::sample::select(&[0, 0, 1, 3]));
+    (sharing, 1..6_usize, idle, periods, max_requests, 0..6_usize).prop_map(
         |(
             sharing,
             max_connections,
-            max_idle,
+            (max_idle, min_idle),
             (purge_delay, idle_timeout, max_age),
             max_requests,
             max_queue,
@@ -139,6 +146,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 sharing,
                 max_connections,
                 max_idle,
+                min_idle,
                 purge_delay,
                 idle_timeout,
                 max_age,
@@ -148,6 +156,14 @@ fn settings() -> impl Strategy<Value = Settings> {
             }
         },
     )
+}
+
+/// Who dials for the warm floor.
+enum Filler {
+    Awake,
+    /// Until it is told.
+    Sleeps,
+    SleepsUntil(u64),
 }
 
 /// The state and the model side by side, and what the world outside holds of them.
@@ -161,6 +177,7 @@ struct Life {
     waiters: BTreeSet<Id>,
     /// Waiters that sleep: they looked, found nothing more to do, and were not woken since.
     asleep: BTreeSet<Id>,
+    filler: Filler,
     dials: BTreeSet<Id>,
     leases: BTreeSet<Id>,
     sockets: BTreeSet<Id>,
@@ -183,6 +200,7 @@ impl Life {
             armed: None,
             waiters: BTreeSet::new(),
             asleep: BTreeSet::new(),
+            filler: Filler::Awake,
             dials: BTreeSet::new(),
             leases: BTreeSet::new(),
             sockets: BTreeSet::new(),
@@ -220,6 +238,7 @@ impl Life {
                 Step::Advance { by, reason } => self.advance(by, reason),
                 Step::Reconfigure { ref settings } => self.reconfigure(settings),
                 Step::ClientLeaves { client } => self.client_leaves(client),
+                Step::Want { thread, jitter } => self.want(thread, jitter),
                 Step::Drain => self.drain(),
             }
         }
@@ -244,6 +263,7 @@ impl Life {
             | Step::Advance { .. }
             | Step::Reconfigure { .. }
             | Step::ClientLeaves { .. }
+            | Step::Want { .. }
             | Step::Drain => return Some(0),
         };
         among.iter().nth(pick % among.len().max(1)).copied()
@@ -358,7 +378,7 @@ impl Life {
     fn socket_closes(&mut self, id: Id, by_peer: bool) {
         let by = if by_peer { Side::Peer } else { Side::Us };
         let mut effects = Effects::default();
-        self.state.socket_closing(id, by, &mut effects);
+        self.state.socket_closing(id, by, self.now(), &mut effects);
         self.model.socket_closes(id, by);
         self.closing.insert(id);
         self.follow_up(effects);
@@ -408,6 +428,24 @@ impl Life {
         self.follow_up(effects);
     }
 
+    fn want(&mut self, thread: usize, jitter: u32) {
+        let jitter = f64::from(jitter) / 10.0;
+        let wanted = match self.state.want(self.now(), thread, jitter) {
+            Wanted::Dial(id) => Ok(id),
+            Wanted::After(at) => Err(Some((at - self.start).as_millis() as u64)),
+            Wanted::Nothing => Err(None),
+        };
+        assert_eq!(wanted, self.model.want(thread, jitter));
+        if let Ok(id) = wanted {
+            assert!(self.dials.insert(id), "dialled twice: {id}");
+        }
+        self.filler = match wanted {
+            Ok(_) => Filler::Awake,
+            Err(Some(at)) => Filler::SleepsUntil(at),
+            Err(None) => Filler::Sleeps,
+        };
+    }
+
     fn drain(&mut self) {
         let mut effects = Effects::default();
         self.state.drain(&mut effects);
@@ -440,7 +478,10 @@ impl Life {
     }
 
     /// So many places were taken before.
-    fn check(&self, before: usize) {
+    fn check(&mut self, before: usize) {
+        if self.state.tells_of_lack() {
+            self.filler = Filler::Awake;
+        }
         self.check_against_the_model();
         self.check_the_places(before);
         self.check_that_nothing_is_lost();
@@ -450,6 +491,7 @@ impl Life {
     fn check_against_the_model(&self) {
         assert_eq!(self.state.census(), self.model.census());
         assert_eq!(self.state.queued(), self.model.queued());
+        assert_eq!(self.state.is_warm(), self.model.warm);
         for waiter in &self.waiters {
             assert_eq!(self.state.is_queued(*waiter), self.model.is_queued(*waiter));
         }
@@ -525,6 +567,13 @@ impl Life {
         for waiter in &self.model.waiters {
             let asleep = self.asleep.contains(&waiter.id);
             assert!(!(asleep && waiter.has_news()), "waiter {} was not woken", waiter.id);
+        }
+        match self.filler {
+            Filler::Sleeps => assert!(!self.model.lacks(), "the floor lacks one, and nobody knows"),
+            Filler::SleepsUntil(at) => {
+                assert!(at <= self.model.paused_until().max(self.model.now));
+            }
+            Filler::Awake => {}
         }
         if let Some(due) = self.model.due() {
             assert!(self.armed.is_some_and(|at| at <= due), "the next tick comes too late");

@@ -6,7 +6,7 @@ use crate::{
     pool::{
         Advanced, Ask, Census, ClientId, ConnectionId, End, EndReason, Rejection, Reuse, Settings,
         Sharing,
-        state::{Collected, Dialled, Effects, Found, State, WaiterId},
+        state::{Collected, Dialled, Effects, Found, State, WaiterId, Wanted},
     },
     telemetry::ends::{Manner, Side},
 };
@@ -28,6 +28,7 @@ pub fn defaults() -> Settings {
         sharing: Sharing::Always,
         max_connections: 100,
         max_idle: None,
+        min_idle: 0,
         purge_delay: secs(30),
         idle_timeout: secs(55),
         max_age: secs(3600),
@@ -241,7 +242,7 @@ impl Scene {
 
     /// HTTP on the connection is over; its socket is being closed.
     pub fn socket_closes(&mut self, id: ConnectionId, by: Side) {
-        self.play(|state, _, effects| state.socket_closing(id, by, effects));
+        self.play(|state, now, effects| state.socket_closing(id, by, now, effects));
     }
 
     pub fn socket_ends(&mut self, id: ConnectionId, end: End) {
@@ -287,6 +288,30 @@ impl Scene {
         self.opens(id);
         let Told::Lease(_, reuse) = self.collect(waiter) else { panic!("its own dial was done") };
         reuse
+    }
+
+    // ---- the warm floor
+
+    pub fn want(&mut self) -> Wanted {
+        self.play(|state, now, _| state.want(now, 0, 0.0))
+    }
+
+    /// Dials that the floor wants now.
+    pub fn wanted(&mut self) -> Vec<ConnectionId> {
+        let dial = |scene: &mut Self| match scene.want() {
+            Wanted::Dial(id) => Some(id),
+            _ => None,
+        };
+        std::iter::from_fn(|| dial(self)).collect()
+    }
+
+    /// Opens what the floor wants, until it wants no more.
+    pub fn warm_up(&mut self) -> Vec<ConnectionId> {
+        let ids = self.wanted();
+        for id in &ids {
+            self.opens(*id);
+        }
+        ids
     }
 
     // ---- what changes under it

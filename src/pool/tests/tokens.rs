@@ -199,7 +199,7 @@ fn a_place_that_is_closing_drops_an_idle_handle_and_stays_taken_until_the_socket
     let scene = Scene::new(|_| {});
     let (place, lease) = scene.new_lease();
     lease.check_in(Instant::now());
-    place.closing(PEER_POLITE.by);
+    place.closing(PEER_POLITE.by, Instant::now());
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
     place.socket_ended(PEER_POLITE, Instant::now());
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 0], 1));
@@ -312,4 +312,36 @@ async fn maintain_closes_what_has_been_idle_for_too_long_also_when_it_slept_alre
     place.socket_ended(US_POLITE, Instant::now());
     assert_eq!(scene.pool.counters().closed.get(EndReason::Idle), 1);
     maintained.abort();
+}
+
+#[tokio::test]
+async fn what_the_warm_floor_wants_is_given_at_once_and_again_when_one_is_taken() {
+    let scene = Scene::new(|settings| (settings.min_idle, settings.max_connections) = (1, 2));
+    let mut warmed = pin!(scene.pool.warmed());
+    let waker = Waker::from(Arc::clone(&scene.wakes));
+    assert!(warmed.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let place = scene.establish(scene.pool.wanted(0, 0.0).await);
+    assert!(warmed.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    let mut wanted = pin!(scene.pool.wanted(0, 0.0));
+    assert!(wanted.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let before = scene.wakes();
+    let Ok(Checkout::Leased(lease)) = scene.pool.check_out(Instant::now(), ASK) else {
+        panic!("one is warm")
+    };
+    assert_eq!(scene.wakes(), before + 1);
+    let Poll::Ready(permit) = wanted.as_mut().poll(&mut Context::from_waker(&waker)) else {
+        panic!("the floor lacks one")
+    };
+    assert_eq!(scene.counts(), [1, 1, 0, 0]);
+    lease.check_in(Instant::now());
+    drop((permit, place));
+}
+
+#[tokio::test]
+async fn what_the_warm_floor_wants_comes_again_after_a_failure_and_its_pause() {
+    let scene = Scene::new(|settings| settings.min_idle = 1);
+    scene.pool.wanted(0, 1.0).await.failed("refused", Instant::now());
+    let failed = Instant::now();
+    drop(scene.pool.wanted(0, 1.0).await);
+    assert!(failed.elapsed() > millis(40), "without a pause");
 }

@@ -1,0 +1,118 @@
+//! When the next dial of the warm floor may begin: at once, or after a pause that doubles while dials come to nothing.
+
+use std::time::{Duration, Instant};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A connection that ends sooner than this, and unused, was dialled for nothing.
+pub const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// More warm dials than this are never under way: a large floor is filled in turns.
+pub const AT_ONCE: usize = 8;
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Refill {
+    /// How many pauses in a row were followed by trouble.
+    troubles: u32,
+    /// When the last pause began, and ends.
+    pause: Option<(Instant, Instant)>,
+    /// 0.0..1.0, from who asked last: shortens a pause by up to a half, so that many sidecars do not dial as one.
+    jitter: f64,
+}
+
+impl Refill {
+    /// Until when no dial may begin, if not now.
+    pub fn paused_until(&self, now: Instant) -> Option<Instant> {
+        self.pause.map(|(_, end)| end).filter(|end| now < *end)
+    }
+
+    /// The next pause uses this jitter.
+    pub fn set_jitter(&mut self, jitter: f64) {
+        self.jitter = jitter.clamp(0.0, 1.0);
+    }
+
+    /// A dial failed, or its connection ended soon. However many do so within one pause: it is one trouble.
+    pub fn trouble(&mut self, now: Instant) {
+        if self.paused_until(now).is_some() {
+            return;
+        }
+        if self.is_past(now) {
+            self.troubles = 0;
+        }
+        let length = self.length();
+        let length = length.saturating_sub(length.mul_f64(self.jitter / 2.0));
+        self.troubles = self.troubles.saturating_add(1);
+        self.pause = Some((now, now + length));
+    }
+
+    /// The last trouble is so long ago that a new one is not its continuation.
+    fn is_past(&self, now: Instant) -> bool {
+        self.pause.is_some_and(|(began, end)| now >= end + (end - began) + SHORT_LIFE)
+    }
+
+    fn length(&self) -> Duration {
+        FIRST_PAUSE.saturating_mul(1 << self.troubles.min(16)).min(LONGEST_PAUSE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// Trouble as soon as each pause is over: how long they are, in milliseconds.
+    fn pauses(jitter: f64, count: usize) -> Vec<u128> {
+        let mut refill = Refill::default();
+        let mut now = Instant::now();
+        refill.set_jitter(jitter);
+        (0..count)
+            .map(|_| {
+                refill.trouble(now);
+                let end = refill.paused_until(now).unwrap();
+                let length = end - now;
+                now = end;
+                length.as_millis()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pauses_double_from_a_tenth_of_a_second_to_half_a_minute() {
+        let expected = [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000];
+        assert_eq!(pauses(0.0, 11), expected);
+    }
+
+    #[test]
+    fn jitter_shortens_a_pause_by_up_to_a_half() {
+        assert_eq!(pauses(1.0, 3), [50, 100, 200]);
+        assert_eq!(pauses(0.5, 2), [75, 150]);
+    }
+
+    #[test]
+    fn without_trouble_there_is_no_pause() {
+        assert_eq!(Refill::default().paused_until(Instant::now()), None);
+    }
+
+    #[test]
+    fn many_troubles_within_one_pause_are_one() {
+        let (mut refill, now) = (Refill::default(), Instant::now());
+        for late in 0..100 {
+            refill.trouble(now + millis(late));
+        }
+        assert_eq!(refill.paused_until(now), Some(now + millis(100)));
+        refill.trouble(now + millis(100));
+        assert_eq!(refill.paused_until(now + millis(100)), Some(now + millis(300)));
+    }
+
+    #[test]
+    fn after_a_good_while_trouble_is_new_trouble() {
+        let (mut refill, now) = (Refill::default(), Instant::now());
+        refill.trouble(now);
+        let later = now + millis(200) + SHORT_LIFE;
+        refill.trouble(later);
+        assert_eq!(refill.paused_until(later), Some(later + millis(100)));
+    }
+}
