@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     panic,
     sync::{
-        Once,
+        Arc, Once,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use tempfile::TempDir;
-use warmline::{app, pool::Snapshot};
+use warmline::{app, pool::Snapshot, upstream::Upstream};
 
 use super::{
     client::{Client, Response},
@@ -114,8 +114,12 @@ impl Running {
 
     /// The pool of this upstream at this moment.
     pub fn pool(&self, upstream: &str) -> Snapshot {
-        let upstream = self.app().upstream(upstream).expect("the upstream is configured");
-        upstream.pool().snapshot(Instant::now())
+        self.upstream(upstream).pool().snapshot(Instant::now())
+    }
+
+    /// This upstream, to be looked at when everything has ended, too.
+    pub fn upstream(&self, name: &str) -> Arc<Upstream> {
+        Arc::clone(self.app().upstream(name).expect("the upstream is configured"))
     }
 
     /// Waits until the pool of `origin` fulfils the condition.

@@ -1,6 +1,6 @@
 //! One connection as an origin's script sees it: read a request, write any bytes, end in any way.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,7 +8,10 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::record::{End, Witness};
+use super::{
+    record::{End, Witness},
+    service::IdleEnd,
+};
 use crate::support::message::{Body, Framing, Head};
 
 /// What a connection is made of.
@@ -129,6 +132,24 @@ impl Connection {
         }
     }
 
+    /// Waits so long for the next request; true when none began.
+    pub async fn idles(&mut self, limit: Duration) -> bool {
+        !self.has_unread() && tokio::time::timeout(limit, self.fill()).await.is_err()
+    }
+
+    /// Ends it in this way, as an origin does that waited long enough.
+    pub async fn end_idle(mut self, how: IdleEnd) {
+        match how {
+            IdleEnd::Polite => self.close().await,
+            IdleEnd::Closed => self.half_close().await,
+            IdleEnd::Truncated => {
+                self.half_close_without_notify().await;
+                self.ended().await;
+            }
+            IdleEnd::Reset => self.reset(),
+        }
+    }
+
     /// Ends our side politely, `close_notify` and FIN, and goes on reading.
     pub async fn half_close(&mut self) {
         let _ = match &mut self.wire {
@@ -184,10 +205,8 @@ impl Connection {
 
     fn ended_with(&mut self, end: End) -> End {
         if self.end.replace(end).is_none() {
-            self.witness.update(|record| {
-                record.open -= 1;
-                record.connections[self.number].end = Some(end);
-            });
+            self.witness.update(|record| record.connections[self.number].end = Some(end));
+            self.witness.closed(self.number);
         }
         end
     }
@@ -196,7 +215,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.end.is_none() {
-            self.witness.update(|record| record.open -= 1);
+            self.witness.closed(self.number);
         }
     }
 }

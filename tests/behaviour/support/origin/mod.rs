@@ -359,10 +359,9 @@ impl Server {
                     Wire::Tls(Box::new(stream))
                 }
                 Err(error) => {
-                    return witness.update(|record| {
-                        record.open -= 1;
-                        record.connections[number].handshake_error = Some(error.to_string());
-                    });
+                    let error = Some(error.to_string());
+                    witness.update(|record| record.connections[number].handshake_error = error);
+                    return witness.closed(number);
                 }
             },
         };

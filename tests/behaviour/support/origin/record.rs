@@ -38,6 +38,10 @@ pub struct Record {
 pub struct ConnectionRecord {
     /// The address of ours that it came to.
     pub local: SocketAddr,
+    /// When it was accepted.
+    pub accepted: Instant,
+    /// When its peer's end was seen, or this side closed.
+    pub ended: Option<Instant>,
     /// What the handshake agreed on, once it is done.
     pub handshake: Option<Handshake>,
     /// Why the handshake failed, if it did.
@@ -175,6 +179,8 @@ impl Witness {
             let number = record.connections.len();
             record.connections.push(ConnectionRecord {
                 local,
+                accepted: Instant::now(),
+                ended: None,
                 handshake: None,
                 handshake_error: None,
                 requests: 0,
@@ -185,6 +191,14 @@ impl Witness {
             record.most_open = record.most_open.max(record.open);
             number
         })
+    }
+
+    /// The connection is no longer open, whichever side ended it.
+    pub(super) fn closed(&self, connection: usize) {
+        self.update(|record| {
+            record.open -= 1;
+            record.connections[connection].ended = Some(Instant::now());
+        });
     }
 
     pub(super) fn requested(&self, connection: usize, head: &Head) {

@@ -59,10 +59,11 @@ impl Service {
             if closes || head.field("connection") == Some("close") {
                 return connection.close().await;
             }
-            if let Some(idle) = self.idle
-                && idles(&mut connection, random.u64(0..=idle.within.as_micros() as u64)).await
-            {
-                return end(connection, idle.how).await;
+            if let Some(idle) = self.idle {
+                let limit = random.u64(0..=idle.within.as_micros() as u64);
+                if connection.idles(Duration::from_micros(limit)).await {
+                    return connection.end_idle(idle.how).await;
+                }
             }
         }
         connection.close().await;
@@ -217,25 +218,4 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
 fn chunk(content: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", content.len()).as_bytes(), content, b"\r\n"].concat()
-}
-
-/// Waits so long for the next request; true when none began.
-async fn idles(connection: &mut Connection, micros: u64) -> bool {
-    let limit = Duration::from_micros(micros);
-    !connection.has_unread() && tokio::time::timeout(limit, connection.fill()).await.is_err()
-}
-
-async fn end(mut connection: Connection, how: IdleEnd) {
-    match how {
-        IdleEnd::Polite => connection.close().await,
-        IdleEnd::Closed => {
-            connection.half_close().await;
-            drop(connection);
-        }
-        IdleEnd::Truncated => {
-            connection.half_close_without_notify().await;
-            connection.ended().await;
-        }
-        IdleEnd::Reset => connection.reset(),
-    }
 }
