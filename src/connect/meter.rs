@@ -4,12 +4,13 @@
 use std::{
     io,
     pin::Pin,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::Instant,
 };
 
 use rustls::AlertDescription;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -22,6 +23,9 @@ use crate::{stamp::Stamp, telemetry::ends::Manner};
 const INFORMATIONAL: u32 = 16;
 /// Where a status line has the status's first digit: `HTTP/1.1 ` comes before it.
 const STATUS: u8 = 9;
+
+/// How often one read looks at the socket itself: TLS tickets may stand before the peer's end.
+const LOOKS: usize = 4;
 
 /// The counts, shared by the stream under hyper and the exchange above it.
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ pub struct Meter {
     informational: AtomicU32,
     /// How far the response's heads were read: a [`HeadPlace`].
     head: AtomicU8,
+    /// Until something is written, reads look at the socket itself.
+    doubted: AtomicBool,
 }
 
 /// A place in the heads of a response, up to its final status line.
@@ -83,6 +89,13 @@ impl Meter {
         self.informational.store(0, Relaxed);
         self.head.store(HeadPlace::START.0, Relaxed);
         self.first_byte.clear();
+    }
+
+    /// What is sent next cannot be sent again: before it is written, whatever has already come is read, the peer's end
+    /// above all. tokio alone would read what had come when it last looked at all sockets together, and a busy thread
+    /// does so rarely: an end that came since would be met by the request.
+    pub fn doubt(&self) {
+        self.doubted.store(true, Relaxed);
     }
 
     /// Plain bytes read since the exchange began: if any, the response has begun.
@@ -145,6 +158,11 @@ impl Meter {
         Ok(())
     }
 
+    fn note_write(&self) {
+        self.doubted.store(false, Relaxed);
+        self.last_write.set(Instant::now());
+    }
+
     fn note_error(&self, error: &io::Error) {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         if let Some(rustls::Error::AlertReceived(alert)) = tls {
@@ -180,6 +198,26 @@ impl MeteredStream {
     pub fn into_inner(self) -> TlsStream<TcpStream> {
         self.tls
     }
+
+    /// Reads what the socket holds, whatever tokio knows of it; pending when it holds nothing for us.
+    fn read_now(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..LOOKS {
+            let (tcp, session) = self.tls.get_mut();
+            match session.read_tls(&mut &*SockRef::from(&*tcp)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(_) => {}
+            }
+            if let Err(error) = session.process_new_packets() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
+            if read.is_ready() {
+                return read;
+            }
+        }
+        Poll::Pending
+    }
 }
 
 impl AsyncRead for MeteredStream {
@@ -189,14 +227,17 @@ impl AsyncRead for MeteredStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // hyper asks six times in vain for each response: the socket alone says no at a third of the price.
-        if self.drained && self.tls.get_ref().0.poll_read_ready(cx).is_pending() {
+        let doubted = self.meter.doubted.load(Relaxed);
+        if self.drained && !doubted && self.tls.get_ref().0.poll_read_ready(cx).is_pending() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.tls).poll_read(cx, buffer);
+        let mut read = Pin::new(&mut self.tls).poll_read(cx, buffer);
         self.drained = read.is_pending();
-        let result = ready!(read);
-        Poll::Ready(match result {
+        if self.drained && doubted {
+            read = self.read_now(cx, buffer);
+        }
+        Poll::Ready(match ready!(read) {
             Ok(()) => self.meter.note_read(&buffer.filled()[before..]),
             Err(error) => {
                 self.meter.note_error(&error);
@@ -214,7 +255,7 @@ impl AsyncWrite for MeteredStream {
     ) -> Poll<io::Result<usize>> {
         let result = ready!(Pin::new(&mut self.tls).poll_write(cx, bytes));
         match &result {
-            Ok(_) => self.meter.last_write.set(Instant::now()),
+            Ok(_) => self.meter.note_write(),
             Err(error) => self.meter.note_error(error),
         }
         Poll::Ready(result)
@@ -228,6 +269,9 @@ impl AsyncWrite for MeteredStream {
         Pin::new(&mut self.tls).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod doubted;
 
 #[cfg(test)]
 mod tests {

@@ -69,10 +69,6 @@ impl Outbound {
         self.upload.as_ref().is_some_and(|upload| upload.progress() != Progress::Complete)
     }
 
-    fn is_idempotent(&self) -> bool {
-        self.request.as_ref().is_some_and(|request| request.method().is_idempotent())
-    }
-
     /// The body in flight, if there is one.
     pub(super) fn upload(&self) -> Option<&Arc<Upload>> {
         self.upload.as_ref()
@@ -189,10 +185,6 @@ impl Exchange<'_> {
         now: Instant,
     ) -> Result<Response<Incoming>, Broken> {
         let reused = lease.uses > 1;
-        if reused && !outbound.is_idempotent() {
-            // What the upstream has already sent, its FIN above all, is read before this request is risked.
-            tokio::task::yield_now().await;
-        }
         let evidence = Evidence { identity: self.identity(), first: !reused };
         let connection = lease.handle();
         connection.meter.begin_exchange();
@@ -201,6 +193,9 @@ impl Exchange<'_> {
         }
         record.attempt(lease, now);
         let connection = lease.handle();
+        if reused && outbound.copy.is_none() {
+            connection.meter.doubt();
+        }
         let request = outbound.request.take().expect("a request that is to be sent is there");
         let meter = Arc::clone(&connection.meter);
         let responding = connection.send(request);

@@ -1,0 +1,144 @@
+//! A peer's end that tokio has yet to notice is read before a doubted write, and only then.
+
+use std::{
+    io::{ErrorKind, Write},
+    net::{Shutdown, TcpListener},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto::aws_lc_rs,
+    pki_types::PrivateKeyDer,
+};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{Meter, MeteredStream};
+
+type Peer = StreamOwned<ServerConnection, std::net::TcpStream>;
+type Read = Poll<Result<usize, ErrorKind>>;
+
+const NAME: &str = "peer.test";
+const WATCHDOG: Duration = Duration::from_secs(10);
+
+/// Both ends of a connection whose handshake is done; our side has noticed everything that came.
+async fn connected() -> (MeteredStream, Arc<Meter>, Peer) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.into()]).unwrap();
+    let provider = || Arc::new(aws_lc_rs::default_provider());
+    let server =
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let server = server.unwrap().with_no_client_auth();
+    let server = server.with_single_cert(vec![cert.der().clone()], key).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let client =
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let peer = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut session = ServerConnection::new(Arc::new(server)).unwrap();
+        session.complete_io(&mut socket).unwrap();
+        StreamOwned::new(session, socket)
+    });
+    let socket = TcpStream::connect(address).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(client));
+    let stream = connector.connect(NAME.try_into().unwrap(), socket).await.unwrap();
+    let meter = Arc::new(Meter::default());
+    let mut stream = MeteredStream::new(stream, Arc::clone(&meter));
+    let peer = peer.join().unwrap();
+    assert_eq!(read(&mut stream), Poll::Pending);
+    (stream, meter, peer)
+}
+
+/// One poll; the runtime looks at no socket in between.
+fn read(stream: &mut MeteredStream) -> Read {
+    let mut bytes = [0; 64];
+    let mut buffer = ReadBuf::new(&mut bytes);
+    let mut cx = Context::from_waker(Waker::noop());
+    let read = Pin::new(stream).poll_read(&mut cx, &mut buffer);
+    read.map(|read| read.map(|()| buffer.filled().len()).map_err(|error| error.kind()))
+}
+
+/// What a doubted read finds once the peer's end has crossed the loopback.
+fn read_to_end(stream: &mut MeteredStream) -> Read {
+    let begun = Instant::now();
+    loop {
+        let found = read(stream);
+        if found.is_ready() || begun.elapsed() > WATCHDOG {
+            return found;
+        }
+    }
+}
+
+async fn an_unnoticed_end_is_found(end: impl FnOnce(Peer) -> Option<Peer>, found: Read) {
+    let (mut stream, meter, peer) = connected().await;
+    let _open = end(peer);
+    assert_eq!(read(&mut stream), Poll::Pending, "it was noticed: this test shows nothing");
+    meter.doubt();
+    assert_eq!(read_to_end(&mut stream), found);
+    assert!(meter.peer_end().is_some());
+}
+
+#[tokio::test]
+async fn a_polite_end_is_found() {
+    let polite = |mut peer: Peer| {
+        peer.conn.send_close_notify();
+        peer.flush().unwrap();
+        peer.sock.shutdown(Shutdown::Write).unwrap();
+        Some(peer)
+    };
+    an_unnoticed_end_is_found(polite, Poll::Ready(Ok(0))).await;
+}
+
+#[tokio::test]
+async fn an_end_without_close_notify_is_found() {
+    let truncate = |peer: Peer| {
+        peer.sock.shutdown(Shutdown::Write).unwrap();
+        Some(peer)
+    };
+    an_unnoticed_end_is_found(truncate, Poll::Ready(Err(ErrorKind::UnexpectedEof))).await;
+}
+
+#[tokio::test]
+async fn a_reset_is_found() {
+    let reset = |peer: Peer| {
+        SockRef::from(&peer.sock).set_linger(Some(Duration::ZERO)).unwrap();
+        None
+    };
+    an_unnoticed_end_is_found(reset, Poll::Ready(Err(ErrorKind::ConnectionReset))).await;
+}
+
+#[tokio::test]
+async fn what_is_no_end_keeps_the_connection_and_is_read_as_ever() {
+    let (mut stream, meter, mut peer) = connected().await;
+    peer.conn.refresh_traffic_keys().unwrap();
+    peer.flush().unwrap();
+    meter.doubt();
+    assert_eq!(read(&mut stream), Poll::Pending);
+    peer.write_all(b"answer").unwrap();
+    assert_eq!(read_to_end(&mut stream), Poll::Ready(Ok(6)));
+    assert_eq!(meter.peer_end(), None);
+}
+
+#[tokio::test]
+async fn after_a_write_the_socket_is_not_looked_at_again() {
+    let (mut stream, meter, peer) = connected().await;
+    meter.doubt();
+    stream.write_all(b"request").await.unwrap();
+    peer.sock.shutdown(Shutdown::Write).unwrap();
+    // Written at once, without a wait: tokio has not looked at the sockets meanwhile.
+    assert_eq!(read(&mut stream), Poll::Pending);
+}
