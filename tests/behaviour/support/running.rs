@@ -119,7 +119,7 @@ impl Running {
 
     /// This upstream, to be looked at when everything has ended, too.
     pub fn upstream(&self, name: &str) -> Arc<Upstream> {
-        Arc::clone(self.app().upstream(name).expect("the upstream is configured"))
+        self.app().upstream(name).expect("the upstream is configured")
     }
 
     /// Waits until the pool of `origin` fulfils the condition.
