@@ -1,0 +1,47 @@
+//! Bodies and answers that follow from a request's id alone, so that each end can tell whose they are.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::history::Id;
+
+/// What an origin answers.
+pub struct Answer {
+    /// The content.
+    pub content: Vec<u8>,
+    /// Whether it goes in chunks, or with its length.
+    pub chunked: bool,
+}
+
+/// The body of a POST.
+pub fn body(id: Id) -> Vec<u8> {
+    let mut random = random(id, "body");
+    let most = if random.u8(..) < 4 { 100_000 } else { 2_000 };
+    bytes(&mut random, most)
+}
+
+/// The answer to the request with this id.
+pub fn answer(id: Id) -> Answer {
+    let mut random = random(id, "answer");
+    let most = if random.u8(..) < 4 { 100_000 } else { 4_000 };
+    Answer { chunked: random.bool(), content: bytes(&mut random, most) }
+}
+
+/// The same for the same bytes in every process.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A sequence of its own for each pair.
+pub fn random(seed: u64, purpose: &str) -> fastrand::Rng {
+    let mut hasher = DefaultHasher::new();
+    (seed, purpose).hash(&mut hasher);
+    fastrand::Rng::with_seed(hasher.finish())
+}
+
+fn bytes(random: &mut fastrand::Rng, most: usize) -> Vec<u8> {
+    let mut bytes = vec![0; random.usize(..=most)];
+    random.fill(&mut bytes);
+    bytes
+}

@@ -1,0 +1,94 @@
+//! The table of faults. A run to come (files that rotate, a configuration that flips) is one more line here, and what it
+//! does meanwhile goes beside the load in `runs.rs`.
+
+use std::time::Duration;
+
+use crate::support::origin::IdleEnd;
+
+/// One run: what the origins do, and how much the proxy may hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    /// What it is about.
+    pub name: &'static str,
+    /// What the origins do.
+    pub faults: Faults,
+    /// `maxConnections` of each upstream.
+    pub cap: usize,
+    /// The longest pause of a client between two requests.
+    pub pause: Duration,
+}
+
+/// How often an origin does what, drawn anew for each request.
+#[derive(Debug, Clone, Copy)]
+pub struct Faults {
+    /// An idle connection is closed after a random time below this; none: never.
+    pub idle: Option<Duration>,
+    /// Of a thousand requests, so many are reset before the header, as many in it, and as many in the body.
+    pub resets: u32,
+    /// Of a thousand answers, so many come in small pieces with pauses.
+    pub dribbles: u32,
+}
+
+/// What an origin does with one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It answers.
+    None,
+    /// It answers slowly.
+    Dribble,
+    /// It resets before the header.
+    BeforeHeader,
+    /// It resets in the header.
+    InHeader,
+    /// It resets in the body.
+    InBody,
+}
+
+const NONE: Faults = Faults { idle: None, resets: 0, dribbles: 0 };
+const IDLE: Option<Duration> = Some(Duration::from_millis(50));
+/// More than the clients' number: never reached.
+const AMPLE: usize = 64;
+/// Fewer than the clients of one upstream.
+const SCARCE: usize = 4;
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// Idle connections are closed at random.
+pub const IDLE_CLOSES: Run =
+    Run { name: "idle closes", faults: Faults { idle: IDLE, ..NONE }, cap: AMPLE, pause: PAUSE };
+/// Exchanges are reset in the middle.
+pub const RESETS: Run =
+    Run { name: "resets", faults: Faults { resets: 20, ..NONE }, cap: AMPLE, pause: PAUSE };
+/// Answers come slowly.
+pub const DRIBBLES: Run =
+    Run { name: "dribbles", faults: Faults { dribbles: 60, ..NONE }, cap: AMPLE, pause: PAUSE };
+/// All of it, at the cap.
+pub const EVERYTHING: Run = Run {
+    name: "everything",
+    faults: Faults { idle: IDLE, resets: 20, dribbles: 30 },
+    cap: SCARCE,
+    pause: Duration::ZERO,
+};
+
+/// Every run.
+pub const RUNS: [Run; 4] = [IDLE_CLOSES, RESETS, DRIBBLES, EVERYTHING];
+
+impl Faults {
+    /// What to do with the next request.
+    pub fn draw(&self, random: &mut fastrand::Rng) -> Fault {
+        let drawn = random.u32(..1000);
+        let resets = [Fault::BeforeHeader, Fault::InHeader, Fault::InBody];
+        match drawn.checked_div(self.resets) {
+            Some(kind @ 0..3) => resets[kind as usize],
+            _ if drawn < 3 * self.resets + self.dribbles => Fault::Dribble,
+            _ => Fault::None,
+        }
+    }
+
+    /// How long the connection may be idle now, and how it is closed then.
+    pub fn draw_idle(&self, random: &mut fastrand::Rng) -> Option<(Duration, IdleEnd)> {
+        const ENDS: [IdleEnd; 4] =
+            [IdleEnd::Polite, IdleEnd::Closed, IdleEnd::Truncated, IdleEnd::Reset];
+        let within = self.idle?.as_micros() as u64;
+        Some((Duration::from_micros(random.u64(..=within)), ENDS[random.usize(..ENDS.len())]))
+    }
+}

@@ -1,0 +1,93 @@
+//! The clients: each on a thread and a connection of its own, with requests that follow from the seed.
+
+use std::{net::SocketAddr, sync::Mutex, thread, time::Duration};
+
+use http::Method;
+
+use crate::{
+    content,
+    faults::Run,
+    history::{History, ID_FIELD, Id, Outcome, Request},
+    support::{client::Client, together},
+};
+
+/// How many send at once.
+pub const CLIENTS: usize = 16;
+
+/// What is sent through a proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Over all clients.
+    pub requests: usize,
+    /// What makes it repeat.
+    pub seed: u64,
+}
+
+/// Sends it all; answers what the clients wrote down.
+pub fn send(load: Load, run: &Run, proxy: SocketAddr, hosts: &[&str]) -> History {
+    let whole = Mutex::new(History::default());
+    together(CLIENTS, |number| {
+        let own = Sender { client: Client::connect(proxy), proxy, hosts }.run(load, run, number);
+        let mut whole = whole.lock().expect("no client panics while it writes down");
+        whole.requests.extend(own.requests);
+        whole.outcomes.extend(own.outcomes);
+    });
+    whole.into_inner().expect("no client panics while it writes down")
+}
+
+/// One client.
+struct Sender<'a> {
+    client: Client,
+    proxy: SocketAddr,
+    hosts: &'a [&'a str],
+}
+
+impl Sender<'_> {
+    fn run(mut self, load: Load, run: &Run, number: usize) -> History {
+        let mut random = content::random(load.seed.wrapping_add(number as u64), "load");
+        let mut history = History::default();
+        for turn in 0..load.requests / CLIENTS {
+            pause(run.pause, &mut random);
+            let id = (number * load.requests + turn) as Id;
+            let upstream = random.usize(..self.hosts.len());
+            let method = if random.bool() { Method::GET } else { Method::POST };
+            let body = if method == Method::POST { content::body(id) } else { Vec::new() };
+            let hash = content::hash(&body);
+            history.requests.push(Request { id, upstream, method: method.clone(), body: hash });
+            let outcome = self.exchange(&method, self.hosts[upstream], id, &body);
+            history.outcomes.push((id, outcome));
+        }
+        history
+    }
+
+    fn exchange(&mut self, method: &Method, host: &str, id: Id, body: &[u8]) -> Outcome {
+        let mut request =
+            format!("{method} /{id} HTTP/1.1\r\nHost: {host}\r\n{ID_FIELD}: {id}\r\n");
+        if method == Method::POST {
+            request += &format!("Content-Length: {}\r\n", body.len());
+        }
+        let request = [request.as_bytes(), b"\r\n", body].concat();
+        // A proxy may answer and close before all was written: the answer is still there to read.
+        let written = self.client.try_send(request);
+        let response = self.client.response_to(method.as_str());
+        let Ok(response) = response else {
+            self.client = Client::connect(self.proxy);
+            return Outcome::Aborted;
+        };
+        if written.is_err() || response.head.field("connection") == Some("close") {
+            self.client = Client::connect(self.proxy);
+        }
+        match response.status {
+            200 if response.body == content::answer(id).content => Outcome::Right,
+            200 => Outcome::Wrong,
+            status => Outcome::Refused(status),
+        }
+    }
+}
+
+/// Half of the requests follow at once; before the others the connection is idle for a while.
+fn pause(longest: Duration, random: &mut fastrand::Rng) {
+    if random.bool() && !longest.is_zero() {
+        thread::sleep(Duration::from_micros(random.u64(..=longest.as_micros() as u64)));
+    }
+}

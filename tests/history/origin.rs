@@ -1,0 +1,172 @@
+//! An origin that draws its faults, and writes down each delivery.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::Method;
+
+use crate::{
+    content,
+    faults::{Fault, Faults},
+    history::{self, Delivery, Fate, ID_FIELD},
+    support::{
+        authority::{Authority, Identity},
+        message::Head,
+        origin::{Connection, Origin},
+    },
+};
+
+/// A running origin, and who we are to be towards it.
+pub struct Upstream {
+    /// Its name.
+    pub name: &'static str,
+    /// The client certificate for it, which every other origin would accept as well: a mix-up is seen, not refused.
+    pub identity: Identity,
+    /// The sockets' witness.
+    pub origin: Origin,
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
+}
+
+/// What its connections share.
+struct Server {
+    upstream: usize,
+    faults: Faults,
+    seed: u64,
+    deliveries: Arc<Mutex<Vec<Delivery>>>,
+}
+
+impl Upstream {
+    /// Starts the origin of the upstream with this number.
+    pub fn start(upstream: usize, name: &'static str, faults: Faults, seed: u64) -> Self {
+        let deliveries = Arc::new(Mutex::new(Vec::new()));
+        let seed = seed.wrapping_mul(31).wrapping_add(upstream as u64);
+        let server = Server { upstream, faults, seed, deliveries: Arc::clone(&deliveries) };
+        let server = Arc::new(server);
+        let script = move |connection| {
+            let server = Arc::clone(&server);
+            async move { server.serve(connection).await }
+        };
+        let authority = Authority::shared();
+        let origin = Origin::scripted(script).identity(authority.server(&[name])).start();
+        Self { name, identity: authority.client(&format!("for {name}")), origin, deliveries }
+    }
+
+    /// Waits until every connection has ended, then gives what was seen.
+    pub fn finish(&self) -> (Vec<Delivery>, Vec<history::Connection>) {
+        self.origin.wait_for("the end of every connection", |record| record.open == 0);
+        let deliveries = std::mem::take(&mut *lock(&self.deliveries));
+        let connections = self.origin.read(|record| {
+            let seen = record.connections.iter().map(|seen| history::Connection {
+                accepted: seen.accepted,
+                ended: seen.ended,
+                client: seen.handshake.as_ref().and_then(|tls| tls.client_certificate.clone()),
+                server_name: seen.handshake.as_ref().and_then(|tls| tls.server_name.clone()),
+            });
+            seen.collect()
+        });
+        (deliveries, connections)
+    }
+}
+
+impl Server {
+    async fn serve(&self, mut connection: Connection) {
+        let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(connection.number() as u64);
+        let mut random = content::random(seed, "faults");
+        while let Some(head) = connection.head().await {
+            let delivery = self.arrived(&head, connection.number());
+            let mut body = Vec::new();
+            let read = connection.body(&head, &mut |bytes| body.extend_from_slice(bytes)).await;
+            if read.is_err() {
+                return;
+            }
+            self.note(delivery, |seen| seen.body = Some(content::hash(&body)));
+            match self.faults.draw(&mut random) {
+                fault @ (Fault::None | Fault::Dribble) => {
+                    if !self.answer(&mut connection, delivery, fault).await {
+                        return;
+                    }
+                }
+                fault => return self.reset(connection, delivery, fault).await,
+            }
+            if let Some((limit, how)) = self.faults.draw_idle(&mut random)
+                && connection.idles(limit).await
+            {
+                return connection.end_idle(how).await;
+            }
+        }
+        connection.close().await;
+    }
+
+    /// Writes the whole answer; false when the peer is gone.
+    async fn answer(&self, connection: &mut Connection, delivery: usize, fault: Fault) -> bool {
+        let bytes = self.answer_to(delivery);
+        let piece = if fault == Fault::Dribble { bytes.len() / 8 + 1 } else { bytes.len() };
+        for piece in bytes.chunks(piece) {
+            if fault == Fault::Dribble {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if !connection.write(piece).await {
+                return false;
+            }
+        }
+        self.note(delivery, |seen| seen.fate = Fate::Answered);
+        true
+    }
+
+    async fn reset(&self, mut connection: Connection, delivery: usize, fault: Fault) {
+        let bytes = self.answer_to(delivery);
+        let (fate, written) = match fault {
+            Fault::InHeader => (Fate::ResetInHeader, 14),
+            Fault::InBody => (Fate::ResetInBody, bytes.len() - 1),
+            _ => (Fate::ResetBeforeHeader, 0),
+        };
+        self.note(delivery, |seen| seen.fate = fate);
+        connection.write(&bytes[..written]).await;
+        connection.reset();
+    }
+
+    fn arrived(&self, head: &Head, connection: usize) -> usize {
+        let method = head.start.split(' ').next().unwrap_or_default();
+        let id = head.field(ID_FIELD).and_then(|id| id.parse().ok());
+        let delivery = Delivery {
+            id: id.expect("a request without an id"),
+            upstream: self.upstream,
+            connection,
+            method: Method::from_bytes(method.as_bytes()).expect("a method"),
+            host: head.field("host").unwrap_or_default().to_owned(),
+            body: None,
+            fate: Fate::Unfinished,
+        };
+        let mut deliveries = lock(&self.deliveries);
+        deliveries.push(delivery);
+        deliveries.len() - 1
+    }
+
+    fn note(&self, delivery: usize, change: impl FnOnce(&mut Delivery)) {
+        change(&mut lock(&self.deliveries)[delivery]);
+    }
+
+    /// The bytes of the whole answer.
+    fn answer_to(&self, delivery: usize) -> Vec<u8> {
+        let id = lock(&self.deliveries)[delivery].id;
+        let content::Answer { content, chunked } = content::answer(id);
+        if !chunked {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", content.len());
+            return [head.as_bytes(), &content].concat();
+        }
+        let mut bytes = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        for chunk in content.chunks(3_000) {
+            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"0\r\n\r\n");
+        bytes
+    }
+}
+
+fn lock(deliveries: &Mutex<Vec<Delivery>>) -> std::sync::MutexGuard<'_, Vec<Delivery>> {
+    deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+}

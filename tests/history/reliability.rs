@@ -1,0 +1,78 @@
+//! The same load and the same judge over Warmline, HAProxy and nginx: `make reliability`.
+
+use std::env;
+
+use crate::{
+    check::{Figures, Verdict},
+    faults::{IDLE_CLOSES, RUNS, Run},
+    load::Load,
+    proxy::{self, Start},
+    runs::{Play, play},
+};
+
+/// A row of the table.
+struct Peer {
+    name: &'static str,
+    start: Start,
+    /// Its cap counts connections.
+    strict_cap: bool,
+}
+
+const PEERS: [Peer; 4] = [
+    Peer { name: "Warmline", start: proxy::warmline, strict_cap: true },
+    Peer { name: "HAProxy", start: proxy::haproxy, strict_cap: false },
+    Peer { name: "HAProxy, retrying", start: proxy::haproxy_retrying, strict_cap: false },
+    Peer { name: "nginx", start: proxy::nginx, strict_cap: false },
+];
+
+/// For each proxy and run; enough for the losses of the best to be seen.
+fn requests() -> usize {
+    let asked = env::var("RELIABILITY_REQUESTS").ok();
+    asked.map_or(20_000, |number| number.parse().expect("RELIABILITY_REQUESTS is a number"))
+}
+
+fn measure(peer: &Peer, run: &Run) -> Verdict {
+    let through = Play { start: peer.start, threads: 1, strict_cap: peer.strict_cap };
+    play(run, &through, Load { requests: requests(), seed: 1 })
+}
+
+fn row(peer: &Peer, run: &Run, verdict: &Verdict) -> String {
+    let Figures { gets, lost_gets, posts, lost_posts, lost_after_delivery, .. } = verdict.figures;
+    let Figures { broken, duplicates, wrong, connections, most, above_cap, .. } = verdict.figures;
+    format!(
+        "| {} | {} | {lost_gets} of {gets} | {lost_posts} of {posts} | {lost_after_delivery} | \
+         {duplicates} | {wrong} | {above_cap} (most {most} of {}) | {broken} | {connections} |",
+        run.name, peer.name, run.cap
+    )
+}
+
+#[test]
+#[ignore = "minutes: `make reliability` runs it and prints the table"]
+fn warmline_loses_no_get_and_a_fifth_of_the_posts_that_nginx_loses() {
+    println!(
+        "| run | proxy | lost GETs | lost POSTs | of these delivered | POSTs delivered twice | \
+         wrong answers | above the cap | broken by the origin | connections |\n\
+         |---|---|---|---|---|---|---|---|---|---|"
+    );
+    let mut failures = Vec::new();
+    for run in &RUNS {
+        let verdicts = PEERS.each_ref().map(|peer| {
+            let verdict = measure(peer, run);
+            println!("{}", row(peer, run, &verdict));
+            verdict
+        });
+        let [warmline, .., nginx] = &verdicts;
+        let (ours, theirs) = (warmline.figures.lost_posts, nginx.figures.lost_posts);
+        if !warmline.breaches.is_empty() || warmline.figures.lost_gets > 0 {
+            failures.push(format!("{}: {warmline:?}", run.name));
+        }
+        if run.name == IDLE_CLOSES.name && ours * 5 > theirs {
+            failures.push(format!("{}: {ours} POSTs lost, nginx {theirs}", run.name));
+        }
+        for (peer, verdict) in PEERS.iter().zip(&verdicts).skip(1) {
+            let first = &verdict.breaches[..verdict.breaches.len().min(5)];
+            println!("<!-- {}, breaches: {} {first:?} -->", peer.name, verdict.breaches.len());
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
+}

@@ -1,0 +1,152 @@
+//! The runs through Warmline: no history breaks a rule, and no GET is lost.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    check::{Figures, Verdict, check},
+    faults::{self, Run},
+    history::{History, Rules},
+    load::{self, Load},
+    origin::Upstream,
+    proxy::{self, ATTEMPTS, Proxy, Start},
+    support::soaking,
+};
+
+/// Two upstreams behind one listener, each with an identity of its own.
+const NAMES: [&str; 2] = ["one.test", "two.test"];
+/// How often the pools are looked at.
+const LOOK_EVERY: Duration = Duration::from_micros(200);
+
+/// A proxy under a load.
+pub struct Play {
+    /// How to start it.
+    pub start: Start,
+    /// Its worker threads.
+    pub threads: usize,
+    /// Whether the cap is its rule.
+    pub strict_cap: bool,
+}
+
+/// Plays a run to its end; answers what its history proves.
+pub fn play(run: &Run, play: &Play, load: Load) -> Verdict {
+    let names = NAMES.iter().enumerate();
+    let start = |(number, name)| Upstream::start(number, name, run.faults, load.seed);
+    let upstreams: Vec<Upstream> = names.map(|(number, name)| start((number, *name))).collect();
+    let proxy = (play.start)(run, &upstreams, play.threads);
+    let mut history = watched(&*proxy, || load::send(load, run, proxy.address(), &NAMES));
+    history.account = proxy.finish();
+    for upstream in &upstreams {
+        let (deliveries, connections) = upstream.finish();
+        history.deliveries.extend(deliveries);
+        history.connections.push(connections);
+    }
+    check(&history, &rules(run, play, &upstreams))
+}
+
+/// Does the work while the proxy's connections are looked at.
+fn watched(proxy: &dyn Proxy, work: impl FnOnce() -> History) -> History {
+    /// Ends the watch when it is dropped, by a panic too.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                proxy.look();
+                thread::sleep(LOOK_EVERY);
+            }
+        });
+        let _over = Over(&done);
+        work()
+    })
+}
+
+fn rules(run: &Run, play: &Play, upstreams: &[Upstream]) -> Rules {
+    let upstreams = upstreams.iter().map(|upstream| crate::history::Upstream {
+        name: upstream.name.to_owned(),
+        hosts: vec![
+            upstream.name.to_owned(),
+            format!("{}:{}", upstream.name, upstream.origin.port()),
+        ],
+        identities: vec![upstream.identity.leaf().to_vec()],
+    });
+    Rules {
+        upstreams: upstreams.collect(),
+        cap: run.cap,
+        strict_cap: play.strict_cap,
+        attempts: ATTEMPTS,
+    }
+}
+
+/// Half of them with one worker thread, half with two.
+fn requests() -> usize {
+    if soaking() { 128_000 } else { 4_000 }
+}
+
+fn no_rule_is_broken_and_no_get_is_lost(run: &Run, threads: usize) -> Figures {
+    let through = Play { start: proxy::warmline, threads, strict_cap: true };
+    let load = Load { requests: requests(), seed: threads as u64 };
+    let Verdict { breaches, figures } = play(run, &through, load);
+    println!("{}, {threads} threads: {figures:?}", run.name);
+    let first = &breaches[..breaches.len().min(10)];
+    assert!(breaches.is_empty(), "{}: {} breaches: {first:?}", run.name, breaches.len());
+    assert_eq!(figures.lost_gets, 0, "{}: {figures:?}", run.name);
+    assert!(figures.gets > load.requests / 3 && figures.posts > load.requests / 3);
+    figures
+}
+
+#[test]
+fn under_idle_closes_no_rule_is_broken_and_no_get_is_lost_on_one_thread() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::IDLE_CLOSES, 1);
+    assert!(figures.connections > load::CLIENTS * 2, "nothing was closed: {figures:?}");
+}
+
+#[test]
+fn under_idle_closes_no_rule_is_broken_and_no_get_is_lost_on_two_threads() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::IDLE_CLOSES, 2);
+    assert!(figures.connections > load::CLIENTS * 2, "nothing was closed: {figures:?}");
+}
+
+#[test]
+fn under_resets_no_rule_is_broken_and_no_get_is_lost_on_one_thread() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::RESETS, 1);
+    assert!(figures.broken > 0 && figures.lost_posts == 0, "{figures:?}");
+}
+
+#[test]
+fn under_resets_no_rule_is_broken_and_no_get_is_lost_on_two_threads() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::RESETS, 2);
+    assert!(figures.broken > 0 && figures.lost_posts == 0, "{figures:?}");
+}
+
+#[test]
+fn under_dribbles_nothing_at_all_is_lost_on_one_thread() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::DRIBBLES, 1);
+    assert_eq!((figures.lost_posts, figures.broken), (0, 0), "{figures:?}");
+}
+
+#[test]
+fn under_dribbles_nothing_at_all_is_lost_on_two_threads() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::DRIBBLES, 2);
+    assert_eq!((figures.lost_posts, figures.broken), (0, 0), "{figures:?}");
+}
+
+#[test]
+fn under_everything_at_once_at_the_cap_no_rule_is_broken_on_one_thread() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::EVERYTHING, 1);
+    assert_eq!(figures.most, faults::EVERYTHING.cap, "the cap was never reached: {figures:?}");
+}
+
+#[test]
+fn under_everything_at_once_at_the_cap_no_rule_is_broken_on_two_threads() {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::EVERYTHING, 2);
+    assert_eq!(figures.most, faults::EVERYTHING.cap, "the cap was never reached: {figures:?}");
+}
