@@ -1,6 +1,6 @@
 # Warmline: everything that the README names. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench seeds soak fuzz install-peers install-lint
+.PHONY: help demo test lint bench seeds soak reliability fuzz install-peers install-lint
 
 # What a run of the fuzzers may take, in seconds, each.
 FUZZ_SECONDS ?= 60
@@ -30,6 +30,9 @@ seeds: ## The situations that made people look for this, with HAProxy's figure b
 
 soak: install-peers ## The long versions of the tests: millions of requests, hours of pool life
 	WARMLINE_SOAK=1 cargo test --release --no-fail-fast -- --test-threads=1
+
+reliability: install-peers ## What is lost under faults, beside HAProxy and nginx (about ten minutes)
+	cargo test --profile fast --test history -- --ignored --nocapture
 
 fuzz: ## Each fuzz target for FUZZ_SECONDS, from its seeds (nightly Rust and cargo-fuzz)
 	command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz

@@ -16,6 +16,7 @@ const DOCUMENTS: &[&str] = &[
     "bench/README.md",
     "docs/from-haproxy.md",
     "docs/operate.md",
+    "docs/reliability.md",
     "docs/troubleshoot.md",
 ];
 

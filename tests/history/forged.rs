@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use http::Method;
 
 use crate::{
-    check::{Breach, Figures, Verdict, check},
+    check::check,
     history::{
         Account, Connection, Delivery, Fate, History, Id, Outcome, Request, Rules, Upstream,
     },
+    verdict::{Breach, Figures, Verdict},
 };
 
 const BODY: u64 = 7;

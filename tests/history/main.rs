@@ -24,3 +24,4 @@ mod origin;
 mod proxy;
 mod reliability;
 mod runs;
+mod verdict;

@@ -34,8 +34,9 @@ pub trait Proxy: Sync {
 /// How to start one before these upstreams.
 pub type Start = fn(&Run, &[Upstream], threads: usize) -> Box<dyn Proxy>;
 
-/// Requests are sent at most so often: `retries.max` is 2.
-pub const ATTEMPTS: usize = 3;
+/// Requests are sent at most so often: more than the default, so that a GET whose first attempt met an idle close, and
+/// whose others were all reset, is too rare to be seen. The logs could not tell it from a lost one.
+pub const ATTEMPTS: usize = 6;
 
 struct Warmline {
     running: Running,
@@ -43,7 +44,7 @@ struct Warmline {
     most: Mutex<usize>,
 }
 
-/// Warmline, its numbers as users get them but for the cap.
+/// Warmline, its numbers as users get them but for the cap and [`ATTEMPTS`].
 pub fn warmline(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
     let start = Setup::new().set_global("threads", threads);
     let setup = upstreams.iter().fold(start, |setup, upstream| {
@@ -51,7 +52,7 @@ pub fn warmline(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Pr
         let name = upstream.name.replace('.', "-");
         let setup = setup.upstream_at(&name, &endpoint).identity(&upstream.identity);
         let setup = setup.set("hosts", vec![upstream.name]).set("tls.serverName", upstream.name);
-        setup.set("pool.maxConnections", run.cap)
+        setup.set("pool.maxConnections", run.cap).set("retries.max", ATTEMPTS - 1)
     });
     let upstreams = upstreams.iter().map(|upstream| upstream.name).collect();
     Box::new(Warmline { running: setup.start(), upstreams, most: Mutex::default() })
@@ -125,9 +126,12 @@ pub fn haproxy(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Pro
 
 /// HAProxy told to repeat a GET whatever came of it, as one must ask it to.
 pub fn haproxy_retrying(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
-    let retries = "retries 2\n  retry-on all-retryable-errors\n  \
-                   http-request disable-l7-retry if METH_POST";
-    haproxy_with(retries, run, upstreams, threads)
+    let retries = ATTEMPTS - 1;
+    let retries = format!(
+        "retries {retries}\n  retry-on all-retryable-errors\n  \
+         http-request disable-l7-retry if METH_POST"
+    );
+    haproxy_with(&retries, run, upstreams, threads)
 }
 
 fn haproxy_with(more: &str, run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {

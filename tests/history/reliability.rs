@@ -3,11 +3,11 @@
 use std::env;
 
 use crate::{
-    check::{Figures, Verdict},
     faults::{IDLE_CLOSES, RUNS, Run},
     load::Load,
     proxy::{self, Start},
     runs::{Play, play},
+    verdict::{Figures, Verdict},
 };
 
 /// A row of the table.
@@ -71,7 +71,8 @@ fn warmline_loses_no_get_and_a_fifth_of_the_posts_that_nginx_loses() {
         }
         for (peer, verdict) in PEERS.iter().zip(&verdicts).skip(1) {
             let first = &verdict.breaches[..verdict.breaches.len().min(5)];
-            println!("<!-- {}, breaches: {} {first:?} -->", peer.name, verdict.breaches.len());
+            let count = verdict.breaches.len();
+            println!("<!-- {}: {count} breaches {first:?} -->", peer.name);
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");

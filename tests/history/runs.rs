@@ -7,13 +7,14 @@ use std::{
 };
 
 use crate::{
-    check::{Figures, Verdict, check},
+    check::check,
     faults::{self, Run},
     history::{History, Rules},
     load::{self, Load},
     origin::Upstream,
     proxy::{self, ATTEMPTS, Proxy, Start},
     support::soaking,
+    verdict::{Figures, Verdict},
 };
 
 /// Two upstreams behind one listener, each with an identity of its own.
@@ -149,4 +150,15 @@ fn under_everything_at_once_at_the_cap_no_rule_is_broken_on_one_thread() {
 fn under_everything_at_once_at_the_cap_no_rule_is_broken_on_two_threads() {
     let figures = no_rule_is_broken_and_no_get_is_lost(&faults::EVERYTHING, 2);
     assert_eq!(figures.most, faults::EVERYTHING.cap, "the cap was never reached: {figures:?}");
+}
+
+/// The judge is no friend of Warmline's: what it demands beyond the cap, others fulfil as well.
+#[test]
+fn under_idle_closes_the_same_judge_finds_no_breach_in_haproxy_and_nginx() {
+    for (name, start) in [("HAProxy", proxy::haproxy as Start), ("nginx", proxy::nginx)] {
+        let through = Play { start, threads: 1, strict_cap: false };
+        let verdict = play(&faults::IDLE_CLOSES, &through, Load { requests: 1_600, seed: 5 });
+        println!("{name}: {:?}", verdict.figures);
+        assert_eq!(verdict.breaches, [], "{name}");
+    }
 }
