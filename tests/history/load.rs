@@ -61,12 +61,11 @@ impl Sender<'_> {
     }
 
     fn exchange(&mut self, method: &Method, host: &str, id: Id, body: &[u8]) -> Outcome {
-        let mut request =
-            format!("{method} /{id} HTTP/1.1\r\nHost: {host}\r\n{ID_FIELD}: {id}\r\n");
-        if method == Method::POST {
-            request += &format!("Content-Length: {}\r\n", body.len());
-        }
-        let request = [request.as_bytes(), b"\r\n", body].concat();
+        let length = body.len();
+        let length = (method == Method::POST).then(|| format!("Content-Length: {length}\r\n"));
+        let length = length.unwrap_or_default();
+        let head = format!("{method} /{id} HTTP/1.1\r\nHost: {host}\r\n{ID_FIELD}: {id}\r\n");
+        let request = [head.as_bytes(), length.as_bytes(), b"\r\n", body].concat();
         // A proxy may answer and close before all was written: the answer is still there to read.
         let written = self.client.try_send(request);
         let response = self.client.response_to(method.as_str());

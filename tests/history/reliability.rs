@@ -1,8 +1,9 @@
-//! The same load and the same judge over Warmline, HAProxy and nginx: `make reliability`.
+//! The same load and the same judge over Warmline, `HAProxy` and nginx: `make reliability`.
 
 use std::env;
 
 use crate::{
+    controls,
     faults::{IDLE_CLOSES, RUNS, Run},
     load::Load,
     proxy::{self, Start},
@@ -20,9 +21,9 @@ struct Peer {
 
 const PEERS: [Peer; 4] = [
     Peer { name: "Warmline", start: proxy::warmline, strict_cap: true },
-    Peer { name: "HAProxy", start: proxy::haproxy, strict_cap: false },
-    Peer { name: "HAProxy, retrying", start: proxy::haproxy_retrying, strict_cap: false },
-    Peer { name: "nginx", start: proxy::nginx, strict_cap: false },
+    Peer { name: "HAProxy", start: controls::haproxy, strict_cap: false },
+    Peer { name: "HAProxy, retrying", start: controls::haproxy_retrying, strict_cap: false },
+    Peer { name: "nginx", start: controls::nginx, strict_cap: false },
 ];
 
 /// For each proxy and run; enough for the losses of the best to be seen.

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     check::check,
+    controls,
     faults::{self, Run},
     history::{History, Rules},
     load::{self, Load},
@@ -155,7 +156,7 @@ fn under_everything_at_once_at_the_cap_no_rule_is_broken_on_two_threads() {
 /// The judge is no friend of Warmline's: what it demands beyond the cap, others fulfil as well.
 #[test]
 fn under_idle_closes_the_same_judge_finds_no_breach_in_haproxy_and_nginx() {
-    for (name, start) in [("HAProxy", proxy::haproxy as Start), ("nginx", proxy::nginx)] {
+    for (name, start) in [("HAProxy", controls::haproxy as Start), ("nginx", controls::nginx)] {
         let through = Play { start, threads: 1, strict_cap: false };
         let verdict = play(&faults::IDLE_CLOSES, &through, Load { requests: 1_600, seed: 5 });
         println!("{name}: {:?}", verdict.figures);
