@@ -42,6 +42,19 @@ pub struct Standing {
     pub past: Past,
     /// When it is too old.
     pub retires: Option<Instant>,
+    /// After so many uses the upstream takes no more.
+    pub last_use: Option<u64>,
+}
+
+/// What limits an idle connection's stay.
+#[derive(Debug, Clone, Copy)]
+pub struct Stay {
+    /// When it became idle.
+    pub since: Instant,
+    /// How long it may be idle by the upstream's own word, with the margin.
+    pub announced: Option<Duration>,
+    /// When it is too old.
+    pub retires: Option<Instant>,
 }
 
 /// What is known of a finished dial.
@@ -140,6 +153,12 @@ struct Record {
     /// Whose it is, where connections belong to somebody.
     owner: Option<ClientId>,
     peer: Option<SocketAddr>,
+    /// How long it was idle before the exchange that it is leased for, if it was.
+    idle_before: Option<Duration>,
+    /// How long it may be idle by the upstream's own word, with the margin.
+    announced: Option<Duration>,
+    /// After so many uses the upstream takes no more, by its own word.
+    last_use: Option<u64>,
     /// Why the last checkout did, or did not, reuse.
     last_reuse: Option<Reuse>,
     /// HTTP on it is over, for this reason, and its socket is being closed: it must not be leased again.
@@ -221,16 +240,33 @@ impl<C> Connections<C> {
         self.records.get(&id).map_or(0, |record| record.uses)
     }
 
-    pub fn retires(&self, id: ConnectionId) -> Option<Instant> {
-        self.records.get(&id)?.retires
+    /// What limits an idle connection's stay; `None` if it is not idle.
+    pub fn stay(&self, id: ConnectionId) -> Option<Stay> {
+        let record = self.records.get(&id)?;
+        let Phase::Idle(Position { since, .. }) = record.phase else { return None };
+        Some(Stay { since, announced: record.announced, retires: record.retires })
+    }
+
+    /// How long a leased connection was idle before, if it was; told once.
+    pub fn take_idle_before(&mut self, id: ConnectionId) -> Option<Duration> {
+        self.records.get_mut(&id)?.idle_before.take()
+    }
+
+    /// The upstream lets a connection be idle for so long, and takes so many more requests on it.
+    pub fn announce(&mut self, id: ConnectionId, idle: Option<Duration>, more: Option<u64>) {
+        if let Some(record) = self.records.get_mut(&id) {
+            record.announced = idle.or(record.announced);
+            let last_use = more.map(|more| record.uses.saturating_add(more));
+            record.last_use = last_use.or(record.last_use);
+        }
     }
 
     /// What decides whether it may be leased again: one look on the warm path.
     pub fn standing(&self, id: ConnectionId) -> Option<Standing> {
         let record = self.records.get(&id)?;
         let past = Past { uses: record.uses, owner: record.owner };
-        let Record { over, generation, retires, .. } = *record;
-        Some(Standing { over, generation, past, retires })
+        let Record { over, generation, retires, last_use, .. } = *record;
+        Some(Standing { over, generation, past, retires, last_use })
     }
 
     /// The oldest generation that has an open socket.
@@ -332,6 +368,9 @@ impl<C> Connections<C> {
             uses: 0,
             owner: None,
             peer: None,
+            idle_before: None,
+            announced: None,
+            last_use: None,
             last_reuse: None,
             over: None,
         };
@@ -392,6 +431,15 @@ impl<C> Connections<C> {
         let record = self.records.get_mut(&id).expect("a kept connection has a record");
         let position = self.idle.push(record.thread, id, handle, now);
         record.enter(id, Phase::Idle(position), &mut self.roll);
+    }
+
+    /// Takes an idle connection's handle for a lease, and remembers how long it was idle.
+    pub fn lease_idle(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
+        let record = self.records.get_mut(&id)?;
+        let Phase::Idle(position) = record.phase else { return None };
+        record.idle_before = Some(now.saturating_duration_since(position.since));
+        record.enter(id, Phase::Active, &mut self.roll);
+        self.idle.remove(record.thread, position)
     }
 
     /// Takes an idle connection's handle; it is active then.

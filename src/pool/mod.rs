@@ -7,6 +7,7 @@
 mod connections;
 mod idle;
 mod ids;
+mod learned;
 mod purge;
 mod reasons;
 mod refill;
@@ -28,6 +29,7 @@ use std::{
 use tokio::sync::Notify;
 
 pub use ids::ClientId;
+pub use learned::{KeepAlive, Learned, Source};
 pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, Sharing};
 pub use state::{Advanced, Census, ConnectionId};
@@ -303,6 +305,12 @@ impl<C, E> Pool<C, E> {
             queued: state.queued(),
             connections: state.views(now),
         }
+    }
+
+    /// How long the upstream lets connections be idle, less a margin, as far as it is known. The lower of this and
+    /// [`Settings::idle_timeout`] is in force.
+    pub fn learned(&self) -> Option<Learned> {
+        self.lock().learned()
     }
 
     /// What was counted so far.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ConnectionId, End, EndReason, Pool, Rejection, Reuse,
+    ConnectionId, End, EndReason, KeepAlive, Pool, Rejection, Reuse,
     state::{Collected, Dialled, Leased, WaiterId},
 };
 use crate::telemetry::ends::{Manner, Side};
@@ -202,11 +202,11 @@ impl<C, E> Lease<C, E> {
         self.handle.as_mut().expect("a lease holds its handle until it ends")
     }
 
-    /// The exchange is over and the connection fit for another.
-    pub fn check_in(mut self, now: Instant) {
+    /// The exchange is over and the connection fit for another; `hint` is what its response's `Keep-Alive` announced.
+    pub fn check_in(mut self, now: Instant, hint: Option<KeepAlive>) {
         if let Some(handle) = self.handle.take() {
             let id = self.id;
-            self.pool.change(|state, effects| state.check_in(id, handle, now, effects));
+            self.pool.change(|state, effects| state.check_in(id, handle, hint, now, effects));
         }
     }
 
@@ -217,8 +217,8 @@ impl<C, E> Lease<C, E> {
 
     fn end(&mut self, reason: EndReason) {
         if let Some(handle) = self.handle.take() {
-            let id = self.id;
-            self.pool.change(|state, effects| state.discard(id, reason, effects));
+            let (id, now) = (self.id, Instant::now());
+            self.pool.change(|state, effects| state.discard(id, reason, now, effects));
             drop(handle);
         }
     }

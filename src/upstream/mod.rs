@@ -169,7 +169,7 @@ impl Upstream {
         if self.generation.get().has_moved(lease.handle()) {
             lease.discard(EndReason::Moved);
         } else {
-            lease.check_in(now);
+            lease.check_in(now, None);
         }
     }
 

@@ -1,8 +1,10 @@
 //! Which connections must close, why, and when that is to be looked at again.
 
-use std::time::Instant;
+use std::{num::NonZeroU64, time::Instant};
 
-use super::{Census, ConnectionId, Effects, EndReason, Past, Phase, Sharing, State};
+use super::{
+    Census, ConnectionId, Effects, EndReason, Past, Phase, Sharing, Standing, State, Stay,
+};
 
 impl<C, E, W> State<C, E, W> {
     pub(super) fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
@@ -12,7 +14,7 @@ impl<C, E, W> State<C, E, W> {
             standing.over
         } else if standing.generation < self.generation {
             Some(self.outdated)
-        } else if self.is_worn(standing.past) {
+        } else if self.is_worn(&standing) {
             Some(EndReason::Requests)
         } else if self.is_nobodys(standing.past) {
             Some(EndReason::Policy)
@@ -23,8 +25,10 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    pub(super) fn is_worn(&self, past: Past) -> bool {
-        self.settings.max_requests.is_some_and(|most| past.uses >= most.get())
+    pub(super) fn is_worn(&self, standing: &Standing) -> bool {
+        let most = self.settings.max_requests.map(NonZeroU64::get);
+        let most = most.into_iter().chain(standing.last_use).min();
+        most.is_some_and(|most| standing.past.uses >= most)
     }
 
     /// Used, and by none who is still there, where connections belong to somebody.
@@ -106,11 +110,11 @@ impl<C, E, W> State<C, E, W> {
 
     /// When an idle connection must go, and why.
     pub(super) fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
-        let Some(Phase::Idle(position)) = self.connections.phase(id) else { return None };
+        let Stay { since, announced, retires } = self.connections.stay(id)?;
         let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
-        let idle = timeout.and_then(|timeout| position.since.checked_add(timeout));
-        let aged = self.connections.retires(id);
+        let timeout = timeout.into_iter().chain(self.lessons.limit(announced)).min();
+        let idle = timeout.and_then(|timeout| since.checked_add(timeout));
         let idle = idle.map(|at| (at, EndReason::Idle));
-        idle.into_iter().chain(aged.map(|at| (at, EndReason::Aged))).min_by_key(|(at, _)| *at)
+        idle.into_iter().chain(retires.map(|at| (at, EndReason::Aged))).min_by_key(|(at, _)| *at)
     }
 }

@@ -19,7 +19,7 @@ impl<C, E, W> State<C, E, W> {
             if let Some(reason) = self.expired(id, now) {
                 self.close_ended(id, reason, now, effects);
             } else {
-                let handle = self.connections.take_idle(id)?;
+                let handle = self.connections.lease_idle(id, now)?;
                 return Some(self.lease(id, handle, ask, Reuse::Reused, now));
             }
         }
@@ -58,7 +58,7 @@ impl<C, E, W> State<C, E, W> {
     ) {
         self.connections.unlease(leased.id);
         if !matches!(self.connections.phase(leased.id), Some(Phase::Active)) {
-            return self.came_back_lost(leased.id, leased.handle, effects);
+            return self.came_back_lost(leased.id, leased.handle, now, effects);
         }
         self.comes_back(leased.id, leased.handle, now, effects);
     }
@@ -83,11 +83,12 @@ impl<C, E, W> State<C, E, W> {
         &mut self,
         id: ConnectionId,
         handle: C,
+        now: Instant,
         effects: &mut Effects<C, W>,
     ) {
         effects.close.push(handle);
         if let Some(Phase::Lost(end, _)) = self.connections.phase(id) {
-            self.discard(id, reason_of(end.by), effects);
+            self.discard(id, reason_of(end.by), now, effects);
         }
     }
 
@@ -145,8 +146,15 @@ impl<C, E, W> State<C, E, W> {
             self.close_oldest_idle(EndReason::Purged, effects);
         }
         self.connections.keep(id, handle, now);
+        let expiry = self.expiry(id);
+        if let Some((at, reason)) = expiry
+            && at <= now
+        {
+            // The upstream is known to close at any time.
+            return self.close_ended(id, reason, now, effects);
+        }
         self.purge_period.get_or_insert(now);
-        self.arm(id, effects);
+        self.arm(expiry.map(|(at, _)| at), effects);
     }
 
     /// The floor is above the other limits.
@@ -157,8 +165,7 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// Notes when a newly idle connection wants attention.
-    pub(super) fn arm(&mut self, id: ConnectionId, effects: &mut Effects<C, W>) {
-        let expiry = self.expiry(id).map(|(at, _)| at);
+    pub(super) fn arm(&mut self, expiry: Option<Instant>, effects: &mut Effects<C, W>) {
         let nearest = expiry.into_iter().chain(self.next_purge()).min();
         if let Some(at) = nearest
             && self.armed.is_none_or(|armed| at < armed)

@@ -12,6 +12,7 @@ mod changes;
 mod dials;
 mod ends;
 mod leases;
+mod lessons;
 mod warm;
 
 use std::time::{Duration, Instant};
@@ -21,7 +22,8 @@ pub use warm::Wanted;
 
 use super::{
     Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
-    connections::{Connections, Phase, Standing},
+    connections::{Connections, Phase, Standing, Stay},
+    learned::{KeepAlive, Learned, Lessons},
     purge::Purge,
     refill::Refill,
     sharing::Past,
@@ -91,6 +93,8 @@ pub struct State<C, E, W> {
     armed: Option<Instant>,
     /// Why the pool last lost a connection.
     last_end: Option<EndReason>,
+    /// How long the upstream lets connections be idle.
+    lessons: Lessons,
     /// When the warm floor may be dialled for.
     refill: Refill,
     /// Who dials for the floor knows that it has to.
@@ -106,6 +110,7 @@ impl<C, E, W> State<C, E, W> {
     pub fn new(settings: Settings, threads: usize) -> Self {
         Self {
             warm: settings.min_idle == 0,
+            lessons: Lessons::default(),
             refill: Refill::default(),
             told_of_lack: false,
             settings,
@@ -240,23 +245,34 @@ impl<C, E, W> State<C, E, W> {
         self.tell_if_queued(owner, effects);
     }
 
-    /// An exchange left its connection fit for another one.
+    /// An exchange left its connection fit for another one; its response may have announced how long.
     pub fn check_in(
         &mut self,
         id: ConnectionId,
         handle: C,
+        hint: Option<KeepAlive>,
         now: Instant,
         effects: &mut Effects<C, W>,
     ) {
         if !matches!(self.connections.phase(id), Some(Phase::Active)) {
-            return self.came_back_lost(id, handle, effects);
+            return self.came_back_lost(id, handle, now, effects);
         }
+        self.learn(id, hint, now, effects);
         self.comes_back(id, handle, now, effects);
     }
 
     /// An exchange left its connection unfit, or found it so; its place stays taken until the socket is gone.
     /// The caller drops the handle.
-    pub fn discard(&mut self, id: ConnectionId, reason: EndReason, effects: &mut Effects<C, W>) {
+    pub fn discard(
+        &mut self,
+        id: ConnectionId,
+        reason: EndReason,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        if reason == EndReason::Stale {
+            self.learn_from_stale(id, now, effects);
+        }
         match self.connections.phase(id) {
             Some(Phase::Active) => self.closes(id, reason),
             Some(Phase::Lost(end, at)) => {
@@ -276,7 +292,7 @@ impl<C, E, W> State<C, E, W> {
         effects: &mut Effects<C, W>,
     ) {
         match self.connections.phase(id) {
-            Some(Phase::Idle(_)) => self.close_ended(id, reason_of(by), now, effects),
+            Some(Phase::Idle(_)) => self.ended_idle(id, by, now, effects),
             // Its exchange finds out by itself, or was over before: then the check-in has to know.
             Some(Phase::Active) => self.connections.set_over(id, reason_of(by)),
             _ => {}
@@ -299,7 +315,7 @@ impl<C, E, W> State<C, E, W> {
             }
             Some(Phase::Idle(_)) => {
                 let reason = reason_of(end.by);
-                self.close_ended(id, reason, now, effects);
+                self.ended_idle(id, end.by, now, effects);
                 effects.ended.push(self.connections.bury(id, reason, end, now));
             }
             Some(Phase::Closing(reason)) => {

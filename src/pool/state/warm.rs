@@ -62,6 +62,7 @@ impl<C, E, W> State<C, E, W> {
         if self.connections.uses(id) == 0 && self.connections.age(id, now) < SHORT_LIFE {
             self.refill.trouble(now);
         }
+        self.learn_from_expiry(id, reason, now);
         self.close_idle(id, reason, effects);
     }
 

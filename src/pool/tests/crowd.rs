@@ -138,7 +138,7 @@ fn end(lease: Lease<Handle, &'static str>, rng: &mut Rng) {
     match rng.u8(..10) {
         0 => lease.discard(EndReason::Stale),
         1 => drop(lease),
-        _ => lease.check_in(Instant::now()),
+        _ => lease.check_in(Instant::now(), None),
     }
 }
 

@@ -10,6 +10,7 @@ mod dials;
 mod drain;
 mod fresh;
 mod generations;
+mod learning;
 mod limits;
 mod model;
 mod order;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     pool::{
-        Ask, Census, End, EndReason, Rejection, Reuse, Settings, Sharing,
+        Ask, Census, End, EndReason, KeepAlive, Rejection, Reuse, Settings, Sharing,
+        learned::Lessons,
         refill::{AT_ONCE, Refill, SHORT_LIFE},
     },
     telemetry::ends::Side,
@@ -32,6 +33,9 @@ pub struct Connection {
     pub generation: u64,
     pub uses: u64,
     owner: Option<u64>,
+    idle_before: Option<u64>,
+    announced: Option<Duration>,
+    last_use: Option<u64>,
     pub last_reuse: Option<Reuse>,
     over: Option<EndReason>,
 }
@@ -113,6 +117,7 @@ pub struct Model {
     /// Time 0, for the refill.
     epoch: Instant,
     refill: Refill,
+    pub lessons: Lessons,
     pub warm: bool,
 }
 
@@ -125,6 +130,7 @@ impl Model {
         Self {
             epoch: Instant::now(),
             refill: Refill::default(),
+            lessons: Lessons::default(),
             warm: settings.min_idle == 0,
             settings,
             now: 0,
@@ -239,7 +245,9 @@ impl Model {
     fn limit(&self, connection: &Connection) -> Option<(u64, EndReason)> {
         let Stage::Idle { since, .. } = connection.stage else { return None };
         let timeout = ms(self.settings.idle_timeout);
+        let learned = self.lessons.limit(connection.announced).map(|limit| since + ms(limit));
         let idle = if timeout > 0 { since + timeout } else { u64::MAX };
+        let idle = idle.min(learned.unwrap_or(u64::MAX));
         let aged = self.retires(connection).unwrap_or(u64::MAX);
         match idle.min(aged) {
             u64::MAX => None,
@@ -285,9 +293,12 @@ impl Model {
 
     pub fn check_out(&mut self, ask: Ask) -> Answer {
         while let Some(id) = self.newest(&ask) {
-            match self.over_limit(id) {
-                Some(reason) => self.ends(id, reason),
-                None => return self.leased(id, &ask, Reuse::Reused),
+            if let Some(reason) = self.over_limit(id) {
+                self.ends(id, reason);
+            } else {
+                let idle = self.idle_for(id);
+                self.connection(id).idle_before = idle;
+                return self.leased(id, &ask, Reuse::Reused);
             }
         }
         let full = self.full();
@@ -432,7 +443,24 @@ impl Model {
         if connection.uses == 0 && Duration::from_millis(now - opened) < SHORT_LIFE {
             self.refill.trouble(at);
         }
+        if reason == EndReason::Idle || reason == EndReason::Aged {
+            let idle = Duration::from_millis(self.idle_for(id).unwrap_or(0));
+            self.lessons.survived(idle, at);
+        }
         self.close(id, reason);
+    }
+
+    fn idle_for(&self, id: Id) -> Option<u64> {
+        match self.stage(id) {
+            Some(Stage::Idle { since, .. }) => Some(self.now - since),
+            _ => None,
+        }
+    }
+
+    fn cut_short(&mut self, idle: Option<u64>) {
+        if let Some(idle) = idle {
+            self.lessons.closed(Duration::from_millis(idle), self.at());
+        }
     }
 
     pub fn opens(&mut self, id: Id, generation: u64, jitter: u64) {
@@ -465,10 +493,29 @@ impl Model {
         self.adopt();
     }
 
-    pub fn check_in(&mut self, id: Id) {
+    pub fn check_in(&mut self, id: Id, hint: Option<KeepAlive>) {
+        if self.stage(id) == Some(Stage::InUse) {
+            self.learn(id, hint.unwrap_or_default());
+        }
         self.comes_back(id);
         self.adopt();
         self.grant();
+    }
+
+    fn learn(&mut self, id: Id, hint: KeepAlive) {
+        let at = self.at();
+        self.lessons.time_passes(at);
+        if let Some(idle) = self.connection(id).idle_before.take() {
+            self.lessons.survived(Duration::from_millis(idle), at);
+        }
+        if let Some(timeout) = hint.timeout {
+            let limit = self.lessons.announced(timeout, at);
+            self.connection(id).announced = Some(limit);
+        }
+        let max = if hint.timeout == Some(Duration::ZERO) { Some(0) } else { hint.max };
+        if let Some(max) = max {
+            self.connection(id).last_use = Some(self.connection(id).uses + max);
+        }
     }
 
     /// Why a connection in use must not be used again: the first that holds.
@@ -492,7 +539,8 @@ impl Model {
     }
 
     fn is_worn(&self, connection: &Connection) -> bool {
-        self.settings.max_requests.is_some_and(|most| connection.uses >= most.get())
+        let most = self.settings.max_requests.is_some_and(|most| connection.uses >= most.get());
+        most || connection.last_use.is_some_and(|last| connection.uses >= last)
     }
 
     fn is_nobodys(&self, connection: &Connection) -> bool {
@@ -515,6 +563,10 @@ impl Model {
     /// The caller drops the handle.
     pub fn discard(&mut self, id: Id, reason: EndReason) {
         self.last_end = Some(reason);
+        if reason == EndReason::Stale {
+            let idle = self.connection(id).idle_before.take();
+            self.cut_short(idle);
+        }
         match self.stage(id) {
             Some(Stage::Lost(_)) => self.bury(id, reason),
             _ => self.connection(id).stage = Stage::Closing(reason),
@@ -524,7 +576,11 @@ impl Model {
     pub fn socket_closes(&mut self, id: Id, by: Side) {
         let reason = if by == Side::Peer { EndReason::PeerClosed } else { EndReason::Unfit };
         match self.stage(id) {
-            Some(Stage::Idle { .. }) => self.ends(id, reason),
+            Some(Stage::Idle { .. }) => {
+                let idle = self.idle_for(id).filter(|_| by == Side::Peer);
+                self.cut_short(idle);
+                self.ends(id, reason);
+            }
             Some(Stage::InUse) => self.connection(id).over = Some(reason),
             _ => {}
         }
@@ -537,6 +593,8 @@ impl Model {
                 self.last_end = Some(ended_by(end));
             }
             Stage::Idle { .. } => {
+                let idle = self.idle_for(id).filter(|_| end.by == Side::Peer);
+                self.cut_short(idle);
                 self.ends(id, ended_by(end));
                 self.bury(id, ended_by(end));
             }
@@ -666,8 +724,21 @@ impl Model {
         let (id, stage) = (self.made, Stage::Dialling);
         let (thread, opened, generation) = (0, None, 0);
         let (uses, owner, last_reuse, over) = (0, None, None, None);
-        let dial =
-            Connection { id, stage, thread, opened, generation, uses, owner, last_reuse, over };
+        let (idle_before, announced, last_use) = (None, None, None);
+        let dial = Connection {
+            id,
+            stage,
+            thread,
+            opened,
+            generation,
+            uses,
+            owner,
+            idle_before,
+            announced,
+            last_use,
+            last_reuse,
+            over,
+        };
         self.connections.push(dial);
         id
     }
@@ -695,6 +766,9 @@ impl Model {
         self.turns += 1;
         let (since, turn) = (self.now, self.turns);
         self.connection(id).stage = Stage::Idle { since, turn };
+        if let Some(reason) = self.over_limit(id) {
+            return self.ends(id, reason);
+        }
         self.purge_period = self.purge_period.or(Some(self.now));
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     pool::{
-        Advanced, Ask, ConnectionPhase, EndReason, Settings, Sharing,
+        Advanced, Ask, ConnectionPhase, EndReason, KeepAlive, Settings, Sharing,
         state::{Collected, Dialled, Effects, Found, Leased, State, Wanted},
     },
     telemetry::ends::Side,
@@ -54,6 +54,7 @@ enum Step {
     },
     CheckIn {
         pick: usize,
+        hint: Option<KeepAlive>,
     },
     Discard {
         pick: usize,
@@ -101,7 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (pick(), prop::sample::select(&[0, 0, 0, 1, 2]), 0..=10_u32)
             .prop_map(|(pick, behind, jitter)| Step::Opens { pick, behind, jitter }),
         3 => (pick(), any::<Option<u8>>()).prop_map(|(pick, error)| Step::Fails { pick, error }),
-        10 => pick().prop_map(|pick| Step::CheckIn { pick }),
+        10 => (pick(), hint()).prop_map(|(pick, hint)| Step::CheckIn { pick, hint }),
         3 => (pick(), prop::sample::select(EndReason::ALL))
             .prop_map(|(pick, reason)| Step::Discard { pick, reason }),
         3 => (pick(), any::<bool>())
@@ -117,6 +118,15 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0..3_usize, 0..=10_u32).prop_map(|(thread, jitter)| Step::Want { thread, jitter }),
         1 => prop::bool::weighted(0.1).prop_map(|now| if now { Step::Drain } else { Step::Tick }),
     ]
+}
+
+/// Of milliseconds, where the field has seconds: so are the other times here.
+fn hint() -> impl Strategy<Value = Option<KeepAlive>> {
+    let timeout = prop::option::weighted(0.5, prop::sample::select(&[0, 50, 200, 3000]));
+    let max = prop::option::weighted(0.5, 0..4_u64);
+    let hint =
+        (timeout, max).prop_map(|(timeout, max)| KeepAlive { timeout: timeout.map(millis), max });
+    prop::option::weighted(0.1, hint)
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
@@ -225,7 +235,7 @@ impl Life {
                 Step::TimeOut { .. } => self.time_out(id),
                 Step::Opens { behind, jitter, .. } => self.opens(id, behind, jitter),
                 Step::Fails { error, .. } => self.fails(id, error),
-                Step::CheckIn { .. } => self.check_in(id),
+                Step::CheckIn { hint, .. } => self.check_in(id, hint),
                 Step::Discard { reason, .. } => self.discard(id, reason),
                 Step::SocketCloses { by_peer, .. } => self.socket_closes(id, by_peer),
                 Step::SocketEnds { by_peer, .. } => self.socket_ends(id, by_peer),
@@ -252,7 +262,7 @@ impl Life {
                 (&self.waiters, pick)
             }
             Step::Opens { pick, .. } | Step::Fails { pick, .. } => (&self.dials, pick),
-            Step::CheckIn { pick } | Step::Discard { pick, .. } => (&self.leases, pick),
+            Step::CheckIn { pick, .. } | Step::Discard { pick, .. } => (&self.leases, pick),
             Step::SocketCloses { pick, .. } | Step::SocketEnds { pick, .. } => {
                 (&self.sockets, pick)
             }
@@ -358,11 +368,11 @@ impl Life {
         self.follow_up(effects);
     }
 
-    fn check_in(&mut self, id: Id) {
+    fn check_in(&mut self, id: Id, hint: Option<KeepAlive>) {
         self.leases.remove(&id);
         let mut effects = Effects::default();
-        self.state.check_in(id, id, self.now(), &mut effects);
-        self.model.check_in(id);
+        self.state.check_in(id, id, hint, self.now(), &mut effects);
+        self.model.check_in(id, hint);
         self.follow_up(effects);
     }
 
@@ -370,7 +380,7 @@ impl Life {
         self.leases.remove(&id);
         assert!(self.dropped.insert(id));
         let mut effects = Effects::default();
-        self.state.discard(id, reason, &mut effects);
+        self.state.discard(id, reason, self.now(), &mut effects);
         self.model.discard(id, reason);
         self.follow_up(effects);
     }
@@ -491,6 +501,7 @@ impl Life {
     fn check_against_the_model(&self) {
         assert_eq!(self.state.census(), self.model.census());
         assert_eq!(self.state.queued(), self.model.queued());
+        assert_eq!(self.state.learned(), self.model.lessons.learned());
         assert_eq!(self.state.is_warm(), self.model.warm);
         for waiter in &self.waiters {
             assert_eq!(self.state.is_queued(*waiter), self.model.is_queued(*waiter));
@@ -590,7 +601,7 @@ impl Life {
             } else if let Some(id) = self.dials.first().copied() {
                 self.opens(id, 0, 0);
             } else if let Some(id) = self.leases.first().copied() {
-                self.check_in(id);
+                self.check_in(id, None);
             } else if let Some(id) = self.closing() {
                 self.socket_ends(id, false);
             } else {

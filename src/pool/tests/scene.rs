@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     pool::{
-        Advanced, Ask, Census, ClientId, ConnectionId, End, EndReason, Rejection, Reuse, Settings,
-        Sharing,
+        Advanced, Ask, Census, ClientId, ConnectionId, End, EndReason, KeepAlive, Rejection, Reuse,
+        Settings, Sharing,
         state::{Collected, Dialled, Effects, Found, State, WaiterId, Wanted},
     },
     telemetry::ends::{Manner, Side},
@@ -233,11 +233,17 @@ impl Scene {
     }
 
     pub fn check_in(&mut self, id: ConnectionId) {
-        self.play(|state, now, effects| state.check_in(id, id, now, effects));
+        self.play(|state, now, effects| state.check_in(id, id, None, now, effects));
+    }
+
+    /// Its response announced so many seconds of idleness, and so many more requests.
+    pub fn check_in_told(&mut self, id: ConnectionId, timeout: Option<u64>, max: Option<u64>) {
+        let hint = Some(KeepAlive { timeout: timeout.map(secs), max });
+        self.play(|state, now, effects| state.check_in(id, id, hint, now, effects));
     }
 
     pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
-        self.play(|state, _, effects| state.discard(id, reason, effects));
+        self.play(|state, now, effects| state.discard(id, reason, now, effects));
     }
 
     /// HTTP on the connection is over; its socket is being closed.

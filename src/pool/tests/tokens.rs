@@ -188,7 +188,7 @@ fn a_dropped_lease_closes_its_connection_and_keeps_the_place_for_the_socket() {
 fn a_dropped_place_is_an_ended_socket() {
     let scene = Scene::new(|_| {});
     let (place, lease) = scene.new_lease();
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 1, 0], 0));
     drop(place);
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 0], 1));
@@ -198,7 +198,7 @@ fn a_dropped_place_is_an_ended_socket() {
 fn a_place_that_is_closing_drops_an_idle_handle_and_stays_taken_until_the_socket_ends() {
     let scene = Scene::new(|_| {});
     let (place, lease) = scene.new_lease();
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     place.closing(PEER_POLITE.by, Instant::now());
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
     place.socket_ended(PEER_POLITE, Instant::now());
@@ -210,7 +210,7 @@ fn a_place_that_is_closing_drops_an_idle_handle_and_stays_taken_until_the_socket
 fn a_checked_in_lease_drops_no_handle_and_a_discarded_one_drops_it_once() {
     let scene = Scene::new(|_| {});
     let (_place, lease) = scene.new_lease();
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     assert_eq!(scene.drops(), 0);
     match scene.pool.check_out(Instant::now(), ASK) {
         Ok(Checkout::Leased(lease)) => lease.discard(EndReason::Stale),
@@ -234,7 +234,7 @@ fn a_connection_that_ends_under_its_lease_is_counted_when_the_lease_ends() {
 fn draining_drops_the_idle_handles() {
     let scene = Scene::new(|_| {});
     let (_place, lease) = scene.new_lease();
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     scene.pool.drain();
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
 }
@@ -246,7 +246,7 @@ fn a_waiter_is_woken_for_a_connection_and_for_a_place() {
     let (mut first, mut second) = (scene.waiter(), scene.waiter());
     assert!(scene.step(&mut first).is_pending() && scene.step(&mut second).is_pending());
     let before = scene.wakes();
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     assert_eq!(scene.wakes() - before, 1);
     scene.lease(&mut first).discard(EndReason::Unfit);
     assert_eq!(scene.wakes() - before, 1);
@@ -262,7 +262,7 @@ fn checkouts_refusals_and_waits_are_counted() {
     let mut waiter = scene.waiter();
     let refused = scene.pool.check_out(Instant::now(), ASK);
     assert!(matches!(refused, Err(Rejection::QueueFull)));
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     let lease = scene.lease(&mut waiter);
     assert!(lease.queued.is_some());
     let mut late = scene.waiter();
@@ -302,7 +302,7 @@ async fn maintain_closes_what_has_been_idle_for_too_long_also_when_it_slept_alre
     });
     tokio::task::yield_now().await;
     let (place, lease) = scene.new_lease();
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     let closed = async {
         while scene.drops() == 0 {
             tokio::task::yield_now().await;
@@ -333,7 +333,7 @@ async fn what_the_warm_floor_wants_is_given_at_once_and_again_when_one_is_taken(
         panic!("the floor lacks one")
     };
     assert_eq!(scene.counts(), [1, 1, 0, 0]);
-    lease.check_in(Instant::now());
+    lease.check_in(Instant::now(), None);
     drop((permit, place));
 }
 

@@ -1,0 +1,86 @@
+//! What exchanges and ends teach about the upstream's idle limit, and how it comes into force.
+
+use std::time::{Duration, Instant};
+
+use super::{ConnectionId, Effects, EndReason, KeepAlive, Learned, Side, State, Stay, reason_of};
+
+impl<C, E, W> State<C, E, W> {
+    /// How long connections may be idle here by what was learned; the configured limit is another.
+    pub fn learned(&self) -> Option<Learned> {
+        self.lessons.learned()
+    }
+
+    /// An exchange went well: what its response announced, and that the connection had been idle before unharmed.
+    pub(super) fn learn(
+        &mut self,
+        id: ConnectionId,
+        hint: Option<KeepAlive>,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        let changed = self.lessons.time_passes(now);
+        if let Some(idle) = self.connections.take_idle_before(id) {
+            self.lessons.survived(idle, now);
+        }
+        if let Some(KeepAlive { timeout, max }) = hint {
+            let before = self.lessons.limit(None);
+            let limit = timeout.map(|timeout| self.lessons.announced(timeout, now));
+            // No time at all: it takes no more, not even from who waits already.
+            let over = timeout.filter(Duration::is_zero).map(|_| 0);
+            self.connections.announce(id, limit, over.or(max));
+            self.rearm_if(self.lessons.limit(None) != before, effects);
+        }
+        self.rearm_if(changed, effects);
+    }
+
+    /// A connection was found dead when it was used: it had been closed while it was idle.
+    pub(super) fn learn_from_stale(
+        &mut self,
+        id: ConnectionId,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        if let Some(idle) = self.connections.take_idle_before(id) {
+            self.learn_from_close(idle, now, effects);
+        }
+    }
+
+    /// HTTP on an idle connection is over, ended by this side or the other.
+    pub(super) fn ended_idle(
+        &mut self,
+        id: ConnectionId,
+        by: Side,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        if by == Side::Peer
+            && let Some(Stay { since, .. }) = self.connections.stay(id)
+        {
+            self.learn_from_close(now.saturating_duration_since(since), now, effects);
+        }
+        self.close_ended(id, reason_of(by), now, effects);
+    }
+
+    /// The pool itself closes what has been idle for too long: so far nothing was wrong with it.
+    pub(super) fn learn_from_expiry(&mut self, id: ConnectionId, reason: EndReason, now: Instant) {
+        if matches!(reason, EndReason::Idle | EndReason::Aged)
+            && let Some(Stay { since, .. }) = self.connections.stay(id)
+        {
+            self.lessons.survived(now.saturating_duration_since(since), now);
+        }
+    }
+
+    fn learn_from_close(&mut self, idle: Duration, now: Instant, effects: &mut Effects<C, W>) {
+        let before = self.lessons.limit(None);
+        self.lessons.closed(idle, now);
+        self.rearm_if(self.lessons.limit(None) != before, effects);
+    }
+
+    /// Another limit makes other deadlines.
+    fn rearm_if(&mut self, changed: bool, effects: &mut Effects<C, W>) {
+        if changed {
+            self.armed = self.next_deadline();
+            effects.rearm = true;
+        }
+    }
+}

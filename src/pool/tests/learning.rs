@@ -1,0 +1,150 @@
+//! The learned idle limit in force: connections retire before the upstream closes them.
+
+use super::scene::{PEER_POLITE, Scene, Told, millis, secs};
+use crate::{
+    pool::{EndReason, Learned, Reuse, Source},
+    telemetry::ends::Side,
+};
+
+/// The upstream closes an idle connection after this long.
+fn closed_by_the_peer_after(scene: &mut Scene, idle: std::time::Duration) {
+    let id = scene.idle(1)[0];
+    scene.pass(idle);
+    scene.socket_ends(id, PEER_POLITE);
+}
+
+#[test]
+fn what_is_announced_is_in_force_with_a_margin() {
+    let mut scene = Scene::with_cap(9);
+    let id = scene.lease_new();
+    scene.check_in_told(id, Some(5), None);
+    let announced = Learned { limit: secs(4), from: Source::Announced };
+    assert_eq!(scene.state.learned(), Some(announced));
+    scene.pass(secs(4) - millis(1));
+    assert!(scene.closed.is_empty());
+    scene.pass(millis(1));
+    scene.close_ends(id);
+    assert_eq!(scene.ended, [(id, EndReason::Idle)]);
+}
+
+#[test]
+fn the_configured_limit_stays_in_force_where_it_is_lower() {
+    let mut scene = Scene::new(|s| s.idle_timeout = secs(2));
+    let id = scene.lease_new();
+    scene.check_in_told(id, Some(60), None);
+    scene.pass(secs(2));
+    assert_eq!(scene.closed, [id]);
+}
+
+#[test]
+fn an_announcement_holds_for_a_connection_that_carried_none_and_shortens_what_is_idle() {
+    let mut scene = Scene::with_cap(9);
+    let silent = scene.idle(1)[0];
+    let told = scene.lease_new();
+    scene.check_in_told(told, Some(10), None);
+    scene.pass(secs(9));
+    assert_eq!(scene.closed, [silent, told]);
+}
+
+#[test]
+fn so_many_requests_as_are_announced_and_no_more() {
+    let mut scene = Scene::with_cap(9);
+    let id = scene.lease_new();
+    scene.check_in_told(id, None, Some(2));
+    assert_eq!(scene.reuse(), id);
+    scene.check_in_told(id, None, Some(1));
+    assert_eq!(scene.reuse(), id);
+    scene.check_in(id);
+    scene.close_ends(id);
+    assert_eq!(scene.ended, [(id, EndReason::Requests)]);
+}
+
+#[test]
+fn no_time_at_all_means_that_not_even_who_waits_gets_it() {
+    let mut scene = Scene::with_cap(1);
+    let id = scene.lease_new();
+    let waiter = scene.wait();
+    scene.collect(waiter);
+    scene.check_in_told(id, Some(0), None);
+    assert_eq!(scene.closed, [id]);
+    scene.close_ends(id);
+    assert!(matches!(scene.collect_if_woken(waiter), Told::Dial(_)));
+}
+
+#[test]
+fn an_upstream_that_closes_after_five_seconds_is_forestalled_after_three_closes() {
+    let mut scene = Scene::with_cap(9);
+    for _ in 0..3 {
+        assert_eq!(scene.state.learned(), None);
+        closed_by_the_peer_after(&mut scene, secs(5));
+    }
+    let seen = Learned { limit: secs(4), from: Source::Seen };
+    assert_eq!(scene.state.learned(), Some(seen));
+    scene.closed.clear();
+    let id = scene.idle(1)[0];
+    scene.pass(secs(4));
+    assert_eq!(scene.closed, [id]);
+}
+
+#[test]
+fn what_is_idle_already_as_the_limit_is_learned_closes_by_it() {
+    let mut scene = Scene::with_cap(9);
+    let ids = scene.lease_several(4);
+    for id in &ids[..3] {
+        scene.check_in(*id);
+        scene.pass(secs(1));
+    }
+    scene.pass(secs(2));
+    for id in &ids[..2] {
+        scene.socket_closes(*id, Side::Peer);
+        scene.pass(secs(1));
+    }
+    scene.check_in(ids[3]);
+    scene.pass(millis(1));
+    scene.socket_closes(ids[2], Side::Peer);
+    scene.pass(secs(4) - millis(2));
+    assert!(!scene.closed.contains(&ids[3]));
+    scene.pass(millis(1));
+    assert!(scene.closed.contains(&ids[3]));
+}
+
+#[test]
+fn one_found_dead_when_it_is_used_had_been_closed_while_it_was_idle() {
+    let mut scene = Scene::with_cap(9);
+    for _ in 0..3 {
+        let id = scene.idle(1)[0];
+        scene.pass(secs(5));
+        assert_eq!(scene.reuse(), id);
+        scene.discard(id, EndReason::Stale);
+        scene.close_ends(id);
+    }
+    assert_eq!(scene.state.learned().map(|learned| learned.limit), Some(secs(4)));
+}
+
+#[test]
+fn one_that_breaks_in_mid_exchange_says_nothing_of_idleness() {
+    let mut scene = Scene::with_cap(9);
+    for _ in 0..9 {
+        let id = scene.idle(1)[0];
+        scene.pass(secs(5));
+        assert_eq!(scene.reuse(), id);
+        scene.discard(id, EndReason::Unfit);
+        scene.close_ends(id);
+    }
+    assert_eq!(scene.state.learned(), None);
+}
+
+#[test]
+fn from_an_upstream_that_closes_at_any_time_nothing_is_kept_but_who_waits_gets_it() {
+    let mut scene = Scene::with_cap(1);
+    for idle in [3, 40, 17, 29, 8, 35] {
+        closed_by_the_peer_after(&mut scene, millis(idle));
+    }
+    assert_eq!(scene.state.learned().map(|learned| learned.limit), Some(secs(0)));
+    let id = scene.lease_new();
+    let waiter = scene.wait();
+    scene.check_in(id);
+    assert_eq!(scene.collect(waiter), Told::Lease(id, Reuse::Reused));
+    scene.check_in(id);
+    assert_eq!(scene.counts(), [0, 0, 0, 1]);
+}
