@@ -172,19 +172,60 @@ fn unknown_keys_are_named_with_what_was_meant() {
         ),
         (
             "5: x",
-            &["4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, \
+            &["4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, readiness, \
                listeners, upstreams"],
         ),
     ]);
 }
 
 #[test]
-fn keys_and_values_of_other_versions_are_refused_saying_so() {
+fn a_warm_floor_must_be_reachable_and_what_readiness_waits_for_must_have_one() {
     table(&[
         (
-            "    pool: {minIdle: 0}",
-            &["4:12: upstreams[0].pool.minIdle: `minIdle` is not in this version; remove it"],
+            "    pool: {reuse: sometimes}",
+            &["4:19: upstreams[0].pool.reuse: `sometimes` is not known here; write always, \
+               aggressive, safe or never"],
         ),
+        (
+            "    pool: {minIdle: 3, maxIdle: 2}",
+            &[
+                "4:21: upstreams[0].pool.minIdle: 3 are never idle within maxIdle, 2; write a lower \
+               number, or raise that",
+            ],
+        ),
+        (
+            "    pool: {minIdle: 101}",
+            &["4:21: upstreams[0].pool.minIdle: 101 are never idle within maxConnections, 100; \
+               write a lower number, or raise that"],
+        ),
+        (
+            "    pool: {minIdle: 1, purgeDelay: 0}",
+            &[
+                "4:21: upstreams[0].pool.minIdle: 1 are never idle within purgeDelay 0, which keeps \
+               none idle; write a lower number, or raise that",
+            ],
+        ),
+        (
+            "readiness: {requireUpstreams: [b]}",
+            &["4:32: readiness.requireUpstreams[0]: no upstream is called `b`; write one that is"],
+        ),
+        (
+            "readiness: {requireUpstreams: [a]}",
+            &["4:32: readiness.requireUpstreams[0]: `a` keeps no connection warm; set its \
+               `pool.minIdle` to 1 or more, or take it out here"],
+        ),
+    ]);
+    let plan = accepted(
+        "upstreams: [{name: a, endpoints: [a.example:1], pool: {minIdle: 2, reuse: safe}}]\n\
+         readiness: {requireUpstreams: [a]}\n",
+    );
+    assert_eq!(plan.required_upstreams, ["a"]);
+    assert_eq!(plan.upstreams[0].pool.min_idle, 2);
+}
+
+#[test]
+fn keys_and_values_of_other_versions_are_refused_saying_so() {
+    table(&[
         (
             "    retries: {max: 2, budget: 20%}",
             &["4:23: upstreams[0].retries.budget: `budget` is not in this version; remove it"],
@@ -196,16 +237,6 @@ fn keys_and_values_of_other_versions_are_refused_saying_so() {
         (
             "    tls: {crl: /x}",
             &["4:11: upstreams[0].tls.crl: `crl` is not in this version; remove it"],
-        ),
-        ("readiness: {}", &["4:1: readiness: `readiness` is not in this version; remove it"]),
-        (
-            "    pool: {reuse: safe}",
-            &["4:19: upstreams[0].pool.reuse: safe is not in this version; write always, or \
-               leave `reuse` out"],
-        ),
-        (
-            "    pool: {reuse: sometimes}",
-            &["4:19: upstreams[0].pool.reuse: `sometimes` is not known here; write always"],
         ),
     ]);
     for key in [

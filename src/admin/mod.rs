@@ -31,6 +31,7 @@ use crate::{
     upstream::Upstream,
 };
 use expiry::Expiry;
+use readiness::{Floor, Report};
 use sampler::Rate;
 
 /// What the pages are made of.
@@ -73,6 +74,12 @@ impl State {
         })
     }
 
+    fn ready(&self, now: Instant) -> Report {
+        let required = &self.standing.in_force().plan.required_upstreams;
+        let floors: Vec<_> = self.upstreams.get().iter().map(|u| u.floor(required, now)).collect();
+        self.readiness.ready(&floors, self.drain.has_begun(), now)
+    }
+
     /// These are the upstreams from now on, with other settings perhaps.
     pub fn follow(&self, upstreams: &[Arc<Upstream>]) {
         let now = Instant::now();
@@ -90,6 +97,17 @@ impl Observed {
     fn new(upstream: Arc<Upstream>, rate: Rate) -> Self {
         let expiry = Expiry::of(&upstream.settings().tls);
         Self { upstream, rate: Mutex::new(rate), expiry }
+    }
+
+    fn floor(&self, required: &[String], now: Instant) -> Floor {
+        let (upstream, name) = (&self.upstream, self.upstream.name());
+        Floor {
+            name: name.to_owned(),
+            wanted: upstream.settings().pool.min_idle,
+            idle: upstream.pool().snapshot(now).census.idle,
+            reached: upstream.was_warm(),
+            required: required.iter().any(|required| required == name),
+        }
     }
 
     fn rate(&self) -> MutexGuard<'_, Rate> {

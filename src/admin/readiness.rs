@@ -2,12 +2,36 @@
 
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
 };
 
-/// Whether the start is over: true to the end of the process, once it is.
+/// How long the start waits for warm connections that nobody said are required.
+const WARMING_TIME: Duration = Duration::from_secs(5);
+
+/// How far the start is.
 #[derive(Debug, Default)]
-pub struct Readiness(AtomicBool);
+pub struct Readiness {
+    /// When every port for traffic was open.
+    opened: OnceLock<Instant>,
+    /// Set once traffic might come: what happens to upstreams later is no matter of the start.
+    over: AtomicBool,
+}
+
+/// An upstream's warm connections, as the start sees them.
+pub(super) struct Floor {
+    pub name: String,
+    /// `pool.minIdle`; 0 is nothing to wait for.
+    pub wanted: usize,
+    pub idle: usize,
+    /// They were all there once.
+    pub reached: bool,
+    /// `readiness.requireUpstreams` names it.
+    pub required: bool,
+}
 
 /// What one of the paths answers.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,37 +43,57 @@ pub(super) struct Report {
 }
 
 struct Check {
-    name: &'static str,
+    name: String,
     passed: bool,
     /// Why it has not.
-    reason: &'static str,
+    reason: String,
+}
+
+impl Check {
+    fn new(name: impl Into<String>, passed: bool, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), passed, reason: reason.into() }
+    }
 }
 
 impl Readiness {
-    /// Every port for traffic is open: the start is over.
+    /// Every port for traffic is open.
     pub fn set_started(&self) {
-        self.0.store(true, SeqCst);
+        self.opened.get_or_init(Instant::now);
     }
 
-    /// `/startupz`: whether the start is over.
+    /// `/startupz`: whether the ports are open.
     pub(super) fn startup(&self) -> Report {
         report("startupz", &self.start())
     }
 
     /// `/readyz`: whether traffic may come.
-    pub(super) fn ready(&self, draining: bool) -> Report {
-        let drain = Check { name: "drain", passed: !draining, reason: "Warmline is ending" };
-        let [configuration, credentials, listeners] = self.start();
-        report("readyz", &[configuration, credentials, listeners, drain])
+    pub(super) fn ready(&self, floors: &[Floor], draining: bool, now: Instant) -> Report {
+        let mut checks = self.start();
+        if !self.over.load(SeqCst) {
+            checks.extend(floors.iter().filter(|f| f.wanted > 0).map(|f| self.warm(f, now)));
+            if checks.iter().all(|check| check.passed) {
+                self.over.store(true, SeqCst);
+            }
+        }
+        checks.push(Check::new("drain", !draining, "Warmline is ending"));
+        report("readyz", &checks)
+    }
+
+    fn warm(&self, floor: &Floor, now: Instant) -> Check {
+        let Floor { name, wanted, idle, reached, required } = floor;
+        let waited = self.opened.get().map(|at| now.saturating_duration_since(*at));
+        let long_enough = waited.is_some_and(|waited| waited >= WARMING_TIME);
+        let reason = format!("{idle} of {wanted} connections are there (pool.minIdle)");
+        Check::new(format!("upstream {name}"), *reached || (long_enough && !required), reason)
     }
 
     /// Whoever asks is answered out of a configuration and the certificates that it names: they are
     /// loaded.
-    fn start(&self) -> [Check; 3] {
-        let loaded = |name| Check { name, passed: true, reason: "" };
-        let open = self.0.load(SeqCst);
-        let listeners = Check { name: "listeners", passed: open, reason: "not open yet" };
-        [loaded("configuration"), loaded("credentials"), listeners]
+    fn start(&self) -> Vec<Check> {
+        let loaded = |name| Check::new(name, true, "");
+        let open = self.opened.get().is_some();
+        let listeners = Check::new("listeners", open, "not open yet");
+        vec![loaded("configuration"), loaded("credentials"), listeners]
     }
 }
 
@@ -74,17 +118,43 @@ mod tests {
     #[test]
     fn ready_comes_with_the_listeners_and_goes_with_the_drain() {
         let readiness = Readiness::default();
-        let waiting = readiness.ready(false);
+        let waiting = readiness.ready(&[], false, Instant::now());
         assert!(!waiting.good && !readiness.startup().good);
         assert_eq!(
             waiting.text,
             "[+]configuration ok\n[+]credentials ok\n[-]listeners failed: not open yet\n[+]drain ok\nreadyz check failed\n"
         );
         readiness.set_started();
-        assert!(readiness.ready(false).good);
-        let draining = readiness.ready(true);
+        assert!(readiness.ready(&[], false, Instant::now()).good);
+        let draining = readiness.ready(&[], true, Instant::now());
         assert!(!draining.good, "{}", draining.text);
         assert!(draining.text.contains("[-]drain failed: Warmline is ending\n"));
         assert!(readiness.startup().good, "a drain does not undo the start");
+    }
+
+    fn floor(reached: bool, required: bool) -> Floor {
+        let idle = if reached { 2 } else { 1 };
+        Floor { name: "payments".into(), wanted: 2, idle, reached, required }
+    }
+
+    #[test]
+    fn warm_connections_are_waited_for_a_while_and_required_ones_for_as_long_as_it_takes() {
+        let opened = || {
+            let readiness = Readiness::default();
+            readiness.set_started();
+            readiness
+        };
+        let (now, later) = (Instant::now(), Instant::now() + 2 * WARMING_TIME);
+        for required in [false, true] {
+            let readiness = opened();
+            let cold = readiness.ready(&[floor(false, required)], false, now);
+            let told = "[-]upstream payments failed: 1 of 2 connections are there (pool.minIdle)\n";
+            assert!(!cold.good && cold.text.contains(told), "{}", cold.text);
+            let patient = readiness.ready(&[floor(false, required)], false, later);
+            assert_eq!(patient.good, !required, "{}", patient.text);
+            assert!(readiness.ready(&[floor(true, required)], false, later).good);
+            let after = readiness.ready(&[floor(false, required)], false, later);
+            assert!(after.good, "what an upstream does later is no matter of the start");
+        }
     }
 }

@@ -71,7 +71,7 @@ async fn exposed(Shared(state): Shared<Arc<State>>) -> Response {
 }
 
 async fn ready(Shared(state): Shared<Arc<State>>, Query(parameters): Parameters) -> Response {
-    health(state.readiness.ready(state.drain.has_begun()), &parameters)
+    health(state.ready(Instant::now()), &parameters)
 }
 
 async fn startup(Shared(state): Shared<Arc<State>>, Query(parameters): Parameters) -> Response {

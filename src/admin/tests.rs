@@ -92,6 +92,7 @@ fn plan() -> Plan {
         metrics: Vec::new(),
         admin: Vec::new(),
         drain: Duration::ZERO,
+        required_upstreams: Vec::new(),
         listeners: Vec::new(),
         upstreams: Vec::new(),
         credentials: Credentials::default(),

@@ -24,7 +24,7 @@ use crate::{
     proxy::{Destination, Proxy, with_port},
     route::Table,
     telemetry::ends::Ends,
-    upstream::{Change, Settings, Upstream},
+    upstream::{Change, Settings, Upstream, Worker},
 };
 
 /// See the module.
@@ -93,7 +93,7 @@ impl Live {
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
         let live = Arc::clone(self);
-        self.run_on_first(async move {
+        self.run_on_first(|_| async move {
             live.drain.begun().await;
             let time = live.standing.in_force().plan.drain;
             bound_drain(live.drain.clone(), time).await;
@@ -155,14 +155,15 @@ impl Live {
         running.extend(new.iter().cloned());
         self.running.replace(running);
         for upstream in new {
-            self.run_on_first(keep(Arc::clone(self), upstream));
+            let live = Arc::clone(self);
+            self.run_on_first(|worker| keep(live, upstream, worker));
         }
         self.routes.replace(table(&upstreams));
         changing.note_owners(&upstreams);
         let entries = Entries { routes: &self.routes, upstreams: &upstreams };
         for closing in changing.inlets.commit(opening, &entries, self) {
             closing.begin();
-            self.run_on_first(bound_drain(closing, drain));
+            self.run_on_first(move |_| bound_drain(closing, drain));
         }
         for removed in changing.upstreams.iter().filter(|old| !contains(&upstreams, old)) {
             removed.pool().drain();
@@ -171,10 +172,13 @@ impl Live {
     }
 
     /// Runs a task on the first worker's thread.
-    fn run_on_first(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn run_on_first<F>(&self, task: impl FnOnce(Arc<Worker>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         if let Some(first) = self.workers.first() {
             // A worker that has ended needs nothing more.
-            let _ = first.send(Job::Run(Box::pin(task)));
+            let _ = first.send(Job::Run(Box::new(|worker| Box::pin(task(worker)))));
         }
     }
 
@@ -271,8 +275,8 @@ fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {
 }
 
 /// Purges and closes what is due, until the upstream is configured no more and its last connection is gone.
-async fn keep(live: Arc<Live>, upstream: Arc<Upstream>) {
-    let maintained = upstream.maintain();
+async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
+    let maintained = upstream.maintain(&worker);
     let left = async {
         loop {
             upstream.pool().drained().await;

@@ -26,12 +26,14 @@ const CLOSING_TIME: Duration = Duration::from_millis(1500);
 /// A descriptor of a listening socket: an address closes when the last thread has dropped its own.
 pub(super) type Listening = std::net::TcpListener;
 
+pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// What a worker is told to do.
 pub(super) enum Job {
     /// Accept on this socket until the inlet's end.
     Accept(Listening, Arc<Inlet>),
-    /// Run this task.
-    Run(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// Run the task that this makes.
+    Run(Box<dyn FnOnce(Arc<Worker>) -> Task + Send>),
 }
 
 /// What all workers share.
@@ -87,7 +89,7 @@ async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
 
 fn take(job: Job, worker: &Arc<Worker>, accepting: &mut JoinSet<()>) {
     match job {
-        Job::Run(task) => drop(tokio::spawn(task)),
+        Job::Run(task) => drop(tokio::spawn(task(Arc::clone(worker)))),
         Job::Accept(listener, inlet) => match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => {
                 accepting.spawn(listener::accept(listener, inlet, Arc::clone(worker)));

@@ -6,6 +6,7 @@ use schemars::{Schema, json_schema};
 
 use super::written::Kind;
 use crate::{
+    pool::Sharing,
     telemetry::log::{Access, Format, Level},
     tls::MinVersion,
 };
@@ -280,25 +281,28 @@ impl Kind for MinVersionKind {
     }
 }
 
-/// When a request may take an idle connection; this version has one mode.
+/// When a request may take an idle connection.
 #[derive(Debug)]
 pub(super) struct ReuseKind;
 
 impl Kind for ReuseKind {
-    type Value = ();
+    type Value = Sharing;
 
-    fn read(text: &str) -> Result<(), String> {
+    fn read(text: &str) -> Result<Sharing, String> {
         match text {
-            "always" => Ok(()),
-            "aggressive" | "safe" | "never" => {
-                Err(format!("{text} is not in this version; write always, or leave `reuse` out"))
-            }
-            _ => Err(format!("{} is not known here; write always", quote(text))),
+            "always" => Ok(Sharing::Always),
+            "aggressive" => Ok(Sharing::Aggressive),
+            "safe" => Ok(Sharing::Safe),
+            "never" => Ok(Sharing::Never),
+            _ => Err(format!(
+                "{} is not known here; write always, aggressive, safe or never",
+                quote(text)
+            )),
         }
     }
 
     fn schema() -> Schema {
-        json_schema!({ "const": "always" })
+        json_schema!({ "enum": ["always", "aggressive", "safe", "never"] })
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Plan {
     pub admin: Vec<Bind>,
     /// Bound on finishing exchanges in flight at the end.
     pub drain: Duration,
+    /// Upstreams without whose warm connections the start is not over.
+    pub required_upstreams: Vec<String>,
     /// Where applications come in. The upstreams' own ports are not among them.
     pub listeners: Vec<Listener>,
     /// The destinations.

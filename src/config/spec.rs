@@ -38,6 +38,8 @@ pub(super) struct Document {
     /// How long requests in flight may take to end once the process is told to stop; 0 aborts
     /// them.
     pub(super) drain: Option<Written<Time>>,
+    /// When `/readyz` says that traffic may come.
+    pub(super) readiness: Option<Readiness>,
     /// Where applications come in.
     pub(super) listeners: Option<Placed<Vec<Placed<Listener>>>>,
     /// The destinations; at least one.
@@ -64,6 +66,16 @@ pub(super) struct Log {
 pub(super) struct Edge {
     /// Addresses with ports.
     pub(super) bind: Option<Placed<Vec<Written<BindAddress>>>>,
+}
+
+/// When `/readyz` says that traffic may come.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub(super) struct Readiness {
+    /// Upstreams without whose warm connections (`pool.minIdle`) the start is not over. Others are
+    /// waited for no longer than 5 s.
+    pub(super) require_upstreams: Option<Placed<Vec<Written<UpstreamName>>>>,
 }
 
 /// Where applications come in.
@@ -162,6 +174,8 @@ pub(super) struct Pool {
     pub(super) max_connections: Option<Written<Count<1, MANY>>>,
     /// How many may be idle: -1 unlimited, 0 none.
     pub(super) max_idle: Option<Written<MaxIdle>>,
+    /// How many are kept idle for requests to come, verified before ready and replaced when they end.
+    pub(super) min_idle: Option<Written<Count<0, MANY>>>,
     /// The period of the purge rule; 0 keeps none idle.
     pub(super) purge_delay: Option<Written<Time>>,
     /// How long one may be idle; 0: no limit.

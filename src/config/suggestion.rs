@@ -15,12 +15,10 @@ const NOT_YET: &[&str] = &[
     "health",
     "healthCheck",
     "http2",
-    "minIdle",
     "passthrough",
     "priority",
     "protocol",
     "protocols",
-    "readiness",
     "upgrade",
 ];
 

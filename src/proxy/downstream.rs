@@ -5,11 +5,14 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-use crate::{drain::Drain, stamp::Stamp};
+use crate::{drain::Drain, pool::ClientId, stamp::Stamp, upstream::Upstream};
 
 /// Where a client connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +35,17 @@ impl Phase {
 }
 
 /// One client connection, as both sides see it.
-#[derive(Debug)]
 pub struct Downstream {
+    /// Different from that of any other client connection of this process.
+    pub id: ClientId,
     /// The application's address.
     pub client: SocketAddr,
     /// The end of whatever let it in.
     pub drain: Drain,
+    /// Begun so far.
+    exchanges: AtomicU64,
+    /// Upstreams of which it may have connections that are for nobody else.
+    owning: Mutex<Vec<Arc<Upstream>>>,
     phase: AtomicU8,
     /// When the phase began.
     since: Stamp,
@@ -62,7 +70,11 @@ pub struct Downstream {
 impl Downstream {
     /// A connection that was just accepted.
     pub fn new(client: SocketAddr, drain: Drain, now: Instant) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let downstream = Self {
+            id: NEXT.fetch_add(1, Relaxed),
+            exchanges: AtomicU64::new(0),
+            owning: Mutex::default(),
             client,
             drain,
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -109,7 +121,21 @@ impl Downstream {
     pub fn exchange_begins(&self, now: Instant) {
         self.deadline.clear();
         self.due.store(false, Relaxed);
+        self.exchanges.fetch_add(1, Relaxed);
         self.enter(Phase::Exchange, now);
+    }
+
+    /// Whether the exchange that began last is this connection's first.
+    pub fn is_first_exchange(&self) -> bool {
+        self.exchanges.load(Relaxed) == 1
+    }
+
+    /// Connections of this upstream that it uses are its own: they end with it.
+    pub fn owns_connections_of(&self, upstream: &Arc<Upstream>) {
+        let mut owning = self.owning.lock().unwrap_or_else(PoisonError::into_inner);
+        if !owning.iter().any(|known| Arc::ptr_eq(known, upstream)) {
+            owning.push(Arc::clone(upstream));
+        }
     }
 
     /// A response is handed over; no byte for so long is too long.
@@ -214,5 +240,14 @@ impl Downstream {
     /// Whether the response broke.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Relaxed)
+    }
+}
+
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        let owning = self.owning.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for upstream in owning {
+            upstream.pool().client_left(self.id);
+        }
     }
 }

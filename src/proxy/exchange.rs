@@ -16,14 +16,18 @@ use hyper::{
     client::conn::TrySendError,
 };
 
-use super::{Downstream, Failure, fields, record::Record};
+use super::{
+    Downstream, Failure,
+    fields::{self, Fitness},
+    record::Record,
+};
 use crate::{
     connect::{
         Connection, RequestBody,
         body::{PARKED_FOR, Progress, Upload},
         meter::Meter,
     },
-    pool::EndReason,
+    pool::{Ask, EndReason, Sharing},
     upstream::{Lease, RetryReason, Unavailable, Upstream, Worker},
 };
 
@@ -125,8 +129,8 @@ pub(super) struct Responded {
     pub(super) response: http::response::Parts,
     pub(super) body: Incoming,
     pub(super) lease: Lease,
-    /// Its framing leaves the connection fit for another exchange.
-    pub(super) fit: bool,
+    /// Whether its framing leaves the connection fit for another exchange.
+    pub(super) fitness: Fitness,
 }
 
 impl Responded {
@@ -136,8 +140,8 @@ impl Responded {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::malformed("101 to a request that asked for no upgrade"));
         }
-        let fit = fields::to_downstream(&mut response)?;
-        Ok(Self { response, body, lease, fit })
+        let fitness = fields::to_downstream(&mut response)?;
+        Ok(Self { response, body, lease, fitness })
     }
 }
 
@@ -162,11 +166,19 @@ impl Exchange<'_> {
         }
     }
 
+    fn ask(&self, fresh: bool) -> Ask {
+        let (client, first) = (self.downstream.id, self.downstream.is_first_exchange());
+        if self.upstream.settings().pool.sharing == Sharing::Never {
+            self.downstream.owns_connections_of(self.upstream);
+        }
+        Ask { thread: self.worker.thread, fresh, client, first }
+    }
+
     /// A connection, over as many dials as `retries.max` allows.
     async fn lease(&self, fresh: bool, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
             let mut stands = |queued| record.waits(queued);
-            let leasing = self.upstream.lease(self.worker, fresh, &mut stands);
+            let leasing = self.upstream.lease(self.ask(fresh), self.worker, &mut stands);
             match self.unless_ending(leasing).await? {
                 Ok(leased) => return Ok(leased),
                 Err(Unavailable::Dial(error)) if error.may_retry() && self.may_retry(record) => {

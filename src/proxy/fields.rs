@@ -8,7 +8,8 @@ use http::{
     request, response,
 };
 
-use super::Failure;
+use super::{Failure, keep_alive};
+use crate::pool::KeepAlive;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -63,8 +64,17 @@ pub(super) fn to_upstream(parts: &mut request::Parts, host: HeaderValue) -> Resu
     Ok(())
 }
 
-/// Makes a response's fields fit to go down; says whether its framing leaves the connection fit for another exchange.
-pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<bool, Failure> {
+/// Whether a response's framing leaves its connection fit for another exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fitness {
+    /// It does not.
+    Unfit,
+    /// It does, and the upstream may have said for how long.
+    Fit(Option<KeepAlive>),
+}
+
+/// Makes a response's fields fit to go down, and judges its framing.
+pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<Fitness, Failure> {
     let seen = Seen::in_fields(&parts.headers);
     if parts.version < Version::HTTP_11 && seen.codings > 0 {
         return Err(Failure::malformed("Transfer-Encoding in an HTTP/1.0 response"));
@@ -78,10 +88,14 @@ pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<bool, Failure
     } else if seen.lengths > 1 || seen.listed_length {
         keep_one_length(&mut parts.headers);
     }
+    let fitness = if seen.fit(parts.version) {
+        Fitness::Fit(seen.hop_by_hop.then(|| keep_alive::announced(&parts.headers)).flatten())
+    } else {
+        Fitness::Unfit
+    };
     seen.remove_hop_by_hop(&mut parts.headers);
-    let fit = seen.fit(parts.version);
     parts.version = Version::HTTP_11;
-    Ok(fit)
+    Ok(fitness)
 }
 
 /// What one pass over the fields found: most messages have nothing to remove, and pay for no look-up.
@@ -270,7 +284,8 @@ mod tests {
                 .collect();
             let mut parts = response(*version, &[]);
             parts.headers.extend(lines.clone());
-            assert_eq!(to_downstream(&mut parts).ok(), Some(*fit), "{lines:?}");
+            let fitness = to_downstream(&mut parts).ok();
+            assert_eq!(matches!(fitness, Some(Fitness::Fit(_))), *fit, "{lines:?}");
         }
     }
 
@@ -318,7 +333,7 @@ mod tests {
     #[test]
     fn a_length_written_twice_is_passed_once() {
         let mut parts = response(Version::HTTP_11, &[("content-length", "3, 3")]);
-        assert_eq!(to_downstream(&mut parts).ok(), Some(true));
+        assert_eq!(to_downstream(&mut parts).ok(), Some(Fitness::Fit(None)));
         assert_eq!(parts.headers[CONTENT_LENGTH], "3");
     }
 

@@ -4,6 +4,7 @@ mod downstream;
 mod exchange;
 mod failure;
 mod fields;
+mod keep_alive;
 mod record;
 mod relay;
 mod target;
@@ -164,7 +165,7 @@ fn relay(
     downstream: &Arc<Downstream>,
     record: Record,
 ) -> Response<Answer> {
-    let Responded { response, body, lease, fit } = responded;
+    let Responded { response, body, lease, fitness } = responded;
     let upstream = Arc::clone(&journey.upstream);
     let upload = journey.outbound.upload().cloned();
     downstream.body_begins(Instant::now(), upstream.settings().idle_timeout);
@@ -172,7 +173,7 @@ fn relay(
         upload.stop();
     }
     let downstream = Arc::clone(downstream);
-    let ending = Ending { upstream, lease, downstream, upload, record, fit };
+    let ending = Ending { upstream, lease, downstream, upload, record, fitness };
     if body.is_end_stream() {
         ending.complete();
         return Response::from_parts(response, Answer::Empty);

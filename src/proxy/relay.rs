@@ -13,7 +13,12 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::{Downstream, failure::Cut, fields, record::Record};
+use super::{
+    Downstream,
+    failure::Cut,
+    fields::{self, Fitness},
+    record::Record,
+};
 use crate::{
     connect::body::{Progress, Upload},
     pool::EndReason,
@@ -46,8 +51,8 @@ pub(super) struct Ending {
     pub(super) downstream: Arc<Downstream>,
     pub(super) upload: Option<Arc<Upload>>,
     pub(super) record: Record,
-    /// The response's framing leaves the connection fit.
-    pub(super) fit: bool,
+    /// Whether the response's framing leaves the connection fit.
+    pub(super) fitness: Fitness,
 }
 
 impl Ending {
@@ -56,10 +61,11 @@ impl Ending {
         let now = Instant::now();
         self.downstream.body_ends();
         let uploaded = self.upload.is_none_or(|upload| upload.progress() == Progress::Complete);
-        if self.fit && uploaded {
-            self.upstream.check_in(self.lease, now);
-        } else {
-            self.lease.discard(EndReason::Unfit);
+        match self.fitness {
+            Fitness::Fit(announced) if uploaded => {
+                self.upstream.check_in(self.lease, announced, now);
+            }
+            _ => self.lease.discard(EndReason::Unfit),
         }
         self.record.finish(now);
     }

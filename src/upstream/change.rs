@@ -2,7 +2,7 @@
 //! (design, sections 2 "What a reload changes" and 4.9).
 
 use std::{
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering::SeqCst},
     time::Instant,
 };
 
@@ -61,7 +61,10 @@ impl Upstream {
     /// Puts prepared settings in force.
     pub fn apply(&self, change: Change, now: Instant) {
         let Change { settings, next } = change;
-        self.settings.replace(Arc::clone(&settings));
+        let old = self.settings.replace(Arc::clone(&settings));
+        if old.pool.idle_timeout != settings.pool.idle_timeout {
+            self.timeout_told.store(false, SeqCst);
+        }
         self.pool.reconfigure(settings.pool.clone(), now);
         if let Some(Next { reason, tls, judge }) = next {
             let old = self.begin_generation(&settings, reason, tls, now);

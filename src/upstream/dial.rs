@@ -1,6 +1,9 @@
 //! A permit's dial: names, TCP, TLS, HTTP, each in a task that nobody has to wait for.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering::SeqCst},
+    time::Instant,
+};
 
 use super::{Upstream, Worker, generation::Generation};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
         dial::{reach, shake_hands},
     },
     pool::Permit,
-    telemetry::ends::Facing,
+    telemetry::{ends::Facing, log::seconds},
 };
 
 /// A connection that is ready for its first exchange.
@@ -53,7 +56,24 @@ impl Upstream {
             let now = Instant::now();
             place.socket_ended(end, now);
             self.connection_gone(&generation, id, now);
+            self.tell_learned_timeout();
         });
+    }
+
+    /// Names a configured timeout that the upstream does not keep, once for each configuration.
+    fn tell_learned_timeout(&self) {
+        let Some(learned) = self.pool().learned() else { return };
+        let configured = self.settings().pool.idle_timeout;
+        let in_vain = configured.is_zero() || learned.limit < configured;
+        if in_vain && !self.timeout_told.swap(true, SeqCst) {
+            tracing::warn!(
+                upstream = self.name(),
+                idle_timeout = seconds(configured),
+                learned = seconds(learned.limit),
+                from = %learned.from,
+                "the upstream closes idle connections before pool.idleTimeout: they are retired earlier"
+            );
+        }
     }
 
     async fn dial(

@@ -7,7 +7,10 @@ mod generation;
 
 use std::{
     future::poll_fn,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -25,7 +28,7 @@ use generation::Generation;
 use crate::{
     connect::{self, ConnectError, Connection, Resolver},
     latest::Latest,
-    pool::{self, Ask, Checkout, EndReason, Pool, Rejection, Step, Waiter},
+    pool::{self, Ask, Checkout, EndReason, KeepAlive, Pool, Rejection, Step, Waiter},
     telemetry::ends::Ends,
     tls,
 };
@@ -94,6 +97,9 @@ pub struct Upstream {
     /// A generation was replaced: there is a deadline to watch.
     replaced: Notify,
     pool: Arc<Pool<Connection, ConnectError>>,
+    was_warm: AtomicBool,
+    /// It was said that a configured idle timeout is longer than the upstream's own.
+    timeout_told: AtomicBool,
     counters: Counters,
     ends: Arc<Ends>,
     key_log: Option<Arc<dyn KeyLog>>,
@@ -116,6 +122,8 @@ impl Upstream {
             generation: Latest::new(generation),
             older: Mutex::default(),
             replaced: Notify::new(),
+            was_warm: AtomicBool::new(false),
+            timeout_told: AtomicBool::new(false),
             counters: Counters::default(),
             ends,
             key_log,
@@ -142,17 +150,15 @@ impl Upstream {
         &self.counters
     }
 
-    /// Gets a connection: an idle one, a new one, or whichever comes first at the cap. `fresh` takes no used one.
-    /// With it comes the time: reading the clock again costs more than passing it on. `stands` is told, while it waits,
+    /// Gets a connection: an idle one, a new one, or whichever comes first at the cap. With it comes the time: reading the clock again costs more than passing it on. `stands` is told, while it waits,
     /// whether that is in the queue (or else for a dial).
     pub async fn lease(
         self: &Arc<Self>,
+        ask: Ask,
         worker: &Worker,
-        fresh: bool,
         stands: &mut (dyn FnMut(bool) + Send),
     ) -> Result<(Lease, Instant), Unavailable> {
         let now = Instant::now();
-        let ask = Ask { thread: worker.thread, fresh, client: 0, first: false };
         match self.pool.check_out(now, ask) {
             Ok(Checkout::Leased(lease)) => Ok((lease, now)),
             // Boxed: the warm path pays neither for its size nor for its moves.
@@ -165,11 +171,12 @@ impl Upstream {
     }
 
     /// An exchange is over and left its connection fit; an address that the name has lost retires its connections.
-    pub fn check_in(&self, mut lease: Lease, now: Instant) {
+    /// `announced` is what the response said about how long the upstream keeps it.
+    pub fn check_in(&self, mut lease: Lease, announced: Option<KeepAlive>, now: Instant) {
         if self.generation.get().has_moved(lease.handle()) {
             lease.discard(EndReason::Moved);
         } else {
-            lease.check_in(now, None);
+            lease.check_in(now, announced);
         }
     }
 
@@ -209,9 +216,25 @@ impl Upstream {
         tokio::time::Instant::now() + self.settings().pool.queue_timeout
     }
 
-    /// Purges and closes what is due, for as long as it is polled.
-    pub async fn maintain(&self) {
-        tokio::join!(self.pool.maintain(), self.end_replaced());
+    /// Purges, closes and keeps warm what is due, for as long as it is polled.
+    pub async fn maintain(self: &Arc<Self>, worker: &Worker) {
+        let until_warm = async {
+            self.pool.warmed().await;
+            self.was_warm.store(true, SeqCst);
+        };
+        tokio::join!(self.pool.maintain(), self.end_replaced(), self.keep_warm(worker), until_warm);
+    }
+
+    async fn keep_warm(self: &Arc<Self>, worker: &Worker) {
+        loop {
+            let permit = self.pool.wanted(worker.thread, fastrand::f64()).await;
+            self.spawn_dial(permit, worker);
+        }
+    }
+
+    /// Whether as many connections as `minIdle` wants were idle at once, at any time so far.
+    pub fn was_warm(&self) -> bool {
+        self.was_warm.load(SeqCst)
     }
 }
 

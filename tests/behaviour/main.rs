@@ -14,6 +14,7 @@ mod draining;
 mod fields;
 mod hostile;
 mod identity;
+mod keeping;
 mod large_bodies;
 mod leaving;
 mod limits;

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use super::{
     Context, Credentials, defaults,
     document::START,
-    errors::Findings,
+    errors::{Finding, Findings},
+    kind::quote,
     plan::Plan,
-    spec::{Document, Log},
+    spec::{Document, Log, Readiness},
 };
-use crate::telemetry::log;
+use crate::{telemetry::log, upstream::Settings};
 
 /// The plan, or `None` with at least one finding. A plan is of use only if there is none.
 pub(super) fn plan(
@@ -32,7 +33,18 @@ pub(super) fn plan(
     let admin = edge::admin(document.admin.as_ref(), &mut ports, findings);
     let listeners = edge::listeners(document.listeners.as_ref(), &mut ports, findings);
     let (upstreams, credentials) = upstreams(document, context, &mut ports, findings)?;
-    Some(Plan { threads, log, metrics, admin, drain, listeners, upstreams, credentials })
+    let required_upstreams = required(document.readiness.as_ref(), &upstreams, findings);
+    Some(Plan {
+        threads,
+        log,
+        metrics,
+        admin,
+        drain,
+        required_upstreams,
+        listeners,
+        upstreams,
+        credentials,
+    })
 }
 
 fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> log::Settings {
@@ -51,6 +63,34 @@ fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> l
     }
 }
 
+/// The upstreams that the start waits for; each must have something to wait for.
+fn required(
+    readiness: Option<&Readiness>,
+    upstreams: &[Arc<Settings>],
+    findings: &mut Findings,
+) -> Vec<String> {
+    let list = readiness.and_then(|readiness| readiness.require_upstreams.as_ref());
+    let Some(list) = list else { return Vec::new() };
+    let mut section = findings.section("readiness");
+    let mut names = Vec::new();
+    for (name, path, at) in section.list("requireUpstreams", &list.value) {
+        let settings = upstreams.iter().find(|settings| settings.name == name);
+        let wrong = match settings.map(|settings| settings.pool.min_idle) {
+            None => format!("no upstream is called {}; write one that is", quote(&name)),
+            Some(0) => format!(
+                "{} keeps no connection warm; set its `pool.minIdle` to 1 or more, or take it out here",
+                quote(&name)
+            ),
+            Some(_) => {
+                names.push(name);
+                continue;
+            }
+        };
+        section.push(Finding { path, at: Some(at), message: wrong });
+    }
+    names
+}
+
 /// The least that works, for whoever starts from nothing.
 const MINIMAL: &str = "write at least one, such as:\n  upstreams:\n    - name: payments\n      \
                        endpoints: [\"api.payments.example:443\"]";
@@ -60,7 +100,7 @@ fn upstreams(
     context: &Context<'_>,
     ports: &mut claim::Ports,
     findings: &mut Findings,
-) -> Option<(Vec<Arc<crate::upstream::Settings>>, Credentials)> {
+) -> Option<(Vec<Arc<Settings>>, Credentials)> {
     let Some(written) = document.upstreams.as_ref().filter(|list| !list.value.is_empty()) else {
         let at = document.upstreams.as_ref().map_or(START, |list| list.at);
         findings.add("upstreams", at, format!("no upstream is configured; {MINIMAL}"));

@@ -205,17 +205,16 @@ fn rotation_deadline(written: Option<&spec::Pool>, section: &mut Section<'_>) ->
 fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settings {
     let default = defaults::POOL;
     let Some(pool) = written else { return default };
-    section.value("reuse", pool.reuse.as_ref(), ());
     let max_requests = section.written("maxRequests", pool.max_requests.as_ref());
-    pool::Settings {
-        sharing: default.sharing,
+    let settings = pool::Settings {
+        sharing: section.value("reuse", pool.reuse.as_ref(), default.sharing),
         max_connections: section.value(
             "maxConnections",
             pool.max_connections.as_ref(),
             default.max_connections,
         ),
         max_idle: section.value("maxIdle", pool.max_idle.as_ref(), default.max_idle),
-        min_idle: default.min_idle,
+        min_idle: section.value("minIdle", pool.min_idle.as_ref(), default.min_idle),
         purge_delay: section.value("purgeDelay", pool.purge_delay.as_ref(), default.purge_delay),
         idle_timeout: section.value(
             "idleTimeout",
@@ -231,5 +230,30 @@ fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settin
             pool.queue_timeout.as_ref(),
             default.queue_timeout,
         ),
-    }
+    };
+    refuse_unreachable_floor(&settings, pool, section);
+    settings
+}
+
+/// A floor that the other numbers never let the pool reach.
+fn refuse_unreachable_floor(
+    settings: &pool::Settings,
+    written: &spec::Pool,
+    section: &mut Section<'_>,
+) {
+    let Some(floor) = &written.min_idle else { return };
+    let min = settings.min_idle;
+    let limit = match settings.max_idle {
+        Some(max) if max < min => format!("maxIdle, {max}"),
+        _ if settings.max_connections < min => {
+            format!("maxConnections, {}", settings.max_connections)
+        }
+        _ if min > 0 && settings.purge_delay.is_zero() => {
+            "purgeDelay 0, which keeps none idle".into()
+        }
+        _ => return,
+    };
+    let message =
+        format!("{min} are never idle within {limit}; write a lower number, or raise that");
+    section.add("minIdle", floor.at, message);
 }

@@ -1,0 +1,167 @@
+//! Which connections are kept for whom, and for how long: reuse modes, the warm floor, what the upstream says of itself.
+
+use serde_json::json;
+
+use crate::support::{
+    client::Client,
+    origin::{self, End, Origin},
+    running::Running,
+    setup::Setup,
+    wait_for,
+};
+
+fn in_mode(mode: &str) -> (Origin, Running) {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).set("pool.reuse", mode).start();
+    (origin, warmline)
+}
+
+fn get(client: &mut Client) {
+    assert_eq!(client.get(origin::NAME, "/any").status, 200);
+}
+
+/// The number of the connection that carried each request so far.
+fn carried(origin: &Origin) -> Vec<usize> {
+    origin.read(|record| record.requests.iter().map(|request| request.connection).collect())
+}
+
+#[test]
+fn safe_gives_a_client_s_first_request_a_connection_of_its_own_and_later_ones_any() {
+    let (origin, warmline) = in_mode("safe");
+    let (mut first, mut second) = (warmline.connect(), warmline.connect());
+    get(&mut first);
+    get(&mut second);
+    get(&mut first);
+    get(&mut second);
+    assert_eq!(carried(&origin), [0, 1, 1, 1]);
+    let policy = warmline.metric("warmline_pool_checkouts_total", &[("reason", "policy")]);
+    assert_eq!(policy, 2, "each client's first");
+}
+
+#[test]
+fn aggressive_gives_a_first_request_only_a_connection_that_was_reused_before() {
+    let (origin, warmline) = in_mode("aggressive");
+    let mut first = warmline.connect();
+    get(&mut first);
+    get(&mut warmline.connect());
+    get(&mut first);
+    get(&mut warmline.connect());
+    assert_eq!(carried(&origin), [0, 1, 1, 1]);
+}
+
+#[test]
+fn never_keeps_a_connection_for_its_client_alone_and_ends_it_with_that() {
+    let (origin, warmline) = in_mode("never");
+    let (mut first, mut second) = (warmline.connect(), warmline.connect());
+    get(&mut first);
+    get(&mut second);
+    get(&mut first);
+    get(&mut second);
+    assert_eq!(carried(&origin), [0, 1, 0, 1]);
+    drop(first);
+    origin.wait_for("its connection ends with it", |record| {
+        record.ends() == [Some(End::Polite), None]
+    });
+    get(&mut second);
+    assert_eq!(carried(&origin), [0, 1, 0, 1, 1]);
+}
+
+#[test]
+fn another_reuse_mode_applies_in_place() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    get(&mut warmline.connect());
+    warmline.set("upstreams.0.pool.reuse", "safe").apply();
+    get(&mut warmline.connect());
+    warmline.set("upstreams.0.pool.reuse", "always").apply();
+    get(&mut warmline.connect());
+    assert_eq!(carried(&origin), [0, 1, 1]);
+}
+
+#[test]
+fn a_warm_floor_is_dialled_before_any_request_and_refilled_when_the_upstream_closes() {
+    let origin = Origin::scripted(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.answer("closing").await;
+            return peer.close().await;
+        }
+    })
+    .start();
+    let warmline = Setup::before(&origin).set("pool.minIdle", 2).start();
+    warmline.wait_for_pool("two are idle", |pool| pool.census.idle == 2);
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    warmline.wait_for_pool("two are idle again", |pool| {
+        pool.census.idle == 2 && pool.census.total() == 2
+    });
+    assert_eq!(origin.record().connections.len(), 3);
+    assert_eq!(carried(&origin), [1], "a warm one, the newest");
+}
+
+#[test]
+fn a_rotation_refills_the_warm_floor() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).set("pool.minIdle", 2).start_following();
+    warmline.wait_for_pool("two are idle", |pool| pool.census.idle == 2);
+    warmline.set("upstreams.0.tls.minVersion", "1.3").apply();
+    warmline.wait_for_pool("two of the new generation are idle", |pool| {
+        pool.census.idle == 2 && pool.connections.iter().all(|view| view.generation == 1)
+    });
+}
+
+#[test]
+fn a_required_upstream_without_its_warm_connections_is_named_by_readyz_until_it_has_them() {
+    let gate = origin::Gate::new();
+    let origin = Origin::serving().before_handshake(gate.clone()).start();
+    let setup = Setup::before(&origin).set("pool.minIdle", 1);
+    let warmline = setup.set_global("readiness", json!({ "requireUpstreams": ["origin"] })).start();
+    let ready = || warmline.health("/readyz");
+    let cold = ready();
+    assert_eq!(cold.status, 503);
+    let told = "[-]upstream origin failed: 0 of 1 connections are there (pool.minIdle)";
+    assert!(cold.text().contains(told), "{}", cold.text());
+    assert_eq!(warmline.health("/startupz").status, 200);
+    gate.open();
+    wait_for("it is ready", || ready().status == 200);
+}
+
+#[test]
+fn an_announced_keep_alive_timeout_retires_a_connection_before_the_upstream_would_close_it() {
+    let origin = Origin::scripted(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        }
+        peer.close().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin).start();
+    let answer = warmline.one_shot("/any");
+    assert_eq!((answer.status, answer.head.field("keep-alive")), (200, None));
+    origin.wait_for("we close first, long before 55 s", |record| {
+        record.ends() == [Some(End::Polite)]
+    });
+    let learned = warmline.upstream("origin").pool().learned().map(|learned| learned.limit);
+    assert_eq!(learned, Some(std::time::Duration::from_millis(500)));
+}
+
+#[test]
+fn an_announced_maximum_of_requests_retires_a_connection_before_it_is_refused() {
+    let origin = Origin::scripted(|mut peer| async move {
+        let mut left = 3;
+        while peer.request().await.is_some() {
+            left -= 1;
+            let fields = format!("keep-alive: max={left}\r\ncontent-length: 0\r\n");
+            peer.write(format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).await;
+        }
+        peer.close().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin).start();
+    for _ in 0..7 {
+        assert_eq!(warmline.one_shot("/any").status, 200);
+    }
+    assert_eq!(carried(&origin), [0, 0, 0, 1, 1, 1, 2]);
+    let closed =
+        warmline.metric("warmline_pool_connections_closed_total", &[("reason", "requests")]);
+    assert!(closed >= 1, "{closed}");
+}
