@@ -233,10 +233,10 @@ impl AsyncRead for MeteredStream {
         }
         let before = buffer.filled().len();
         let mut read = Pin::new(&mut self.tls).poll_read(cx, buffer);
-        self.drained = read.is_pending();
-        if self.drained && doubted {
+        if read.is_pending() && doubted {
             read = self.read_now(cx, buffer);
         }
+        self.drained = read.is_pending();
         Poll::Ready(match ready!(read) {
             Ok(()) => self.meter.note_read(&buffer.filled()[before..]),
             Err(error) => {

@@ -134,6 +134,16 @@ async fn what_is_no_end_keeps_the_connection_and_is_read_as_ever() {
 }
 
 #[tokio::test]
+async fn what_did_not_fit_into_one_read_comes_with_the_next() {
+    let (mut stream, meter, mut peer) = connected().await;
+    peer.write_all(&[b'x'; 100]).unwrap();
+    meter.doubt();
+    assert_eq!(read_to_end(&mut stream), Poll::Ready(Ok(64)));
+    stream.write_all(b"request").await.unwrap();
+    assert_eq!(read(&mut stream), Poll::Ready(Ok(36)));
+}
+
+#[tokio::test]
 async fn after_a_write_the_socket_is_not_looked_at_again() {
     let (mut stream, meter, peer) = connected().await;
     meter.doubt();
