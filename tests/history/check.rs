@@ -172,6 +172,7 @@ impl<'a> Judge<'a> {
     fn account(&mut self) {
         let history = self.history;
         let Some(account) = &history.account else { return };
+        self.verdict.figures.changes = account.changes;
         if account.most > self.rules.cap {
             self.breach(Breach::CountedAboveCap(account.most));
         }

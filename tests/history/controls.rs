@@ -50,12 +50,17 @@ pub fn haproxy(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Pro
 
 /// `HAProxy` told to repeat a GET whatever came of it, as one must ask it to.
 pub fn haproxy_retrying(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
-    let retries = ATTEMPTS - 1;
-    let retries = format!(
-        "retries {retries}\n  retry-on all-retryable-errors\n  \
-         http-request disable-l7-retry if METH_POST"
-    );
-    haproxy_with(&retries, run, upstreams, threads)
+    let more = format!("{}\n  http-request disable-l7-retry if METH_POST", repeat());
+    haproxy_with(&more, run, upstreams, threads)
+}
+
+/// `HAProxy` told to repeat everything, POSTs too.
+pub fn haproxy_repeating(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
+    haproxy_with(&repeat(), run, upstreams, threads)
+}
+
+fn repeat() -> String {
+    format!("retries {}\n  retry-on all-retryable-errors", ATTEMPTS - 1)
 }
 
 fn haproxy_with(more: &str, run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
@@ -143,7 +148,7 @@ fn files(folder: &TempDir, upstream: &Upstream) -> Files {
         folder.path().join(name).display().to_string()
     };
     let trust = authority::certificates_pem(&[Authority::shared().certificate().clone()]);
-    let identity = &upstream.identity;
+    let identity = &upstream.identities[0];
     let bundle = identity.chain_pem() + &identity.key_pem(KeyFormat::Pkcs8);
     let name = upstream.name;
     Files {

@@ -1,5 +1,4 @@
-//! The table of faults. A run to come (files that rotate, a configuration that flips) is one more line here, and what it
-//! does meanwhile goes beside the load in `runs.rs`.
+//! The table of runs: what the origins do to the requests, and what is changed under Warmline meanwhile.
 
 use std::time::Duration;
 
@@ -16,6 +15,17 @@ pub struct Run {
     pub cap: usize,
     /// The longest pause of a client between two requests.
     pub pause: Duration,
+    /// What changes ten times a second.
+    pub changes: Option<Change>,
+}
+
+/// What a run changes under Warmline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// The files of the client certificates, one upstream's after the other's.
+    Identities,
+    /// The configuration: numbers of the pools, and a field of the key.
+    Configuration,
 }
 
 /// How often an origin does what, drawn anew for each request.
@@ -52,24 +62,33 @@ const AMPLE: usize = 64;
 const SCARCE: usize = 4;
 const PAUSE: Duration = Duration::from_millis(8);
 
+const CALM: Run = Run { name: "calm", faults: NONE, cap: AMPLE, pause: PAUSE, changes: None };
 /// Idle connections are closed at random.
 pub const IDLE_CLOSES: Run =
-    Run { name: "idle closes", faults: Faults { idle: IDLE, ..NONE }, cap: AMPLE, pause: PAUSE };
+    Run { name: "idle closes", faults: Faults { idle: IDLE, ..NONE }, ..CALM };
 /// Exchanges are reset in the middle.
-pub const RESETS: Run =
-    Run { name: "resets", faults: Faults { resets: 20, ..NONE }, cap: AMPLE, pause: PAUSE };
+pub const RESETS: Run = Run { name: "resets", faults: Faults { resets: 20, ..NONE }, ..CALM };
 /// Answers come slowly.
-pub const DRIBBLES: Run =
-    Run { name: "dribbles", faults: Faults { dribbles: 60, ..NONE }, cap: AMPLE, pause: PAUSE };
+pub const DRIBBLES: Run = Run { name: "dribbles", faults: Faults { dribbles: 60, ..NONE }, ..CALM };
 /// All of it, at the cap.
 pub const EVERYTHING: Run = Run {
     name: "everything",
     faults: Faults { idle: IDLE, resets: 20, dribbles: 30 },
     cap: SCARCE,
     pause: Duration::ZERO,
+    changes: None,
 };
+/// Some answers come slowly, and places are scarce: generations share one cap.
+const SCARCE_AND_SLOW: Run =
+    Run { faults: Faults { dribbles: 30, ..NONE }, cap: SCARCE, pause: Duration::ZERO, ..CALM };
+/// The client certificates rotate.
+pub const ROTATIONS: Run =
+    Run { name: "rotations", changes: Some(Change::Identities), ..SCARCE_AND_SLOW };
+/// The configuration flips.
+pub const FLIPS: Run =
+    Run { name: "flips", changes: Some(Change::Configuration), ..SCARCE_AND_SLOW };
 
-/// Every run.
+/// Those that a proxy without hot reload can run, too.
 pub const RUNS: [Run; 4] = [IDLE_CLOSES, RESETS, DRIBBLES, EVERYTHING];
 
 impl Faults {

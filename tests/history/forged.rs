@@ -44,7 +44,7 @@ impl Forged {
         forged.exchange(GET, Method::GET, 0);
         forged.exchange(POST, Method::POST, 1);
         forged.history.account =
-            Some(Account { most: 2, left: 0, opened: vec![1, 1], requests: 2 });
+            Some(Account { most: 2, left: 0, opened: vec![1, 1], requests: 2, changes: 0 });
         forged
     }
 

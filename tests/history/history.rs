@@ -94,6 +94,8 @@ pub struct Account {
     pub opened: Vec<u64>,
     /// Requests that it counted, before the drain.
     pub requests: u64,
+    /// Configurations and certificates that it put in force.
+    pub changes: u64,
 }
 
 /// One run, as both ends wrote it down.

@@ -18,12 +18,16 @@ use crate::{
     },
 };
 
+/// Certificates that one upstream's may rotate through.
+const IDENTITIES: usize = 4;
+
 /// A running origin, and who we are to be towards it.
 pub struct Upstream {
     /// Its name.
     pub name: &'static str,
-    /// The client certificate for it, which every other origin would accept as well: a mix-up is seen, not refused.
-    pub identity: Identity,
+    /// The client certificates for it, the first at first; every other origin would accept them as well: a mix-up is
+    /// seen, not refused.
+    pub identities: Vec<Identity>,
     /// The sockets' witness.
     pub origin: Origin,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
@@ -50,7 +54,9 @@ impl Upstream {
         };
         let authority = Authority::shared();
         let origin = Origin::scripted(script).identity(authority.server(&[name])).start();
-        Self { name, identity: authority.client(&format!("for {name}")), origin, deliveries }
+        let identity = |number| authority.client(&format!("for {name}, number {number}"));
+        let identities = (0..IDENTITIES).map(identity).collect();
+        Self { name, identities, origin, deliveries }
     }
 
     /// Waits until every connection has ended, then gives what was seen.

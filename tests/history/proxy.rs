@@ -1,14 +1,19 @@
 //! What carries the load; here Warmline, inside this process.
 
-use std::{net::SocketAddr, sync::Mutex, time::Instant};
+use std::{fs, net::SocketAddr, path::Path, sync::Mutex, time::Instant};
 
+use serde_json::{Value, json};
 use warmline::pool::Pool;
 
 use crate::{
-    faults::Run,
+    faults::{Change, Run},
     history::Account,
     origin::Upstream,
-    support::{running::Running, setup::Setup, wait_for},
+    support::{
+        key_format::KeyFormat,
+        setup::{Following, Setup},
+        wait_for,
+    },
 };
 
 /// Something that carries requests to the upstreams.
@@ -18,6 +23,9 @@ pub trait Proxy: Sync {
 
     /// Looks at its connections; called again and again while the load runs.
     fn look(&self) {}
+
+    /// Makes the next of the run's changes; a control knows none.
+    fn change(&self, _change: Change) {}
 
     /// Ends it; answers its own account, if it keeps one.
     fn finish(self: Box<Self>) -> Option<Account>;
@@ -31,9 +39,19 @@ pub type Start = fn(&Run, &[Upstream], threads: usize) -> Box<dyn Proxy>;
 pub const ATTEMPTS: usize = 6;
 
 struct Warmline {
-    running: Running,
-    upstreams: Vec<&'static str>,
+    running: Following,
+    upstreams: Vec<Changing>,
     most: Mutex<usize>,
+    /// How many changes there were.
+    changes: Mutex<usize>,
+}
+
+/// An upstream of Warmline's whose certificate may rotate.
+struct Changing {
+    /// As the configuration calls it.
+    name: String,
+    /// Chain and key, in PEM.
+    identities: Vec<[String; 2]>,
 }
 
 /// Warmline, its numbers as users get them but for the cap and [`ATTEMPTS`].
@@ -41,13 +59,22 @@ pub fn warmline(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Pr
     let start = Setup::new().set_global("threads", threads);
     let setup = upstreams.iter().fold(start, |setup, upstream| {
         let endpoint = format!("127.0.0.1:{}", upstream.origin.port());
-        let name = upstream.name.replace('.', "-");
-        let setup = setup.upstream_at(&name, &endpoint).identity(&upstream.identity);
-        let setup = setup.set("hosts", vec![upstream.name]).set("tls.serverName", upstream.name);
+        let setup = setup.upstream_at(&upstream.name.replace('.', "-"), &endpoint);
+        let setup = setup.identity(&upstream.identities[0]).set("hosts", vec![upstream.name]);
+        let setup = setup.set("tls.serverName", upstream.name);
         setup.set("pool.maxConnections", run.cap).set("retries.max", ATTEMPTS - 1)
     });
-    let upstreams = upstreams.iter().map(|upstream| upstream.name).collect();
-    Box::new(Warmline { running: setup.start(), upstreams, most: Mutex::default() })
+    let upstreams = upstreams.iter().map(|upstream| {
+        let identities = upstream.identities.iter();
+        let pair = identities.map(|one| [one.chain_pem(), one.key_pem(KeyFormat::Pkcs8)]);
+        Changing { name: upstream.name.replace('.', "-"), identities: pair.collect() }
+    });
+    Box::new(Warmline {
+        upstreams: upstreams.collect(),
+        running: setup.start_following(),
+        most: Mutex::default(),
+        changes: Mutex::default(),
+    })
 }
 
 impl Proxy for Warmline {
@@ -56,30 +83,67 @@ impl Proxy for Warmline {
     }
 
     fn look(&self) {
-        let totals = self.names().map(|name| self.running.pool(&name).census.total());
+        let pools = self.upstreams.iter().map(|upstream| self.running.pool(&upstream.name));
         let mut most = self.most.lock().expect("nothing panics inside");
-        *most = totals.fold(*most, usize::max);
+        *most = pools.map(|pool| pool.census.total()).fold(*most, usize::max);
+    }
+
+    fn change(&self, change: Change) {
+        let mut changes = self.changes.lock().expect("nothing panics inside");
+        *changes += 1;
+        match change {
+            Change::Identities => self.rotate(*changes),
+            Change::Configuration => self.flip(*changes),
+        }
     }
 
     fn finish(self: Box<Self>) -> Option<Account> {
         let requests = self.running.metric("warmline_requests_total", &[]);
-        let upstreams: Vec<_> = self.names().map(|name| self.running.upstream(&name)).collect();
+        let changes = self.running.reloads("applied") + self.running.rotations("applied");
+        let upstreams = self.upstreams.iter().map(|upstream| self.running.upstream(&upstream.name));
+        let upstreams: Vec<_> = upstreams.collect();
         let pools = || upstreams.iter().map(|upstream| upstream.pool());
         let dialling = |pool: &Pool<_, _>| pool.snapshot(Instant::now()).census.connecting > 0;
         // A dial whose waiter was served otherwise is counted once it is done; the drain would break it off.
         wait_for("the last dial's end", || !pools().any(|pool| dialling(pool)));
         self.running.shutdown();
-        self.running.join();
+        self.running.warmline.join();
         let left = pools().map(|pool| pool.snapshot(Instant::now()));
         let left = left.map(|pool| pool.census.total() + pool.queued).sum();
         let opened = pools().map(|pool| pool.counters().opened.get()).collect();
         let most = self.most.into_inner().expect("nothing panics inside");
-        Some(Account { most, left, opened, requests })
+        Some(Account { most, left, opened, requests, changes })
     }
 }
 
 impl Warmline {
-    fn names(&self) -> impl Iterator<Item = String> {
-        self.upstreams.iter().map(|name| name.replace('.', "-"))
+    /// The next certificate of the upstream whose turn it is takes the place of its last, the key first.
+    fn rotate(&self, turn: usize) {
+        let (place, round) = (turn % self.upstreams.len(), turn / self.upstreams.len());
+        let identities = &self.upstreams[place].identities;
+        let [chain, key] = &identities[round % identities.len()];
+        let files = &self.running.document["upstreams"][place]["tls"]["identity"];
+        let path = |file: &str| Path::new(files[file].as_str().expect("a path")).to_owned();
+        replace(&path("key"), key);
+        replace(&path("certificate"), chain);
     }
+
+    /// Numbers of the pools change every time, a field of the first upstream's key every second time.
+    fn flip(&self, turn: usize) {
+        let mut document: Value = self.running.document.clone();
+        for upstream in document["upstreams"].as_array_mut().expect("a list") {
+            upstream["pool"]["purgeDelay"] = json!(format!("{}s", 20 + turn % 7));
+            upstream["pool"]["maxIdle"] = json!([-1, 3][turn % 2]);
+            upstream["timeouts"]["response"] = json!(format!("{}s", 20 + turn % 5));
+        }
+        document["upstreams"][0]["tls"]["minVersion"] = json!(["1.2", "1.3"][turn / 2 % 2]);
+        replace(&self.running.path, &document.to_string());
+    }
+}
+
+/// Replaces a file as one that nobody sees half-written.
+fn replace(path: &Path, text: &str) {
+    let beside = path.with_extension("beside");
+    fs::write(&beside, text).expect("the test's folder can be written to");
+    fs::rename(&beside, path).expect("it takes the file's place");
 }

@@ -9,19 +9,21 @@ use std::{
 use crate::{
     check::check,
     controls,
-    faults::{self, Run},
+    faults::{self, Change, Run},
     history::{History, Rules},
     load::{self, Load},
     origin::Upstream,
     proxy::{self, ATTEMPTS, Proxy, Start},
     support::soaking,
-    verdict::{Figures, Verdict},
+    verdict::{Breach, Figures, Verdict},
 };
 
 /// Two upstreams behind one listener, each with an identity of its own.
 const NAMES: [&str; 2] = ["one.test", "two.test"];
 /// How often the pools are looked at.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
+/// Ten times a second.
+const CHANGE_EVERY: Duration = Duration::from_millis(100);
 
 /// A proxy under a load.
 pub struct Play {
@@ -39,7 +41,8 @@ pub fn play(run: &Run, play: &Play, load: Load) -> Verdict {
     let start = |(number, name)| Upstream::start(number, name, run.faults, load.seed);
     let upstreams: Vec<Upstream> = names.map(|(number, name)| start((number, *name))).collect();
     let proxy = (play.start)(run, &upstreams, play.threads);
-    let mut history = watched(&*proxy, || load::send(load, run, proxy.address(), &NAMES));
+    let send = || load::send(load, run, proxy.address(), &NAMES);
+    let mut history = watched(&*proxy, run.changes, send);
     history.account = proxy.finish();
     for upstream in &upstreams {
         let (deliveries, connections) = upstream.finish();
@@ -49,8 +52,8 @@ pub fn play(run: &Run, play: &Play, load: Load) -> Verdict {
     check(&history, &rules(run, play, &upstreams))
 }
 
-/// Does the work while the proxy's connections are looked at.
-fn watched(proxy: &dyn Proxy, work: impl FnOnce() -> History) -> History {
+/// Does the work while the proxy's connections are looked at, and the run's changes are made.
+fn watched(proxy: &dyn Proxy, changes: Option<Change>, work: impl FnOnce() -> History) -> History {
     /// Ends the watch when it is dropped, by a panic too.
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
@@ -60,12 +63,16 @@ fn watched(proxy: &dyn Proxy, work: impl FnOnce() -> History) -> History {
     }
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let until_done = |every: Duration, act: &dyn Fn()| {
             while !done.load(Relaxed) {
-                proxy.look();
-                thread::sleep(LOOK_EVERY);
+                act();
+                thread::sleep(every);
             }
-        });
+        };
+        scope.spawn(move || until_done(LOOK_EVERY, &|| proxy.look()));
+        if let Some(change) = changes {
+            scope.spawn(move || until_done(CHANGE_EVERY, &|| proxy.change(change)));
+        }
         let _over = Over(&done);
         work()
     })
@@ -78,7 +85,7 @@ fn rules(run: &Run, play: &Play, upstreams: &[Upstream]) -> Rules {
             upstream.name.to_owned(),
             format!("{}:{}", upstream.name, upstream.origin.port()),
         ],
-        identities: vec![upstream.identity.leaf().to_vec()],
+        identities: upstream.identities.iter().map(|one| one.leaf().to_vec()).collect(),
     });
     Rules {
         upstreams: upstreams.collect(),
@@ -153,6 +160,33 @@ fn under_everything_at_once_at_the_cap_no_rule_is_broken_on_two_threads() {
     assert_eq!(figures.most, faults::EVERYTHING.cap, "the cap was never reached: {figures:?}");
 }
 
+/// Nothing breaks an exchange but Warmline itself: whatever is lost is lost by the change.
+fn nothing_at_all_is_lost_meanwhile(run: &Run, threads: usize) {
+    let figures = no_rule_is_broken_and_no_get_is_lost(run, threads);
+    assert_eq!((figures.lost_posts, figures.broken), (0, 0), "{figures:?}");
+    assert!(figures.changes >= 2, "nothing changed: {figures:?}");
+}
+
+#[test]
+fn while_certificates_rotate_ten_times_a_second_nothing_is_lost_on_one_thread() {
+    nothing_at_all_is_lost_meanwhile(&faults::ROTATIONS, 1);
+}
+
+#[test]
+fn while_certificates_rotate_ten_times_a_second_nothing_is_lost_on_two_threads() {
+    nothing_at_all_is_lost_meanwhile(&faults::ROTATIONS, 2);
+}
+
+#[test]
+fn while_the_configuration_flips_ten_times_a_second_nothing_is_lost_on_one_thread() {
+    nothing_at_all_is_lost_meanwhile(&faults::FLIPS, 1);
+}
+
+#[test]
+fn while_the_configuration_flips_ten_times_a_second_nothing_is_lost_on_two_threads() {
+    nothing_at_all_is_lost_meanwhile(&faults::FLIPS, 2);
+}
+
 /// The judge is no friend of Warmline's: what it demands beyond the cap, others fulfil as well.
 #[test]
 fn under_idle_closes_the_same_judge_finds_no_breach_in_haproxy_and_nginx() {
@@ -162,4 +196,13 @@ fn under_idle_closes_the_same_judge_finds_no_breach_in_haproxy_and_nginx() {
         println!("{name}: {:?}", verdict.figures);
         assert_eq!(verdict.breaches, [], "{name}");
     }
+}
+
+#[test]
+fn the_same_judge_finds_the_posts_that_haproxy_sends_twice_when_it_is_told_to_repeat_everything() {
+    let through = Play { start: controls::haproxy_repeating, threads: 1, strict_cap: false };
+    let Verdict { breaches, figures } =
+        play(&faults::RESETS, &through, Load { requests: 1_600, seed: 6 });
+    let twice = breaches.iter().filter(|breach| matches!(breach, Breach::Duplicate(_)));
+    assert!(figures.duplicates > 0 && twice.count() == figures.duplicates, "{figures:?}");
 }

@@ -72,6 +72,8 @@ pub struct Figures {
     pub most: usize,
     /// Connections that were accepted when the cap had been reached.
     pub above_cap: usize,
+    /// Configurations and certificates that the proxy put in force meanwhile.
+    pub changes: u64,
 }
 
 /// What a history proves.
