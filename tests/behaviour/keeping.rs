@@ -81,10 +81,10 @@ fn another_reuse_mode_applies_in_place() {
 #[test]
 fn a_warm_floor_is_dialled_before_any_request_and_refilled_when_the_upstream_closes() {
     let origin = Origin::scripted(|mut peer| async move {
-        while peer.request().await.is_some() {
+        if peer.request().await.is_some() {
             peer.answer("closing").await;
-            return peer.close().await;
         }
+        peer.close().await;
     })
     .start();
     let warmline = Setup::before(&origin).set("pool.minIdle", 2).start();
