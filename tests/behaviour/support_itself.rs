@@ -86,6 +86,24 @@ fn the_origin_counts_connections_requests_and_ids() {
 }
 
 #[test]
+fn the_origin_says_from_when_to_when_each_connection_was_open() {
+    let origin = Origin::serving().start();
+    let peer = Peer::with(&Authority::shared().client("peer"));
+    let (first, second) = (peer.get(&origin), peer.get(&origin));
+    drop(first);
+    origin.wait_for("the first end", |record| record.open == 1);
+    let third = peer.get(&origin);
+    drop((second, third));
+    origin.wait_for("all ends", |record| record.open == 0);
+    let open = |number: usize| {
+        let connection = &origin.record().connections[number];
+        (connection.accepted, connection.ended.unwrap())
+    };
+    assert!(open(0).0 <= open(1).0 && open(1).0 <= open(0).1, "the first two overlap");
+    assert!(open(0).1 <= open(2).0 && open(2).0 <= open(1).1, "the third follows the first");
+}
+
+#[test]
 fn the_origin_tells_a_polite_close_from_a_truncated_one_and_a_reset() {
     let origin = Origin::serving().start();
     let peer = Peer::with(&Authority::shared().client("peer"));
