@@ -172,8 +172,10 @@ fn unknown_keys_are_named_with_what_was_meant() {
         ),
         (
             "5: x",
-            &["4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, readiness, \
-               listeners, upstreams"],
+            &[
+                "4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, readiness, \
+               listeners, upstreams",
+            ],
         ),
     ]);
 }
@@ -239,16 +241,7 @@ fn keys_and_values_of_other_versions_are_refused_saying_so() {
             &["4:11: upstreams[0].tls.crl: `crl` is not in this version; remove it"],
         ),
     ]);
-    for key in [
-        "explain",
-        "priority",
-        "protocol",
-        "upgrade",
-        "passthrough",
-        "affinity",
-        "health",
-        "balance",
-    ] {
+    for key in ["explain", "protocol", "upgrade", "passthrough", "affinity", "health", "balance"] {
         let found = complaints(&format!("{ONE}    {key}: 1\n"));
         assert_eq!(
             found,

@@ -64,6 +64,7 @@ fn settings(name: &str) -> Settings {
         idle_timeout: second,
         max_retries: 2,
         rotation_deadline: second,
+        priority: None,
     }
 }
 

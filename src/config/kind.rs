@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
 use schemars::{Schema, json_schema};
 
 use super::written::Kind;
@@ -303,6 +304,31 @@ impl Kind for ReuseKind {
 
     fn schema() -> Schema {
         json_schema!({ "enum": ["always", "aggressive", "safe", "never"] })
+    }
+}
+
+/// The name of a request field, or off.
+#[derive(Debug)]
+pub(super) struct FieldName;
+
+impl Kind for FieldName {
+    type Value = Option<HeaderName>;
+
+    fn read(text: &str) -> Result<Option<HeaderName>, String> {
+        match text {
+            "off" | "false" => Ok(None),
+            "on" | "true" => Err(format!(
+                "{} does not say which field; write its name, such as Priority, or off",
+                quote(text)
+            )),
+            _ => HeaderName::try_from(text).map(Some).map_err(|_| {
+                format!("{} is no field name; write one, such as Priority, or off", quote(text))
+            }),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": ["string", "boolean"] })
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     kind::{
-        AccessKind, Bytes, Count, Flag, FormatKind, LevelKind, MaxIdle, MinVersionKind,
+        AccessKind, Bytes, Count, FieldName, Flag, FormatKind, LevelKind, MaxIdle, MinVersionKind,
         PositiveTime, ReuseKind, Time,
     },
     name::{
@@ -188,6 +188,9 @@ pub(super) struct Pool {
     pub(super) max_queue: Option<Written<Count<0, MANY>>>,
     /// How long one may wait at the cap.
     pub(super) queue_timeout: Option<Written<PositiveTime>>,
+    /// A request field, such as `Priority`, whose urgency (RFC 9218: `u=0` first, `u=7` last) orders
+    /// those that wait; off: first come, first served.
+    pub(super) priority: Option<Written<FieldName>>,
     /// How long requests in flight may stay on connections of a replaced certificate, key or trust.
     pub(super) rotation_deadline: Option<Written<Time>>,
 }

@@ -16,7 +16,6 @@ const NOT_YET: &[&str] = &[
     "healthCheck",
     "http2",
     "passthrough",
-    "priority",
     "protocol",
     "protocols",
     "upgrade",

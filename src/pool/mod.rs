@@ -8,6 +8,7 @@ mod connections;
 mod idle;
 mod ids;
 mod learned;
+mod pace;
 mod purge;
 mod reasons;
 mod refill;
@@ -31,7 +32,7 @@ use tokio::sync::Notify;
 pub use ids::ClientId;
 pub use learned::{KeepAlive, Learned, Source};
 pub use reasons::{EndReason, Rejection, Reuse};
-pub use sharing::{Ask, Sharing};
+pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
 pub use state::{Advanced, Census, ConnectionId};
 use state::{Effects, Ended, Found, Leased, State, Wanted};
 pub use tokens::{Lease, Permit, Place, Step, Waiter};
@@ -229,13 +230,7 @@ impl<C, E> Pool<C, E> {
 
     /// Waits until as many connections as the warm floor wants were there at once.
     pub async fn warmed(&self) {
-        loop {
-            let changed = self.changed.notified();
-            if self.is_warm() {
-                return;
-            }
-            changed.await;
-        }
+        self.comes_to(State::is_warm).await;
     }
 
     /// Whether they were, ever.

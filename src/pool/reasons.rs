@@ -97,5 +97,7 @@ label! {
         QueueFull = "queue-full",
         /// It stood at the cap for `queueTimeout`.
         QueueTimeout = "queue-timeout",
+        /// By the pace of the queue it would have stood there for longer than that.
+        Shed = "shed",
     }
 }

@@ -27,7 +27,12 @@ pub struct Ask {
     pub client: ClientId,
     /// It is the first one of that connection.
     pub first: bool,
+    /// Its place in the queue (RFC 9218, section 4.1): 0 first, 7 last.
+    pub urgency: u8,
 }
+
+/// The urgency of who says nothing.
+pub const DEFAULT_URGENCY: u8 = 3;
 
 /// What counts of a connection's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +75,7 @@ mod tests {
     }
 
     fn ask(first: bool) -> Ask {
-        Ask { thread: 0, fresh: false, client: MINE, first }
+        Ask { thread: 0, fresh: false, client: MINE, first, urgency: DEFAULT_URGENCY }
     }
 
     /// What a client connection's first request and its later ones may take: used once, and used twice.

@@ -66,7 +66,8 @@ impl<C, E> Waiter<C, E> {
 
     /// `queueTimeout` is over: if it still stands at the cap it leaves, and is told so.
     pub fn time_out(&mut self) -> Option<Rejection> {
-        let queued = self.pool.change(|state, _| state.time_out(self.id));
+        let now = Instant::now();
+        let queued = self.pool.change(|state, _| state.time_out(self.id, now));
         queued.then(|| {
             self.left = true;
             self.pool.counters.rejections.increment(Rejection::QueueTimeout);

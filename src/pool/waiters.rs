@@ -1,4 +1,7 @@
-//! A pool's waiters, in order of arrival. It keeps the book and decides nothing about connections.
+//! A pool's waiters, by urgency, then in order of arrival. It keeps the book and decides nothing about connections.
+//!
+//! The less urgent wait for as long as more urgent ones come, though no longer than `queueTimeout`: who asks for
+//! priorities wants just that.
 //!
 //! A waiter is queued (it stands at the cap without a dial), or counts on a dial, or has its outcome.
 
@@ -11,6 +14,7 @@ use super::{
     Reuse,
     connections::Leased,
     ids::{ConnectionId, IdMap, WaiterId},
+    pace::Pace,
     sharing::Ask,
 };
 
@@ -50,6 +54,9 @@ pub struct Arrival {
     pub reason: Reuse,
 }
 
+/// Where a waiter stands: urgency, then arrival.
+type Rank = (u8, WaiterId);
+
 /// One waiter.
 struct Waiting<C, E, W> {
     arrival: Arrival,
@@ -74,9 +81,10 @@ pub struct Departed<C, E> {
 pub struct Waiters<C, E, W> {
     waiting: IdMap<Waiting<C, E, W>>,
     /// Those without an outcome, and what they ask for.
-    unserved: BTreeMap<WaiterId, Ask>,
+    unserved: BTreeMap<Rank, Ask>,
     /// Those without an outcome and without a dial.
-    queue: BTreeSet<WaiterId>,
+    queue: BTreeSet<Rank>,
+    pace: Pace,
     next_id: WaiterId,
 }
 
@@ -86,6 +94,7 @@ impl<C, E, W> Waiters<C, E, W> {
             waiting: IdMap::default(),
             unserved: BTreeMap::new(),
             queue: BTreeSet::new(),
+            pace: Pace::default(),
             next_id: 1,
         }
     }
@@ -100,17 +109,29 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     pub fn is_queued(&self, waiter: WaiterId) -> bool {
-        self.queue.contains(&waiter)
+        self.queue.contains(&self.rank(waiter))
     }
 
-    pub fn oldest_queued(&self) -> Option<WaiterId> {
-        self.queue.first().copied()
+    /// First in line of those without a dial.
+    pub fn first_queued(&self) -> Option<WaiterId> {
+        self.queue.first().map(|(_, waiter)| *waiter)
+    }
+
+    /// Whether one of this urgency that queues now would wait for longer than this.
+    pub fn is_too_slow(&self, urgency: u8, now: Instant, patience: Duration) -> bool {
+        let before = self.queue.range(..(urgency.saturating_add(1), 0)).count();
+        self.pace.is_too_slow(before, now, patience)
+    }
+
+    fn rank(&self, waiter: WaiterId) -> Rank {
+        let waiting = self.waiting.get(&waiter);
+        (waiting.map_or(0, |waiting| waiting.arrival.ask.urgency), waiter)
     }
 
     /// Who is first in line for a connection, while so many places are being freed.
     pub fn taker(&self, may_take: impl Fn(&Ask) -> bool, places_coming: usize) -> Option<Taker> {
         let mut passed = 0;
-        for (&waiter, ask) in &self.unserved {
+        for (&(_, waiter), ask) in &self.unserved {
             if may_take(ask) {
                 return Some(Taker::Connection(waiter));
             }
@@ -131,12 +152,18 @@ impl<C, E, W> Waiters<C, E, W> {
         self.waiting.get(&waiter).map_or(Dial::None, |waiting| waiting.dial)
     }
 
-    /// Adds the youngest to the queue.
-    pub fn join(&mut self, arrival: Arrival) -> WaiterId {
+    /// Adds the youngest to the queue; so long is its patience.
+    pub fn join(&mut self, arrival: Arrival, patience: Duration) -> WaiterId {
         let id = self.next_id;
         self.next_id += 1;
-        self.unserved.insert(id, arrival.ask);
-        self.queue.insert(id);
+        if let Some(now) = arrival.at_cap
+            && self.queue.is_empty()
+        {
+            self.pace.begins(now, patience);
+        }
+        let rank = (arrival.ask.urgency, id);
+        self.unserved.insert(rank, arrival.ask);
+        self.queue.insert(rank);
         let (dial, queued_for, sent_back, outcome, waker) = (Dial::None, None, false, None, None);
         let waiting = Waiting { arrival, dial, queued_for, sent_back, outcome, waker };
         self.waiting.insert(id, waiting);
@@ -160,13 +187,17 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     /// A waiter's dial is over without an outcome for it: it is queued again, in its old position.
-    pub fn lose_dial(&mut self, waiter: WaiterId) {
-        if self.unserved.contains_key(&waiter)
+    pub fn lose_dial(&mut self, waiter: WaiterId, now: Instant, patience: Duration) {
+        let rank = self.rank(waiter);
+        if self.unserved.contains_key(&rank)
             && let Some(waiting) = self.waiting.get_mut(&waiter)
         {
             waiting.dial = Dial::None;
             waiting.sent_back = true;
-            self.queue.insert(waiter);
+            if self.queue.is_empty() {
+                self.pace.begins(now, patience);
+            }
+            self.queue.insert(rank);
         }
     }
 
@@ -179,7 +210,7 @@ impl<C, E, W> Waiters<C, E, W> {
     /// Gives a waiter its outcome; returns the dial that it counted on until now.
     pub fn serve(&mut self, waiter: WaiterId, outcome: Outcome<C, E>, now: Instant) -> Dial {
         self.leave_queue(waiter, now);
-        self.unserved.remove(&waiter);
+        self.unserved.remove(&self.rank(waiter));
         let waiting = self.waiting.get_mut(&waiter).expect("only who waits is served");
         waiting.outcome = Some(outcome);
         std::mem::replace(&mut waiting.dial, Dial::None)
@@ -200,19 +231,29 @@ impl<C, E, W> Waiters<C, E, W> {
         self.waiting.get(&waiter).is_some_and(|waiting| waiting.outcome.is_some())
     }
 
+    /// It goes away, whether it has its outcome or not.
+    pub fn give_up(&mut self, waiter: WaiterId, now: Instant) -> Option<Departed<C, E>> {
+        if self.queue.remove(&self.rank(waiter)) && self.queue.is_empty() {
+            self.pace.given_up(now);
+        }
+        self.remove(waiter)
+    }
+
+    /// It collects its outcome.
     pub fn remove(&mut self, waiter: WaiterId) -> Option<Departed<C, E>> {
-        self.queue.remove(&waiter);
-        self.unserved.remove(&waiter);
+        let rank = self.rank(waiter);
+        self.unserved.remove(&rank);
         let Waiting { dial, outcome, queued_for, .. } = self.waiting.remove(&waiter)?;
         Some(Departed { dial, outcome, queued_for })
     }
 
     fn leave_queue(&mut self, waiter: WaiterId, now: Instant) {
-        if self.queue.remove(&waiter)
+        if self.queue.remove(&self.rank(waiter))
             && let Some(waiting) = self.waiting.get_mut(&waiter)
             && let Some(since) = waiting.arrival.at_cap
         {
             waiting.queued_for.get_or_insert(now.saturating_duration_since(since));
+            self.pace.moves(now);
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     Downstream, Failure,
     fields::{self, Fitness},
     record::Record,
+    urgency,
 };
 use crate::{
     connect::{
@@ -27,7 +28,7 @@ use crate::{
         body::{PARKED_FOR, Progress, Upload},
         meter::Meter,
     },
-    pool::{Ask, EndReason, Sharing},
+    pool::{Ask, DEFAULT_URGENCY, EndReason, Sharing},
     upstream::{Lease, RetryReason, Unavailable, Upstream, Worker},
 };
 
@@ -154,7 +155,8 @@ impl Exchange<'_> {
     ) -> Result<Responded, Failure> {
         let mut fresh = false;
         loop {
-            let (mut lease, now) = self.lease(fresh, record).await?;
+            let ask = self.ask(outbound, fresh);
+            let (mut lease, now) = self.lease(ask, record).await?;
             let broken = match self.attempt(&mut lease, outbound, record, now).await {
                 Ok(response) => return Responded::new(response, lease),
                 Err(broken) => broken,
@@ -166,19 +168,23 @@ impl Exchange<'_> {
         }
     }
 
-    fn ask(&self, fresh: bool) -> Ask {
+    fn ask(&self, outbound: &Outbound, fresh: bool) -> Ask {
         let (client, first) = (self.downstream.id, self.downstream.is_first_exchange());
-        if self.upstream.settings().pool.sharing == Sharing::Never {
+        let settings = self.upstream.settings();
+        if settings.pool.sharing == Sharing::Never {
             self.downstream.owns_connections_of(self.upstream);
         }
-        Ask { thread: self.worker.thread, fresh, client, first }
+        let headers = outbound.request.as_ref().map(Request::headers);
+        let said = headers.zip(settings.priority.as_ref());
+        let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
+        Ask { thread: self.worker.thread, fresh, client, first, urgency }
     }
 
     /// A connection, over as many dials as `retries.max` allows.
-    async fn lease(&self, fresh: bool, record: &mut Record) -> Result<(Lease, Instant), Failure> {
+    async fn lease(&self, ask: Ask, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
             let mut stands = |queued| record.waits(queued);
-            let leasing = self.upstream.lease(self.ask(fresh), self.worker, &mut stands);
+            let leasing = self.upstream.lease(ask, self.worker, &mut stands);
             match self.unless_ending(leasing).await? {
                 Ok(leased) => return Ok(leased),
                 Err(Unavailable::Dial(error)) if error.may_retry() && self.may_retry(record) => {

@@ -58,6 +58,7 @@ pub enum Failure {
     #[error("all {max} connections (pool.maxConnections) are taken, and {}", match .rejection {
         Rejection::QueueFull => "the queue for them (pool.maxQueue) is full",
         Rejection::QueueTimeout => "none came free in time (pool.queueTimeout)",
+        Rejection::Shed => "the queue for them is too slow to serve one more in time (pool.queueTimeout)",
     })]
     Queue {
         /// Full, or too slow.

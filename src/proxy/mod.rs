@@ -8,6 +8,7 @@ mod keep_alive;
 mod record;
 mod relay;
 mod target;
+mod urgency;
 
 use std::{
     convert::Infallible,

@@ -15,6 +15,7 @@ use std::{
 };
 
 use arc_swap::Guard;
+use http::HeaderName;
 use rustls::KeyLog;
 use tokio::{
     sync::Notify,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub max_retries: u32,
     /// How long exchanges on a replaced generation may go on.
     pub rotation_deadline: Duration,
+    /// The request field whose urgency (RFC 9218) orders the queue; `None`: all are alike.
+    pub priority: Option<HeaderName>,
 }
 
 /// A connection for one exchange.

@@ -131,3 +131,29 @@ fn a_reason_is_told_for_a_connection_that_waited_at_the_cap() {
     let labels = [("result", "new"), ("reason", "cap")];
     assert_eq!(held.warmline.metric("warmline_pool_checkouts_total", &labels), 1);
 }
+
+#[test]
+fn an_urgent_request_goes_before_those_that_came_earlier_where_a_field_says_so() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set("pool.maxConnections", 1);
+    let warmline = setup.set("pool.priority", "Priority").start();
+    let mut first = warmline.ask("/hold");
+    origin.wait_for("the cap is taken", |record| record.requests.len() == 1);
+    let mut waiting = Vec::new();
+    for (place, urgency) in ["u=7", "u=3", "u=0"].into_iter().enumerate() {
+        let mut client = warmline.connect();
+        client.send(format!(
+            "GET /waited-{urgency} HTTP/1.1\r\nHost: api.test\r\nPriority: {urgency}\r\n\r\n"
+        ));
+        warmline.wait_for_pool("it waits", |pool| pool.queued == place + 1);
+        waiting.push(client);
+    }
+    origin.release();
+    assert_eq!(first.response().status, 200);
+    for client in &mut waiting {
+        assert_eq!(client.response().status, 200);
+    }
+    let order: Vec<_> = origin
+        .read(|record| record.requests.iter().map(|request| request.target.clone()).collect());
+    assert_eq!(order, ["/hold", "/waited-u=0", "/waited-u=3", "/waited-u=7"]);
+}

@@ -47,7 +47,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         queue_wait(upstreams),
         counters(
             "warmline_pool_rejections_total",
-            "Requests answered with 503: the queue was full (maxQueue), or the wait too long (queueTimeout).",
+            "Requests answered with 503: the queue was full (maxQueue), or the wait was, or would be, too long (queueTimeout).",
             counted(
                 upstreams,
                 |u| &u.pool.rejections,

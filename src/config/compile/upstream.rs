@@ -2,6 +2,8 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
+use http::HeaderName;
+
 use super::{
     claim::{Claim, Names, Owner, Ports},
     tls::Credentials,
@@ -57,6 +59,7 @@ impl<'a> Compiler<'a> {
             self.credentials.settings(spec.tls.as_ref(), *at, host, &mut section.section("tls"));
         let times = timeouts(spec.timeouts.as_ref(), &mut section.section("timeouts"));
         let pool = pool(spec.pool.as_ref(), &mut section.section("pool"));
+        let priority = priority(spec.pool.as_ref(), &mut section.section("pool"));
         let rotation_deadline = rotation_deadline(spec.pool.as_ref(), &mut section.section("pool"));
         let max_retries = retries(spec.retries.as_ref(), &mut section.section("retries"));
         Some(Settings {
@@ -71,6 +74,7 @@ impl<'a> Compiler<'a> {
             idle_timeout: times.idle,
             max_retries,
             rotation_deadline,
+            priority,
         })
     }
 }
@@ -195,6 +199,10 @@ fn timeouts(written: Option<&spec::Timeouts>, section: &mut Section<'_>) -> Time
 fn retries(written: Option<&spec::Retries>, section: &mut Section<'_>) -> u32 {
     let max = written.and_then(|retries| retries.max.as_ref());
     u32::try_from(section.value("max", max, defaults::MAX_RETRIES)).unwrap_or(u32::MAX)
+}
+
+fn priority(written: Option<&spec::Pool>, section: &mut Section<'_>) -> Option<HeaderName> {
+    section.value("priority", written.and_then(|pool| pool.priority.as_ref()), None)
 }
 
 fn rotation_deadline(written: Option<&spec::Pool>, section: &mut Section<'_>) -> Duration {

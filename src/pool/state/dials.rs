@@ -17,7 +17,7 @@ impl<C, E, W> State<C, E, W> {
     /// The oldest waiters without a dial adopt the oldest orphan ones; if there are none, they get free places.
     pub(super) fn find_dials(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         while let Some(orphan) = self.connections.oldest_orphan()
-            && let Some(waiter) = self.waiters.oldest_queued()
+            && let Some(waiter) = self.waiters.first_queued()
         {
             self.inherit(orphan, waiter, now);
         }
@@ -27,7 +27,7 @@ impl<C, E, W> State<C, E, W> {
     /// Reserves free places for the oldest waiters without a dial.
     pub(super) fn grant_dials(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         while self.place_free()
-            && let Some(waiter) = self.waiters.oldest_queued()
+            && let Some(waiter) = self.waiters.first_queued()
         {
             let id = self.connections.reserve(now, Some(waiter));
             self.waiters.count_on(waiter, Dial::Granted(id), now);
@@ -46,7 +46,7 @@ impl<C, E, W> State<C, E, W> {
 
     /// The oldest waiter without a dial counts on this one from now on; if there is none, it is an orphan.
     pub(super) fn bequeath(&mut self, dial: ConnectionId, now: Instant) {
-        match self.waiters.oldest_queued() {
+        match self.waiters.first_queued() {
             Some(heir) => self.inherit(dial, heir, now),
             None => self.connections.bequeath(dial, None),
         }
@@ -70,7 +70,7 @@ impl<C, E, W> State<C, E, W> {
             self.waiters.serve(owner, Err(error), now);
             effects.wake.extend(self.waiters.take_waker(owner));
         } else {
-            self.waiters.lose_dial(owner);
+            self.waiters.lose_dial(owner, now, self.settings.queue_timeout);
         }
     }
 

@@ -143,9 +143,13 @@ impl<C, E, W> State<C, E, W> {
         if queues && self.waiters.queued() >= self.settings.max_queue {
             return Err(Rejection::QueueFull);
         }
+        let patience = self.settings.queue_timeout;
+        if queues && self.waiters.is_too_slow(ask.urgency, now, patience) {
+            return Err(Rejection::Shed);
+        }
         let reason = self.reason_for_new(&ask, place_free);
         let at_cap = queues.then_some(now);
-        let waiter = self.waiters.join(Arrival { at_cap, ask, reason });
+        let waiter = self.waiters.join(Arrival { at_cap, ask, reason }, patience);
         if queues && self.waiters.queued() > self.places_coming() {
             // If any is idle, it is nothing for this waiter, and holds the place that it needs.
             self.close_oldest_idle(EndReason::Purged, effects);
@@ -182,7 +186,9 @@ impl<C, E, W> State<C, E, W> {
 
     /// A waiter goes away: what it was given goes to the next.
     pub fn abandon(&mut self, waiter: WaiterId, now: Instant, effects: &mut Effects<C, W>) {
-        let Some(Departed { dial, outcome, .. }) = self.waiters.remove(waiter) else { return };
+        let Some(Departed { dial, outcome, .. }) = self.waiters.give_up(waiter, now) else {
+            return;
+        };
         self.release_dial(dial, now);
         if let Some(Ok(leased)) = outcome {
             self.take_back(leased, now, effects);
@@ -191,10 +197,10 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// If a waiter stands at the cap, without a dial, its time is over and it leaves.
-    pub fn time_out(&mut self, waiter: WaiterId) -> bool {
+    pub fn time_out(&mut self, waiter: WaiterId, now: Instant) -> bool {
         let queued = self.waiters.is_queued(waiter);
         if queued {
-            self.waiters.remove(waiter);
+            self.waiters.give_up(waiter, now);
         }
         queued
     }
@@ -218,7 +224,7 @@ impl<C, E, W> State<C, E, W> {
         self.connections.established(id, dialled, self.settings.max_age);
         if let Some(owner) = owner {
             // Wherever the connection goes, the waiter itself is without a dial now.
-            self.waiters.lose_dial(owner);
+            self.waiters.lose_dial(owner, dialled.now, self.settings.queue_timeout);
         }
         self.comes_back(id, handle, dialled.now, effects);
         self.notice_warmth();

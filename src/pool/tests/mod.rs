@@ -22,4 +22,5 @@ mod reconfigure;
 mod scene;
 mod sharing;
 mod tokens;
+mod urgency;
 mod warm;

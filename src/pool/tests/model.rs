@@ -7,6 +7,7 @@ use crate::{
     pool::{
         Ask, Census, End, EndReason, KeepAlive, Rejection, Reuse, Settings, Sharing,
         learned::Lessons,
+        pace::Pace,
         refill::{AT_ONCE, Refill, SHORT_LIFE},
     },
     telemetry::ends::Side,
@@ -118,6 +119,7 @@ pub struct Model {
     epoch: Instant,
     refill: Refill,
     pub lessons: Lessons,
+    pace: Pace,
     pub warm: bool,
 }
 
@@ -131,6 +133,7 @@ impl Model {
             epoch: Instant::now(),
             refill: Refill::default(),
             lessons: Lessons::default(),
+            pace: Pace::default(),
             warm: settings.min_idle == 0,
             settings,
             now: 0,
@@ -305,6 +308,11 @@ impl Model {
         if full && self.queued() >= self.settings.max_queue {
             return Answer::Refused(Rejection::QueueFull);
         }
+        let before = |w: &&Waiter| w.queued() && w.ask.urgency <= ask.urgency;
+        let before = self.waiters.iter().filter(before).count();
+        if full && self.pace.is_too_slow(before, self.at(), self.settings.queue_timeout) {
+            return Answer::Refused(Rejection::Shed);
+        }
         let id = self.join(ask);
         if full
             && self.queued() > self.places_coming()
@@ -332,6 +340,9 @@ impl Model {
             *Reuse::ALL.iter().find(same_word).unwrap_or(&Reuse::First)
         };
         let came_at_cap = self.full().then_some(self.now);
+        if came_at_cap.is_some() {
+            self.a_line_begins();
+        }
         self.came += 1;
         let id = self.came;
         let (queued_for, dial, outcome) = (None, None, None);
@@ -346,6 +357,7 @@ impl Model {
             outcome,
             sent_back,
         });
+        self.waiters.sort_by_key(|w| (w.ask.urgency, w.id));
         id
     }
 
@@ -377,6 +389,9 @@ impl Model {
     pub fn abandon(&mut self, waiter: Id) {
         let index = self.waiters.iter().position(|w| w.id == waiter).unwrap();
         let left = self.waiters.remove(index);
+        if left.queued() {
+            self.a_line_may_end();
+        }
         self.pass_on(left.dial);
         if let Some(Outcome::Leased { id, .. }) = left.outcome {
             let connection = self.connection(id);
@@ -393,7 +408,35 @@ impl Model {
     pub fn time_out(&mut self, waiter: Id) -> bool {
         let queued = self.is_queued(waiter);
         self.waiters.retain(|w| w.id != waiter || !queued);
+        if queued {
+            self.a_line_may_end();
+        }
         queued
+    }
+
+    /// Somebody queues who did not before.
+    fn a_line_begins(&mut self) {
+        if self.queued() == 0 {
+            self.pace.begins(self.at(), self.settings.queue_timeout);
+        }
+    }
+
+    fn a_line_may_end(&mut self) {
+        if self.queued() == 0 {
+            self.pace.given_up(self.at());
+        }
+    }
+
+    /// Whose dial this is loses it.
+    fn loses_its_dial(&mut self, id: Id) {
+        let owner = self.waiters.iter().position(|w| w.dial.is_some_and(|dial| dial.0 == id));
+        if let Some(owner) = owner {
+            if self.waiters[owner].outcome.is_none() {
+                self.a_line_begins();
+            }
+            self.waiters[owner].dial = None;
+            self.waiters[owner].sent_back = true;
+        }
     }
 
     // ---- connections
@@ -464,10 +507,7 @@ impl Model {
     }
 
     pub fn opens(&mut self, id: Id, generation: u64, jitter: u64) {
-        if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial.is_some_and(|d| d.0 == id)) {
-            owner.dial = None;
-            owner.sent_back = true;
-        }
+        self.loses_its_dial(id);
         let opened = Some((self.now, jitter));
         let connection = self.connection(id);
         (connection.opened, connection.generation) = (opened, generation);
@@ -481,13 +521,10 @@ impl Model {
     pub fn fails(&mut self, id: Id, error: Option<u8>) {
         self.refill.trouble(self.at());
         self.connections.retain(|c| c.id != id);
-        if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial.is_some_and(|d| d.0 == id)) {
-            if owner.dial == Some((id, Dial::Own)) {
-                owner.outcome = Some(Outcome::Failed(error));
-            }
-            owner.dial = None;
-            owner.sent_back = true;
+        if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial == Some((id, Dial::Own))) {
+            owner.outcome = Some(Outcome::Failed(error));
         }
+        self.loses_its_dial(id);
         // Before anybody adopts again: the place is for the heir that lost its dial.
         self.grant();
         self.adopt();
@@ -745,7 +782,11 @@ impl Model {
 
     /// A waiter stands at the cap no longer.
     fn note_wait(&mut self, waiter: Id) {
-        let now = self.now;
+        let (now, at) = (self.now, self.at());
+        let stood = self.waiter(waiter).queued() && self.waiter(waiter).came_at_cap.is_some();
+        if stood {
+            self.pace.moves(at);
+        }
         let waiter = self.waiter(waiter);
         waiter.sent_back = false;
         waiter.queued_for = waiter.queued_for.or(waiter.came_at_cap.map(|since| now - since));

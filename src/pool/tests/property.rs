@@ -130,8 +130,10 @@ fn hint() -> impl Strategy<Value = Option<KeepAlive>> {
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
-    (0..3_usize, prop::bool::weighted(0.3), 0..4_u64, any::<bool>())
-        .prop_map(|(thread, fresh, client, first)| Ask { thread, fresh, client, first })
+    let urgency = prop::sample::select(&[0, 3, 3, 3, 7]);
+    (0..3_usize, prop::bool::weighted(0.3), 0..4_u64, any::<bool>(), urgency).prop_map(
+        |(thread, fresh, client, first, urgency)| Ask { thread, fresh, client, first, urgency },
+    )
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -162,7 +164,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 max_age,
                 max_requests,
                 max_queue,
-                queue_timeout: Duration::ZERO,
+                queue_timeout: millis(max_age.as_millis() as u64 / 2 + 100),
             }
         },
     )
@@ -339,7 +341,7 @@ impl Life {
     }
 
     fn time_out(&mut self, waiter: Id) {
-        let timed_out = self.state.time_out(waiter);
+        let timed_out = self.state.time_out(waiter, self.now());
         assert_eq!(timed_out, self.model.time_out(waiter));
         if timed_out {
             self.leaves(waiter);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     pool::{
-        Advanced, Ask, Census, ClientId, ConnectionId, End, EndReason, KeepAlive, Rejection, Reuse,
-        Settings, Sharing,
+        Advanced, Ask, Census, ClientId, ConnectionId, DEFAULT_URGENCY, End, EndReason, KeepAlive,
+        Rejection, Reuse, Settings, Sharing,
         state::{Collected, Dialled, Effects, Found, State, WaiterId, Wanted},
     },
     telemetry::ends::{Manner, Side},
@@ -13,6 +13,10 @@ use crate::{
 
 pub const PEER_POLITE: End = End { by: Side::Peer, how: Manner::Polite };
 pub const US_POLITE: End = End { by: Side::Us, how: Manner::Polite };
+
+/// A later request of some client connection, on thread 0.
+pub const ANYBODY: Ask =
+    Ask { thread: 0, fresh: false, client: 0, first: false, urgency: DEFAULT_URGENCY };
 
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -113,17 +117,17 @@ impl Scene {
     // ---- checkouts
 
     pub fn check_out(&mut self, thread: usize, fresh: bool) -> Got {
-        self.ask(Ask { thread, fresh, client: 0, first: false })
+        self.ask(Ask { thread, fresh, client: 0, first: false, urgency: DEFAULT_URGENCY })
     }
 
     /// A client connection's first request.
     pub fn first_of(&mut self, client: ClientId) -> Got {
-        self.ask(Ask { thread: 0, fresh: false, client, first: true })
+        self.ask(Ask { client, first: true, ..ANYBODY })
     }
 
     /// Another of its requests.
     pub fn next_of(&mut self, client: ClientId) -> Got {
-        self.ask(Ask { thread: 0, fresh: false, client, first: false })
+        self.ask(Ask { client, ..ANYBODY })
     }
 
     pub fn ask(&mut self, ask: Ask) -> Got {
@@ -148,6 +152,14 @@ impl Scene {
     /// A checkout on thread 0 that has to wait.
     pub fn wait(&mut self) -> WaiterId {
         self.wait_as(false)
+    }
+
+    /// A checkout of this urgency that has to wait.
+    pub fn wait_with(&mut self, urgency: u8) -> WaiterId {
+        match self.ask(Ask { urgency, ..ANYBODY }) {
+            Got::Wait(waiter) => waiter,
+            other => panic!("expected to wait, got {other:?}"),
+        }
     }
 
     /// A retry's checkout on thread 0.
@@ -203,7 +215,7 @@ impl Scene {
     }
 
     pub fn time_out(&mut self, waiter: WaiterId) -> bool {
-        self.play(|state, _, _| state.time_out(waiter))
+        self.play(|state, now, _| state.time_out(waiter, now))
     }
 
     // ---- connections

@@ -11,13 +11,11 @@ use std::{
     time::Instant,
 };
 
-use super::scene::{PEER_POLITE, US_POLITE, defaults, millis};
+use super::scene::{ANYBODY, PEER_POLITE, US_POLITE, defaults, millis};
 use crate::pool::{
-    Ask, Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Step,
+    Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Step,
     Waiter,
 };
-
-const ASK: Ask = Ask { thread: 0, fresh: false, client: 0, first: false };
 
 /// A handle that counts its drops, and looks at the pool in each: under the lock that would never end.
 struct Handle {
@@ -60,7 +58,7 @@ impl Scene {
     }
 
     fn waiter(&self) -> TestWaiter {
-        match self.pool.check_out(Instant::now(), ASK) {
+        match self.pool.check_out(Instant::now(), ANYBODY) {
             Ok(Checkout::Waits(waiter)) => waiter,
             Ok(Checkout::Leased(_)) => panic!("one was idle"),
             Err(rejection) => panic!("refused: {rejection}"),
@@ -212,7 +210,7 @@ fn a_checked_in_lease_drops_no_handle_and_a_discarded_one_drops_it_once() {
     let (_place, lease) = scene.new_lease();
     lease.check_in(Instant::now(), None);
     assert_eq!(scene.drops(), 0);
-    match scene.pool.check_out(Instant::now(), ASK) {
+    match scene.pool.check_out(Instant::now(), ANYBODY) {
         Ok(Checkout::Leased(lease)) => lease.discard(EndReason::Stale),
         _ => panic!("none was idle"),
     }
@@ -260,7 +258,7 @@ fn checkouts_refusals_and_waits_are_counted() {
     let scene = Scene::new(|settings| settings.max_queue = 1);
     let (_place, lease) = scene.new_lease();
     let mut waiter = scene.waiter();
-    let refused = scene.pool.check_out(Instant::now(), ASK);
+    let refused = scene.pool.check_out(Instant::now(), ANYBODY);
     assert!(matches!(refused, Err(Rejection::QueueFull)));
     lease.check_in(Instant::now(), None);
     let lease = scene.lease(&mut waiter);
@@ -325,7 +323,7 @@ async fn what_the_warm_floor_wants_is_given_at_once_and_again_when_one_is_taken(
     let mut wanted = pin!(scene.pool.wanted(0, 0.0));
     assert!(wanted.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     let before = scene.wakes();
-    let Ok(Checkout::Leased(lease)) = scene.pool.check_out(Instant::now(), ASK) else {
+    let Ok(Checkout::Leased(lease)) = scene.pool.check_out(Instant::now(), ANYBODY) else {
         panic!("one is warm")
     };
     assert_eq!(scene.wakes(), before + 1);

@@ -1,0 +1,141 @@
+//! How fast the queue moves: what whoever comes now would wait, and whether that is too long to begin.
+//!
+//! Who comes when nobody is before it is never turned away: as long as anybody comes at all, somebody stands in line and
+//! finds out when it moves again.
+
+use std::time::{Duration, Instant};
+
+/// The mean forgets: each step counts for one part in so many.
+const WEIGHT: u32 = 8;
+/// So many steps make a mean.
+const ENOUGH: u32 = 4;
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct Pace {
+    /// The mean time between two steps of a line in which somebody stands, in seconds.
+    mean: f64,
+    steps: u32,
+    /// When the line last moved, or began.
+    since: Option<Instant>,
+    /// When the last one who stood in it gave up, and nobody came after.
+    given_up: Option<Instant>,
+}
+
+impl Pace {
+    /// Somebody stands in line, the first. If the last one gave up just now, it is the same standstill still.
+    pub fn begins(&mut self, now: Instant, patience: Duration) {
+        let same =
+            self.given_up.take().is_some_and(|at| now.saturating_duration_since(at) < patience);
+        if !same {
+            self.since = Some(now);
+        }
+    }
+
+    /// Somebody left the line with a connection or a dial.
+    pub fn moves(&mut self, now: Instant) {
+        let since = self.since.replace(now).unwrap_or(now);
+        let step = now.saturating_duration_since(since).as_secs_f64();
+        self.steps = self.steps.saturating_add(1);
+        self.mean += (step - self.mean) / f64::from(self.steps.min(WEIGHT));
+    }
+
+    /// The last one in line left it with nothing.
+    pub fn given_up(&mut self, now: Instant) {
+        self.given_up = Some(now);
+    }
+
+    /// Whether one that comes now, with so many before it, would wait for longer than its patience. So it would at this
+    /// pace, or where nobody has moved for so long.
+    pub fn is_too_slow(&self, before: usize, now: Instant, patience: Duration) -> bool {
+        if before == 0 {
+            return false;
+        }
+        let stands = self.since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let wait = self.mean * (before + 1) as f64;
+        stands > patience || (self.steps >= ENOUGH && wait > patience.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A line that moved so often, so many seconds apart; and when.
+    fn moved(steps: u32, apart: u64) -> (Pace, Instant) {
+        let (mut pace, mut now) = (Pace::default(), Instant::now());
+        pace.begins(now, PATIENCE);
+        for _ in 0..steps {
+            now += secs(apart);
+            pace.moves(now);
+        }
+        (pace, now)
+    }
+
+    #[test]
+    fn as_many_as_the_pace_serves_in_time_may_stand_in_line() {
+        let (pace, now) = moved(8, 1);
+        assert!(!pace.is_too_slow(4, now, PATIENCE), "the fifth waits for 5 s");
+        assert!(pace.is_too_slow(5, now, PATIENCE));
+    }
+
+    #[test]
+    fn a_few_steps_make_no_pace() {
+        let (pace, now) = moved(3, 4);
+        assert!(!pace.is_too_slow(100, now, PATIENCE));
+    }
+
+    #[test]
+    fn the_first_in_line_is_never_turned_away() {
+        let (pace, now) = moved(8, 60);
+        assert!(pace.is_too_slow(1, now, PATIENCE));
+        assert!(!pace.is_too_slow(0, now + secs(3600), PATIENCE));
+    }
+
+    #[test]
+    fn it_becomes_faster_as_soon_as_the_line_does() {
+        let (mut pace, now) = moved(8, 60);
+        for _ in 0..40 {
+            pace.moves(now);
+        }
+        assert!(!pace.is_too_slow(10, now, PATIENCE));
+    }
+
+    #[test]
+    fn where_nobody_moves_for_so_long_none_but_the_first_is_let_in() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        pace.begins(now, PATIENCE);
+        assert!(!pace.is_too_slow(1, now + secs(5), PATIENCE));
+        let later = now + secs(6);
+        assert!(pace.is_too_slow(1, later, PATIENCE));
+        pace.given_up(later);
+        pace.begins(later + secs(1), PATIENCE);
+        assert!(pace.is_too_slow(1, later + secs(1), PATIENCE), "the same standstill");
+        pace.moves(later + secs(2));
+        assert!(!pace.is_too_slow(1, later + secs(2), PATIENCE));
+    }
+
+    #[test]
+    fn a_standstill_of_long_ago_does_not_count() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        pace.begins(now, PATIENCE);
+        pace.given_up(now + secs(5));
+        pace.begins(now + secs(60), PATIENCE);
+        assert!(!pace.is_too_slow(1, now + secs(61), PATIENCE));
+    }
+
+    #[test]
+    fn time_in_which_nobody_stands_in_line_does_not_count() {
+        let (mut pace, now) = moved(8, 1);
+        let later = now + secs(3600);
+        pace.begins(later, PATIENCE);
+        pace.moves(later + secs(1));
+        assert!(!pace.is_too_slow(4, later + secs(1), PATIENCE));
+    }
+}
