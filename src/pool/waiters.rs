@@ -104,6 +104,11 @@ impl<C, E, W> Waiters<C, E, W> {
         self.waiting.is_empty()
     }
 
+    /// Whoever is left has an outcome: the warm path asks no further.
+    pub fn none_unserved(&self) -> bool {
+        self.unserved.is_empty()
+    }
+
     pub fn queued(&self) -> usize {
         self.queue.len()
     }

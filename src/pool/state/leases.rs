@@ -108,6 +108,9 @@ impl<C, E, W> State<C, E, W> {
     }
 
     pub(super) fn taker(&self, id: ConnectionId) -> Option<Taker> {
+        if self.waiters.none_unserved() {
+            return None;
+        }
         let (sharing, past) = (self.settings.sharing, self.connections.past(id));
         self.waiters.taker(|ask| sharing.allows(ask, past), self.places_coming())
     }
