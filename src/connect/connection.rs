@@ -1,7 +1,8 @@
 //! One HTTP/1.1 connection to an upstream: the handle that exchanges use, and the driver that owns the socket.
 //!
 //! The driver polls hyper's connection until it ends or its handle is dropped, then takes the stream back, in every
-//! case, errors too, for the polite close.
+//! case, errors too, for the polite close. It takes it back too when the connection has been idle for a while: what hyper
+//! holds for a connection is most of its memory. So it rests, still read, until an exchange wants it.
 
 use std::{
     future::poll_fn,
@@ -9,7 +10,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response};
@@ -22,15 +23,16 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{sleep, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 
 use super::{
     Dialled, RequestBody,
+    desk::{Closed, Desk, Found, RESTS_AFTER},
     meter::{Meter, MeteredStream},
 };
 use crate::{
@@ -47,8 +49,10 @@ type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
 /// A connection, for one exchange at a time. Dropping it closes the connection.
 pub struct Connection {
-    /// Sends requests; `None` once the driver is known to be gone.
+    /// Sends requests, from [`Connection::ready`] on; `None` once the driver is known to be gone.
     sender: Option<SendRequest<RequestBody>>,
+    /// Where the sender is between exchanges.
+    desk: Arc<Desk>,
     /// Closed once the driver has let go of HTTP.
     gone: oneshot::Receiver<()>,
     /// What passed since the exchange began.
@@ -118,6 +122,7 @@ pub struct Facts {
 pub struct Driver {
     /// Boxed once: the futures that pass it on would each keep room for it otherwise.
     http: Box<HttpConnection>,
+    desk: Arc<Desk>,
     meter: Arc<Meter>,
     alive: oneshot::Receiver<()>,
     /// Dropped once HTTP is let go of: the handle's sign that nobody reads its requests any more.
@@ -140,24 +145,49 @@ pub async fn start(
         handshake_time: dialled.handshake_time,
     });
     let io = TokioIo::new(MeteredStream::new(dialled.stream, Arc::clone(&meter)));
+    let (sender, http) = handshake(io).await?;
+    let desk = Arc::new(Desk::new(sender, Instant::now()));
+    let (alive, ended) = oneshot::channel();
+    let (present, gone) = oneshot::channel();
+    let connection = Connection {
+        sender: None,
+        desk: Arc::clone(&desk),
+        gone,
+        meter: Arc::clone(&meter),
+        facts,
+        switch: Switch::on(alive),
+    };
+    Ok((connection, Driver { http, desk, meter, alive: ended, present }))
+}
+
+/// hyper's part: nothing is sent.
+async fn handshake(
+    io: TokioIo<MeteredStream>,
+) -> Result<(SendRequest<RequestBody>, Box<HttpConnection>), hyper::Error> {
     // A single read may fill the buffer beyond its maximum: the header has a limit of its own.
     let mut builder = http1::Builder::new();
     builder.max_buf_size(BUFFER).max_header_size(BUFFER);
     let (sender, http) = builder.handshake(io).await?;
-    let (alive, ended) = oneshot::channel();
-    let switch = Switch::on(alive);
-    let (present, gone) = oneshot::channel();
-    let sender = Some(sender);
-    let connection = Connection { sender, gone, meter: Arc::clone(&meter), facts, switch };
-    Ok((connection, Driver { http: Box::new(http), meter, alive: ended, present }))
+    Ok((sender, Box::new(http)))
 }
 
 type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Connection {
     /// Waits until it takes a request, or is found closed.
-    pub async fn ready(&mut self) -> Result<(), hyper::Error> {
-        self.sender().ready().await
+    pub async fn ready(&mut self) -> Result<(), Closed> {
+        let sender = match self.desk.take()? {
+            Found::Sender(sender) => sender,
+            Found::Waking(waking) => waking.await.map_err(|_| Closed)?,
+        };
+        self.sender.insert(sender).ready().await.map_err(|_| Closed)
+    }
+
+    /// The exchange is over, and another may follow.
+    pub fn release(&mut self, now: Instant) {
+        if let Some(sender) = self.sender.take() {
+            self.desk.give_back(sender, now);
+        }
     }
 
     /// Sends a request, and waits for its response's header; call it once [`Connection::ready`].
@@ -193,9 +223,8 @@ impl Connection {
         }
     }
 
-    /// It is taken away only as an exchange ends whose connection nobody leases again: the pool knows by then.
     fn sender(&mut self) -> &mut SendRequest<RequestBody> {
-        self.sender.as_mut().expect("a connection is sent on until its driver is gone")
+        self.sender.as_mut().expect("a connection is sent on once it is ready")
     }
 }
 
@@ -207,35 +236,91 @@ impl Drop for Connection {
 
 impl Driver {
     /// Drives the connection to its end, tells when HTTP on it is over, then closes it, and tells how.
-    pub async fn run(self, over: impl FnOnce(Side)) -> End {
-        let Self { mut http, meter, alive, present } = self;
-        let mut alive = pin!(alive);
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
-                if let Err(error) = result {
-                    tracing::debug!(%error, "an upstream connection ended");
-                }
-                return Poll::Ready(());
+    pub async fn run(mut self, over: impl FnOnce(Side)) -> End {
+        let stream = loop {
+            let rests = self.drive().await;
+            let stream = self.http.into_parts().io.into_inner();
+            if !rests {
+                break stream;
             }
-            alive.as_mut().poll(cx).map(|_| ())
-        })
-        .await;
-        let peer_end = meter.peer_end();
+            // Boxed, as is the close: what a connection needs for a while need not weigh on it for ever.
+            match Box::pin(rest(stream, &self.desk, &mut self.alive)).await {
+                Rested::Wanted(http) => self.http = http,
+                Rested::Over(stream) => break stream,
+            }
+        };
+        self.desk.close();
+        let peer_end = self.meter.peer_end();
         over(if peer_end.is_some() { Side::Peer } else { Side::Us });
-        // Boxed: what a connection needs at its end need not weigh on it while it lives.
-        let stream = http.into_parts().io.into_inner().into_inner();
-        drop(present);
-        let how = Box::pin(close(stream)).await;
+        drop(self.present);
+        let how = Box::pin(close(stream.into_inner())).await;
         match peer_end {
             Some(how) => End { by: Side::Peer, how },
             None => End { by: Side::Us, how },
         }
     }
+
+    /// Polls HTTP until it is over, or, then this is true, until the connection is to rest.
+    async fn drive(&mut self) -> bool {
+        let Self { http, desk, meter, alive, .. } = self;
+        let mut timer = pin!(sleep(RESTS_AFTER));
+        let mut armed = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "an upstream connection ended");
+                }
+                return Poll::Ready(false);
+            }
+            if Pin::new(&mut *alive).poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            // A timer that was polled once wakes us by itself: most polls are a request's, and pay for nothing more.
+            while (!armed || timer.is_elapsed()) && timer.as_mut().poll(cx).is_ready() {
+                let now = Instant::now();
+                if desk.rest(now, meter.is_flushed(), cx.waker()) {
+                    return Poll::Ready(true);
+                }
+                timer.as_mut().reset((now + RESTS_AFTER).into());
+                armed = false;
+            }
+            armed = true;
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// How a rest ended.
+enum Rested {
+    /// An exchange has its sender.
+    Wanted(Box<HttpConnection>),
+    /// The handle was dropped, or something came that nobody asked for: a byte, an alert, FIN.
+    Over(MeteredStream),
+}
+
+/// Reads, which takes in the sessions that the peer sends, until something ends the rest.
+async fn rest(mut stream: MeteredStream, desk: &Desk, alive: &mut oneshot::Receiver<()>) -> Rested {
+    let wanted = poll_fn(|cx| {
+        let mut byte = [0];
+        let read = Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
+        if read.is_ready() || Pin::new(&mut *alive).poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        desk.poll_wanted(cx.waker()).map_or(Poll::Pending, |waiting| Poll::Ready(Some(waiting)))
+    })
+    .await;
+    let Some(waiting) = wanted else { return Rested::Over(stream) };
+    let hands = handshake(TokioIo::new(stream)).await;
+    let (sender, http) = hands.expect("hyper's handshake for HTTP/1.1 does nothing that can fail");
+    // If nobody waits any more, the handle is gone too, and the driver sees it next.
+    let _ = waiting.send(sender);
+    Rested::Wanted(http)
 }
 
 /// `close_notify`, FIN, bounded drain, close: within [`socket::CLOSE_TIME`] in all.
 async fn close(mut tls: TlsStream<TcpStream>) -> Manner {
-    let deadline = Instant::now() + socket::CLOSE_TIME;
+    let deadline = tokio::time::Instant::now() + socket::CLOSE_TIME;
     let told = timeout_at(deadline, tls.shutdown()).await;
     let (tcp, _) = tls.into_inner();
     if let Ok(Ok(())) = told {

@@ -36,6 +36,8 @@ pub struct Meter {
     first_byte: Stamp,
     /// When the last write ended.
     last_write: Stamp,
+    /// Something was written after the last flush: hyper may hold more.
+    unflushed: AtomicBool,
     /// The alert that ended the connection, plus one; 0 is none.
     alert: AtomicU8,
     /// How the peer ended: a [`Manner`], plus one; 0 is not yet.
@@ -111,6 +113,11 @@ impl Meter {
     /// When bytes last went out.
     pub fn last_write(&self) -> Option<Instant> {
         self.last_write.get()
+    }
+
+    /// Whether all that hyper held is written.
+    pub fn is_flushed(&self) -> bool {
+        !self.unflushed.load(Relaxed)
     }
 
     /// The fatal alert that ended the connection.
@@ -253,6 +260,7 @@ impl AsyncWrite for MeteredStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.meter.unflushed.store(true, Relaxed);
         let result = ready!(Pin::new(&mut self.tls).poll_write(cx, bytes));
         match &result {
             Ok(_) => self.meter.note_write(),
@@ -262,7 +270,10 @@ impl AsyncWrite for MeteredStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tls).poll_flush(cx)
+        // hyper flushes once its own buffer is empty.
+        let flushed = ready!(Pin::new(&mut self.tls).poll_flush(cx));
+        self.meter.unflushed.store(false, Relaxed);
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod connection;
+mod desk;
 pub mod dial;
 mod error;
 pub mod meter;
@@ -11,6 +12,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 pub use body::RequestBody;
 pub use connection::{Connection, Driver, Switch};
+pub use desk::Closed;
 pub use dial::Dialled;
 pub use error::ConnectError;
 pub use resolve::Resolver;

@@ -207,7 +207,7 @@ impl Exchange<'_> {
         let connection = lease.handle();
         connection.meter.begin_exchange();
         if let Err(error) = connection.ready().await {
-            return Err(evidence.judge(connection, outbound, &error, self.upstream));
+            return Err(evidence.judge(connection, outbound, error.to_string(), self.upstream));
         }
         record.attempt(lease, now);
         let connection = lease.handle();
@@ -229,7 +229,8 @@ impl Exchange<'_> {
                     return Err(Broken::Failed(Failure::UploadBroken));
                 }
                 outbound.request = error.take_message();
-                Err(evidence.judge(connection, outbound, &error.into_error(), self.upstream))
+                let reason = chain(&error.into_error());
+                Err(evidence.judge(connection, outbound, reason, self.upstream))
             }
         }
     }
@@ -357,7 +358,7 @@ impl Evidence {
         &self,
         connection: &Connection,
         outbound: &Outbound,
-        error: &hyper::Error,
+        reason: String,
         upstream: &Upstream,
     ) -> Broken {
         let received = connection.meter.received();
@@ -372,7 +373,6 @@ impl Evidence {
                 identity: self.identity,
             });
         }
-        let reason = chain(error);
         match (&outbound.request, connection.switched_off()) {
             (Some(_), _) => Broken::NotSent(reason),
             (None, Some(reason)) if received == 0 => Broken::Replaced(reason),

@@ -179,6 +179,7 @@ impl Upstream {
         if self.generation.get().has_moved(lease.handle()) {
             lease.discard(EndReason::Moved);
         } else {
+            lease.handle().release(now);
             lease.check_in(now, announced);
         }
     }

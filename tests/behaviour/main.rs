@@ -22,6 +22,7 @@ mod own_answers;
 mod polite_close;
 mod queue;
 mod reload;
+mod resting;
 mod resumption;
 mod reuse;
 mod rotation;

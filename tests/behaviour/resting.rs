@@ -1,0 +1,83 @@
+//! A connection that has been idle for a while rests: it gives up what HTTP holds for it. Nobody can tell.
+
+use std::{thread::sleep, time::Duration};
+
+use crate::support::{
+    origin::{End, Gate, Handshakes, Origin},
+    running::Running,
+    setup::Setup,
+};
+
+/// Longer than a connection is idle before it rests. Nothing outside shows that it does, so there is no event to wait for.
+const REST: Duration = Duration::from_millis(1_100);
+
+/// The origin ends the first connection, after its answer, once the gate is open: with these bytes, then politely.
+fn ending(last_words: &'static str) -> (Origin, Running, Gate) {
+    let gate = Gate::new();
+    let opening = gate.clone();
+    let origin = Origin::scripted(move |mut peer| {
+        let gate = gate.clone();
+        async move {
+            while peer.request().await.is_some() {
+                peer.answer("ok").await;
+                if peer.number() == 0 {
+                    gate.opened().await;
+                    if !last_words.is_empty() {
+                        peer.write(last_words).await;
+                    }
+                    return peer.close().await;
+                }
+            }
+        }
+    })
+    .start();
+    let warmline = Setup::before(&origin).start();
+    (origin, warmline, opening)
+}
+
+fn its_end_is_seen_while_it_rests(last_words: &'static str) {
+    let (origin, warmline, gate) = ending(last_words);
+    assert_eq!(warmline.one_shot("/first").status, 200);
+    sleep(REST);
+    gate.open();
+    warmline.wait_for_pool("the pool's notice", |pool| pool.census.total() == 0);
+    assert_eq!(warmline.connect().post("api.test", "/second", "body").status, 200);
+    let record = origin.record();
+    assert_eq!((record.connections.len(), record.requests.len()), (2, 2));
+}
+
+#[test]
+fn a_connection_that_rested_carries_the_next_request_and_rests_again() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).set_global("threads", 2).start();
+    for target in ["/any", "/chunked/100000"] {
+        assert_eq!(warmline.one_shot(target).status, 200, "{target}");
+        sleep(REST);
+    }
+    assert_eq!(warmline.connect().post("api.test", "/echo", "body").text(), "body");
+    let record = origin.record();
+    assert_eq!((record.connections.len(), record.request_count), (1, 3));
+    assert_eq!(record.handshakes(), Handshakes { full: 1, resumed: 0 });
+}
+
+#[test]
+fn a_connection_that_its_peer_closes_while_it_rests_is_gone_at_once() {
+    its_end_is_seen_while_it_rests("");
+}
+
+#[test]
+fn bytes_that_come_while_a_connection_rests_end_it() {
+    its_end_is_seen_while_it_rests("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil");
+}
+
+#[test]
+fn a_connection_that_rests_is_closed_politely_when_the_end_comes() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    sleep(REST);
+    warmline.shutdown();
+    warmline.join();
+    origin.wait_for("its end", |record| record.open == 0);
+    assert_eq!(origin.record().ends(), [Some(End::Polite)]);
+}
