@@ -211,6 +211,11 @@ impl<C, E> Lease<C, E> {
         }
     }
 
+    /// The peer may have ended it for the exchange's sake: nothing is learned of how long it lets connections be idle.
+    pub fn teaches_nothing(&self) {
+        self.pool.change(|state, _| state.teaches_nothing(self.id));
+    }
+
     /// The connection must not be used again.
     pub fn discard(mut self, reason: EndReason) {
         self.end(reason);

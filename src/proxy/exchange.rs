@@ -162,6 +162,9 @@ impl Exchange<'_> {
                 Err(broken) => broken,
             };
             let reused = lease.uses > 1;
+            if matches!(broken, Broken::Unanswered(_)) {
+                lease.teaches_nothing();
+            }
             lease.discard(broken.end_reason(reused));
             self.prepare_again(broken, outbound, record)?;
             fresh = true;

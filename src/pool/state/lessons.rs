@@ -33,6 +33,11 @@ impl<C, E, W> State<C, E, W> {
         self.rearm_if(changed, effects);
     }
 
+    /// How long a leased connection was idle before is no lesson.
+    pub fn teaches_nothing(&mut self, id: ConnectionId) {
+        let _ = self.connections.take_idle_before(id);
+    }
+
     /// A connection was found dead when it was used: it had been closed while it was idle.
     pub(super) fn learn_from_stale(
         &mut self,
