@@ -23,7 +23,7 @@ use crate::{
     latest::Latest,
     proxy::{Destination, Proxy, with_port},
     route::Table,
-    telemetry::ends::Ends,
+    telemetry::{ends::Ends, log},
     upstream::{Change, Settings, Upstream, Worker},
 };
 
@@ -113,6 +113,7 @@ impl Live {
         changing.refuse_other_owners(&plan)?;
         let prepared = self.prepare(&plan, &changing)?;
         self.proxy.access.set(plan.log.access);
+        log::reconfigure(&plan.log);
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
         drop(changing);
@@ -263,6 +264,7 @@ fn refuse_what_needs_a_restart(old: &Plan, new: &Plan) -> Result<(), Reconfigure
         ("threads", old.threads != new.threads),
         ("metrics.bind", old.metrics != new.metrics),
         ("admin.bind", old.admin != new.admin),
+        ("log.format", old.log.format != new.log.format),
     ];
     match changed.into_iter().find(|(_, changed)| *changed) {
         Some((key, _)) => Err(ReconfigureError::NeedsRestart(key)),

@@ -124,6 +124,7 @@ pub struct Driver {
     http: Box<HttpConnection>,
     desk: Arc<Desk>,
     meter: Arc<Meter>,
+    facts: Arc<Facts>,
     alive: oneshot::Receiver<()>,
     /// Dropped once HTTP is let go of: the handle's sign that nobody reads its requests any more.
     present: oneshot::Sender<()>,
@@ -154,10 +155,10 @@ pub async fn start(
         desk: Arc::clone(&desk),
         gone,
         meter: Arc::clone(&meter),
-        facts,
+        facts: Arc::clone(&facts),
         switch: Switch::on(alive),
     };
-    Ok((connection, Driver { http, desk, meter, alive: ended, present }))
+    Ok((connection, Driver { http, desk, meter, facts, alive: ended, present }))
 }
 
 /// hyper's part: nothing is sent.
@@ -243,6 +244,7 @@ impl Driver {
             if !rests {
                 break stream;
             }
+            tracing::trace!(peer = %self.facts.peer, "an idle connection rests");
             // Boxed, as is the close: what a connection needs for a while need not weigh on it for ever.
             match Box::pin(rest(stream, &self.desk, &mut self.alive)).await {
                 Rested::Wanted(http) => self.http = http,

@@ -22,9 +22,10 @@ use std::{
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer as _, Registry,
-    filter::{FilterFn, filter_fn},
+    filter::filter_fn,
     fmt::{Layer, MakeWriter},
     layer::SubscriberExt as _,
+    reload,
 };
 
 pub use text::Human;
@@ -123,8 +124,24 @@ pub fn init(settings: &Settings) {
     };
     // An error says that there is a subscriber already, which is what a second call is to leave
     // alone.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let (subscriber, filtering) = subscriber;
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        let _ = FILTER.set(filtering);
+    }
 }
+
+/// From now on `level` and `access` are these; the format stays.
+pub fn reconfigure(settings: &Settings) {
+    if let Some(filtering) = FILTER.get() {
+        // It fails only where the subscriber is gone: then nothing is logged any more.
+        let _ = filtering.reload(filter(settings));
+    }
+}
+
+type Filter = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;
+
+/// What decides which events become lines, once [`init`] was called.
+static FILTER: OnceLock<reload::Handle<Filter, Registry>> = OnceLock::new();
 
 /// Waits until the lines so far are written, but no longer than this.
 pub fn flush(limit: Duration) {
@@ -152,7 +169,10 @@ pub fn seconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e6
 }
 
-fn subscriber<W>(settings: &Settings, writer: W) -> Box<dyn Subscriber + Send + Sync>
+fn subscriber<W>(
+    settings: &Settings,
+    writer: W,
+) -> (Box<dyn Subscriber + Send + Sync>, reload::Handle<Filter, Registry>)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -165,11 +185,12 @@ where
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
     };
-    Box::new(Registry::default().with(lines).with(filter(settings)))
+    let (filter, filtering) = reload::Layer::new(filter(settings));
+    (Box::new(Registry::default().with(filter).with(lines)), filtering)
 }
 
 /// Which events become lines; asked once for each place in the code, not for each event.
-fn filter(settings: &Settings) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
+fn filter(settings: &Settings) -> Filter {
     let Settings { level, access, .. } = *settings;
     let own = own_level(level);
     // At trace the libraries speak as well; before that, only of what may need somebody.
@@ -180,7 +201,7 @@ fn filter(settings: &Settings) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<
         target if is_ours(target) => *event.level() <= own,
         _ => *event.level() <= foreign,
     };
-    filter_fn(wanted).with_max_level_hint(own.max(LevelFilter::INFO))
+    Box::new(filter_fn(wanted).with_max_level_hint(own.max(LevelFilter::INFO)))
 }
 
 const fn own_level(level: Level) -> LevelFilter {

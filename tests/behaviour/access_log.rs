@@ -1,13 +1,13 @@
 //! The access log tells the truth: who ended a request, and in which stage.
 
 use crate::support::{
-    access_log::{self, line_of},
+    log_lines::{self, line_of},
     origin::{Gate, Origin},
     setup::Setup,
 };
 
 fn logged(origin: &Origin) -> Setup {
-    access_log::catch();
+    log_lines::catch();
     Setup::before(origin).set_global("log.access", "errors")
 }
 

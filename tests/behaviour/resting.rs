@@ -1,15 +1,11 @@
 //! A connection that has been idle for a while rests: it gives up what HTTP holds for it. Nobody can tell.
 
-use std::{thread::sleep, time::Duration};
-
 use crate::support::{
+    log_lines,
     origin::{End, Gate, Handshakes, Origin},
     running::Running,
     setup::Setup,
 };
-
-/// Longer than a connection is idle before it rests. Nothing outside shows that it does, so there is no event to wait for.
-const REST: Duration = Duration::from_millis(1_100);
 
 /// The origin ends the first connection, after its answer, once the gate is open: with these bytes, then politely.
 fn ending(last_words: &'static str) -> (Origin, Running, Gate) {
@@ -31,6 +27,7 @@ fn ending(last_words: &'static str) -> (Origin, Running, Gate) {
         }
     })
     .start();
+    log_lines::catch();
     let warmline = Setup::before(&origin).start();
     (origin, warmline, opening)
 }
@@ -38,7 +35,7 @@ fn ending(last_words: &'static str) -> (Origin, Running, Gate) {
 fn its_end_is_seen_while_it_rests(last_words: &'static str) {
     let (origin, warmline, gate) = ending(last_words);
     assert_eq!(warmline.one_shot("/first").status, 200);
-    sleep(REST);
+    log_lines::rests(origin.port(), 1);
     gate.open();
     warmline.wait_for_pool("the pool's notice", |pool| pool.census.total() == 0);
     assert_eq!(warmline.connect().post("api.test", "/second", "body").status, 200);
@@ -50,9 +47,10 @@ fn its_end_is_seen_while_it_rests(last_words: &'static str) {
 fn a_connection_that_rested_carries_the_next_request_and_rests_again() {
     let origin = Origin::serving().start();
     let warmline = Setup::before(&origin).set_global("threads", 2).start();
-    for target in ["/any", "/chunked/100000"] {
+    log_lines::catch();
+    for (target, rests) in [("/any", 1), ("/chunked/100000", 2)] {
         assert_eq!(warmline.one_shot(target).status, 200, "{target}");
-        sleep(REST);
+        log_lines::rests(origin.port(), rests);
     }
     assert_eq!(warmline.connect().post("api.test", "/echo", "body").text(), "body");
     let record = origin.record();
@@ -74,8 +72,9 @@ fn bytes_that_come_while_a_connection_rests_end_it() {
 fn a_connection_that_rests_is_closed_politely_when_the_end_comes() {
     let origin = Origin::serving().start();
     let warmline = Setup::before(&origin).start();
+    log_lines::catch();
     assert_eq!(warmline.one_shot("/any").status, 200);
-    sleep(REST);
+    log_lines::rests(origin.port(), 1);
     warmline.shutdown();
     warmline.join();
     origin.wait_for("its end", |record| record.open == 0);

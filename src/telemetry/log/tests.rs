@@ -36,7 +36,7 @@ fn logged(format: Format, level: Level, access: Access, events: impl FnOnce()) -
     let lines = Lines::default();
     let writer = lines.clone();
     let settings = Settings { format, level, access };
-    let subscriber = subscriber(&settings, move || writer.clone());
+    let (subscriber, _) = subscriber(&settings, move || writer.clone());
     tracing::subscriber::with_default(subscriber, events);
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     text.lines().map(str::to_owned).collect()
@@ -130,7 +130,7 @@ fn the_level_and_the_access_setting_choose_the_lines() {
 fn a_broken_pipe_loses_the_line_and_nothing_else() {
     for format in [Format::Text, Format::Json] {
         let settings = Settings { format, level: Level::Trace, access: Access::All };
-        tracing::subscriber::with_default(subscriber(&settings, || Broken), one_of_each);
+        tracing::subscriber::with_default(subscriber(&settings, || Broken).0, one_of_each);
     }
 }
 
@@ -149,4 +149,22 @@ fn durations_are_written_as_people_write_them() {
     let wanted =
         ["0ms", "0ms", "0.01ms", "0.18ms", "2.1ms", "10.0ms", "15ms", "236ms", "1.53s", "41s"];
     assert_eq!(written, wanted);
+}
+
+#[test]
+fn another_level_and_another_access_apply_to_the_events_that_come_then() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let quiet = Settings { format: Format::Text, level: Level::Error, access: Access::Off };
+    let (subscriber, filtering) = subscriber(&quiet, move || writer.clone());
+    tracing::subscriber::with_default(subscriber, || {
+        one_of_each();
+        let before = lines.0.lock().unwrap().len();
+        filtering
+            .reload(filter(&Settings { level: Level::Debug, access: Access::All, ..quiet }))
+            .unwrap();
+        one_of_each();
+        let text = String::from_utf8(lines.0.lock().unwrap()[before..].to_vec()).unwrap();
+        assert!(text.lines().count() > 4, "{text}");
+    });
 }

@@ -30,10 +30,10 @@
 //!
 //! Nothing sleeps: wait for events with [`origin::Origin::wait_for`], a [`origin::Gate`], or a read that ends.
 
-pub mod access_log;
 pub mod authority;
 pub mod client;
 pub mod key_format;
+pub mod log_lines;
 pub mod message;
 pub mod names;
 pub mod origin;

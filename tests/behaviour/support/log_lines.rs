@@ -1,5 +1,5 @@
-//! The access log's lines, caught as the product emits them. Tests share one process: each line is found by a target
-//! that one test alone asks for, and `log.access` must be on in its configuration.
+//! What the product logs, caught as it emits it. Tests share one process: an access line is found by a target that one
+//! test alone asks for, and `log.access` must be on in its configuration; a connection's rest by the origin's port.
 
 use std::{
     collections::BTreeMap,
@@ -44,8 +44,9 @@ struct Lines;
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
 static CATCHING: LazyLock<()> = LazyLock::new(|| {
-    let access = filter_fn(|event| event.target() == "warmline::access");
-    tracing_subscriber::registry().with(Lines.with_filter(access)).init();
+    let wanted = ["warmline::access", "warmline::connect::connection"];
+    let caught = filter_fn(move |event| wanted.contains(&event.target()));
+    tracing_subscriber::registry().with(Lines.with_filter(caught)).init();
 });
 
 impl<S: Subscriber> Layer<S> for Lines {
@@ -69,4 +70,16 @@ pub fn line_of(request: &str) -> Line {
     };
     wait_for(&format!("the line of {request}"), || find().is_some());
     find().expect("it was there just now")
+}
+
+/// Waits until connections to this port have gone to rest so often.
+pub fn rests(port: u16, times: usize) {
+    let peer = format!("127.0.0.1:{port}");
+    wait_for("an idle connection's rest", || {
+        let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        let rested = |line: &&Line| {
+            line.get("message") == "an idle connection rests" && line.get("peer") == peer
+        };
+        lines.iter().filter(rested).count() >= times
+    });
 }
