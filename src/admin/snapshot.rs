@@ -12,7 +12,7 @@ use crate::{
         histogram::HistogramSnapshot,
     },
     tls::{Handshake, VerifyFailure, Version},
-    upstream::{Code, Exchanges, RetryReason},
+    upstream::{Code, Exchanges, RetryReason, RetryRefusal},
 };
 
 /// Each value of a label with its count, zeros too.
@@ -75,6 +75,7 @@ pub(super) struct ExchangesSnapshot {
     pub request_seconds: HistogramSnapshot,
     pub upstream_seconds: HistogramSnapshot,
     pub retries: Counts<RetryReason>,
+    pub retries_refused: Counts<RetryRefusal>,
 }
 
 impl Snapshot {
@@ -148,6 +149,7 @@ impl ExchangesSnapshot {
             request_seconds: exchanges.request_seconds.snapshot(),
             upstream_seconds: exchanges.upstream_seconds.snapshot(),
             retries: counts(&exchanges.retries),
+            retries_refused: counts(&exchanges.retries_refused),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
     tls::{self, Identity, MinVersion, Trust},
-    upstream::{Exchanges, Settings},
+    upstream::{Exchanges, Retries, Settings},
 };
 
 /// The end of the certificates below: 2031-02-03 00:00:00 UTC.
@@ -62,7 +62,7 @@ fn settings(name: &str) -> Settings {
         connect: connect::Limits { connect: second, handshake: second },
         response_timeout: second,
         idle_timeout: second,
-        max_retries: 2,
+        retries: Retries { max: 2, budget: 20, idempotency_key: false },
         rotation_deadline: second,
         priority: None,
     }

@@ -1,6 +1,12 @@
 //! The addresses that take traffic: which are open, and which a plan opens, keeps or closes.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use super::{
     StartError,
@@ -173,6 +179,7 @@ impl Open {
             entry,
             room: room.unwrap_or_else(|| Room::new(limits.connections)),
             limits: Latest::new(limits),
+            explain: AtomicBool::new(wanted.settings.explain),
             ends: Arc::clone(&live.ends),
             drain: live.drain.branch(),
         });
@@ -189,6 +196,7 @@ impl Open {
         let limits = wanted.settings.limits.clone();
         self.inlet.room.resize(limits.connections);
         self.inlet.limits.replace(limits);
+        self.inlet.explain.store(wanted.settings.explain, Relaxed);
         if let (Door::Own(name, _), Some(destination)) = (&self.door, &self.destination)
             && let Some(own) = entries.own(name)
         {

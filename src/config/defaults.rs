@@ -8,6 +8,7 @@ use crate::{
     connect, pool,
     telemetry::log::{Access, Format, Level},
     tls::MinVersion,
+    upstream::Retries,
 };
 
 pub(super) const THREADS: usize = 1;
@@ -27,6 +28,8 @@ pub(super) const LOG_ACCESS: Access = Access::Errors;
 /// For somebody who looks on.
 pub(super) const TERMINAL_LOG_FORMAT: Format = Format::Text;
 pub(super) const TERMINAL_LOG_ACCESS: Access = Access::All;
+
+pub(super) const EXPLAIN: bool = false;
 
 pub(super) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {
     header_bytes: 32 * 1024,
@@ -58,4 +61,4 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) const ROTATION_DEADLINE: Duration = Duration::from_mins(5);
 
-pub(super) const MAX_RETRIES: usize = 2;
+pub(super) const RETRIES: Retries = Retries { max: 2, budget: 20, idempotency_key: false };

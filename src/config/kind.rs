@@ -167,6 +167,26 @@ impl Kind for MaxIdle {
     }
 }
 
+/// A share, from none to all.
+#[derive(Debug)]
+pub(super) struct Percent;
+
+impl Kind for Percent {
+    type Value = u32;
+
+    fn read(text: &str) -> Result<u32, String> {
+        let number = text.strip_suffix('%').and_then(whole);
+        number
+            .and_then(|percent| u32::try_from(percent).ok())
+            .filter(|percent| *percent <= 100)
+            .ok_or_else(|| format!("{} is no share; write 0% to 100%", quote(text)))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^0*([0-9]{1,2}|100)%$" })
+    }
+}
+
 /// Plain decimal digits, perhaps with a minus.
 fn whole(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);

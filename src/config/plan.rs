@@ -33,6 +33,8 @@ pub struct Plan {
 pub struct Listener {
     /// Loopback, unless `allowNonLoopback` was set.
     pub binds: Vec<Bind>,
+    /// Whether answers say in their heads what they came by.
+    pub explain: bool,
     /// Bounds on what the application may send and hold.
     pub limits: ListenerLimits,
 }

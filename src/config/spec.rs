@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     kind::{
         AccessKind, Bytes, Count, FieldName, Flag, FormatKind, LevelKind, MaxIdle, MinVersionKind,
-        PositiveTime, ReuseKind, Time,
+        Percent, PositiveTime, ReuseKind, Time,
     },
     name::{
         BindAddress, EndpointAddress, FilePath, Host, ServerNameKind, UpstreamName, VerifyName,
@@ -87,6 +87,8 @@ pub(super) struct Listener {
     pub(super) bind: Option<Placed<Vec<Written<BindAddress>>>>,
     /// Whoever reaches the address can call the upstreams with our identity.
     pub(super) allow_non_loopback: Option<Written<Flag>>,
+    /// Each answer's head says in `Proxy-Status` what connection it came by, and why that one.
+    pub(super) explain: Option<Written<Flag>>,
     /// Bounds on what the application may send and hold.
     pub(super) limits: Option<Limits>,
 }
@@ -217,4 +219,8 @@ pub(super) struct Timeouts {
 pub(super) struct Retries {
     /// Retries after the first try.
     pub(super) max: Option<Written<Count<0, 100>>>,
+    /// All retries together: a share of the requests, and never less than 3 a second.
+    pub(super) budget: Option<Written<Percent>>,
+    /// A POST or PATCH with an `Idempotency-Key` field may be sent twice.
+    pub(super) idempotency_key: Option<Written<Flag>>,
 }

@@ -1,11 +1,13 @@
 //! A request's body on its way up: hyper's own, guarded. It can be parked until the upstream asks for it, stopped
-//! when nobody wants the rest, and tells how far it came.
+//! when nobody wants the rest, sent again as long as all that was read of it is held, and tells how far it came.
+
+mod hold;
 
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
@@ -16,6 +18,8 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
+
+use hold::{Hold, Replay};
 
 use crate::stamp::Stamp;
 
@@ -43,30 +47,36 @@ impl Progress {
         [Self::Parked, Self::Streaming, Self::Complete, Self::Broken, Self::Stopped];
 }
 
-/// What a body in flight and its exchange share.
+/// What a body in flight and its exchange share. The body itself is here: when the connection that it was sent on is
+/// gone, what was held of it and the rest can be sent on another.
 #[derive(Debug)]
 pub struct Upload {
     progress: AtomicU8,
     completed: Stamp,
-    bytes: AtomicU64,
+    source: Mutex<Source>,
+}
+
+/// Where a body comes from.
+#[derive(Debug)]
+struct Source {
+    incoming: Incoming,
+    /// Drops trailers that must not pass.
+    filter: fn(&mut HeaderMap),
+    /// Something was taken from `incoming`.
+    begun: bool,
+    /// Nothing is left in `incoming`.
+    ended: bool,
+    hold: Hold,
+    replay: Replay,
+    /// How often it was sent again: an earlier [`Streaming`] gets nothing more.
+    turn: u32,
     /// Who polled while it was parked or streaming; woken when that changes.
-    waker: Mutex<Option<Waker>>,
-    /// A body whose connection ended while it was parked: not a byte of it was read, so it can go again.
-    held: Mutex<Option<Incoming>>,
+    waker: Option<Waker>,
+    /// Set while parked, from the first poll on: the head is written then.
+    parked_until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Upload {
-    fn new(parked: bool) -> Arc<Self> {
-        let progress = if parked { Progress::Parked } else { Progress::Streaming };
-        Arc::new(Self {
-            progress: AtomicU8::new(progress as u8),
-            completed: Stamp::default(),
-            bytes: AtomicU64::new(0),
-            waker: Mutex::new(None),
-            held: Mutex::new(None),
-        })
-    }
-
     /// How far it came.
     pub fn progress(&self) -> Progress {
         Progress::ALL[usize::from(self.progress.load(Relaxed))]
@@ -75,11 +85,6 @@ impl Upload {
     /// When all of it had been handed to the connection.
     pub fn completed(&self) -> Option<Instant> {
         self.completed.get()
-    }
-
-    /// Bytes of content handed to the connection.
-    pub fn bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
     }
 
     /// The upstream asks for it.
@@ -93,17 +98,121 @@ impl Upload {
         self.change(Progress::Streaming, Progress::Stopped);
     }
 
+    /// It will not be sent again: what is held of it goes.
+    pub fn release(&self) {
+        self.source().hold.release();
+    }
+
+    /// The same body from its beginning, for another connection, if all that was read of it is still held; whoever
+    /// had it before gets nothing more.
+    pub fn again(self: &Arc<Self>) -> Option<RequestBody> {
+        let mut source = self.source();
+        if matches!(self.progress(), Progress::Broken | Progress::Stopped) {
+            return None;
+        }
+        source.begin_again()?;
+        self.shift(Progress::Complete, Progress::Streaming);
+        self.completed.clear();
+        if source.is_over() {
+            self.complete();
+        }
+        let turn = source.turn;
+        drop(source);
+        Some(RequestBody::Streaming(Streaming { upload: Arc::clone(self), turn }))
+    }
+
     fn change(&self, from: Progress, to: Progress) {
-        let changed = self.progress.compare_exchange(from as u8, to as u8, Relaxed, Relaxed);
-        if changed.is_ok()
-            && let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
-            waker.wake();
+        if self.shift(from, to) {
+            let waker = self.source().waker.take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
         }
     }
 
-    fn remember(&self, cx: &Context<'_>) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+    /// Changes it, and wakes nobody.
+    fn shift(&self, from: Progress, to: Progress) -> bool {
+        self.progress.compare_exchange(from as u8, to as u8, Relaxed, Relaxed).is_ok()
+    }
+
+    fn complete(&self) {
+        self.completed.set(Instant::now());
+        self.shift(Progress::Streaming, Progress::Complete);
+    }
+
+    fn source(&self) -> MutexGuard<'_, Source> {
+        self.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    fn begin_again(&mut self) -> Option<()> {
+        if self.begun {
+            self.replay = self.hold.replay()?;
+        }
+        self.turn += 1;
+        (self.waker, self.parked_until) = (None, None);
+        Some(())
+    }
+
+    /// Pending while parked, and for ever once stopped: an error would end the connection, and with it the response.
+    fn poll_released(&mut self, upload: &Upload, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
+        if upload.progress() == Progress::Parked {
+            let sleep = || Box::pin(tokio::time::sleep(PARKED_FOR));
+            ready!(self.parked_until.get_or_insert_with(sleep).as_mut().poll(cx));
+            upload.shift(Progress::Parked, Progress::Streaming);
+        }
+        match upload.progress() {
+            Progress::Stopped => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// The next frame: first what is sent again, then what comes.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(frame) = self.replay.next() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let mut next = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        self.begun = true;
+        match &mut next {
+            Some(Ok(frame)) => self.take(frame),
+            Some(Err(_)) => {}
+            None => self.ended = true,
+        }
+        Poll::Ready(next)
+    }
+
+    fn take(&mut self, frame: &mut Frame<Bytes>) {
+        self.ended = frame.is_trailers() || self.incoming.is_end_stream();
+        if let Some(trailers) = frame.trailers_mut() {
+            (self.filter)(trailers);
+        }
+        self.hold.keep(frame);
+    }
+
+    fn is_over(&self) -> bool {
+        self.replay.is_empty() && (self.ended || self.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (again, rest) = (self.replay.len(), self.incoming.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(again + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(again + upper);
+        }
+        hint
     }
 }
 
@@ -111,76 +220,44 @@ impl Upload {
 pub enum RequestBody {
     /// None.
     Empty,
-    /// One on its way. Boxed: each connection keeps room for 32 requests in hyper's queue.
-    Streaming(Box<Streaming>),
+    /// One on its way. Small: each connection keeps room for 32 requests in hyper's queue.
+    Streaming(Streaming),
 }
 
-/// A body on its way.
+/// A body on its way, for one connection.
 pub struct Streaming {
-    /// `None` once it was given back.
-    incoming: Option<Incoming>,
     upload: Arc<Upload>,
-    /// Set while parked, from the first poll on: the head is written then.
-    parked_until: Option<Pin<Box<Sleep>>>,
-    filter: fn(&mut HeaderMap),
+    /// Which of those that the body was given to in turn.
+    turn: u32,
 }
 
 impl RequestBody {
-    /// Guards a body that is not empty; `filter` drops trailers that must not pass.
+    /// Guards a body that is not empty: `held`, it can be sent again as long as it is not too long; `filter` drops trailers
+    /// that must not pass.
     pub fn streaming(
         incoming: Incoming,
         parked: bool,
+        held: bool,
         filter: fn(&mut HeaderMap),
     ) -> (Self, Arc<Upload>) {
-        let upload = Upload::new(parked);
-        (Self::guarded(incoming, &upload, filter), upload)
-    }
-
-    /// The same body again, if its connection ended while it was parked.
-    pub fn again(upload: &Arc<Upload>, filter: fn(&mut HeaderMap)) -> Option<Self> {
-        let held = upload.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        held.map(|incoming| Self::guarded(incoming, upload, filter))
-    }
-
-    fn guarded(incoming: Incoming, upload: &Arc<Upload>, filter: fn(&mut HeaderMap)) -> Self {
-        Self::Streaming(Box::new(Streaming {
-            incoming: Some(incoming),
-            upload: Arc::clone(upload),
-            parked_until: None,
+        let progress = if parked { Progress::Parked } else { Progress::Streaming };
+        let source = Source {
+            hold: Hold::new(held, incoming.size_hint().lower()),
+            incoming,
             filter,
-        }))
-    }
-}
-
-impl Streaming {
-    /// Whether it waits for the upstream's 100.
-    pub fn is_parked(&self) -> bool {
-        self.upload.progress() == Progress::Parked
-    }
-
-    /// Pending while parked, and for ever once stopped: an error would end the connection, and with it the response.
-    fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.upload.remember(cx);
-        if self.upload.progress() == Progress::Parked {
-            let sleep = || Box::pin(tokio::time::sleep(PARKED_FOR));
-            ready!(self.parked_until.get_or_insert_with(sleep).as_mut().poll(cx));
-            self.upload.unpark();
-        }
-        match self.upload.progress() {
-            Progress::Stopped => Poll::Pending,
-            _ => Poll::Ready(()),
-        }
-    }
-
-    fn note(&self, frame: &Frame<Bytes>) {
-        if let Some(data) = frame.data_ref() {
-            self.upload.bytes.fetch_add(data.len() as u64, Relaxed);
-        }
-    }
-
-    fn complete(&self) {
-        self.upload.completed.set(Instant::now());
-        self.upload.change(Progress::Streaming, Progress::Complete);
+            begun: false,
+            ended: false,
+            replay: Replay::default(),
+            turn: 0,
+            waker: None,
+            parked_until: None,
+        };
+        let upload = Arc::new(Upload {
+            progress: AtomicU8::new(progress as u8),
+            completed: Stamp::default(),
+            source: Mutex::new(source),
+        });
+        (Self::Streaming(Streaming { upload: Arc::clone(&upload), turn: 0 }), upload)
     }
 }
 
@@ -189,49 +266,32 @@ impl Body for Streaming {
     type Error = hyper::Error;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        ready!(self.poll_released(cx));
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        match ready!(Pin::new(incoming).poll_frame(cx)) {
-            Some(Ok(mut frame)) => {
-                self.note(&frame);
-                let last = frame.is_trailers() || self.is_end_stream();
-                if let Some(trailers) = frame.trailers_mut() {
-                    (self.filter)(trailers);
-                }
-                if last {
-                    self.complete();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                self.upload.change(Progress::Streaming, Progress::Broken);
-                Poll::Ready(Some(Err(error)))
-            }
-            None => {
-                self.complete();
-                Poll::Ready(None)
-            }
+        let upload = &*self.upload;
+        let mut source = upload.source();
+        if source.turn != self.turn {
+            return Poll::Pending;
         }
+        ready!(source.poll_released(upload, cx));
+        let next = ready!(source.poll_next(cx));
+        match &next {
+            Some(Err(_)) => {
+                upload.shift(Progress::Streaming, Progress::Broken);
+            }
+            Some(Ok(_)) if !source.is_over() => {}
+            Some(Ok(_)) | None => upload.complete(),
+        }
+        Poll::Ready(next)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+        self.upload.source().is_over()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        if self.upload.progress() == Progress::Parked {
-            let mut held = self.upload.held.lock().unwrap_or_else(PoisonError::into_inner);
-            *held = self.incoming.take();
-        }
+        self.upload.source().size_hint()
     }
 }
 

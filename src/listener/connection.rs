@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -44,7 +44,12 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     let service = {
         let (inlet, downstream) = (Arc::clone(&inlet), Arc::clone(&downstream));
         service_fn(move |request: Request<Incoming>| {
-            let prepared = inlet.proxy.prepare(request, &inlet.entry, &downstream);
+            let prepared = inlet.proxy.prepare(
+                request,
+                &inlet.entry,
+                &downstream,
+                inlet.explain.load(Relaxed),
+            );
             let proxy = Arc::clone(&inlet.proxy);
             // Boxed: hyper keeps room for it for as long as the connection lives, idle or not.
             Box::pin(prepared.serve(proxy, Arc::clone(&downstream), Arc::clone(&worker)))

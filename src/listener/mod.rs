@@ -4,7 +4,11 @@ mod connection;
 mod room;
 mod stream;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -35,6 +39,8 @@ pub struct Inlet {
     pub entry: Entry,
     /// Bounds on what the application may send and hold; a connection keeps those that it began with.
     pub limits: Latest<ListenerLimits>,
+    /// Whether answers say in their heads what they came by.
+    pub explain: AtomicBool,
     /// How many connections it may have, over all addresses of its listener and all threads.
     pub room: Arc<Room>,
     /// How connections ended.

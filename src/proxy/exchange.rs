@@ -8,17 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version, header::EXPECT, request,
-};
-use hyper::{
-    body::{Body as _, Incoming},
-    client::conn::TrySendError,
-};
+use http::{Request, Response, StatusCode};
+use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
     Downstream, Failure,
     fields::{self, Fitness},
+    outbound::Outbound,
     record::Record,
     urgency,
 };
@@ -29,7 +25,7 @@ use crate::{
         meter::Meter,
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Sharing},
-    upstream::{Lease, RetryReason, Unavailable, Upstream, Worker},
+    upstream::{Lease, RetryReason, RetryRefusal, Unavailable, Upstream, Worker},
 };
 
 /// An exchange whose destination is known.
@@ -49,80 +45,6 @@ enum Broken {
     Replaced(EndReason),
     /// It cannot be tried again.
     Failed(Failure),
-}
-
-/// A request on its way up. It stays where it is while it waits, and is lent to what sends it: it is large.
-pub(super) struct Outbound {
-    /// `None` while hyper has it.
-    request: Option<Request<RequestBody>>,
-    copy: Option<Copy>,
-    upload: Option<Arc<Upload>>,
-}
-
-impl Outbound {
-    /// Guards the body; one that waits for 100 is parked.
-    pub(super) fn new(parts: request::Parts, incoming: Incoming) -> Self {
-        let (body, upload) = guard(incoming, &parts);
-        let copy = Copy::of(&parts, &body);
-        let mut request = Request::from_parts(parts, body);
-        unpark_on_continue(&mut request, upload.as_ref());
-        Self { request: Some(request), copy, upload }
-    }
-
-    /// The application must not take its connection for another request: not all of this one was read.
-    pub(super) fn is_unread(&self) -> bool {
-        self.upload.as_ref().is_some_and(|upload| upload.progress() != Progress::Complete)
-    }
-
-    /// The body in flight, if there is one.
-    pub(super) fn upload(&self) -> Option<&Arc<Upload>> {
-        self.upload.as_ref()
-    }
-
-    /// Whether the request is there to be sent again, if need be from the copy of its head.
-    fn restore(&mut self) -> bool {
-        if self.request.is_none() {
-            let copy = self.copy.as_ref();
-            self.request = copy.and_then(|copy| copy.request(self.upload.as_ref()));
-        }
-        self.request.is_some()
-    }
-}
-
-/// The head of a request that may be sent twice: idempotent, and its body empty or still held.
-struct Copy {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Copy {
-    fn of(parts: &request::Parts, body: &RequestBody) -> Option<Self> {
-        let held = match body {
-            RequestBody::Empty => true,
-            RequestBody::Streaming(body) => body.is_parked(),
-        };
-        (held && parts.method.is_idempotent()).then(|| Self {
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
-            headers: parts.headers.clone(),
-        })
-    }
-
-    /// The request again, unless its body went with the connection that ended.
-    fn request(&self, upload: Option<&Arc<Upload>>) -> Option<Request<RequestBody>> {
-        let body = match upload {
-            None => RequestBody::Empty,
-            Some(upload) => RequestBody::again(upload, fields::filter_trailers)?,
-        };
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        *request.version_mut() = Version::HTTP_11;
-        unpark_on_continue(&mut request, upload);
-        Some(request)
-    }
 }
 
 /// A response's header has come; its body is still to.
@@ -153,6 +75,7 @@ impl Exchange<'_> {
         outbound: &mut Outbound,
         record: &mut Record,
     ) -> Result<Responded, Failure> {
+        self.upstream.note_request();
         let mut fresh = false;
         loop {
             let ask = self.ask(outbound, fresh);
@@ -177,8 +100,7 @@ impl Exchange<'_> {
         if settings.pool.sharing == Sharing::Never {
             self.downstream.owns_connections_of(self.upstream);
         }
-        let headers = outbound.request.as_ref().map(Request::headers);
-        let said = headers.zip(settings.priority.as_ref());
+        let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
         Ask { thread: self.worker.thread, fresh, client, first, urgency }
     }
@@ -190,7 +112,8 @@ impl Exchange<'_> {
             let leasing = self.upstream.lease(ask, self.worker, &mut stands);
             match self.unless_ending(leasing).await? {
                 Ok(leased) => return Ok(leased),
-                Err(Unavailable::Dial(error)) if error.may_retry() && self.may_retry(record) => {
+                Err(Unavailable::Dial(error)) if error.may_retry() => {
+                    self.allow_retry(record).map_err(|why| why.on(Failure::Dial(error)))?;
                     record.retried(RetryReason::DialFailed);
                 }
                 Err(error) => return Err(Failure::unavailable(error, self.upstream)),
@@ -214,13 +137,12 @@ impl Exchange<'_> {
         }
         record.attempt(lease, now);
         let connection = lease.handle();
-        if reused && outbound.copy.is_none() {
+        if reused && outbound.is_sent_once() {
             connection.meter.doubt();
         }
-        let request = outbound.request.take().expect("a request that is to be sent is there");
         let meter = Arc::clone(&connection.meter);
-        let responding = connection.send(request);
-        let upload = outbound.upload.as_deref();
+        let responding = connection.send(outbound.take());
+        let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
             Ok(response) => {
                 record.responded(response.status(), meter.first_byte());
@@ -231,7 +153,7 @@ impl Exchange<'_> {
                 if upload.is_some_and(|upload| upload.progress() == Progress::Broken) {
                     return Err(Broken::Failed(Failure::UploadBroken));
                 }
-                outbound.request = error.take_message();
+                outbound.given_back(error.take_message());
                 let reason = chain(&error.into_error());
                 Err(evidence.judge(connection, outbound, reason, self.upstream))
             }
@@ -296,7 +218,7 @@ impl Exchange<'_> {
         None
     }
 
-    /// Makes the request ready for a fresh connection, if the evidence and `retries.max` allow.
+    /// Makes the request ready for a fresh connection, if the evidence and `retries` allow.
     fn prepare_again(
         &self,
         broken: Broken,
@@ -311,15 +233,17 @@ impl Exchange<'_> {
             }
             Broken::Replaced(_) => (RetryReason::Unanswered, Failure::Replaced),
         };
-        if !self.may_retry(record) || !outbound.restore() {
+        if !outbound.restore() {
             return Err(failure);
         }
+        self.allow_retry(record).map_err(|why| why.on(failure))?;
         record.retried(reason);
         Ok(())
     }
 
-    fn may_retry(&self, record: &Record) -> bool {
-        record.retries() < self.upstream.settings().max_retries
+    /// What nothing speaks against is still bounded.
+    fn allow_retry(&self, record: &Record) -> Result<(), RetryRefusal> {
+        self.upstream.allow_retry(record.retries(), Instant::now())
     }
 
     fn identity(&self) -> &'static str {
@@ -376,12 +300,12 @@ impl Evidence {
                 identity: self.identity,
             });
         }
-        match (&outbound.request, connection.switched_off()) {
-            (Some(_), _) => Broken::NotSent(reason),
-            (None, Some(reason)) if received == 0 => Broken::Replaced(reason),
-            (None, Some(_)) => Broken::Failed(Failure::Replaced),
-            (None, None) if received == 0 => Broken::Unanswered(reason),
-            (None, None) => Broken::Failed(Failure::malformed(reason)),
+        match (outbound.is_here(), connection.switched_off()) {
+            (true, _) => Broken::NotSent(reason),
+            (false, Some(reason)) if received == 0 => Broken::Replaced(reason),
+            (false, Some(_)) => Broken::Failed(Failure::Replaced),
+            (false, None) if received == 0 => Broken::Unanswered(reason),
+            (false, None) => Broken::Failed(Failure::malformed(reason)),
         }
     }
 }
@@ -408,28 +332,4 @@ fn chain(error: &hyper::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// Guards a request's body; one that waits for 100 is parked.
-fn guard(incoming: Incoming, parts: &request::Parts) -> (RequestBody, Option<Arc<Upload>>) {
-    if incoming.is_end_stream() {
-        return (RequestBody::Empty, None);
-    }
-    let expects = parts.headers.get(EXPECT);
-    let parked = expects.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    let (body, upload) = RequestBody::streaming(incoming, parked, fields::filter_trailers);
-    (body, Some(upload))
-}
-
-/// The upstream's 100 lets a parked body go, and with its first byte hyper sends the application its own 100.
-fn unpark_on_continue(request: &mut Request<RequestBody>, upload: Option<&Arc<Upload>>) {
-    let Some(upload) = upload.filter(|upload| upload.progress() == Progress::Parked) else {
-        return;
-    };
-    let upload = Arc::clone(upload);
-    hyper::ext::on_informational(request, move |informational| {
-        if informational.status() == StatusCode::CONTINUE {
-            upload.unpark();
-        }
-    });
 }

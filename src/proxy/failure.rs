@@ -10,18 +10,18 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Response, StatusCode,
+    HeaderValue, Response, StatusCode,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
 
+use super::explain::{MEMBER, PROXY_STATUS};
 use crate::{
     connect::ConnectError,
     pool::Rejection,
-    upstream::{Unavailable, Upstream},
+    upstream::{RetryRefusal, Unavailable, Upstream},
 };
 
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// The longest `details` in `Proxy-Status`.
 const DETAILS: usize = 200;
 
@@ -100,6 +100,9 @@ pub enum Failure {
         /// hyper's words.
         reason: String,
     },
+    /// It would have been tried again, had others not been tried again so often.
+    #[error("the retry budget is used up (retries.budget), and so this is not tried again: {0}")]
+    BudgetUsedUp(Box<Self>),
     /// We ended its connection.
     #[error(
         "the certificate, key or trust of its connection was replaced while the request was on its way; such requests end \
@@ -188,6 +191,7 @@ impl Failure {
     /// The stage that it belongs to.
     pub fn stage(&self) -> Stage {
         match self {
+            Self::BudgetUsedUp(failure) => failure.stage(),
             Self::BadRequest(_)
             | Self::HeaderTooLarge
             | Self::HeaderTimeout
@@ -207,6 +211,7 @@ impl Failure {
     /// Whose doing it is, in log lines.
     pub fn by(&self) -> &'static str {
         match self {
+            Self::BudgetUsedUp(failure) => failure.by(),
             Self::BadRequest(_)
             | Self::HeaderTooLarge
             | Self::HeaderTimeout
@@ -225,6 +230,7 @@ impl Failure {
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::BudgetUsedUp(failure) => failure.status(),
             Self::BadRequest(_) | Self::UploadBroken => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -251,6 +257,7 @@ impl Failure {
     /// The error type of RFC 9209 section 2.3.
     fn error_type(&self) -> &'static str {
         match self {
+            Self::BudgetUsedUp(failure) => failure.error_type(),
             Self::BadRequest(_)
             | Self::HeaderTooLarge
             | Self::HeaderTimeout
@@ -346,8 +353,19 @@ impl Failure {
             .take(DETAILS)
             .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
             .collect();
-        let text = format!("warmline; error={}; details=\"{details}\"", self.error_type());
-        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("warmline"))
+        let text = format!("{MEMBER}; error={}; details=\"{details}\"", self.error_type());
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(MEMBER))
+    }
+}
+
+impl RetryRefusal {
+    /// What an exchange comes to that failed in this way and may not be tried again. That it was tried often enough, the
+    /// failure itself tells.
+    pub(super) fn on(self, failure: Failure) -> Failure {
+        match self {
+            Self::Max => failure,
+            Self::Budget => Failure::BudgetUsedUp(Box::new(failure)),
+        }
     }
 }
 

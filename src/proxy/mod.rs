@@ -2,9 +2,11 @@
 
 mod downstream;
 mod exchange;
+mod explain;
 mod failure;
 mod fields;
 mod keep_alive;
+mod outbound;
 mod record;
 mod relay;
 mod target;
@@ -20,8 +22,9 @@ use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::{Body as _, Incoming};
 
 pub use downstream::{Downstream, Phase};
-use exchange::{Exchange, Outbound, Responded};
+use exchange::{Exchange, Responded};
 pub use failure::{Failure, Stage};
+use outbound::Outbound;
 use record::Record;
 pub use relay::Answer;
 use relay::{Ending, Relay};
@@ -47,12 +50,13 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Judges a request and finds its destination; nothing is awaited.
+    /// Judges a request and finds its destination; nothing is awaited. `explain` has the answer's head say what it came by.
     pub fn prepare(
         self: &Arc<Self>,
         request: Request<Incoming>,
         entry: &Entry,
         downstream: &Arc<Downstream>,
+        explain: bool,
     ) -> Prepared {
         // The last byte of its header came just now.
         let now = downstream.last_io().unwrap_or_else(Instant::now);
@@ -60,7 +64,7 @@ impl Proxy {
         let mut record = Record::new(self, downstream, now);
         record.unread = !request.body().is_end_stream();
         let journey = Journey::of(request, entry, &mut record);
-        Prepared { record, journey }
+        Prepared { record, journey, explain }
     }
 
     /// Counts and logs a request whose header could not be read; the listener answers it, with so many bytes of content.
@@ -82,10 +86,14 @@ impl Proxy {
         upstream: Option<&Upstream>,
         record: Record,
         downstream: &Downstream,
+        explain: bool,
     ) -> Response<Answer> {
         let unread = record.unread;
         let now = Instant::now();
-        let answer = failure.answer(upstream, &self.pools).map(Answer::Own);
+        let mut answer = failure.answer(upstream, &self.pools).map(Answer::Own);
+        if explain {
+            record.explanation().extend(answer.headers_mut());
+        }
         record.failed(failure, answer.size_hint().lower(), now);
         downstream.body_begins(now, OWN_ANSWER_TIME);
         downstream.body_ends();
@@ -97,6 +105,7 @@ impl Proxy {
 pub struct Prepared {
     record: Record,
     journey: Result<Journey, Failure>,
+    explain: bool,
 }
 
 /// A request whose destination is known.
@@ -112,7 +121,8 @@ impl Journey {
         let (upstream, host) = target::find(entry, &mut parts)?;
         fields::to_upstream(&mut parts, host)?;
         record.routed(&upstream);
-        Ok(Self { upstream, outbound: Outbound::new(parts, incoming) })
+        let outbound = Outbound::new(parts, incoming, &upstream.settings().retries);
+        Ok(Self { upstream, outbound })
     }
 }
 
@@ -126,21 +136,30 @@ impl Prepared {
         worker: Arc<Worker>,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         async move {
+            let explain = self.explain;
             let journey = match &mut self.journey {
                 Ok(journey) => journey,
-                Err(failure) => return Ok(proxy.refuse(failure, None, self.record, &downstream)),
+                Err(failure) => {
+                    return Ok(proxy.refuse(failure, None, self.record, &downstream, explain));
+                }
             };
             let Journey { upstream, outbound } = journey;
             let exchange = Exchange { upstream, downstream: &downstream, worker: &worker };
             let responded = exchange.run(outbound, &mut self.record).await;
             self.record.unread = outbound.is_unread();
+            outbound.release();
             Ok(match responded {
-                Ok(responded) => {
+                Ok(mut responded) => {
+                    if explain {
+                        self.record.explanation().join(&mut responded.response.headers);
+                    }
                     let unread = self.record.unread;
                     let answer = relay(responded, journey, &downstream, self.record);
                     finished(answer, unread, &downstream)
                 }
-                Err(failure) => proxy.refuse(&failure, Some(upstream), self.record, &downstream),
+                Err(failure) => {
+                    proxy.refuse(&failure, Some(upstream), self.record, &downstream, explain)
+                }
             })
         }
     }

@@ -8,7 +8,7 @@ use std::{
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Downstream, Failure, Proxy, Stage, failure::Cut};
+use super::{Downstream, Failure, Proxy, Stage, explain::Explanation, failure::Cut};
 use crate::{
     connect::connection::Facts,
     drain,
@@ -29,6 +29,8 @@ pub(super) struct Record {
     /// Content bytes of the response.
     pub(super) bytes: u64,
     retries: u32,
+    /// Why it was last tried again.
+    retried: Option<RetryReason>,
     /// Attempts that a connection took.
     sends: u32,
     /// Not all of the request's body was taken when its answer came.
@@ -41,14 +43,26 @@ pub(super) struct Record {
 }
 
 /// The connection of the last attempt.
-struct Attempt {
-    id: u64,
-    uses: u64,
-    age: Duration,
-    reuse: Reuse,
-    queued: Duration,
-    facts: Arc<Facts>,
-    first_byte: Option<Duration>,
+pub(super) struct Attempt {
+    pub(super) id: u64,
+    pub(super) uses: u64,
+    pub(super) age: Duration,
+    pub(super) reuse: Reuse,
+    pub(super) queued: Duration,
+    pub(super) facts: Arc<Facts>,
+    pub(super) first_byte: Option<Duration>,
+}
+
+impl Attempt {
+    /// How its handshake went, if it was made for this exchange.
+    pub(super) fn tls(&self) -> &'static str {
+        if self.uses == 1 { self.facts.handshake.as_str() } else { "none" }
+    }
+
+    /// Seconds spent to make the connection, if it was made for this exchange.
+    pub(super) fn dialled(&self, time: Duration) -> f64 {
+        if self.uses == 1 { seconds(time) } else { 0.0 }
+    }
 }
 
 impl Record {
@@ -62,6 +76,7 @@ impl Record {
             status: None,
             bytes: 0,
             retries: 0,
+            retried: None,
             sends: 0,
             unread: false,
             downstream: Arc::clone(downstream),
@@ -103,6 +118,7 @@ impl Record {
     /// It is tried again.
     pub(super) fn retried(&mut self, reason: RetryReason) {
         self.retries += 1;
+        self.retried = Some(reason);
         self.stage = Stage::Connect;
         self.exchanges().retries.increment(reason);
     }
@@ -123,6 +139,12 @@ impl Record {
         {
             attempt.first_byte = Some(first.saturating_duration_since(sent));
         }
+    }
+
+    /// What an answer's head may tell of it.
+    pub(super) fn explanation(&self) -> Explanation<'_> {
+        let (retries, retried) = (self.retries, self.retried);
+        Explanation { attempt: self.attempt.as_ref(), retries, retried }
     }
 
     /// The response was relayed whole.
@@ -179,8 +201,6 @@ impl Record {
         }
         let end = if by == "ok" { "ok".into() } else { format!("{by}-{}", stage.as_str()) };
         let attempt = self.attempt.as_ref();
-        let fresh = attempt.filter(|attempt| attempt.uses == 1);
-        let dialled = |time| if fresh.is_some() { seconds(time) } else { 0.0 };
         tracing::info!(
             target: "warmline::access",
             client = %self.downstream.client,
@@ -191,15 +211,16 @@ impl Record {
             r#use = attempt.map(|a| a.uses),
             age = attempt.map(|a| seconds(a.age)),
             reuse = attempt.map(|a| a.reuse.as_str()),
-            tls = attempt.map(|_| fresh.map_or("none", |a| a.facts.handshake.as_str())),
+            tls = attempt.map(Attempt::tls),
             queue = attempt.map(|a| seconds(a.queued)),
-            connect = attempt.map(|a| dialled(a.facts.connect_time)),
-            handshake = attempt.map(|a| dialled(a.facts.handshake_time)),
+            connect = attempt.map(|a| a.dialled(a.facts.connect_time)),
+            handshake = attempt.map(|a| a.dialled(a.facts.handshake_time)),
             first = attempt.and_then(|a| a.first_byte).map(seconds),
             total = seconds(now.saturating_duration_since(self.started)),
             status = self.status.map(|s| s.as_u16()),
             bytes = self.bytes,
             retries = self.retries,
+            retried = self.retried.map(RetryReason::as_str),
             end = %end,
             error = error.map(display),
             req = self.request.as_ref().map(|(method, uri)| display(Line(method, uri))),

@@ -47,6 +47,16 @@ label! {
     }
 }
 
+label! {
+    /// Why an exchange was not tried again, though nothing would have been done twice.
+    pub enum RetryRefusal {
+        /// `retries.max` tries were made.
+        Max = "max",
+        /// `retries.budget` is used up.
+        Budget = "budget",
+    }
+}
+
 /// Counts and times of exchanges.
 #[derive(Debug)]
 pub struct Exchanges {
@@ -58,6 +68,8 @@ pub struct Exchanges {
     pub upstream_seconds: Histogram,
     /// Tries after the first.
     pub retries: Tally<RetryReason>,
+    /// Tries that the limits forbade.
+    pub retries_refused: Tally<RetryRefusal>,
 }
 
 /// 1 ms to 10 s.
@@ -72,6 +84,7 @@ impl Default for Exchanges {
             request_seconds: Histogram::new(EXCHANGE_BOUNDS),
             upstream_seconds: Histogram::new(EXCHANGE_BOUNDS),
             retries: Tally::default(),
+            retries_refused: Tally::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod change;
 mod counters;
 mod dial;
 mod generation;
+mod retries;
 
 use std::{
     future::poll_fn,
@@ -23,8 +24,10 @@ use tokio::{
 };
 
 pub use change::Change;
-pub use counters::{Code, Counters, Exchanges, RetryReason};
+pub use counters::{Code, Counters, Exchanges, RetryReason, RetryRefusal};
 use generation::Generation;
+use retries::Budget;
+pub use retries::Retries;
 
 use crate::{
     connect::{self, ConnectError, Connection, Resolver},
@@ -55,8 +58,8 @@ pub struct Settings {
     pub response_timeout: Duration,
     /// No byte either way during a body.
     pub idle_timeout: Duration,
-    /// Retries after the first try.
-    pub max_retries: u32,
+    /// What may be tried again, and how often.
+    pub retries: Retries,
     /// How long exchanges on a replaced generation may go on.
     pub rotation_deadline: Duration,
     /// The request field whose urgency (RFC 9218) orders the queue; `None`: all are alike.
@@ -104,6 +107,7 @@ pub struct Upstream {
     /// It was said that a configured idle timeout is longer than the upstream's own.
     timeout_told: AtomicBool,
     counters: Counters,
+    budget: Budget,
     ends: Arc<Ends>,
     key_log: Option<Arc<dyn KeyLog>>,
 }
@@ -128,6 +132,7 @@ impl Upstream {
             was_warm: AtomicBool::new(false),
             timeout_told: AtomicBool::new(false),
             counters: Counters::default(),
+            budget: Budget::default(),
             ends,
             key_log,
         }))

@@ -36,6 +36,15 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
             ),
         ),
+        counters(
+            "warmline_retries_refused_total",
+            "Tries that nothing but a limit spoke against: retries.max, or retries.budget.",
+            counted(
+                upstreams,
+                |u| &u.exchanges.retries_refused,
+                |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
+            ),
+        ),
     ]
 }
 

@@ -87,7 +87,12 @@ fn listener(
     let allowed = section.value("allowNonLoopback", spec.allow_non_loopback.as_ref(), false);
     let reach = if allowed { Reach::Anywhere } else { Reach::LoopbackUnlessAllowed };
     let binds = binds(spec.bind.as_ref(), defaults::LISTENER_BIND, reach, at, ports, section);
-    Listener { binds, limits: limits(spec.limits.as_ref(), &mut section.section("limits")) }
+    let explain = section.value("explain", spec.explain.as_ref(), defaults::EXPLAIN);
+    Listener {
+        binds,
+        explain,
+        limits: limits(spec.limits.as_ref(), &mut section.section("limits")),
+    }
 }
 
 fn limits(written: Option<&spec::Limits>, section: &mut Section<'_>) -> ListenerLimits {

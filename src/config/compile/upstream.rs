@@ -17,7 +17,7 @@ use crate::{
     },
     connect::{Endpoint, EndpointHost, Limits},
     pool,
-    upstream::Settings,
+    upstream::{Retries, Settings},
 };
 
 /// Compiles one upstream after the other, and knows what the earlier ones have.
@@ -61,7 +61,7 @@ impl<'a> Compiler<'a> {
         let pool = pool(spec.pool.as_ref(), &mut section.section("pool"));
         let priority = priority(spec.pool.as_ref(), &mut section.section("pool"));
         let rotation_deadline = rotation_deadline(spec.pool.as_ref(), &mut section.section("pool"));
-        let max_retries = retries(spec.retries.as_ref(), &mut section.section("retries"));
+        let retries = retries(spec.retries.as_ref(), &mut section.section("retries"));
         Some(Settings {
             name: name?,
             hosts,
@@ -72,7 +72,7 @@ impl<'a> Compiler<'a> {
             connect: times.connect,
             response_timeout: times.response,
             idle_timeout: times.idle,
-            max_retries,
+            retries,
             rotation_deadline,
             priority,
         })
@@ -196,9 +196,16 @@ fn timeouts(written: Option<&spec::Timeouts>, section: &mut Section<'_>) -> Time
     }
 }
 
-fn retries(written: Option<&spec::Retries>, section: &mut Section<'_>) -> u32 {
-    let max = written.and_then(|retries| retries.max.as_ref());
-    u32::try_from(section.value("max", max, defaults::MAX_RETRIES)).unwrap_or(u32::MAX)
+fn retries(written: Option<&spec::Retries>, section: &mut Section<'_>) -> Retries {
+    let default = defaults::RETRIES;
+    let Some(retries) = written else { return default };
+    let max = section.written("max", retries.max.as_ref());
+    let key = retries.idempotency_key.as_ref();
+    Retries {
+        max: max.map_or(default.max, |max| u32::try_from(max).unwrap_or(u32::MAX)),
+        budget: section.value("budget", retries.budget.as_ref(), default.budget),
+        idempotency_key: section.value("idempotencyKey", key, default.idempotency_key),
+    }
 }
 
 fn priority(written: Option<&spec::Pool>, section: &mut Section<'_>) -> Option<HeaderName> {

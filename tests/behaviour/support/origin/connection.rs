@@ -102,6 +102,11 @@ impl Connection {
         !self.buffer.is_empty()
     }
 
+    /// How many bytes were read that no request took yet.
+    pub fn unread(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Writes these bytes and flushes them; false when the peer is gone.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();

@@ -1,0 +1,199 @@
+//! A request on its way up, and what is kept of it to send it again.
+
+use std::sync::Arc;
+
+use http::{
+    HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header::EXPECT, request,
+};
+use hyper::body::{Body as _, Incoming};
+
+use super::fields;
+use crate::{
+    connect::{
+        RequestBody,
+        body::{Progress, Upload},
+    },
+    upstream::Retries,
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A request on its way up. It stays where it is while it waits, and is lent to what sends it: it is large.
+pub(super) struct Outbound {
+    /// `None` while hyper has it.
+    request: Option<Request<RequestBody>>,
+    copy: Option<Copy>,
+    upload: Option<Arc<Upload>>,
+}
+
+impl Outbound {
+    /// Guards the body; one that waits for 100 is parked, and of an idempotent request it is held.
+    pub(super) fn new(parts: request::Parts, incoming: Incoming, retries: &Retries) -> Self {
+        let idempotent = is_idempotent(&parts, retries);
+        let copy = idempotent.then(|| Copy::of(&parts));
+        let (body, upload) = guard(incoming, &parts, idempotent);
+        let mut request = Request::from_parts(parts, body);
+        unpark_on_continue(&mut request, upload.as_ref());
+        Self { request: Some(request), copy, upload }
+    }
+
+    /// The application must not take its connection for another request: not all of this one was read.
+    pub(super) fn is_unread(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.progress() != Progress::Complete)
+    }
+
+    /// The body in flight, if there is one.
+    pub(super) fn upload(&self) -> Option<&Arc<Upload>> {
+        self.upload.as_ref()
+    }
+
+    /// Its fields, while it is here.
+    pub(super) fn headers(&self) -> Option<&HeaderMap> {
+        self.request.as_ref().map(Request::headers)
+    }
+
+    /// Lends it out.
+    pub(super) fn take(&mut self) -> Request<RequestBody> {
+        self.request.take().expect("a request that is to be sent is there")
+    }
+
+    /// hyper gave it back, or did not.
+    pub(super) fn given_back(&mut self, request: Option<Request<RequestBody>>) {
+        self.request = request;
+    }
+
+    /// Whether it is here: nothing of it was written.
+    pub(super) fn is_here(&self) -> bool {
+        self.request.is_some()
+    }
+
+    /// Whether it may turn out, once it was sent, that it cannot be sent again. Of a body that is known only as it comes.
+    pub(super) fn is_sent_once(&self) -> bool {
+        self.copy.is_none() || self.upload.is_some()
+    }
+
+    /// Makes it ready to be sent again, if need be from what is kept of it; says whether it is.
+    pub(super) fn restore(&mut self) -> bool {
+        if self.request.is_none() {
+            let copy = self.copy.as_ref();
+            self.request = copy.and_then(|copy| copy.request(self.upload.as_ref()));
+        }
+        self.is_here()
+    }
+
+    /// It will not be sent again.
+    pub(super) fn release(&mut self) {
+        self.copy = None;
+        if let Some(upload) = &self.upload {
+            upload.release();
+        }
+    }
+}
+
+/// Whether it may be done twice (RFC 9110 section 9.2.2), by its method, or because its sender says so with a key.
+fn is_idempotent(parts: &request::Parts, retries: &Retries) -> bool {
+    if parts.method.is_idempotent() {
+        return true;
+    }
+    retries.idempotency_key
+        && matches!(parts.method, Method::POST | Method::PATCH)
+        && has_key(&parts.headers)
+}
+
+/// One key, and not an empty one: two would leave open which the upstream goes by.
+fn has_key(headers: &HeaderMap) -> bool {
+    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let key = keys.next().map(|value| value.as_bytes().trim_ascii());
+    key.is_some_and(|key| !matches!(key, b"" | b"\"\"")) && keys.next().is_none()
+}
+
+/// The head of a request that may be sent twice.
+struct Copy {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Copy {
+    fn of(parts: &request::Parts) -> Self {
+        let (method, uri) = (parts.method.clone(), parts.uri.clone());
+        Self { method, uri, headers: parts.headers.clone() }
+    }
+
+    /// The request again, unless its body is not held.
+    fn request(&self, upload: Option<&Arc<Upload>>) -> Option<Request<RequestBody>> {
+        let body = match upload {
+            None => RequestBody::Empty,
+            Some(upload) => upload.again()?,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        *request.version_mut() = Version::HTTP_11;
+        unpark_on_continue(&mut request, upload);
+        Some(request)
+    }
+}
+
+/// Guards a request's body; one that waits for 100 is parked.
+fn guard(
+    incoming: Incoming,
+    parts: &request::Parts,
+    held: bool,
+) -> (RequestBody, Option<Arc<Upload>>) {
+    if incoming.is_end_stream() {
+        return (RequestBody::Empty, None);
+    }
+    let expects = parts.headers.get(EXPECT);
+    let parked = expects.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let (body, upload) = RequestBody::streaming(incoming, parked, held, fields::filter_trailers);
+    (body, Some(upload))
+}
+
+/// The upstream's 100 lets a parked body go, and with its first byte hyper sends the application its own 100.
+fn unpark_on_continue(request: &mut Request<RequestBody>, upload: Option<&Arc<Upload>>) {
+    let Some(upload) = upload.filter(|upload| upload.progress() == Progress::Parked) else {
+        return;
+    };
+    let upload = Arc::clone(upload);
+    hyper::ext::on_informational(request, move |informational| {
+        if informational.status() == StatusCode::CONTINUE {
+            upload.unpark();
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idempotent(method: &Method, keys: &[&'static str], by_key: bool) -> bool {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.method = method.clone();
+        for key in keys {
+            parts.headers.append(IDEMPOTENCY_KEY, http::HeaderValue::from_static(key));
+        }
+        is_idempotent(&parts, &Retries { max: 2, budget: 20, idempotency_key: by_key })
+    }
+
+    #[test]
+    fn a_key_makes_a_post_or_patch_idempotent_where_it_is_configured() {
+        for method in [Method::POST, Method::PATCH] {
+            assert!(idempotent(&method, &["\"8e03978e\""], true), "{method}");
+            assert!(idempotent(&method, &["8e03978e"], true), "{method}");
+            assert!(!idempotent(&method, &["\"8e03978e\""], false), "{method}");
+            assert!(!idempotent(&method, &[], true), "{method}");
+        }
+        let other = Method::from_bytes(b"CHARGE").expect("a method");
+        assert!(!idempotent(&other, &["\"8e03978e\""], true));
+        assert!(idempotent(&Method::PUT, &[], false));
+    }
+
+    #[test]
+    fn an_empty_key_or_two_are_none() {
+        for keys in [&[""][..], &["\"\""], &["a", "b"], &["a", "a"]] {
+            assert!(!idempotent(&Method::POST, keys, true), "{keys:?}");
+        }
+    }
+}

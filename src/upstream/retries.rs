@@ -1,0 +1,234 @@
+//! How often an upstream's requests may be tried again: so often each, and all together within a budget.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{RetryRefusal, Upstream};
+
+/// What may be tried again, and how often. Applies in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retries {
+    /// After the first try, of each request.
+    pub max: u32,
+    /// Of all requests, in percent; never less than [`LEAST`] a second.
+    pub budget: u32,
+    /// A POST or PATCH with an Idempotency-Key field counts as idempotent.
+    pub idempotency_key: bool,
+}
+
+/// Retries a second that are always allowed.
+pub const LEAST: u64 = 3;
+/// The fewest that may be saved up: ten seconds' worth of [`LEAST`].
+const SAVED: u64 = 10 * LEAST;
+
+/// What one retry costs. A microsecond earns [`LEAST`], a request this much times its percentage by a hundred.
+const COST: u64 = 1_000_000;
+
+/// A bucket of retries, filled by requests and by time. A request that needs no retry costs one addition.
+#[derive(Debug, Default)]
+pub struct Budget {
+    /// Requests that the bucket does not know of yet.
+    requests: AtomicU64,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    saved: u64,
+    /// Up to when time has been counted; none before the first retry: the bucket is full then.
+    at: Option<Instant>,
+}
+
+/// What a bucket is filled by, and how far.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowance {
+    /// Of all requests.
+    pub percent: u32,
+    /// Saved up at the most; [`Budget::take`] makes it ten seconds' worth of [`LEAST`] at least.
+    pub saved: usize,
+}
+
+impl Budget {
+    /// A request begins.
+    pub fn note_request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    /// Takes one retry, if one is left.
+    pub fn take(&self, allowance: Allowance, now: Instant) -> bool {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = self.requests.swap(0, Relaxed);
+        let earned = requests.saturating_mul(u64::from(allowance.percent) * (COST / 100));
+        let full = (allowance.saved as u64).max(SAVED).saturating_mul(COST);
+        bucket.fill(earned, full, now);
+        let left = bucket.saved.checked_sub(COST);
+        bucket.saved = left.unwrap_or(bucket.saved);
+        left.is_some()
+    }
+}
+
+impl Bucket {
+    fn fill(&mut self, earned: u64, full: u64, now: Instant) {
+        let Some(at) = self.at else {
+            (self.saved, self.at) = (full, Some(now));
+            return;
+        };
+        let micros = now.saturating_duration_since(at).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        let by_time = micros.saturating_mul(LEAST * COST / 1_000_000);
+        self.saved = self.saved.saturating_add(earned).saturating_add(by_time).min(full);
+        // What is below a microsecond counts next time.
+        self.at = at.checked_add(Duration::from_micros(micros)).or(self.at);
+    }
+}
+
+impl Upstream {
+    /// A request begins, and earns its share of a retry.
+    pub fn note_request(&self) {
+        self.budget.note_request();
+    }
+
+    /// Whether a request that was tried again so often may be once more, by `retries`; takes it from the budget.
+    pub fn allow_retry(&self, retries: u32, now: Instant) -> Result<(), RetryRefusal> {
+        let settings = self.settings();
+        let allowance =
+            Allowance { percent: settings.retries.budget, saved: settings.pool.max_connections };
+        let refusal = if retries >= settings.retries.max {
+            RetryRefusal::Max
+        } else if self.budget.take(allowance, now) {
+            return Ok(());
+        } else {
+            RetryRefusal::Budget
+        };
+        self.counters().exchanges.retries_refused.increment(refusal);
+        Err(refusal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TWENTY: Allowance = Allowance { percent: 20, saved: 0 };
+
+    fn granted(budget: &Budget, allowance: Allowance, tries: usize, now: Instant) -> usize {
+        (0..tries).filter(|_| budget.take(allowance, now)).count()
+    }
+
+    fn asked(budget: &Budget, requests: usize) {
+        (0..requests).for_each(|_| budget.note_request());
+    }
+
+    #[test]
+    fn at_first_what_can_be_saved_is_there_and_then_each_request_earns_its_share() {
+        let (budget, now) = (Budget::default(), Instant::now());
+        assert_eq!(granted(&budget, TWENTY, 100, now), 30);
+        for (requests, earned) in [(4, 0), (1, 1), (99, 19), (1, 1), (1000, 30)] {
+            asked(&budget, requests);
+            assert_eq!(granted(&budget, TWENTY, 1000, now), earned, "{requests}");
+        }
+    }
+
+    #[test]
+    fn three_a_second_are_earned_without_requests_and_fractions_are_not_lost() {
+        let (budget, mut now) = (Budget::default(), Instant::now());
+        granted(&budget, TWENTY, 100, now);
+        let mut earned = 0;
+        for _ in 0..7_000 {
+            now += Duration::from_micros(999) + Duration::from_nanos(500);
+            earned += granted(&budget, Allowance { percent: 0, ..TWENTY }, 100, now);
+        }
+        assert_eq!(earned, 20);
+        now += Duration::from_hours(1);
+        assert_eq!(granted(&budget, TWENTY, 100, now), 30);
+    }
+
+    #[test]
+    fn a_large_pool_may_save_one_retry_for_each_connection() {
+        let (budget, now) = (Budget::default(), Instant::now());
+        let allowance = Allowance { saved: 100, ..TWENTY };
+        assert_eq!(granted(&budget, allowance, 1000, now), 100);
+        asked(&budget, 10_000);
+        assert_eq!(granted(&budget, allowance, 1000, now), 100);
+        asked(&budget, 10_000);
+        assert_eq!(
+            granted(&budget, TWENTY, 1000, now),
+            30,
+            "a bound that was lowered holds at once"
+        );
+    }
+
+    #[test]
+    fn a_clock_that_another_thread_read_earlier_takes_nothing_back() {
+        let (budget, now) = (Budget::default(), Instant::now());
+        granted(&budget, TWENTY, 100, now + Duration::from_secs(5));
+        assert_eq!(granted(&budget, TWENTY, 100, now), 0);
+        assert_eq!(granted(&budget, TWENTY, 100, now + Duration::from_secs(6)), 3);
+    }
+
+    #[derive(Debug, Clone)]
+    struct Step {
+        micros: u64,
+        requests: usize,
+        tries: usize,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = (0..3_000_000_u64, 0..200_usize, 0..60_usize)
+            .prop_map(|(micros, requests, tries)| Step { micros, requests, tries });
+        proptest::collection::vec(step, 1..60)
+    }
+
+    proptest! {
+        #[test]
+        fn over_any_window_retries_stay_within_the_share_of_requests_the_least_and_what_was_saved(
+            steps in steps(), percent in 0..=100_u32, saved in 0..200_usize,
+        ) {
+            let (budget, mut now) = (Budget::default(), Instant::now());
+            let allowance = Allowance { percent, saved };
+            let taken: Vec<u64> = steps.iter().map(|step| {
+                now += Duration::from_micros(step.micros);
+                asked(&budget, step.requests);
+                granted(&budget, allowance, step.tries, now) as u64
+            }).collect();
+            for from in 0..steps.len() {
+                let mut earned = saved.max(30) as u64 * COST;
+                let mut retries = 0;
+                for at in from..steps.len() {
+                    if at > from {
+                        earned += steps[at].micros * 3;
+                        earned += steps[at].requests as u64 * u64::from(percent) * COST / 100;
+                    }
+                    retries += taken[at];
+                    prop_assert!(retries * COST <= earned, "steps {from} to {at}");
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_that_was_earned_is_refused(
+            steps in steps(), percent in 0..=100_u32, saved in 0..200_usize,
+        ) {
+            let (budget, mut now) = (Budget::default(), Instant::now());
+            let full = saved.max(30) as u64 * COST;
+            let mut left = full;
+            for step in steps {
+                now += Duration::from_micros(step.micros);
+                asked(&budget, step.requests);
+                left += step.micros * 3 + step.requests as u64 * u64::from(percent) * COST / 100;
+                left = left.min(full);
+                let expected = (left / COST).min(step.tries as u64);
+                let granted = granted(&budget, Allowance { percent, saved }, step.tries, now);
+                prop_assert!(granted as u64 >= expected, "{granted} of {expected}");
+                left -= expected * COST;
+            }
+        }
+    }
+}
