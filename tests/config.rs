@@ -168,7 +168,8 @@ fn unknown_keys_are_named_with_what_was_meant() {
         ),
         (
             "    retries: {foo: 5}",
-            &["4:15: upstreams[0].retries.foo: `foo` is no key here; write one of max"],
+            &["4:15: upstreams[0].retries.foo: `foo` is no key here; write one of max, \
+               budget, idempotencyKey"],
         ),
         (
             "5: x",
@@ -229,10 +230,6 @@ fn a_warm_floor_must_be_reachable_and_what_readiness_waits_for_must_have_one() {
 fn keys_and_values_of_other_versions_are_refused_saying_so() {
     table(&[
         (
-            "    retries: {max: 2, budget: 20%}",
-            &["4:23: upstreams[0].retries.budget: `budget` is not in this version; remove it"],
-        ),
-        (
             "    http2: true",
             &["4:5: upstreams[0].http2: `http2` is not in this version; remove it"],
         ),
@@ -241,7 +238,7 @@ fn keys_and_values_of_other_versions_are_refused_saying_so() {
             &["4:11: upstreams[0].tls.crl: `crl` is not in this version; remove it"],
         ),
     ]);
-    for key in ["explain", "protocol", "upgrade", "passthrough", "affinity", "health", "balance"] {
+    for key in ["protocol", "upgrade", "passthrough", "affinity", "health", "balance"] {
         let found = complaints(&format!("{ONE}    {key}: 1\n"));
         assert_eq!(
             found,
@@ -414,7 +411,7 @@ fn numbers_sizes_and_words_have_bounds_and_all_errors_come_at_once() {
     table(&[(
         "    pool: {maxConnections: 0, maxQueue: -1, queueTimeout: 0, maxRequests: x}
     timeouts: {connect: 0s, handshake: 5, response: 1d, idle: 0ms}
-    retries: {max: 101}
+    retries: {max: 101, budget: 20, idempotencyKey: yes}
 threads: 0
 log: {format: xml, level: loud, access: some}
 listeners:
@@ -438,6 +435,8 @@ listeners:
             "5:63: upstreams[0].timeouts.idle: `0ms` is no time at all; write a duration above \
              zero, such as 5s",
             "6:20: upstreams[0].retries.max: `101` is out of bounds; write 0 to 100",
+            "6:33: upstreams[0].retries.budget: `20` is no share; write 0% to 100%",
+            "6:53: upstreams[0].retries.idempotencyKey: `yes` is not known here; write true or false",
             "7:10: threads: `0` is out of bounds; write 1 to 64",
             "8:15: log.format: `xml` is not known here; write json or text",
             "8:27: log.level: `loud` is not known here; write error, warn, info, debug or trace",
@@ -474,6 +473,22 @@ fn pool_numbers_mean_what_haproxy_users_expect() {
         Some(5),
         "more than the cap is no contradiction"
     );
+}
+
+#[test]
+fn a_budget_is_a_share_with_its_sign() {
+    let retries = |text: &str| {
+        let text = format!("    retries: {{budget: {text}, idempotencyKey: true}}");
+        compile(&format!("upstreams:\n  - name: a\n    endpoints: [\"a.example:443\"]\n{text}"))
+    };
+    for (text, percent) in [("20%", 20), ("0%", 0), ("100%", 100), ("\"007%\"", 7)] {
+        let settings = &retries(text).expect("a share").upstreams[0].retries;
+        assert_eq!((settings.budget, settings.idempotency_key, settings.max), (percent, true, 2));
+    }
+    for text in ["101%", "-1%", "0.2", "20 %", "\"%\"", "1e1%", "99999999999999999999%"] {
+        let message = retries(text).expect_err(text).findings()[0].message.clone();
+        assert!(message.ends_with("is no share; write 0% to 100%"), "{text}: {message}");
+    }
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Journey {
         let (upstream, host) = target::find(entry, &mut parts)?;
         fields::to_upstream(&mut parts, host)?;
         record.routed(&upstream);
-        let outbound = Outbound::new(parts, incoming, &upstream.settings().retries);
+        let outbound = Outbound::new(parts, incoming, &upstream);
         Ok(Self { upstream, outbound })
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         RequestBody,
         body::{Progress, Upload},
     },
-    upstream::Retries,
+    upstream::Upstream,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -28,8 +28,9 @@ pub(super) struct Outbound {
 
 impl Outbound {
     /// Guards the body; one that waits for 100 is parked, and of an idempotent request it is held.
-    pub(super) fn new(parts: request::Parts, incoming: Incoming, retries: &Retries) -> Self {
-        let idempotent = is_idempotent(&parts, retries);
+    pub(super) fn new(parts: request::Parts, incoming: Incoming, upstream: &Upstream) -> Self {
+        let by_key = || upstream.settings().retries.idempotency_key;
+        let idempotent = is_idempotent(&parts, by_key);
         let copy = idempotent.then(|| Copy::of(&parts));
         let (body, upload) = guard(incoming, &parts, idempotent);
         let mut request = Request::from_parts(parts, body);
@@ -91,13 +92,11 @@ impl Outbound {
 }
 
 /// Whether it may be done twice (RFC 9110 section 9.2.2), by its method, or because its sender says so with a key.
-fn is_idempotent(parts: &request::Parts, retries: &Retries) -> bool {
-    if parts.method.is_idempotent() {
-        return true;
+fn is_idempotent(parts: &request::Parts, by_key: impl FnOnce() -> bool) -> bool {
+    match parts.method {
+        Method::POST | Method::PATCH => by_key() && has_key(&parts.headers),
+        _ => parts.method.is_idempotent(),
     }
-    retries.idempotency_key
-        && matches!(parts.method, Method::POST | Method::PATCH)
-        && has_key(&parts.headers)
 }
 
 /// One key, and not an empty one: two would leave open which the upstream goes by.
@@ -174,7 +173,7 @@ mod tests {
         for key in keys {
             parts.headers.append(IDEMPOTENCY_KEY, http::HeaderValue::from_static(key));
         }
-        is_idempotent(&parts, &Retries { max: 2, budget: 20, idempotency_key: by_key })
+        is_idempotent(&parts, || by_key)
     }
 
     #[test]

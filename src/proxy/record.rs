@@ -143,8 +143,8 @@ impl Record {
 
     /// What an answer's head may tell of it.
     pub(super) fn explanation(&self) -> Explanation<'_> {
-        let (retries, retried) = (self.retries, self.retried);
-        Explanation { attempt: self.attempt.as_ref(), retries, retried }
+        let attempt = self.attempt.as_ref();
+        Explanation { attempt, retries: self.retries, retried: self.retried }
     }
 
     /// The response was relayed whole.

@@ -313,21 +313,20 @@ fn resident() -> usize {
     kibibytes.expect("a number") * KIB
 }
 
-/// Begins uploads that stop after 100 KiB; once all of that is at the origin, says how much memory is in use. Then they
-/// are finished.
+/// Begins uploads of unknown length that stop after 100 KiB; once all of that is at the origin, says how much memory is in
+/// use. Then they are finished.
 fn upload_together(warmline: &Running, method: &str, arrived: &AtomicUsize) -> usize {
     arrived.store(0, Relaxed);
     let mut clients: Vec<Client> = (0..UPLOADS).map(|_| warmline.connect()).collect();
+    let head = "/any HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n";
     for client in &mut clients {
-        client.send(format!(
-            "{method} /any HTTP/1.1\r\nHost: api.test\r\nContent-Length: 200000\r\n\r\n"
-        ));
+        client.send(format!("{method} {head}{:x}\r\n", 100 * KIB));
         client.send(body(100 * KIB));
     }
     wait_for("the first half of each", || arrived.load(Relaxed) == UPLOADS * 100 * KIB);
     let resident = resident();
     for client in &mut clients {
-        client.send(vec![b'x'; 200_000 - 100 * KIB]);
+        client.send("\r\n0\r\n\r\n");
         assert_eq!(client.response().status, 200);
     }
     resident
@@ -349,12 +348,12 @@ fn uploads_above_the_bound_hold_no_memory() {
     })
     .start();
     let warmline = Setup::before(&origin).set("pool.maxConnections", UPLOADS).start();
-    // A POST is never held: what PUTs take beyond it is what is held.
-    let never_held = (0..2).map(|_| upload_together(&warmline, "POST", &arrived)).max().unwrap();
-    let held = upload_together(&warmline, "PUT", &arrived);
-    let more = held.saturating_sub(never_held) / KIB;
+    // A POST is never held: what PUTs take beyond it is what is held. Memory comes and goes in pieces of some MiB.
+    let most = |method| (0..2).map(|_| upload_together(&warmline, method, &arrived)).max().unwrap();
+    let (posts, puts) = (most("POST"), most("PUT"));
+    let more = puts.saturating_sub(posts) / KIB;
     println!("{UPLOADS} PUTs hold {more} KiB more than as many POSTs");
-    assert!(!soaking() || more < UPLOADS * 16, "they hold {more} KiB");
+    assert!(!soaking() || more < UPLOADS * 40, "they hold {more} KiB");
 }
 
 #[test]

@@ -63,9 +63,10 @@ impl Hold {
         let kept = self.0.as_mut()?;
         if !kept.since.is_empty() {
             let since = mem::take(&mut kept.since);
-            kept.sent_again = match kept.sent_again.is_empty() {
-                true => since.into(),
-                false => [&kept.sent_again[..], &since].concat().into(),
+            kept.sent_again = if kept.sent_again.is_empty() {
+                since.into()
+            } else {
+                [&kept.sent_again[..], &since].concat().into()
             };
         }
         Some(Replay { data: kept.sent_again.clone(), trailers: kept.trailers.clone() })
