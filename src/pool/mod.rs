@@ -243,6 +243,11 @@ impl<C, E> Pool<C, E> {
         self.change(State::drain);
     }
 
+    /// Closes what is idle, and keeps on serving; says how many those are.
+    pub fn flush(&self) -> usize {
+        self.change(State::flush)
+    }
+
     /// It is no end after all.
     pub fn resume(&self) {
         self.change(|state, _| state.resume());

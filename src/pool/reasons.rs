@@ -27,7 +27,7 @@ label! {
         Reconfigured = "reconfigured",
         /// `reuse` leaves nobody who may take it.
         Policy = "policy",
-        /// Warmline is ending.
+        /// An operator closed it, or Warmline is ending.
         Drained = "drained",
     }
 }
@@ -63,7 +63,7 @@ label! {
         Rotated = "rotated",
         /// New: the configuration had changed under the last one.
         Reconfigured = "reconfigured",
-        /// New: Warmline is ending and closes what comes back.
+        /// New: an operator closed the last one, or Warmline is ending.
         Drained = "drained",
         /// New: there never was one.
         First = "first",

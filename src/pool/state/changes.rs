@@ -70,6 +70,13 @@ impl<C, E, W> State<C, E, W> {
         effects.rearm = true;
     }
 
+    /// Closes all that is idle now; says how many those are.
+    pub fn flush(&mut self, effects: &mut Effects<C, W>) -> usize {
+        let before = self.census().idle;
+        while self.close_oldest_idle(EndReason::Drained, effects) {}
+        before - self.census().idle
+    }
+
     fn close_idle_that(
         &mut self,
         has_to: impl Fn(&Self, Standing) -> bool,

@@ -54,3 +54,21 @@ fn a_dial_that_nobody_waits_for_any_more_closes_when_done() {
     scene.close_ends(id);
     assert!(scene.state.is_empty());
 }
+
+#[test]
+fn a_flush_closes_what_is_idle_and_ends_nothing() {
+    let mut scene = Scene::with_cap(9);
+    let held = scene.lease_several(3);
+    scene.check_in(held[0]);
+    scene.check_in(held[1]);
+    assert_eq!(scene.flush(), 2);
+    assert_eq!(scene.closed, held[..2]);
+    scene.check_in(held[2]);
+    assert_eq!(
+        scene.counts(),
+        [0, 0, 1, 2],
+        "what was in use is kept, and those closing have their places"
+    );
+    assert_eq!(scene.flush(), 1);
+    assert_eq!(scene.flush(), 0);
+}

@@ -359,6 +359,10 @@ impl Scene {
         self.play(|state, _, effects| state.drain(effects));
     }
 
+    pub fn flush(&mut self) -> usize {
+        self.play(|state, _, effects| state.flush(effects))
+    }
+
     /// The clock alone moves.
     pub fn clock(&mut self, by: Duration) {
         self.now += by;
