@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{Method, StatusCode, Uri};
@@ -14,7 +14,7 @@ use crate::{
     drain,
     pool::Reuse,
     telemetry::log::{Access, seconds},
-    upstream::{Code, Exchanges, Lease, RetryReason, Upstream},
+    upstream::{Code, Exchanges, Failed, Lease, RetryReason, Upstream},
 };
 
 /// One exchange's record. Dropped before it was told how the exchange ended, the application left, or Warmline ends.
@@ -168,6 +168,7 @@ impl Record {
         self.status = Some(failure.status());
         self.count(Code::of(failure.status()), now);
         self.told = true;
+        self.note(self.status, failure.by(), failure.stage(), failure.to_string());
         self.log(now, failure.by(), failure.stage(), Some(failure as &dyn fmt::Display));
     }
 
@@ -179,6 +180,15 @@ impl Record {
     fn abort(&mut self, by: &'static str, cut: Option<&Cut>, now: Instant) {
         self.told = true;
         self.count(Code::Aborted, now);
+        // That an application leaves is no failure.
+        if by != "downstream" || cut.is_some() {
+            let text = match (cut, by) {
+                (Some(cut), _) => cut.to_string(),
+                (None, "us") => "its connection's certificate, key or trust was replaced".into(),
+                (None, _) => "the response broke off".into(),
+            };
+            self.note(None, by, self.stage, text);
+        }
         self.log(now, by, self.stage, cut.map(|cut| cut as &dyn fmt::Display));
     }
 
@@ -186,6 +196,13 @@ impl Record {
         let exchanges = self.exchanges();
         exchanges.requests.increment(code);
         exchanges.request_seconds.observe(now.saturating_duration_since(self.started));
+    }
+
+    /// For people, on the page.
+    fn note(&self, status: Option<StatusCode>, by: &'static str, stage: Stage, text: String) {
+        let status = status.map(|status| status.as_u16());
+        let failed = Failed::new(status, by, stage.as_str(), text);
+        self.exchanges().failures.note(failed, SystemTime::now());
     }
 
     fn exchanges(&self) -> &Exchanges {

@@ -54,6 +54,60 @@ impl Histogram {
     }
 }
 
+/// A value below which a share of the durations lie, as far as buckets tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantile {
+    /// Estimated, as if durations were spread evenly over their bucket.
+    About(Duration),
+    /// Above the highest bound.
+    Above(Duration),
+}
+
+impl HistogramSnapshot {
+    /// How many durations.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// What came on top of an earlier moment of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let counts = self.counts.iter().zip(&earlier.counts);
+        Self {
+            bounds: self.bounds,
+            counts: counts.map(|(now, then)| now.saturating_sub(*then)).collect(),
+            sum: self.sum.saturating_sub(earlier.sum),
+        }
+    }
+
+    /// The mean; `None` without any.
+    #[must_use]
+    pub fn mean(&self) -> Option<Duration> {
+        self.sum.checked_div(self.count()).map(Duration::from_micros)
+    }
+
+    /// The value below which this share (0.0 to 1.0) of the durations lie; `None` without any.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> Option<Quantile> {
+        let all = self.count();
+        if all == 0 {
+            return None;
+        }
+        let (mut wanted, mut lower) = (share * all as f64, 0);
+        for (count, bound) in self.counts.iter().zip(self.bounds) {
+            let count = *count as f64;
+            if count > 0.0 && wanted <= count {
+                let micros = lower as f64 + (bound - lower) as f64 * wanted / count;
+                return Some(Quantile::About(Duration::from_secs_f64(micros / 1e6)));
+            }
+            wanted -= count;
+            lower = *bound;
+        }
+        Some(Quantile::Above(Duration::from_micros(lower)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +121,24 @@ mod tests {
         let snapshot = histogram.snapshot();
         assert_eq!(snapshot.counts, [2, 2, 1]);
         assert_eq!(snapshot.sum, 22_003);
+    }
+
+    #[test]
+    fn a_quantile_is_estimated_within_its_bucket_and_above_the_last_only_that_is_known() {
+        let histogram = Histogram::new(&[1_000, 5_000]);
+        assert_eq!(histogram.snapshot().quantile(0.5), None);
+        assert_eq!(histogram.snapshot().mean(), None);
+        for micros in [400, 600, 2_000, 4_000] {
+            histogram.observe(Duration::from_micros(micros));
+        }
+        let about = |micros| Some(Quantile::About(Duration::from_micros(micros)));
+        let early = histogram.snapshot();
+        assert_eq!(early.quantile(0.5), about(1_000));
+        assert_eq!(early.quantile(0.75), about(3_000));
+        assert_eq!(early.mean(), Some(Duration::from_micros(1_750)));
+        histogram.observe(Duration::from_secs(9));
+        let since = histogram.snapshot().since(&early);
+        assert_eq!(since.counts, [0, 0, 1]);
+        assert_eq!(since.quantile(0.5), Some(Quantile::Above(Duration::from_millis(5))));
     }
 }

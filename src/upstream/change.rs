@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use super::{
     Settings, Upstream,
-    generation::{Generation, difference},
+    generation::{Chain, Generation, difference},
 };
 use crate::{
     pool::{Advanced, ConnectionId, EndReason},
@@ -156,6 +156,11 @@ impl Upstream {
     /// Open connections of generations that were replaced.
     pub fn old_generation_connections(&self) -> usize {
         self.older().iter().map(|old| old.open()).sum()
+    }
+
+    /// The certificate chain that the upstream showed last, as it was verified.
+    pub fn shown(&self) -> Option<Chain> {
+        self.generation.get().shown()
     }
 
     pub(super) fn connection_gone(&self, generation: &Generation, id: ConnectionId, now: Instant) {

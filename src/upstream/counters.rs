@@ -3,7 +3,7 @@
 use crate::{
     connect::{ConnectError, Dialled},
     label,
-    telemetry::{Histogram, Tally},
+    telemetry::{Histogram, Recent, Tally},
     tls::{Handshake, VerifyFailure, Version},
 };
 
@@ -70,6 +70,36 @@ pub struct Exchanges {
     pub retries: Tally<RetryReason>,
     /// Tries that the limits forbade.
     pub retries_refused: Tally<RetryRefusal>,
+    /// The last ones that did not get a whole response.
+    pub failures: Recent<Failed>,
+}
+
+/// Why a request did not get a whole response, as people read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The status of our answer; `None` where it broke off when its answer was on its way.
+    pub status: Option<u16>,
+    /// Whose doing it is: `downstream`, `us` or `upstream`.
+    pub by: &'static str,
+    /// The stage that it was in, as log lines have it.
+    pub stage: &'static str,
+    /// What happened; at most [`Failed::LONGEST`] bytes of it.
+    pub text: String,
+}
+
+impl Failed {
+    /// Bytes of a text that are kept.
+    pub const LONGEST: usize = 400;
+
+    /// One with this text, or its beginning.
+    pub fn new(status: Option<u16>, by: &'static str, stage: &'static str, text: String) -> Self {
+        let mut text = text;
+        if text.len() > Self::LONGEST {
+            text.truncate(text.floor_char_boundary(Self::LONGEST));
+            text.push('…');
+        }
+        Self { status, by, stage, text }
+    }
 }
 
 /// 1 ms to 10 s.
@@ -85,6 +115,7 @@ impl Default for Exchanges {
             upstream_seconds: Histogram::new(EXCHANGE_BOUNDS),
             retries: Tally::default(),
             retries_refused: Tally::default(),
+            failures: Recent::default(),
         }
     }
 }

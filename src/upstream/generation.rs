@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// An upstream's certificate chain, as it was verified; connections that showed the same one share it.
-pub(super) type Chain = Arc<[CertificateDer<'static>]>;
+pub type Chain = Arc<[CertificateDer<'static>]>;
 
 /// Everything that makes connections exchangeable, and those that exist.
 pub(super) struct Generation {
@@ -124,6 +124,11 @@ impl Generation {
     /// A connection's socket is closed.
     pub(super) fn closed(&self, id: ConnectionId) {
         self.lock().open.remove(&id);
+    }
+
+    /// The chain seen last.
+    pub(super) fn shown(&self) -> Option<Chain> {
+        self.lock().chain.clone()
     }
 
     /// How many sockets are open.

@@ -24,7 +24,8 @@ use tokio::{
 };
 
 pub use change::Change;
-pub use counters::{Code, Counters, Exchanges, RetryReason, RetryRefusal};
+pub use counters::{Code, Counters, Exchanges, Failed, RetryReason, RetryRefusal};
+pub use generation::Chain;
 use generation::Generation;
 use retries::Budget;
 pub use retries::Retries;

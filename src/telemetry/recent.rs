@@ -1,0 +1,88 @@
+//! The last few of what seldom happens, for people: a bounded list of what was noted.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+/// How many are kept.
+pub const KEPT: usize = 12;
+
+/// The last [`KEPT`] different things that were noted.
+#[derive(Debug)]
+pub struct Recent<T>(Mutex<VecDeque<Noted<T>>>);
+
+/// What was noted, perhaps more than once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted<T> {
+    /// What.
+    pub what: T,
+    /// How often, as long as it was among the last few.
+    pub times: u64,
+    /// When first.
+    pub first: SystemTime,
+    /// When last.
+    pub last: SystemTime,
+}
+
+impl<T: Clone + PartialEq> Recent<T> {
+    /// Notes it; what is equal is one entry, so that a storm of one thing does not wash the others away.
+    pub fn note(&self, what: T, at: SystemTime) {
+        let mut kept = self.lock();
+        let known = kept.iter().position(|noted| noted.what == what);
+        let noted = match known.and_then(|index| kept.remove(index)) {
+            Some(noted) => Noted { times: noted.times + 1, last: at, ..noted },
+            None => Noted { what, times: 1, first: at, last: at },
+        };
+        kept.truncate(KEPT - 1);
+        kept.push_front(noted);
+    }
+
+    /// What is kept, the newest first.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Noted<T>> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Noted<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn the_newest_come_first_and_the_oldest_are_forgotten() {
+        let recent = Recent::default();
+        (0..40).for_each(|number| recent.note(number, at(number)));
+        let kept: Vec<_> = recent.snapshot().into_iter().map(|noted| noted.what).collect();
+        assert_eq!(kept, (28..40).rev().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_comes_again_is_one_entry_with_its_count() {
+        let recent = Recent::default();
+        for (what, when) in [("a", 1), ("b", 2), ("a", 3), ("a", 4)] {
+            recent.note(what, at(when));
+        }
+        let kept = recent.snapshot();
+        assert_eq!(kept[0], Noted { what: "a", times: 3, first: at(1), last: at(4) });
+        assert_eq!(kept[1], Noted { what: "b", times: 1, first: at(2), last: at(2) });
+        assert_eq!(kept.len(), 2);
+    }
+}
