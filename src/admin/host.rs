@@ -38,7 +38,7 @@ fn refusal<B>(request: &http::Request<B>) -> Option<String> {
     ))
 }
 
-fn is_loopback(host: &[u8]) -> bool {
+pub(super) fn is_loopback(host: &[u8]) -> bool {
     let Ok(authority) = Authority::try_from(host) else { return false };
     let name = authority.host();
     let bracketed = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));

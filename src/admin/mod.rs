@@ -4,9 +4,16 @@
 //! The workers count, in plain atomics. A [`snapshot`] copies what they counted, and metrics and
 //! the pages are rendered from it alone, so that they cannot disagree.
 
+mod acts;
+mod certificates;
 mod expiry;
+mod follower;
 mod host;
 mod metrics;
+mod moment;
+mod origin;
+mod page;
+mod plan;
 mod pools;
 mod process;
 mod readiness;
@@ -23,16 +30,22 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+pub use follower::{Ask, Follower, Looked};
 pub use readiness::Readiness;
 pub use sampler::sample;
 
 use crate::{
-    config::Standing, drain::Drain, latest::Latest, proxy::Proxy, telemetry::ends::Ends,
+    config::Standing,
+    drain::Drain,
+    latest::Latest,
+    proxy::Proxy,
+    telemetry::{Recent, ends::Ends},
     upstream::Upstream,
 };
+use acts::Act;
 use expiry::Expiry;
 use readiness::{Floor, Report};
-use sampler::Rate;
+use sampler::Activity;
 
 /// What the pages are made of.
 pub struct State {
@@ -42,6 +55,10 @@ pub struct State {
     readiness: Arc<Readiness>,
     standing: Arc<Standing>,
     drain: Drain,
+    /// `None` where no file is followed.
+    follower: Option<Follower>,
+    /// What operators did.
+    acts: Recent<Act>,
     /// By both clocks: for uptime, and for people.
     started: (Instant, SystemTime),
 }
@@ -49,8 +66,8 @@ pub struct State {
 /// An upstream, and what only operators want to know of it.
 struct Observed {
     upstream: Arc<Upstream>,
-    /// Handshakes a second.
-    rate: Mutex<Rate>,
+    /// What it has done lately.
+    activity: Mutex<Activity>,
     expiry: Expiry,
 }
 
@@ -62,6 +79,7 @@ impl State {
         readiness: Arc<Readiness>,
         standing: Arc<Standing>,
         drain: Drain,
+        follower: Option<Follower>,
     ) -> Arc<Self> {
         Arc::new(Self {
             upstreams: Latest::new(Vec::new()),
@@ -70,6 +88,8 @@ impl State {
             readiness,
             standing,
             drain,
+            follower,
+            acts: Recent::default(),
             started: (Instant::now(), SystemTime::now()),
         })
     }
@@ -86,17 +106,18 @@ impl State {
         let known = self.upstreams.share();
         let observed = upstreams.iter().map(|upstream| {
             let known = known.iter().find(|known| Arc::ptr_eq(&known.upstream, upstream));
-            let rate = known.map_or_else(|| Rate::new(now), |known| known.rate().clone());
-            Arc::new(Observed::new(Arc::clone(upstream), rate))
+            let activity = known.map(|known| known.activity().clone());
+            let activity = activity.unwrap_or_else(|| Activity::new(now));
+            Arc::new(Observed::new(Arc::clone(upstream), activity))
         });
         self.upstreams.replace(observed.collect::<Vec<_>>());
     }
 }
 
 impl Observed {
-    fn new(upstream: Arc<Upstream>, rate: Rate) -> Self {
+    fn new(upstream: Arc<Upstream>, activity: Activity) -> Self {
         let expiry = Expiry::of(&upstream.settings().tls);
-        Self { upstream, rate: Mutex::new(rate), expiry }
+        Self { upstream, activity: Mutex::new(activity), expiry }
     }
 
     fn floor(&self, required: &[String], now: Instant) -> Floor {
@@ -110,8 +131,8 @@ impl Observed {
         }
     }
 
-    fn rate(&self) -> MutexGuard<'_, Rate> {
-        self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn activity(&self) -> MutexGuard<'_, Activity> {
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,8 +142,8 @@ pub async fn serve_metrics(listener: TcpListener, state: Arc<State>) {
     serve::serve(listener, routes::metrics(state), serve::LIMITS).await;
 }
 
-/// Serves `/pools` on a bound listener to those who ask for it by a loopback name, for as long as
-/// it is polled.
+/// Serves the page, what it is made of, and what operators can have done, on a bound listener to those who ask by a
+/// loopback name, for as long as it is polled.
 pub async fn serve_admin(listener: TcpListener, state: Arc<State>) {
     serve::serve(listener, routes::admin(state), serve::LIMITS).await;
 }

@@ -6,16 +6,20 @@ use axum::{
     Router,
     extract::{Query, State as Shared},
     http::{
-        HeaderMap, StatusCode,
-        header::{ACCEPT, CONTENT_TYPE},
+        HeaderMap, HeaderName, HeaderValue, StatusCode,
+        header::{
+            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
+            X_FRAME_OPTIONS,
+        },
     },
     middleware,
-    response::{IntoResponse, Response},
-    routing::get,
+    response::{Html, IntoResponse, Response},
+    routing::{get, post},
 };
 
 use super::{
-    State, host::only_loopback, metrics as exposition, pools, readiness::Report, snapshot::Snapshot,
+    State, acts, certificates, host::only_loopback, metrics as exposition, origin::only_own_page,
+    page, plan, pools, readiness::Report, snapshot::Snapshot,
 };
 
 const METRICS_PORT: &str = "\
@@ -28,10 +32,19 @@ warmline: metrics and health
 
 const ADMIN_PORT: &str = "\
 warmline: administration
-  /pools      connections, handshakes and reuse of each upstream; ?format=json for programs
+  /                           the page, for a browser
+  /pools                      connections, handshakes and reuse of each upstream
+  /certificates               each certificate with its end
+  /plan                       the configuration in force
+                              these three are text; ?format=json for programs
+  POST /upstreams/NAME/flush  close its idle connections
+  POST /upstreams/NAME/drain  replace every connection as soon as its exchange is over
+  POST /reload                look at the files now
 ";
 
 const JSON: &str = "application/json";
+const NO_SNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
+const OWN_RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 type Parameters = Query<Vec<(String, String)>>;
 
@@ -47,20 +60,60 @@ pub(super) fn metrics(state: Arc<State>) -> Router {
 
 /// The port for administration.
 pub(super) fn admin(state: Arc<State>) -> Router {
-    let router = Router::new().route("/pools", get(pools_page));
-    with_index(router, ADMIN_PORT).layer(middleware::from_fn(only_loopback)).with_state(state)
+    let asset = |content_type: &'static str, text: &'static str| {
+        get(move || async move { ([(CONTENT_TYPE, content_type)], text) })
+    };
+    let router = Router::new()
+        .route("/", get(front))
+        .route("/page.css", asset("text/css; charset=utf-8", page::STYLE))
+        .route("/page.js", asset("text/javascript; charset=utf-8", page::SCRIPT))
+        .route("/icon.svg", asset("image/svg+xml", page::ICON))
+        .route("/pools", get(pools_page))
+        .route("/certificates", get(certificates_page))
+        .route("/plan", get(plan_page))
+        .route("/upstreams/{name}/flush", post(acts::flush))
+        .route("/upstreams/{name}/drain", post(acts::drain))
+        .route("/reload", post(acts::reload));
+    with_fallbacks(router, ADMIN_PORT)
+        .layer(middleware::from_fn(only_own_page))
+        .layer(middleware::from_fn(only_loopback))
+        .layer(middleware::map_response(guarded))
+        .with_state(state)
 }
 
 fn with_index(router: Router<Arc<State>>, index: &'static str) -> Router<Arc<State>> {
+    with_fallbacks(router.route("/", get(move || async move { index })), index)
+}
+
+fn with_fallbacks(router: Router<Arc<State>>, index: &'static str) -> Router<Arc<State>> {
     let lost =
         move || async move { (StatusCode::NOT_FOUND, format!("no such path; this is {index}")) };
-    let reading_only = || async {
-        (StatusCode::METHOD_NOT_ALLOWED, "warmline: only GET and HEAD are served here\n")
+    let other_method = || async {
+        let text =
+            "warmline: not with this method; the Allow field names those that are served here\n";
+        (StatusCode::METHOD_NOT_ALLOWED, text)
     };
-    router
-        .route("/", get(move || async move { index }))
-        .fallback(lost)
-        .method_not_allowed_fallback(reading_only)
+    router.fallback(lost).method_not_allowed_fallback(other_method)
+}
+
+/// What every answer of administration tells browsers. With another Referrer-Policy they would send our own forms under
+/// the Origin `null`.
+async fn guarded(mut answer: Response) -> Response {
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, page::POLICY),
+        (X_FRAME_OPTIONS, "DENY"),
+        (NO_SNIFF, "nosniff"),
+        (OWN_RESOURCE, "same-origin"),
+        (REFERRER_POLICY, "same-origin"),
+        (CACHE_CONTROL, "no-store"),
+    ] {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}
+
+async fn front(Shared(state): Shared<Arc<State>>) -> Html<String> {
+    Html(page::render(&Snapshot::take(&state, Instant::now())))
 }
 
 async fn exposed(Shared(state): Shared<Arc<State>>) -> Response {
@@ -89,16 +142,35 @@ fn health(report: Report, parameters: &[(String, String)]) -> Response {
     }
 }
 
-async fn pools_page(
-    Shared(state): Shared<Arc<State>>,
-    Query(parameters): Parameters,
+async fn pools_page(state: Shared<Arc<State>>, asked: Parameters, headers: HeaderMap) -> Response {
+    either(&state, &asked, &headers, pools::json::render, pools::text::render)
+}
+
+async fn certificates_page(
+    state: Shared<Arc<State>>,
+    asked: Parameters,
     headers: HeaderMap,
 ) -> Response {
-    let snapshot = Snapshot::take(&state, Instant::now());
-    match value(&parameters, "format") {
-        Some("json") => typed(JSON, pools::json::render(&snapshot)),
-        None if accepts_json(&headers) => typed(JSON, pools::json::render(&snapshot)),
-        None | Some("text") => pools::text::render(&snapshot).into_response(),
+    either(&state, &asked, &headers, certificates::json, certificates::text)
+}
+
+async fn plan_page(state: Shared<Arc<State>>, asked: Parameters, headers: HeaderMap) -> Response {
+    either(&state, &asked, &headers, plan::json, plan::text)
+}
+
+/// The same for programs or for people, as was asked for.
+fn either(
+    state: &State,
+    asked: &[(String, String)],
+    headers: &HeaderMap,
+    json: fn(&Snapshot) -> String,
+    text: fn(&Snapshot) -> String,
+) -> Response {
+    let snapshot = Snapshot::take(state, Instant::now());
+    match value(asked, "format") {
+        Some("json") => typed(JSON, json(&snapshot)),
+        None if accepts_json(headers) => typed(JSON, json(&snapshot)),
+        None | Some("text") => text(&snapshot).into_response(),
         Some(_) => (StatusCode::BAD_REQUEST, "warmline: format is json or text\n").into_response(),
     }
 }

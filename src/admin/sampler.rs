@@ -1,6 +1,7 @@
-//! Handshakes a second, now and at most, from counters that only grow.
+//! What counters that only grow have done lately: rates, and the times of the last minute.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,9 +9,90 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::State;
+use crate::{
+    telemetry::HistogramSnapshot,
+    tls::{Handshake, Version},
+    upstream::{Counters, Exchanges},
+};
 
 /// How often the counters are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
+/// So many samples of a rate are kept, and of times one in [`TIMES_EVERY`]: a minute.
+const KEPT: usize = 60;
+const TIMES_EVERY: usize = 5;
+
+/// What one upstream has done lately.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Activity {
+    /// Requests ended, a second.
+    pub requests: Rate,
+    /// Handshakes a second, failed ones too.
+    pub handshakes: Rate,
+    /// The same by [`Handshake::ALL`].
+    pub by_result: [Rate; Handshake::ALL.len()],
+    samples: usize,
+    times: VecDeque<Times>,
+}
+
+/// What requests took, and what upstreams took of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Times {
+    pub request: HistogramSnapshot,
+    pub upstream: HistogramSnapshot,
+}
+
+impl Times {
+    fn of(exchanges: &Exchanges) -> Self {
+        Self {
+            request: exchanges.request_seconds.snapshot(),
+            upstream: exchanges.upstream_seconds.snapshot(),
+        }
+    }
+
+    /// What Warmline adds to a request, in the mean, queue and connecting included.
+    pub fn cost(&self) -> Option<Duration> {
+        self.request.mean()?.checked_sub(self.upstream.mean()?)
+    }
+}
+
+impl Activity {
+    /// Of counters that stand at zero.
+    pub fn new(at: Instant) -> Self {
+        let rate = Rate::new(at);
+        Self {
+            requests: rate.clone(),
+            handshakes: rate.clone(),
+            by_result: std::array::from_fn(|_| rate.clone()),
+            samples: 0,
+            times: VecDeque::new(),
+        }
+    }
+
+    fn sample(&mut self, at: Instant, counters: &Counters) {
+        self.requests.sample(at, counters.exchanges.requests.total());
+        self.handshakes.sample(at, counters.handshakes.total());
+        for (rate, result) in self.by_result.iter_mut().zip(Handshake::ALL) {
+            let versions = Version::ALL.iter();
+            let count = versions.map(|version| counters.handshakes.get((*result, *version))).sum();
+            rate.sample(at, count);
+        }
+        if self.samples.is_multiple_of(TIMES_EVERY) {
+            self.times.truncate(KEPT / TIMES_EVERY - 1);
+            self.times.push_front(Times::of(&counters.exchanges));
+        }
+        self.samples += 1;
+    }
+
+    /// Those of the last minute, and since the last sample.
+    pub fn times(&self, exchanges: &Exchanges) -> Times {
+        let now = Times::of(exchanges);
+        let Some(then) = self.times.back() else { return now };
+        Times {
+            request: now.request.since(&then.request),
+            upstream: now.upstream.since(&then.upstream),
+        }
+    }
+}
 
 /// A counter's growth per second.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,12 +102,14 @@ pub(super) struct Rate {
     pub now: f64,
     /// The highest so far.
     pub most: f64,
+    /// The last [`KEPT`], the oldest first.
+    pub lately: VecDeque<f32>,
 }
 
 impl Rate {
     /// Of a counter that stands at zero.
     pub fn new(at: Instant) -> Self {
-        Self { last: (at, 0), now: 0.0, most: 0.0 }
+        Self { last: (at, 0), now: 0.0, most: 0.0, lately: VecDeque::new() }
     }
 
     /// The counter stands at `total`.
@@ -38,11 +122,14 @@ impl Rate {
         self.now = total.saturating_sub(before) as f64 / elapsed.as_secs_f64();
         self.most = self.most.max(self.now);
         self.last = (at, total);
+        if self.lately.len() == KEPT {
+            self.lately.pop_front();
+        }
+        self.lately.push_back(self.now as f32);
     }
 }
 
-/// Samples every upstream's handshakes, failed ones too, once a second, for as long as it is
-/// polled.
+/// Samples what every upstream does once a second, for as long as it is polled.
 pub async fn sample(state: Arc<State>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -50,8 +137,7 @@ pub async fn sample(state: Arc<State>) {
     loop {
         let at = ticks.tick().await.into_std();
         for observed in state.upstreams.share().iter() {
-            let total = observed.upstream.counters().handshakes.total();
-            observed.rate().sample(at, total);
+            observed.activity().sample(at, observed.upstream.counters());
         }
     }
 }
@@ -59,6 +145,7 @@ pub async fn sample(state: Arc<State>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::Code;
 
     #[test]
     fn a_rate_is_growth_over_the_time_that_really_passed_and_the_highest_is_kept() {
@@ -72,5 +159,42 @@ mod tests {
         assert_eq!((rate.now, rate.most), (3.0, 12.0), "a late sample covers two seconds");
         rate.sample(start + Duration::from_secs(4), 18);
         assert_eq!((rate.now, rate.most), (0.0, 12.0));
+        assert_eq!(rate.lately, [12.0, 3.0, 0.0]);
+    }
+
+    #[test]
+    fn times_are_those_of_the_last_minute() {
+        let (start, counters) = (Instant::now(), Counters::default());
+        let mut activity = Activity::new(start);
+        let exchanges = &counters.exchanges;
+        exchanges.request_seconds.observe(Duration::from_secs(9));
+        for second in 1..=200 {
+            exchanges.requests.increment(Code::Success);
+            exchanges.request_seconds.observe(Duration::from_millis(3));
+            exchanges.upstream_seconds.observe(Duration::from_millis(2));
+            activity.sample(start + Duration::from_secs(second), &counters);
+        }
+        let times = activity.times(exchanges);
+        assert!((55..=60).contains(&times.request.count()), "{times:?}");
+        assert_eq!(
+            times.request.mean(),
+            Some(Duration::from_millis(3)),
+            "the slow one is long past"
+        );
+        assert_eq!(times.cost(), Some(Duration::from_millis(1)));
+        assert_eq!(activity.requests.lately.len(), KEPT);
+    }
+
+    #[test]
+    fn handshakes_are_told_apart_by_how_they_went() {
+        let (start, counters) = (Instant::now(), Counters::default());
+        let mut activity = Activity::new(start);
+        counters.handshakes.increment((Handshake::Resumed, Version::Tls13));
+        counters.handshakes.increment((Handshake::Resumed, Version::Tls12));
+        counters.handshakes.increment((Handshake::Failed, Version::None));
+        activity.sample(start + Duration::from_secs(1), &counters);
+        let now = activity.by_result.each_ref().map(|rate| rate.now);
+        assert_eq!(now, [0.0, 2.0, 0.0, 1.0]);
+        assert_eq!(activity.handshakes.now, 3.0);
     }
 }

@@ -1,18 +1,29 @@
 //! Everything that was counted, at one moment; metrics and pages are rendered from it.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
-use super::{Observed, State, expiry::Expiry, process::Process, sampler::Rate};
+use super::{
+    Observed, State,
+    acts::Act,
+    expiry::Expiry,
+    process::Process,
+    readiness::Report,
+    sampler::{Activity, Times},
+};
 use crate::{
-    config::{Outcome, Standing},
-    pool::{self, EndReason, Rejection, Reuse},
+    config::{InForce, Outcome, Refused},
+    pool::{self, EndReason, Learned, Rejection, Reuse},
     telemetry::{
-        Label, Tally,
+        HistogramSnapshot, Label, Tally,
         ends::{Facing, Manner},
-        histogram::HistogramSnapshot,
+        recent::Noted,
     },
     tls::{Handshake, VerifyFailure, Version},
-    upstream::{Code, Exchanges, RetryReason, RetryRefusal},
+    upstream::{Chain, Code, Exchanges, Failed, RetryReason, RetryRefusal},
 };
 
 /// Each value of a label with its count, zeros too.
@@ -20,14 +31,21 @@ pub(super) type Counts<L> = Vec<(L, u64)>;
 
 /// Everything that was counted, at one moment.
 pub(super) struct Snapshot {
+    /// When it was taken.
+    pub at: SystemTime,
     pub uptime: Duration,
     pub started: SystemTime,
+    /// What `/readyz` says.
+    pub ready: Report,
+    pub draining: bool,
     pub configuration: Configuration,
     pub upstreams: Vec<UpstreamSnapshot>,
     /// Requests for which no upstream was chosen.
     pub unrouted: ExchangesSnapshot,
     pub ends: Counts<(Facing, Manner)>,
     pub process: Process,
+    /// What operators did, the newest first.
+    pub acts: Vec<Noted<Act>>,
 }
 
 /// Which configuration is in force, and what became of later ones.
@@ -35,6 +53,12 @@ pub(super) struct Configuration {
     pub hash: String,
     /// Where it came from.
     pub source: &'static str,
+    /// The file that is followed; `None` where none is.
+    pub file: Option<PathBuf>,
+    /// The plan, and since when it is in force.
+    pub in_force: Arc<InForce>,
+    /// What lies there and cannot be used.
+    pub refused: Refused,
     pub reloads: Counts<Outcome>,
     pub credentials: Counts<Outcome>,
     /// The newest one is the one in force.
@@ -51,10 +75,14 @@ pub(super) struct UpstreamSnapshot {
     pub exchanges: ExchangesSnapshot,
     pub handshakes: Counts<(Handshake, Version)>,
     pub handshake_seconds: HistogramSnapshot,
-    /// Handshakes a second.
-    pub rate: Rate,
+    /// What it has done lately.
+    pub activity: Activity,
+    /// The times of the last minute.
+    pub times: Times,
     pub verify_failures: Counts<VerifyFailure>,
     pub expiry: Expiry,
+    /// The certificate chain that it showed last.
+    pub shown: Option<Chain>,
 }
 
 /// Its pool's part.
@@ -67,6 +95,8 @@ pub(super) struct PoolSnapshot {
     pub checkouts: Counts<Reuse>,
     pub rejections: Counts<Rejection>,
     pub queue_wait: HistogramSnapshot,
+    /// What `idleTimeout` comes to, as the upstream is known to close earlier.
+    pub learned: Option<Learned>,
 }
 
 /// Requests and their times.
@@ -76,6 +106,8 @@ pub(super) struct ExchangesSnapshot {
     pub upstream_seconds: HistogramSnapshot,
     pub retries: Counts<RetryReason>,
     pub retries_refused: Counts<RetryRefusal>,
+    /// The last ones that failed, the newest first.
+    pub failures: Vec<Noted<Failed>>,
 }
 
 impl Snapshot {
@@ -84,25 +116,34 @@ impl Snapshot {
         let (since, started) = state.started;
         let upstreams = state.upstreams.share();
         Self {
+            at: SystemTime::now(),
+            ready: state.ready(now),
+            draining: state.drain.has_begun(),
             uptime: now.saturating_duration_since(since),
             started,
-            configuration: Configuration::take(&state.standing),
+            configuration: Configuration::take(state),
             upstreams: upstreams.iter().map(|u| UpstreamSnapshot::take(u, now)).collect(),
             unrouted: ExchangesSnapshot::take(&state.proxy.unrouted),
             ends: counts(&state.ends),
             process: Process::read(),
+            acts: state.acts.snapshot(),
         }
     }
 }
 
 impl Configuration {
-    fn take(standing: &Standing) -> Self {
+    fn take(state: &State) -> Self {
+        let standing = &state.standing;
+        let (in_force, refused) = (standing.in_force(), standing.refused());
         Self {
-            hash: standing.in_force().hash.clone(),
+            hash: in_force.hash.clone(),
             source: "file",
+            file: state.follower.as_ref().map(|follower| follower.path.clone()),
             reloads: counts(&standing.configurations),
             credentials: counts(&standing.credentials),
-            newest_in_force: standing.refused().configuration.is_none(),
+            newest_in_force: refused.configuration.is_none(),
+            in_force,
+            refused,
         }
     }
 }
@@ -111,6 +152,7 @@ impl UpstreamSnapshot {
     fn take(observed: &Observed, now: Instant) -> Self {
         let upstream = &observed.upstream;
         let (settings, counters) = (upstream.settings(), upstream.counters());
+        let activity = observed.activity().clone();
         Self {
             name: upstream.name().to_owned(),
             endpoint: settings.endpoint.to_string(),
@@ -119,9 +161,11 @@ impl UpstreamSnapshot {
             exchanges: ExchangesSnapshot::take(&counters.exchanges),
             handshakes: counts(&counters.handshakes),
             handshake_seconds: counters.handshake_seconds.snapshot(),
-            rate: observed.rate().clone(),
+            times: activity.times(&counters.exchanges),
+            activity,
             verify_failures: counts(&counters.verify_failures),
             expiry: observed.expiry,
+            shown: upstream.shown(),
         }
     }
 }
@@ -138,6 +182,7 @@ impl PoolSnapshot {
             checkouts: counts(&counters.checkouts),
             rejections: counts(&counters.rejections),
             queue_wait: counters.queue_wait.snapshot(),
+            learned: pool.learned(),
         }
     }
 }
@@ -150,6 +195,7 @@ impl ExchangesSnapshot {
             upstream_seconds: exchanges.upstream_seconds.snapshot(),
             retries: counts(&exchanges.retries),
             retries_refused: counts(&exchanges.retries_refused),
+            failures: exchanges.failures.snapshot(),
         }
     }
 }

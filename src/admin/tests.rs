@@ -1,7 +1,7 @@
 //! What both ports say, over real sockets; and the state that this module's other tests are made
 //! with.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{io, net::Ipv4Addr, path::Path, time::Duration};
 
 use axum::{Router, routing::get};
 use rustls::pki_types::ServerName;
@@ -13,23 +13,30 @@ use tokio::{
 
 use super::{serve::Limits, *};
 use crate::{
-    config::{Credentials, Plan},
+    config::{self, Context, Credentials, Files, Plan},
     connect::{self, Endpoint, EndpointHost},
     pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
-    tls::{self, Identity, MinVersion, Trust},
+    tls::{self, Identity, MinVersion, Trust, trust::TrustError},
     upstream::{Exchanges, Retries, Settings},
 };
 
 /// The end of the certificates below: 2031-02-03 00:00:00 UTC.
 pub(super) const NOT_AFTER: u64 = 1_927_843_200;
 
-fn tls_settings() -> tls::Settings {
+/// A certificate that is its own authority, and its key, in PEM.
+pub(super) fn credentials() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "<b>a.example</b>");
     params.not_after = rcgen::date_time_ymd(2031, 2, 3);
     let certificate = params.self_signed(&key).unwrap().pem();
-    let identity = Identity::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes());
+    (certificate, key.serialize_pem())
+}
+
+fn tls_settings() -> tls::Settings {
+    let (certificate, key) = credentials();
+    let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
     tls::Settings {
         server_name: None,
         verify_name: ServerName::try_from("a.example").unwrap(),
@@ -70,6 +77,51 @@ fn settings(name: &str) -> Settings {
 
 /// A state with these upstreams, which nothing has happened to.
 pub(super) fn state(names: &[&str]) -> Arc<State> {
+    state_of(plan(), names)
+}
+
+/// The same with this plan in force.
+pub(super) fn state_of(plan: Plan, names: &[&str]) -> Arc<State> {
+    follow(plan, names, None)
+}
+
+/// The example in force.
+pub(super) fn example() -> Arc<State> {
+    state_of(Memory::new().compile(config::example()), &[])
+}
+
+/// Every path leads to one of these two.
+pub(super) struct Memory {
+    certificate: String,
+    pub key: String,
+}
+
+impl Memory {
+    pub fn new() -> Self {
+        let (certificate, key) = credentials();
+        Self { certificate, key }
+    }
+
+    pub fn compile(&self, text: &str) -> Plan {
+        let now = SystemTime::now();
+        let source = "the test";
+        let context = Context { source, terminal: false, files: self, now, in_force: None };
+        config::compile(text, &context).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    }
+}
+
+impl Files for Memory {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let key = path.extension().is_some_and(|extension| extension == "key");
+        Ok(if key { self.key.clone() } else { self.certificate.clone() }.into_bytes())
+    }
+
+    fn system_trust(&self) -> Result<Trust, TrustError> {
+        Trust::from_pem(self.certificate.as_bytes())
+    }
+}
+
+fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> {
     let ends: Arc<Ends> = Arc::default();
     let upstream =
         |name: &&str| Upstream::new(Arc::new(settings(name)), 1, None, Arc::clone(&ends)).unwrap();
@@ -79,8 +131,8 @@ pub(super) fn state(names: &[&str]) -> Arc<State> {
         pools: "http://127.0.0.1:13321/pools".into(),
         unrouted: Exchanges::default(),
     });
-    let standing = Standing::new(plan(), "00112233aabbccdd".into(), SystemTime::UNIX_EPOCH);
-    let state = State::new(proxy, ends, Arc::default(), standing, Drain::default());
+    let standing = Standing::new(plan, "00112233aabbccdd".into(), SystemTime::UNIX_EPOCH);
+    let state = State::new(proxy, ends, Arc::default(), standing, Drain::default(), follower);
     state.follow(&upstreams);
     state
 }
@@ -202,7 +254,7 @@ async fn the_page_comes_as_text_or_as_json() {
 async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
     let metrics = Port::open(|listener| serve_metrics(listener, state(&[])));
     let admin = Port::open(|listener| serve_admin(listener, state(&[])));
-    for (port, path) in [(&metrics, "/metrics"), (&admin, "/pools")] {
+    for (port, path) in [(&metrics, "/metrics"), (&admin, "/pools"), (&admin, "/plan")] {
         let posted = port.answer(&format!("POST {path}"), "localhost").await;
         assert!(starts(&posted, 405) && posted.contains("allow: GET,HEAD\r\n"), "{posted}");
         let head = port.answer(&format!("HEAD {path}"), "localhost").await;
@@ -217,6 +269,110 @@ async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
         index.contains("/readyz     503 until the start is over and during the drain"),
         "{index}"
     );
+}
+
+/// The state of a process that follows a file, and where asks to look at it arrive.
+fn following() -> (Arc<State>, tokio::sync::mpsc::Receiver<Ask>) {
+    let (follower, asks) = Follower::new("/etc/warmline/config.yaml".into());
+    (follow(plan(), &["payments"], Some(follower)), asks)
+}
+
+#[tokio::test]
+async fn the_page_is_html_under_a_policy_that_lets_nothing_else_in() {
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let page = port.answer("GET /", "localhost").await;
+    assert!(page.contains("content-type: text/html; charset=utf-8\r\n"), "{page}");
+    assert!(page.contains("content-security-policy: default-src 'none'; "), "{page}");
+    for asset in ["/page.css", "/page.js", "/icon.svg"] {
+        assert!(page.contains(&format!("\"{asset}\"")), "{page}");
+        assert!(starts(&port.answer(&format!("GET {asset}"), "localhost").await, 200), "{asset}");
+    }
+}
+
+#[tokio::test]
+async fn certificates_and_the_plan_come_as_text_or_as_json() {
+    let port = Port::open(|listener| serve_admin(listener, example()));
+    for (path, text, key) in [
+        ("/certificates", "shown to payments  (/etc/", "certificates"),
+        ("/plan", "purgeDelay: 30s", "plan"),
+    ] {
+        let told = port.answer(&format!("GET {path}"), "localhost").await;
+        assert!(told.contains(text), "{told}");
+        let json = port.answer(&format!("GET {path}?format=json"), "localhost").await;
+        let (_, body) = json.split_once("\r\n\r\n").unwrap();
+        let page: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert!(!page[key].is_null(), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn what_changes_something_is_served_to_post_alone() {
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    for path in ["/upstreams/payments/flush", "/upstreams/payments/drain", "/reload"] {
+        for method in ["GET", "HEAD", "PUT", "DELETE"] {
+            let answer = port.answer(&format!("{method} {path}"), "localhost").await;
+            assert!(starts(&answer, 405) && answer.contains("allow: POST\r\n"), "{answer}");
+        }
+    }
+    let flushed = port.answer("POST /upstreams/payments/flush", "localhost").await;
+    assert!(
+        starts(&flushed, 200) && flushed.ends_with("flush payments: 0 idle connections closed\n")
+    );
+    let lost = port.answer("POST /upstreams/nobody/flush", "localhost").await;
+    assert!(starts(&lost, 404) && lost.contains("there are: payments\n"), "{lost}");
+}
+
+#[tokio::test]
+async fn a_verb_from_a_foreign_page_is_refused_and_does_nothing() {
+    let state = state(&["payments"]);
+    let port = Port::open(|listener| serve_admin(listener, Arc::clone(&state)));
+    let own = format!("localhost:{}", port.address.port());
+    for field in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
+        let answer = port.answer("POST /reload", &format!("{own}\r\n{field}")).await;
+        assert!(starts(&answer, 403) && answer.contains("comes from another page"), "{answer}");
+    }
+    assert_eq!(state.acts.snapshot(), []);
+    let from_own = format!("{own}\r\nOrigin: http://{own}\r\nSec-Fetch-Site: same-origin");
+    let answer = port.answer("POST /upstreams/payments/drain", &from_own).await;
+    assert!(starts(&answer, 200), "{answer}");
+    assert_eq!(state.acts.snapshot()[0].what.what, "drain payments");
+}
+
+#[tokio::test]
+async fn a_browser_goes_back_to_the_page_where_the_act_stands() {
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let browser = "localhost\r\nAccept: text/html,*/*";
+    let answer = port.answer("POST /upstreams/payments/flush", browser).await;
+    assert!(starts(&answer, 303) && answer.contains("location: /\r\n"), "{answer}");
+    assert!(port.answer("GET /", "localhost").await.contains("<b>flush payments</b>"));
+}
+
+#[tokio::test]
+async fn a_reload_answers_what_the_look_came_to() {
+    let (state, mut asks) = following();
+    let port = Port::open(|listener| serve_admin(listener, state));
+    let looks = [
+        (Looked::Applied, 200, "applied"),
+        (Looked::Unchanged, 200, "unchanged"),
+        (Looked::Refused("config.yaml:1:1: no".into()), 422, "config.yaml:1:1: no"),
+    ];
+    for (looked, status, told) in looks {
+        let asked = async { asks.recv().await.unwrap().send(looked).unwrap() };
+        let (answer, ()) = tokio::join!(port.answer("POST /reload", "localhost"), asked);
+        assert!(starts(&answer, status) && answer.contains(told), "{answer}");
+    }
+    drop(asks);
+    assert!(
+        starts(&port.answer("POST /reload", "localhost").await, 409),
+        "nobody follows any more"
+    );
+}
+
+#[tokio::test]
+async fn a_process_without_a_file_says_that_there_is_nothing_to_reload() {
+    let port = Port::open(|listener| serve_admin(listener, state(&[])));
+    let answer = port.answer("POST /reload", "localhost").await;
+    assert!(starts(&answer, 409) && answer.contains("follows no file"), "{answer}");
 }
 
 const PATIENT: Limits = Limits {

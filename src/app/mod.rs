@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, Readiness},
+    admin::{self, Follower, Readiness},
     config::{self, Plan, Standing},
     connect::Resolver,
     drain::Drain,
@@ -140,12 +140,15 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     });
     let standing = Standing::new(plan.clone(), environment.configuration_hash, SystemTime::now());
     let readiness = Arc::new(Readiness::default());
+    let path = environment.source.as_ref().map(|source| source.path.clone());
+    let (follower, asks) = path.map(Follower::new).unzip();
     let state = admin::State::new(
         Arc::clone(&proxy),
         Arc::clone(&ends),
         Arc::clone(&readiness),
         Arc::clone(&standing),
         drain.clone(),
+        follower,
     );
     let work = Arc::new(Work {
         drain: drain.clone(),
@@ -163,7 +166,8 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let workers = workers.map(|(thread, jobs)| worker::spawn(&work, jobs, thread));
     let workers = workers.collect::<Result<_, _>>()?;
     let over = Drain::default();
-    let watch = environment.source.map(|source| Watch::new(source, Arc::clone(&live)));
+    let watch = environment.source.zip(asks);
+    let watch = watch.map(|(source, asks)| Watch::new(source, Arc::clone(&live), asks));
     let operations = operate(state, metrics, admin, watch, over.clone())?;
     readiness.set_started();
     Ok(Running {

@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::live::Live;
-use crate::config::{Credentials, Loaded, Source, Unusable};
+use crate::{
+    admin::{Ask, Looked},
+    config::{Credentials, Loaded, Source, Unusable},
+};
 
 /// How long the files must be quiet before they are read.
 const QUIET: Duration = Duration::from_millis(20);
@@ -35,24 +38,33 @@ const LOOK_AROUND_REFUSED: Duration = Duration::from_secs(1);
 pub(super) struct Watch {
     source: Source,
     live: Arc<Live>,
+    /// Operators who want a look now, and its outcome.
+    asks: Receiver<Ask>,
 }
 
 impl Watch {
-    pub(super) fn new(source: Source, live: Arc<Live>) -> Self {
-        Self { source, live }
+    pub(super) fn new(source: Source, live: Arc<Live>, asks: Receiver<Ask>) -> Self {
+        Self { source, live, asks }
     }
 
     /// Follows for as long as it is polled.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let (sign, mut signs) = channel(1);
         let mut folders = Folders::new(sign);
+        let mut asking = None;
         loop {
             // First the folders, then a look: what changes in between gives a sign.
             folders.watch(&self.files());
-            self.look();
+            let looked = self.look();
+            if let Some(ask) = Option::<Ask>::take(&mut asking) {
+                // Whoever asked may have left.
+                let _ = ask.send(looked);
+            }
+            let patience = self.patience();
             tokio::select! {
                 Some(()) = signs.recv() => settle(&mut signs).await,
-                () = sleep(self.patience()) => {}
+                Some(ask) = self.asks.recv() => asking = Some(ask),
+                () = sleep(patience) => {}
             }
         }
     }
@@ -73,37 +85,40 @@ impl Watch {
     }
 
     /// Compiles what lies there now, and puts it in force if it is another plan.
-    fn look(&self) {
+    fn look(&self) -> Looked {
         let standing = &self.live.standing;
         let in_force = standing.in_force();
         match self.source.load(Some(&in_force.plan.credentials)) {
             Err(Unusable { errors, hash }) => self.reject(hash, &errors.to_string()),
             Ok(Loaded { mut plan, hash }) => {
-                self.tell_stale(&mut plan.credentials);
+                let stale = self.tell_stale(&mut plan.credentials);
                 if plan == in_force.plan && hash == in_force.hash {
                     standing.unchanged();
-                    return;
+                    return stale.map_or(Looked::Unchanged, Looked::Refused);
                 }
                 match self.live.reconfigure(plan, hash.clone()) {
                     Ok(()) if hash == in_force.hash => {
                         tracing::info!(%hash, "changed certificates are in force");
                     }
                     Ok(()) => tracing::info!(%hash, "changed configuration is in force"),
-                    Err(error) => self.reject(Some(hash), &error.to_string()),
+                    Err(error) => return self.reject(Some(hash), &error.to_string()),
                 }
+                // Of what is in force now, a part may be older than its files.
+                stale.map_or(Looked::Applied, Looked::Refused)
             }
         }
     }
 
-    fn reject(&self, hash: Option<String>, reason: &str) {
+    fn reject(&self, hash: Option<String>, reason: &str) -> Looked {
         if self.live.standing.rejected(hash, reason, SystemTime::now()) {
             let file = self.source.path.display();
             tracing::error!(%file, reason, "the changed configuration cannot be used; the old one stays in force");
         }
+        Looked::Refused(reason.into())
     }
 
-    /// What is in force of them is no news to compare by.
-    fn tell_stale(&self, credentials: &mut Credentials) {
+    /// What is in force of them is no news to compare by. Gives back what is wrong, be it new or not.
+    fn tell_stale(&self, credentials: &mut Credentials) -> Option<String> {
         let stale = std::mem::take(&mut credentials.stale);
         for new in self.live.standing.stale(&stale, SystemTime::now()) {
             tracing::error!(
@@ -111,6 +126,8 @@ impl Watch {
                 "changed certificates cannot be used; the old ones stay in force"
             );
         }
+        let reasons: Vec<_> = stale.iter().map(|stale| stale.reason.as_str()).collect();
+        (!reasons.is_empty()).then(|| reasons.join("\n"))
     }
 }
 

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{
-    super::snapshot::{Snapshot, UpstreamSnapshot},
+    super::{
+        moment::Moment,
+        snapshot::{Snapshot, UpstreamSnapshot},
+    },
     phase,
 };
 use crate::{
     pool::{ConnectionView, Reuse},
-    telemetry::log::seconds,
+    telemetry::{log::seconds, recent::Noted},
+    upstream::Failed,
 };
 
 /// The page, one object.
@@ -29,6 +33,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
 
 fn upstream(upstream: &UpstreamSnapshot) -> Value {
     let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
+    let (handshakes, requests) = (&upstream.activity.handshakes, &upstream.activity.requests);
     json!({
         "name": upstream.name,
         "endpoint": upstream.endpoint,
@@ -40,10 +45,27 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
         "checkouts": { "reused": pool.reused(), "new": object(pool.new_by_reason()) },
         "reuseRate": pool.reuse_rate(),
         "handshakes": object(upstream.handshakes_by_result()),
-        "handshakesPerSecond": { "now": upstream.rate.now, "most": upstream.rate.most },
+        "handshakesPerSecond": { "now": handshakes.now, "most": handshakes.most },
+        "requestsPerSecond": { "now": requests.now, "most": requests.most },
+        "generation": pool.now.generation,
+        "oldGenerationConnections": upstream.old_generation_connections,
+        "learnedIdleSeconds": pool.learned.map(|learned| seconds(learned.limit)),
+        "failures": exchanges.failures.iter().map(failure).collect::<Vec<_>>(),
         "requests": object(exchanges.requests.iter().map(|(code, n)| (code.as_str(), *n))),
         "retries": object(exchanges.retries.iter().map(|(reason, n)| (reason.as_str(), *n))),
         "connections": pool.now.connections.iter().map(connection).collect::<Vec<_>>(),
+    })
+}
+
+fn failure(failure: &Noted<Failed>) -> Value {
+    let Failed { status, by, stage, text } = &failure.what;
+    json!({
+        "status": status,
+        "by": by,
+        "stage": stage,
+        "text": text,
+        "times": failure.times,
+        "last": Moment(failure.last).to_string(),
     })
 }
 

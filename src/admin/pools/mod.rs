@@ -10,18 +10,18 @@ use crate::{
 };
 
 impl PoolSnapshot {
-    fn reused(&self) -> u64 {
+    pub(super) fn reused(&self) -> u64 {
         self.checkouts.iter().find(|(reuse, _)| *reuse == Reuse::Reused).map_or(0, |(_, n)| *n)
     }
 
     /// The share of checkouts that reused; `None` before the first.
-    fn reuse_rate(&self) -> Option<f64> {
+    pub(super) fn reuse_rate(&self) -> Option<f64> {
         let all = total(&self.checkouts);
         (all > 0).then(|| self.reused() as f64 / all as f64)
     }
 
     /// Checkouts that got a new connection, by why.
-    fn new_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    pub(super) fn new_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let new = self.checkouts.iter().filter(|(reuse, _)| *reuse != Reuse::Reused);
         new.map(|(reuse, count)| (reuse.as_str(), *count))
     }
@@ -29,7 +29,7 @@ impl PoolSnapshot {
 
 impl UpstreamSnapshot {
     /// Handshakes by how they went, over all versions.
-    fn handshakes_by_result(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+    pub(super) fn handshakes_by_result(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Handshake::ALL.iter().map(|result| {
             let same = self.handshakes.iter().filter(|((other, _), _)| other == result);
             (result.as_str(), same.map(|(_, count)| count).sum())
@@ -41,7 +41,7 @@ fn total<L>(counts: &Counts<L>) -> u64 {
     counts.iter().map(|(_, count)| count).sum()
 }
 
-fn phase(phase: ConnectionPhase) -> &'static str {
+pub(super) fn phase(phase: ConnectionPhase) -> &'static str {
     match phase {
         ConnectionPhase::Connecting => "connecting",
         ConnectionPhase::Active => "active",

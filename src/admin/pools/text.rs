@@ -77,7 +77,7 @@ fn checkouts(upstream: &UpstreamSnapshot) -> String {
 fn handshakes(upstream: &UpstreamSnapshot) -> String {
     let results = upstream.handshakes_by_result();
     let results: Vec<_> = results.map(|(result, count)| format!("{count} {result}")).collect();
-    let rate = &upstream.rate;
+    let rate = &upstream.activity.handshakes;
     format!("{}; {:.1} a second now, {:.1} at most", results.join(", "), rate.now, rate.most)
 }
 

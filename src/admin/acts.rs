@@ -1,0 +1,120 @@
+//! What operators can have done, by POST alone: close an upstream's idle connections, renew all of them, look at the
+//! files now. Each act is logged, and shown on the page.
+
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use axum::{
+    extract::{Path, State as Shared},
+    http::{HeaderMap, StatusCode, header::ACCEPT},
+    response::{IntoResponse as _, Redirect, Response},
+};
+
+use super::{Looked, State};
+use crate::upstream::Upstream;
+
+/// What was done, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Act {
+    /// As in the request's path: `flush payments`.
+    pub what: String,
+    pub outcome: String,
+}
+
+/// `POST /upstreams/NAME/flush`: closes what is idle.
+pub(super) async fn flush(
+    Shared(state): Shared<Arc<State>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    on_upstream(&state, &name, "flush", &headers, |upstream| {
+        let closed = upstream.pool().flush();
+        format!("{} closed", connections(closed, "idle "))
+    })
+}
+
+/// `POST /upstreams/NAME/drain`: replaces every connection as soon as its exchange is over.
+pub(super) async fn drain(
+    Shared(state): Shared<Arc<State>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    on_upstream(&state, &name, "drain", &headers, |upstream| {
+        let advanced = upstream.renew(Instant::now());
+        let (idle, in_use) = (advanced.idle_closed, advanced.in_use);
+        let idle = connections(idle, "idle ");
+        format!("{idle} closed, {in_use} in use to close after their exchange")
+    })
+}
+
+/// `POST /reload`: has the files looked at now.
+pub(super) async fn reload(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
+    let looked = match &state.follower {
+        Some(follower) => follower.look().await,
+        None => None,
+    };
+    let (status, outcome) = match looked {
+        Some(Looked::Applied) => {
+            (StatusCode::OK, "applied: what lies there is in force now".into())
+        }
+        Some(Looked::Unchanged) => (StatusCode::OK, "unchanged: it was in force already".into()),
+        Some(Looked::Refused(reason)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, format!("refused, the old stays in force: {reason}"))
+        }
+        None => (
+            StatusCode::CONFLICT,
+            "this process follows no file: it was started without --config".into(),
+        ),
+    };
+    done(&state, "reload".into(), status, outcome, &headers)
+}
+
+fn on_upstream(
+    state: &State,
+    name: &str,
+    verb: &str,
+    headers: &HeaderMap,
+    act: impl FnOnce(&Upstream) -> String,
+) -> Response {
+    let upstreams = state.upstreams.share();
+    let observed = upstreams.iter().find(|observed| observed.upstream.name() == name);
+    let Some(observed) = observed else {
+        let names: Vec<_> = upstreams.iter().map(|observed| observed.upstream.name()).collect();
+        let text = format!(
+            "warmline: no upstream is called {name:?}; there are: {}\n",
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        );
+        return (StatusCode::NOT_FOUND, text).into_response();
+    };
+    let outcome = act(&observed.upstream);
+    done(state, format!("{verb} {name}"), StatusCode::OK, outcome, headers)
+}
+
+/// A browser goes back to the page, where the act stands; others get a text.
+fn done(
+    state: &State,
+    what: String,
+    status: StatusCode,
+    outcome: String,
+    headers: &HeaderMap,
+) -> Response {
+    tracing::info!(act = what, outcome, "an operator asked by the administration port");
+    let text = format!("{what}: {outcome}\n");
+    state.acts.note(Act { what, outcome }, SystemTime::now());
+    if accepts_html(headers) {
+        Redirect::to("/").into_response()
+    } else {
+        (status, text).into_response()
+    }
+}
+
+fn connections(count: usize, kind: &str) -> String {
+    format!("{count} {kind}connection{}", if count == 1 { "" } else { "s" })
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    accepted.any(|accept| accept.contains("text/html"))
+}

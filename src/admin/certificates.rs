@@ -1,0 +1,218 @@
+//! `/certificates`: what upstreams are believed by, what we show to them, and what they showed to us.
+
+use std::{
+    fmt::Write as _,
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustls::pki_types::CertificateDer;
+use serde::Serialize;
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+
+use super::{
+    moment::{Moment, Span},
+    snapshot::Snapshot,
+};
+use crate::{
+    config::{IdentityFiles, Plan},
+    tls::{self, Trust},
+};
+
+/// An end is near from so long before on.
+const NEAR: Duration = Duration::from_hours(14 * 24);
+const VERY_NEAR: Duration = Duration::from_hours(3 * 24);
+
+/// What certificates are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Role {
+    /// We show it.
+    Identity,
+    /// It is believed.
+    Trust,
+    /// The upstream showed it last.
+    Upstream,
+}
+
+/// Certificates that belong together.
+#[derive(Debug, Serialize)]
+pub(super) struct Group {
+    pub role: Role,
+    /// Where they come from; none for what an upstream showed.
+    pub files: Vec<PathBuf>,
+    /// The machine's own roots, which are not listed.
+    pub system: bool,
+    pub upstreams: Vec<String>,
+    pub certificates: Vec<Certificate>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Certificate {
+    pub subject: String,
+    pub issuer: String,
+    /// Of the whole certificate: SHA-256.
+    pub fingerprint: String,
+    pub not_before: String,
+    pub not_after: String,
+    #[serde(skip)]
+    pub ends: SystemTime,
+    pub seconds_left: i64,
+}
+
+/// How near an end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nearness {
+    Far,
+    Near,
+    /// Or over.
+    VeryNear,
+}
+
+impl Certificate {
+    /// How near its end is.
+    pub fn nearness(&self, now: SystemTime) -> Nearness {
+        let left = self.ends.duration_since(now).unwrap_or_default();
+        match left {
+            left if left <= VERY_NEAR => Nearness::VeryNear,
+            left if left <= NEAR => Nearness::Near,
+            _ => Nearness::Far,
+        }
+    }
+
+    /// `412d 3h left`, `over since 3h 12m`.
+    pub fn left(&self, now: SystemTime) -> String {
+        match self.ends.duration_since(now) {
+            Ok(left) => format!("{} left", Span(left)),
+            Err(_) => format!("over since {}", Span::between(self.ends, now)),
+        }
+    }
+
+    fn of(der: &CertificateDer<'_>, now: SystemTime) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let validity = certificate.validity();
+        let (begins, ends) = (moment(validity.not_before), moment(validity.not_after));
+        let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Some(Self {
+            subject: certificate.subject().to_string(),
+            issuer: certificate.issuer().to_string(),
+            fingerprint: tls::fingerprint(der),
+            not_before: Moment(begins).to_string(),
+            not_after: Moment(ends).to_string(),
+            ends,
+            seconds_left: seconds(ends).cast_signed() - seconds(now).cast_signed(),
+        })
+    }
+}
+
+/// Every certificate that counts now: ours first, then the trusted ones, then those that upstreams showed.
+pub(super) fn groups(snapshot: &Snapshot) -> Vec<Group> {
+    let plan = &snapshot.configuration.in_force.plan;
+    let mut groups = Vec::new();
+    for (files, identity) in &plan.credentials.identities {
+        let used = |tls: &tls::Settings| tls.identity.as_ref() == Some(identity);
+        let group = Group::new(Role::Identity, files.paths(), users(plan, used));
+        groups.push(group.of(identity.chain(), snapshot.at));
+    }
+    for (file, trust) in &plan.credentials.trusts {
+        let used = |tls: &tls::Settings| tls.trust == *trust;
+        let files = file.iter().cloned().collect();
+        let group = Group::new(Role::Trust, files, users(plan, used));
+        groups.push(group.of_trust(trust, snapshot.at));
+    }
+    for upstream in &snapshot.upstreams {
+        let Some(shown) = &upstream.shown else { continue };
+        let group = Group::new(Role::Upstream, Vec::new(), vec![upstream.name.clone()]);
+        groups.push(group.of(shown, snapshot.at));
+    }
+    groups
+}
+
+/// The names of the upstreams whose TLS is of this kind.
+fn users(plan: &Plan, used: impl Fn(&tls::Settings) -> bool) -> Vec<String> {
+    let users = plan.upstreams.iter().filter(|upstream| used(&upstream.tls));
+    users.map(|upstream| upstream.name.clone()).collect()
+}
+
+impl Group {
+    fn new(role: Role, files: Vec<PathBuf>, upstreams: Vec<String>) -> Self {
+        Self { role, files, system: false, upstreams, certificates: Vec::new() }
+    }
+
+    fn of(self, chain: &[CertificateDer<'_>], now: SystemTime) -> Self {
+        let certificates = chain.iter().filter_map(|der| Certificate::of(der, now)).collect();
+        Self { certificates, ..self }
+    }
+
+    fn of_trust(self, trust: &Trust, now: SystemTime) -> Self {
+        if trust.is_system() {
+            return Self { system: true, ..self };
+        }
+        self.of(trust.certificates(), now)
+    }
+
+    /// Where they come from, for people.
+    pub fn place(&self) -> String {
+        if self.system {
+            return "the system's roots".into();
+        }
+        let files: Vec<_> = self.files.iter().map(|file| file.display().to_string()).collect();
+        files.join(", ")
+    }
+
+    /// What they are for, for people.
+    pub fn title(&self) -> String {
+        let upstreams = self.upstreams.join(", ");
+        match self.role {
+            Role::Identity => format!("shown to {upstreams}"),
+            Role::Trust => format!("trusted for {upstreams}"),
+            Role::Upstream => format!("shown by {upstreams}"),
+        }
+    }
+}
+
+/// For programs.
+pub(super) fn json(snapshot: &Snapshot) -> String {
+    let page = serde_json::json!({ "certificates": groups(snapshot) });
+    format!("{page:#}\n")
+}
+
+/// For people.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    let mut page = String::new();
+    for group in groups(snapshot) {
+        let _ = writeln!(page, "{}  ({})", group.title(), group.place());
+        for certificate in &group.certificates {
+            let Certificate { subject, issuer, fingerprint, not_after, .. } = certificate;
+            let left = certificate.left(snapshot.at);
+            let (subject, issuer) = (subject.escape_debug(), issuer.escape_debug());
+            let _ = writeln!(page, "  subject      {subject}\n  issuer       {issuer}");
+            let _ = writeln!(page, "  expires      {not_after} ({left})");
+            let _ = writeln!(page, "  fingerprint  {fingerprint}\n");
+        }
+    }
+    page
+}
+
+fn moment(at: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(at.timestamp()).unwrap_or(0))
+}
+
+/// The file that a trust came from; none for the system's roots.
+pub(super) fn trust_file<'a>(plan: &'a Plan, settings: &tls::Settings) -> Option<&'a PathBuf> {
+    let mut trusts = plan.credentials.trusts.iter();
+    trusts.find(|(_, trust)| **trust == settings.trust)?.0.as_ref()
+}
+
+/// The files that an identity came from.
+pub(super) fn identity_files<'a>(
+    plan: &'a Plan,
+    settings: &tls::Settings,
+) -> Option<&'a IdentityFiles> {
+    let mut identities = plan.credentials.identities.iter();
+    let (files, _) =
+        identities.find(|(_, identity)| Some(*identity) == settings.identity.as_ref())?;
+    Some(files)
+}

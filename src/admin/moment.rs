@@ -1,0 +1,67 @@
+//! Points in time and stretches of it, as people read them.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use x509_parser::prelude::ASN1Time;
+
+/// `2026-05-01 12:00:00 UTC`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment(pub SystemTime);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let time = i64::try_from(seconds).ok().and_then(|s| ASN1Time::from_timestamp(s).ok());
+        let Some(utc) = time.map(|time| time.to_datetime()) else { return f.write_str("?") };
+        let (hour, minute, second) = utc.to_hms();
+        let (year, month, day) = (utc.year(), u8::from(utc.month()), utc.day());
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    }
+}
+
+/// Its two largest units: `41s`, `12m 5s`, `3h 12m`, `12d 3h`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span(pub Duration);
+
+impl Span {
+    /// From one moment to a later one; none where they are the wrong way round.
+    pub fn between(from: SystemTime, to: SystemTime) -> Self {
+        Self(to.duration_since(from).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+        match (days, hours, minutes) {
+            (0, 0, 0) => write!(f, "{seconds}s"),
+            (0, 0, _) => write!(f, "{minutes}m {}s", seconds % 60),
+            (0, _, _) => write!(f, "{hours}h {}m", minutes % 60),
+            _ => write!(f, "{days}d {}h", hours % 24),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_in_utc() {
+        let at = UNIX_EPOCH + Duration::from_secs(1_927_843_200);
+        assert_eq!(Moment(at).to_string(), "2031-02-03 00:00:00 UTC");
+    }
+
+    #[test]
+    fn a_span_has_its_two_largest_units() {
+        for (seconds, text) in
+            [(0, "0s"), (41, "41s"), (725, "12m 5s"), (11_520, "3h 12m"), (1_047_600, "12d 3h")]
+        {
+            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The certificates, with their ends.
+
+use maud::{Markup, html};
+
+use super::super::{
+    certificates::{Certificate, Group, Nearness, groups},
+    snapshot::Snapshot,
+};
+
+/// Of one file so many are listed here; `/certificates` has all.
+const LISTED: usize = 12;
+/// So many digits of a fingerprint tell two certificates apart.
+const DIGITS: usize = 16;
+
+pub(super) fn section(snapshot: &Snapshot) -> Markup {
+    html! {
+        section #certificates {
+            h2 { "Certificates" }
+            div.scroll {
+                table {
+                    thead {
+                        tr { th { "expires" } th { "subject" } th { "issuer" } th { "SHA-256" } th { "role and file" } }
+                    }
+                    @for group in groups(snapshot) { (rows(&group, snapshot)) }
+                }
+            }
+        }
+    }
+}
+
+fn rows(group: &Group, snapshot: &Snapshot) -> Markup {
+    html! {
+        tbody {
+            @if group.certificates.is_empty() {
+                tr { td colspan="4" { (group.place()) } td { (group.title()) } }
+            }
+            @for certificate in group.certificates.iter().take(LISTED) {
+                tr {
+                    (expiry(certificate, snapshot))
+                    td.name { bdi { (certificate.subject) } }
+                    td.name { bdi { (certificate.issuer) } }
+                    td { code title=(certificate.fingerprint) { (certificate.fingerprint.get(..DIGITS).unwrap_or_default()) "…" } }
+                    td.wide { (group.title()) " " span.muted { (group.place()) } }
+                }
+            }
+            @if let Some(more) = group.certificates.len().checked_sub(LISTED).filter(|more| *more > 0) {
+                tr { td colspan="5" { a href="/certificates" { "and " (more) " more" } } }
+            }
+        }
+    }
+}
+
+fn expiry(certificate: &Certificate, snapshot: &Snapshot) -> Markup {
+    let class = match certificate.nearness(snapshot.at) {
+        Nearness::Far => "",
+        Nearness::Near => "warn",
+        Nearness::VeryNear => "bad",
+    };
+    html! {
+        td.when title=(certificate.not_after) { span class=(class) { (certificate.left(snapshot.at)) } }
+    }
+}

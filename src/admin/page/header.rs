@@ -1,0 +1,159 @@
+//! What belongs to the process: what it is, how it stands, and its configuration.
+
+use maud::{Markup, html};
+
+use super::{
+    super::{
+        moment::{Moment, Span},
+        plan,
+        snapshot::Snapshot,
+    },
+    numbers::{Count, plural},
+    upstream::{Standing, standing},
+};
+use crate::telemetry::log::Human;
+
+/// For the tab: what is wrong comes first.
+pub(super) fn title(snapshot: &Snapshot) -> String {
+    let bad = |upstream: &_| matches!(standing(upstream, snapshot.at), Standing::Failing(_));
+    let failing = snapshot.upstreams.iter().filter(|upstream| bad(upstream)).count();
+    match (snapshot.draining, failing) {
+        (true, _) => "draining · Warmline".into(),
+        (false, 0) => "Warmline".into(),
+        (false, failing) => format!("{failing} failing · Warmline"),
+    }
+}
+
+/// What this is, and how it stands.
+pub(super) fn bar(snapshot: &Snapshot) -> Markup {
+    html! {
+        header {
+            h1 { "Warmline " small { (env!("CARGO_PKG_VERSION")) } }
+            (readiness(snapshot))
+            p.what { "HTTP on localhost in, pooled mutual TLS out" }
+            p.facts {
+                "up " b { (Span(snapshot.uptime)) }
+                " · configuration " b { code { (snapshot.configuration.hash) } }
+                " · " time #at { (Moment(snapshot.at)) }
+            }
+        }
+    }
+}
+
+fn readiness(snapshot: &Snapshot) -> Markup {
+    let failed = snapshot.ready.text.lines().find_map(|line| line.strip_prefix("[-]"));
+    html! {
+        @if snapshot.draining {
+            span.pill.warn { "draining: Warmline is ending" }
+        } @else if let Some(failed) = failed {
+            span.pill.bad { "not ready: " (failed) }
+        } @else {
+            span.pill.good { "ready" }
+        }
+    }
+}
+
+/// What lies there and cannot be used.
+pub(super) fn refusals(snapshot: &Snapshot) -> Markup {
+    let refused = &snapshot.configuration.refused;
+    html! {
+        @if let Some(refusal) = &refused.configuration {
+            section.alarm #refused role="alert" {
+                h2 { "The configuration as it lies there cannot be used. The old one stays in force." }
+                pre { (refusal.reason) }
+                (since(refusal.since, snapshot))
+            }
+        }
+        @for (stale, at) in &refused.credentials {
+            section.alarm role="alert" {
+                h2 { "A certificate, key or trust as it lies there cannot be used. The old one stays in force." }
+                pre { (stale.reason) }
+                (since(*at, snapshot))
+            }
+        }
+    }
+}
+
+fn since(at: std::time::SystemTime, snapshot: &Snapshot) -> Markup {
+    html! { p.muted { "since " (Moment(at)) ", for " (Span::between(at, snapshot.at)) } }
+}
+
+/// The configuration in force.
+pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
+    let configuration = &snapshot.configuration;
+    let since = configuration.in_force.since;
+    let counts = configuration
+        .reloads
+        .iter()
+        .map(|(outcome, count)| format!("{} {}", Count(*count), outcome.as_str()));
+    let rotations = configuration
+        .credentials
+        .iter()
+        .map(|(outcome, count)| format!("{} {}", Count(*count), outcome.as_str()));
+    html! {
+        section #configuration {
+            div.title {
+                h2 { "Configuration in force" }
+                @if configuration.file.is_some() {
+                    form method="post" action="/reload" {
+                        button title="Look at the files now, and put what is found in force" { "Reload" }
+                    }
+                }
+            }
+            dl.facts {
+                div { dt { "hash" } dd { code { (configuration.hash) } } }
+                div { dt { "source" } dd { (plan::source(snapshot)) } }
+                div { dt { "since" } dd { (Moment(since)) " (" (Span::between(since, snapshot.at)) ")" } }
+                div { dt { "changes of it" } dd { (counts.collect::<Vec<_>>().join(", ")) } }
+                div { dt { "of certificates" } dd { (rotations.collect::<Vec<_>>().join(", ")) } }
+            }
+            details #plan { summary { "The whole, defaults included" } pre { (plan::yaml(snapshot)) } }
+        }
+    }
+}
+
+/// What operators did.
+pub(super) fn acts(snapshot: &Snapshot) -> Markup {
+    html! {
+        @if !snapshot.acts.is_empty() {
+            section #acts {
+                h2 { "Done from here" }
+                table {
+                    @for act in &snapshot.acts {
+                        tr {
+                            td.when { (Span::between(act.last, snapshot.at)) " ago" }
+                            td { b { (act.what.what) } @if act.times > 1 { " ×" (act.times) } }
+                            td.wide { (act.what.outcome) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What the process takes, and where the same stands for programs.
+pub(super) fn footer(snapshot: &Snapshot) -> Markup {
+    let process = &snapshot.process;
+    html! {
+        footer {
+            p {
+                @if let Some(bytes) = process.resident_memory {
+                    "memory " b { (format!("{:.1} MiB", bytes as f64 / 1_048_576.0)) } " · "
+                }
+                @if let Some(seconds) = process.cpu_seconds {
+                    "CPU " b { (Human(std::time::Duration::from_secs_f64(seconds))) } " · "
+                }
+                @if let Some(open) = process.open_fds { b { (plural(open, "descriptor")) } }
+                @if let Some(max) = process.max_fds { " of " (Count(max)) }
+            }
+            p {
+                "As text: " a href="/pools" { "/pools" } " " a href="/certificates" { "/certificates" }
+                " " a href="/plan" { "/plan" } "; as JSON: "
+                a href="/pools?format=json" { "pools" } " "
+                a href="/certificates?format=json" { "certificates" } " "
+                a href="/plan?format=json" { "plan" }
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The page as text: what it says, and that nothing which others wrote becomes markup.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::super::{State, acts::Act, snapshot::Snapshot, tests::state};
+use crate::{
+    config::Stale,
+    pool::{EndReason, Reuse},
+    upstream::{Code, Failed},
+};
+
+const HOSTILE: &str = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>";
+
+fn page(state: &State) -> String {
+    super::render(&Snapshot::take(state, Instant::now()))
+}
+
+fn failed(by: &'static str, text: &str) -> Failed {
+    Failed::new(Some(502), by, "connect", text.into())
+}
+
+fn fail(state: &State, failure: Failed, ago: u64) {
+    let at = SystemTime::now() - Duration::from_secs(ago);
+    let upstream = Arc::clone(&state.upstreams.share()[0].upstream);
+    upstream.counters().exchanges.failures.note(failure, at);
+}
+
+#[test]
+fn it_tells_why_in_words_that_need_no_document() {
+    let state = state(&["payments"]);
+    state.readiness.set_started();
+    let upstream = Arc::clone(&state.upstreams.share()[0].upstream);
+    let counters = upstream.pool().counters();
+    counters.checkouts.increment(Reuse::Stale);
+    counters.closed.increment(EndReason::PeerClosed);
+    upstream.counters().exchanges.requests.increment(Code::ServerError);
+    fail(&state, failed("upstream", "no TCP connection to 192.0.2.1:443"), 3);
+    let page = page(&state);
+    for told in [
+        "<b>stale</b> <span class=\"muted\">the last one was found dead when used</span>",
+        "<b>peer-closed</b> <span class=\"muted\">the upstream closed it while it was idle</span>",
+        "no TCP connection to 192.0.2.1:443",
+        "502, 3s ago",
+        "00112233aabbccdd",
+        "payments.example:443",
+        "made by the program itself",
+        ">ready<",
+    ] {
+        assert!(page.contains(told), "{told}: {page}");
+    }
+    assert!(!page.contains("<b>busy</b>"), "what never was is not listed");
+}
+
+#[test]
+fn nothing_that_others_wrote_becomes_markup() {
+    let state = state(&["payments"]);
+    fail(&state, failed("upstream", HOSTILE), 1);
+    state.proxy.unrouted.failures.note(failed("downstream", HOSTILE), SystemTime::now());
+    state.proxy.unrouted.requests.increment(Code::ClientError);
+    let act = Act { what: HOSTILE.into(), outcome: HOSTILE.into() };
+    state.acts.note(act, SystemTime::now());
+    state.standing.rejected(None, HOSTILE, SystemTime::now());
+    let stale = Stale { files: Vec::new(), reason: HOSTILE.into() };
+    state.standing.stale(&[stale], SystemTime::now());
+    let page = page(&state);
+    assert_eq!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 6, "{page}");
+    assert!(!page.contains("<script>") && !page.contains("<img"), "{page}");
+}
+
+#[test]
+fn nothing_is_inline_and_nothing_comes_from_elsewhere() {
+    let page = page(&state(&["payments", "orders"]));
+    for forbidden in ["style=", "javascript:", "//", "<style"] {
+        assert!(!page.contains(forbidden), "{forbidden}: {page}");
+    }
+    for (at, _) in page.match_indices(" on") {
+        let after = page[at + 1..].trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        assert!(!after.starts_with('='), "no attribute is a handler: {}", &page[at..]);
+    }
+    assert_eq!(page.matches("<script").count(), 1);
+    assert!(page.contains("<noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>"));
+}
+
+#[test]
+fn an_upstream_fails_as_long_as_its_last_failure_is_young_and_not_the_applications() {
+    let state = state(&["payments"]);
+    fail(&state, failed("downstream", "the target's scheme is not http"), 1);
+    fail(&state, failed("upstream", "long ago"), 600);
+    let good = page(&state);
+    assert!(good.contains("no failure in the last minute"), "{good}");
+    fail(&state, failed("us", "just now"), 1);
+    let bad = page(&state);
+    assert!(bad.contains("<title>1 failing · Warmline</title>"), "{bad}");
+    assert!(!bad.contains("no failure in the last minute"), "{bad}");
+}
+
+#[test]
+fn a_certificate_s_end_is_told_in_days() {
+    let page = page(&super::super::tests::example());
+    assert!(page.contains("CN=&lt;b&gt;a.example&lt;/b&gt;"), "{page}");
+    assert!(
+        page.contains("2031-02-03 00:00:00 UTC") && page.contains("d ") && page.contains(" left")
+    );
+    assert!(
+        page.contains("/etc/warmline/identity/tls.crt, /etc/warmline/identity/tls.key"),
+        "{page}"
+    );
+    assert!(page.contains("purgeDelay: 30s"), "the plan: {page}");
+}

@@ -1,0 +1,230 @@
+//! One upstream: how it stands, its numbers, why its connections came and went, what failed lately, and each connection.
+
+mod tables;
+
+use std::time::{Duration, SystemTime};
+
+use maud::{Markup, html};
+
+use super::{
+    super::{
+        moment::Span,
+        snapshot::{Snapshot, UpstreamSnapshot},
+    },
+    figures,
+    numbers::{Count, PerSecond, Percent, plural, quantile, time},
+    words,
+};
+use crate::{telemetry::recent::Noted, upstream::Failed};
+
+/// A failure counts for so long in how an upstream stands.
+const LATELY: Duration = Duration::from_mins(1);
+
+/// How an upstream stands at a glance.
+pub(super) enum Standing<'a> {
+    Good,
+    /// Requests wait at the cap.
+    Full,
+    /// By this.
+    Failing(&'a Noted<Failed>),
+}
+
+/// How it stands now. What applications did wrong is not its failure.
+pub(super) fn standing(upstream: &UpstreamSnapshot, now: SystemTime) -> Standing<'_> {
+    let lately = |failure: &&Noted<Failed>| {
+        failure.what.by != "downstream"
+            && now.duration_since(failure.last).is_ok_and(|ago| ago < LATELY)
+    };
+    match upstream.exchanges.failures.iter().find(lately) {
+        Some(failure) => Standing::Failing(failure),
+        None if upstream.pool.now.queued > 0 => Standing::Full,
+        None => Standing::Good,
+    }
+}
+
+fn pill(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
+    html! {
+        @match standing(upstream, now) {
+            Standing::Good => { span.pill.good { "no failure in the last minute" } }
+            Standing::Full => { span.pill.warn { "all connections taken, requests wait" } }
+            Standing::Failing(failure) => {
+                span.pill.bad { (status(&failure.what)) ", " (Span::between(failure.last, now)) " ago" }
+            }
+        }
+    }
+}
+
+/// A line for each upstream, where there are several.
+pub(super) fn overview(snapshot: &Snapshot) -> Markup {
+    html! {
+        section #overview {
+            div.scroll {
+                table {
+                    thead { tr {
+                        th { "upstream" } th.number { "requests/s" } th.number { "median" } th.number { "p99" }
+                        th.number { "in use" } th.number { "idle" } th.number { "queue" } th.number { "reuse" } th {}
+                    } }
+                    tbody {
+                        @for upstream in &snapshot.upstreams { (overview_row(upstream, snapshot.at)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn overview_row(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
+    let census = upstream.pool.now.census;
+    let request = &upstream.times.request;
+    html! {
+        tr {
+            td { a href={ "#upstream-" (upstream.name) } { (upstream.name) } }
+            td.number { (PerSecond(upstream.activity.requests.now)) }
+            td.number { (quantile(request.quantile(0.5))) }
+            td.number { (quantile(request.quantile(0.99))) }
+            td.number { (census.active) }
+            td.number { (census.idle) }
+            td.number { (upstream.pool.now.queued) }
+            td.number { (reuse_rate(upstream)) }
+            td { (pill(upstream, now)) }
+        }
+    }
+}
+
+/// All of one.
+pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
+    html! {
+        section.upstream #{ "upstream-" (upstream.name) } {
+            div.title {
+                h2 { (upstream.name) }
+                code { (upstream.endpoint) }
+                (pill(upstream, now))
+                (verbs(upstream))
+            }
+            div.tiles {
+                (connections(upstream)) (requests(upstream)) (latency(upstream))
+                (reuse(upstream)) (handshakes(upstream))
+            }
+            div.panels {
+                (tables::reasons(upstream)) (tables::handshakes(upstream))
+                (tables::answers(&upstream.exchanges, upstream)) (tables::ends(upstream))
+            }
+            (tables::failures(&upstream.exchanges, now))
+            (tables::connections(upstream))
+        }
+    }
+}
+
+fn verbs(upstream: &UpstreamSnapshot) -> Markup {
+    html! {
+        form method="post" action={ "/upstreams/" (upstream.name) "/flush" } {
+            button title="Close the connections that nobody uses" { "Close idle" }
+        }
+        form method="post" action={ "/upstreams/" (upstream.name) "/drain" } {
+            button title="Replace every connection: idle ones now, the others after their exchange. No request is lost." {
+                "Renew all"
+            }
+        }
+    }
+}
+
+fn tile(name: &str, value: &Markup, rest: &Markup) -> Markup {
+    html! { div.tile { h3 { (name) } p.value { (value) } (rest) } }
+}
+
+fn connections(upstream: &UpstreamSnapshot) -> Markup {
+    let (pool, census) = (&upstream.pool, upstream.pool.now.census);
+    let old = upstream.old_generation_connections;
+    tile(
+        "connections",
+        &html! { (census.active) small { " in use of " (Count(pool.max as u64)) } },
+        &html! {
+            (figures::bar(census, pool.max))
+            p { (census.idle) " idle · " (census.connecting) " connecting · " (census.closing) " closing" }
+            p {
+                @if pool.now.queued > 0 { b.warn { (plural(pool.now.queued as u64, "request")) " in the queue" } }
+                @else { "queue empty" }
+                " · generation " (pool.now.generation)
+                @if old > 0 { ", " b.warn { (old) " of older ones" } }
+            }
+            @if let Some(learned) = pool.learned { p { (words::learned(learned)) } }
+        },
+    )
+}
+
+fn requests(upstream: &UpstreamSnapshot) -> Markup {
+    let rate = &upstream.activity.requests;
+    let total = upstream.exchanges.requests.iter().map(|(_, count)| count).sum();
+    tile(
+        "requests a second",
+        &html! { (PerSecond(rate.now)) small { " now" } },
+        &html! {
+            (figures::line(&rate.lately))
+            p { "at most " (PerSecond(rate.most)) " · " (Count(total)) " in all" }
+        },
+    )
+}
+
+fn latency(upstream: &UpstreamSnapshot) -> Markup {
+    let times = &upstream.times;
+    tile(
+        "latency, last minute",
+        &html! { (quantile(times.request.quantile(0.5))) small { " median" } },
+        &html! {
+            p { b { (quantile(times.request.quantile(0.99))) } " p99 (estimates)" }
+            p { "mean " (time(times.request.mean())) ", of it upstream " (time(times.upstream.mean())) }
+            p { "Warmline adds " b { (time(times.cost())) } ", queue and connecting included" }
+        },
+    )
+}
+
+fn reuse_rate(upstream: &UpstreamSnapshot) -> String {
+    upstream.pool.reuse_rate().map_or_else(|| "–".into(), |rate| Percent(rate).to_string())
+}
+
+fn reuse(upstream: &UpstreamSnapshot) -> Markup {
+    let pool = &upstream.pool;
+    let new: u64 = pool.new_by_reason().map(|(_, count)| count).sum();
+    tile(
+        "reuse",
+        &html! { (reuse_rate(upstream)) },
+        &html! {
+            p { (Count(pool.reused())) " on a warm connection" }
+            p { (Count(new)) " on a new one" }
+            p { (Count(pool.opened)) " opened since the start" }
+        },
+    )
+}
+
+fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
+    let rate = &upstream.activity.handshakes;
+    let times = &upstream.handshake_seconds;
+    tile(
+        "handshakes a second",
+        &html! { (PerSecond(rate.now)) small { " now" } },
+        &html! {
+            (figures::line(&rate.lately))
+            p { "at most " (PerSecond(rate.most)) }
+            p { "took " (quantile(times.quantile(0.5))) " median, " (quantile(times.quantile(0.99))) " p99" }
+        },
+    )
+}
+
+/// Requests for which no upstream was found.
+pub(super) fn unrouted(snapshot: &Snapshot) -> Markup {
+    let total: u64 = snapshot.unrouted.requests.iter().map(|(_, count)| count).sum();
+    html! {
+        @if total > 0 {
+            section #unrouted {
+                h2 { "Requests that found no upstream" }
+                p { (plural(total, "request")) " since the start: their Host is not configured, or they are malformed" }
+                (tables::failures(&snapshot.unrouted, snapshot.at))
+            }
+        }
+    }
+}
+
+/// What an application saw.
+fn status(failed: &Failed) -> String {
+    failed.status.map_or_else(|| "broken off".into(), |status| status.to_string())
+}

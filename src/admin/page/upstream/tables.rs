@@ -1,0 +1,180 @@
+//! The tables of an upstream: counts with what they mean, the last failures, and each connection.
+
+use std::{cmp::Reverse, time::SystemTime};
+
+use maud::{Markup, html};
+
+use super::{
+    super::{
+        super::{
+            moment::{Moment, Span},
+            pools::phase,
+            snapshot::{Counts, ExchangesSnapshot, UpstreamSnapshot},
+        },
+        numbers::{Count, PerSecond, plural},
+        words,
+    },
+    status,
+};
+use crate::{
+    pool::{ConnectionView, Reuse},
+    telemetry::log::Human,
+    tls::Handshake,
+    upstream::Code,
+};
+
+/// So many connections are listed here; `/pools` has all.
+const LISTED: usize = 200;
+
+/// A count, its word, and what that means.
+type Row<'a> = (&'a str, String, u64);
+
+/// Those that were counted, most first.
+fn table(title: &str, mut rows: Vec<Row<'_>>, none: &str) -> Markup {
+    rows.retain(|(_, _, count)| *count > 0);
+    rows.sort_by_key(|(_, _, count)| Reverse(*count));
+    html! {
+        div.panel {
+            h3 { (title) }
+            @if rows.is_empty() { p.muted { (none) } }
+            @else {
+                table {
+                    @for (word, meaning, count) in rows {
+                        tr { td.number { (Count(count)) } td { b { (word) } " " span.muted { (meaning) } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn rows<L: Copy>(
+    counts: &Counts<L>,
+    word: impl Fn(L) -> &'static str,
+    meaning: impl Fn(L) -> String,
+) -> Vec<Row<'static>> {
+    counts.iter().map(|(label, count)| (word(*label), meaning(*label), *count)).collect()
+}
+
+/// Why requests got new connections.
+pub(super) fn reasons(upstream: &UpstreamSnapshot) -> Markup {
+    let mut new = upstream.pool.checkouts.clone();
+    new.retain(|(reuse, _)| *reuse != Reuse::Reused);
+    let rows = rows(&new, Reuse::as_str, |reuse| words::reuse(reuse).into());
+    table("Why requests got a new connection", rows, "none did yet")
+}
+
+/// Why connections ended.
+pub(super) fn ends(upstream: &UpstreamSnapshot) -> Markup {
+    let rows = rows(&upstream.pool.closed, crate::pool::EndReason::as_str, |reason| {
+        words::end(reason).into()
+    });
+    table("Why connections ended", rows, "none did yet")
+}
+
+/// What requests came to, and what was done about it.
+pub(super) fn answers(exchanges: &ExchangesSnapshot, upstream: &UpstreamSnapshot) -> Markup {
+    let meaning = |code| match code {
+        Code::ServerError => "the upstream's, or our own: see the failures below".into(),
+        Code::Aborted => "broken off before the end, by either side".into(),
+        _ => String::new(),
+    };
+    let mut all = rows(&exchanges.requests, Code::as_str, meaning);
+    all.extend(rows(&exchanges.retries, crate::upstream::RetryReason::as_str, |reason| {
+        words::retry(reason).into()
+    }));
+    all.extend(rows(&upstream.pool.rejections, crate::pool::Rejection::as_str, |reason| {
+        words::rejection(reason).into()
+    }));
+    all.extend(rows(&upstream.verify_failures, crate::tls::VerifyFailure::as_str, words::verify));
+    table("Answers, retries, refusals", all, "no request yet")
+}
+
+/// Handshakes by how they went, in all and a second.
+pub(super) fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
+    let rates = Handshake::ALL.iter().zip(&upstream.activity.by_result);
+    html! {
+        div.panel {
+            h3 { "TLS handshakes" }
+            table {
+                thead { tr { th {} th.number { "all" } th.number { "now/s" } th.number { "most/s" } } }
+                @for ((result, rate), (_, count)) in rates.zip(upstream.handshakes_by_result()) {
+                    tr {
+                        td { b { (result.as_str()) } " " span.muted { (words::handshake(*result)) } }
+                        td.number { (Count(count)) }
+                        td.number { (PerSecond(rate.now)) }
+                        td.number { (PerSecond(rate.most)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The last requests that did not get a whole response.
+pub(super) fn failures(exchanges: &ExchangesSnapshot, now: SystemTime) -> Markup {
+    html! {
+        @if !exchanges.failures.is_empty() {
+            div.failures {
+                h3 { "Last failures" }
+                div.scroll {
+                    table {
+                        thead { tr { th { "last" } th.number { "times" } th { "status" } th { "by, in stage" } th { "what happened" } } }
+                        tbody {
+                            @for failure in &exchanges.failures {
+                                tr {
+                                    td.when title={ (Moment(failure.last)) ", first " (Moment(failure.first)) } {
+                                        (Span::between(failure.last, now)) " ago"
+                                    }
+                                    td.number { (Count(failure.times)) }
+                                    td { b.bad { (status(&failure.what)) } }
+                                    td { (failure.what.by) ", " (failure.what.stage) }
+                                    td.wide { bdi { (failure.what.text) } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Each connection, behind a click.
+pub(super) fn connections(upstream: &UpstreamSnapshot) -> Markup {
+    let all = &upstream.pool.now.connections;
+    html! {
+        details #{ "connections-" (upstream.name) } {
+            summary { "Each connection (" (plural(all.len() as u64, "connection")) ")" }
+            @if all.is_empty() { p.muted { "none" } }
+            @else {
+                div.scroll {
+                    table {
+                        thead { tr {
+                            th.number { "conn" } th { "state" } th.number { "age" } th.number { "requests" }
+                            th { "last checkout" } th { "address" } th.number { "generation" }
+                        } }
+                        tbody { @for connection in all.iter().take(LISTED) { (row(connection)) } }
+                    }
+                }
+                @if let Some(more) = all.len().checked_sub(LISTED).filter(|more| *more > 0) {
+                    p { a href="/pools" { "and " (more) " more" } }
+                }
+            }
+        }
+    }
+}
+
+fn row(connection: &ConnectionView) -> Markup {
+    html! {
+        tr {
+            td.number { (connection.id) }
+            td { (phase(connection.phase)) }
+            td.number { (Human(connection.age)) }
+            td.number { (Count(connection.uses)) }
+            td { (connection.last_reuse.map_or("–", Reuse::as_str)) }
+            td { @if let Some(peer) = connection.peer { (peer) } @else { "–" } }
+            td.number { (connection.generation) }
+        }
+    }
+}

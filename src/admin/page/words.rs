@@ -1,0 +1,90 @@
+//! What the words of the metrics mean, for somebody who has not read the documents.
+
+use crate::{
+    pool::{EndReason, Learned, Rejection, Reuse, Source},
+    telemetry::log::Human,
+    tls::{Handshake, VerifyFailure},
+    upstream::RetryReason,
+};
+
+/// Why a request got a new connection.
+pub(super) fn reuse(reason: Reuse) -> &'static str {
+    match reason {
+        Reuse::Reused => "an idle connection, or one just checked in",
+        Reuse::Policy => "reuse was forbidden: a retry, or pool.reuse",
+        Reuse::Cap => "waited at maxConnections, then dialled in a freed place",
+        Reuse::Busy => "connections existed, none was idle",
+        Reuse::Aged => "the last one had reached maxAge",
+        Reuse::Requests => "the last one had carried maxRequests",
+        Reuse::Idle => "the last one had been idle for too long",
+        Reuse::Purged => "the last one was purged (purgeDelay, maxIdle)",
+        Reuse::PeerClosed => "the upstream had closed the last one",
+        Reuse::Unfit => "the last one could not be used again",
+        Reuse::Stale => "the last one was found dead when used",
+        Reuse::Moved => "the last one's address left the name's DNS answer",
+        Reuse::Rotated => "certificate, key or trust had been replaced",
+        Reuse::Reconfigured => "the configuration had changed",
+        Reuse::Drained => "an operator had closed the last one, or Warmline ends",
+        Reuse::First => "there was none before",
+    }
+}
+
+/// Why a connection ended.
+pub(super) fn end(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Aged => "older than maxAge",
+        EndReason::Requests => "carried maxRequests",
+        EndReason::Idle => "idle for too long",
+        EndReason::Purged => "more than needed (purgeDelay, maxIdle), or room for a retry",
+        EndReason::PeerClosed => "the upstream closed it while it was idle",
+        EndReason::Unfit => "its exchange broke, or its response forbids reuse",
+        EndReason::Stale => "found dead when a request was sent on it",
+        EndReason::Moved => "its address left the name's DNS answer",
+        EndReason::Rotated => "another certificate, key or trust is in force",
+        EndReason::Reconfigured => "another configuration is in force",
+        EndReason::Policy => "pool.reuse leaves nobody who may take it",
+        EndReason::Drained => "an operator closed it, or Warmline ends",
+    }
+}
+
+/// How a handshake went.
+pub(super) fn handshake(result: Handshake) -> &'static str {
+    match result {
+        Handshake::Full => "no session was at hand",
+        Handshake::Resumed => "an earlier session went on",
+        Handshake::Refused => "we offered a session, the upstream did not take it",
+        Handshake::Failed => "no connection came of it",
+    }
+}
+
+/// What is wrong with a certificate.
+pub(super) fn verify(failure: VerifyFailure) -> String {
+    format!("the upstream's certificate was refused: {}", failure.as_str())
+}
+
+/// Why a request was tried again.
+pub(super) fn retry(reason: RetryReason) -> &'static str {
+    match reason {
+        RetryReason::DialFailed => "tried again: no connection could be made",
+        RetryReason::NotSent => "tried again: nothing of it had been sent",
+        RetryReason::Unanswered => "tried again: sent, idempotent, and no byte came back",
+    }
+}
+
+/// Why a request was not let in.
+pub(super) fn rejection(reason: Rejection) -> &'static str {
+    match reason {
+        Rejection::QueueFull => "answered 503: the queue was full (maxQueue)",
+        Rejection::Shed => "answered 503 at once: its wait would have exceeded queueTimeout",
+        Rejection::QueueTimeout => "answered 503: no place came free (queueTimeout)",
+    }
+}
+
+/// How long a connection may be idle, where the upstream itself closes early.
+pub(super) fn learned(learned: Learned) -> String {
+    let how = match learned.from {
+        Source::Announced => "the upstream announces when it closes (Keep-Alive)",
+        Source::Seen => "the upstream was seen to close idle connections",
+    };
+    format!("idle connections retire after {}: {how}", Human(learned.limit))
+}

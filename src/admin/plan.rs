@@ -1,0 +1,78 @@
+//! `/plan`: the configuration in force, in the shape in which one is written, every default included. No secret is
+//! shown: of certificates and keys the paths, no more.
+
+mod written;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{moment::Moment, snapshot::Snapshot};
+use written::Document;
+
+/// For programs: the configuration, its hash and source, and what was refused since.
+pub(super) fn json(snapshot: &Snapshot) -> String {
+    let page = serde_json::to_string_pretty(&Page::of(snapshot));
+    page.unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string()) + "\n"
+}
+
+/// For people: the configuration as a file could have it.
+pub(super) fn text(snapshot: &Snapshot) -> String {
+    let configuration = &snapshot.configuration;
+    let since = Moment(configuration.in_force.since);
+    format!("# {}, {}, since {since}\n{}", configuration.hash, source(snapshot), yaml(snapshot))
+}
+
+/// The configuration alone, as YAML.
+pub(super) fn yaml(snapshot: &Snapshot) -> String {
+    let document = Document::of(&snapshot.configuration.in_force.plan);
+    serde_yaml::to_string(&document).unwrap_or_else(|error| format!("# {error}\n"))
+}
+
+/// Where the configuration came from.
+pub(super) fn source(snapshot: &Snapshot) -> String {
+    let file = snapshot.configuration.file.as_ref();
+    file.map_or_else(
+        || "made by the program itself, follows no file".into(),
+        |file| format!("from {}", file.display()),
+    )
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    hash: &'a str,
+    source: &'static str,
+    file: Option<&'a std::path::Path>,
+    since: String,
+    refused: Value,
+    plan: Document<'a>,
+}
+
+impl<'a> Page<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let configuration = &snapshot.configuration;
+        Self {
+            hash: &configuration.hash,
+            source: configuration.source,
+            file: configuration.file.as_deref(),
+            since: Moment(configuration.in_force.since).to_string(),
+            refused: refused(snapshot),
+            plan: Document::of(&configuration.in_force.plan),
+        }
+    }
+}
+
+fn refused(snapshot: &Snapshot) -> Value {
+    let refused = &snapshot.configuration.refused;
+    let configuration = refused.configuration.as_ref().map(|refusal| {
+        let since = Moment(refusal.since).to_string();
+        json!({ "hash": refusal.hash, "reason": refusal.reason, "since": since })
+    });
+    let credentials = refused.credentials.iter().map(|(stale, since)| {
+        let since = Moment(*since).to_string();
+        json!({ "files": stale.files, "reason": stale.reason, "since": since })
+    });
+    json!({ "configuration": configuration, "credentials": credentials.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests;
