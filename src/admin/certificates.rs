@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -112,12 +113,14 @@ pub(super) fn groups(snapshot: &Snapshot) -> Vec<Group> {
     let plan = &snapshot.configuration.in_force.plan;
     let mut groups = Vec::new();
     for (files, identity) in &plan.credentials.identities {
-        let used = |tls: &tls::Settings| tls.identity.as_ref() == Some(identity);
+        let used = |tls: &tls::Settings| {
+            tls.identity.as_ref().is_some_and(|used| Arc::ptr_eq(used, identity))
+        };
         let group = Group::new(Role::Identity, files.paths(), users(plan, used));
         groups.push(group.of(identity.chain(), snapshot.at));
     }
     for (file, trust) in &plan.credentials.trusts {
-        let used = |tls: &tls::Settings| tls.trust == *trust;
+        let used = |tls: &tls::Settings| Arc::ptr_eq(&tls.trust, trust);
         let files = file.iter().cloned().collect();
         let group = Group::new(Role::Trust, files, users(plan, used));
         groups.push(group.of_trust(trust, snapshot.at));
@@ -203,7 +206,7 @@ fn moment(at: ASN1Time) -> SystemTime {
 /// The file that a trust came from; none for the system's roots.
 pub(super) fn trust_file<'a>(plan: &'a Plan, settings: &tls::Settings) -> Option<&'a PathBuf> {
     let mut trusts = plan.credentials.trusts.iter();
-    trusts.find(|(_, trust)| **trust == settings.trust)?.0.as_ref()
+    trusts.find(|(_, trust)| Arc::ptr_eq(trust, &settings.trust))?.0.as_ref()
 }
 
 /// The files that an identity came from.
@@ -212,7 +215,7 @@ pub(super) fn identity_files<'a>(
     settings: &tls::Settings,
 ) -> Option<&'a IdentityFiles> {
     let mut identities = plan.credentials.identities.iter();
-    let (files, _) =
-        identities.find(|(_, identity)| Some(*identity) == settings.identity.as_ref())?;
+    let used = settings.identity.as_ref()?;
+    let (files, _) = identities.find(|(_, identity)| Arc::ptr_eq(identity, used))?;
     Some(files)
 }

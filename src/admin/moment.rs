@@ -22,7 +22,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Its two largest units: `41s`, `12m 5s`, `3h 12m`, `12d 3h`.
+/// Its two largest units: `41s`, `12m 5s`, `3h 12m`, `12d 3h`; or `3.2 years`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span(pub Duration);
 
@@ -41,7 +41,21 @@ impl fmt::Display for Span {
             (0, 0, 0) => write!(f, "{seconds}s"),
             (0, 0, _) => write!(f, "{minutes}m {}s", seconds % 60),
             (0, _, _) => write!(f, "{hours}h {}m", minutes % 60),
-            _ => write!(f, "{days}d {}h", hours % 24),
+            (0..1000, _, _) => write!(f, "{days}d {}h", hours % 24),
+            _ => write!(f, "{:.1} years", days as f64 / 365.25),
+        }
+    }
+}
+
+/// How long before a moment another one was: `3s ago`, `just now`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ago(pub SystemTime, pub SystemTime);
+
+impl fmt::Display for Ago {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Span::between(self.0, self.1) {
+            Span(ago) if ago.as_secs() == 0 => f.write_str("just now"),
+            ago => write!(f, "{ago} ago"),
         }
     }
 }
@@ -57,10 +71,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_come_is_just_now() {
+        let at = UNIX_EPOCH + Duration::from_secs(9);
+        assert_eq!(Ago(at, at + Duration::from_secs(61)).to_string(), "1m 1s ago");
+        for later in [at, at - Duration::from_secs(5)] {
+            assert_eq!(Ago(at, later).to_string(), "just now");
+        }
+    }
+
+    #[test]
     fn a_span_has_its_two_largest_units() {
-        for (seconds, text) in
-            [(0, "0s"), (41, "41s"), (725, "12m 5s"), (11_520, "3h 12m"), (1_047_600, "12d 3h")]
-        {
+        for (seconds, text) in [
+            (0, "0s"),
+            (41, "41s"),
+            (725, "12m 5s"),
+            (11_520, "3h 12m"),
+            (1_047_600, "12d 3h"),
+            (100_000_000, "3.2 years"),
+        ] {
             assert_eq!(Span(Duration::from_secs(seconds)).to_string(), text);
         }
     }

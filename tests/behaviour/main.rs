@@ -9,6 +9,7 @@ mod support;
 mod support_itself;
 
 mod access_log;
+mod administration;
 mod cap;
 mod draining;
 mod explain;

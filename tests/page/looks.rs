@@ -1,6 +1,12 @@
 //! The page under load fits wide and narrow screens, in light and dark; and leaves pictures where somebody wants them.
 
-use std::{env, fs, path::Path, thread, time::Duration};
+use std::{
+    env, fs,
+    net::SocketAddr,
+    path::Path,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
 
 use serde_json::json;
 
@@ -8,14 +14,15 @@ use crate::{
     browser::{Browser, page},
     support::{
         authority::{Authority, client_params},
+        client::Client,
         origin::{IdleClose, IdleEnd, Origin},
-        running::Running,
         setup::Setup,
     },
 };
 
 /// How long the page is under load before a picture is taken.
 const LOAD: Duration = Duration::from_secs(20);
+const DAY: Duration = Duration::from_hours(24);
 
 #[test]
 fn it_fits_a_wide_and_a_narrow_screen_in_light_and_dark() {
@@ -24,28 +31,33 @@ fn it_fits_a_wide_and_a_narrow_screen_in_light_and_dark() {
     let close = IdleClose { within: Duration::from_millis(400), seed: 7, how: IdleEnd::Polite };
     let orders = Origin::serving().closing_idle(close).start();
     let mut soon = client_params("warmline");
-    soon.not_after = rcgen::date_time_ymd(2026, 12, 1);
-    let _ = soon;
+    soon.not_after = (SystemTime::now() + 9 * DAY).into();
     let gone = Origin::serving().start();
-    let warmline = Setup::new()
+    let mut warmline = Setup::new()
         .upstream("payments", &payments)
         .set("hosts", json!(["payments.test"]))
         .set("pool.maxConnections", 20)
         .upstream("orders", &orders)
         .set("hosts", json!(["orders.test"]))
-        .identity(&Authority::shared().client("orders-client"))
+        .identity(&Authority::shared().issue(&soon))
         .upstream("ledger", &gone)
         .set("hosts", json!(["ledger.test"]))
         .start_following();
     drop(gone);
     let browser = Browser::open(&page(warmline.administration()));
+    let screen = json!({ "width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+    browser.ask("Emulation.setDeviceMetricsOverride", &screen);
     let time = if pictures.is_some() { LOAD } else { Duration::ZERO };
     thread::scope(|scope| {
-        load(scope, &warmline, time);
+        load(scope, warmline.address(), time);
         browser.wait_for("document.title.includes('failing')");
         if pictures.is_some() {
             thread::sleep(time / 2);
         }
+        if let Some(folder) = &pictures {
+            picture(&browser, &Path::new(folder).join("documents.png"));
+        }
+        warmline.set("upstreams.0.pool.purgeDelay", "never").be_refused();
         for (scheme, width) in [("light", 1400), ("dark", 1400), ("light", 420), ("dark", 420)] {
             look(&browser, scheme, width, pictures.as_ref().map(Path::new));
         }
@@ -53,12 +65,8 @@ fn it_fits_a_wide_and_a_narrow_screen_in_light_and_dark() {
 }
 
 /// Clients of all three for so long, and at least some requests.
-fn load<'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    warmline: &'scope Running,
-    time: Duration,
-) {
-    let end = std::time::Instant::now() + time;
+fn load<'scope>(scope: &'scope thread::Scope<'scope, '_>, warmline: SocketAddr, time: Duration) {
+    let end = Instant::now() + time;
     let clients = [
         ("payments.test", "/bytes/900", 6),
         ("orders.test", "/any", 3),
@@ -67,10 +75,10 @@ fn load<'scope>(
     for (host, target, count) in clients {
         for number in 0..count {
             scope.spawn(move || {
-                let mut client = warmline.connect();
+                let mut client = Client::connect(warmline);
                 for round in 0.. {
                     client.get(host, target);
-                    if round > 8 && std::time::Instant::now() > end {
+                    if round > 8 && Instant::now() > end {
                         return;
                     }
                     thread::sleep(Duration::from_millis(3 + 17 * number));
@@ -93,13 +101,15 @@ fn look(browser: &Browser, scheme: &str, width: u32, folder: Option<&Path>) {
     );
     assert_eq!(dark, scheme == "dark");
     if let Some(folder) = folder {
-        let picture = browser.ask(
-            "Page.captureScreenshot",
-            &json!({ "format": "png", "captureBeyondViewport": true }),
-        );
-        let bytes = decode(picture["data"].as_str().unwrap());
-        fs::write(folder.join(format!("{scheme}-{width}.png")), bytes).unwrap();
+        picture(browser, &folder.join(format!("{scheme}-{width}.png")));
     }
+}
+
+/// The whole page, beyond what the screen shows.
+fn picture(browser: &Browser, file: &Path) {
+    let parameters = json!({ "format": "png", "captureBeyondViewport": true });
+    let picture = browser.ask("Page.captureScreenshot", &parameters);
+    fs::write(file, decode(picture["data"].as_str().unwrap())).unwrap();
 }
 
 /// Base64 (RFC 4648 section 4).

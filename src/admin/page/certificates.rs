@@ -38,7 +38,7 @@ fn rows(group: &Group, snapshot: &Snapshot) -> Markup {
                 tr {
                     (expiry(certificate, snapshot))
                     td.name { bdi { (certificate.subject) } }
-                    td.name { bdi { (certificate.issuer) } }
+                    td.name.issuer { bdi { (certificate.issuer) } }
                     td { code title=(certificate.fingerprint) { (certificate.fingerprint.get(..DIGITS).unwrap_or_default()) "…" } }
                     td.wide { (group.title()) " " span.muted { (group.place()) } }
                 }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{
     super::{
-        moment::{Moment, Span},
+        moment::{Ago, Moment, Span},
         plan,
         snapshot::Snapshot,
     },
@@ -95,7 +95,7 @@ pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
             div.title {
                 h2 { "Configuration in force" }
                 @if configuration.file.is_some() {
-                    form method="post" action="/reload" {
+                    form.verbs method="post" action="/reload" {
                         button title="Look at the files now, and put what is found in force" { "Reload" }
                     }
                 }
@@ -121,7 +121,7 @@ pub(super) fn acts(snapshot: &Snapshot) -> Markup {
                 table {
                     @for act in &snapshot.acts {
                         tr {
-                            td.when { (Span::between(act.last, snapshot.at)) " ago" }
+                            td.when { (Ago(act.last, snapshot.at)) }
                             td { b { (act.what.what) } @if act.times > 1 { " ×" (act.times) } }
                             td.wide { (act.what.outcome) }
                         }
@@ -147,6 +147,8 @@ pub(super) fn footer(snapshot: &Snapshot) -> Markup {
                 @if let Some(open) = process.open_fds { b { (plural(open, "descriptor")) } }
                 @if let Some(max) = process.max_fds { " of " (Count(max)) }
             }
+            @let ended = ended(snapshot);
+            @if !ended.is_empty() { p { "connections ended: " (ended) } }
             p {
                 "As text: " a href="/pools" { "/pools" } " " a href="/certificates" { "/certificates" }
                 " " a href="/plan" { "/plan" } "; as JSON: "
@@ -156,4 +158,13 @@ pub(super) fn footer(snapshot: &Snapshot) -> Markup {
             }
         }
     }
+}
+
+/// By side and manner.
+fn ended(snapshot: &Snapshot) -> String {
+    let ended = snapshot.ends.iter().filter(|(_, count)| *count > 0);
+    let ended = ended.map(|((side, how), count)| {
+        format!("{} {}, {}", side.as_str(), how.as_str(), Count(*count))
+    });
+    ended.collect::<Vec<_>>().join("; ")
 }

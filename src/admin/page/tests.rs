@@ -9,7 +9,7 @@ use super::super::{State, acts::Act, snapshot::Snapshot, tests::state};
 use crate::{
     config::Stale,
     pool::{EndReason, Reuse},
-    upstream::{Code, Failed},
+    upstream::{Code, Failed, Upstream},
 };
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>";
@@ -24,15 +24,18 @@ fn failed(by: &'static str, text: &str) -> Failed {
 
 fn fail(state: &State, failure: Failed, ago: u64) {
     let at = SystemTime::now() - Duration::from_secs(ago);
-    let upstream = Arc::clone(&state.upstreams.share()[0].upstream);
-    upstream.counters().exchanges.failures.note(failure, at);
+    upstream(state).counters().exchanges.failures.note(failure, at);
+}
+
+fn upstream(state: &State) -> Arc<Upstream> {
+    Arc::clone(&state.upstreams.share()[0].upstream)
 }
 
 #[test]
 fn it_tells_why_in_words_that_need_no_document() {
     let state = state(&["payments"]);
     state.readiness.set_started();
-    let upstream = Arc::clone(&state.upstreams.share()[0].upstream);
+    let upstream = upstream(&state);
     let counters = upstream.pool().counters();
     counters.checkouts.increment(Reuse::Stale);
     counters.closed.increment(EndReason::PeerClosed);
@@ -43,7 +46,7 @@ fn it_tells_why_in_words_that_need_no_document() {
         "<b>stale</b> <span class=\"muted\">the last one was found dead when used</span>",
         "<b>peer-closed</b> <span class=\"muted\">the upstream closed it while it was idle</span>",
         "no TCP connection to 192.0.2.1:443",
-        "502, 3s ago",
+        "<span class=\"pill bad\">502, 3s ago</span>",
         "00112233aabbccdd",
         "payments.example:443",
         "made by the program itself",
@@ -91,7 +94,9 @@ fn an_upstream_fails_as_long_as_its_last_failure_is_young_and_not_the_applicatio
     fail(&state, failed("upstream", "long ago"), 600);
     let good = page(&state);
     assert!(good.contains("no failure in the last minute"), "{good}");
-    fail(&state, failed("us", "just now"), 1);
+    let later = SystemTime::now() + Duration::from_secs(9);
+    let during = failed("us", "while the snapshot was taken");
+    upstream(&state).counters().exchanges.failures.note(during, later);
     let bad = page(&state);
     assert!(bad.contains("<title>1 failing · Warmline</title>"), "{bad}");
     assert!(!bad.contains("no failure in the last minute"), "{bad}");

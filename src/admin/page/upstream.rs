@@ -8,14 +8,17 @@ use maud::{Markup, html};
 
 use super::{
     super::{
-        moment::Span,
+        moment::{Ago, Span},
         snapshot::{Snapshot, UpstreamSnapshot},
     },
     figures,
     numbers::{Count, PerSecond, Percent, plural, quantile, time},
     words,
 };
-use crate::{telemetry::recent::Noted, upstream::Failed};
+use crate::{
+    telemetry::{log::Human, recent::Noted},
+    upstream::Failed,
+};
 
 /// A failure counts for so long in how an upstream stands.
 const LATELY: Duration = Duration::from_mins(1);
@@ -32,8 +35,8 @@ pub(super) enum Standing<'a> {
 /// How it stands now. What applications did wrong is not its failure.
 pub(super) fn standing(upstream: &UpstreamSnapshot, now: SystemTime) -> Standing<'_> {
     let lately = |failure: &&Noted<Failed>| {
-        failure.what.by != "downstream"
-            && now.duration_since(failure.last).is_ok_and(|ago| ago < LATELY)
+        // One may have come while the snapshot was taken: after its moment.
+        failure.what.by != "downstream" && Span::between(failure.last, now).0 < LATELY
     };
     match upstream.exchanges.failures.iter().find(lately) {
         Some(failure) => Standing::Failing(failure),
@@ -42,13 +45,13 @@ pub(super) fn standing(upstream: &UpstreamSnapshot, now: SystemTime) -> Standing
     }
 }
 
-fn pill(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
+fn pill(upstream: &UpstreamSnapshot, now: SystemTime, good: &str) -> Markup {
     html! {
         @match standing(upstream, now) {
-            Standing::Good => { span.pill.good { "no failure in the last minute" } }
+            Standing::Good => { span.pill.good { (good) } }
             Standing::Full => { span.pill.warn { "all connections taken, requests wait" } }
             Standing::Failing(failure) => {
-                span.pill.bad { (status(&failure.what)) ", " (Span::between(failure.last, now)) " ago" }
+                span.pill.bad { (status(&failure.what)) ", " (Ago(failure.last, now)) }
             }
         }
     }
@@ -61,8 +64,8 @@ pub(super) fn overview(snapshot: &Snapshot) -> Markup {
             div.scroll {
                 table {
                     thead { tr {
-                        th { "upstream" } th.number { "requests/s" } th.number { "median" } th.number { "p99" }
-                        th.number { "in use" } th.number { "idle" } th.number { "queue" } th.number { "reuse" } th {}
+                        th { "upstream" } th { "lately" } th.number { "requests/s" } th.number { "median" } th.number { "p99" }
+                        th.number { "in use" } th.number { "idle" } th.number { "queue" } th.number { "reuse" }
                     } }
                     tbody {
                         @for upstream in &snapshot.upstreams { (overview_row(upstream, snapshot.at)) }
@@ -79,6 +82,7 @@ fn overview_row(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     html! {
         tr {
             td { a href={ "#upstream-" (upstream.name) } { (upstream.name) } }
+            td { (pill(upstream, now, "fine")) }
             td.number { (PerSecond(upstream.activity.requests.now)) }
             td.number { (quantile(request.quantile(0.5))) }
             td.number { (quantile(request.quantile(0.99))) }
@@ -86,7 +90,6 @@ fn overview_row(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
             td.number { (census.idle) }
             td.number { (upstream.pool.now.queued) }
             td.number { (reuse_rate(upstream)) }
-            td { (pill(upstream, now)) }
         }
     }
 }
@@ -98,7 +101,7 @@ pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
             div.title {
                 h2 { (upstream.name) }
                 code { (upstream.endpoint) }
-                (pill(upstream, now))
+                (pill(upstream, now, "no failure in the last minute"))
                 (verbs(upstream))
             }
             div.tiles {
@@ -117,12 +120,14 @@ pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
 
 fn verbs(upstream: &UpstreamSnapshot) -> Markup {
     html! {
-        form method="post" action={ "/upstreams/" (upstream.name) "/flush" } {
-            button title="Close the connections that nobody uses" { "Close idle" }
-        }
-        form method="post" action={ "/upstreams/" (upstream.name) "/drain" } {
-            button title="Replace every connection: idle ones now, the others after their exchange. No request is lost." {
-                "Renew all"
+        div.verbs {
+            form method="post" action={ "/upstreams/" (upstream.name) "/flush" } {
+                button title="Close the connections that nobody uses" { "Close idle" }
+            }
+            form method="post" action={ "/upstreams/" (upstream.name) "/drain" } {
+                button title="Replace every connection: idle ones now, the others after their exchange. No request is lost." {
+                    "Renew all"
+                }
             }
         }
     }
@@ -172,8 +177,10 @@ fn latency(upstream: &UpstreamSnapshot) -> Markup {
         &html! { (quantile(times.request.quantile(0.5))) small { " median" } },
         &html! {
             p { b { (quantile(times.request.quantile(0.99))) } " p99 (estimates)" }
-            p { "mean " (time(times.request.mean())) ", of it upstream " (time(times.upstream.mean())) }
-            p { "Warmline adds " b { (time(times.cost())) } ", queue and connecting included" }
+            @if let Some(cost) = times.cost() {
+                p { "mean " (time(times.request.mean())) ", of it upstream " (time(times.upstream.mean())) }
+                p { "Warmline adds " b { (Human(cost)) } ", queue and connecting included" }
+            }
         },
     )
 }
@@ -205,7 +212,9 @@ fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
         &html! {
             (figures::line(&rate.lately))
             p { "at most " (PerSecond(rate.most)) }
-            p { "took " (quantile(times.quantile(0.5))) " median, " (quantile(times.quantile(0.99))) " p99" }
+            @if times.count() > 0 {
+                p { "took " (quantile(times.quantile(0.5))) " median, " (quantile(times.quantile(0.99))) " p99" }
+            }
         },
     )
 }

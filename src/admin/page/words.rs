@@ -86,5 +86,8 @@ pub(super) fn learned(learned: Learned) -> String {
         Source::Announced => "the upstream announces when it closes (Keep-Alive)",
         Source::Seen => "the upstream was seen to close idle connections",
     };
+    if learned.limit.is_zero() {
+        return format!("no connection is kept idle: {how}");
+    }
     format!("idle connections retire after {}: {how}", Human(learned.limit))
 }

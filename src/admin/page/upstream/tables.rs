@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::{
     super::{
         super::{
-            moment::{Moment, Span},
+            moment::{Ago, Moment},
             pools::phase,
             snapshot::{Counts, ExchangesSnapshot, UpstreamSnapshot},
         },
@@ -124,7 +124,7 @@ pub(super) fn failures(exchanges: &ExchangesSnapshot, now: SystemTime) -> Markup
                             @for failure in &exchanges.failures {
                                 tr {
                                     td.when title={ (Moment(failure.last)) ", first " (Moment(failure.first)) } {
-                                        (Span::between(failure.last, now)) " ago"
+                                        (Ago(failure.last, now))
                                     }
                                     td.number { (Count(failure.times)) }
                                     td { b.bad { (status(&failure.what)) } }
