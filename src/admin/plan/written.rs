@@ -50,6 +50,7 @@ struct Edge {
 struct Entrance {
     bind: Vec<String>,
     allow_non_loopback: bool,
+    explain: bool,
     limits: Limits,
 }
 
@@ -122,8 +123,11 @@ struct Timeouts {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Retries {
     max: u32,
+    budget: String,
+    idempotency_key: bool,
 }
 
 impl<'a> Document<'a> {
@@ -170,6 +174,7 @@ impl Entrance {
         Self {
             bind: addresses(&listener.binds),
             allow_non_loopback: listener.binds.iter().any(|bind| !bind.address.ip().is_loopback()),
+            explain: listener.explain,
             limits: Limits {
                 header_bytes: limits.header_bytes,
                 header_fields: limits.header_fields,
@@ -196,7 +201,11 @@ impl<'a> Upstream<'a> {
                 response: Time(settings.response_timeout),
                 idle: Time(settings.idle_timeout),
             },
-            retries: Retries { max: settings.max_retries },
+            retries: Retries {
+                max: settings.retries.max,
+                budget: format!("{}%", settings.retries.budget),
+                idempotency_key: settings.retries.idempotency_key,
+            },
         }
     }
 }
