@@ -128,7 +128,10 @@ fn case_02_trailers_are_delivered_again_too() {
 
 /// Reads so much of a request's body.
 async fn read_some(peer: &mut Connection, count: usize) {
-    peer.head().await.expect("a request");
+    let head = peer.head().await.expect("a request");
+    if head.field("expect").is_some() {
+        peer.write("HTTP/1.1 100 Continue\r\n\r\n").await;
+    }
     while peer.unread() < count {
         peer.fill().await.expect("more of the body");
     }
@@ -136,6 +139,18 @@ async fn read_some(peer: &mut Connection, count: usize) {
 
 #[test]
 fn case_02_a_body_on_its_way_is_sent_from_its_beginning_and_goes_on() {
+    goes_on("", |_| ());
+}
+
+#[test]
+fn case_02_so_does_one_that_the_upstream_had_asked_for() {
+    goes_on("Expect: 100-continue\r\n", |client| {
+        let head = client.response_head();
+        assert!(head.start.contains(" 100 "), "{}", head.start);
+    });
+}
+
+fn goes_on(fields: &str, asked_for: impl Fn(&mut Client)) {
     let origin = Origin::scripted(|mut peer| async move {
         if peer.number() == 0 {
             read_some(&mut peer, 10 * KIB).await;
@@ -148,7 +163,10 @@ fn case_02_a_body_on_its_way_is_sent_from_its_beginning_and_goes_on() {
     .start();
     let warmline = Setup::before(&origin).start();
     let (mut client, body) = (warmline.connect(), body(20 * KIB));
-    client.send("PUT /any HTTP/1.1\r\nHost: api.test\r\nContent-Length: 20480\r\n\r\n");
+    client.send(format!(
+        "PUT /any HTTP/1.1\r\nHost: api.test\r\n{fields}Content-Length: 20480\r\n\r\n"
+    ));
+    asked_for(&mut client);
     client.send(&body[..10 * KIB]);
     origin.wait_for("the head once more", |record| record.request_count == 2);
     client.send(&body[10 * KIB..]);

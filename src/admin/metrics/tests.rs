@@ -19,7 +19,7 @@ use crate::{
     pool::Reuse,
     telemetry::ends::{Facing, Manner},
     tls::{Handshake, VerifyFailure, Version},
-    upstream::{Code, RetryReason},
+    upstream::{Code, RetryReason, RetryRefusal},
 };
 
 fn exposition(state: &State) -> String {
@@ -130,6 +130,7 @@ fn what_was_counted_appears_under_its_labels() {
     counters.verify_failures.increment(VerifyFailure::Name);
     counters.exchanges.requests.increment(Code::of(StatusCode::NOT_FOUND));
     counters.exchanges.retries.increment(RetryReason::NotSent);
+    counters.exchanges.retries_refused.increment(RetryRefusal::Budget);
     state.proxy.unrouted.requests.increment(Code::ClientError);
     state.ends.increment((Facing::Downstream, Manner::Reset));
     let series = series(&exposition(&state));
@@ -143,6 +144,7 @@ fn what_was_counted_appears_under_its_labels() {
         ("requests_total{upstream=\"payments\",code=\"4xx\"}", 1.0),
         ("requests_total{upstream=\"_none\",code=\"4xx\"}", 1.0),
         ("retries_total{upstream=\"payments\",reason=\"not-sent\"}", 1.0),
+        ("retries_refused_total{upstream=\"payments\",reason=\"budget\"}", 1.0),
         ("connection_ends_total{side=\"downstream\",how=\"reset\"}", 1.0),
         ("config_info{hash=\"00112233aabbccdd\",source=\"file\"}", 1.0),
         ("client_certificate_expiry_timestamp_seconds{upstream=\"payments\"}", NOT_AFTER as f64),

@@ -126,6 +126,7 @@ struct Timeouts {
 #[serde(rename_all = "camelCase")]
 struct Retries {
     max: u32,
+    /// With its sign.
     budget: String,
     idempotency_key: bool,
 }
