@@ -89,7 +89,7 @@ impl Exchange<'_> {
                 lease.teaches_nothing();
             }
             lease.discard(broken.end_reason(reused));
-            self.prepare_again(broken, outbound, record)?;
+            self.prepare_again(broken, reused, outbound, record)?;
             fresh = true;
         }
     }
@@ -113,7 +113,7 @@ impl Exchange<'_> {
             match self.unless_ending(leasing).await? {
                 Ok(leased) => return Ok(leased),
                 Err(Unavailable::Dial(error)) if error.may_retry() => {
-                    self.allow_retry(record).map_err(|why| why.on(Failure::Dial(error)))?;
+                    self.allow_retry(record, false).map_err(|why| why.on(Failure::Dial(error)))?;
                     record.retried(RetryReason::DialFailed);
                 }
                 Err(error) => return Err(Failure::unavailable(error, self.upstream)),
@@ -222,6 +222,7 @@ impl Exchange<'_> {
     fn prepare_again(
         &self,
         broken: Broken,
+        reused: bool,
         outbound: &mut Outbound,
         record: &mut Record,
     ) -> Result<(), Failure> {
@@ -236,14 +237,16 @@ impl Exchange<'_> {
         if !outbound.restore() {
             return Err(failure);
         }
-        self.allow_retry(record).map_err(|why| why.on(failure))?;
+        self.allow_retry(record, reused).map_err(|why| why.on(failure))?;
         record.retried(reason);
         Ok(())
     }
 
-    /// What nothing speaks against is still bounded.
-    fn allow_retry(&self, record: &Record) -> Result<(), RetryRefusal> {
-        self.upstream.allow_retry(record.retries(), Instant::now())
+    /// What nothing speaks against is still bounded: by `retries.max`, and by the budget where the upstream has failed a
+    /// fresh connection. A reused one that was found dead costs none of it: there are no more of those than there were
+    /// idle connections, and to forgive them is what makes reuse safe.
+    fn allow_retry(&self, record: &Record, reused: bool) -> Result<(), RetryRefusal> {
+        self.upstream.allow_retry(record.retries(), (!reused).then(Instant::now))
     }
 
     fn identity(&self) -> &'static str {

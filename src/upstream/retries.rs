@@ -93,14 +93,15 @@ impl Upstream {
         self.budget.note_request();
     }
 
-    /// Whether a request that was tried again so often may be once more, by `retries`; takes it from the budget.
-    pub fn allow_retry(&self, retries: u32, now: Instant) -> Result<(), RetryRefusal> {
+    /// Whether a request that was tried again so often may be once more. At a time it is taken from the budget; `None`
+    /// costs none.
+    pub fn allow_retry(&self, retries: u32, now: Option<Instant>) -> Result<(), RetryRefusal> {
         let settings = self.settings();
         let allowance =
             Allowance { percent: settings.retries.budget, saved: settings.pool.max_connections };
         let refusal = if retries >= settings.retries.max {
             RetryRefusal::Max
-        } else if self.budget.take(allowance, now) {
+        } else if now.is_none_or(|now| self.budget.take(allowance, now)) {
             return Ok(());
         } else {
             RetryRefusal::Budget

@@ -40,7 +40,7 @@ fn the_cap_holds_while_the_origin_closes(how: IdleEnd, threads: usize) {
     let origin = Origin::serving().closing_idle(idle).start();
     let setup = Setup::before(&origin).set_global("threads", threads);
     let setup = setup.set("pool.maxConnections", CAP).set("pool.queueTimeout", "20s");
-    let warmline = setup.set("retries.max", 10).set("retries.budget", "100%").start();
+    let warmline = setup.set("retries.max", 10).start();
     let (rounds, done) = (if soaking() { 500 } else { 5 }, AtomicBool::new(false));
     thread::scope(|scope| {
         let watcher = scope.spawn(|| most_connections(&warmline, &done));

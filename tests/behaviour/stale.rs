@@ -30,9 +30,8 @@ fn closing(how: IdleEnd) -> Origin {
     Origin::serving().closing_idle(idle).start()
 }
 
-/// As often as here, more requests meet an end than the budget of retries foresees.
 fn before(origin: &Origin) -> Running {
-    Setup::before(origin).set_global("threads", 2).set("retries.budget", "100%").start()
+    Setup::before(origin).set_global("threads", 2).start()
 }
 
 /// Sends requests with ids from several clients; counts the answers that are 200, and those that are not.
