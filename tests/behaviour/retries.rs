@@ -139,18 +139,6 @@ async fn read_some(peer: &mut Connection, count: usize) {
 
 #[test]
 fn case_02_a_body_on_its_way_is_sent_from_its_beginning_and_goes_on() {
-    goes_on("", |_| ());
-}
-
-#[test]
-fn case_02_so_does_one_that_the_upstream_had_asked_for() {
-    goes_on("Expect: 100-continue\r\n", |client| {
-        let head = client.response_head();
-        assert!(head.start.contains(" 100 "), "{}", head.start);
-    });
-}
-
-fn goes_on(fields: &str, asked_for: impl Fn(&mut Client)) {
     let origin = Origin::scripted(|mut peer| async move {
         if peer.number() == 0 {
             read_some(&mut peer, 10 * KIB).await;
@@ -163,16 +151,30 @@ fn goes_on(fields: &str, asked_for: impl Fn(&mut Client)) {
     .start();
     let warmline = Setup::before(&origin).start();
     let (mut client, body) = (warmline.connect(), body(20 * KIB));
-    client.send(format!(
-        "PUT /any HTTP/1.1\r\nHost: api.test\r\n{fields}Content-Length: 20480\r\n\r\n"
-    ));
-    asked_for(&mut client);
+    client.send("PUT /any HTTP/1.1\r\nHost: api.test\r\nContent-Length: 20480\r\n\r\n");
     client.send(&body[..10 * KIB]);
     origin.wait_for("the head once more", |record| record.request_count == 2);
     client.send(&body[10 * KIB..]);
     let answer = client.response();
     assert!(answer.status == 200 && answer.body == body);
     warmline.wait_for_pool("its return", |pool| pool.census.total() <= 1);
+}
+
+#[test]
+fn case_02_a_body_that_the_upstream_had_asked_for_is_not_sent_again() {
+    let origin = Origin::scripted(|mut peer| async move {
+        read_some(&mut peer, 4).await;
+        peer.reset();
+    })
+    .start();
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    client.send("PUT /any HTTP/1.1\r\nHost: api.test\r\nExpect: 100-continue\r\n");
+    client.send("Content-Length: 8\r\n\r\n");
+    assert!(client.response_head().start.contains(" 100 "), "its 100 is a byte of an answer");
+    client.send("half");
+    assert_eq!(client.response().status, 502);
+    assert_eq!(origin.record().request_count, 1);
 }
 
 #[test]
