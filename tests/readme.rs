@@ -18,6 +18,7 @@ const DOCUMENTS: &[&str] = &[
     "docs/operate.md",
     "docs/reliability.md",
     "docs/troubleshoot.md",
+    "docs/limits.md",
 ];
 
 fn here(path: &str) -> PathBuf {
@@ -121,4 +122,20 @@ fn every_kind_of_answer_stands_on_the_troubleshooting_page() {
     let missing: Vec<_> =
         kinds.iter().filter(|kind| !page.contains(&format!("`{kind}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_fixed_bounds_on_their_page_are_those_of_the_source() {
+    let rows: Vec<_> = text("docs/limits.md")
+        .lines()
+        .filter_map(|line| {
+            let (_, place) = line.split_once("| `src/")?;
+            let (file, constant) = place.trim_end_matches(" |").split_once("`: `")?;
+            Some((format!("src/{file}"), format!("const {};", constant.trim_end_matches('`'))))
+        })
+        .collect();
+    assert!(rows.len() > 20, "{rows:?}");
+    for (file, constant) in rows {
+        assert!(text(&file).contains(&constant), "{file} has no `{constant}`");
+    }
 }
