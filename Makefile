@@ -12,7 +12,7 @@ help: ## This list
 demo: ## The main job, with an upstream of its own: nothing to configure
 	cargo run --profile fast -- demo $(DEMO)
 
-test: install-peers ## All tests; installs the peers (nginx, openssl, a JDK) with apt-get where it may
+test: install-peers ## All tests; installs the peers (nginx, openssl, a JDK, Chromium) with apt-get where it may
 	cargo test --no-fail-fast
 
 lint: install-lint ## Format, clippy with warnings denied, dependencies

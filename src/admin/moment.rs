@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn a_moment_is_written_in_utc() {
-        let at = UNIX_EPOCH + Duration::from_secs(1_927_843_200);
-        assert_eq!(Moment(at).to_string(), "2031-02-03 00:00:00 UTC");
+        let at = UNIX_EPOCH + Duration::from_secs(1_927_843_201);
+        assert_eq!(Moment(at).to_string(), "2031-02-03 00:00:01 UTC");
     }
 
     #[test]

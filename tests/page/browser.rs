@@ -72,7 +72,7 @@ impl Browser {
         let tab = browser.ask("Target.createTarget", &json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": tab["targetId"], "flatten": true });
         let session = browser.ask("Target.attachToTarget", &attach)["sessionId"].clone();
-        browser.session = session.as_str().unwrap().to_owned();
+        session.as_str().unwrap().clone_into(&mut browser.session);
         browser.ask("Runtime.enable", &json!({}));
         browser.ask("Log.enable", &json!({}));
         browser.go(url);

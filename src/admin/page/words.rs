@@ -4,7 +4,7 @@ use crate::{
     pool::{EndReason, Learned, Rejection, Reuse, Source},
     telemetry::log::Human,
     tls::{Handshake, VerifyFailure},
-    upstream::RetryReason,
+    upstream::{RetryReason, RetryRefusal},
 };
 
 /// Why a request got a new connection.
@@ -68,6 +68,14 @@ pub(super) fn retry(reason: RetryReason) -> &'static str {
         RetryReason::DialFailed => "tried again: no connection could be made",
         RetryReason::NotSent => "tried again: nothing of it had been sent",
         RetryReason::Unanswered => "tried again: sent, idempotent, and no byte came back",
+    }
+}
+
+/// Why a request was not tried again.
+pub(super) fn retry_refused(reason: RetryRefusal) -> &'static str {
+    match reason {
+        RetryRefusal::Max => "not tried again: retries.max is reached",
+        RetryRefusal::Budget => "not tried again: retries.budget is used up",
     }
 }
 

@@ -267,7 +267,8 @@ impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let millis = self.0.as_millis();
         let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-        let unit = units.into_iter().find(|(_, unit)| millis >= *unit && millis % unit == 0);
+        let unit =
+            units.into_iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
         serializer.collect_str(&match unit {
             Some((name, unit)) => format!("{}{name}", millis / unit),
             None if millis == 0 => "0".into(),

@@ -53,6 +53,7 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
         "failures": exchanges.failures.iter().map(failure).collect::<Vec<_>>(),
         "requests": object(exchanges.requests.iter().map(|(code, n)| (code.as_str(), *n))),
         "retries": object(exchanges.retries.iter().map(|(reason, n)| (reason.as_str(), *n))),
+        "retriesRefused": object(exchanges.retries_refused.iter().map(|(reason, n)| (reason.as_str(), *n))),
         "connections": pool.now.connections.iter().map(connection).collect::<Vec<_>>(),
     })
 }

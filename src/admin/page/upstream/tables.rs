@@ -17,10 +17,10 @@ use super::{
     status,
 };
 use crate::{
-    pool::{ConnectionView, Reuse},
+    pool::{ConnectionView, EndReason, Rejection, Reuse},
     telemetry::log::Human,
-    tls::Handshake,
-    upstream::Code,
+    tls::{Handshake, VerifyFailure},
+    upstream::{Code, RetryReason, RetryRefusal},
 };
 
 /// So many connections are listed here; `/pools` has all.
@@ -66,9 +66,7 @@ pub(super) fn reasons(upstream: &UpstreamSnapshot) -> Markup {
 
 /// Why connections ended.
 pub(super) fn ends(upstream: &UpstreamSnapshot) -> Markup {
-    let rows = rows(&upstream.pool.closed, crate::pool::EndReason::as_str, |reason| {
-        words::end(reason).into()
-    });
+    let rows = rows(&upstream.pool.closed, EndReason::as_str, |reason| words::end(reason).into());
     table("Why connections ended", rows, "none did yet")
 }
 
@@ -80,13 +78,14 @@ pub(super) fn answers(exchanges: &ExchangesSnapshot, upstream: &UpstreamSnapshot
         _ => String::new(),
     };
     let mut all = rows(&exchanges.requests, Code::as_str, meaning);
-    all.extend(rows(&exchanges.retries, crate::upstream::RetryReason::as_str, |reason| {
-        words::retry(reason).into()
+    all.extend(rows(&exchanges.retries, RetryReason::as_str, |reason| words::retry(reason).into()));
+    all.extend(rows(&exchanges.retries_refused, RetryRefusal::as_str, |reason| {
+        words::retry_refused(reason).into()
     }));
-    all.extend(rows(&upstream.pool.rejections, crate::pool::Rejection::as_str, |reason| {
+    all.extend(rows(&upstream.pool.rejections, Rejection::as_str, |reason| {
         words::rejection(reason).into()
     }));
-    all.extend(rows(&upstream.verify_failures, crate::tls::VerifyFailure::as_str, words::verify));
+    all.extend(rows(&upstream.verify_failures, VerifyFailure::as_str, words::verify));
     table("Answers, retries, refusals", all, "no request yet")
 }
 
