@@ -186,7 +186,9 @@ pub(super) fn json(snapshot: &Snapshot) -> String {
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let mut page = String::new();
     for group in groups(snapshot) {
-        let _ = writeln!(page, "{}  ({})", group.title(), group.place());
+        let place = group.place();
+        let place = if place.is_empty() { place } else { format!("  ({place})") };
+        let _ = writeln!(page, "{}{place}", group.title());
         for certificate in &group.certificates {
             let Certificate { subject, issuer, fingerprint, not_after, .. } = certificate;
             let left = certificate.left(snapshot.at);

@@ -57,6 +57,8 @@ impl Histogram {
 /// A value below which a share of the durations lie, as far as buckets tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantile {
+    /// Below the lowest bound; how far is not known.
+    Below(Duration),
     /// Estimated, as if durations were spread evenly over their bucket.
     About(Duration),
     /// Above the highest bound.
@@ -99,7 +101,10 @@ impl HistogramSnapshot {
             let count = *count as f64;
             if count > 0.0 && wanted <= count {
                 let micros = lower as f64 + (bound - lower) as f64 * wanted / count;
-                return Some(Quantile::About(Duration::from_secs_f64(micros / 1e6)));
+                return Some(match lower {
+                    0 => Quantile::Below(Duration::from_micros(*bound)),
+                    _ => Quantile::About(Duration::from_secs_f64(micros / 1e6)),
+                });
             }
             wanted -= count;
             lower = *bound;
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantile_is_estimated_within_its_bucket_and_above_the_last_only_that_is_known() {
+    fn a_quantile_is_estimated_within_its_bucket_but_not_below_the_first_or_above_the_last_bound() {
         let histogram = Histogram::new(&[1_000, 5_000]);
         assert_eq!(histogram.snapshot().quantile(0.5), None);
         assert_eq!(histogram.snapshot().mean(), None);
@@ -133,7 +138,7 @@ mod tests {
         }
         let about = |micros| Some(Quantile::About(Duration::from_micros(micros)));
         let early = histogram.snapshot();
-        assert_eq!(early.quantile(0.5), about(1_000));
+        assert_eq!(early.quantile(0.5), Some(Quantile::Below(Duration::from_millis(1))));
         assert_eq!(early.quantile(0.75), about(3_000));
         assert_eq!(early.mean(), Some(Duration::from_micros(1_750)));
         histogram.observe(Duration::from_secs(9));

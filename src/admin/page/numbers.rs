@@ -58,6 +58,7 @@ pub(super) fn time(time: Option<Duration>) -> String {
 pub(super) fn quantile(quantile: Option<Quantile>) -> String {
     match quantile {
         None => "–".into(),
+        Some(Quantile::Below(bound)) => format!("< {}", Human(bound)),
         Some(Quantile::About(time)) => Human(time).to_string(),
         Some(Quantile::Above(bound)) => format!("> {}", Human(bound)),
     }
