@@ -1,10 +1,11 @@
 //! How long the upstream lets a connection be idle: as it announces, and as it is seen to do.
 //!
 //! Seen are idle periods: those that ended well, and those that the upstream cut short, by age in bins that are a quarter
-//! of an octave wide. A limit is believed on two grounds. A deadline: most of what reaches an age is closed right there.
-//! A habit of closing at any time: connections live so short that to reuse an idle one is a gamble at any age. Either
-//! needs several closes at different times, for a restart closes many connections, but at one time; and what was seen is
-//! forgotten by halves, for an upstream that was slow once need not stay so.
+//! of an octave wide. Two things are believed. A deadline: most of what reaches an age is closed right there. It limits how
+//! long a connection is kept. A habit of closing at any time: connections live so short that to reuse an idle one is a
+//! gamble at any age. It limits nothing, but who cannot be sent again must not gamble. Either needs several closes at
+//! different times, for a restart closes many connections, but at one time; and what was seen is forgotten by halves, for
+//! an upstream that was slow once need not stay so.
 
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,7 @@ pub struct Lessons {
     halved: Option<Instant>,
     announced: Option<(Duration, Instant)>,
     seen: Option<Duration>,
+    habit: bool,
 }
 
 impl Default for Lessons {
@@ -92,6 +94,7 @@ impl Default for Lessons {
             halved: None,
             announced: None,
             seen: None,
+            habit: false,
         }
     }
 }
@@ -115,6 +118,11 @@ impl Lessons {
         let seen = self.seen.map(|limit| (limit, Source::Seen));
         let lower = announced.into_iter().chain(seen).min_by_key(|(limit, _)| *limit);
         lower.map(|(limit, from)| Learned { limit, from })
+    }
+
+    /// The upstream closes idle connections at any time. On the warm path.
+    pub fn has_habit(&self) -> bool {
+        self.habit
     }
 
     /// The upstream announced this timeout; returns the limit that follows.
@@ -142,7 +150,7 @@ impl Lessons {
         bin.closed = bin.closed.saturating_add(1);
         bin.events = bin.events.saturating_add(u32::from(new));
         self.exposure += idle.as_secs_f64();
-        self.seen = self.conclude();
+        self.conclude();
     }
 
     /// Whether a close in this bin is not part of an event that touched it already.
@@ -162,15 +170,12 @@ impl Lessons {
         }
     }
 
-    fn conclude(&self) -> Option<Duration> {
-        if self.has_habit() {
-            return Some(Duration::ZERO);
-        }
-        self.deadline().map(with_margin)
+    fn conclude(&mut self) {
+        self.habit = self.shows_habit();
+        self.seen = self.deadline().map(with_margin);
     }
 
-    /// The upstream closes idle connections at any time.
-    fn has_habit(&self) -> bool {
+    fn shows_habit(&self) -> bool {
         let closed = self.sum(|bin| bin.closed);
         let periods = closed.saturating_add(self.sum(|bin| bin.survived));
         self.events >= HABIT_EVENTS
@@ -221,7 +226,7 @@ impl Lessons {
         self.exposure /= f64::from(1_u32 << halves);
         let fresh = |at: &(Duration, Instant)| now - at.1 < ANNOUNCEMENT_LIFE;
         self.announced = self.announced.filter(fresh);
-        self.seen = self.conclude();
+        self.conclude();
     }
 }
 

@@ -313,6 +313,12 @@ impl<C, E> Pool<C, E> {
         self.lock().learned()
     }
 
+    /// Whether the upstream was seen to close idle connections so often, and at any time, that requests which could not
+    /// be sent again get new ones ([`Reuse::Risky`]).
+    pub fn closes_at_any_time(&self) -> bool {
+        self.lock().closes_at_any_time()
+    }
+
     /// What was counted so far.
     #[must_use]
     pub fn counters(&self) -> &Counters {

@@ -18,9 +18,14 @@ impl Purge {
         self.need = self.need.max(in_use);
     }
 
+    /// How many were in use at once, lately.
+    pub fn needed(&self) -> usize {
+        self.peak.max(self.need)
+    }
+
     /// A period ended: returns how many idle connections to close, oldest first, always fewer than `idle`.
     pub fn period_ended(&mut self, in_use: usize, idle: usize) -> usize {
-        let excess = (in_use + idle).saturating_sub(self.peak.max(self.need));
+        let excess = (in_use + idle).saturating_sub(self.needed());
         self.need = self.peak.max(self.need.midpoint(self.peak));
         self.peak = in_use;
         excess.div_ceil(2).min(idle.saturating_sub(1))

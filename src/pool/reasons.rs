@@ -39,6 +39,8 @@ label! {
         Reused = "reused",
         /// New: reuse was forbidden (by `reuse`, or to a retry).
         Policy = "policy",
+        /// New: the upstream closes idle connections at any time, and this request could not be sent again.
+        Risky = "risky",
         /// New: waited at the cap, then dialled in a freed place.
         Cap = "cap",
         /// New: connections existed, none was idle.

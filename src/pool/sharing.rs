@@ -23,6 +23,9 @@ pub struct Ask {
     pub thread: usize,
     /// No used connection, whatever the reuse mode says (a retry).
     pub fresh: bool,
+    /// If its connection ends under it, it can be sent again. What cannot asks for a fresh one, too, where the upstream
+    /// closes idle connections at any time.
+    pub repeatable: bool,
     /// Whose request it is: the connection that it came on.
     pub client: ClientId,
     /// It is the first one of that connection.
@@ -75,7 +78,14 @@ mod tests {
     }
 
     fn ask(first: bool) -> Ask {
-        Ask { thread: 0, fresh: false, client: MINE, first, urgency: DEFAULT_URGENCY }
+        Ask {
+            thread: 0,
+            fresh: false,
+            repeatable: true,
+            client: MINE,
+            first,
+            urgency: DEFAULT_URGENCY,
+        }
     }
 
     /// What a client connection's first request and its later ones may take: used once, and used twice.

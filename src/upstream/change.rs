@@ -64,6 +64,7 @@ impl Upstream {
         let old = self.settings.replace(Arc::clone(&settings));
         if old.pool.idle_timeout != settings.pool.idle_timeout {
             self.timeout_told.store(false, SeqCst);
+            self.habit_told.store(false, SeqCst);
         }
         self.pool.reconfigure(settings.pool.clone(), now);
         if let Some(Next { reason, tls, judge }) = next {

@@ -57,6 +57,7 @@ impl Upstream {
             place.socket_ended(end, now);
             self.connection_gone(&generation, id, now);
             self.tell_learned_timeout();
+            self.tell_closes_at_any_time();
         });
     }
 
@@ -72,6 +73,16 @@ impl Upstream {
                 learned = seconds(learned.limit),
                 from = %learned.from,
                 "the upstream closes idle connections before pool.idleTimeout: they are retired earlier"
+            );
+        }
+    }
+
+    /// Says why some requests get new connections, once for each configuration.
+    fn tell_closes_at_any_time(&self) {
+        if self.pool().closes_at_any_time() && !self.habit_told.swap(true, SeqCst) {
+            tracing::warn!(
+                upstream = self.name(),
+                "the upstream closes idle connections at any time: requests that could not be sent again get new ones"
             );
         }
     }

@@ -107,6 +107,8 @@ pub struct Upstream {
     was_warm: AtomicBool,
     /// It was said that a configured idle timeout is longer than the upstream's own.
     timeout_told: AtomicBool,
+    /// The log has said that it closes idle connections at any time.
+    habit_told: AtomicBool,
     counters: Counters,
     budget: Budget,
     ends: Arc<Ends>,
@@ -132,6 +134,7 @@ impl Upstream {
             replaced: Notify::new(),
             was_warm: AtomicBool::new(false),
             timeout_told: AtomicBool::new(false),
+            habit_told: AtomicBool::new(false),
             counters: Counters::default(),
             budget: Budget::default(),
             ends,

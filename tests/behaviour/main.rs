@@ -28,6 +28,7 @@ mod resting;
 mod resumption;
 mod retries;
 mod reuse;
+mod risky;
 mod rotation;
 mod saturation;
 mod stale;

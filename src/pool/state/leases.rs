@@ -142,10 +142,12 @@ impl<C, E, W> State<C, E, W> {
         if self.draining {
             return self.retire(id, handle, EndReason::Drained, effects);
         }
-        if self.most_idle() == 0 {
+        let most =
+            if self.lessons.has_habit() { self.most_idle_at_risk() } else { self.most_idle() };
+        if most == 0 {
             return self.retire(id, handle, EndReason::Purged, effects);
         }
-        if self.census().idle >= self.most_idle() {
+        if self.census().idle >= most {
             self.close_oldest_idle(EndReason::Purged, effects);
         }
         self.connections.keep(id, handle, now);
@@ -153,7 +155,7 @@ impl<C, E, W> State<C, E, W> {
         if let Some((at, reason)) = expiry
             && at <= now
         {
-            // The upstream is known to close at any time.
+            // The upstream announced no time at all.
             return self.close_ended(id, reason, now, effects);
         }
         self.purge_period.get_or_insert(now);
@@ -165,6 +167,14 @@ impl<C, E, W> State<C, E, W> {
         let none = self.settings.purge_delay.is_zero();
         let most = if none { 0 } else { self.settings.max_idle.unwrap_or(usize::MAX) };
         most.max(self.settings.min_idle)
+    }
+
+    /// Where some requests take no idle connection but dial, the idle ones would become as many as `maxConnections`
+    /// allows, and then be in their way: no more than were in use at once, those in use included but for one that is kept.
+    fn most_idle_at_risk(&self) -> usize {
+        let others = self.census().active.saturating_sub(1);
+        let needed = self.purge.needed().saturating_sub(others);
+        self.most_idle().min(needed).max(self.settings.min_idle)
     }
 
     /// Notes when a newly idle connection wants attention.

@@ -2,12 +2,24 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnectionId, Effects, EndReason, KeepAlive, Learned, Side, State, Stay, reason_of};
+use super::{
+    Ask, ConnectionId, Effects, EndReason, KeepAlive, Learned, Side, State, Stay, reason_of,
+};
 
 impl<C, E, W> State<C, E, W> {
     /// How long connections may be idle here by what was learned; the configured limit is another.
     pub fn learned(&self) -> Option<Learned> {
         self.lessons.learned()
+    }
+
+    /// Whether the upstream was seen to close idle connections at any time.
+    pub fn closes_at_any_time(&self) -> bool {
+        self.lessons.has_habit()
+    }
+
+    /// A used connection would do for this request, but may end under it, and then it could not be sent again.
+    pub(super) fn is_risky_for(&self, ask: &Ask) -> bool {
+        !ask.repeatable && !ask.fresh && self.lessons.has_habit()
     }
 
     /// An exchange went well: what its response announced, and that the connection had been idle before unharmed.

@@ -133,6 +133,8 @@ impl<C, E, W> State<C, E, W> {
         ask: Ask,
         effects: &mut Effects<C, W>,
     ) -> Result<Found<C>, Rejection> {
+        let risky = self.is_risky_for(&ask);
+        let ask = Ask { fresh: ask.fresh || risky, ..ask };
         if !ask.fresh
             && let Some(leased) = self.lease_newest_idle(&ask, now, effects)
         {
@@ -147,7 +149,7 @@ impl<C, E, W> State<C, E, W> {
         if queues && self.waiters.is_too_slow(ask.urgency, now, patience) {
             return Err(Rejection::Shed);
         }
-        let reason = self.reason_for_new(&ask, place_free);
+        let reason = if risky { Reuse::Risky } else { self.reason_for_new(&ask, place_free) };
         let at_cap = queues.then_some(now);
         let waiter = self.waiters.join(Arrival { at_cap, ask, reason }, patience);
         if queues && self.waiters.queued() > self.places_coming() {

@@ -72,7 +72,8 @@ impl Crowd {
     async fn lease(&self, rng: &mut Rng) -> Option<Lease<Handle, &'static str>> {
         let fresh = rng.u8(..8) == 0;
         let urgency = rng.u8(..8);
-        let ask = Ask { thread: self.thread, fresh, client: 0, first: false, urgency };
+        let ask =
+            Ask { thread: self.thread, fresh, repeatable: true, client: 0, first: false, urgency };
         let mut waiter = match self.pool.check_out(Instant::now(), ask) {
             Ok(Checkout::Leased(lease)) => return Some(lease),
             Ok(Checkout::Waits(waiter)) => waiter,

@@ -2,7 +2,7 @@
 
 use super::scene::{PEER_POLITE, Scene, Told, millis, secs};
 use crate::{
-    pool::{EndReason, Learned, Reuse, Source},
+    pool::{EndReason, Learned, Source},
     telemetry::ends::Side,
 };
 
@@ -132,19 +132,4 @@ fn one_that_breaks_in_mid_exchange_says_nothing_of_idleness() {
         scene.close_ends(id);
     }
     assert_eq!(scene.state.learned(), None);
-}
-
-#[test]
-fn from_an_upstream_that_closes_at_any_time_nothing_is_kept_but_who_waits_gets_it() {
-    let mut scene = Scene::with_cap(1);
-    for idle in [3, 40, 17, 29, 8, 35] {
-        closed_by_the_peer_after(&mut scene, millis(idle));
-    }
-    assert_eq!(scene.state.learned().map(|learned| learned.limit), Some(secs(0)));
-    let id = scene.lease_new();
-    let waiter = scene.wait();
-    scene.check_in(id);
-    assert_eq!(scene.collect(waiter), Told::Lease(id, Reuse::Reused));
-    scene.check_in(id);
-    assert_eq!(scene.counts(), [0, 0, 0, 1]);
 }

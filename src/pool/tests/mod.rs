@@ -19,6 +19,7 @@ mod property;
 mod queue;
 mod reasons;
 mod reconfigure;
+mod risky;
 mod scene;
 mod sharing;
 mod tokens;

@@ -294,7 +294,9 @@ impl Model {
 
     // ---- checkouts
 
-    pub fn check_out(&mut self, ask: Ask) -> Answer {
+    pub fn check_out(&mut self, asked: Ask) -> Answer {
+        let gambles = self.lessons.has_habit() && !asked.fresh && !asked.repeatable;
+        let ask = if gambles { Ask { fresh: true, ..asked } } else { asked };
         while let Some(id) = self.newest(&ask) {
             if let Some(reason) = self.over_limit(id) {
                 self.ends(id, reason);
@@ -313,7 +315,7 @@ impl Model {
         if full && self.pace.is_too_slow(before, self.at(), self.settings.queue_timeout) {
             return Answer::Refused(Rejection::Shed);
         }
-        let id = self.join(ask);
+        let id = self.join(ask, gambles);
         if full
             && self.queued() > self.places_coming()
             && let Some((_, oldest)) = self.idle(|_| true).first()
@@ -325,10 +327,12 @@ impl Model {
         Answer::Waits(id)
     }
 
-    fn join(&mut self, ask: Ask) -> Id {
+    fn join(&mut self, ask: Ask, gambles: bool) -> Id {
         let census = self.census();
         let never_used = matches!(self.settings.sharing, Sharing::Safe | Sharing::Never);
-        let reason = if ask.fresh || ask.first && never_used || census.idle > 0 {
+        let reason = if gambles {
+            Reuse::Risky
+        } else if ask.fresh || ask.first && never_used || census.idle > 0 {
             Reuse::Policy
         } else if !self.place_free() {
             Reuse::Cap
@@ -796,12 +800,18 @@ impl Model {
         if self.draining {
             return self.close(id, EndReason::Drained);
         }
-        let most = self.most_idle();
+        let idle = self.idle(|_| true);
+        let mut most = self.most_idle();
+        if self.lessons.has_habit() {
+            // With the one that is to be kept no more than were in use at once, but for the floor.
+            let others = self.count(|stage| stage == Stage::InUse) - 1;
+            let room = self.peak.max(self.need).saturating_sub(others);
+            most = room.min(most).max(self.settings.min_idle);
+        }
         if most == 0 {
             return self.close(id, EndReason::Purged);
         }
-        let idle = self.idle(|_| true);
-        if idle.len() == most {
+        if idle.len() >= most {
             self.close(idle[0].1, EndReason::Purged);
         }
         self.turns += 1;

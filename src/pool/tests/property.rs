@@ -131,8 +131,16 @@ fn hint() -> impl Strategy<Value = Option<KeepAlive>> {
 
 fn ask() -> impl Strategy<Value = Ask> {
     let urgency = prop::sample::select(&[0, 3, 3, 3, 7]);
-    (0..3_usize, prop::bool::weighted(0.3), 0..4_u64, any::<bool>(), urgency).prop_map(
-        |(thread, fresh, client, first, urgency)| Ask { thread, fresh, client, first, urgency },
+    let fresh = prop::bool::weighted(0.3);
+    (0..3_usize, fresh, any::<bool>(), 0..4_u64, any::<bool>(), urgency).prop_map(
+        |(thread, fresh, repeatable, client, first, urgency)| Ask {
+            thread,
+            fresh,
+            repeatable,
+            client,
+            first,
+            urgency,
+        },
     )
 }
 
@@ -504,6 +512,7 @@ impl Life {
         assert_eq!(self.state.census(), self.model.census());
         assert_eq!(self.state.queued(), self.model.queued());
         assert_eq!(self.state.learned(), self.model.lessons.learned());
+        assert_eq!(self.state.closes_at_any_time(), self.model.lessons.has_habit());
         assert_eq!(self.state.is_warm(), self.model.warm);
         for waiter in &self.waiters {
             assert_eq!(self.state.is_queued(*waiter), self.model.is_queued(*waiter));

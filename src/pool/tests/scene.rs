@@ -15,8 +15,17 @@ pub const PEER_POLITE: End = End { by: Side::Peer, how: Manner::Polite };
 pub const US_POLITE: End = End { by: Side::Us, how: Manner::Polite };
 
 /// A later request of some client connection, on thread 0.
-pub const ANYBODY: Ask =
-    Ask { thread: 0, fresh: false, client: 0, first: false, urgency: DEFAULT_URGENCY };
+pub const ANYBODY: Ask = Ask {
+    thread: 0,
+    fresh: false,
+    repeatable: true,
+    client: 0,
+    first: false,
+    urgency: DEFAULT_URGENCY,
+};
+
+/// The same, of a request that cannot be sent again.
+pub const UNREPEATABLE: Ask = Ask { repeatable: false, ..ANYBODY };
 
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -117,7 +126,7 @@ impl Scene {
     // ---- checkouts
 
     pub fn check_out(&mut self, thread: usize, fresh: bool) -> Got {
-        self.ask(Ask { thread, fresh, client: 0, first: false, urgency: DEFAULT_URGENCY })
+        self.ask(Ask { thread, fresh, ..ANYBODY })
     }
 
     /// A client connection's first request.
@@ -157,6 +166,14 @@ impl Scene {
     /// A checkout of this urgency that has to wait.
     pub fn wait_with(&mut self, urgency: u8) -> WaiterId {
         match self.ask(Ask { urgency, ..ANYBODY }) {
+            Got::Wait(waiter) => waiter,
+            other => panic!("expected to wait, got {other:?}"),
+        }
+    }
+
+    /// A checkout of a request that cannot be sent again, and has to wait.
+    pub fn wait_unrepeatable(&mut self) -> WaiterId {
+        match self.ask(UNREPEATABLE) {
             Got::Wait(waiter) => waiter,
             other => panic!("expected to wait, got {other:?}"),
         }
