@@ -10,6 +10,9 @@ use crate::{
 /// Why a request got a new connection.
 pub(super) fn reuse(reason: Reuse) -> &'static str {
     match reason {
+        Reuse::Risky => {
+            "it could not be sent again, and the upstream closes idle connections at any time"
+        }
         Reuse::Reused => "an idle connection, or one just checked in",
         Reuse::Policy => "reuse was forbidden: a retry, or pool.reuse",
         Reuse::Cap => "waited at maxConnections, then dialled in a freed place",

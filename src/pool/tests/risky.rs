@@ -99,10 +99,14 @@ fn no_more_are_kept_idle_than_were_in_use_at_once() {
             scene.collect(waiter);
             id
         });
-        pair.iter().for_each(|id| scene.check_in(*id));
+        for id in &pair {
+            scene.check_in(*id);
+        }
         assert_eq!(scene.census().idle, 2);
         let closed = std::mem::take(&mut scene.closed);
-        closed.into_iter().for_each(|id| scene.close_ends(id));
+        for id in closed {
+            scene.close_ends(id);
+        }
     }
 }
 
