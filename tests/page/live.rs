@@ -120,6 +120,30 @@ fn without_scripts_the_page_is_whole_and_its_buttons_work() {
 }
 
 #[test]
+fn while_nobody_looks_at_its_tab_the_page_rests() {
+    let (_origin, warmline) = serving();
+    let browser = look(&warmline);
+    browser.value(
+        "window.timers = 0; const real = window.setTimeout;
+        window.setTimeout = (...all) => { window.timers += 1; return real(...all) };
+        window.look = (hidden) => {
+            Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+            document.dispatchEvent(new Event('visibilitychange'))
+        };
+        window.look(true);
+        fetch('/').then(() => 0)",
+    );
+    // Whatever the page had asked for before has been answered by now.
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    assert_eq!(browser.value("fetch('/').then(() => window.timers)"), 0);
+    assert_eq!(browser.value("document.body.innerText.includes('1 in all')"), false);
+    browser.value("window.look(false)");
+    browser.wait_for_text("1 in all");
+    browser.wait_for("window.timers > 0");
+    assert_same_page(&browser);
+}
+
+#[test]
 fn when_the_process_is_gone_the_page_says_since_when_it_is_stale() {
     let (_origin, warmline) = serving();
     let browser = look(&warmline);
