@@ -97,6 +97,8 @@ pub(super) struct PoolSnapshot {
     pub queue_wait: HistogramSnapshot,
     /// What `idleTimeout` comes to, as the upstream is known to close earlier.
     pub learned: Option<Learned>,
+    /// It was seen to close idle ones at any time.
+    pub closes_at_any_time: bool,
 }
 
 /// Requests and their times.
@@ -183,6 +185,7 @@ impl PoolSnapshot {
             rejections: counts(&counters.rejections),
             queue_wait: counters.queue_wait.snapshot(),
             learned: pool.learned(),
+            closes_at_any_time: pool.closes_at_any_time(),
         }
     }
 }

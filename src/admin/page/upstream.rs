@@ -153,6 +153,7 @@ fn connections(upstream: &UpstreamSnapshot) -> Markup {
                 @if old > 0 { ", " b.warn { (old) " of older ones" } }
             }
             @if let Some(learned) = pool.learned { p { (words::learned(learned)) } }
+            @if pool.closes_at_any_time { p { (words::CLOSES_AT_ANY_TIME) } }
         },
     )
 }

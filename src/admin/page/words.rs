@@ -15,6 +15,7 @@ pub(super) fn reuse(reason: Reuse) -> &'static str {
         }
         Reuse::Reused => "an idle connection, or one just checked in",
         Reuse::Policy => "reuse was forbidden: a retry, or pool.reuse",
+        Reuse::Risky => "the upstream closes idle ones at any time, and it could not be sent again",
         Reuse::Cap => "waited at maxConnections, then dialled in a freed place",
         Reuse::Busy => "connections existed, none was idle",
         Reuse::Aged => "the last one had reached maxAge",
@@ -90,6 +91,10 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
         Rejection::QueueTimeout => "answered 503: no place came free (queueTimeout)",
     }
 }
+
+/// What the upstream makes of idle connections.
+pub(super) const CLOSES_AT_ANY_TIME: &str =
+    "the upstream closes idle connections at any time: what could not be sent again gets a new one";
 
 /// How long a connection may be idle, where the upstream itself closes early.
 pub(super) fn learned(learned: Learned) -> String {

@@ -50,6 +50,7 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
         "generation": pool.now.generation,
         "oldGenerationConnections": upstream.old_generation_connections,
         "learnedIdleSeconds": pool.learned.map(|learned| seconds(learned.limit)),
+        "closesAtAnyTime": pool.closes_at_any_time,
         "failures": exchanges.failures.iter().map(failure).collect::<Vec<_>>(),
         "requests": object(exchanges.requests.iter().map(|(code, n)| (code.as_str(), *n))),
         "retries": object(exchanges.retries.iter().map(|(reason, n)| (reason.as_str(), *n))),
