@@ -15,7 +15,6 @@ pub(super) fn reuse(reason: Reuse) -> &'static str {
         }
         Reuse::Reused => "an idle connection, or one just checked in",
         Reuse::Policy => "reuse was forbidden: a retry, or pool.reuse",
-        Reuse::Risky => "the upstream closes idle ones at any time, and it could not be sent again",
         Reuse::Cap => "waited at maxConnections, then dialled in a freed place",
         Reuse::Busy => "connections existed, none was idle",
         Reuse::Aged => "the last one had reached maxAge",
