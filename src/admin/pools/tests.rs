@@ -1,12 +1,12 @@
 //! The page, as text and as JSON.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::super::{State, sampler::Activity, snapshot::Snapshot, tests::state};
 use crate::{
     pool::{Census, ConnectionPhase, ConnectionView, EndReason, Reuse},
     tls::{Handshake, Version},
-    upstream::{Code, RetryReason},
+    upstream::{Code, Failed, RetryReason},
 };
 
 /// Two upstreams: one that was used, and one that was not.
@@ -108,4 +108,18 @@ fn the_json_holds_the_same() {
     });
     assert_eq!(payments["connections"][0], idle);
     assert_eq!(page["upstreams"][1]["reuseRate"], serde_json::Value::Null);
+}
+
+#[test]
+fn the_last_failures_are_told_on_a_line_each() {
+    let state = state(&["payments"]);
+    let upstream = state.upstreams.share()[0].upstream.clone();
+    let failures = &upstream.counters().exchanges.failures;
+    let failed = Failed::new(Some(502), "upstream", "connect", "no\x1b[2J\nTCP connection".into());
+    failures.note(failed.clone(), SystemTime::now());
+    failures.note(failed, SystemTime::now());
+    let page = super::text::render(&Snapshot::take(&state, Instant::now()));
+    let told =
+        "  last failures\n    just now, 2x  502  upstream-connect  no\\u{1b}[2J\\nTCP connection\n";
+    assert!(page.ends_with(told), "{page}");
 }

@@ -1,14 +1,18 @@
 //! `/pools` for people: a block for each upstream, a line for each connection.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::SystemTime};
 
 use super::{
-    super::snapshot::{Snapshot, UpstreamSnapshot},
+    super::{
+        moment::Ago,
+        snapshot::{Snapshot, UpstreamSnapshot},
+    },
     phase, total,
 };
 use crate::{
     pool::{ConnectionView, Reuse},
     telemetry::log::Human,
+    upstream::Failed,
 };
 
 /// Widths of the connections' columns; the peer comes last and takes what it needs.
@@ -33,6 +37,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
             let _ = writeln!(page, "  {topic:<12} {text}");
         }
         connections(&mut page, &upstream.pool.now.connections);
+        failures(&mut page, upstream, snapshot.at);
     }
     page
 }
@@ -111,5 +116,19 @@ fn connections(page: &mut String, connections: &[ConnectionView]) {
             connection.last_reuse.map_or("-", Reuse::as_str),
             connection.peer.map_or_else(|| "-".into(), |peer| peer.to_string()),
         );
+    }
+}
+
+/// What failed lately, the newest first.
+fn failures(page: &mut String, upstream: &UpstreamSnapshot, now: SystemTime) {
+    if upstream.exchanges.failures.is_empty() {
+        return;
+    }
+    page.push_str("  last failures\n");
+    for failure in &upstream.exchanges.failures {
+        let Failed { status, by, stage, text } = &failure.what;
+        let status = status.map_or_else(|| "broken off".into(), |status| status.to_string());
+        let (ago, text) = (Ago(failure.last, now), text.escape_debug());
+        let _ = writeln!(page, "    {ago}, {}x  {status}  {by}-{stage}  {text}", failure.times);
     }
 }
