@@ -70,12 +70,12 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) {
-        if by == Side::Peer
-            && let Some(Stay { since, .. }) = self.connections.stay(id)
-        {
+        let stay = self.connections.stay(id).filter(|_| by == Side::Peer);
+        // First, so that its own deadline is none of those that a lesson makes anew.
+        self.close_ended(id, reason_of(by), now, effects);
+        if let Some(Stay { since, .. }) = stay {
             self.learn_from_close(now.saturating_duration_since(since), now, effects);
         }
-        self.close_ended(id, reason_of(by), now, effects);
     }
 
     /// The pool itself closes what has been idle for too long: so far nothing was wrong with it.
@@ -87,7 +87,13 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    fn learn_from_close(&mut self, idle: Duration, now: Instant, effects: &mut Effects<C, W>) {
+    /// The upstream closed a connection that was idle for so long.
+    pub(in crate::pool) fn learn_from_close(
+        &mut self,
+        idle: Duration,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
         let before = self.lessons.limit(None);
         self.lessons.closed(idle, now);
         self.rearm_if(self.lessons.limit(None) != before, effects);

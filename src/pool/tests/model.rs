@@ -127,6 +127,11 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap()
 }
 
+/// A learned limit may end between two milliseconds, and is noticed at the second.
+pub fn ms_up(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap()
+}
+
 impl Model {
     pub fn new(settings: Settings) -> Self {
         Self {
@@ -248,7 +253,7 @@ impl Model {
     fn limit(&self, connection: &Connection) -> Option<(u64, EndReason)> {
         let Stage::Idle { since, .. } = connection.stage else { return None };
         let timeout = ms(self.settings.idle_timeout);
-        let learned = self.lessons.limit(connection.announced).map(|limit| since + ms(limit));
+        let learned = self.lessons.limit(connection.announced).map(|limit| since + ms_up(limit));
         let idle = if timeout > 0 { since + timeout } else { u64::MAX };
         let idle = idle.min(learned.unwrap_or(u64::MAX));
         let aged = self.retires(connection).unwrap_or(u64::MAX);
@@ -504,7 +509,8 @@ impl Model {
         }
     }
 
-    fn cut_short(&mut self, idle: Option<u64>) {
+    /// The peer closed one that was idle for so long.
+    pub fn cut_short(&mut self, idle: Option<u64>) {
         if let Some(idle) = idle {
             self.lessons.closed(Duration::from_millis(idle), self.at());
         }

@@ -13,7 +13,7 @@ use proptest::{
 };
 
 use super::{
-    model::{Answer, Model, Stage},
+    model::{Answer, Model, Stage, ms_up},
     scene::{PEER_POLITE, US_POLITE, millis},
 };
 use crate::{
@@ -68,6 +68,8 @@ enum Step {
         pick: usize,
         by_peer: bool,
     },
+    /// More closes of idle connections are remembered than this life could ever have: at any time.
+    Habit,
     Pass {
         time: u64,
     },
@@ -108,6 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (pick(), any::<bool>())
             .prop_map(|(pick, by_peer)| Step::SocketCloses { pick, by_peer }),
         5 => (pick(), any::<bool>()).prop_map(|(pick, by_peer)| Step::SocketEnds { pick, by_peer }),
+        1 => Just(Step::Habit),
         6 => (1..150_u64).prop_map(|time| Step::Pass { time }),
         2 => Just(Step::PassToDue),
         4 => Just(Step::Tick),
@@ -249,6 +252,7 @@ impl Life {
                 Step::Discard { reason, .. } => self.discard(id, reason),
                 Step::SocketCloses { by_peer, .. } => self.socket_closes(id, by_peer),
                 Step::SocketEnds { by_peer, .. } => self.socket_ends(id, by_peer),
+                Step::Habit => self.habit(),
                 Step::Pass { time } => self.model.now += time,
                 Step::PassToDue => {
                     let now = self.model.now;
@@ -277,6 +281,7 @@ impl Life {
                 (&self.sockets, pick)
             }
             Step::CheckOut { .. }
+            | Step::Habit
             | Step::Pass { .. }
             | Step::PassToDue
             | Step::Tick
@@ -413,12 +418,22 @@ impl Life {
         self.follow_up(effects);
     }
 
+    fn habit(&mut self) {
+        let mut effects = Effects::default();
+        for idle in [1, 40, 5, 100, 15] {
+            self.model.now += 21;
+            self.state.learn_from_close(millis(idle), self.now(), &mut effects);
+            self.model.cut_short(Some(idle));
+        }
+        self.follow_up(effects);
+    }
+
     fn tick(&mut self) {
         let mut effects = Effects::default();
         let next = self.state.tick(self.now(), &mut effects);
         self.model.tick();
         let due = self.model.due();
-        assert_eq!(next, due.map(|at| self.start + millis(at)));
+        assert_eq!(next.map(|at| ms_up(at - self.start)), due);
         assert!(due.is_none_or(|at| at > self.model.now), "a tick left something undone");
         self.armed = due;
         self.follow_up(effects);
