@@ -8,9 +8,11 @@ use std::{
     },
 };
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::{
     StartError,
-    live::{Entries, Live},
+    routes::Entries,
     sockets::{Bound, bind, bind_own_port},
     worker::{Job, Listening},
 };
@@ -19,8 +21,18 @@ use crate::{
     drain::Drain,
     latest::Latest,
     listener::{Inlet, Room},
-    proxy::{Destination, Entry},
+    proxy::{Destination, Entry, Proxy},
+    telemetry::ends::Ends,
 };
+
+/// What all inlets share, and the workers that accept on them.
+pub(super) struct Common {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) ends: Arc<Ends>,
+    pub(super) drain: Drain,
+    /// Each worker takes its jobs here.
+    pub(super) workers: Vec<UnboundedSender<Job>>,
+}
 
 /// The open ones, in the plan's order: the listeners', then the upstreams' own ports.
 #[derive(Default)]
@@ -82,7 +94,7 @@ impl Inlets {
         &mut self,
         opening: Opening<'_>,
         entries: &Entries<'_>,
-        live: &Live,
+        common: &Common,
     ) -> Vec<Drain> {
         let mut open = Vec::new();
         let mut rooms: Vec<(usize, Arc<Room>)> = Vec::new();
@@ -93,7 +105,7 @@ impl Inlets {
                 (None, Some(sockets)) => {
                     let room = rooms.iter().find(|(listener, _)| wanted.shares_with(*listener));
                     let room = room.map(|(_, room)| Arc::clone(room));
-                    Open::new(&wanted, sockets, room, entries, live)
+                    Open::new(&wanted, sockets, room, entries, common)
                 }
                 (None, None) => continue,
             };
@@ -163,7 +175,7 @@ impl Open {
         sockets: Sockets,
         room: Option<Arc<Room>>,
         entries: &Entries<'_>,
-        live: &Live,
+        common: &Common,
     ) -> Self {
         let limits = wanted.settings.limits.clone();
         let destination = match &wanted.door {
@@ -175,15 +187,15 @@ impl Open {
             None => Entry::Shared(Arc::clone(entries.routes)),
         };
         let inlet = Arc::new(Inlet {
-            proxy: Arc::clone(&live.proxy),
+            proxy: Arc::clone(&common.proxy),
             entry,
             room: room.unwrap_or_else(|| Room::new(limits.connections)),
             limits: Latest::new(limits),
             explain: AtomicBool::new(wanted.settings.explain),
-            ends: Arc::clone(&live.ends),
-            drain: live.drain.branch(),
+            ends: Arc::clone(&common.ends),
+            drain: common.drain.branch(),
         });
-        for (worker, listening) in live.workers.iter().zip(sockets.for_workers) {
+        for (worker, listening) in common.workers.iter().zip(sockets.for_workers) {
             for listener in listening {
                 // A worker that has ended accepts nothing more.
                 let _ = worker.send(Job::Accept(listener, Arc::clone(&inlet)));

@@ -9,11 +9,12 @@ use std::{
 };
 
 use rustls::KeyLog;
-use tokio::{sync::mpsc::UnboundedSender, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     ReconfigureError, StartError,
-    inlets::{Inlets, Opening},
+    inlets::{Common, Inlets, Opening},
+    routes::{Entries, table},
     worker::Job,
 };
 use crate::{
@@ -21,28 +22,26 @@ use crate::{
     config::{Plan, Standing},
     drain::Drain,
     latest::Latest,
-    proxy::{Destination, Proxy, with_port},
+    proxy::Destination,
     route::Table,
-    telemetry::{ends::Ends, log},
-    upstream::{Change, Settings, Upstream, Worker},
+    telemetry::log,
+    upstream::{Change, Upstream, Worker},
 };
 
 /// See the module.
 pub(super) struct Live {
-    pub(super) proxy: Arc<Proxy>,
-    pub(super) ends: Arc<Ends>,
-    pub(super) key_log: Option<Arc<dyn KeyLog>>,
-    pub(super) drain: Drain,
-    pub(super) admin: Arc<admin::State>,
     pub(super) standing: Arc<Standing>,
-    /// Each worker takes its jobs here.
-    pub(super) workers: Vec<UnboundedSender<Job>>,
+    common: Common,
+    key_log: Option<Arc<dyn KeyLog>>,
+    admin: Arc<admin::State>,
     /// By host, for every listener that is not an upstream's own.
     routes: Arc<Latest<Table<Destination>>>,
-    /// Those that are configured, and those that were and have connections left.
-    running: Latest<Vec<Arc<Upstream>>>,
+    running: Arc<Running>,
     changing: Mutex<Changing>,
 }
+
+/// Upstreams that are configured, and those that were and have connections left.
+pub(super) type Running = Latest<Vec<Arc<Upstream>>>;
 
 /// What only a change of the plan touches.
 #[derive(Default)]
@@ -64,24 +63,19 @@ struct Prepared<'a> {
 
 impl Live {
     pub(super) fn new(
-        proxy: Arc<Proxy>,
-        ends: Arc<Ends>,
-        key_log: Option<Arc<dyn KeyLog>>,
-        drain: Drain,
-        admin: Arc<admin::State>,
+        common: Common,
+        running: Arc<Running>,
         standing: Arc<Standing>,
-        workers: Vec<UnboundedSender<Job>>,
+        admin: Arc<admin::State>,
+        key_log: Option<Arc<dyn KeyLog>>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            proxy,
-            ends,
-            key_log,
-            drain,
-            admin,
             standing,
-            workers,
+            common,
+            key_log,
+            admin,
             routes: Arc::new(Latest::new(Table::default())),
-            running: Latest::new(Vec::new()),
+            running,
             changing: Mutex::default(),
         })
     }
@@ -94,9 +88,9 @@ impl Live {
         self.admin.follow(&changing.upstreams);
         let live = Arc::clone(self);
         self.run_on_first(|_| async move {
-            live.drain.begun().await;
+            live.common.drain.begun().await;
             let time = live.standing.in_force().plan.drain;
-            bound_drain(live.drain.clone(), time).await;
+            bound_drain(live.common.drain.clone(), time).await;
         });
         Ok(())
     }
@@ -112,7 +106,7 @@ impl Live {
         refuse_what_needs_a_restart(&in_force.plan, &plan)?;
         changing.refuse_other_owners(&plan)?;
         let prepared = self.prepare(&plan, &changing)?;
-        self.proxy.access.set(plan.log.access);
+        self.common.proxy.access.set(plan.log.access);
         log::reconfigure(&plan.log);
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
@@ -134,14 +128,14 @@ impl Live {
             } else {
                 let (settings, key_log) = (Arc::clone(settings), self.key_log.clone());
                 let upstream =
-                    Upstream::new(settings, plan.threads, key_log, Arc::clone(&self.ends))
+                    Upstream::new(settings, plan.threads, key_log, Arc::clone(&self.common.ends))
                         .map_err(tls)?;
                 new.push(Arc::clone(&upstream));
                 upstream
             };
             upstreams.push(upstream);
         }
-        let opening = changing.inlets.prepare(plan, self.workers.len())?;
+        let opening = changing.inlets.prepare(plan, self.common.workers.len())?;
         Ok(Prepared { upstreams, new, changes, opening })
     }
 
@@ -162,7 +156,7 @@ impl Live {
         self.routes.replace(table(&upstreams));
         changing.note_owners(&upstreams);
         let entries = Entries { routes: &self.routes, upstreams: &upstreams };
-        for closing in changing.inlets.commit(opening, &entries, self) {
+        for closing in changing.inlets.commit(opening, &entries, &self.common) {
             closing.begin();
             self.run_on_first(move |_| bound_drain(closing, drain));
         }
@@ -177,15 +171,10 @@ impl Live {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if let Some(first) = self.workers.first() {
+        if let Some(first) = self.common.workers.first() {
             // A worker that has ended needs nothing more.
             let _ = first.send(Job::Run(Box::new(|worker| Box::pin(task(worker)))));
         }
-    }
-
-    /// Every upstream that has, or may get, connections.
-    pub(super) fn running(&self) -> Arc<Vec<Arc<Upstream>>> {
-        self.running.share()
     }
 
     /// The upstream of this name, if it is configured.
@@ -200,7 +189,7 @@ impl Live {
 
     /// If the upstream is no longer configured and has nothing left, it is forgotten. At the process's end all are.
     fn forget(&self, upstream: &Arc<Upstream>) -> bool {
-        if self.drain.has_begun() {
+        if self.common.drain.has_begun() {
             return true;
         }
         let changing = self.lock();
@@ -216,22 +205,6 @@ impl Live {
 
     fn lock(&self) -> MutexGuard<'_, Changing> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What new and standing inlets lead to.
-pub(super) struct Entries<'a> {
-    pub(super) routes: &'a Arc<Latest<Table<Destination>>>,
-    upstreams: &'a [Arc<Upstream>],
-}
-
-impl Entries<'_> {
-    /// On an own port any Host is taken, and the first of `hosts` goes up.
-    pub(super) fn own(&self, name: &str) -> Option<Destination> {
-        let upstream = self.upstreams.iter().find(|upstream| upstream.name() == name)?;
-        let settings = upstream.settings();
-        let host = settings.hosts.first().and_then(|host| goes_up(&settings, host));
-        Some(Destination { upstream: Arc::clone(upstream), host })
     }
 }
 
@@ -294,25 +267,7 @@ async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
 }
 
 /// Gives what is in flight its time, then ends it.
-pub(super) async fn bound_drain(drain: Drain, time: Duration) {
+async fn bound_drain(drain: Drain, time: Duration) {
     let _ = timeout(time, drain.aborted()).await;
     drain.abort();
-}
-
-fn table(upstreams: &[Arc<Upstream>]) -> Table<Destination> {
-    let mut table = Table::default();
-    for upstream in upstreams {
-        let settings = upstream.settings();
-        for host in &settings.hosts {
-            let host_up = goes_up(&settings, host);
-            let destination = Destination { upstream: Arc::clone(upstream), host: host_up };
-            table.insert(host, destination);
-        }
-    }
-    table
-}
-
-fn goes_up(settings: &Settings, host: &str) -> Option<http::HeaderValue> {
-    let port = settings.endpoint.port;
-    (host != "*").then(|| http::HeaderValue::try_from(with_port(host, port)).ok()).flatten()
 }

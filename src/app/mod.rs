@@ -5,6 +5,7 @@
 
 mod inlets;
 mod live;
+mod routes;
 mod sockets;
 mod watch;
 mod worker;
@@ -12,7 +13,7 @@ mod worker;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::SystemTime,
 };
@@ -28,11 +29,13 @@ use crate::{
     config::{self, Plan, Standing},
     connect::Resolver,
     drain::Drain,
+    latest::Latest,
     proxy::Proxy,
     telemetry::{ends::Ends, log::AccessSwitch},
     tls::key_log::KeyLogFile,
     upstream::{Exchanges, Upstream},
 };
+use inlets::Common;
 use live::Live;
 use sockets::{Bound, bind, raise_descriptor_limit};
 use watch::Watch;
@@ -150,18 +153,18 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         drain.clone(),
         follower,
     );
+    let running = Arc::new(Latest::new(Vec::new()));
     let work = Arc::new(Work {
         drain: drain.clone(),
         resolver: environment.resolver,
         everyone_idle: Barrier::new(plan.threads),
-        live: OnceLock::new(),
+        upstreams: Arc::clone(&running),
     });
     let (sending, receiving): (Vec<_>, Vec<_>) =
         (0..plan.threads).map(|_| unbounded_channel()).unzip();
-    let live =
-        Live::new(proxy, ends, key_log, drain.clone(), Arc::clone(&state), standing, sending);
+    let common = Common { proxy, ends, drain: drain.clone(), workers: sending };
+    let live = Live::new(common, running, standing, Arc::clone(&state), key_log);
     live.begin(plan)?;
-    let _ = work.live.set(Arc::clone(&live));
     let workers = receiving.into_iter().enumerate();
     let workers = workers.map(|(thread, jobs)| worker::spawn(&work, jobs, thread));
     let workers = workers.collect::<Result<_, _>>()?;

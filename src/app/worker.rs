@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -12,12 +12,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{StartError, current_thread_runtime, live::Live};
+use super::{StartError, current_thread_runtime};
 use crate::{
     connect::Resolver,
     drain::Drain,
+    latest::Latest,
     listener::{self, Inlet},
-    upstream::{Worker, all_emptied},
+    upstream::{Upstream, Worker, all_emptied},
 };
 
 /// How long the pools have to close politely at the end.
@@ -42,8 +43,8 @@ pub(super) struct Work {
     pub(super) resolver: Option<Resolver>,
     /// Passed once no thread has an exchange left.
     pub(super) everyone_idle: Barrier,
-    /// Set before the first job.
-    pub(super) live: OnceLock<Arc<Live>>,
+    /// Every upstream that has, or may get, connections.
+    pub(super) upstreams: Arc<Latest<Vec<Arc<Upstream>>>>,
 }
 
 /// Starts one worker thread.
@@ -81,8 +82,7 @@ async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     }
     while accepting.join_next().await.is_some() {}
     work.everyone_idle.wait().await;
-    let Some(live) = work.live.get() else { return };
-    let upstreams = live.running();
+    let upstreams = work.upstreams.share();
     upstreams.iter().for_each(|upstream| upstream.pool().drain());
     all_emptied(&upstreams, CLOSING_TIME).await;
 }

@@ -8,7 +8,7 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::record::Attempt;
+use super::attempt::Attempt;
 use crate::{telemetry::log::seconds, upstream::RetryReason};
 
 /// The field (RFC 9209 section 2).

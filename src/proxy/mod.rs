@@ -1,5 +1,6 @@
 //! A request's journey: route, pick, lease, send, relay, retry; and the one mapping from failure to answer.
 
+mod attempt;
 mod downstream;
 mod exchange;
 mod explain;

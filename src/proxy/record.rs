@@ -3,16 +3,16 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Downstream, Failure, Proxy, Stage, explain::Explanation, failure::Cut};
+use super::{
+    Downstream, Failure, Proxy, Stage, attempt::Attempt, explain::Explanation, failure::Cut,
+};
 use crate::{
-    connect::connection::Facts,
     drain,
-    pool::Reuse,
     telemetry::log::{Access, seconds},
     upstream::{Code, Exchanges, Failed, Lease, RetryReason, Upstream},
 };
@@ -40,29 +40,6 @@ pub(super) struct Record {
     /// For the log; none where no line can come of it, or the request could not be read.
     request: Option<(Method, Uri)>,
     told: bool,
-}
-
-/// The connection of the last attempt.
-pub(super) struct Attempt {
-    pub(super) id: u64,
-    pub(super) uses: u64,
-    pub(super) age: Duration,
-    pub(super) reuse: Reuse,
-    pub(super) queued: Duration,
-    pub(super) facts: Arc<Facts>,
-    pub(super) first_byte: Option<Duration>,
-}
-
-impl Attempt {
-    /// How its handshake went, if it was made for this exchange.
-    pub(super) fn tls(&self) -> &'static str {
-        if self.uses == 1 { self.facts.handshake.as_str() } else { "none" }
-    }
-
-    /// Seconds spent to make the connection, if it was made for this exchange.
-    pub(super) fn dialled(&self, time: Duration) -> f64 {
-        if self.uses == 1 { seconds(time) } else { 0.0 }
-    }
 }
 
 impl Record {
@@ -109,10 +86,7 @@ impl Record {
         self.sent = Some(now);
         self.sends += 1;
         self.stage = Stage::Response;
-        let (id, uses, age, reuse) = (lease.id, lease.uses, lease.age, lease.reuse);
-        let queued = lease.queued.unwrap_or_default();
-        let facts = Arc::clone(&lease.handle().facts);
-        self.attempt = Some(Attempt { id, uses, age, reuse, queued, facts, first_byte: None });
+        self.attempt = Some(Attempt::on(lease));
     }
 
     /// It is tried again.

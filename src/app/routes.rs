@@ -1,0 +1,47 @@
+//! From a plan's upstreams to where requests go: by host, and by an upstream's own port.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use crate::{
+    latest::Latest,
+    proxy::{Destination, with_port},
+    route::Table,
+    upstream::{Settings, Upstream},
+};
+
+/// What inlets lead to.
+pub(super) struct Entries<'a> {
+    pub(super) routes: &'a Arc<Latest<Table<Destination>>>,
+    pub(super) upstreams: &'a [Arc<Upstream>],
+}
+
+impl Entries<'_> {
+    /// On an own port any Host is taken, and the first of `hosts` goes up.
+    pub(super) fn own(&self, name: &str) -> Option<Destination> {
+        let upstream = self.upstreams.iter().find(|upstream| upstream.name() == name)?;
+        let settings = upstream.settings();
+        let host = settings.hosts.first().and_then(|host| goes_up(&settings, host));
+        Some(Destination { upstream: Arc::clone(upstream), host })
+    }
+}
+
+/// Every host that is configured.
+pub(super) fn table(upstreams: &[Arc<Upstream>]) -> Table<Destination> {
+    let mut table = Table::default();
+    for upstream in upstreams {
+        let settings = upstream.settings();
+        for host in &settings.hosts {
+            let host_up = goes_up(&settings, host);
+            let destination = Destination { upstream: Arc::clone(upstream), host: host_up };
+            table.insert(host, destination);
+        }
+    }
+    table
+}
+
+fn goes_up(settings: &Settings, host: &str) -> Option<HeaderValue> {
+    let port = settings.endpoint.port;
+    (host != "*").then(|| HeaderValue::try_from(with_port(host, port)).ok()).flatten()
+}
