@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, pki_types::UnixTime};
 
-use crate::tls::{Trust, VerifyFailure, date};
+use crate::{
+    descriptors,
+    tls::{Trust, VerifyFailure, date},
+};
 
 /// Why a dial failed. None of these sent a byte of a request.
 #[derive(Debug, thiserror::Error)]
@@ -93,13 +96,12 @@ impl ConnectError {
 
     /// A TCP error, told apart by whose fault it is.
     pub fn tcp(address: SocketAddr, error: io::Error) -> Self {
-        // EMFILE, ENFILE, EADDRNOTAVAIL: ours, and likely to pass.
-        match error.raw_os_error() {
-            Some(23 | 24) => Self::Exhausted { address, error },
-            _ if error.kind() == io::ErrorKind::AddrNotAvailable => {
-                Self::Exhausted { address, error }
-            }
-            _ => Self::Tcp { address, error },
+        // Ours, and likely to pass.
+        let no_port = error.kind() == io::ErrorKind::AddrNotAvailable;
+        if no_port || descriptors::is_shortage(&error) {
+            Self::Exhausted { address, error }
+        } else {
+            Self::Tcp { address, error }
         }
     }
 

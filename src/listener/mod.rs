@@ -20,6 +20,7 @@ use room::Seat;
 
 use crate::{
     config::ListenerLimits,
+    descriptors,
     drain::Drain,
     latest::Latest,
     proxy::{Entry, Proxy},
@@ -75,6 +76,9 @@ async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
         Ok((stream, _)) => Ok((stream, seat)),
         Err(error) => {
             tracing::warn!(%error, "a connection cannot be accepted");
+            if descriptors::is_shortage(&error) {
+                descriptors::tell_used_up();
+            }
             tokio::time::sleep(REST).await;
             Err(error)
         }

@@ -248,6 +248,11 @@ impl<C, E> Pool<C, E> {
         self.change(State::flush)
     }
 
+    /// Sockets are short: closes the older half of what is idle, at least one.
+    pub fn relieve(&self) {
+        self.change(State::relieve);
+    }
+
     /// It is no end after all.
     pub fn resume(&self) {
         self.change(|state, _| state.resume());

@@ -11,7 +11,7 @@ label! {
         Requests = "requests",
         /// Idle for `idleTimeout`.
         Idle = "idle",
-        /// By the purge rule, `maxIdle`, or to make room for a retry.
+        /// By the purge rule, `maxIdle`, to make room for a retry, or as descriptors were used up.
         Purged = "purged",
         /// The upstream ended it while it was idle.
         PeerClosed = "peer-closed",

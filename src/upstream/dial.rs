@@ -11,6 +11,7 @@ use crate::{
         ConnectError, Connection, Driver, Resolver, connection,
         dial::{reach, shake_hands},
     },
+    descriptors,
     pool::Permit,
     telemetry::{ends::Facing, log::seconds},
 };
@@ -20,6 +21,15 @@ struct Ready {
     connection: Connection,
     driver: Driver,
     generation: Arc<Generation>,
+}
+
+/// Idle connections hold descriptors. They hold local ports too, but a port is not free as soon as they are closed.
+fn tell_shortage(error: &ConnectError) {
+    if let ConnectError::Exhausted { error, .. } = error
+        && descriptors::is_shortage(error)
+    {
+        descriptors::tell_used_up();
+    }
 }
 
 impl Upstream {
@@ -34,7 +44,10 @@ impl Upstream {
         tokio::spawn(async move {
             match upstream.dial(&permit, &resolver).await {
                 Ok(ready) => upstream.spawn_driver(permit, ready),
-                Err(error) => permit.failed(error, Instant::now()),
+                Err(error) => {
+                    tell_shortage(&error);
+                    permit.failed(error, Instant::now());
+                }
             }
         });
     }

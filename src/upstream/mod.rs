@@ -32,6 +32,7 @@ pub use retries::Retries;
 
 use crate::{
     connect::{self, ConnectError, Connection, Resolver},
+    descriptors,
     latest::Latest,
     pool::{self, Ask, Checkout, EndReason, KeepAlive, Pool, Rejection, Step, Waiter},
     telemetry::ends::Ends,
@@ -235,7 +236,21 @@ impl Upstream {
             self.pool.warmed().await;
             self.was_warm.store(true, SeqCst);
         };
-        tokio::join!(self.pool.maintain(), self.end_replaced(), self.keep_warm(worker), until_warm);
+        tokio::join!(
+            self.pool.maintain(),
+            self.end_replaced(),
+            self.keep_warm(worker),
+            self.make_room(),
+            until_warm
+        );
+    }
+
+    /// Gives descriptors back when there are none left: what is idle can be dialled again, what waits cannot wait.
+    async fn make_room(&self) {
+        loop {
+            descriptors::used_up().await;
+            self.pool.relieve();
+        }
     }
 
     async fn keep_warm(self: &Arc<Self>, worker: &Worker) {

@@ -77,6 +77,13 @@ impl<C, E, W> State<C, E, W> {
         before - self.census().idle
     }
 
+    /// Sockets are short: closes the older half of what is idle, at least one.
+    pub fn relieve(&mut self, effects: &mut Effects<C, W>) {
+        for _ in 0..self.census().idle.div_ceil(2) {
+            self.close_oldest_idle(EndReason::Purged, effects);
+        }
+    }
+
     fn close_idle_that(
         &mut self,
         has_to: impl Fn(&Self, Standing) -> bool,

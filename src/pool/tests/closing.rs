@@ -114,3 +114,20 @@ fn a_place_that_comes_so_suffices_for_a_retry() {
     scene.socket_ends(idle[1], PEER_POLITE);
     assert!(matches!(scene.collect_if_woken(retry), Told::Dial(_)));
 }
+
+#[test]
+fn where_sockets_are_short_the_older_half_of_what_is_idle_closes_down_to_none() {
+    let mut scene = Scene::with_cap(9);
+    let held = scene.lease_several(4);
+    for id in &held[..3] {
+        scene.check_in(*id);
+    }
+    scene.relieve();
+    assert_eq!(scene.closed, held[..2], "and what is in use stays");
+    scene.relieve();
+    assert_eq!(scene.closed, held[..3]);
+    scene.relieve();
+    assert_eq!(scene.closed, held[..3]);
+    scene.close_ends(held[0]);
+    assert_eq!(scene.ended, [(held[0], EndReason::Purged)]);
+}

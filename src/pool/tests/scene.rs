@@ -380,6 +380,10 @@ impl Scene {
         self.play(|state, _, effects| state.flush(effects))
     }
 
+    pub fn relieve(&mut self) {
+        self.play(|state, _, effects| state.relieve(effects));
+    }
+
     /// The clock alone moves.
     pub fn clock(&mut self, by: Duration) {
         self.now += by;
