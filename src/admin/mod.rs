@@ -122,12 +122,14 @@ impl Observed {
 
     fn floor(&self, required: &[String], now: Instant) -> Floor {
         let (upstream, name) = (&self.upstream, self.upstream.name());
+        let newest = upstream.counters().exchanges.failures.snapshot().into_iter().next();
         Floor {
             name: name.to_owned(),
             wanted: upstream.settings().pool.min_idle,
             idle: upstream.pool().snapshot(now).census.idle,
             reached: upstream.was_warm(),
             required: required.iter().any(|required| required == name),
+            failure: newest.map(|noted| noted.what.text),
         }
     }
 

@@ -31,6 +31,8 @@ pub(super) struct Floor {
     pub reached: bool,
     /// `readiness.requireUpstreams` names it.
     pub required: bool,
+    /// Why the last dial failed, if one did.
+    pub failure: Option<String>,
 }
 
 /// What one of the paths answers.
@@ -80,10 +82,13 @@ impl Readiness {
     }
 
     fn warm(&self, floor: &Floor, now: Instant) -> Check {
-        let Floor { name, wanted, idle, reached, required } = floor;
+        let Floor { name, wanted, idle, reached, required, failure } = floor;
         let waited = self.opened.get().map(|at| now.saturating_duration_since(*at));
         let long_enough = waited.is_some_and(|waited| waited >= WARMING_TIME);
-        let reason = format!("{idle} of {wanted} connections are there (pool.minIdle)");
+        let mut reason = format!("{idle} of {wanted} connections are there (pool.minIdle)");
+        if let Some(failure) = failure {
+            let _ = write!(reason, "; {failure}");
+        }
         Check::new(format!("upstream {name}"), *reached || (long_enough && !required), reason)
     }
 
@@ -134,7 +139,7 @@ mod tests {
 
     fn floor(reached: bool, required: bool) -> Floor {
         let idle = if reached { 2 } else { 1 };
-        Floor { name: "payments".into(), wanted: 2, idle, reached, required }
+        Floor { name: "payments".into(), wanted: 2, idle, reached, required, failure: None }
     }
 
     #[test]

@@ -83,10 +83,27 @@ impl Inlets {
     ) -> Result<Opening<'a>, StartError> {
         let opened = wanted(plan).into_iter().map(|wanted| {
             let standing = self.0.iter().any(|open| open.door == wanted.door);
-            let sockets = if standing { None } else { Some(wanted.open(workers)?) };
+            let opened = || wanted.open(workers).map_err(|error| self.explain(error));
+            let sockets = if standing { None } else { Some(opened()?) };
             Ok((wanted, sockets))
         });
         opened.collect::<Result<_, _>>().map(Opening)
+    }
+
+    /// Who has the port may be we: an address that a plan widens or narrows is bound before the old one closes.
+    fn explain(&self, error: StartError) -> StartError {
+        let ours = |address: SocketAddr| {
+            let mut open = self.0.iter().flat_map(|open| &open.addresses);
+            open.any(|open| open.port() == address.port())
+        };
+        match error {
+            StartError::Bind { what, address, error, .. } if ours(address) => {
+                let hint = " (this Warmline still listens on that port itself; take that address out first, and \
+                            write this one in a second change, or restart)";
+                StartError::Bind { what, address, error, hint }
+            }
+            other => other,
+        }
     }
 
     /// Puts a plan's doors in force; gives back the ends of those that it does not want any more.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     admin,
-    config::{Plan, Standing},
+    config::{Bind, Plan, Standing},
     drain::Drain,
     latest::Latest,
     proxy::Destination,
@@ -99,9 +99,12 @@ impl Live {
     pub(super) fn reconfigure(
         self: &Arc<Self>,
         plan: Plan,
-        hash: String,
+        text: String,
     ) -> Result<(), ReconfigureError> {
         let mut changing = self.lock();
+        if self.common.drain.has_begun() {
+            return Err(ReconfigureError::Ending);
+        }
         let in_force = self.standing.in_force();
         refuse_what_needs_a_restart(&in_force.plan, &plan)?;
         changing.refuse_other_owners(&plan)?;
@@ -110,8 +113,7 @@ impl Live {
         log::reconfigure(&plan.log);
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
-        drop(changing);
-        self.standing.applied(plan, hash, SystemTime::now());
+        self.standing.applied(plan, text, SystemTime::now());
         Ok(())
     }
 
@@ -220,13 +222,22 @@ impl Changing {
                 return Err(ReconfigureError::OtherOwner { port, owner, name });
             }
         }
+        let binds = plan.listeners.iter().flat_map(|listener| &listener.binds);
+        for port in binds.map(|bind| bind.address.port()) {
+            if let Some(owner) = self.owners.get(&port) {
+                return Err(ReconfigureError::OwnedPort { port, owner: owner.clone() });
+            }
+        }
         Ok(())
     }
 
     fn note_owners(&mut self, upstreams: &[Arc<Upstream>]) {
         for upstream in upstreams {
             if let Some(port) = upstream.settings().port {
-                self.owners.insert(port, upstream.name().to_owned());
+                // Port 0 is another one each time.
+                if port != 0 {
+                    self.owners.insert(port, upstream.name().to_owned());
+                }
             }
         }
     }
@@ -235,14 +246,19 @@ impl Changing {
 fn refuse_what_needs_a_restart(old: &Plan, new: &Plan) -> Result<(), ReconfigureError> {
     let changed = [
         ("threads", old.threads != new.threads),
-        ("metrics.bind", old.metrics != new.metrics),
-        ("admin.bind", old.admin != new.admin),
+        ("metrics.bind", addresses(&old.metrics) != addresses(&new.metrics)),
+        ("admin.bind", addresses(&old.admin) != addresses(&new.admin)),
         ("log.format", old.log.format != new.log.format),
     ];
     match changed.into_iter().find(|(_, changed)| *changed) {
         Some((key, _)) => Err(ReconfigureError::NeedsRestart(key)),
         None => Ok(()),
     }
+}
+
+/// Whether they were written or are the defaults makes no difference.
+fn addresses(binds: &[Bind]) -> Vec<SocketAddr> {
+    binds.iter().map(|bind| bind.address).collect()
 }
 
 fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {

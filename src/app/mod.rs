@@ -48,8 +48,8 @@ pub struct Environment {
     pub resolver: Option<Resolver>,
     /// Where TLS secrets are written.
     pub key_log: Option<PathBuf>,
-    /// The hash of the configuration's text.
-    pub configuration_hash: String,
+    /// The configuration's text.
+    pub configuration: String,
     /// Where the configuration came from, if it is to be followed: its changes, and those of the files that it names.
     pub source: Option<config::Source>,
 }
@@ -109,6 +109,20 @@ pub enum ReconfigureError {
         /// Which one is to have it.
         name: String,
     },
+    /// A port that an upstream had for itself, for a listener.
+    #[error(
+        "listeners: port {port} carried the upstream {owner:?} alone in this process, and applications may still call it \
+         so; bind another port, or restart Warmline"
+    )]
+    OwnedPort {
+        /// The port.
+        port: u16,
+        /// Which upstream had it.
+        owner: String,
+    },
+    /// The drain has begun.
+    #[error("Warmline is ending; what is in flight finishes as it began")]
+    Ending,
     /// What is new in it cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -141,7 +155,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         pools: pools_url(&admin),
         unrouted: Exchanges::default(),
     });
-    let standing = Standing::new(plan.clone(), environment.configuration_hash, SystemTime::now());
+    let standing = Standing::new(plan.clone(), environment.configuration, SystemTime::now());
     let readiness = Arc::new(Readiness::default());
     let path = environment.source.as_ref().map(|source| source.path.clone());
     let (follower, asks) = path.map(Follower::new).unzip();
@@ -205,9 +219,9 @@ impl Running {
         self.live.upstream(name)
     }
 
-    /// Puts another plan in force, whole, or says why it cannot be and changes nothing. The hash is that of its text.
-    pub fn reconfigure(&self, plan: Plan, hash: String) -> Result<(), ReconfigureError> {
-        self.live.reconfigure(plan, hash)
+    /// Puts another plan in force, whole, or says why it cannot be and changes nothing. With it comes its text.
+    pub fn reconfigure(&self, plan: Plan, text: String) -> Result<(), ReconfigureError> {
+        self.live.reconfigure(plan, text)
     }
 
     /// The sign to end, to be given from any thread.

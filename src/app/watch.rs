@@ -4,7 +4,8 @@
 //! its folder's link. Whatever the kernel does not tell (network file systems), a slow look around finds.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -19,10 +20,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::live::Live;
+use super::{ReconfigureError, live::Live};
 use crate::{
     admin::{Ask, Looked},
-    config::{Credentials, Loaded, Source, Unusable},
+    config::{self, Credentials, InForce, Loaded, Source, Unusable},
 };
 
 /// How long the files must be quiet before they are read.
@@ -86,27 +87,54 @@ impl Watch {
 
     /// Compiles what lies there now, and puts it in force if it is another plan.
     fn look(&self) -> Looked {
-        let standing = &self.live.standing;
-        let in_force = standing.in_force();
-        match self.source.load(Some(&in_force.plan.credentials)) {
+        let in_force = self.live.standing.in_force();
+        let refused = match self.source.load(Some(&in_force.plan.credentials)) {
+            Ok(loaded) => match self.put_in_force(loaded, &in_force) {
+                Ok(looked) => {
+                    self.live.standing.accepted();
+                    return looked;
+                }
+                // What is in flight finishes as it began.
+                Err((_, ReconfigureError::Ending)) => return Looked::Unchanged,
+                Err((hash, error)) => self.reject(Some(hash), &error.to_string()),
+            },
             Err(Unusable { errors, hash }) => self.reject(hash, &errors.to_string()),
-            Ok(Loaded { mut plan, hash }) => {
-                let stale = self.tell_stale(&mut plan.credentials);
-                if plan == in_force.plan && hash == in_force.hash {
-                    standing.unchanged();
-                    return stale.map_or(Looked::Unchanged, Looked::Refused);
-                }
-                match self.live.reconfigure(plan, hash.clone()) {
-                    Ok(()) if hash == in_force.hash => {
-                        tracing::info!(%hash, "changed certificates are in force");
-                    }
-                    Ok(()) => tracing::info!(%hash, "changed configuration is in force"),
-                    Err(error) => return self.reject(Some(hash), &error.to_string()),
-                }
-                // Of what is in force now, a part may be older than its files.
-                stale.map_or(Looked::Applied, Looked::Refused)
-            }
+        };
+        self.follow_credentials(&in_force);
+        refused
+    }
+
+    /// A configuration that cannot be used holds up no rotation: the one in force is compiled anew.
+    fn follow_credentials(&self, in_force: &InForce) {
+        let text = in_force.text.clone();
+        if let Ok(loaded) = self.source.compile(text, Some(&in_force.plan.credentials))
+            && let Err((_, error)) = self.put_in_force(loaded, in_force)
+        {
+            tracing::error!(%error, "changed certificates cannot be put in force; the old ones stay");
         }
+    }
+
+    /// Unless it is in force already; an error comes with the hash of what it is about.
+    fn put_in_force(
+        &self,
+        loaded: Loaded,
+        in_force: &InForce,
+    ) -> Result<Looked, (String, ReconfigureError)> {
+        let Loaded { mut plan, text } = loaded;
+        let stale = self.tell_stale(&mut plan.credentials);
+        let same_text = text == in_force.text;
+        if plan == in_force.plan && same_text {
+            return Ok(stale.map_or(Looked::Unchanged, Looked::Refused));
+        }
+        let hash = config::hash(&text);
+        self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
+        if same_text {
+            tracing::info!(%hash, "changed certificates are in force");
+        } else {
+            tracing::info!(%hash, "changed configuration is in force");
+        }
+        // Of what is in force now, a part may be older than its files.
+        Ok(stale.map_or(Looked::Applied, Looked::Refused))
     }
 
     fn reject(&self, hash: Option<String>, reason: &str) -> Looked {
@@ -141,7 +169,8 @@ async fn settle(signs: &mut Receiver<()>) {
 struct Folders {
     /// `None` where the kernel gives none: then only the slow look around is left.
     watcher: Option<RecommendedWatcher>,
-    watched: BTreeSet<PathBuf>,
+    /// Each with the inode that is watched: one that was made anew is another.
+    watched: BTreeMap<PathBuf, u64>,
 }
 
 impl Folders {
@@ -156,23 +185,29 @@ impl Folders {
         let watcher = watcher.inspect_err(
             |error| tracing::warn!(%error, seconds = LOOK_AROUND.as_secs(), "files cannot be watched, and are looked at from time to time"),
         );
-        Self { watcher: watcher.ok(), watched: BTreeSet::new() }
+        Self { watcher: watcher.ok(), watched: BTreeMap::new() }
     }
 
     /// Watches the folders of these files, and those where their links lead.
     fn watch(&mut self, files: &[PathBuf]) {
         let Some(watcher) = &mut self.watcher else { return };
         let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
-        for folder in self.watched.difference(&wanted) {
+        let found: BTreeMap<_, _> = wanted
+            .into_iter()
+            .filter_map(|folder| Some((folder.clone(), folder.metadata().ok()?.ino())))
+            .collect();
+        let known = std::mem::take(&mut self.watched);
+        for (folder, _) in known.iter().filter(|(folder, inode)| found.get(*folder) != Some(inode))
+        {
             // It is gone where its folder is.
             let _ = watcher.unwatch(folder);
         }
         // One that cannot be watched may be there the next time.
-        let known = std::mem::take(&mut self.watched);
-        let succeeds = |folder: &PathBuf| {
-            known.contains(folder) || watcher.watch(folder, RecursiveMode::NonRecursive).is_ok()
+        let succeeds = |(folder, inode): &(PathBuf, u64)| {
+            known.get(folder) == Some(inode)
+                || watcher.watch(folder, RecursiveMode::NonRecursive).is_ok()
         };
-        self.watched = wanted.into_iter().filter(succeeds).collect();
+        self.watched = found.into_iter().filter(succeeds).collect();
     }
 }
 

@@ -12,7 +12,7 @@ use http::Uri;
 use super::run::serve;
 use crate::{
     app::{self, Environment, Running, StartError},
-    config::{self, Plan},
+    config::Plan,
     demo::{
         APPLICATION, Error, ORIGIN, UPSTREAM,
         authority::Authority,
@@ -131,7 +131,7 @@ fn start(origin: SocketAddr, memory: &Memory) -> Result<(Running, Plan), Failed>
         let plan = plan::compile(&document, memory)?;
         let environment = Environment {
             resolver: Some(plan::resolver()),
-            configuration_hash: config::hash(&document),
+            configuration: document,
             ..Environment::default()
         };
         match app::start(&plan, environment) {

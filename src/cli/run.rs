@@ -63,7 +63,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     log::init(&loaded.plan.log);
     let environment = Environment {
         key_log: arguments.key_log,
-        configuration_hash: loaded.hash,
+        configuration: loaded.text,
         source: Some(source),
         ..Environment::default()
     };

@@ -4,9 +4,12 @@ use std::{
     ffi::OsStr,
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
+
+use rustix::fs::OFlags;
 
 use super::{Context, Credentials, Errors, Plan, compile, hash};
 use crate::{
@@ -34,11 +37,18 @@ pub struct Disk;
 
 /// Far above any bundle of certificates, and above what a `ConfigMap` may hold.
 const LARGEST: u64 = 1024 * 1024;
+/// `O_NONBLOCK`: does nothing to regular files.
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        // A pipe that nobody writes into must not hold up who reads: it is refused, without waiting for its writer.
+        let file = File::options().read(true).custom_flags(NONBLOCK).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
         let mut content = Vec::new();
-        File::open(path)?.take(LARGEST + 1).read_to_end(&mut content)?;
+        file.take(LARGEST + 1).read_to_end(&mut content)?;
         if content.len() as u64 > LARGEST {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
         }
@@ -83,8 +93,8 @@ pub struct Source {
 pub struct Loaded {
     /// What is to be done.
     pub plan: Plan,
-    /// Of the text: [`hash`].
-    pub hash: String,
+    /// What says so.
+    pub text: String,
 }
 
 /// A configuration that cannot be used.
@@ -106,10 +116,18 @@ impl Source {
     /// Reads and compiles it, with the certificates and keys that it names, as of now. Of those `in_force`, one whose
     /// file cannot be used stays.
     pub fn load(&self, in_force: Option<&Credentials>) -> Result<Loaded, Unusable> {
+        let text = read_text(&self.path, &self.path.display().to_string())
+            .map_err(|errors| Unusable { errors, hash: None })?;
+        self.compile(text, in_force)
+    }
+
+    /// Compiles a text as if it were the file's.
+    pub fn compile(
+        &self,
+        text: String,
+        in_force: Option<&Credentials>,
+    ) -> Result<Loaded, Unusable> {
         let source = self.path.display().to_string();
-        let text =
-            read_text(&self.path, &source).map_err(|errors| Unusable { errors, hash: None })?;
-        let hash = hash(&text);
         let context = Context {
             source: &source,
             terminal: self.terminal,
@@ -120,9 +138,9 @@ impl Source {
         match compile(&text, &context) {
             Ok(mut plan) => {
                 plan.log.access = self.access.unwrap_or(plan.log.access);
-                Ok(Loaded { plan, hash })
+                Ok(Loaded { plan, text })
             }
-            Err(errors) => Err(Unusable { errors, hash: Some(hash) }),
+            Err(errors) => Err(Unusable { errors, hash: Some(hash(&text)) }),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Credentials, Plan, Stale};
+use super::{Credentials, Plan, Stale, hash};
 use crate::{label, latest::Latest, telemetry::Tally};
 
 label! {
@@ -35,7 +35,9 @@ pub struct Standing {
 pub struct InForce {
     /// What it came to.
     pub plan: Plan,
-    /// [`super::hash`] of its text.
+    /// Its text.
+    pub text: String,
+    /// [`super::hash`] of that.
     pub hash: String,
     /// Since when.
     pub since: SystemTime,
@@ -64,9 +66,10 @@ pub struct Refusal {
 impl Standing {
     /// At the start.
     #[must_use]
-    pub fn new(plan: Plan, hash: String, now: SystemTime) -> Arc<Self> {
+    pub fn new(plan: Plan, text: String, now: SystemTime) -> Arc<Self> {
+        let hash = hash(&text);
         Arc::new(Self {
-            in_force: Latest::new(InForce { plan, hash, since: now }),
+            in_force: Latest::new(InForce { plan, text, hash, since: now }),
             refused: Mutex::default(),
             configurations: Tally::default(),
             credentials: Tally::default(),
@@ -86,7 +89,8 @@ impl Standing {
     }
 
     /// Another plan is in force.
-    pub fn applied(&self, plan: Plan, hash: String, now: SystemTime) {
+    pub fn applied(&self, plan: Plan, text: String, now: SystemTime) {
+        let hash = hash(&text);
         let old = self.in_force.share();
         for _ in 0..rotated(&old.plan.credentials, &plan.credentials) {
             self.credentials.increment(Outcome::Applied);
@@ -95,12 +99,11 @@ impl Standing {
         if old.hash != hash {
             self.configurations.increment(Outcome::Applied);
         }
-        self.in_force.replace(InForce { plan, hash, since });
-        self.lock().configuration = None;
+        self.in_force.replace(InForce { plan, text, hash, since });
     }
 
     /// The configuration as it lies there is the one in force.
-    pub fn unchanged(&self) {
+    pub fn accepted(&self) {
         self.lock().configuration = None;
     }
 

@@ -29,13 +29,18 @@ impl Attempt {
         }
     }
 
+    /// It was dialled for this exchange: one of the warm floor was not.
+    fn is_dialled(&self) -> bool {
+        self.uses == 1 && self.reuse != Reuse::Reused
+    }
+
     /// How its handshake went, if it was made for this exchange.
     pub(super) fn tls(&self) -> &'static str {
-        if self.uses == 1 { self.facts.handshake.as_str() } else { "none" }
+        if self.is_dialled() { self.facts.handshake.as_str() } else { "none" }
     }
 
     /// Seconds spent to make the connection, if it was made for this exchange.
     pub(super) fn dialled(&self, time: Duration) -> f64 {
-        if self.uses == 1 { seconds(time) } else { 0.0 }
+        if self.is_dialled() { seconds(time) } else { 0.0 }
     }
 }

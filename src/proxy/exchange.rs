@@ -233,7 +233,7 @@ impl Exchange<'_> {
             Broken::Unanswered(reason) => {
                 (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
             }
-            Broken::Replaced(_) => (RetryReason::Unanswered, Failure::Replaced),
+            Broken::Replaced(why) => (RetryReason::Unanswered, Failure::Replaced(why)),
         };
         if !outbound.restore() {
             return Err(failure);
@@ -307,7 +307,7 @@ impl Evidence {
         match (outbound.is_here(), connection.switched_off()) {
             (true, _) => Broken::NotSent(reason),
             (false, Some(reason)) if received == 0 => Broken::Replaced(reason),
-            (false, Some(_)) => Broken::Failed(Failure::Replaced),
+            (false, Some(reason)) => Broken::Failed(Failure::Replaced(reason)),
             (false, None) if received == 0 => Broken::Unanswered(reason),
             (false, None) => Broken::Failed(Failure::malformed(reason)),
         }

@@ -18,7 +18,7 @@ use http_body_util::Full;
 use super::explain::{MEMBER, PROXY_STATUS};
 use crate::{
     connect::ConnectError,
-    pool::Rejection,
+    pool::{EndReason, Rejection},
     upstream::{RetryRefusal, Unavailable, Upstream},
 };
 
@@ -105,11 +105,13 @@ pub enum Failure {
     BudgetUsedUp(Box<Self>),
     /// We ended its connection.
     #[error(
-        "the certificate, key or trust of its connection was replaced while the request was on its way; such requests end \
-         after pool.rotationDeadline, or at once where the upstream is trusted no more; it may have been processed, and is \
-         not sent again"
+        "{} while the request was on its way; such requests end after pool.rotationDeadline, or at once where the upstream \
+         is trusted no more; it may have been processed, and is not sent again", match .0 {
+            EndReason::Rotated => "the certificate, key or trust of its connection was replaced",
+            _ => "the configuration that its connection was made under was replaced",
+        }
     )]
-    Replaced,
+    Replaced(EndReason),
     /// The response broke off in its header, or is none.
     #[error("the upstream's response cannot be read: {0}")]
     Malformed(Cow<'static, str>),
@@ -200,7 +202,7 @@ impl Failure {
             Self::Queue { .. } => Stage::Queue,
             Self::Dial(_) | Self::IdentityRefused { .. } | Self::NotSent { .. } => Stage::Connect,
             Self::Unanswered { .. }
-            | Self::Replaced
+            | Self::Replaced(_)
             | Self::Malformed(_)
             | Self::ResponseTimeout(_)
             | Self::Ending => Stage::Response,
@@ -220,7 +222,7 @@ impl Failure {
             | Self::UploadBroken => "downstream",
             Self::Queue { .. }
             | Self::Ending
-            | Self::Replaced
+            | Self::Replaced(_)
             | Self::UploadIdle(_)
             | Self::Dial(ConnectError::Exhausted { .. }) => "us",
             _ => "upstream",
@@ -244,7 +246,7 @@ impl Failure {
             )
             | Self::ResponseTimeout(_)
             | Self::UploadIdle(_)
-            | Self::Replaced
+            | Self::Replaced(_)
             | Self::Ending => StatusCode::GATEWAY_TIMEOUT,
             Self::Dial(_)
             | Self::IdentityRefused { .. }
@@ -268,7 +270,7 @@ impl Failure {
             Self::Dial(error) => dial_error_type(error),
             Self::IdentityRefused { .. } => "tls_alert_received",
             Self::Unanswered { .. } => "http_response_incomplete",
-            Self::NotSent { .. } | Self::Replaced => "connection_terminated",
+            Self::NotSent { .. } | Self::Replaced(_) => "connection_terminated",
             Self::Malformed(_) => "http_protocol_error",
             Self::ResponseTimeout(_) => "http_response_timeout",
             Self::UploadIdle(_) => "connection_write_timeout",

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     pool::{Advanced, ConnectionId, EndReason},
     telemetry::log::seconds,
-    tls::{self, Verifier},
+    tls::{self, Trust},
 };
 
 /// Other settings for an upstream, prepared: what could fail has not.
@@ -28,8 +28,8 @@ pub struct Change {
 struct Next {
     reason: EndReason,
     tls: tls::Client,
-    /// Set where the trust differs: who is not believed by it any more loses connections in mid-exchange too.
-    judge: Option<Verifier>,
+    /// Where the trust differs, the new one: whom it does not cover loses connections in mid-exchange too.
+    trust: Option<Arc<Trust>>,
 }
 
 impl Upstream {
@@ -50,12 +50,8 @@ impl Upstream {
         new: &Settings,
     ) -> Result<Next, rustls::Error> {
         let tls = tls::Client::new(&new.tls, new.pool.max_connections, self.key_log.clone())?;
-        let judge = if old.tls.trust == new.tls.trust {
-            None
-        } else {
-            Some(tls::verifier(&new.tls.trust, &old.tls.verify_name)?)
-        };
-        Ok(Next { reason, tls, judge })
+        let trust = (old.tls.trust != new.tls.trust).then(|| Arc::clone(&new.tls.trust));
+        Ok(Next { reason, tls, trust })
     }
 
     /// Puts prepared settings in force.
@@ -67,20 +63,27 @@ impl Upstream {
             self.habit_told.store(false, SeqCst);
         }
         self.pool.reconfigure(settings.pool.clone(), now);
-        if let Some(Next { reason, tls, judge }) = next {
-            let old = self.begin_generation(&settings, reason, tls, now);
-            let untrusted = judge.map_or(0, |judge| old.end_untrusted(&judge));
-            if untrusted > 0 {
-                tracing::warn!(upstream = %self.name, connections = untrusted, "connections ended: the new trust does not cover their servers");
+        if let Some(Next { reason, tls, trust }) = next {
+            self.begin_generation(&settings, reason, tls, now);
+            if let Some(trust) = trust {
+                self.end_untrusted(&trust);
             }
+        }
+    }
+
+    /// Of every generation that was replaced: identity and trust often follow each other closely.
+    fn end_untrusted(&self, trust: &Arc<Trust>) {
+        let older = self.older().clone();
+        let untrusted: usize = older.iter().map(|old| old.end_untrusted(trust)).sum();
+        if untrusted > 0 {
+            tracing::warn!(upstream = %self.name, connections = untrusted, "connections ended: the new trust does not cover their servers");
         }
     }
 
     /// Every connection that exists now is to be replaced as soon as nobody uses it; settings and sessions stay.
     pub fn renew(&self, now: Instant) -> Advanced {
         let old = self.generation.share();
-        let tls = old.tls.clone();
-        let next = Generation::new(old.number + 1, old.endpoint.clone(), tls);
+        let next = old.successor();
         let (old, advanced) = self.succeed(next, EndReason::Drained, None, now);
         self.report_gone(&old, now);
         advanced
@@ -92,10 +95,13 @@ impl Upstream {
         reason: EndReason,
         tls: tls::Client,
         now: Instant,
-    ) -> Arc<Generation> {
+    ) {
         let number = self.generation.get().number + 1;
-        let next = Generation::new(number, settings.endpoint.clone(), tls);
+        let next = Generation::new(number, settings, tls);
         let deadline = now.checked_add(settings.rotation_deadline);
+        for old in self.older().iter() {
+            old.bound(reason, deadline);
+        }
         let (old, advanced) = self.succeed(next, reason, deadline, now);
         let identity = settings.tls.identity.as_ref();
         tracing::info!(
@@ -111,7 +117,6 @@ impl Upstream {
         );
         // One that has no connection is gone at once.
         self.report_gone(&old, now);
-        old
     }
 
     fn succeed(

@@ -2,10 +2,10 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
-use super::{Upstream, Worker, generation::Generation};
+use super::{Failed, Upstream, Worker, generation::Generation};
 use crate::{
     connect::{
         ConnectError, Connection, Driver, Resolver, connection,
@@ -38,6 +38,7 @@ impl Upstream {
         self: &Arc<Self>,
         permit: Permit<Connection, ConnectError>,
         worker: &Worker,
+        on_failure: fn(&Self, &ConnectError),
     ) {
         let upstream = Arc::clone(self);
         let resolver = worker.resolver.clone();
@@ -46,10 +47,22 @@ impl Upstream {
                 Ok(ready) => upstream.spawn_driver(permit, ready),
                 Err(error) => {
                     tell_shortage(&error);
+                    on_failure(&upstream, &error);
                     permit.failed(error, Instant::now());
                 }
             }
         });
+    }
+
+    /// A failed dial of the warm floor fails nobody: who asks why a connection is missing finds it among the failures.
+    pub(super) fn note_cold(&self, error: &ConnectError) {
+        let text = format!("a warm connection (pool.minIdle) could not be made: {error}");
+        let failures = &self.counters.exchanges.failures;
+        let known = failures.snapshot().iter().any(|noted| noted.what.text == text);
+        if !known {
+            tracing::warn!(upstream = self.name(), %error, "a warm connection (pool.minIdle) could not be made");
+        }
+        failures.note(Failed::new(None, "upstream", "connect", text), SystemTime::now());
     }
 
     /// Drives in a task of its own: the dial's is larger, and ends here.

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::Settings;
 use crate::{
     connect::{Connection, Endpoint, EndpointHost, Switch},
     pool::{ConnectionId, EndReason},
-    tls::{self, Verifier},
+    tls::{self, Trust},
 };
 
 /// An upstream's certificate chain, as it was verified; connections that showed the same one share it.
@@ -26,6 +26,8 @@ pub(super) struct Generation {
     pub(super) number: u64,
     pub(super) endpoint: Endpoint,
     pub(super) tls: tls::Client,
+    /// What the certificates of its servers carried.
+    verify_name: ServerName<'static>,
     /// The name's newest answer; empty before the first.
     newest: RwLock<Vec<IpAddr>>,
     connections: Mutex<Connections>,
@@ -49,8 +51,16 @@ struct Open {
 struct Replaced {
     at: Instant,
     reason: EndReason,
-    /// When exchanges on it end; `None` once they were told.
-    deadline: Option<Instant>,
+    deadline: Deadline,
+}
+
+/// When exchanges on a replaced generation end.
+enum Deadline {
+    /// When they are over, be it late: nothing about them is outdated.
+    Never,
+    At(Instant),
+    /// They were told.
+    Over,
 }
 
 /// A generation whose last connection is gone.
@@ -75,11 +85,28 @@ pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
 }
 
 impl Generation {
-    pub(super) fn new(number: u64, endpoint: Endpoint, tls: tls::Client) -> Arc<Self> {
+    pub(super) fn new(number: u64, settings: &Settings, tls: tls::Client) -> Arc<Self> {
+        let (endpoint, name) = (settings.endpoint.clone(), settings.tls.verify_name.clone());
+        Self::with(number, endpoint, tls, name)
+    }
+
+    /// The next one with the same key: its sessions go on.
+    pub(super) fn successor(&self) -> Arc<Self> {
+        let (endpoint, name) = (self.endpoint.clone(), self.verify_name.clone());
+        Self::with(self.number + 1, endpoint, self.tls.clone(), name)
+    }
+
+    fn with(
+        number: u64,
+        endpoint: Endpoint,
+        tls: tls::Client,
+        verify_name: ServerName<'static>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             number,
             endpoint,
             tls,
+            verify_name,
             newest: RwLock::default(),
             connections: Mutex::default(),
         })
@@ -136,9 +163,19 @@ impl Generation {
         self.lock().open.len()
     }
 
-    /// Another generation has taken this one's place; exchanges on it end at the deadline.
+    /// Another generation has taken this one's place; exchanges on it end at the deadline, if there is one.
     pub(super) fn replace(&self, reason: EndReason, at: Instant, deadline: Option<Instant>) {
+        let deadline = deadline.map_or(Deadline::Never, Deadline::At);
         self.lock().replaced = Some(Replaced { at, reason, deadline });
+    }
+
+    /// What it was replaced for in earnest: exchanges that had no deadline get this one.
+    pub(super) fn bound(&self, reason: EndReason, deadline: Option<Instant>) {
+        if let (Some(replaced), Some(at)) = (&mut self.lock().replaced, deadline)
+            && matches!(replaced.deadline, Deadline::Never)
+        {
+            (replaced.reason, replaced.deadline) = (reason, Deadline::At(at));
+        }
     }
 
     /// If it was replaced and has no connection left.
@@ -151,19 +188,22 @@ impl Generation {
 
     /// When exchanges on it are to end.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.lock().replaced.as_ref()?.deadline
+        match self.lock().replaced.as_ref()?.deadline {
+            Deadline::At(at) => Some(at),
+            Deadline::Never | Deadline::Over => None,
+        }
     }
 
     /// If the deadline has come, ends what is left; says how many.
     pub(super) fn end_overdue(&self, now: Instant) -> usize {
         let mut connections = self.lock();
-        let due = |replaced: &Replaced| replaced.deadline.is_some_and(|deadline| deadline <= now);
+        let due = |replaced: &Replaced| matches!(replaced.deadline, Deadline::At(at) if at <= now);
         if !connections.replaced.as_ref().is_some_and(due) {
             return 0;
         }
         let Connections { open, replaced, .. } = &mut *connections;
         if let Some(replaced) = replaced {
-            replaced.deadline = None;
+            replaced.deadline = Deadline::Over;
             for open in open.values() {
                 open.switch.turn_off(replaced.reason);
             }
@@ -171,11 +211,26 @@ impl Generation {
         open.len()
     }
 
-    /// Ends each connection whose server this verifier does not believe; says how many.
-    pub(super) fn end_untrusted(&self, verifier: &Verifier) -> usize {
-        let connections = self.lock();
-        let untrusted = connections.open.values().filter(|open| !verifier.believes(&open.chain));
-        untrusted.map(|open| open.switch.turn_off(EndReason::Rotated)).count()
+    /// Ends each connection whose server this trust does not cover; says how many.
+    pub(super) fn end_untrusted(&self, trust: &Arc<Trust>) -> usize {
+        let verifier = tls::verifier(trust, &self.verify_name);
+        let mut judged: Vec<(Chain, bool)> = Vec::new();
+        let mut believed = |chain: &Chain| {
+            if let Some((_, believed)) = judged.iter().find(|(known, _)| Arc::ptr_eq(known, chain))
+            {
+                return *believed;
+            }
+            let believed = verifier.as_ref().is_ok_and(|verifier| verifier.believes(chain));
+            judged.push((Arc::clone(chain), believed));
+            believed
+        };
+        // Judged without the lock, which workers want: whoever opens meanwhile does so under the new trust.
+        let open: Vec<_> = {
+            let connections = self.lock();
+            connections.open.values().map(|o| (o.switch.clone(), Arc::clone(&o.chain))).collect()
+        };
+        let untrusted = open.into_iter().filter(|(_, chain)| !believed(chain));
+        untrusted.map(|(switch, _)| switch.turn_off(EndReason::Rotated)).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, Connections> {

@@ -125,7 +125,7 @@ impl Upstream {
         ends: Arc<Ends>,
     ) -> Result<Arc<Self>, rustls::Error> {
         let tls = tls::Client::new(&settings.tls, settings.pool.max_connections, key_log.clone())?;
-        let generation = Generation::new(0, settings.endpoint.clone(), tls);
+        let generation = Generation::new(0, &settings, tls);
         Ok(Arc::new(Self {
             name: settings.name.clone(),
             pool: Pool::new(&settings.name, settings.pool.clone(), threads),
@@ -217,7 +217,7 @@ impl Upstream {
                 step.await
             };
             match step {
-                Step::Dial(permit) => self.spawn_dial(permit, worker),
+                Step::Dial(permit) => self.spawn_dial(permit, worker, |_, _| ()),
                 Step::Leased(lease) => return Ok(lease),
                 Step::Queued => deadline = self.queue_deadline(),
                 Step::Failed(Some(error)) => return Err(Unavailable::Dial(error)),
@@ -256,7 +256,7 @@ impl Upstream {
     async fn keep_warm(self: &Arc<Self>, worker: &Worker) {
         loop {
             let permit = self.pool.wanted(worker.thread, fastrand::f64()).await;
-            self.spawn_dial(permit, worker);
+            self.spawn_dial(permit, worker, Self::note_cold);
         }
     }
 

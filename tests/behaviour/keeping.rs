@@ -165,3 +165,15 @@ fn an_announced_maximum_of_requests_retires_a_connection_before_it_is_refused() 
         warmline.metric("warmline_pool_connections_closed_total", &[("reason", "requests")]);
     assert!(closed >= 1, "{closed}");
 }
+
+#[test]
+fn why_a_warm_connection_is_missing_is_said_by_readyz() {
+    let setup = Setup::new().upstream_at("origin", "127.0.0.1:1").set("pool.minIdle", 1);
+    let warmline = setup.set_global("readiness", json!({ "requireUpstreams": ["origin"] })).start();
+    wait_for("the reason", || {
+        let ready = warmline.health("/readyz");
+        ready.status == 503
+            && ready.text().contains("could not be made: ")
+            && ready.text().contains("127.0.0.1:1")
+    });
+}

@@ -239,8 +239,11 @@ fn a_port_that_carried_one_upstream_never_carries_another() {
     let mut moved = warmline.document["upstreams"].clone();
     moved[0].as_object_mut().unwrap().remove("port");
     warmline.set("upstreams", moved.clone()).apply();
+    let without = moved.clone();
     moved[1]["port"] = port.into();
     warmline.set("upstreams", moved).be_refused();
+    let bind = json!([{ "bind": [format!("127.0.0.1:{port}")] }]);
+    warmline.set("upstreams", without).set("listeners", bind).be_refused();
     assert_eq!(second.record().requests.len(), 0);
 }
 

@@ -4,13 +4,15 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
 };
 
 use serde_json::json;
 
 use crate::support::{
     authority::{self, Authority, Identity, certificates_pem, client_params},
-    client::Ending,
+    client::{Client, Ending},
     origin::{ConnectionRecord, End, Origin},
     setup::{Following, Setup, identity},
     wait_for,
@@ -296,4 +298,59 @@ fn a_trust_that_grows_lets_what_is_in_flight_finish() {
     assert_eq!(waiting.response().status, 200);
     assert_eq!(waiting.get("api.test", "/any").status, 200);
     assert_eq!(origin.record().connections.len(), 2);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_holds_up_no_rotation() {
+    let mut scene = scene(|setup| setup);
+    scene.get();
+    scene.warmline.set("upstreams.0.pool.purgeDelay", "never").be_refused();
+    let second = Authority::shared().client("warmline");
+    scene.rotate(&second);
+    scene.get();
+    assert_eq!(scene.shown(), [leaf(identity()), leaf(&second)]);
+    assert_eq!(scene.warmline.metric("warmline_config_last_reload_successful", &[]), 0, "still");
+}
+
+/// A POST that waits on the certificate that Warmline began with.
+fn held_post(scene: &Scene) -> Client {
+    let mut post = scene.warmline.connect();
+    post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
+    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    post
+}
+
+#[test]
+fn case_37_a_trust_that_shrinks_after_a_rotation_ends_what_is_left_of_every_generation() {
+    let scene = scene(|setup| setup);
+    let mut post = held_post(&scene);
+    scene.rotate(&Authority::shared().client("warmline"));
+    let trust = scene.warmline.document["upstreams"][0]["tls"]["trust"].as_str().unwrap();
+    let other = Authority::new("another");
+    replace(Path::new(trust), &certificates_pem(&[other.certificate().clone()]));
+    assert_eq!(post.response().status, 504);
+}
+
+#[test]
+fn what_an_operator_drained_is_bound_by_the_rotation_that_follows() {
+    let scene = scene(|setup| setup.set("pool.rotationDeadline", "100ms"));
+    let mut post = held_post(&scene);
+    scene.warmline.upstream("origin").renew(Instant::now());
+    scene.rotate(&Authority::shared().client("warmline"));
+    let answer = post.response();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+}
+
+#[test]
+fn a_pipe_in_a_file_s_place_is_refused_and_holds_up_nobody() {
+    let scene = scene(|setup| setup);
+    scene.get();
+    fs::remove_file(&scene.certificate).unwrap();
+    let made = Command::new("mkfifo").arg(&scene.certificate).status();
+    assert!(made.unwrap().success());
+    wait_for("it is told", || scene.warmline.rotations("rejected") >= 1);
+    assert_eq!(scene.warmline.health("/livez").status, 200);
+    scene.get();
+    fs::remove_file(&scene.certificate).unwrap();
+    scene.rotate(&Authority::shared().client("warmline"));
 }

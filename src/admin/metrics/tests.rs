@@ -146,7 +146,7 @@ fn what_was_counted_appears_under_its_labels() {
         ("retries_total{upstream=\"payments\",reason=\"not-sent\"}", 1.0),
         ("retries_refused_total{upstream=\"payments\",reason=\"budget\"}", 1.0),
         ("connection_ends_total{side=\"downstream\",how=\"reset\"}", 1.0),
-        ("config_info{hash=\"00112233aabbccdd\",source=\"file\"}", 1.0),
+        ("config_info{hash=\"5a5e35f84ff0525a\",source=\"file\"}", 1.0),
         ("client_certificate_expiry_timestamp_seconds{upstream=\"payments\"}", NOT_AFTER as f64),
         ("trust_expiry_timestamp_seconds{upstream=\"payments\"}", NOT_AFTER as f64),
     ] {

@@ -47,7 +47,7 @@ fn it_tells_why_in_words_that_need_no_document() {
         "<b>peer-closed</b> <span class=\"muted\">the upstream closed it while it was idle</span>",
         "no TCP connection to 192.0.2.1:443",
         "<span class=\"pill bad\">502, 3s ago</span>",
-        "00112233aabbccdd",
+        "5a5e35f84ff0525a",
         "payments.example:443",
         "made by the program itself",
         ">ready<",

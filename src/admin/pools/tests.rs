@@ -65,7 +65,7 @@ fn the_text_tells_counts_rates_reasons_and_each_connection() {
     let version = env!("CARGO_PKG_VERSION");
     let wanted = format!(
         "\
-warmline {version}, up 90s, configuration 00112233aabbccdd from file
+warmline {version}, up 90s, configuration 5a5e35f84ff0525a from file
 
 payments  (payments.example:443)
   connections  1 idle, 0 active, 1 connecting, 0 closing; 2 of at most 100
@@ -96,7 +96,7 @@ fn the_json_holds_the_same() {
     let page = super::json::render(&snapshot(&state));
     let page: serde_json::Value = serde_json::from_str(&page).unwrap();
     let payments = &page["upstreams"][0];
-    assert_eq!(page["configuration"]["hash"], "00112233aabbccdd");
+    assert_eq!(page["configuration"]["hash"], "5a5e35f84ff0525a");
     assert_eq!(payments["counts"]["idle"], 1);
     assert_eq!(payments["counts"]["max"], 100);
     assert_eq!(payments["reuseRate"], 0.975);

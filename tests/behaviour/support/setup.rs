@@ -153,11 +153,11 @@ impl Setup {
             std::fs::write(&path, self.document.to_string()).expect("the configuration's file");
         }
         let source = Source::file(&path);
-        let Loaded { plan, hash } =
+        let Loaded { plan, text } =
             source.load(None).unwrap_or_else(|unusable| panic!("{}", unusable.errors));
         let environment = Environment {
             resolver: Some(self.names.resolver()),
-            configuration_hash: hash,
+            configuration: text,
             source: Some(source),
             ..Environment::default()
         };
