@@ -25,6 +25,7 @@ use crate::{
         meter::Meter,
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Sharing},
+    tls::Version,
     upstream::{Lease, RetryReason, RetryRefusal, Unavailable, Upstream, Worker},
 };
 
@@ -293,7 +294,9 @@ impl Evidence {
         upstream: &Upstream,
     ) -> Broken {
         let received = connection.meter.received();
+        // With TLS 1.2 the server judges our certificate before the handshake is done: an alert after that says nothing of it.
         if let Some(alert) = connection.meter.alert()
+            && connection.facts.version == Version::Tls13
             && self.first
             && received == 0
         {

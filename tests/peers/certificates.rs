@@ -3,10 +3,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -27,12 +29,25 @@ pub(crate) struct Pair {
 
 impl Certificates {
     pub(crate) fn generate() -> Self {
+        Self::generate_with(|_| ())
+    }
+
+    /// The same, but the server's certificate began some years ago and ends in some years.
+    pub(crate) fn generate_for_some_years() -> Self {
+        Self::generate_with(|server| {
+            server.not_before = date_time_ymd(this_year() - 5, 1, 1);
+            server.not_after = date_time_ymd(this_year() + 5, 1, 1);
+        })
+    }
+
+    fn generate_with(change: impl Fn(&mut CertificateParams)) -> Self {
         let folder = TempDir::new().expect("a temporary folder can be made");
         let authority = authority("peers' authority");
         write(&folder, "ca.crt", &authority.pem());
-        write_leaf(&folder, "server", SERVER_NAME, &authority);
-        write_leaf(&folder, "client", "warmline", &authority);
-        write_leaf(&folder, "stranger", "stranger", &self::authority("strangers' authority"));
+        write_leaf(&folder, "server", SERVER_NAME, &authority, change);
+        write_leaf(&folder, "client", "warmline", &authority, |_| ());
+        let strangers = self::authority("strangers' authority");
+        write_leaf(&folder, "stranger", "stranger", &strangers, |_| ());
         Self { folder }
     }
 
@@ -78,13 +93,21 @@ fn write_leaf(
     file: &str,
     name: &str,
     authority: &CertifiedIssuer<'static, KeyPair>,
+    change: impl Fn(&mut CertificateParams),
 ) {
     let mut params = CertificateParams::new([name.to_owned()]).expect("the name is a DNS name");
     params.distinguished_name.push(DnType::CommonName, name);
+    change(&mut params);
     let key = key();
     let certificate = params.signed_by(&key, authority).expect("an authority can sign");
     write(folder, &format!("{file}.crt"), &certificate.pem());
     write(folder, &format!("{file}.key"), &key.serialize_pem());
+}
+
+fn this_year() -> i32 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let days = since_1970.expect("the clock is right").as_secs() / 86_400;
+    1970 + i32::try_from(days * 400 / 146_097).expect("not so late")
 }
 
 fn key() -> KeyPair {

@@ -4,6 +4,7 @@
 //! The programs come from Debian; a program that is missing fails its test with the command that installs it.
 
 mod certificates;
+mod clock;
 mod curl;
 mod java;
 mod nginx;

@@ -1,10 +1,11 @@
 //! OpenSSL's `s_server`: it serves one connection at a time, ends it after one answer, and says in that answer whether
 //! the session was new or reused. So each request shows one handshake.
 
-use std::process::Command;
+use std::{process::Command, thread};
 
 use crate::{
     certificates::Certificates,
+    curl,
     process::{Running, free_port, program},
     sidecar::Sidecar,
 };
@@ -14,7 +15,8 @@ const TLS_1_2_TICKETS: &[&str] = &["-tls1_2"];
 const TLS_1_3_TICKETS: &[&str] = &["-tls1_3"];
 const TLS_1_3_SESSIONS_IN_THE_SERVER: &[&str] = &["-tls1_3", "-no_ticket"];
 
-fn s_server(certificates: &Certificates, port: u16, options: &[&str]) -> Running {
+/// Answers each request with a page about its session.
+pub(crate) fn s_server(certificates: &Certificates, port: u16, options: &[&str]) -> Running {
     let server = certificates.server();
     let mut command = Command::new(program("openssl"));
     command.args(["s_server", "-www", "-accept", &format!("127.0.0.1:{port}")]);
@@ -108,4 +110,48 @@ fn a_session_that_a_restarted_openssl_refuses_is_counted_as_refused_on_tls_1_2()
 #[test]
 fn a_session_that_a_restarted_openssl_refuses_is_counted_as_refused_on_tls_1_3() {
     sessions_that_a_restarted_server_refuses_are_counted(TLS_1_3_TICKETS);
+}
+
+/// A server that shows what it receives, sends what is typed, and takes commands: `R` asks for another handshake.
+fn typed(certificates: &Certificates, port: u16, options: &[&str]) -> Running {
+    let server = certificates.server();
+    let mut command = Command::new(program("openssl"));
+    command.args(["s_server", "-accept", &format!("127.0.0.1:{port}")]);
+    command.arg("-cert").arg(server.certificate).arg("-key").arg(server.key);
+    let mut running = Running::start_listening(command.args(options));
+    running.line_with("ACCEPT");
+    running
+}
+
+#[test]
+fn case_25_a_server_that_asks_for_renegotiation_gets_none_and_its_request_goes_again() {
+    let certificates = Certificates::generate();
+    let port = free_port();
+    let mut server = typed(&certificates, port, &["-tls1_2"]);
+    let mut sidecar = Sidecar::start(&certificates, port, None, "");
+    let traffic = sidecar.port();
+    let answer = thread::scope(|scope| {
+        let asking = scope.spawn(move || curl::get(traffic, "/any"));
+        server.line_with("GET /any");
+        server.say("R\n");
+        server.line_with("no renegotiation");
+        server.line_with("GET /any");
+        server.say("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nright\n");
+        asking.join().expect("an answer")
+    });
+    assert_eq!((answer.status, answer.body.as_str()), (200, "right\n"), "{}", sidecar.log());
+    assert_eq!(sidecar.counter("warmline_pool_connections_opened_total", ""), 2);
+}
+
+#[test]
+fn case_25_ten_thousand_tickets_of_openssl_are_read_and_a_few_of_them_kept() {
+    let certificates = Certificates::generate();
+    let port = free_port();
+    let _server = s_server(&certificates, port, &["-tls1_3", "-num_tickets", "10000"]);
+    let mut sidecar = Sidecar::start(&certificates, port, Some(&certificates.client()), "");
+    let before = sidecar.gauge("process_resident_memory_bytes");
+    assert!(before > 0, "its memory is not told");
+    assert_eq!(six_handshakes(&mut sidecar)[1..], ["reused"; 5]);
+    let grown = sidecar.gauge("process_resident_memory_bytes").saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes for 60,000 tickets");
 }

@@ -2,10 +2,10 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{
         atomic::{AtomicU16, Ordering},
         mpsc::{Receiver, Sender, channel},
@@ -38,18 +38,36 @@ pub(crate) fn program(name: &str) -> PathBuf {
 /// killed.
 pub(crate) struct Running {
     child: Child,
+    /// Its standard input, where it has one.
+    input: Option<ChildStdin>,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
 
 impl Running {
     pub(crate) fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_on(command, Stdio::null())
+    }
+
+    /// The same, with a standard input that [`Running::say`] writes to.
+    pub(crate) fn start_listening(command: &mut Command) -> Self {
+        Self::start_on(command, Stdio::piped())
+    }
+
+    fn start_on(command: &mut Command, input: Stdio) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (sender, lines) = channel();
         forward(child.stdout.take().expect("standard output is piped"), sender.clone());
         forward(child.stderr.take().expect("standard error is piped"), sender);
-        Self { child, lines, seen: Vec::new() }
+        let input = child.stdin.take();
+        Self { child, input, lines, seen: Vec::new() }
+    }
+
+    /// Writes this to its standard input.
+    pub(crate) fn say(&mut self, text: &str) {
+        let input = self.input.as_mut().expect("it was started with an input");
+        input.write_all(text.as_bytes()).expect("a running program reads");
     }
 
     /// Waits for the next line that contains `text`; lines before it are passed over.

@@ -28,12 +28,23 @@ impl Sidecar {
         identity: Option<&Pair>,
         pool: &str,
     ) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_warmline"));
+        Self::start_with(command, certificates, endpoint, identity, &format!("pool: {{ {pool} }}"))
+    }
+
+    /// The same by this command, to which the arguments are added; `settings` are further keys of the upstream.
+    pub(crate) fn start_with(
+        mut command: Command,
+        certificates: &Certificates,
+        endpoint: u16,
+        identity: Option<&Pair>,
+        settings: &str,
+    ) -> Self {
         let (port, metrics) = (free_port(), free_port());
         let file = certificates.folder().join(format!("warmline-{port}.yaml"));
-        let upstream = upstream(certificates, endpoint, identity, pool);
+        let upstream = upstream(certificates, endpoint, identity, settings);
         let configuration = format!("{}{upstream}", process(port, metrics));
         fs::write(&file, configuration).expect("the temporary folder can be written to");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_warmline"));
         let mut running = Running::start(command.arg("run").arg("--config").arg(file));
         running.wait_for_port(port);
         Self { running, port, metrics }
@@ -52,6 +63,21 @@ impl Sidecar {
             .filter(|line| line.contains(label))
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
             .sum()
+    }
+
+    /// A metric without labels.
+    pub(crate) fn gauge(&self, name: &str) -> u64 {
+        self.counter(name, "")
+    }
+
+    /// Its traffic port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits for a line of its log.
+    pub(crate) fn line_with(&mut self, text: &str) -> String {
+        self.running.line_with(text)
     }
 
     /// Asks it to end, as Kubernetes does, and waits until it has.
@@ -79,12 +105,12 @@ fn upstream(
     certificates: &Certificates,
     endpoint: u16,
     identity: Option<&Pair>,
-    pool: &str,
+    settings: &str,
 ) -> String {
     let trust = certificates.trust();
     let mut text = format!(
         "upstreams:\n  - name: peer\n    hosts: [\"*\"]\n    endpoints: [\"127.0.0.1:{endpoint}\"]\n    \
-         pool: {{ {pool} }}\n    tls:\n      serverName: {SERVER_NAME}\n      trust: {}\n",
+         {settings}\n    tls:\n      serverName: {SERVER_NAME}\n      trust: {}\n",
         trust.display()
     );
     if let Some(Pair { certificate, key }) = identity {

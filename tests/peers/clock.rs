@@ -1,0 +1,129 @@
+//! The clock on the wall jumps: whether a certificate is valid follows it, how long something may take does not. The
+//! program runs under Debian's `faketime`, which reads the jump from a file.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use crate::{
+    certificates::Certificates,
+    openssl::s_server,
+    process::{WATCHDOG, free_port, program},
+    sidecar::Sidecar,
+};
+
+/// A clock that the test sets.
+struct Clock(PathBuf);
+
+impl Clock {
+    fn new(certificates: &Certificates) -> Self {
+        let clock = Self(certificates.folder().join("clock"));
+        clock.jump("+0");
+        clock
+    }
+
+    /// So far from the real time, as in `+10y`.
+    fn jump(&self, by: &str) {
+        let beside = self.0.with_extension("new");
+        fs::write(&beside, by).expect("the temporary folder can be written to");
+        fs::rename(&beside, &self.0).expect("a file can be replaced");
+    }
+
+    /// The program on this clock. Its monotonic clock is the system's, which no jump moves.
+    fn program(&self) -> Command {
+        let mut command = Command::new(program("faketime"));
+        // What `faketime` itself was told would go before the file.
+        let on = "unset FAKETIME; exec \"$0\" \"$@\"";
+        command.args(["--exclude-monotonic", "-f", "+0", "sh", "-c", on]);
+        command.arg(env!("CARGO_BIN_EXE_warmline"));
+        command.env("FAKETIME_TIMESTAMP_FILE", &self.0).env("FAKETIME_NO_CACHE", "1");
+        command
+    }
+}
+
+/// A request over a connection of its own, whose answer is yet to come.
+fn ask(sidecar: &Sidecar) -> TcpStream {
+    let mut client = TcpStream::connect(("127.0.0.1", sidecar.port())).expect("it listens");
+    client
+        .write_all(b"GET /any HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
+    client.set_read_timeout(Some(WATCHDOG)).expect("a socket option");
+    client
+}
+
+fn answer(mut client: TcpStream) -> String {
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer and its end");
+    answer
+}
+
+/// A server that accepts and says nothing.
+fn silent() -> (TcpListener, u16) {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = server.local_addr().expect("it is bound").port();
+    (server, port)
+}
+
+#[test]
+fn case_52_whether_a_certificate_is_valid_follows_the_clock_wherever_it_jumps() {
+    let certificates = Certificates::generate_for_some_years();
+    let port = free_port();
+    let _server = s_server(&certificates, port, &["-tls1_2", "-no_ticket", "-no_cache"]);
+    let clock = Clock::new(&certificates);
+    let identity = certificates.client();
+    let mut sidecar =
+        Sidecar::start_with(clock.program(), &certificates, port, Some(&identity), "");
+    for (jump, status, says) in [
+        ("+0", 200, ""),
+        ("+10y", 502, "it expired on"),
+        ("+0", 200, ""),
+        ("-10y", 502, "it is not valid before"),
+        ("+1h", 200, ""),
+    ] {
+        clock.jump(jump);
+        let answer = sidecar.get("/");
+        assert_eq!(answer.status, status, "{jump}: {answer:?}\n{}", sidecar.log());
+        assert!(answer.body.contains(says), "{jump}: {answer:?}");
+    }
+}
+
+#[test]
+fn case_52_what_is_under_way_is_not_ended_by_a_jump() {
+    let certificates = Certificates::generate();
+    let (server, port) = silent();
+    let clock = Clock::new(&certificates);
+    let limits = "timeouts: { connect: 1h, handshake: 1h, response: 1h }";
+    let mut sidecar = Sidecar::start_with(clock.program(), &certificates, port, None, limits);
+    let mut client = ask(&sidecar);
+    let (dialled, _) = server.accept().expect("it dials");
+    clock.jump("+10y");
+    assert_eq!(sidecar.counter("warmline_build_info", ""), 1, "it is at work, on its new clock");
+    client.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket option");
+    let read = client.read(&mut [0]).expect_err("nothing to read");
+    assert!(matches!(read.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{read}");
+    client.set_read_timeout(Some(WATCHDOG)).expect("a socket option");
+    // Its retries find nobody.
+    drop((server, dialled));
+    assert!(answer(client).starts_with("HTTP/1.1 502 "));
+    let line = sidecar.line_with("status=502");
+    let year = |text: &str| text[..4].parse::<u32>().expect("a line begins with its year");
+    let first = sidecar.log().lines().next().map(year);
+    assert!(Some(year(&line)) >= first.map(|first| first + 9), "the clock did not jump: {line}");
+}
+
+#[test]
+fn case_52_a_limit_comes_although_the_clock_jumps_back() {
+    let certificates = Certificates::generate();
+    let (_server, port) = silent();
+    let clock = Clock::new(&certificates);
+    let limits = "timeouts: { handshake: 300ms }";
+    let sidecar = Sidecar::start_with(clock.program(), &certificates, port, None, limits);
+    let client = ask(&sidecar);
+    clock.jump("-10y");
+    assert!(answer(client).starts_with("HTTP/1.1 504 "));
+}
