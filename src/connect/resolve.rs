@@ -87,32 +87,4 @@ fn set_options(options: &mut ResolverOpts) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use hickory_resolver::{
-        config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-        net::runtime::TokioRuntimeProvider,
-    };
-
-    use super::*;
-
-    #[tokio::test]
-    async fn where_no_name_server_answers_it_is_said_and_where_they_come_from() {
-        // A port that was free a moment ago: nobody reads what is sent there.
-        let closed =
-            std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|s| s.local_addr());
-        let mut connection = ConnectionConfig::udp();
-        connection.port = closed.expect("a free port").port();
-        let server = NameServerConfig::new(IpAddr::V4(Ipv4Addr::LOCALHOST), true, vec![connection]);
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-        let mut builder =
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        builder.options_mut().timeout = Duration::from_millis(100);
-        builder.options_mut().attempts = 1;
-        let resolver = Resolver::System(Arc::new(builder.build().expect("a resolver")));
-        let reason = resolver.addresses("a.example").await.expect_err("nobody answers");
-        assert!(reason.contains("no name server answered"), "{reason}");
-        assert!(reason.contains("/etc/resolv.conf"), "{reason}");
-    }
-}
+mod tests;

@@ -24,6 +24,7 @@ mod own_answers;
 mod polite_close;
 mod queue;
 mod reload;
+mod reload_under_load;
 mod resting;
 mod resumption;
 mod retries;

@@ -1,14 +1,21 @@
 //! Hostile peers. Whatever one of them sends, rule R holds: its exchange fails cleanly, its connection is destroyed and never
 //! pooled, a request at the same time and the one right after are untouched, nothing panics, every place comes back.
 
+mod administration;
+mod bare_tls;
+mod chains;
 mod chunks;
+mod descriptors;
 mod downstream_framing;
 mod early_answers;
 mod ends;
 mod expectations;
 mod framing;
 mod heads;
+mod names;
 mod retries;
+mod tls;
+mod upgrades;
 
 use std::sync::Arc;
 
@@ -43,6 +50,8 @@ pub struct Case {
     then: Then,
     method: &'static str,
     version: &'static str,
+    /// Further fields of the request.
+    fields: &'static str,
     idle_limit: Option<&'static str>,
 }
 
@@ -59,6 +68,7 @@ impl Case {
             then: Then::Waits,
             method: "GET",
             version: "HTTP/1.1",
+            fields: "",
             idle_limit: None,
         }
     }
@@ -76,6 +86,11 @@ impl Case {
     /// The client speaks HTTP/1.0.
     pub fn client_of_http_10(self) -> Self {
         Self { version: "HTTP/1.0", ..self }
+    }
+
+    /// The request has these fields too, each with its line's end.
+    pub fn asking(self, fields: &'static str) -> Self {
+        Self { fields, ..self }
     }
 
     /// `timeouts.idle`.
@@ -129,7 +144,8 @@ impl Case {
         let mut bystander = warmline.connect();
         bystander.send(request("GET", "/bystander", "HTTP/1.1"));
         bystander.response_head();
-        Scene { origin, warmline, bystander, gate, method: self.method, version: self.version }
+        let Self { method, version, fields, .. } = self;
+        Scene { bystander, origin, warmline, gate, method, version, fields }
     }
 }
 
@@ -173,12 +189,15 @@ struct Scene {
     gate: Gate,
     method: &'static str,
     version: &'static str,
+    fields: &'static str,
 }
 
 impl Scene {
     fn evil(&self) -> Outcome {
         let mut client = self.warmline.connect();
-        client.send(request(self.method, EVIL, self.version));
+        let line = request(self.method, EVIL, self.version);
+        let (line, end) = line.split_at(line.len() - 2);
+        client.send(format!("{line}{}{end}", self.fields));
         client.response_to(self.method)
     }
 

@@ -52,7 +52,12 @@ impl Authority {
 
     /// An authority signed by this one.
     pub fn intermediate(&self, name: &str) -> Self {
-        let issuer = CertifiedIssuer::signed_by(authority_params(name), key(), &self.issuer)
+        self.intermediate_from(authority_params(name))
+    }
+
+    /// An authority with any oddity, signed by this one: start from [`authority_params`].
+    pub fn intermediate_from(&self, params: CertificateParams) -> Self {
+        let issuer = CertifiedIssuer::signed_by(params, key(), &self.issuer)
             .expect("an intermediate can be made");
         let mut chain = vec![issuer.der().clone()];
         chain.extend(self.chain.iter().cloned());
@@ -222,7 +227,8 @@ pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn authority_params(name: &str) -> CertificateParams {
+/// What a good authority's certificate says.
+pub fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

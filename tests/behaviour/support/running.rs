@@ -11,12 +11,15 @@ use std::{
     time::Instant,
 };
 
+use serde_json::Value;
 use tempfile::TempDir;
 use warmline::{app, pool::Snapshot, upstream::Upstream};
 
 use super::{
     client::{Client, Response},
-    origin, wait_for,
+    origin,
+    setup::compile,
+    wait_for,
 };
 
 /// A running Warmline; dropped, it ends at once.
@@ -125,6 +128,14 @@ impl Running {
     /// Waits until the pool of `origin` fulfils the condition.
     pub fn wait_for_pool(&self, what: &str, condition: impl Fn(&Snapshot) -> bool) {
         wait_for(what, || condition(&self.pool("origin")));
+    }
+
+    /// Puts this configuration in force within the process, whoever follows its file.
+    pub fn reconfigure(&self, document: &Value) {
+        let text = document.to_string();
+        let plan = compile(&text).unwrap_or_else(|errors| panic!("{errors}"));
+        let changed = self.app().reconfigure(plan, text.len().to_string());
+        changed.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Begins the drain.

@@ -107,6 +107,11 @@ impl Connection {
         self.buffer.len()
     }
 
+    /// Takes what was read and belongs to no request yet: for a script that speaks another protocol.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Writes these bytes and flushes them; false when the peer is gone.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
