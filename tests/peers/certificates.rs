@@ -104,7 +104,8 @@ fn write_leaf(
     write(folder, &format!("{file}.key"), &key.serialize_pem());
 }
 
-fn this_year() -> i32 {
+/// By the clock of the tests.
+pub(crate) fn this_year() -> i32 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let days = since_1970.expect("the clock is right").as_secs() / 86_400;
     1970 + i32::try_from(days * 400 / 146_097).expect("not so late")

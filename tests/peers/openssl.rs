@@ -134,7 +134,6 @@ fn case_25_a_server_that_asks_for_renegotiation_gets_none_and_its_request_goes_a
         let asking = scope.spawn(move || curl::get(traffic, "/any"));
         server.line_with("GET /any");
         server.say("R\n");
-        server.line_with("no renegotiation");
         server.line_with("GET /any");
         server.say("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nright\n");
         asking.join().expect("an answer")

@@ -3,7 +3,6 @@
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::{Duration, Instant},
 };
 
 use rcgen::{GeneralSubtree, NameConstraints};
@@ -15,9 +14,6 @@ use crate::support::{
     setup::Setup,
 };
 
-/// How long a refusal may take, a slow machine and an unoptimised build in mind: without a bound it would be minutes.
-const SOON: Duration = Duration::from_secs(5);
-
 /// What a request gets for this chain; meanwhile requests to another upstream are answered.
 fn answer_to(chain: Identity) -> Response {
     let evil = Origin::serving().identity(chain).clients(ClientCertificates::NotAsked).start();
@@ -25,7 +21,6 @@ fn answer_to(chain: Identity) -> Response {
     let setup = Setup::before(&evil).set("hosts", vec![NAME]);
     let warmline = setup.upstream("good", &good).set("hosts", vec!["good.test"]).start();
     let over = AtomicBool::new(false);
-    let begun = Instant::now();
     let answer = thread::scope(|scope| {
         let bystander = scope.spawn(|| {
             let mut client = warmline.connect();
@@ -41,7 +36,6 @@ fn answer_to(chain: Identity) -> Response {
         assert!(bystander.join().expect("the other upstream answers") > 0);
         answer
     });
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     assert_eq!(evil.record().request_count, 0, "no request byte is sent");
     warmline.wait_for_pool("every place's return", |pool| pool.census.total() == 0);
     answer
@@ -59,7 +53,7 @@ fn case_26_a_chain_of_more_bytes_than_a_handshake_message_may_have_is_refused() 
     let chain = Authority::shared().intermediate("one of many").server(&[NAME]).padded_to(200);
     let bytes: usize = chain.chain.iter().map(|certificate| certificate.len()).sum();
     assert!(bytes > 0xffff, "{bytes} bytes");
-    assert_refused(chain, "TLS handshake");
+    assert_refused(chain, "HandshakePayloadTooLarge");
 }
 
 #[test]
@@ -70,14 +64,14 @@ fn case_26_certificates_that_all_could_have_signed_each_other_are_refused() {
     chain.chain.extend((1..120).map(|_| root.intermediate("the same").certificate().clone()));
     let bytes: usize = chain.chain.iter().map(|certificate| certificate.len()).sum();
     assert!(bytes < 0xffff, "{bytes} bytes: it is not webpki that refuses");
-    assert_refused(chain, "certificate");
+    assert_refused(chain, "MaximumPathBuildCallsExceeded");
 }
 
 #[test]
 fn case_26_a_chain_that_is_too_deep_is_refused() {
     let deep = (0..20).map(|depth| format!("level {depth}"));
     let issuer = deep.fold(Authority::new("root of a deep one"), |a, name| a.intermediate(&name));
-    assert_refused(issuer.server(&[NAME]), "certificate");
+    assert_refused(issuer.server(&[NAME]), "MaximumPathDepthExceeded");
 }
 
 #[test]
@@ -93,7 +87,7 @@ fn case_26_thousands_of_names_under_thousands_of_constraints_are_refused() {
     let constrained = Authority::shared().intermediate_from(params);
     let mut server = server_params(&names);
     server.subject_alt_names.push(crate::support::authority::dns_name(NAME));
-    assert_refused(constrained.issue(&server), "certificate");
+    assert_refused(constrained.issue(&server), "MaximumNameConstraintComparisonsExceeded");
 }
 
 #[test]
