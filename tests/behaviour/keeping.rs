@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::support::{
     client::Client,
+    log_lines,
     origin::{self, End, Origin},
     running::Running,
     setup::Setup,
@@ -175,5 +176,36 @@ fn why_a_warm_connection_is_missing_is_said_by_readyz() {
         ready.status == 503
             && ready.text().contains("could not be made: ")
             && ready.text().contains("127.0.0.1:1")
+    });
+}
+
+#[test]
+fn a_timeout_above_what_the_upstream_keeps_is_named_once_in_the_log() {
+    log_lines::catch();
+    let origin = Origin::scripted(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        }
+        peer.close().await;
+    })
+    .start();
+    let setup = Setup::new().upstream("told-once", &origin).set("hosts", json!(["api.test"]));
+    let warmline = setup.start();
+    for ends in 1..=3 {
+        assert_eq!(warmline.one_shot("/any").status, 200);
+        origin.wait_for("its end", |record| record.ends() == vec![Some(End::Polite); ends]);
+    }
+    assert_eq!(log_lines::about("told-once", "before pool.idleTimeout"), 1);
+}
+
+#[test]
+fn the_warm_floor_is_refilled_after_idle_timeouts() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set("pool.minIdle", 1).set("pool.idleTimeout", "100ms");
+    let warmline = setup.start();
+    origin.wait_for("three in a row", |record| record.connections.len() >= 3);
+    warmline.wait_for_pool("never more than the floor and one that closes", |pool| {
+        pool.census.total() <= 2
     });
 }

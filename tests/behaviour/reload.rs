@@ -269,3 +269,24 @@ fn a_lowered_cap_closes_idle_surplus_at_once_and_a_raised_one_lets_waiters_dial(
     warmline.set("upstreams.0.pool.maxConnections", 1).apply();
     warmline.wait_for_pool("one is left", |pool| pool.census.total() == 1);
 }
+
+#[test]
+fn a_file_that_vanishes_or_becomes_a_folder_leaves_the_old_configuration_in_force() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    let spoil: [&dyn Fn(); 3] = [
+        &|| fs::remove_file(&warmline.path).unwrap(),
+        &|| fs::create_dir(&warmline.path).unwrap(),
+        &|| {
+            fs::remove_dir(&warmline.path).unwrap();
+            fs::write(&warmline.path, "upstreams: [").unwrap();
+        },
+    ];
+    for (turn, spoil) in spoil.iter().enumerate() {
+        spoil();
+        wait_for("it is told", || warmline.reloads("rejected") > turn as u64);
+        assert_eq!(warmline.one_shot("/any").status, 200);
+    }
+    warmline.set("upstreams.0.hosts", json!(["mended.test"])).apply();
+    assert_eq!(warmline.connect().get("mended.test", "/any").status, 200);
+}

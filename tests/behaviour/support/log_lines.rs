@@ -44,7 +44,7 @@ struct Lines;
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
 static CATCHING: LazyLock<()> = LazyLock::new(|| {
-    let wanted = ["warmline::access", "warmline::connect::connection"];
+    let wanted = ["warmline::access", "warmline::connect::connection", "warmline::upstream::dial"];
     let caught = filter_fn(move |event| wanted.contains(&event.target()));
     tracing_subscriber::registry().with(Lines.with_filter(caught)).init();
 });
@@ -82,4 +82,12 @@ pub fn rests(port: u16, times: usize) {
         };
         lines.iter().filter(rested).count() >= times
     });
+}
+
+/// How many lines so far are about this upstream and say this.
+pub fn about(upstream: &str, words: &str) -> usize {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let said =
+        |line: &&Line| line.get("upstream") == upstream && line.get("message").contains(words);
+    lines.iter().filter(said).count()
 }
