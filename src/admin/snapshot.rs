@@ -63,6 +63,8 @@ pub(super) struct Configuration {
     pub credentials: Counts<Outcome>,
     /// The newest one is the one in force.
     pub newest_in_force: bool,
+    /// Certificates, keys and trust are as their files have them.
+    pub credentials_in_force: bool,
 }
 
 /// One upstream's part.
@@ -144,6 +146,7 @@ impl Configuration {
             reloads: counts(&standing.configurations),
             credentials: counts(&standing.credentials),
             newest_in_force: refused.configuration.is_none(),
+            credentials_in_force: refused.credentials.is_empty(),
             in_force,
             refused,
         }

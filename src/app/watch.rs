@@ -91,7 +91,11 @@ impl Watch {
         let refused = match self.source.load(Some(&in_force.plan.credentials)) {
             Ok(loaded) => match self.put_in_force(loaded, &in_force) {
                 Ok(looked) => {
-                    self.live.standing.accepted();
+                    if self.live.standing.accepted() {
+                        tracing::info!(
+                            "the configuration's file is good again, and what it says is in force"
+                        );
+                    }
                     return looked;
                 }
                 // What is in flight finishes as it began.
@@ -148,6 +152,9 @@ impl Watch {
     /// What is in force of them is no news to compare by. Gives back what is wrong, be it new or not.
     fn tell_stale(&self, credentials: &mut Credentials) -> Option<String> {
         let stale = std::mem::take(&mut credentials.stale);
+        if stale.is_empty() && self.live.standing.has_stale() {
+            tracing::info!("certificates, keys and trust are good again");
+        }
         for new in self.live.standing.stale(&stale, SystemTime::now()) {
             tracing::error!(
                 reason = new.reason,

@@ -102,9 +102,9 @@ impl Standing {
         self.in_force.replace(InForce { plan, text, hash, since });
     }
 
-    /// The configuration as it lies there is the one in force.
-    pub fn accepted(&self) {
-        self.lock().configuration = None;
+    /// The configuration as it lies there is the one in force; says whether another one had been refused.
+    pub fn accepted(&self) -> bool {
+        self.lock().configuration.take().is_some()
     }
 
     /// The configuration as it lies there cannot be used; says whether that is new.
@@ -117,6 +117,12 @@ impl Standing {
         refused.configuration = Some(Refusal { hash, reason: reason.into(), since: now });
         self.configurations.increment(Outcome::Rejected);
         true
+    }
+
+    /// Whether credentials cannot be used as they lie there.
+    #[must_use]
+    pub fn has_stale(&self) -> bool {
+        !self.lock().credentials.is_empty()
     }
 
     /// These credentials as they lie there cannot be used; gives back those that are new.

@@ -176,10 +176,13 @@ fn case_38_between_the_first_and_the_second_file_the_old_pair_stays_in_either_or
         }
         replace(files[0].0, &files[0].1);
         wait_for("the mismatch is told", || scene.warmline.rotations("rejected") == 1);
+        let in_force = || scene.warmline.metric("warmline_identity_last_reload_successful", &[]);
+        assert_eq!(in_force(), 0);
         scene.get();
         assert_eq!(scene.shown(), [leaf(identity())], "nothing happened yet");
         replace(files[1].0, &files[1].1);
         wait_for("the pair is in force", || scene.warmline.rotations("applied") == 1);
+        assert_eq!(in_force(), 1);
         scene.get();
         assert_eq!(scene.shown(), [leaf(identity()), leaf(&second)]);
     }

@@ -19,6 +19,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "1 while the newest configuration is the one in force, 0 while an invalid one was left aside.",
             [(Labels::new(), f64::from(u8::from(configuration.newest_in_force)))],
         ),
+        gauges(
+            "warmline_identity_last_reload_successful",
+            "1 while every certificate, key and trust in force is as its files have it now, 0 while one of them could not be used.",
+            [(Labels::new(), f64::from(u8::from(configuration.credentials_in_force)))],
+        ),
         outcomes(
             "warmline_config_reloads_total",
             "Changed configurations, by whether they are in force now or were left aside.",
