@@ -12,7 +12,7 @@ use crate::support::{
     client::Client,
     origin::{End, Origin},
     setup::Setup,
-    wait_for,
+    soaking, wait_for,
 };
 
 /// A port that was free a moment ago.
@@ -289,4 +289,25 @@ fn a_file_that_vanishes_or_becomes_a_folder_leaves_the_old_configuration_in_forc
     }
     warmline.set("upstreams.0.hosts", json!(["mended.test"])).apply();
     assert_eq!(warmline.connect().get("mended.test", "/any").status, 200);
+}
+
+/// In a soak as many as ten a second make in a minute.
+#[test]
+fn each_of_many_changes_has_one_outcome_and_leaves_nothing_behind() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).start_following();
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    let changes = if soaking() { 600 } else { 40 };
+    let before = warmline.metric("process_open_fds", &[]);
+    for turn in 0..changes / 2 {
+        warmline.set("upstreams.0.retries.max", turn % 2).apply();
+        warmline.set("upstreams.0.retries.max", "many").be_refused();
+    }
+    warmline.set("upstreams.0.retries.max", 3).apply();
+    let outcomes = (warmline.reloads("applied"), warmline.reloads("rejected"));
+    assert_eq!(outcomes, (changes / 2 + 1, changes / 2));
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    assert_eq!(origin.record().connections.len(), 1, "nothing of the key changed");
+    let after = warmline.metric("process_open_fds", &[]);
+    assert!(after <= before + 2, "{after} descriptors, {before} before");
 }
