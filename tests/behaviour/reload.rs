@@ -309,5 +309,6 @@ fn each_of_many_changes_has_one_outcome_and_leaves_nothing_behind() {
     assert_eq!(warmline.one_shot("/any").status, 200);
     assert_eq!(origin.record().connections.len(), 1, "nothing of the key changed");
     let after = warmline.metric("process_open_fds", &[]);
-    assert!(after <= before + 2, "{after} descriptors, {before} before");
+    // Only in a soak is no other test in this process.
+    assert!(!soaking() || after <= before + 2, "{after} descriptors, {before} before");
 }
