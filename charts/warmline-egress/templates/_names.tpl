@@ -1,0 +1,41 @@
+{{- define "egress.labels" -}}
+app.kubernetes.io/name: warmline-egress
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: warmline
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "egress.image" -}}
+{{- $image := .Values.image -}}
+{{- with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* payments-eu -> WARMLINE_PAYMENTS_EU_URL */}}
+{{- define "egress.variable" -}}WARMLINE_{{ .name | upper | replace "-" "_" }}_URL{{- end }}
+
+{{/* What the schema cannot say: ports are given, and names and ports are there once. */}}
+{{- define "egress.validate" -}}
+{{- $ports := dict -}}
+{{- $names := dict -}}
+{{- range $index, $upstream := .Values.upstreams -}}
+  {{- $path := printf "upstreams[%d] (%s)" $index $upstream.name -}}
+  {{- if not $upstream.port -}}
+    {{- fail (printf "%s: port is missing: give it a loopback port of its own, such as %d; applications find it in %s"
+        $path (add 13401 $index) (include "egress.variable" $upstream)) -}}
+  {{- end -}}
+  {{- $port := toString $upstream.port -}}
+  {{- if has $port (list "13301" "13320" "13321") -}}
+    {{- fail (printf "%s: port %s is one of the sidecar's own (13301, 13320, 13321): take another, from 13401 on" $path $port) -}}
+  {{- end -}}
+  {{- with get $ports $port -}}
+    {{- fail (printf "%s: port %s is already that of %s: give each upstream a port of its own" $path $port .) -}}
+  {{- end -}}
+  {{- with get $names $upstream.name -}}
+    {{- fail (printf "%s: the name is already that of %s: names are unique" $path .) -}}
+  {{- end -}}
+  {{- $_ := set $ports $port $path -}}
+  {{- $_ := set $names $upstream.name $path -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,245 @@
+{{/*
+What the admission policies judge by, in CEL. The injector says the same in Rust (src/injector): the tests hand both the same
+pods and compare every field. Variables are evaluated where they are used.
+*/}}
+
+{{/* Pods that get no sidecar and no word: they have it, or are mirrors of a node's own files. */}}
+{{- define "policy.matchConditions" -}}
+- name: has-no-sidecar
+  expression: >-
+    !object.spec.?initContainers.orValue([]).exists(c, c.name == "warmline" && c.?restartPolicy.orValue("") == "Always")
+- name: is-no-mirror
+  expression: >-
+    !("kubernetes.io/config.mirror" in object.metadata.?annotations.orValue({}))
+{{- end }}
+
+{{- define "policy.pods" -}}
+resourceRules:
+  - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced}
+matchPolicy: Equivalent
+{{- end }}
+
+{{/* The pod asked. */}}
+{{- define "policy.podAsked" -}}
+namespaceSelector:
+  matchExpressions:
+    - {{- include "warmline.excludedNamespaces" . | nindent 6 }}
+objectSelector:
+  matchLabels: {warmline.dev/inject: "true"}
+{{- end }}
+
+{{/* The namespace asked, and the pod says nothing. */}}
+{{- define "policy.namespaceAsked" -}}
+namespaceSelector:
+  matchLabels: {warmline.dev/inject: "true"}
+  matchExpressions:
+    - {{- include "warmline.excludedNamespaces" . | nindent 6 }}
+objectSelector:
+  matchExpressions:
+    - {key: warmline.dev/inject, operator: NotIn, values: ["true", "false"]}
+{{- end }}
+
+{{/*
+Why a pod gets no sidecar, worded as the injector words it; an empty list where it may get one.
+*/}}
+{{- define "policy.reasons" -}}
+{{- $openshift := eq .Values.injection.platform "openshift" -}}
+- name: annotations
+  expression: object.metadata.?annotations.orValue({})
+- name: initContainers
+  expression: object.spec.?initContainers.orValue([])
+- name: containers
+  expression: variables.initContainers + object.spec.containers
+- name: mountClashes
+  expression: >-
+    variables.containers.map(c, c.?volumeMounts.orValue([])
+      .filter(m, m.mountPath.matches("^/(etc|run)/warmline(/|$)"))
+      .map(m, c.name + " " + m.mountPath)).flatten()
+- name: portClashes
+  expression: >-
+    variables.containers.map(c, c.?ports.orValue([])
+      .map(p, p.containerPort in [13301, 13320, 13321] && p.?protocol.orValue("TCP") == "TCP"
+        ? c.name + " " + string(p.containerPort)
+        : (p.?name.orValue("") == "warmline-prom" ? c.name + " warmline-prom" : ""))
+      .filter(clash, clash != "")).flatten()
+- name: ownUsers
+  expression: >-
+    variables.containers.filter(c, c.?securityContext.?runAsUser.orValue(0) == 13301).map(c, c.name)
+- name: unknownAnnotations
+  expression: >-
+    variables.annotations.map(key, key).filter(key, key.startsWith("warmline.dev/") && !(key in [{{ include "policy.annotations" . }}])).sort()
+- name: badAnnotations
+  expression: >-
+    {{- $cpu := "^([1-9][0-9]{0,5}m|[1-9][0-9]{0,2}|[0-9]{1,3}[.][0-9]{0,2}[1-9])$" }}
+    {{- $memory := "^[1-9][0-9]{0,14}(Ki|Mi|Gi|k|M|G)?$" }}
+    {{- $name := "[a-z0-9]([-a-z0-9]*[a-z0-9])?" }}
+    {{- $label := "warmline.dev/" }}
+    [
+      variables.annotations[?"warmline.dev/config"].orValue("a").matches("^{{ $name }}([.]{{ $name }})*$")
+        && size(variables.annotations[?"warmline.dev/config"].orValue("a")) <= 253
+        ? "" : "the annotation warmline.dev/config must be the name of a ConfigMap in the pod's namespace",
+      variables.annotations[?"warmline.dev/cpu-limit"].orValue("1").matches("{{ $cpu }}")
+        ? "" : "the annotation warmline.dev/cpu-limit must be a quantity such as 50m or 0.5",
+      variables.annotations[?"warmline.dev/cpu-request"].orValue("1").matches("{{ $cpu }}")
+        ? "" : "the annotation warmline.dev/cpu-request must be a quantity such as 50m or 0.5",
+      variables.annotations[?"warmline.dev/log-level"].orValue("info").matches("^(error|warn|info|debug|trace)$")
+        ? "" : "the annotation warmline.dev/log-level must be error, warn, info, debug or trace",
+      variables.annotations[?"warmline.dev/memory-limit"].orValue("1").matches("{{ $memory }}")
+        ? "" : "the annotation warmline.dev/memory-limit must be a quantity such as 64Mi",
+      variables.annotations[?"warmline.dev/memory-request"].orValue("1").matches("{{ $memory }}")
+        ? "" : "the annotation warmline.dev/memory-request must be a quantity such as 64Mi"
+    ].filter(reason, reason != "")
+# The sidecar's resources: a pod that is Guaranteed without it stays so with it.
+- name: guaranteed
+  expression: >-
+    variables.containers.all(c, ["cpu", "memory"].all(r,
+      c.?resources.?limits[?r].hasValue()
+      && quantity(c.?resources.?requests[?r].orValue(c.resources.limits[r])).compareTo(quantity(c.resources.limits[r])) == 0))
+{{- range $name := list "cpu" "memory" }}
+{{- $request := index $.Values.injection.resources.requests $name | toString }}
+{{- $limit := index $.Values.injection.resources.limits $name | default "" | toString }}
+- name: {{ $name }}Limit
+  expression: >-
+    variables.annotations[?"warmline.dev/{{ $name }}-limit"].orValue(variables.guaranteed
+      ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue({{ $limit | default "100m" | quote }})
+      : {{ $limit | quote }})
+- name: {{ $name }}Request
+  expression: >-
+    variables.guaranteed ? variables.{{ $name }}Limit
+      : variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue({{ $request | quote }})
+- name: {{ $name }}Contradicts
+  # Asked for more than allowed; a Guaranteed pod's one number contradicts only what both annotations say.
+  expression: >-
+    !variables.badAnnotations.exists(reason, reason.contains("warmline.dev/{{ $name }}-")) && variables.{{ $name }}Limit != ""
+      && quantity(variables.guaranteed
+        ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue(variables.{{ $name }}Limit)
+        : variables.{{ $name }}Request).isGreaterThan(quantity(variables.{{ $name }}Limit))
+{{- end }}
+- name: reasons
+  expression: >-
+    ([
+      object.spec.?hostNetwork.orValue(false)
+        ? "hostNetwork is set, so that loopback is the node's" : "",
+      object.spec.?hostPID.orValue(false)
+        ? "hostPID is set, so that processes of the node are in reach" : "",
+      !object.spec.?shareProcessNamespace.orValue(false) ? "" :
+      {{- if $openshift }}
+        "shareProcessNamespace is set, and on this platform the sidecar has no user of its own, so that other containers could read its key",
+      {{- else }}
+        object.spec.?securityContext.?runAsUser.orValue(0) == 13301
+        ? "shareProcessNamespace is set and the pod runs as user 13301, which is the sidecar's, so that other containers could read its key"
+        : (size(variables.ownUsers) > 0
+        ? "shareProcessNamespace is set and these run as user 13301, which is the sidecar's, so that they could read its key: "
+          + variables.ownUsers.join(", ") : ""),
+      {{- end }}
+      object.spec.?os.?name.orValue("") == "windows" || object.spec.?nodeSelector[?"kubernetes.io/os"].orValue("") == "windows"
+        ? "the pod is for Windows, and the sidecar for Linux" : "",
+      variables.containers.exists(c, c.name == "warmline")
+        ? "the container name warmline is the sidecar's, and the pod has another container of that name" : "",
+      object.spec.?volumes.orValue([]).exists(v, v.name == "warmline-run")
+        ? "the volume warmline-run is the sidecar's, and the pod has another volume of that name" : "",
+      size(variables.mountClashes) > 0
+        ? "the mount paths /etc/warmline and /run/warmline are the sidecar's, and others mount there: "
+          + variables.mountClashes.join(", ") : "",
+      size(variables.portClashes) > 0
+        ? "the ports 13301, 13320, 13321 and the port name warmline-prom are the sidecar's, and others have them: "
+          + variables.portClashes.join(", ") : "",
+      size(variables.unknownAnnotations) > 0
+        ? "unknown annotations: " + variables.unknownAnnotations.join(", ") + " (known: " + [{{ include "policy.annotations" . }}].join(", ") + ")" : ""
+    ] + variables.badAnnotations + [
+      {{- range $index, $name := list "cpu" "memory" }}
+      variables.{{ $name }}Contradicts
+        ? "the sidecar's {{ $name }} request is above its limit, and the annotations warmline.dev/{{ $name }}-request and warmline.dev/{{ $name }}-limit set them" : ""
+        {{- if not $index }},{{ end }}
+      {{- end }}
+    ]).filter(reason, reason != "")
+{{- end }}
+
+{{- define "policy.annotations" -}}
+{{- range $index, $name := list "config" "cpu-limit" "cpu-request" "log-level" "memory-limit" "memory-request" -}}
+{{ if $index }}, {{ end }}"warmline.dev/{{ $name }}"
+{{- end }}
+{{- end }}
+
+{{/*
+What injection does to a pod. Lists that are absent are added empty, and their elements one by one: a patch whose value is a list
+of typed objects crashes the request in Kubernetes 1.36.3. Our own container comes last, so that no index moves before it is used.
+*/}}
+{{- define "policy.mutations" -}}
+{{- $pod := "Object.spec.initContainers" -}}
+- patchType: JSONPatch
+  jsonPatch:
+    expression: >-
+      size(variables.reasons) > 0 ? [] :
+      (has(object.metadata.labels) ? [] : [JSONPatch{op: "add", path: "/metadata/labels", value: {}}])
+      + ("warmline.dev/injected" in object.metadata.?labels.orValue({}) ? [] : [
+        JSONPatch{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("warmline.dev/injected"), value: "true"}])
+      + (has(object.metadata.annotations) ? [] : [JSONPatch{op: "add", path: "/metadata/annotations", value: {}}])
+      + {
+        "warmline.dev/version": {{ .Chart.AppVersion | quote }},
+        {{- if .Values.injection.prometheusAnnotations }}
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": "13320",
+        "prometheus.io/path": "/metrics",
+        {{- end }}
+        "kubectl.kubernetes.io/default-container": string(object.spec.containers[0].name)
+      }.transformList(key, value, !(key in variables.annotations), JSONPatch{
+        op: "add", path: "/metadata/annotations/" + jsonpatch.escapeKey(key), value: value})
+      {{- range $list := list "initContainers" "containers" }}
+      + lists.range(size(object.spec.?{{ $list }}.orValue([])))
+        .filter(i, !object.spec.{{ $list }}[i].?envFrom.orValue([]).exists(e, e.?configMapRef.?name.orValue("") == "warmline-urls"))
+        .map(i, (has(object.spec.{{ $list }}[i].envFrom) ? []
+          : [JSONPatch{op: "add", path: "/spec/{{ $list }}/" + string(i) + "/envFrom", value: []}]) + [
+          JSONPatch{op: "add", path: "/spec/{{ $list }}/" + string(i) + "/envFrom/0", value:
+            Object.spec.containers.envFrom{configMapRef:
+              Object.spec.containers.envFrom.configMapRef{name: "warmline-urls", optional: true}}}]).flatten()
+      {{- end }}
+      + (has(object.spec.volumes) ? [] : [JSONPatch{op: "add", path: "/spec/volumes", value: []}])
+      + [
+        Object.spec.volumes{name: "warmline-config", configMap: Object.spec.volumes.configMap{
+          name: variables.config}},
+        Object.spec.volumes{name: "warmline-identity", secret: Object.spec.volumes.secret{
+          secretName: "warmline-identity", optional: true}},
+        Object.spec.volumes{name: "warmline-trust", configMap: Object.spec.volumes.configMap{
+          name: "warmline-trust", optional: true}},
+        Object.spec.volumes{name: "warmline-run", emptyDir: Object.spec.volumes.emptyDir{sizeLimit: "4Mi"}}
+      ].filter(ours, !object.spec.?volumes.orValue([]).exists(v, v.name == ours.name))
+        .map(ours, JSONPatch{op: "add", path: "/spec/volumes/-", value: ours})
+      + (has(object.spec.initContainers) ? [] : [JSONPatch{op: "add", path: "/spec/initContainers", value: []}])
+      + [JSONPatch{op: "add", path: "/spec/initContainers/0", value: Object.spec.initContainers{
+        name: "warmline",
+        image: {{ include "warmline.image" . | quote }},
+        imagePullPolicy: {{ .Values.image.pullPolicy | quote }},
+        args: ["run", "--confined", "--config", "/etc/warmline/config/config.yaml",
+          {{- if eq .Values.configSource "watch" }} "--configmap", variables.config,{{ end }} "--keep", "/run/warmline"]
+          + ("warmline.dev/log-level" in variables.annotations ? ["--log-level", string(variables.annotations["warmline.dev/log-level"])] : []),
+        restartPolicy: "Always",
+        ports: [{{ $pod }}.ports{name: "warmline-prom", containerPort: 13320, protocol: "TCP"}],
+        {{- range $probe := list (list "startup" 1 120) (list "ready" 2 2) (list "live" 10 3) }}
+        {{- $field := get (dict "startup" "startupProbe" "ready" "readinessProbe" "live" "livenessProbe") (index $probe 0) }}
+        {{ $field }}: {{ $pod }}.{{ $field }}{
+          httpGet: {{ $pod }}.{{ $field }}.httpGet{path: "/{{ index $probe 0 }}z", port: "warmline-prom"},
+          periodSeconds: {{ index $probe 1 }}, failureThreshold: {{ index $probe 2 }}},
+        {{- end }}
+        resources: {{ $pod }}.resources{
+          requests: {"cpu": variables.cpuRequest, "memory": variables.memoryRequest},
+          limits: variables.cpuLimit == "" ? {"memory": variables.memoryLimit}
+            : {"cpu": variables.cpuLimit, "memory": variables.memoryLimit}},
+        securityContext: {{ $pod }}.securityContext{
+          allowPrivilegeEscalation: false,
+          capabilities: {{ $pod }}.securityContext.capabilities{drop: ["ALL"]},
+          readOnlyRootFilesystem: true,
+          runAsNonRoot: true,
+          {{- if ne .Values.injection.platform "openshift" }}
+          runAsUser: 13301,
+          runAsGroup: 13301,
+          {{- end }}
+          seccompProfile: {{ $pod }}.securityContext.seccompProfile{type: "RuntimeDefault"}},
+        terminationMessagePolicy: "FallbackToLogsOnError",
+        volumeMounts: [
+          {{- range $name := list "config" "identity" "trust" }}
+          {{ $pod }}.volumeMounts{name: "warmline-{{ $name }}", mountPath: "/etc/warmline/{{ $name }}", readOnly: true},
+          {{- end }}
+          {{ $pod }}.volumeMounts{name: "warmline-run", mountPath: "/run/warmline"}]
+      }}]
+{{- end }}
