@@ -33,6 +33,7 @@ pub mod pool;
 pub mod tls;
 
 // Ground.
+pub mod backoff;
 pub mod descriptors;
 pub mod drain;
 pub mod latest;

@@ -68,12 +68,21 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     World { files, roots: Trust::from_pem(now.as_bytes()).unwrap() }
 });
 
-fn compile_for(text: &str, terminal: bool) -> Result<Plan, Errors> {
+/// How a text is compiled unless a test is about just that.
+fn context() -> Context<'static> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
-    config::compile(
-        text,
-        &Context { source: "w.yaml", terminal, files: &*WORLD, now, in_force: None },
-    )
+    Context {
+        source: "w.yaml",
+        terminal: false,
+        files: &*WORLD,
+        now,
+        in_force: None,
+        confined: false,
+    }
+}
+
+fn compile_for(text: &str, terminal: bool) -> Result<Plan, Errors> {
+    config::compile(text, &Context { terminal, ..context() })
 }
 
 fn compile(text: &str) -> Result<Plan, Errors> {
@@ -86,7 +95,10 @@ fn accepted(text: &str) -> Plan {
 
 /// `LINE:COLUMN: PATH: MESSAGE` for each thing that is wrong.
 fn complaints(text: &str) -> Vec<String> {
-    let errors = compile(text).expect_err(text);
+    listed(&compile(text).expect_err(text))
+}
+
+fn listed(errors: &Errors) -> Vec<String> {
     let place =
         |finding: &config::Finding| finding.at.map(|at| format!("{}:{}", at.line, at.column));
     errors
@@ -1144,4 +1156,41 @@ fn an_ipv6_endpoint_without_brackets_is_told_with_its_port_taken_apart() {
         let complaints = complaints(&text);
         assert!(complaints[0].contains(meant), "{complaints:?}");
     }
+}
+
+#[test]
+fn a_confined_configuration_neither_opens_the_process_nor_reads_what_is_not_its_own() {
+    let confined = |text: &str| config::compile(text, &Context { confined: true, ..context() });
+    confined(config::example()).expect("the example asks for nothing of the kind");
+    let text = "\
+metrics: {bind: [\"127.0.0.1:9100\"]}
+admin: {bind: [\"127.0.0.1:9101\"]}
+listeners: [{bind: [\"0.0.0.0:13301\"], allowNonLoopback: true}]
+upstreams:
+  - name: a
+    endpoints: [\"a.example:443\"]
+    tls:
+      trust: /etc/warmline/../shadow
+      identity: {certificate: /etc/warmline/identity/tls.crt, key: /other.key}
+  - name: b
+    endpoints: [\"b.example:443\"]
+    tls: {trust: trust/ca.crt, identity: {bundle: /bundle}}
+";
+    let remedy = "is not under /etc/warmline/, and this process reads nothing else (`--confined`); mount the file there \
+                  and write its path without `..`";
+    let not_here = "not with `--confined`, under which this process runs";
+    assert_eq!(
+        listed(&confined(text).expect_err("it asks for too much")),
+        [
+            format!("1:18: metrics.bind[0]: {not_here}; take it out, for [::]:13320"),
+            format!("2:16: admin.bind[0]: {not_here}; take it out, for 127.0.0.1:13321"),
+            format!(
+                "3:57: listeners[0].allowNonLoopback: {not_here}: traffic comes from this pod alone; take it out"
+            ),
+            format!("8:14: upstreams[0].tls.trust: /etc/warmline/../shadow {remedy}"),
+            format!("9:68: upstreams[0].tls.identity.key: /other.key {remedy}"),
+            format!("12:18: upstreams[1].tls.trust: trust/ca.crt {remedy}"),
+            format!("12:51: upstreams[1].tls.identity.bundle: /bundle {remedy}"),
+        ]
+    );
 }

@@ -1,7 +1,5 @@
 //! Asking whoever follows the files to look at them now.
 
-use std::path::PathBuf;
-
 use tokio::sync::{
     mpsc::{Receiver, Sender, channel},
     oneshot,
@@ -10,11 +8,13 @@ use tokio::sync::{
 /// How many may have asked without an answer yet; the next one waits.
 const ASKS: usize = 16;
 
-/// The way to whoever follows the configuration's file.
+use crate::config::Source;
+
+/// The way to whoever follows the configuration's source.
 #[derive(Debug)]
 pub struct Follower {
-    /// The file.
-    pub path: PathBuf,
+    /// What is followed.
+    pub source: Source,
     asks: Sender<Ask>,
 }
 
@@ -33,11 +33,11 @@ pub enum Looked {
 }
 
 impl Follower {
-    /// A way to the follower of this file, and its end, where the asks arrive.
+    /// A way to the follower of this source, and its end, where the asks arrive.
     #[must_use]
-    pub fn new(path: PathBuf) -> (Self, Receiver<Ask>) {
+    pub fn new(source: &Source) -> (Self, Receiver<Ask>) {
         let (asks, arriving) = channel(ASKS);
-        (Self { path, asks }, arriving)
+        (Self { source: source.clone(), asks }, arriving)
     }
 
     /// Has the files looked at; `None` where nobody follows them any more.

@@ -144,6 +144,11 @@ pub async fn serve_metrics(listener: TcpListener, state: Arc<State>) {
     serve::serve(listener, routes::metrics(state), serve::LIMITS).await;
 }
 
+/// Serves the same port while there is no configuration, and why there is none; for as long as it is polled.
+pub async fn serve_waiting(listener: TcpListener, reason: Arc<Latest<String>>) {
+    serve::serve(listener, routes::waiting(&reason), serve::LIMITS).await;
+}
+
 /// Serves the page, what it is made of, and what operators can have done, on a bound listener to those who ask by a
 /// loopback name, for as long as it is polled.
 pub async fn serve_admin(listener: TcpListener, state: Arc<State>) {

@@ -6,7 +6,11 @@ mod written;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{moment::Moment, snapshot::Snapshot};
+use super::{
+    moment::Moment,
+    snapshot::{Configuration, Snapshot},
+};
+use crate::config::Origin;
 use written::Document;
 
 /// For programs: the configuration, its hash and source, and what was refused since.
@@ -30,18 +34,19 @@ pub(super) fn yaml(snapshot: &Snapshot) -> String {
 
 /// Where the configuration came from.
 pub(super) fn source(snapshot: &Snapshot) -> String {
-    let file = snapshot.configuration.file.as_ref();
-    file.map_or_else(
-        || "made by the program itself, follows no file".into(),
-        |file| format!("from {}", file.display()),
-    )
+    let Configuration { source, place, .. } = &snapshot.configuration;
+    match (place, source) {
+        (None, _) => "made by the program itself, follows no file".into(),
+        (Some(place), Origin::Kept) => format!("kept from before the last restart, for {place}"),
+        (Some(place), Origin::File | Origin::Watch) => format!("from {place}"),
+    }
 }
 
 #[derive(Serialize)]
 struct Page<'a> {
     hash: &'a str,
     source: &'static str,
-    file: Option<&'a std::path::Path>,
+    place: Option<&'a str>,
     since: String,
     refused: Value,
     plan: Document<'a>,
@@ -52,8 +57,8 @@ impl<'a> Page<'a> {
         let configuration = &snapshot.configuration;
         Self {
             hash: &configuration.hash,
-            source: configuration.source,
-            file: configuration.file.as_deref(),
+            source: configuration.source.as_str(),
+            place: configuration.place.as_deref(),
             since: Moment(configuration.in_force.since).to_string(),
             refused: refused(snapshot),
             plan: Document::of(&configuration.in_force.plan),

@@ -63,6 +63,11 @@ impl Readiness {
         self.opened.get_or_init(Instant::now);
     }
 
+    /// What both paths say before there is a configuration, and why there is none.
+    pub(super) fn waiting(path: &str, reason: &str) -> Report {
+        report(path, &[Check::new("configuration", false, reason)])
+    }
+
     /// `/startupz`: whether the ports are open.
     pub(super) fn startup(&self) -> Report {
         report("startupz", &self.start())

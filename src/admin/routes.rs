@@ -18,9 +18,15 @@ use axum::{
 };
 
 use super::{
-    State, acts, certificates, host::only_loopback, metrics as exposition, origin::only_own_page,
-    page, plan, pools, readiness::Report, snapshot::Snapshot,
+    State, acts, certificates,
+    host::only_loopback,
+    metrics as exposition,
+    origin::only_own_page,
+    page, plan, pools,
+    readiness::{Readiness, Report},
+    snapshot::Snapshot,
 };
+use crate::latest::Latest;
 
 const METRICS_PORT: &str = "\
 warmline: metrics and health
@@ -56,6 +62,22 @@ pub(super) fn metrics(state: Arc<State>) -> Router {
         .route("/readyz", get(ready))
         .route("/startupz", get(startup));
     with_index(router, METRICS_PORT).with_state(state)
+}
+
+/// The same port before there is a configuration: alive, not started, not ready, and why.
+pub(super) fn waiting(reason: &Arc<Latest<String>>) -> Router {
+    let answer = |path: &'static str| {
+        let reason = Arc::clone(reason);
+        get(move || async move { health(Readiness::waiting(path, &reason.get()), &[]) })
+    };
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", answer("readyz"))
+        .route("/startupz", answer("startupz"))
+        .fallback(|| async {
+            let text = "warmline: waiting for its configuration; /readyz says why\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        })
 }
 
 /// The port for administration.

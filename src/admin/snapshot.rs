@@ -1,7 +1,6 @@
 //! Everything that was counted, at one moment; metrics and pages are rendered from it.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -15,7 +14,10 @@ use super::{
     sampler::{Activity, Times},
 };
 use crate::{
-    config::{InForce, Outcome, Refused},
+    config::{
+        InForce, Origin, Outcome, Refused,
+        configmap::{Away, ConfigMap, Known},
+    },
     pool::{self, EndReason, Learned, Rejection, Reuse},
     telemetry::{
         HistogramSnapshot, Label, Tally,
@@ -52,9 +54,11 @@ pub(super) struct Snapshot {
 pub(super) struct Configuration {
     pub hash: String,
     /// Where it came from.
-    pub source: &'static str,
-    /// The file that is followed; `None` where none is.
-    pub file: Option<PathBuf>,
+    pub source: Origin,
+    /// What people call that; `None` where nothing is followed.
+    pub place: Option<String>,
+    /// Whether the watch has contact with the API server, and why not; `None` where there is none.
+    pub watch: Option<Result<(), Away>>,
     /// The plan, and since when it is in force.
     pub in_force: Arc<InForce>,
     /// What lies there and cannot be used.
@@ -139,16 +143,29 @@ impl Configuration {
     fn take(state: &State) -> Self {
         let standing = &state.standing;
         let (in_force, refused) = (standing.in_force(), standing.refused());
+        let origin = standing.origin();
+        let source = state.follower.as_ref().map(|follower| &follower.source);
         Self {
             hash: in_force.hash.clone(),
-            source: "file",
-            file: state.follower.as_ref().map(|follower| follower.path.clone()),
+            source: origin,
+            place: source.map(|source| source.name(origin)),
+            watch: source.and_then(|source| source.configmap()).map(contact),
             reloads: counts(&standing.configurations),
             credentials: counts(&standing.credentials),
             newest_in_force: refused.configuration.is_none(),
             credentials_in_force: refused.credentials.is_empty(),
             in_force,
             refused,
+        }
+    }
+}
+
+fn contact(configmap: &ConfigMap) -> Result<(), Away> {
+    match configmap.known() {
+        Known { away: Some(away), .. } => Err(away),
+        Known { content: Some(_), away: None, .. } => Ok(()),
+        Known { content: None, away: None, .. } => {
+            Err(Away { since: Instant::now(), reason: "the first contact is under way".into() })
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{serve::Limits, *};
 use crate::{
-    config::{self, Context, Credentials, Files, Plan},
+    config::{self, Context, Credentials, Files, Plan, Source},
     connect::{self, Endpoint, EndpointHost},
     pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
@@ -105,7 +105,8 @@ impl Memory {
     pub fn compile(&self, text: &str) -> Plan {
         let now = SystemTime::now();
         let source = "the test";
-        let context = Context { source, terminal: false, files: self, now, in_force: None };
+        let context =
+            Context { source, terminal: false, files: self, now, in_force: None, confined: false };
         config::compile(text, &context).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
     }
 }
@@ -273,7 +274,7 @@ async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
 
 /// The state of a process that follows a file, and where asks to look at it arrive.
 fn following() -> (Arc<State>, tokio::sync::mpsc::Receiver<Ask>) {
-    let (follower, asks) = Follower::new("/etc/warmline/config.yaml".into());
+    let (follower, asks) = Follower::new(&Source::file(Path::new("/etc/warmline/config.yaml")));
     (follow(plan(), &["payments"], Some(follower)), asks)
 }
 

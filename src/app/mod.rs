@@ -3,6 +3,7 @@
 //! Workers carry the traffic, each on a thread and runtime of its own; one more thread has metrics, health,
 //! administration and the watch over files, so that saturated workers do not blind anybody (design, section 4.14).
 
+mod beginning;
 mod inlets;
 mod live;
 mod routes;
@@ -26,7 +27,7 @@ use tokio::{
 
 use crate::{
     admin::{self, Follower, Readiness},
-    config::{self, Plan, Standing},
+    config::{Errors, Kept, Origin, Plan, Source, Standing, configmap::FollowError},
     connect::Resolver,
     drain::Drain,
     latest::Latest,
@@ -35,6 +36,7 @@ use crate::{
     tls::key_log::KeyLogFile,
     upstream::{Exchanges, Upstream},
 };
+pub use beginning::{begin, follow_configmap};
 use inlets::Common;
 use live::Live;
 use sockets::{Bound, bind, raise_descriptor_limit};
@@ -50,8 +52,14 @@ pub struct Environment {
     pub key_log: Option<PathBuf>,
     /// The configuration's text.
     pub configuration: String,
-    /// Where the configuration came from, if it is to be followed: its changes, and those of the files that it names.
-    pub source: Option<config::Source>,
+    /// Where the configuration comes from, if it is to be followed: its changes, and those of the files that it names.
+    pub source: Option<Source>,
+    /// Where that came from.
+    pub origin: Origin,
+    /// Where what is in force is kept for the next start.
+    pub kept: Option<Kept>,
+    /// The sign to end.
+    pub drain: Drain,
 }
 
 /// Why Warmline did not start.
@@ -85,6 +93,14 @@ pub enum StartError {
         /// The kernel's word.
         error: std::io::Error,
     },
+    /// No configuration, and none is to come.
+    #[error("{0}")]
+    NoConfiguration(Errors),
+    /// The `ConfigMap` cannot be followed, and there is no file.
+    #[error(
+        "--configmap: {0}; run in a pod with a service account's token, or name a file with --config"
+    )]
+    NotFollowed(FollowError),
     /// A thread or its runtime could not be made.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -148,7 +164,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let admin = bind("admin.bind", &plan.admin)?;
     let addresses = |bound: &[Bound]| bound.iter().map(|bound| bound.address).collect::<Vec<_>>();
     let (metrics_addresses, admin_addresses) = (addresses(&metrics), addresses(&admin));
-    let drain = Drain::default();
+    let drain = environment.drain;
     let ends = Arc::new(Ends::default());
     let proxy = Arc::new(Proxy {
         access: AccessSwitch::new(plan.log.access),
@@ -156,9 +172,9 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         unrouted: Exchanges::default(),
     });
     let standing = Standing::new(plan.clone(), environment.configuration, SystemTime::now());
+    standing.came_from(environment.origin);
     let readiness = Arc::new(Readiness::default());
-    let path = environment.source.as_ref().map(|source| source.path.clone());
-    let (follower, asks) = path.map(Follower::new).unzip();
+    let (follower, asks) = environment.source.as_ref().map(Follower::new).unzip();
     let state = admin::State::new(
         Arc::clone(&proxy),
         Arc::clone(&ends),
@@ -184,7 +200,8 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let workers = workers.collect::<Result<_, _>>()?;
     let over = Drain::default();
     let watch = environment.source.zip(asks);
-    let watch = watch.map(|(source, asks)| Watch::new(source, Arc::clone(&live), asks));
+    let watch =
+        watch.map(|(source, asks)| Watch::new(source, environment.kept, Arc::clone(&live), asks));
     let operations = operate(state, metrics, admin, watch, over.clone())?;
     readiness.set_started();
     Ok(Running {

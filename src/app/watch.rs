@@ -1,4 +1,4 @@
-//! Follows the configuration's file and those that it names: a change is compiled and put in force whole, or told.
+//! Follows the configuration's source and the files that it names: a change is compiled and put in force whole, or told.
 //!
 //! Folders are watched, not files: a watch on a file dies with its replacement, and a `ConfigMap` changes by a swap of
 //! its folder's link. Whatever the kernel does not tell (network file systems), a slow look around finds.
@@ -23,7 +23,9 @@ use tokio::{
 use super::{ReconfigureError, live::Live};
 use crate::{
     admin::{Ask, Looked},
-    config::{self, Credentials, InForce, Loaded, Source, Unusable},
+    config::{
+        self, Credentials, InForce, Kept, Loaded, Origin, Source, Unusable, configmap::Rejected,
+    },
 };
 
 /// How long the files must be quiet before they are read.
@@ -38,14 +40,20 @@ const LOOK_AROUND_REFUSED: Duration = Duration::from_secs(1);
 /// See the module.
 pub(super) struct Watch {
     source: Source,
+    kept: Option<Kept>,
     live: Arc<Live>,
     /// Operators who want a look now, and its outcome.
     asks: Receiver<Ask>,
 }
 
 impl Watch {
-    pub(super) fn new(source: Source, live: Arc<Live>, asks: Receiver<Ask>) -> Self {
-        Self { source, live, asks }
+    pub(super) fn new(
+        source: Source,
+        kept: Option<Kept>,
+        live: Arc<Live>,
+        asks: Receiver<Ask>,
+    ) -> Self {
+        Self { source, kept, live, asks }
     }
 
     /// Follows for as long as it is polled.
@@ -53,6 +61,7 @@ impl Watch {
         let (sign, mut signs) = channel(1);
         let mut folders = Folders::new(sign);
         let mut asking = None;
+        self.keep();
         loop {
             // First the folders, then a look: what changes in between gives a sign.
             folders.watch(&self.files());
@@ -65,6 +74,7 @@ impl Watch {
             tokio::select! {
                 Some(()) = signs.recv() => settle(&mut signs).await,
                 Some(ask) = self.asks.recv() => asking = Some(ask),
+                () = self.source.changed() => {}
                 () = sleep(patience) => {}
             }
         }
@@ -72,7 +82,7 @@ impl Watch {
 
     fn files(&self) -> Vec<PathBuf> {
         let mut files = self.live.standing.in_force().plan.credentials.files();
-        files.push(self.source.path.clone());
+        files.extend(self.source.path().map(Into::into));
         files
     }
 
@@ -86,16 +96,12 @@ impl Watch {
     }
 
     /// Compiles what lies there now, and puts it in force if it is another plan.
-    fn look(&self) -> Looked {
+    fn look(&mut self) -> Looked {
         let in_force = self.live.standing.in_force();
         let refused = match self.source.load(Some(&in_force.plan.credentials)) {
             Ok(loaded) => match self.put_in_force(loaded, &in_force) {
                 Ok(looked) => {
-                    if self.live.standing.accepted() {
-                        tracing::info!(
-                            "the configuration's file is good again, and what it says is in force"
-                        );
-                    }
+                    self.accept();
                     return looked;
                 }
                 // What is in flight finishes as it began.
@@ -110,8 +116,8 @@ impl Watch {
 
     /// A configuration that cannot be used holds up no rotation: the one in force is compiled anew.
     fn follow_credentials(&self, in_force: &InForce) {
-        let text = in_force.text.clone();
-        if let Ok(loaded) = self.source.compile(text, Some(&in_force.plan.credentials))
+        let (text, origin) = (in_force.text.clone(), self.live.standing.origin());
+        if let Ok(loaded) = self.source.compile(text, origin, Some(&in_force.plan.credentials))
             && let Err((_, error)) = self.put_in_force(loaded, in_force)
         {
             tracing::error!(%error, "changed certificates cannot be put in force; the old ones stay");
@@ -124,29 +130,67 @@ impl Watch {
         loaded: Loaded,
         in_force: &InForce,
     ) -> Result<Looked, (String, ReconfigureError)> {
-        let Loaded { mut plan, text } = loaded;
+        let Loaded { mut plan, text, origin } = loaded;
         let stale = self.tell_stale(&mut plan.credentials);
         let same_text = text == in_force.text;
         if plan == in_force.plan && same_text {
+            self.came_from(origin);
             return Ok(stale.map_or(Looked::Unchanged, Looked::Refused));
         }
         let hash = config::hash(&text);
         self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
+        self.came_from(origin);
         if same_text {
             tracing::info!(%hash, "changed certificates are in force");
         } else {
-            tracing::info!(%hash, "changed configuration is in force");
+            tracing::info!(%hash, source = origin.as_str(), "changed configuration is in force");
+            self.keep();
         }
         // Of what is in force now, a part may be older than its files.
         Ok(stale.map_or(Looked::Applied, Looked::Refused))
     }
 
     fn reject(&self, hash: Option<String>, reason: &str) -> Looked {
+        self.tell_cluster(Some(Rejected {
+            // What there is no text of is told apart by why.
+            hash: hash.clone().unwrap_or_else(|| config::hash(reason)),
+            reason: reason.into(),
+        }));
         if self.live.standing.rejected(hash, reason, SystemTime::now()) {
-            let file = self.source.path.display();
-            tracing::error!(%file, reason, "the changed configuration cannot be used; the old one stays in force");
+            tracing::error!(
+                reason,
+                "the changed configuration cannot be used; the old one stays in force"
+            );
         }
         Looked::Refused(reason.into())
+    }
+
+    fn accept(&self) {
+        self.tell_cluster(None);
+        if self.live.standing.accepted() {
+            tracing::info!("the configuration is good again, and what it says is in force");
+        }
+    }
+
+    fn tell_cluster(&self, rejected: Option<Rejected>) {
+        if let Some(configmap) = self.source.configmap() {
+            configmap.tell_rejected(rejected);
+        }
+    }
+
+    fn came_from(&self, origin: Origin) {
+        if self.live.standing.came_from(origin) {
+            let name = self.source.name(origin);
+            tracing::info!(source = origin.as_str(), name, "another source leads now");
+        }
+    }
+
+    /// Keeps what is in force for the next start.
+    fn keep(&self) {
+        let Some(kept) = &self.kept else { return };
+        if let Err(error) = kept.write(&self.live.standing.in_force().text) {
+            tracing::warn!(%error, "the configuration in force cannot be kept for the next start");
+        }
     }
 
     /// What is in force of them is no news to compare by. Gives back what is wrong, be it new or not.

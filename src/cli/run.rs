@@ -13,8 +13,8 @@ use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    app::{self, Environment, Running},
-    config,
+    app::{self, Environment, Running, StartError},
+    config::{self, Kept, Source, Terms, configmap::Reference},
     drain::Drain,
     telemetry::log,
 };
@@ -22,9 +22,24 @@ use crate::{
 /// What `warmline run` is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The configuration
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    /// The configuration; beside --configmap, its mounted copy
+    #[arg(long, value_name = "FILE", required_unless_present = "configmap")]
+    config: Option<PathBuf>,
+    /// The configuration in a `ConfigMap`, watched at the API server
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
+    configmap: Option<String>,
+    /// The `ConfigMap`'s key
+    #[arg(long, value_name = "KEY", default_value = "config.yaml", requires = "configmap")]
+    key: String,
+    /// Keep what is in force in this folder, for a restart while the current configuration cannot be used
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
+    /// Whoever writes the configuration may not open this process to others, nor read files outside /etc/warmline
+    #[arg(long)]
+    confined: bool,
+    /// How much is logged, whatever the configuration says
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<Level>,
     /// Which requests get a log line, whatever the configuration says
     #[arg(long, value_name = "WHICH")]
     access: Option<Access>,
@@ -40,6 +55,15 @@ enum Access {
     All,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
 /// The exit status where the configuration cannot be used.
 const UNUSABLE: u8 = 2;
 /// How long the log's last lines may take to be written at the end.
@@ -48,35 +72,93 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 const LAST_LINES_AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let source = config::Source {
-        path: arguments.config,
-        terminal: io::stderr().is_terminal(),
-        access: arguments.access.map(Into::into),
-    };
-    let loaded = match source.load(None) {
-        Ok(loaded) => loaded,
-        Err(unusable) => {
-            eprintln!("{}", unusable.errors);
-            return ExitCode::from(UNUSABLE);
-        }
-    };
-    log::init(&loaded.plan.log);
-    let environment = Environment {
-        key_log: arguments.key_log,
-        configuration: loaded.text,
-        source: Some(source),
-        ..Environment::default()
-    };
-    match app::start(&loaded.plan, environment) {
-        Ok(running) => {
+    match start(arguments) {
+        Ok(Some(running)) => {
             announce(&running);
-            serve(running)
+            finish(running)
+        }
+        Ok(None) => {
+            log::flush(LAST_LINES);
+            ExitCode::SUCCESS
         }
         Err(error) => {
             log::flush(LAST_LINES);
-            eprintln!("warmline: {error}");
+            eprintln!("{error}");
             ExitCode::from(UNUSABLE)
         }
+    }
+}
+
+/// `None` where the end was asked for before there was a configuration.
+fn start(arguments: Arguments) -> Result<Option<Running>, Stop> {
+    let mut source = source(&arguments)?;
+    let (drain, kept) = (Drain::default(), arguments.keep.as_deref().map(Kept::new));
+    end_on_signals(drain.clone());
+    let Some(loaded) = app::begin(&mut source, kept.as_ref(), &drain)? else { return Ok(None) };
+    log::init(&loaded.plan.log);
+    log::reconfigure(&loaded.plan.log);
+    tell_unwatched(&source);
+    let environment = Environment {
+        key_log: arguments.key_log,
+        configuration: loaded.text,
+        origin: loaded.origin,
+        source: Some(source),
+        kept,
+        drain,
+        ..Environment::default()
+    };
+    Ok(Some(app::start(&loaded.plan, environment)?))
+}
+
+/// Why the process does not run.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("warmline: {0}")]
+    Arguments(String),
+    /// Each of its lines names the configuration.
+    #[error("{0}")]
+    Configuration(config::Errors),
+    #[error("warmline: {0}")]
+    Start(StartError),
+}
+
+impl From<StartError> for Stop {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::NoConfiguration(errors) => Self::Configuration(errors),
+            error => Self::Start(error),
+        }
+    }
+}
+
+fn source(arguments: &Arguments) -> Result<Source, Stop> {
+    let terms = Terms {
+        terminal: io::stderr().is_terminal(),
+        access: arguments.access.map(Into::into),
+        level: arguments.log_level.map(Into::into),
+        confined: arguments.confined,
+    };
+    let file = arguments.config.clone();
+    match (&arguments.configmap, file) {
+        (Some(name), copy) => {
+            let reference = Reference::parse(name, &arguments.key);
+            let reference =
+                reference.map_err(|wrong| Stop::Arguments(format!("--configmap: {wrong}")))?;
+            let configmap = app::follow_configmap(reference, copy.is_some())?;
+            Ok(Source::of_configmap(configmap, copy, terms))
+        }
+        (None, Some(file)) => Ok(Source::of_file(file, terms)),
+        (None, None) => {
+            Err(Stop::Arguments("name a configuration with --config or --configmap".into()))
+        }
+    }
+}
+
+/// Said once here, because it happened before there was a log.
+fn tell_unwatched(source: &Source) {
+    if let Some(away) = source.configmap().and_then(|configmap| configmap.known().away) {
+        let reason = away.reason;
+        tracing::warn!(reason, "the ConfigMap is not watched; the mounted copy leads");
     }
 }
 
@@ -96,6 +178,10 @@ fn announce(running: &Running) {
 /// Serves until everything has ended after a signal.
 pub(crate) fn serve(running: Running) -> ExitCode {
     end_on_signals(running.drain());
+    finish(running)
+}
+
+fn finish(running: Running) -> ExitCode {
     running.join();
     log::flush(LAST_LINES);
     ExitCode::SUCCESS
@@ -133,6 +219,18 @@ async fn watch_signals(drain: Drain, watched: Sender<()>) -> io::Result<()> {
         }
         tracing::info!("ending: what is in flight may finish; a second signal ends at once");
         drain.begin();
+    }
+}
+
+impl From<Level> for log::Level {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
     }
 }
 

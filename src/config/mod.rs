@@ -4,11 +4,14 @@
 //! at once) → [`Plan`].
 
 mod compile;
+pub mod configmap;
 mod credentials;
 mod defaults;
 mod document;
 mod errors;
+mod kept;
 mod kind;
+mod lead;
 mod name;
 mod outline;
 mod plan;
@@ -22,8 +25,9 @@ use serde_json::Value;
 
 pub use credentials::{Credentials, IdentityFiles, Stale};
 pub use errors::{Errors, Finding};
+pub use kept::Kept;
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
-pub use source::{Disk, Files, Loaded, Source, Unusable};
+pub use source::{Disk, Files, Loaded, Origin, Source, Terms, Unusable};
 pub use standing::{InForce, Outcome, Refusal, Refused, Standing};
 pub use written::Position;
 
@@ -44,6 +48,17 @@ pub struct Context<'a> {
     pub now: std::time::SystemTime,
     /// What is in force: where a file cannot be used, what came from it before stays.
     pub in_force: Option<&'a Credentials>,
+    /// Whoever writes it may use this process's identity, but neither open it to others nor have it read files that are
+    /// not its own (`warmline run --confined`).
+    pub confined: bool,
+}
+
+/// Where metrics and health are bound unless a configuration says otherwise.
+#[must_use]
+pub fn default_metrics() -> Vec<Bind> {
+    let parse = |text: &&str| text.parse().expect("the defaults are addresses; a test reads them");
+    let addresses = defaults::METRICS_BIND.iter().map(parse);
+    addresses.map(|address| Bind { address, written: false }).collect()
 }
 
 /// Makes a plan of a text, or says everything that is wrong with it.

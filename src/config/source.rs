@@ -1,4 +1,4 @@
-//! Where configurations, certificates and keys come from: files, for now.
+//! Where configurations, certificates and keys come from: files, and a watched `ConfigMap`.
 
 use std::{
     ffi::OsStr,
@@ -6,14 +6,21 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use rustix::fs::OFlags;
 
-use super::{Context, Credentials, Errors, Plan, compile, hash};
+use super::{
+    Context, Credentials, Errors, Plan, compile,
+    compile::default_log,
+    configmap::{Away, ConfigMap, Known},
+    hash,
+    lead::Lead,
+};
 use crate::{
-    telemetry::log::Access,
+    label,
+    telemetry::log::{self, Access, Level},
     tls::trust::{Trust, TrustError},
 };
 
@@ -36,7 +43,7 @@ pub trait Files {
 pub struct Disk;
 
 /// Far above any bundle of certificates, and above what a `ConfigMap` may hold.
-const LARGEST: u64 = 1024 * 1024;
+pub(super) const LARGEST: u64 = 1024 * 1024;
 /// `O_NONBLOCK`: does nothing to regular files.
 const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
@@ -77,15 +84,44 @@ fn common_folder(paths: [&Path; 2]) -> Option<(PathBuf, [&OsStr; 2])> {
     names.iter().all(|name| real.join(name).exists()).then_some((real, names))
 }
 
-/// Where a configuration comes from: a file, and what the command line says above it.
+label! {
+    /// Where a configuration came from.
+    #[derive(Default)]
+    pub enum Origin {
+        /// A file; beside a watch, the copy of the `ConfigMap` that kubelet mounted.
+        #[default]
+        File = "file",
+        /// The watched `ConfigMap`.
+        Watch = "watch",
+        /// What was in force before the last restart.
+        Kept = "kept",
+    }
+}
+
+/// Where a configuration comes from, and what the command line says above it.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// The file.
-    pub path: PathBuf,
+    places: Places,
+    terms: Terms,
+}
+
+#[derive(Debug, Clone)]
+enum Places {
+    File(PathBuf),
+    ConfigMap { configmap: ConfigMap, copy: Option<PathBuf>, lead: Lead },
+}
+
+/// What the command line says, whatever the configuration says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terms {
     /// Whether the log goes to a terminal.
     pub terminal: bool,
-    /// Which requests get a log line, whatever the file says.
+    /// Which requests get a log line.
     pub access: Option<Access>,
+    /// How much is logged.
+    pub level: Option<Level>,
+    /// Whoever writes the configuration may not open this process to others, nor read files with it.
+    pub confined: bool,
 }
 
 /// A configuration.
@@ -95,6 +131,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// What says so.
     pub text: String,
+    /// Where that came from.
+    pub origin: Origin,
 }
 
 /// A configuration that cannot be used.
@@ -102,55 +140,151 @@ pub struct Loaded {
 pub struct Unusable {
     /// What is wrong.
     pub errors: Errors,
-    /// Of the text, where it could be read: [`hash`].
+    /// Of the text, where there is one: [`hash`].
     pub hash: Option<String>,
+}
+
+/// What a source has at the moment: the text, or why there is none.
+struct Found {
+    origin: Origin,
+    text: Result<String, String>,
 }
 
 impl Source {
     /// A file alone.
     #[must_use]
     pub fn file(path: &Path) -> Self {
-        Self { path: path.into(), terminal: false, access: None }
+        Self::of_file(path.into(), Terms::default())
     }
 
-    /// Reads and compiles it, with the certificates and keys that it names, as of now. Of those `in_force`, one whose
-    /// file cannot be used stays.
-    pub fn load(&self, in_force: Option<&Credentials>) -> Result<Loaded, Unusable> {
-        let text = read_text(&self.path, &self.path.display().to_string())
-            .map_err(|errors| Unusable { errors, hash: None })?;
-        self.compile(text, in_force)
+    /// The same on these terms.
+    #[must_use]
+    pub const fn of_file(path: PathBuf, terms: Terms) -> Self {
+        Self { places: Places::File(path), terms }
     }
 
-    /// Compiles a text as if it were the file's.
+    /// A `ConfigMap`, and the copy of it that is mounted, if one is.
+    #[must_use]
+    pub const fn of_configmap(configmap: ConfigMap, copy: Option<PathBuf>, terms: Terms) -> Self {
+        Self { places: Places::ConfigMap { configmap, copy, lead: Lead::Watch }, terms }
+    }
+
+    /// The `ConfigMap`, where one is followed.
+    #[must_use]
+    pub const fn configmap(&self) -> Option<&ConfigMap> {
+        match &self.places {
+            Places::File(_) => None,
+            Places::ConfigMap { configmap, .. } => Some(configmap),
+        }
+    }
+
+    /// The file, where there is one.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match &self.places {
+            Places::File(path) => Some(path),
+            Places::ConfigMap { copy, .. } => copy.as_deref(),
+        }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self, origin: Origin) -> String {
+        match (&self.places, origin) {
+            (Places::File(path), _)
+            | (Places::ConfigMap { copy: Some(path), .. }, Origin::File) => {
+                path.display().to_string()
+            }
+            (Places::ConfigMap { configmap, .. }, _) => configmap.reference().to_string(),
+        }
+    }
+
+    /// How to log before there is a configuration.
+    #[must_use]
+    pub fn log(&self) -> log::Settings {
+        let mut settings = default_log(self.terms.terminal);
+        settings.level = self.terms.level.unwrap_or(settings.level);
+        settings
+    }
+
+    /// Waits for news of the `ConfigMap`; for ever where none is followed.
+    pub async fn changed(&mut self) {
+        match &mut self.places {
+            Places::File(_) => std::future::pending().await,
+            Places::ConfigMap { configmap, .. } => configmap.changed().await,
+        }
+    }
+
+    /// Reads and compiles what leads now, with the certificates and keys that it names, as of now. Of those `in_force`,
+    /// one whose file cannot be used stays.
+    pub fn load(&mut self, in_force: Option<&Credentials>) -> Result<Loaded, Unusable> {
+        let Found { origin, text } = self.places.find(Instant::now());
+        match text {
+            Ok(text) => self.compile(text, origin, in_force),
+            Err(reason) => {
+                let errors = Errors::unreadable(&self.name(origin), reason);
+                Err(Unusable { errors, hash: None })
+            }
+        }
+    }
+
+    /// Compiles a text as if it had come from there.
     pub fn compile(
         &self,
         text: String,
+        origin: Origin,
         in_force: Option<&Credentials>,
     ) -> Result<Loaded, Unusable> {
-        let source = self.path.display().to_string();
-        let context = Context {
-            source: &source,
-            terminal: self.terminal,
-            files: &Disk,
-            now: SystemTime::now(),
-            in_force,
-        };
+        let Terms { terminal, access, level, confined } = self.terms;
+        let name = self.name(origin);
+        let now = SystemTime::now();
+        let context = Context { source: &name, terminal, files: &Disk, now, in_force, confined };
         match compile(&text, &context) {
             Ok(mut plan) => {
-                plan.log.access = self.access.unwrap_or(plan.log.access);
-                Ok(Loaded { plan, text })
+                plan.log.access = access.unwrap_or(plan.log.access);
+                plan.log.level = level.unwrap_or(plan.log.level);
+                Ok(Loaded { plan, text, origin })
             }
             Err(errors) => Err(Unusable { errors, hash: Some(hash(&text)) }),
         }
     }
 }
 
-fn read_text(path: &Path, source: &str) -> Result<String, Errors> {
+impl Places {
+    /// The mounted copy leads until the watch is in sync; after that as [`Lead`] says.
+    fn find(&mut self, now: Instant) -> Found {
+        let (configmap, copy, lead) = match self {
+            Self::File(path) => return Found { origin: Origin::File, text: read_text(path) },
+            Self::ConfigMap { configmap, copy, lead } => (configmap, copy.as_deref(), lead),
+        };
+        let Known { content, away, .. } = configmap.known();
+        match (content, copy) {
+            (Some(content), copy) => {
+                let since = away.map(|away| away.since);
+                let read = || copy.and_then(|path| read_text(path).ok());
+                match lead.copy(since, now, read) {
+                    Some(text) => Found { origin: Origin::File, text: Ok(text) },
+                    None => {
+                        Found { origin: Origin::Watch, text: content.map(|text| text.to_string()) }
+                    }
+                }
+            }
+            (None, Some(path)) => Found { origin: Origin::File, text: read_text(path) },
+            (None, None) => Found { origin: Origin::Watch, text: Err(unknown(away.as_ref())) },
+        }
+    }
+}
+
+fn unknown(away: Option<&Away>) -> String {
+    match away {
+        Some(away) => format!("not read yet: {}", away.reason),
+        None => "not read yet".into(),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
     let unreadable = |reason: &dyn std::fmt::Display| {
-        Errors::unreadable(
-            source,
-            format!("cannot be read: {reason}; name a YAML file that this process may read"),
-        )
+        format!("cannot be read: {reason}; name a YAML file that this process may read")
     };
     let bytes = Disk.read(path).map_err(|error| unreadable(&error))?;
     String::from_utf8(bytes).map_err(|_| unreadable(&"it is not UTF-8"))

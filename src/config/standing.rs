@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Credentials, Plan, Stale, hash};
+use super::{Credentials, Origin, Plan, Stale, hash};
 use crate::{label, latest::Latest, telemetry::Tally};
 
 label! {
@@ -22,6 +22,8 @@ label! {
 #[derive(Debug)]
 pub struct Standing {
     in_force: Latest<InForce>,
+    /// Where what is in force came from: of several that say the same, the one that leads.
+    origin: Latest<Origin>,
     /// What cannot be used, as long as it lies there.
     refused: Mutex<Refused>,
     /// Configurations since the start.
@@ -70,6 +72,7 @@ impl Standing {
         let hash = hash(&text);
         Arc::new(Self {
             in_force: Latest::new(InForce { plan, text, hash, since: now }),
+            origin: Latest::new(Origin::File),
             refused: Mutex::default(),
             configurations: Tally::default(),
             credentials: Tally::default(),
@@ -80,6 +83,17 @@ impl Standing {
     #[must_use]
     pub fn in_force(&self) -> Arc<InForce> {
         self.in_force.share()
+    }
+
+    /// Where what is in force came from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        **self.origin.get()
+    }
+
+    /// What is in force came from there; says whether that is new.
+    pub fn came_from(&self, origin: Origin) -> bool {
+        *self.origin.replace(origin) != origin
     }
 
     /// What was refused, and lies there still.

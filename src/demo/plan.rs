@@ -108,6 +108,7 @@ pub fn compile(document: &str, memory: &Memory) -> Result<Plan, Error> {
         files: memory,
         now: SystemTime::now(),
         in_force: None,
+        confined: false,
     };
     Ok(config::compile(document, &context)?)
 }

@@ -11,6 +11,7 @@ mod support_itself;
 mod access_log;
 mod administration;
 mod cap;
+mod configmap;
 mod draining;
 mod explain;
 mod fields;

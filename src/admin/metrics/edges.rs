@@ -37,7 +37,23 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges(
             "warmline_config_info",
             "The configuration in force: the hash of its text, and where it came from.",
-            [(labels([("hash", &configuration.hash), ("source", configuration.source)]), 1.0)],
+            [(
+                labels([("hash", &configuration.hash), ("source", configuration.source.as_str())]),
+                1.0,
+            )],
+        ),
+        gauges(
+            "warmline_config_applied_timestamp_seconds",
+            "Since when the configuration is in force, in Unix time.",
+            [(Labels::new(), unix_seconds(configuration.in_force.since))],
+        ),
+        gauges(
+            "warmline_config_watch_connected",
+            "1 while the ConfigMap is watched, 0 while the API server cannot be reached or refuses; absent where none is to be watched.",
+            configuration
+                .watch
+                .iter()
+                .map(|contact| (Labels::new(), f64::from(u8::from(contact.is_ok())))),
         ),
         gauges(
             "warmline_build_info",

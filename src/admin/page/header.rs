@@ -94,7 +94,7 @@ pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
         section #configuration {
             div.title {
                 h2 { "Configuration in force" }
-                @if configuration.file.is_some() {
+                @if configuration.place.is_some() {
                     form.verbs method="post" action="/reload" {
                         button title="Look at the files now, and put what is found in force" { "Reload" }
                     }
@@ -103,6 +103,9 @@ pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
             dl.facts {
                 div { dt { "hash" } dd { code { (configuration.hash) } } }
                 div { dt { "source" } dd { (plan::source(snapshot)) } }
+                @if let Some(Err(away)) = &configuration.watch {
+                    div { dt { "watch" } dd.bad { "away: " (away.reason) } }
+                }
                 div { dt { "since" } dd { (Moment(since)) " (" (Span::between(since, snapshot.at)) ")" } }
                 div { dt { "changes of it" } dd { (counts.collect::<Vec<_>>().join(", ")) } }
                 div { dt { "of certificates" } dd { (rotations.collect::<Vec<_>>().join(", ")) } }

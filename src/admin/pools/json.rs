@@ -24,7 +24,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
         "uptimeSeconds": seconds(snapshot.uptime),
         "configuration": {
             "hash": snapshot.configuration.hash,
-            "source": snapshot.configuration.source,
+            "source": snapshot.configuration.source.as_str(),
         },
         "upstreams": snapshot.upstreams.iter().map(upstream).collect::<Vec<_>>(),
     });

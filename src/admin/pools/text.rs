@@ -29,7 +29,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
         env!("CARGO_PKG_VERSION"),
         Human(snapshot.uptime),
         snapshot.configuration.hash,
-        snapshot.configuration.source,
+        snapshot.configuration.source.as_str(),
     );
     for upstream in &snapshot.upstreams {
         let _ = writeln!(page, "\n{}  ({})", upstream.name, upstream.endpoint);

@@ -6,11 +6,15 @@ use super::claim::{Claim, Ports};
 use crate::config::{
     defaults,
     errors::{Finding, Findings, Section},
+    kind::Flag,
     name::BindAddress,
     plan::{Bind, Listener, ListenerLimits},
     spec,
     written::{Placed, Position, Written},
 };
+
+/// What a configuration is told that wants more than a confined process gives.
+const CONFINED: &str = "not with `--confined`, under which this process runs";
 
 type List = Placed<Vec<Written<BindAddress>>>;
 
@@ -23,10 +27,13 @@ enum Reach {
     LoopbackUnlessAllowed,
     /// Loopback.
     Loopback,
+    /// Those that are bound by default: what watches the process finds it there.
+    Default,
 }
 
 pub(super) fn metrics(
     edge: Option<&spec::Edge>,
+    confined: bool,
     ports: &mut Ports,
     findings: &mut Findings,
 ) -> Vec<Bind> {
@@ -34,7 +41,7 @@ pub(super) fn metrics(
     binds(
         bind,
         defaults::METRICS_BIND,
-        Reach::Anywhere,
+        if confined { Reach::Default } else { Reach::Anywhere },
         None,
         ports,
         &mut findings.section("metrics"),
@@ -43,15 +50,18 @@ pub(super) fn metrics(
 
 pub(super) fn admin(
     edge: Option<&spec::Edge>,
+    confined: bool,
     ports: &mut Ports,
     findings: &mut Findings,
 ) -> Vec<Bind> {
     let bind = edge.and_then(|edge| edge.bind.as_ref());
-    binds(bind, defaults::ADMIN_BIND, Reach::Loopback, None, ports, &mut findings.section("admin"))
+    let reach = if confined { Reach::Default } else { Reach::Loopback };
+    binds(bind, defaults::ADMIN_BIND, reach, None, ports, &mut findings.section("admin"))
 }
 
 pub(super) fn listeners(
     written: Option<&Placed<Vec<Placed<spec::Listener>>>>,
+    confined: bool,
     ports: &mut Ports,
     findings: &mut Findings,
 ) -> Vec<Listener> {
@@ -59,6 +69,7 @@ pub(super) fn listeners(
         return vec![listener(
             &spec::Listener::default(),
             None,
+            confined,
             ports,
             &mut findings.section("listeners[0]"),
         )];
@@ -73,7 +84,7 @@ pub(super) fn listeners(
         .enumerate()
         .map(|(index, entry)| {
             let mut section = findings.section(format!("listeners[{index}]"));
-            listener(&entry.value, Some(entry.at), ports, &mut section)
+            listener(&entry.value, Some(entry.at), confined, ports, &mut section)
         })
         .collect()
 }
@@ -81,17 +92,36 @@ pub(super) fn listeners(
 fn listener(
     spec: &spec::Listener,
     at: Option<Position>,
+    confined: bool,
     ports: &mut Ports,
     section: &mut Section<'_>,
 ) -> Listener {
-    let allowed = section.value("allowNonLoopback", spec.allow_non_loopback.as_ref(), false);
-    let reach = if allowed { Reach::Anywhere } else { Reach::LoopbackUnlessAllowed };
+    let reach = reach(spec.allow_non_loopback.as_ref(), confined, section);
     let binds = binds(spec.bind.as_ref(), defaults::LISTENER_BIND, reach, at, ports, section);
     let explain = section.value("explain", spec.explain.as_ref(), defaults::EXPLAIN);
     Listener {
         binds,
         explain,
         limits: limits(spec.limits.as_ref(), &mut section.section("limits")),
+    }
+}
+
+fn reach(
+    allow_non_loopback: Option<&Written<Flag>>,
+    confined: bool,
+    section: &mut Section<'_>,
+) -> Reach {
+    let allowed = section.value("allowNonLoopback", allow_non_loopback, false);
+    match (allowed, confined) {
+        (false, _) => Reach::LoopbackUnlessAllowed,
+        (true, false) => Reach::Anywhere,
+        (true, true) => {
+            let message = format!("{CONFINED}: traffic comes from this pod alone; take it out");
+            if let Some(at) = allow_non_loopback.map(|written| written.at) {
+                section.add("allowNonLoopback", at, message);
+            }
+            Reach::Anywhere
+        }
     }
 }
 
@@ -144,7 +174,7 @@ fn binds(
     }
     let mut binds = Vec::new();
     for (address, path, at) in section.list("bind", &list.value) {
-        if let Some(message) = too_far(address, reach) {
+        if let Some(message) = too_far(address, reach, default) {
             section.push(Finding { path: path.clone(), at: Some(at), message });
         }
         claim(Claim { address, path, at: Some(at) }, ports, section);
@@ -175,7 +205,12 @@ fn claim(claim: Claim, ports: &mut Ports, section: &mut Section<'_>) {
 }
 
 /// Why an address may not be bound here.
-fn too_far(address: SocketAddr, reach: Reach) -> Option<String> {
+fn too_far(address: SocketAddr, reach: Reach, default: &[&str]) -> Option<String> {
+    if reach == Reach::Default {
+        let is_default = default.iter().any(|text| text.parse() == Ok(address));
+        let listed = default.join(", ");
+        return (!is_default).then(|| format!("{CONFINED}; take it out, for {listed}"));
+    }
     if reach == Reach::Anywhere || address.ip().to_canonical().is_loopback() {
         return None;
     }

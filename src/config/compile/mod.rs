@@ -28,10 +28,10 @@ pub(super) fn plan(
     let threads = root.value("threads", document.threads.as_ref(), defaults::THREADS);
     let drain = root.value("drain", document.drain.as_ref(), defaults::DRAIN);
     let log = log_settings(document.log.as_ref(), context.terminal, findings);
-    let mut ports = claim::Ports::default();
-    let metrics = edge::metrics(document.metrics.as_ref(), &mut ports, findings);
-    let admin = edge::admin(document.admin.as_ref(), &mut ports, findings);
-    let listeners = edge::listeners(document.listeners.as_ref(), &mut ports, findings);
+    let (mut ports, confined) = (claim::Ports::default(), context.confined);
+    let metrics = edge::metrics(document.metrics.as_ref(), confined, &mut ports, findings);
+    let admin = edge::admin(document.admin.as_ref(), confined, &mut ports, findings);
+    let listeners = edge::listeners(document.listeners.as_ref(), confined, &mut ports, findings);
     let (upstreams, credentials) = upstreams(document, context, &mut ports, findings)?;
     let required_upstreams = required(document.readiness.as_ref(), &upstreams, findings);
     Some(Plan {
@@ -45,6 +45,11 @@ pub(super) fn plan(
         upstreams,
         credentials,
     })
+}
+
+/// What the log is to be where no configuration says it.
+pub(super) fn default_log(terminal: bool) -> log::Settings {
+    log_settings(None, terminal, &mut Findings::default())
 }
 
 fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> log::Settings {

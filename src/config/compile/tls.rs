@@ -1,6 +1,9 @@
 //! An upstream's TLS: names, trust, identity.
 
-use std::sync::Arc;
+use std::{
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::pki_types::{DnsName, ServerName};
 
@@ -18,16 +21,22 @@ use crate::{
 };
 
 /// Every upstream's TLS, with one reader of files.
-pub(super) struct Credentials<'a>(Reader<'a>);
+pub(super) struct Credentials<'a> {
+    reader: Reader<'a>,
+    confined: bool,
+}
+
+/// Where the files of a confined process lie.
+const OWN_FOLDER: &str = "/etc/warmline";
 
 impl<'a> Credentials<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Self {
-        Self(Reader::new(context))
+        Self { reader: Reader::new(context), confined: context.confined }
     }
 
     /// Everything that was read.
     pub(super) fn into_found(self) -> config::Credentials {
-        self.0.into_found()
+        self.reader.into_found()
     }
 
     /// The settings, or `None` with at least one finding, here or about the endpoint.
@@ -62,10 +71,10 @@ impl<'a> Credentials<'a> {
         section: &mut Section<'_>,
     ) -> Option<Arc<Trust>> {
         let path = match written {
-            Some(written) => Some(section.written("trust", Some(written))?),
+            Some(written) => Some(self.path("trust", written, section)?),
             None => None,
         };
-        let trust = self.0.trust(path);
+        let trust = self.reader.trust(path);
         let at = written.map_or(at, |written| written.at);
         trust.map_err(|message| section.add("trust", at, message)).ok()
     }
@@ -78,38 +87,65 @@ impl<'a> Credentials<'a> {
     ) -> Result<Option<Arc<Identity>>, ()> {
         let Some(placed) = written else { return Ok(None) };
         let mut section = section.section("identity");
-        let files = identity_files(placed, &mut section).ok_or(())?;
-        self.0.identity(files).map(Some).map_err(|wrong| {
+        let files = self.identity_files(placed, &mut section).ok_or(())?;
+        self.reader.identity(files).map(Some).map_err(|wrong| {
             for Wrong { concern, message } in wrong {
                 let (key, at) = concerned(placed, concern);
                 section.add(key, at, message);
             }
         })
     }
-}
 
-/// The files that an identity names.
-fn identity_files(
-    placed: &Placed<spec::Identity>,
-    section: &mut Section<'_>,
-) -> Option<IdentityFiles> {
-    let Placed { value: spec, at } = placed;
-    match (&spec.certificate, &spec.key, &spec.bundle) {
-        (Some(certificate), Some(key), None) => {
-            let certificate = section.written("certificate", Some(certificate));
-            let key = section.written("key", Some(key));
-            Some(IdentityFiles::Pair { certificate: certificate?, key: key? })
-        }
-        (None, None, Some(bundle)) => {
-            section.written("bundle", Some(bundle)).map(IdentityFiles::Bundle)
-        }
-        (certificate, key, bundle) => {
-            let wrong = wrong_parts(certificate.is_some(), key.is_some(), bundle.is_some());
-            let message = format!("{wrong}; write `certificate` and `key`, or `bundle` alone");
-            section.add("", *at, message);
-            None
+    /// The files that an identity names.
+    fn identity_files(
+        &self,
+        placed: &Placed<spec::Identity>,
+        section: &mut Section<'_>,
+    ) -> Option<IdentityFiles> {
+        let Placed { value: spec, at } = placed;
+        match (&spec.certificate, &spec.key, &spec.bundle) {
+            (Some(certificate), Some(key), None) => {
+                let certificate = self.path("certificate", certificate, section);
+                let key = self.path("key", key, section);
+                Some(IdentityFiles::Pair { certificate: certificate?, key: key? })
+            }
+            (None, None, Some(bundle)) => {
+                self.path("bundle", bundle, section).map(IdentityFiles::Bundle)
+            }
+            (certificate, key, bundle) => {
+                let wrong = wrong_parts(certificate.is_some(), key.is_some(), bundle.is_some());
+                let message = format!("{wrong}; write `certificate` and `key`, or `bundle` alone");
+                section.add("", *at, message);
+                None
+            }
         }
     }
+
+    fn path(
+        &self,
+        key: &str,
+        written: &Written<FilePath>,
+        section: &mut Section<'_>,
+    ) -> Option<PathBuf> {
+        let path = section.written(key, Some(written))?;
+        if self.confined && !is_own(&path) {
+            let path = path.display();
+            let message = format!(
+                "{path} is not under {OWN_FOLDER}/, and this process reads nothing else (`--confined`); mount the file \
+                 there and write its path without `..`"
+            );
+            section.add(key, written.at, message);
+            return None;
+        }
+        Some(path)
+    }
+}
+
+/// Whether a path lies in our folder as it is written: links there are made by whoever mounts, not by whoever writes a
+/// configuration.
+fn is_own(path: &Path) -> bool {
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    path.components().all(plain) && path.starts_with(OWN_FOLDER) && path != Path::new(OWN_FOLDER)
 }
 
 /// The key that names the file at fault.

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warmline::{
     app::{self, Environment, StartError},
-    config::{self, Context, Disk, Errors, Loaded, Plan, Source},
+    config::{self, Context, Disk, Errors, Kept, Loaded, Plan, Source},
+    drain::Drain,
 };
 
 use super::{
@@ -152,13 +153,21 @@ impl Setup {
         if !path.exists() {
             std::fs::write(&path, self.document.to_string()).expect("the configuration's file");
         }
-        let source = Source::file(&path);
-        let Loaded { plan, text } =
-            source.load(None).unwrap_or_else(|unusable| panic!("{}", unusable.errors));
+        self.start_from(Source::file(&path), path, None)
+    }
+
+    /// Starts Warmline on what this source has, to follow that; a file at the path is rewritten by
+    /// [`Following::write`].
+    pub fn start_from(self, mut source: Source, path: PathBuf, kept: Option<Kept>) -> Following {
+        let begun = app::begin(&mut source, kept.as_ref(), &Drain::default());
+        let begun = begun.unwrap_or_else(|error| panic!("{error}"));
+        let Loaded { plan, text, origin } = begun.expect("nobody asked for the end");
         let environment = Environment {
             resolver: Some(self.names.resolver()),
             configuration: text,
             source: Some(source),
+            origin,
+            kept,
             ..Environment::default()
         };
         let app = app::start(&plan, environment).unwrap_or_else(|error| panic!("{error}"));
@@ -183,8 +192,14 @@ impl Setup {
 /// Compiles a text as of now.
 pub fn compile(document: &str) -> Result<Plan, Errors> {
     let now = SystemTime::now();
-    let context =
-        Context { source: "the test", terminal: false, files: &Disk, now, in_force: None };
+    let context = Context {
+        source: "the test",
+        terminal: false,
+        files: &Disk,
+        now,
+        in_force: None,
+        confined: false,
+    };
     config::compile(document, &context)
 }
 

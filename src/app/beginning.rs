@@ -1,0 +1,134 @@
+//! The first configuration: what leads now, else what was kept from before the last restart; where a `ConfigMap` is to
+//! come and neither is there, the process waits, alive and not ready, and says so.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::{task::JoinSet, time::sleep};
+
+use super::{StartError, current_thread_runtime, sockets::bind};
+use crate::{
+    admin,
+    config::{
+        self, Errors, Kept, Loaded, Origin, Source, Unusable,
+        configmap::{self, Away, ConfigMap, Reference},
+    },
+    drain::Drain,
+    latest::Latest,
+    telemetry::log,
+};
+
+/// How long the API server's first word is waited for where nothing else can be used.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+/// How often the mounted copy is looked at meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
+/// How far the first questions of those who start together are spread, where a mounted copy serves meanwhile.
+const JITTER: Duration = Duration::from_secs(2);
+
+/// Follows a `ConfigMap` on a thread of its own, for the process's life. Without access there is no following, which is
+/// an error only where there is no mounted copy.
+pub fn follow_configmap(reference: Reference, has_copy: bool) -> Result<ConfigMap, StartError> {
+    let (configmap, feed) = ConfigMap::new(reference.clone());
+    let runtime = current_thread_runtime()?;
+    let client = runtime.block_on(configmap::connect());
+    let client = match client {
+        Ok(client) => client,
+        Err(error) if !has_copy => return Err(StartError::NotFollowed(error)),
+        Err(error) => {
+            let away = Away { since: Instant::now(), reason: error.to_string() };
+            feed.known.send_modify(|known| known.away = Some(away));
+            return Ok(configmap);
+        }
+    };
+    let jitter = if has_copy { JITTER } else { Duration::ZERO };
+    thread::Builder::new()
+        .name("configmap".into())
+        .spawn(move || runtime.block_on(configmap::follow(client, reference, feed, jitter)))
+        .map_err(StartError::Thread)?;
+    Ok(configmap)
+}
+
+/// The first configuration; waits for it where it may still come. `None` where the end was asked for before.
+pub fn begin(
+    source: &mut Source,
+    kept: Option<&Kept>,
+    drain: &Drain,
+) -> Result<Option<Loaded>, StartError> {
+    let unusable = match source.load(None) {
+        Ok(loaded) => return Ok(Some(loaded)),
+        Err(unusable) => unusable,
+    };
+    if source.configmap().is_none() {
+        let kept = from_kept(source, kept, &unusable.errors);
+        return kept.map(Some).ok_or(StartError::NoConfiguration(unusable.errors));
+    }
+    log::init(&source.log());
+    let runtime = current_thread_runtime()?;
+    runtime.block_on(wait(source, kept, drain, unusable))
+}
+
+async fn wait(
+    source: &mut Source,
+    kept: Option<&Kept>,
+    drain: &Drain,
+    mut unusable: Unusable,
+) -> Result<Option<Loaded>, StartError> {
+    let reason = Arc::new(Latest::new(unusable.errors.to_string()));
+    let mut serving = JoinSet::new();
+    for bound in bind("metrics", &config::default_metrics())? {
+        serving.spawn(admin::serve_waiting(bound.listener, Arc::clone(&reason)));
+    }
+    let patience = Instant::now() + FIRST_WORD;
+    let mut told = None;
+    loop {
+        let word = source.configmap().is_some_and(ConfigMap::has_spoken);
+        if word || Instant::now() >= patience {
+            if let Some(loaded) = from_kept(source, kept, &unusable.errors) {
+                return Ok(Some(loaded));
+            }
+            // A text that is wrong stays so until somebody writes another one.
+            if unusable.hash.is_some() {
+                return Err(StartError::NoConfiguration(unusable.errors));
+            }
+            let text = unusable.errors.to_string();
+            if told.as_ref() != Some(&text) {
+                tracing::warn!(reason = text, "waiting for a configuration");
+                told = Some(text);
+            }
+        }
+        tokio::select! {
+            () = drain.begun() => return Ok(None),
+            () = source.changed() => {}
+            () = sleep(LOOK) => {}
+        }
+        unusable = match source.load(None) {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(unusable) => unusable,
+        };
+        reason.replace(unusable.errors.to_string());
+    }
+}
+
+/// What was in force before the last restart, if it can still be used.
+fn from_kept(source: &Source, kept: Option<&Kept>, errors: &Errors) -> Option<Loaded> {
+    let text = match kept?.read() {
+        Ok(text) => text?,
+        Err(error) => {
+            tracing::warn!(%error, "the configuration that was kept cannot be read");
+            return None;
+        }
+    };
+    match source.compile(text, Origin::Kept, None) {
+        Ok(loaded) => {
+            tracing::warn!(reason = %errors, "begun with the configuration from before the last restart, because the current one cannot be used");
+            Some(loaded)
+        }
+        Err(unusable) => {
+            tracing::warn!(reason = %unusable.errors, "the configuration that was kept cannot be used either");
+            None
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Follows a `ConfigMap` at the API server: one list, then one watch after another from where the last one ended.
+//!
+//! kube's own watcher is not used, because it does not say when contact is there again, and ends all watches of a
+//! rollout at the same age. Here each watch has a random age, so that those who began together do not return together,
+//! and a failure is followed by a random wait (`crate::backoff`).
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use futures_util::TryStreamExt as _;
+use k8s_openapi::api::core::v1;
+use kube::{
+    Api, Client,
+    api::{ListParams, WatchEvent, WatchParams},
+    config::InferConfigError,
+    core::Status,
+};
+use tokio::{
+    sync::watch::Sender,
+    time::{sleep, timeout},
+};
+
+use super::{Away, Feed, Known, Reference, content, notice};
+use crate::backoff::Backoff;
+
+/// How old a watch becomes, in seconds: a random one of these. The API server would end it after 30 to 60 minutes.
+const AGES: std::ops::RangeInclusive<u32> = 200..=290;
+/// How much longer than its age a watch may stay silent before it counts as broken.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long one question may take.
+const ANSWER: Duration = Duration::from_secs(30);
+const CONNECT: Duration = Duration::from_secs(5);
+/// The first wait after a failure, or before a watch that ended too early is opened again: everybody's watch ends at the
+/// same moment when the API server does.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+/// The longest wait where the API server cannot be reached.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The longest wait where it says no: nothing but an administrator changes that.
+const LONGEST_WAIT_REFUSED: Duration = Duration::from_mins(5);
+
+/// Why a `ConfigMap` cannot be followed at all.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// No way to the API server.
+    #[error("there is no way to the API server: {0}")]
+    NoAccess(#[from] InferConfigError),
+    /// Its client could not be made.
+    #[error("a client of the API server cannot be made: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// Why contact was lost, or none came about.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("{}", told(.0))]
+    Api(#[from] kube::Error),
+    #[error("{0}")]
+    Status(Box<Status>),
+    #[error("the API server did not answer in time")]
+    Silent,
+    /// The version from which the watch was to go on is forgotten: everything is asked for anew.
+    #[error("the watch is too old to go on")]
+    Expired,
+}
+
+/// The way to the API server that this process has: a pod's token, or a kubeconfig. It belongs to the runtime that
+/// makes it.
+pub async fn connect() -> Result<Client, FollowError> {
+    let mut config = kube::Config::infer().await?;
+    config.connect_timeout = Some(CONNECT);
+    Ok(Client::try_from(config)?)
+}
+
+/// Follows for as long as it is polled, beginning after a random part of `jitter`.
+pub async fn follow(client: Client, reference: Reference, feed: Feed, jitter: Duration) {
+    let namespace = reference.namespace.clone();
+    let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    sleep(jitter.mul_f64(fastrand::f64())).await;
+    let Feed { known, rejected } = feed;
+    let seen = known.subscribe();
+    let api = Api::namespaced(client.clone(), &namespace);
+    let follower = Follower { api, reference: reference.clone(), known };
+    tokio::join!(follower.run(), notice::publish(client, namespace, reference, seen, rejected));
+}
+
+struct Follower {
+    api: Api<v1::ConfigMap>,
+    reference: Reference,
+    known: Sender<Known>,
+}
+
+impl Follower {
+    async fn run(&self) {
+        let mut backoff = Backoff::new(FIRST_WAIT);
+        // Of the last list or event; `None` before the first, and once it is too old.
+        let mut version = None;
+        loop {
+            match self.contact(&mut version, &mut backoff).await {
+                Ok(()) => {}
+                Err(Lost::Expired) => version = None,
+                Err(lost) => {
+                    let longest = lost.longest_wait();
+                    self.lose(&lost);
+                    sleep(backoff.after_failure(longest, fastrand::f64())).await;
+                }
+            }
+        }
+    }
+
+    /// One list where that is needed, and one watch to its end.
+    async fn contact(
+        &self,
+        version: &mut Option<String>,
+        backoff: &mut Backoff,
+    ) -> Result<(), Lost> {
+        let from = match version.take() {
+            Some(from) => from,
+            None => self.list().await?,
+        };
+        let from = version.insert(from);
+        let age = fastrand::u32(AGES);
+        let params = WatchParams::default().fields(&self.selector()).timeout(age);
+        let stream =
+            timeout(ANSWER, self.api.watch(&params, from)).await.map_err(|_| Lost::Silent)??;
+        self.known.send_if_modified(|known| known.away.take().is_some());
+        let opened = Instant::now();
+        let mut stream = pin!(stream);
+        let end = opened + Duration::from_secs(age.into()) + SILENCE;
+        loop {
+            let event = timeout(end.saturating_duration_since(Instant::now()), stream.try_next());
+            match event.await.map_err(|_| Lost::Silent)?? {
+                Some(event) => {
+                    backoff.reset();
+                    self.take(event, from)?;
+                }
+                None => break,
+            }
+        }
+        if opened.elapsed() < Duration::from_secs(age.into()).saturating_sub(SILENCE) {
+            sleep(backoff.after_failure(LONGEST_WAIT, fastrand::f64())).await;
+        } else {
+            backoff.reset();
+        }
+        Ok(())
+    }
+
+    /// Asks for the whole; gives back the version from which a watch goes on. Any version will do, out of memory: what
+    /// is newer comes with the watch.
+    async fn list(&self) -> Result<String, Lost> {
+        let params = ListParams::default().fields(&self.selector()).match_any();
+        let list = timeout(ANSWER, self.api.list(&params)).await.map_err(|_| Lost::Silent)??;
+        self.found(list.items.first());
+        Ok(list.metadata.resource_version.unwrap_or_else(|| "0".into()))
+    }
+
+    fn take(&self, event: WatchEvent<v1::ConfigMap>, version: &mut String) -> Result<(), Lost> {
+        let newest = match event {
+            WatchEvent::Added(found) | WatchEvent::Modified(found) => {
+                self.found(Some(&found));
+                found.metadata.resource_version
+            }
+            WatchEvent::Deleted(gone) => {
+                self.found(None);
+                gone.metadata.resource_version
+            }
+            WatchEvent::Bookmark(mark) => Some(mark.metadata.resource_version),
+            WatchEvent::Error(status) if status.code == 410 => return Err(Lost::Expired),
+            WatchEvent::Error(status) => return Err(Lost::Status(status)),
+        };
+        if let Some(newest) = newest {
+            *version = newest;
+        }
+        Ok(())
+    }
+
+    fn found(&self, found: Option<&v1::ConfigMap>) {
+        let content = Some(content::of(found, &self.reference));
+        let uid = found.and_then(|found| found.metadata.uid.clone());
+        self.known.send_if_modified(|known| {
+            let news = known.away.is_some() || known.content != content;
+            *known = Known { content, uid, away: None };
+            news
+        });
+    }
+
+    fn lose(&self, lost: &Lost) {
+        let reason = lost.to_string();
+        self.known.send_if_modified(|known| {
+            let before = known.away.as_ref();
+            if before.is_some_and(|away| away.reason == reason) {
+                return false;
+            }
+            let since = before.map_or_else(Instant::now, |away| away.since);
+            tracing::warn!(configmap = %self.reference, reason, "the ConfigMap cannot be watched; tried again");
+            known.away = Some(Away { since, reason });
+            true
+        });
+    }
+
+    /// The API server honours `resourceNames` for list and watch only with this selector.
+    fn selector(&self) -> String {
+        format!("metadata.name={}", self.reference.name)
+    }
+}
+
+impl Lost {
+    fn longest_wait(&self) -> Duration {
+        let code = match self {
+            Self::Api(kube::Error::Api(status)) | Self::Status(status) => status.code,
+            _ => 0,
+        };
+        if matches!(code, 401 | 403 | 404) { LONGEST_WAIT_REFUSED } else { LONGEST_WAIT }
+    }
+}
+
+/// With its causes, of which the outermost alone says too little.
+fn told(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        return status.message.clone();
+    }
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}

@@ -1,0 +1,128 @@
+//! One Event for each rejected content, however many pods refuse it: its name says which one it is about, and only the
+//! first can be created.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, Client, api::PostParams};
+use tokio::{
+    sync::watch::Receiver,
+    time::{Instant, sleep_until},
+};
+
+use super::{Known, Reference, Rejected};
+
+/// The first to speak is a matter of chance: within this time.
+const SPREAD: Duration = Duration::from_secs(10);
+/// The least time between two Events of this process.
+const PACE: Duration = Duration::from_mins(5);
+/// Bytes of an Event's note, and of the name of whom it is from.
+const NOTE: usize = 1024;
+const INSTANCE: usize = 128;
+/// Of an object's name.
+const NAME: usize = 253;
+
+/// Publishes each rejection that is still standing when its time has come, for as long as it is polled.
+pub(super) async fn publish(
+    client: Client,
+    namespace: String,
+    reference: Reference,
+    known: Receiver<Known>,
+    mut rejected: Receiver<Option<Rejected>>,
+) {
+    let events: Api<Event> = Api::namespaced(client, &namespace);
+    let mut told = None;
+    let mut earliest = Instant::now();
+    loop {
+        let standing = rejected.borrow_and_update().clone();
+        let Some(standing) = standing.filter(|standing| told.as_ref() != Some(&standing.hash))
+        else {
+            if rejected.changed().await.is_err() {
+                return;
+            }
+            continue;
+        };
+        let due = earliest.max(Instant::now() + SPREAD.mul_f64(fastrand::f64()));
+        tokio::select! {
+            // Perhaps it is good again, or something else is wrong by now.
+            changed = rejected.changed() => if changed.is_err() { return },
+            () = sleep_until(due) => {
+                let about = regarding(&reference, &namespace, known.borrow().uid.clone());
+                let event = event(&about, &standing, &instance(), Timestamp::now());
+                create(&events, &event).await;
+                earliest = Instant::now() + PACE;
+                told = Some(standing.hash);
+            }
+        }
+    }
+}
+
+async fn create(events: &Api<Event>, event: &Event) {
+    match events.create(&PostParams::default(), event).await {
+        Ok(_) => {}
+        // Another pod was first.
+        Err(kube::Error::Api(status)) if status.code == 409 => {}
+        Err(error) => {
+            tracing::warn!(%error, "no Event could be created about the rejected configuration");
+        }
+    }
+}
+
+/// Who speaks: the pod's name, as its host name.
+fn instance() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "warmline".into() } else { cut(&name, INSTANCE).into() }
+}
+
+/// What the Event is about. `kubectl describe` finds it by the object's uid too.
+pub(super) fn regarding(
+    reference: &Reference,
+    namespace: &str,
+    uid: Option<String>,
+) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("ConfigMap".into()),
+        name: Some(reference.name.clone()),
+        namespace: Some(namespace.into()),
+        uid,
+        ..ObjectReference::default()
+    }
+}
+
+/// The Event about a rejected content.
+pub(super) fn event(
+    regarding: &ObjectReference,
+    rejected: &Rejected,
+    instance: &str,
+    now: Timestamp,
+) -> Event {
+    let suffix = format!(".{}", rejected.hash);
+    let name = regarding.name.as_deref().unwrap_or_default();
+    let name = cut(name, NAME - suffix.len()).trim_end_matches(['-', '.']);
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}{suffix}")),
+            namespace: regarding.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now)),
+        reporting_controller: Some("warmline.dev/sidecar".into()),
+        reporting_instance: Some(instance.into()),
+        type_: Some("Warning".into()),
+        action: Some("Reload".into()),
+        reason: Some("ConfigurationRejected".into()),
+        note: Some(cut(&rejected.reason, NOTE).into()),
+        regarding: Some(regarding.clone()),
+        ..Event::default()
+    }
+}
+
+/// At most so many bytes of a text, in whole characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}

@@ -1,0 +1,69 @@
+//! The last good configuration, kept for the next start: a container that is restarted in its pod begins with it where
+//! the current one cannot be used.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::source::{Disk, Files as _};
+
+/// A folder for it.
+#[derive(Debug, Clone)]
+pub struct Kept(PathBuf);
+
+impl Kept {
+    /// In this folder, which exists.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self(folder.into())
+    }
+
+    /// What was kept, if anything was.
+    pub fn read(&self) -> io::Result<Option<String>> {
+        match Disk.read(&self.file()) {
+            Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps this, whole or not at all.
+    pub fn write(&self, text: &str) -> io::Result<()> {
+        let new = self.0.join("config.yaml.new");
+        fs::write(&new, text)?;
+        fs::rename(new, self.file())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("config.yaml")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_last_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = Kept::new(folder.path());
+        assert_eq!(kept.read().expect("nothing is no error"), None);
+        for text in ["first: 1\n", "second: 2\n"] {
+            kept.write(text).expect("it is written");
+            assert_eq!(kept.read().expect("it is read").as_deref(), Some(text));
+        }
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("the folder").count(),
+            1,
+            "nothing beside it"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error_to_write_to_and_keeps_nothing() {
+        let kept = Kept::new(Path::new("/nowhere/at/all"));
+        assert!(kept.write("text").is_err());
+        assert_eq!(kept.read().expect("nothing is no error"), None);
+    }
+}
