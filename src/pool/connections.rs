@@ -4,7 +4,7 @@
 //! The first four take a place under the cap; a lost one took its place back already.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -172,24 +172,9 @@ struct Roll {
     census: Census,
     /// Exactly those in `Phase::Connecting(None)`. Ids ascend, so the first is the oldest.
     orphans: BTreeSet<ConnectionId>,
-    /// How many established ones have an open socket, by generation; never 0.
-    generations: BTreeMap<u64, usize>,
 }
 
 impl Roll {
-    fn established(&mut self, generation: u64) {
-        *self.generations.entry(generation).or_default() += 1;
-    }
-
-    fn socket_gone(&mut self, generation: u64) {
-        if let Some(count) = self.generations.get_mut(&generation) {
-            *count -= 1;
-            if *count == 0 {
-                self.generations.remove(&generation);
-            }
-        }
-    }
-
     fn add(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(count) = self.census.of(phase) {
             *count += 1;
@@ -267,11 +252,6 @@ impl<C> Connections<C> {
         let past = Past { uses: record.uses, owner: record.owner };
         let Record { over, generation, retires, last_use, .. } = *record;
         Some(Standing { over, generation, past, retires, last_use })
-    }
-
-    /// The oldest generation that has an open socket.
-    pub fn oldest_generation(&self) -> Option<u64> {
-        self.roll.generations.keys().next().copied()
     }
 
     /// How many are leased that shook hands before this generation.
@@ -400,7 +380,6 @@ impl<C> Connections<C> {
             (record.opened, record.peer, record.generation) = (now, Some(peer), generation);
             record.jitter = jitter.clamp(0.0, 1.0);
             record.limit_age(max_age);
-            self.roll.established(generation);
         }
     }
 
@@ -460,13 +439,6 @@ impl<C> Connections<C> {
     /// An active connection's socket ended so, under its lease.
     pub fn lose(&mut self, id: ConnectionId, end: End, at: Instant) {
         self.enter(id, Phase::Lost(end, at));
-        self.socket_gone(id);
-    }
-
-    fn socket_gone(&mut self, id: ConnectionId) {
-        if let Some(record) = self.records.get(&id) {
-            self.roll.socket_gone(record.generation);
-        }
     }
 
     /// Changes a connection's phase, and the roll with it.
@@ -486,9 +458,6 @@ impl<C> Connections<C> {
     /// Forgets a connection whose socket and lease are both gone, and says what is to be said of it.
     pub fn bury(&mut self, id: ConnectionId, reason: EndReason, end: End, at: Instant) -> Ended {
         let (uses, opened) = self.records.get(&id).map_or((0, at), |r| (r.uses, r.opened));
-        if !matches!(self.phase(id), Some(Phase::Lost(..))) {
-            self.socket_gone(id);
-        }
         self.forget(id);
         Ended { id, uses, age: at.saturating_duration_since(opened), reason, end }
     }

@@ -264,11 +264,6 @@ impl<C, E> Pool<C, E> {
         self.change(|state, effects| state.advance(generation, reason, now, effects))
     }
 
-    /// Waits until no socket is left of any generation older than this.
-    pub async fn outlived(&self, generation: u64) {
-        self.comes_to(|state| state.has_outlived(generation)).await;
-    }
-
     /// Other numbers, from now on; closes only what they leave no room for.
     pub fn reconfigure(&self, settings: Settings, now: Instant) {
         self.change(|state, effects| state.reconfigure(settings, now, effects));
@@ -298,6 +293,12 @@ impl<C, E> Pool<C, E> {
             }
             changed.await;
         }
+    }
+
+    /// Connections by phase, without a look at each.
+    #[must_use]
+    pub fn census(&self) -> Census {
+        self.lock().census()
     }
 
     /// What there is at this moment.

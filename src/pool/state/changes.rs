@@ -37,11 +37,6 @@ impl<C, E, W> State<C, E, W> {
         self.generation
     }
 
-    /// Whether no socket is left of any generation older than this.
-    pub fn has_outlived(&self, generation: u64) -> bool {
-        self.connections.oldest_generation().is_none_or(|oldest| oldest >= generation)
-    }
-
     /// Other numbers, from now on. Closes the idle connections that no longer fit; those in use close at check-in.
     pub fn reconfigure(&mut self, settings: Settings, now: Instant, effects: &mut Effects<C, W>) {
         if settings.sharing != self.settings.sharing {

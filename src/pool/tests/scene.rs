@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     pool::{
-        Advanced, Ask, Census, ClientId, ConnectionId, DEFAULT_URGENCY, End, EndReason, KeepAlive,
-        Rejection, Reuse, Settings, Sharing,
+        Advanced, Ask, Census, ClientId, ConnectionId, ConnectionPhase, DEFAULT_URGENCY, End,
+        EndReason, KeepAlive, Rejection, Reuse, Settings, Sharing,
         state::{Collected, Dialled, Effects, Found, State, WaiterId, Wanted},
     },
     telemetry::ends::{Manner, Side},
@@ -48,6 +48,15 @@ pub fn defaults() -> Settings {
         max_requests: None,
         max_queue: 1024,
         queue_timeout: secs(5),
+    }
+}
+
+impl<C, E, W> State<C, E, W> {
+    /// Whether no socket is left of any generation older than this.
+    pub fn has_outlived(&self, generation: u64) -> bool {
+        let views = self.views(Instant::now());
+        let mut open = views.iter().filter(|view| view.phase != ConnectionPhase::Connecting);
+        open.all(|view| view.generation >= generation)
     }
 }
 
