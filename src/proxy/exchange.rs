@@ -79,7 +79,7 @@ impl Exchange<'_> {
         self.upstream.note_request();
         let mut fresh = false;
         loop {
-            let ask = Ask { fresh, ..self.ask(outbound, record) };
+            let ask = self.ask(fresh, outbound, record);
             let (mut lease, now) = self.lease(ask, record).await?;
             let broken = match self.attempt(&mut lease, outbound, record, now).await {
                 Ok(response) => return Responded::new(response, lease),
@@ -95,7 +95,7 @@ impl Exchange<'_> {
         }
     }
 
-    fn ask(&self, outbound: &Outbound, record: &Record) -> Ask {
+    fn ask(&self, fresh: bool, outbound: &Outbound, record: &Record) -> Ask {
         let (client, first) = (self.downstream.id, self.downstream.is_first_exchange());
         let settings = self.upstream.settings();
         if settings.pool.sharing == Sharing::Never {
@@ -104,7 +104,7 @@ impl Exchange<'_> {
         let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
         let repeatable = !outbound.is_sent_once() && record.retries() < settings.retries.max;
-        Ask { thread: self.worker.thread, fresh: false, repeatable, client, first, urgency }
+        Ask { thread: self.worker.thread, fresh, repeatable, client, first, urgency }
     }
 
     /// A connection, over as many dials as `retries.max` allows.

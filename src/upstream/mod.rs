@@ -163,8 +163,9 @@ impl Upstream {
         &self.counters
     }
 
-    /// Gets a connection: an idle one, a new one, or whichever comes first at the cap. With it comes the time: reading the clock again costs more than passing it on. `stands` is told, while it waits,
-    /// whether that is in the queue (or else for a dial).
+    /// Gets a connection: an idle one, a new one, or whichever comes first at the cap. With it comes the time: reading the
+    /// clock again costs more than passing it on. `stands` is told, while it waits, whether that is in the queue (or else
+    /// for a dial).
     pub async fn lease(
         self: &Arc<Self>,
         ask: Ask,
