@@ -1,6 +1,7 @@
 //! The addresses that take traffic: which are open, and which a plan opens, keeps or closes.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -39,12 +40,27 @@ pub(super) struct Common {
 pub(super) struct Inlets(Vec<Open>);
 
 /// What an address is open for. The same door in the next plan keeps its socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Door {
     /// A listener's address, as configured, and how many equal ones came before it (port 0 may come often).
-    Listener(SocketAddr, usize),
+    Listener(Bind, usize),
     /// The port of this upstream.
     Own(String, u16),
+}
+
+/// Whether an address was written or is the default makes no difference.
+impl PartialEq for Door {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Listener(bind, nth), Self::Listener(other, other_nth)) => {
+                (bind.address, nth) == (other.address, other_nth)
+            }
+            (Self::Own(name, port), Self::Own(other, other_port)) => {
+                (name, port) == (other, other_port)
+            }
+            _ => false,
+        }
+    }
 }
 
 struct Open {
@@ -58,8 +74,6 @@ struct Open {
 /// A door that a plan wants.
 struct Wanted<'a> {
     door: Door,
-    /// `None` for an upstream's own port.
-    bind: Option<Bind>,
     /// The listener's place in the plan; an own port has the first one's limits.
     listener: usize,
     settings: &'a Listener,
@@ -114,22 +128,17 @@ impl Inlets {
         common: &Common,
     ) -> Vec<Drain> {
         let mut open = Vec::new();
-        let mut rooms: Vec<(usize, Arc<Room>)> = Vec::new();
+        let mut rooms = Rooms::default();
         for (wanted, sockets) in opening.0 {
             let standing = self.0.iter().position(|open| open.door == wanted.door);
-            let next = match (standing.map(|index| self.0.remove(index)), sockets) {
-                (Some(open), _) => open.keep(&wanted, entries),
-                (None, Some(sockets)) => {
-                    let room = rooms.iter().find(|(listener, _)| wanted.shares_with(*listener));
-                    let room = room.map(|(_, room)| Arc::clone(room));
-                    Open::new(&wanted, sockets, room, entries, common)
-                }
-                (None, None) => continue,
-            };
-            if wanted.bind.is_some() {
-                rooms.push((wanted.listener, Arc::clone(&next.inlet.room)));
-            }
-            open.push(next);
+            let standing = standing.map(|index| self.0.remove(index));
+            let had = standing.as_ref().map(|open| open.inlet.room.share());
+            let room = rooms.of(&wanted, had);
+            open.extend(match (standing, sockets) {
+                (Some(open), _) => Some(open.keep(&wanted, room, entries)),
+                (None, Some(sockets)) => Some(Open::new(&wanted, sockets, room, entries, common)),
+                (None, None) => None,
+            });
         }
         let closed = std::mem::replace(&mut self.0, open);
         closed.into_iter().map(|open| open.inlet.drain.clone()).collect()
@@ -146,18 +155,15 @@ fn wanted(plan: &Plan) -> Vec<Wanted<'_>> {
     let mut doors: Vec<Wanted<'_>> = Vec::new();
     for (listener, settings) in plan.listeners.iter().enumerate() {
         for bind in &settings.binds {
-            let equal =
-                |wanted: &&Wanted<'_>| wanted.bind.is_some_and(|b| b.address == bind.address);
-            let before = doors.iter().filter(equal).count();
-            let door = Door::Listener(bind.address, before);
-            doors.push(Wanted { door, bind: Some(*bind), listener, settings });
+            let before = doors.iter().filter(|wanted| wanted.door.is_at(bind.address)).count();
+            doors.push(Wanted { door: Door::Listener(*bind, before), listener, settings });
         }
     }
     let Some(first) = plan.listeners.first() else { return doors };
     for upstream in &plan.upstreams {
         if let Some(port) = upstream.port {
             let door = Door::Own(upstream.name.clone(), port);
-            doors.push(Wanted { door, bind: None, listener: 0, settings: first });
+            doors.push(Wanted { door, listener: 0, settings: first });
         }
     }
     doors
@@ -165,12 +171,11 @@ fn wanted(plan: &Plan) -> Vec<Wanted<'_>> {
 
 impl Wanted<'_> {
     fn open(&self, workers: usize) -> Result<Sockets, StartError> {
-        let bound = match (&self.door, self.bind) {
-            (Door::Listener(..), Some(listed)) => {
-                bind(&format!("listeners[{}].bind", self.listener), &[listed])?
+        let bound = match &self.door {
+            Door::Listener(listed, _) => {
+                bind(&format!("listeners[{}].bind", self.listener), &[*listed])?
             }
-            (Door::Own(name, port), _) => bind_own_port(name, *port)?,
-            (Door::Listener(..), None) => Vec::new(),
+            Door::Own(name, port) => bind_own_port(name, *port)?,
         };
         let duplicate = |bound: &Bound| bound.listener.try_clone().map_err(StartError::Thread);
         let for_workers = (0..workers).map(|_| bound.iter().map(duplicate).collect());
@@ -179,10 +184,39 @@ impl Wanted<'_> {
             addresses: bound.iter().map(|bound| bound.address).collect(),
         })
     }
+}
 
-    /// Addresses of one listener have one bound on their connections; an own port has one for itself.
-    fn shares_with(&self, listener: usize) -> bool {
-        self.bind.is_some() && self.listener == listener
+impl Door {
+    /// Whether it is this address of a listener.
+    fn is_at(&self, address: SocketAddr) -> bool {
+        matches!(self, Self::Listener(bind, _) if bind.address == address)
+    }
+}
+
+/// A plan's bounds on connections: the addresses of one listener share one, an own port has one for itself.
+#[derive(Default)]
+struct Rooms {
+    /// Of each listener.
+    shared: HashMap<usize, Arc<Room>>,
+    taken: Vec<Arc<Room>>,
+}
+
+impl Rooms {
+    /// The one for this door, which stays what it had unless that is another listener's now.
+    fn of(&mut self, wanted: &Wanted<'_>, had: Option<Arc<Room>>) -> Arc<Room> {
+        let shared = matches!(wanted.door, Door::Listener(..));
+        if let Some(room) = self.shared.get(&wanted.listener).filter(|_| shared) {
+            return Arc::clone(room);
+        }
+        let most = wanted.settings.limits.connections;
+        let had = had.filter(|had| !self.taken.iter().any(|taken| Arc::ptr_eq(taken, had)));
+        let room = had.unwrap_or_else(|| Room::new(most));
+        room.resize(most);
+        self.taken.push(Arc::clone(&room));
+        if shared {
+            self.shared.insert(wanted.listener, Arc::clone(&room));
+        }
+        room
     }
 }
 
@@ -190,7 +224,7 @@ impl Open {
     fn new(
         wanted: &Wanted<'_>,
         sockets: Sockets,
-        room: Option<Arc<Room>>,
+        room: Arc<Room>,
         entries: &Entries<'_>,
         common: &Common,
     ) -> Self {
@@ -206,7 +240,7 @@ impl Open {
         let inlet = Arc::new(Inlet {
             proxy: Arc::clone(&common.proxy),
             entry,
-            room: room.unwrap_or_else(|| Room::new(limits.connections)),
+            room: Latest::new(room),
             limits: Latest::new(limits),
             explain: AtomicBool::new(wanted.settings.explain),
             ends: Arc::clone(&common.ends),
@@ -221,10 +255,9 @@ impl Open {
         Self { door: wanted.door.clone(), addresses: sockets.addresses, inlet, destination }
     }
 
-    fn keep(self, wanted: &Wanted<'_>, entries: &Entries<'_>) -> Self {
-        let limits = wanted.settings.limits.clone();
-        self.inlet.room.resize(limits.connections);
-        self.inlet.limits.replace(limits);
+    fn keep(self, wanted: &Wanted<'_>, room: Arc<Room>, entries: &Entries<'_>) -> Self {
+        Room::move_to(&self.inlet.room, room);
+        self.inlet.limits.replace(wanted.settings.limits.clone());
         self.inlet.explain.store(wanted.settings.explain, Relaxed);
         if let (Door::Own(name, _), Some(destination)) = (&self.door, &self.destination)
             && let Some(own) = entries.own(name)

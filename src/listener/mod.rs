@@ -5,8 +5,10 @@ mod room;
 mod stream;
 
 use std::{
+    future::poll_fn,
     io,
     sync::{Arc, atomic::AtomicBool},
+    task::Poll,
     time::Duration,
 };
 
@@ -43,7 +45,7 @@ pub struct Inlet {
     /// Whether answers say in their heads what they came by.
     pub explain: AtomicBool,
     /// How many connections it may have, over all addresses of its listener and all threads.
-    pub room: Arc<Room>,
+    pub room: Latest<Room>,
     /// How connections ended.
     pub ends: Arc<Ends>,
     /// Its own end: that of the process, or of the listener.
@@ -71,9 +73,8 @@ type Accepted = io::Result<(TcpStream, Seat)>;
 
 /// Waits for room first: above the limit we stop accepting.
 async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
-    let seat = inlet.room.seat().await;
-    match listener.accept().await {
-        Ok((stream, _)) => Ok((stream, seat)),
+    match let_in(listener, &inlet.room).await {
+        Ok(accepted) => Ok(accepted),
         Err(error) => {
             tracing::warn!(%error, "a connection cannot be accepted");
             if descriptors::is_shortage(&error) {
@@ -81,6 +82,20 @@ async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
             }
             tokio::time::sleep(REST).await;
             Err(error)
+        }
+    }
+}
+
+/// The seat is given back while nobody comes: the listener's other addresses and threads have the same room.
+async fn let_in(listener: &TcpListener, room: &Latest<Room>) -> Accepted {
+    loop {
+        let mut seat = Some(Room::seat(room).await);
+        let somebody = poll_fn(|cx| match seat.take().or_else(|| room.share().free_seat()) {
+            Some(seat) => listener.poll_accept(cx).map(|accepted| Some((accepted, seat))),
+            None => Poll::Ready(None),
+        });
+        if let Some((accepted, seat)) = somebody.await {
+            return accepted.map(|(stream, _)| (stream, seat));
         }
     }
 }
@@ -111,8 +126,8 @@ fn accept_backlog(
 ) {
     let waker = std::task::Waker::noop();
     let mut cx = std::task::Context::from_waker(waker);
-    while let Some(seat) = inlet.room.free_seat() {
-        let std::task::Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else { return };
+    while let Some(seat) = inlet.room.share().free_seat() {
+        let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else { return };
         spawn(connections, Ok((stream, seat)), inlet, worker);
     }
 }

@@ -7,6 +7,8 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
+use crate::latest::Latest;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Room {
@@ -32,14 +34,25 @@ impl Room {
         self.changed.notify_waiters();
     }
 
-    /// Waits for a seat.
-    pub(super) async fn seat(self: &Arc<Self>) -> Seat {
+    /// From now on whoever comes has a seat in the next room; those who have one keep it until they leave.
+    pub fn move_to(newest: &Latest<Self>, next: Arc<Self>) {
+        let old = newest.replace(next);
+        old.changed.notify_waiters();
+    }
+
+    /// Waits for a seat in the newest room.
+    pub(super) async fn seat(newest: &Latest<Self>) -> Seat {
         loop {
-            let changed = self.changed.notified();
-            if let Some(seat) = self.free_seat() {
+            let room = newest.share();
+            let changed = room.changed.notified();
+            // Whoever replaces it from here on wakes us.
+            let current = Arc::ptr_eq(&room, &newest.share());
+            if let Some(seat) = room.free_seat().filter(|_| current) {
                 return seat;
             }
-            changed.await;
+            if current {
+                changed.await;
+            }
         }
     }
 
@@ -77,14 +90,30 @@ mod tests {
     #[tokio::test]
     async fn a_seat_given_back_or_added_wakes_whoever_waits() {
         let room = Room::new(1);
-        let first = room.seat().await;
+        let newest = Arc::new(Latest::new(Arc::clone(&room)));
+        let first = Room::seat(&newest).await;
         let waiting = tokio::spawn({
-            let room = Arc::clone(&room);
-            async move { (room.seat().await, room.seat().await) }
+            let newest = Arc::clone(&newest);
+            async move { (Room::seat(&newest).await, Room::seat(&newest).await) }
         });
         drop(first);
         tokio::task::yield_now().await;
         room.resize(2);
         assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_seat_gets_one_in_the_room_that_takes_its_place() {
+        let newest = Arc::new(Latest::new(Room::new(1)));
+        let _taken = Room::seat(&newest).await;
+        let waiting = tokio::spawn({
+            let newest = Arc::clone(&newest);
+            async move { Room::seat(&newest).await }
+        });
+        tokio::task::yield_now().await;
+        let next = Room::new(1);
+        Room::move_to(&newest, Arc::clone(&next));
+        let _seat = waiting.await.expect("no panic");
+        assert!(next.free_seat().is_none(), "it is taken");
     }
 }

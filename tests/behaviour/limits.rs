@@ -2,6 +2,7 @@
 
 use std::{io::Read as _, net::TcpListener, thread, time::Duration};
 
+use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{
@@ -247,6 +248,21 @@ fn a_request_header_that_trickles_is_408_or_closed() {
         assert_eq!(client.end(), (Ending::Fin, Vec::new()), "{part:?}");
     }
     assert_eq!(origin.record().connections.len(), 0);
+}
+
+#[test]
+fn a_single_connection_may_come_by_any_address_of_its_listener_on_any_thread() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin)
+        .set_global("threads", 2)
+        .set_global("listeners.0.bind", json!(["127.0.0.1:0", "127.0.0.1:0"]))
+        .set_global("listeners.0.limits.connections", 1);
+    let warmline = setup.start();
+    for _ in 0..3 {
+        for address in warmline.addresses() {
+            assert_eq!(Client::connect(address).get("api.test", "/any").status, 200);
+        }
+    }
 }
 
 #[test]

@@ -218,6 +218,35 @@ fn listeners_come_and_go_and_those_that_stay_refuse_nobody() {
 }
 
 #[test]
+fn an_address_that_moves_to_another_listener_takes_that_one_s_bound_and_leaves_the_old_one_its_own()
+{
+    let origin = Origin::serving().start();
+    let (stays, moves, narrow) = (free_port(), free_port(), free_port());
+    let listener = |ports: &[u16], most: usize| {
+        let binds: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        json!({ "bind": binds, "limits": { "connections": most } })
+    };
+    let before = json!([listener(&[stays, moves], 9), listener(&[narrow], 1)]);
+    let mut warmline = Setup::before(&origin).set_global("listeners", before).start_following();
+    let at = |port: u16| Client::connect(SocketAddr::from(([127, 0, 0, 1], port)));
+    assert_eq!(at(moves).get("api.test", "/any").status, 200);
+
+    let after = json!([listener(&[stays], 9), listener(&[narrow, moves], 1)]);
+    warmline.set("listeners", after).apply();
+    let mut wide: Vec<_> = (0..3).map(|_| at(stays)).collect();
+    for client in &mut wide {
+        assert_eq!(client.get("api.test", "/any").status, 200, "nine may come here, as before");
+    }
+    let (mut first, mut second) = (at(narrow), at(moves));
+    assert_eq!(first.get("api.test", "/any").status, 200);
+    second.send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    assert_eq!(wide[0].get("api.test", "/any").status, 200);
+    second.assert_silent();
+    drop(first);
+    assert_eq!(second.response().status, 200, "one at a time, over both of its addresses");
+}
+
+#[test]
 fn what_needs_a_restart_is_refused_by_its_name_and_nothing_else_of_it_applies() {
     let origin = Origin::serving().start();
     let mut warmline = Setup::before(&origin).start_following();
