@@ -9,12 +9,13 @@ use std::{
 };
 
 use rustls::KeyLog;
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     ReconfigureError, StartError,
     inlets::{Common, Inlets, Opening},
     routes::{Entries, table},
+    sockets::recheck_descriptor_limit,
     worker::Job,
 };
 use crate::{
@@ -111,6 +112,7 @@ impl Live {
         let prepared = self.prepare(&plan, &changing)?;
         self.common.proxy.access.set(plan.log.access);
         log::reconfigure(&plan.log);
+        recheck_descriptor_limit(&in_force.plan, &plan);
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
         self.standing.applied(plan, text, SystemTime::now());
@@ -190,6 +192,7 @@ impl Live {
     }
 
     /// If the upstream is no longer configured and has nothing left, it is forgotten. At the process's end all are.
+    /// A change that is being prepared is waited for, so this is for no worker's thread.
     fn forget(&self, upstream: &Arc<Upstream>) -> bool {
         if self.common.drain.has_begun() {
             return true;
@@ -271,7 +274,8 @@ async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
     let left = async {
         loop {
             upstream.pool().drained().await;
-            if live.forget(&upstream) {
+            let (live, upstream) = (Arc::clone(&live), Arc::clone(&upstream));
+            if spawn_blocking(move || live.forget(&upstream)).await.unwrap_or(true) {
                 return;
             }
         }

@@ -100,13 +100,28 @@ pub(super) fn raise_descriptor_limit(plan: &Plan) {
     {
         tracing::warn!(%error, "the limit of open files cannot be raised");
     }
+    warn_of_few_descriptors(descriptors_wanted(plan));
+}
+
+/// Warns where another plan wants more than the one before, and more than there are.
+pub(super) fn recheck_descriptor_limit(old: &Plan, new: &Plan) {
+    let wanted = descriptors_wanted(new);
+    if wanted > descriptors_wanted(old) {
+        warn_of_few_descriptors(wanted);
+    }
+}
+
+fn descriptors_wanted(plan: &Plan) -> u64 {
     let own_ports = plan.upstreams.iter().filter(|upstream| upstream.port.is_some()).count();
     let most_of_first = plan.listeners.first().map_or(0, |first| first.limits.connections);
     let clients: usize = plan.listeners.iter().map(|listener| listener.limits.connections).sum();
     let clients = clients + own_ports * most_of_first;
     let upstreams: usize =
         plan.upstreams.iter().map(|upstream| upstream.pool.max_connections).sum();
-    let wanted = (clients + upstreams + OWN_DESCRIPTORS) as u64;
+    (clients + upstreams + OWN_DESCRIPTORS) as u64
+}
+
+fn warn_of_few_descriptors(wanted: u64) {
     if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {
         tracing::warn!(
             limit = most,

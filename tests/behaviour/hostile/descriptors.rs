@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -29,7 +30,7 @@ const NOT_ACCEPTED: &str = "a connection cannot be accepted";
 struct Program {
     child: Child,
     lines: Arc<Mutex<Vec<Value>>>,
-    _setup: Setup,
+    setup: Setup,
 }
 
 impl Program {
@@ -40,11 +41,10 @@ impl Program {
             .set("tls.serverName", NAME)
             .set_global("log.format", "json")
             .set_global("log.level", "info");
-        let file = setup.folder().join("warmline.yaml");
-        fs::write(&file, setup.text()).unwrap();
+        fs::write(file(&setup), setup.text()).unwrap();
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("ulimit -n {LIMIT} && exec \"$0\" run --config \"$1\""));
-        command.arg(env!("CARGO_BIN_EXE_warmline")).arg(file).stderr(Stdio::piped());
+        command.arg(env!("CARGO_BIN_EXE_warmline")).arg(file(&setup)).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -55,7 +55,25 @@ impl Program {
                 read.lock().unwrap().push(line);
             }
         });
-        Self { child, lines, _setup: setup }
+        Self { child, lines, setup }
+    }
+
+    /// Puts another number of clients in force.
+    fn allow_clients(&mut self, most: usize) {
+        let mut document: Value = serde_json::from_str(&self.setup.text()).unwrap();
+        document["listeners"][0]["limits"]["connections"] = most.into();
+        let applied = self.said("changed configuration is in force").len();
+        fs::write(file(&self.setup), document.to_string()).unwrap();
+        wait_for("it is in force", || {
+            self.said("changed configuration is in force").len() > applied
+        });
+    }
+
+    /// The lines with these words in their message.
+    fn said(&self, words: &str) -> Vec<Value> {
+        let lines = self.lines.lock().unwrap();
+        let said = |line: &&Value| line["message"].as_str().is_some_and(|m| m.contains(words));
+        lines.iter().filter(said).cloned().collect()
     }
 
     fn address(&self) -> SocketAddr {
@@ -87,6 +105,10 @@ impl Program {
     }
 }
 
+fn file(setup: &Setup) -> PathBuf {
+    setup.folder().join("warmline.yaml")
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -99,6 +121,24 @@ fn seconds_of_day(timestamp: &str) -> f64 {
     let (_, time) = timestamp.split_once('T').unwrap();
     let parts = time.trim_end_matches('Z').split(':').map(|part| part.parse::<f64>().unwrap());
     parts.fold(0.0, |seconds, part| seconds * 60.0 + part)
+}
+
+#[test]
+fn a_plan_that_wants_more_descriptors_than_there_are_is_warned_of_at_the_start_and_when_it_grows() {
+    let origin = Origin::serving().start();
+    let mut program = Program::start(&origin);
+    program.address();
+    let warned = |program: &Program| {
+        let warnings = program.said("the limit of open files is lower");
+        warnings.iter().map(|line| line["wanted"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    // Clients, upstream connections, and what Warmline needs for itself.
+    let wanted = |clients: u64| clients + 100 + 64;
+    assert_eq!(warned(&program), [wanted(4096)]);
+    program.allow_clients(5000);
+    assert_eq!(warned(&program), [wanted(4096), wanted(5000)]);
+    program.allow_clients(4000);
+    assert_eq!(warned(&program), [wanted(4096), wanted(5000)], "less is no news");
 }
 
 #[test]
