@@ -8,11 +8,11 @@ use std::{
 
 use axum::{
     extract::{Path, State as Shared},
-    http::{HeaderMap, StatusCode, header::ACCEPT},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Redirect, Response},
 };
 
-use super::{Looked, State};
+use super::{Looked, State, accept::accepts};
 use crate::upstream::Upstream;
 
 /// What was done, and what came of it.
@@ -103,7 +103,7 @@ fn done(
     tracing::info!(act = what, outcome, "an operator asked by the administration port");
     let text = format!("{what}: {outcome}\n");
     state.acts.note(Act { what, outcome }, SystemTime::now());
-    if accepts_html(headers) {
+    if accepts(headers, "text/html") {
         Redirect::to("/").into_response()
     } else {
         (status, text).into_response()
@@ -112,9 +112,4 @@ fn done(
 
 fn connections(count: usize, kind: &str) -> String {
     format!("{count} {kind}connection{}", if count == 1 { "" } else { "s" })
-}
-
-fn accepts_html(headers: &HeaderMap) -> bool {
-    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
-    accepted.any(|accept| accept.contains("text/html"))
 }

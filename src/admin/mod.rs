@@ -4,6 +4,7 @@
 //! The workers count, in plain atomics. A [`snapshot`] copies what they counted, and metrics and
 //! the pages are rendered from it alone, so that they cannot disagree.
 
+mod accept;
 mod acts;
 mod certificates;
 mod expiry;
@@ -96,8 +97,9 @@ impl State {
 
     fn ready(&self, now: Instant) -> Report {
         let required = &self.standing.in_force().plan.required_upstreams;
-        let floors: Vec<_> = self.upstreams.get().iter().map(|u| u.floor(required, now)).collect();
-        self.readiness.ready(&floors, self.drain.has_begun(), now)
+        let upstreams = self.upstreams.get();
+        let floors = upstreams.iter().map(|upstream| upstream.floor(required));
+        self.readiness.ready(floors, self.drain.has_begun(), now)
     }
 
     /// These are the upstreams from now on, with other settings perhaps.
@@ -120,16 +122,15 @@ impl Observed {
         Self { upstream, activity: Mutex::new(activity), expiry }
     }
 
-    fn floor(&self, required: &[String], now: Instant) -> Floor {
+    fn floor(&self, required: &[String]) -> Floor {
         let (upstream, name) = (&self.upstream, self.upstream.name());
-        let newest = upstream.counters().exchanges.failures.snapshot().into_iter().next();
         Floor {
             name: name.to_owned(),
             wanted: upstream.settings().pool.min_idle,
-            idle: upstream.pool().snapshot(now).census.idle,
+            idle: upstream.pool().census().idle,
             reached: upstream.was_warm(),
             required: required.iter().any(|required| required == name),
-            failure: newest.map(|noted| noted.what.text),
+            failure: upstream.counters().exchanges.failures.newest().map(|failed| failed.text),
         }
     }
 

@@ -73,11 +73,17 @@ impl Readiness {
         report("startupz", &self.start())
     }
 
-    /// `/readyz`: whether traffic may come.
-    pub(super) fn ready(&self, floors: &[Floor], draining: bool, now: Instant) -> Report {
+    /// `/readyz`: whether traffic may come. Once the start is over, nobody asks for the floors.
+    pub(super) fn ready(
+        &self,
+        floors: impl IntoIterator<Item = Floor>,
+        draining: bool,
+        now: Instant,
+    ) -> Report {
         let mut checks = self.start();
         if !self.over.load(SeqCst) {
-            checks.extend(floors.iter().filter(|f| f.wanted > 0).map(|f| self.warm(f, now)));
+            let wanted = floors.into_iter().filter(|floor| floor.wanted > 0);
+            checks.extend(wanted.map(|floor| self.warm(&floor, now)));
             if checks.iter().all(|check| check.passed) {
                 self.over.store(true, SeqCst);
             }
@@ -128,15 +134,15 @@ mod tests {
     #[test]
     fn ready_comes_with_the_listeners_and_goes_with_the_drain() {
         let readiness = Readiness::default();
-        let waiting = readiness.ready(&[], false, Instant::now());
+        let waiting = readiness.ready([], false, Instant::now());
         assert!(!waiting.good && !readiness.startup().good);
         assert_eq!(
             waiting.text,
             "[+]configuration ok\n[+]credentials ok\n[-]listeners failed: not open yet\n[+]drain ok\nreadyz check failed\n"
         );
         readiness.set_started();
-        assert!(readiness.ready(&[], false, Instant::now()).good);
-        let draining = readiness.ready(&[], true, Instant::now());
+        assert!(readiness.ready([], false, Instant::now()).good);
+        let draining = readiness.ready([], true, Instant::now());
         assert!(!draining.good, "{}", draining.text);
         assert!(draining.text.contains("[-]drain failed: Warmline is ending\n"));
         assert!(readiness.startup().good, "a drain does not undo the start");
@@ -157,13 +163,13 @@ mod tests {
         let (now, later) = (Instant::now(), Instant::now() + 2 * WARMING_TIME);
         for required in [false, true] {
             let readiness = opened();
-            let cold = readiness.ready(&[floor(false, required)], false, now);
+            let cold = readiness.ready([floor(false, required)], false, now);
             let told = "[-]upstream payments failed: 1 of 2 connections are there (pool.minIdle)\n";
             assert!(!cold.good && cold.text.contains(told), "{}", cold.text);
-            let patient = readiness.ready(&[floor(false, required)], false, later);
+            let patient = readiness.ready([floor(false, required)], false, later);
             assert_eq!(patient.good, !required, "{}", patient.text);
-            assert!(readiness.ready(&[floor(true, required)], false, later).good);
-            let after = readiness.ready(&[floor(false, required)], false, later);
+            assert!(readiness.ready([floor(true, required)], false, later).good);
+            let after = readiness.ready([floor(false, required)], false, later);
             assert!(after.good, "what an upstream does later is no matter of the start");
         }
     }

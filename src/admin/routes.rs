@@ -8,8 +8,7 @@ use axum::{
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode,
         header::{
-            ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY,
-            X_FRAME_OPTIONS,
+            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_FRAME_OPTIONS,
         },
     },
     middleware,
@@ -18,7 +17,9 @@ use axum::{
 };
 
 use super::{
-    State, acts, certificates,
+    State,
+    accept::accepts,
+    acts, certificates,
     host::only_loopback,
     metrics as exposition,
     origin::only_own_page,
@@ -191,15 +192,10 @@ fn either(
     let snapshot = Snapshot::take(state, Instant::now());
     match value(asked, "format") {
         Some("json") => typed(JSON, json(&snapshot)),
-        None if accepts_json(headers) => typed(JSON, json(&snapshot)),
+        None if accepts(headers, JSON) => typed(JSON, json(&snapshot)),
         None | Some("text") => text(&snapshot).into_response(),
         Some(_) => (StatusCode::BAD_REQUEST, "warmline: format is json or text\n").into_response(),
     }
-}
-
-fn accepts_json(headers: &HeaderMap) -> bool {
-    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
-    accepted.any(|accept| accept.contains(JSON))
 }
 
 fn value<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a str> {

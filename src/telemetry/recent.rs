@@ -27,8 +27,9 @@ pub struct Noted<T> {
 }
 
 impl<T: Clone + PartialEq> Recent<T> {
-    /// Notes it; what is equal is one entry, so that a storm of one thing does not wash the others away.
-    pub fn note(&self, what: T, at: SystemTime) {
+    /// Notes it, and says whether it was not kept yet; what is equal is one entry, so that a storm of one thing does not
+    /// wash the others away.
+    pub fn note(&self, what: T, at: SystemTime) -> bool {
         let mut kept = self.lock();
         let known = kept.iter().position(|noted| noted.what == what);
         let noted = match known.and_then(|index| kept.remove(index)) {
@@ -37,6 +38,13 @@ impl<T: Clone + PartialEq> Recent<T> {
         };
         kept.truncate(KEPT - 1);
         kept.push_front(noted);
+        known.is_none()
+    }
+
+    /// What was noted last.
+    #[must_use]
+    pub fn newest(&self) -> Option<T> {
+        self.lock().front().map(|noted| noted.what.clone())
     }
 
     /// What is kept, the newest first.
@@ -69,7 +77,8 @@ mod tests {
     #[test]
     fn the_newest_come_first_and_the_oldest_are_forgotten() {
         let recent = Recent::default();
-        (0..40).for_each(|number| recent.note(number, at(number)));
+        (0..40).for_each(|number| assert!(recent.note(number, at(number))));
+        assert_eq!(recent.newest(), Some(39));
         let kept: Vec<_> = recent.snapshot().into_iter().map(|noted| noted.what).collect();
         assert_eq!(kept, (28..40).rev().collect::<Vec<_>>());
     }
@@ -77,8 +86,9 @@ mod tests {
     #[test]
     fn what_comes_again_is_one_entry_with_its_count() {
         let recent = Recent::default();
-        for (what, when) in [("a", 1), ("b", 2), ("a", 3), ("a", 4)] {
-            recent.note(what, at(when));
+        for (what, when, new) in [("a", 1, true), ("b", 2, true), ("a", 3, false), ("a", 4, false)]
+        {
+            assert_eq!(recent.note(what, at(when)), new, "{what} at {when}");
         }
         let kept = recent.snapshot();
         assert_eq!(kept[0], Noted { what: "a", times: 3, first: at(1), last: at(4) });

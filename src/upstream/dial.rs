@@ -57,12 +57,10 @@ impl Upstream {
     /// A failed dial of the warm floor fails nobody: who asks why a connection is missing finds it among the failures.
     pub(super) fn note_cold(&self, error: &ConnectError) {
         let text = format!("a warm connection (pool.minIdle) could not be made: {error}");
-        let failures = &self.counters.exchanges.failures;
-        let known = failures.snapshot().iter().any(|noted| noted.what.text == text);
-        if !known {
+        let failed = Failed::new(None, "upstream", "connect", text);
+        if self.counters.exchanges.failures.note(failed, SystemTime::now()) {
             tracing::warn!(upstream = self.name(), %error, "a warm connection (pool.minIdle) could not be made");
         }
-        failures.note(Failed::new(None, "upstream", "connect", text), SystemTime::now());
     }
 
     /// Drives in a task of its own: the dial's is larger, and ends here.
