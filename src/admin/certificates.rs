@@ -9,7 +9,7 @@ use std::{
 
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
-use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
     moment::{Moment, Span},
@@ -94,16 +94,16 @@ impl Certificate {
     fn of(der: &CertificateDer<'_>, now: SystemTime) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let validity = certificate.validity();
-        let (begins, ends) = (moment(validity.not_before), moment(validity.not_after));
+        let (begins, ends) = (Moment::from(validity.not_before), Moment::from(validity.not_after));
         let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Some(Self {
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
             fingerprint: tls::fingerprint(der),
-            not_before: Moment(begins).to_string(),
-            not_after: Moment(ends).to_string(),
-            ends,
-            seconds_left: seconds(ends).cast_signed() - seconds(now).cast_signed(),
+            not_before: begins.to_string(),
+            not_after: ends.to_string(),
+            ends: ends.0,
+            seconds_left: seconds(ends.0).cast_signed() - seconds(now).cast_signed(),
         })
     }
 }
@@ -199,10 +199,6 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         }
     }
     page
-}
-
-fn moment(at: ASN1Time) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(u64::try_from(at.timestamp()).unwrap_or(0))
 }
 
 /// The file that a trust came from; none for the system's roots.

@@ -1,10 +1,13 @@
 //! When certificates end, as gauges for alerts.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::tls::{self, Trust};
+use crate::{
+    telemetry::Moment,
+    tls::{self, Trust},
+};
 
 /// When an upstream's certificates end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,7 @@ fn first_end(trust: &Trust) -> Option<SystemTime> {
     }
     let ends = trust.certificates().iter().filter_map(|certificate| {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        u64::try_from(certificate.validity().not_after.timestamp()).ok()
+        Some(Moment::from(certificate.validity().not_after).0)
     });
-    ends.min().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+    ends.min()
 }

@@ -2,25 +2,10 @@
 
 use std::{
     fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use x509_parser::prelude::ASN1Time;
-
-/// `2026-05-01 12:00:00 UTC`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moment(pub SystemTime);
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let time = i64::try_from(seconds).ok().and_then(|s| ASN1Time::from_timestamp(s).ok());
-        let Some(utc) = time.map(|time| time.to_datetime()) else { return f.write_str("?") };
-        let (hour, minute, second) = utc.to_hms();
-        let (year, month, day) = (utc.year(), u8::from(utc.month()), utc.day());
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-    }
-}
+pub(super) use crate::telemetry::Moment;
 
 /// Its two largest units: `41s`, `12m 5s`, `3h 12m`, `12d 3h`; or `3.2 years`.
 #[derive(Debug, Clone, Copy)]
@@ -62,13 +47,9 @@ impl fmt::Display for Ago {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::UNIX_EPOCH;
 
-    #[test]
-    fn a_moment_is_written_in_utc() {
-        let at = UNIX_EPOCH + Duration::from_secs(1_927_843_201);
-        assert_eq!(Moment(at).to_string(), "2031-02-03 00:00:01 UTC");
-    }
+    use super::*;
 
     #[test]
     fn what_is_to_come_is_just_now() {

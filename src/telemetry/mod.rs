@@ -6,12 +6,14 @@ pub mod ends;
 pub mod histogram;
 pub mod label;
 pub mod log;
+pub mod moment;
 pub mod recent;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub use histogram::{Histogram, HistogramSnapshot, Quantile};
 pub use label::{Label, Tally};
+pub use moment::Moment;
 pub use recent::Recent;
 
 /// A number that only grows.

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustls::{
@@ -11,9 +11,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::CertifiedKey,
 };
-use x509_parser::prelude::{ASN1Time, FromDer as _, Validity, X509Certificate};
+use x509_parser::prelude::{FromDer as _, Validity, X509Certificate};
 
 use super::trust::reason;
+use crate::telemetry::Moment;
 
 /// Our certificate chain and its key; they match, and `Debug` shows no key. Equal when their bytes
 /// are.
@@ -151,14 +152,13 @@ impl Identity {
     /// The last moment at which our own certificate is valid.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
-        let seconds = u64::try_from(self.validity.not_after.timestamp()).unwrap_or(0);
-        UNIX_EPOCH + Duration::from_secs(seconds)
+        Moment::from(self.validity.not_after).0
     }
 
     /// [`Identity::not_after`] for people: `2026-05-01 12:00:00 UTC`.
     #[must_use]
     pub fn not_after_text(&self) -> String {
-        moment(self.validity.not_after)
+        Moment::from(self.validity.not_after).to_string()
     }
 
     /// Whether our own certificate is valid at `now` (RFC 5280 section 4.1.2.5).
@@ -167,10 +167,10 @@ impl Identity {
         let seconds = i64::try_from(since).unwrap_or(i64::MAX);
         let Validity { not_before, not_after } = &self.validity;
         if seconds < not_before.timestamp() {
-            return Err(IdentityError::NotYetValid { not_before: moment(*not_before) });
+            return Err(IdentityError::NotYetValid { not_before: Moment::from(*not_before).to_string() });
         }
         if seconds > not_after.timestamp() {
-            return Err(IdentityError::Expired { not_after: moment(*not_after) });
+            return Err(IdentityError::Expired { not_after: Moment::from(*not_after).to_string() });
         }
         Ok(())
     }
@@ -236,14 +236,6 @@ fn leaf_first(
     Err(IdentityError::Mismatch)
 }
 
-/// `2026-05-01 12:00:00 UTC`.
-fn moment(time: ASN1Time) -> String {
-    let utc = time.to_datetime();
-    let (hour, minute, second) = utc.to_hms();
-    let (year, month, day) = (utc.year(), u8::from(utc.month()), utc.day());
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
         self.chain() == other.chain() && self.key.secret_der() == other.key.secret_der()
@@ -256,7 +248,7 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
             .field("certificates", &self.chain().len())
-            .field("not_after", &moment(self.validity.not_after))
+            .field("not_after", &self.not_after_text())
             .finish_non_exhaustive()
     }
 }
@@ -264,6 +256,8 @@ impl fmt::Debug for Identity {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed test is what it is for
 mod tests {
+    use std::time::Duration;
+
     use rcgen::{
         CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
         PKCS_RSA_SHA256, RsaKeySize, date_time_ymd,
