@@ -23,7 +23,7 @@ pub(super) fn json(snapshot: &Snapshot) -> String {
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let configuration = &snapshot.configuration;
     let since = Moment(configuration.in_force.since);
-    format!("# {}, {}, since {since}\n{}", configuration.hash, source(snapshot), yaml(snapshot))
+    format!("# {}, {}, since {since}\n{}", configuration.hash(), source(snapshot), yaml(snapshot))
 }
 
 /// The configuration alone, as YAML.
@@ -56,7 +56,7 @@ impl<'a> Page<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
         let configuration = &snapshot.configuration;
         Self {
-            hash: &configuration.hash,
+            hash: configuration.hash(),
             source: configuration.source.as_str(),
             place: configuration.place.as_deref(),
             since: Moment(configuration.in_force.since).to_string(),

@@ -52,7 +52,6 @@ pub(super) struct Snapshot {
 
 /// Which configuration is in force, and what became of later ones.
 pub(super) struct Configuration {
-    pub hash: String,
     /// Where it came from.
     pub source: Origin,
     /// What people call that; `None` where nothing is followed.
@@ -65,10 +64,6 @@ pub(super) struct Configuration {
     pub refused: Refused,
     pub reloads: Counts<Outcome>,
     pub credentials: Counts<Outcome>,
-    /// The newest one is the one in force.
-    pub newest_in_force: bool,
-    /// Certificates, keys and trust are as their files have them.
-    pub credentials_in_force: bool,
 }
 
 /// One upstream's part.
@@ -142,21 +137,32 @@ impl Snapshot {
 impl Configuration {
     fn take(state: &State) -> Self {
         let standing = &state.standing;
-        let (in_force, refused) = (standing.in_force(), standing.refused());
         let origin = standing.origin();
         let source = state.follower.as_ref().map(|follower| &follower.source);
         Self {
-            hash: in_force.hash.clone(),
             source: origin,
             place: source.map(|source| source.name(origin)),
             watch: source.and_then(|source| source.configmap()).map(contact),
             reloads: counts(&standing.configurations),
             credentials: counts(&standing.credentials),
-            newest_in_force: refused.configuration.is_none(),
-            credentials_in_force: refused.credentials.is_empty(),
-            in_force,
-            refused,
+            in_force: standing.in_force(),
+            refused: standing.refused(),
         }
+    }
+
+    /// Of its text.
+    pub fn hash(&self) -> &str {
+        &self.in_force.hash
+    }
+
+    /// The newest one is the one in force.
+    pub fn is_newest(&self) -> bool {
+        self.refused.configuration.is_none()
+    }
+
+    /// Certificates, keys and trust are as their files have them.
+    pub fn has_newest_credentials(&self) -> bool {
+        self.refused.credentials.is_empty()
     }
 }
 

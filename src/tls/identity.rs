@@ -167,7 +167,9 @@ impl Identity {
         let seconds = i64::try_from(since).unwrap_or(i64::MAX);
         let Validity { not_before, not_after } = &self.validity;
         if seconds < not_before.timestamp() {
-            return Err(IdentityError::NotYetValid { not_before: Moment::from(*not_before).to_string() });
+            return Err(IdentityError::NotYetValid {
+                not_before: Moment::from(*not_before).to_string(),
+            });
         }
         if seconds > not_after.timestamp() {
             return Err(IdentityError::Expired { not_after: Moment::from(*not_after).to_string() });

@@ -17,12 +17,12 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges(
             "warmline_config_last_reload_successful",
             "1 while the newest configuration is the one in force, 0 while an invalid one was left aside.",
-            [(Labels::new(), f64::from(u8::from(configuration.newest_in_force)))],
+            [(Labels::new(), f64::from(u8::from(configuration.is_newest())))],
         ),
         gauges(
             "warmline_identity_last_reload_successful",
             "1 while every certificate, key and trust in force is as its files have it now, 0 while one of them could not be used.",
-            [(Labels::new(), f64::from(u8::from(configuration.credentials_in_force)))],
+            [(Labels::new(), f64::from(u8::from(configuration.has_newest_credentials())))],
         ),
         outcomes(
             "warmline_config_reloads_total",
@@ -38,7 +38,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "warmline_config_info",
             "The configuration in force: the hash of its text, and where it came from.",
             [(
-                labels([("hash", &configuration.hash), ("source", configuration.source.as_str())]),
+                labels([("hash", configuration.hash()), ("source", configuration.source.as_str())]),
                 1.0,
             )],
         ),

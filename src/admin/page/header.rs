@@ -6,12 +6,12 @@ use super::{
     super::{
         moment::{Ago, Moment, Span},
         plan,
-        snapshot::Snapshot,
+        snapshot::{Counts, Snapshot},
     },
     numbers::{Count, plural},
     upstream::{Standing, standing},
 };
-use crate::telemetry::log::Human;
+use crate::{config::Outcome, telemetry::log::Human};
 
 /// For the tab: what is wrong comes first.
 pub(super) fn title(snapshot: &Snapshot) -> String {
@@ -33,7 +33,7 @@ pub(super) fn bar(snapshot: &Snapshot) -> Markup {
             p.what { "HTTP on localhost in, pooled mutual TLS out" }
             p.facts {
                 "up " b { (Span(snapshot.uptime)) }
-                " · configuration " b { code { (snapshot.configuration.hash) } }
+                " · configuration " b { code { (snapshot.configuration.hash()) } }
                 " · " time #at { (Moment(snapshot.at)) }
             }
         }
@@ -82,14 +82,6 @@ fn since(at: std::time::SystemTime, snapshot: &Snapshot) -> Markup {
 pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
     let configuration = &snapshot.configuration;
     let since = configuration.in_force.since;
-    let counts = configuration
-        .reloads
-        .iter()
-        .map(|(outcome, count)| format!("{} {}", Count(*count), outcome.as_str()));
-    let rotations = configuration
-        .credentials
-        .iter()
-        .map(|(outcome, count)| format!("{} {}", Count(*count), outcome.as_str()));
     html! {
         section #configuration {
             div.title {
@@ -101,18 +93,24 @@ pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
                 }
             }
             dl.facts {
-                div { dt { "hash" } dd { code { (configuration.hash) } } }
+                div { dt { "hash" } dd { code { (configuration.hash()) } } }
                 div { dt { "source" } dd { (plan::source(snapshot)) } }
                 @if let Some(Err(away)) = &configuration.watch {
                     div { dt { "watch" } dd.bad { "away: " (away.reason) } }
                 }
                 div { dt { "since" } dd { (Moment(since)) " (" (Span::between(since, snapshot.at)) ")" } }
-                div { dt { "changes of it" } dd { (counts.collect::<Vec<_>>().join(", ")) } }
-                div { dt { "of certificates" } dd { (rotations.collect::<Vec<_>>().join(", ")) } }
+                div { dt { "changes of it" } dd { (outcomes(&configuration.reloads)) } }
+                div { dt { "of certificates" } dd { (outcomes(&configuration.credentials)) } }
             }
             details #plan { summary { "The whole, defaults included" } pre { (plan::yaml(snapshot)) } }
         }
     }
+}
+
+fn outcomes(counts: &Counts<Outcome>) -> String {
+    let each = counts.iter();
+    let each = each.map(|(outcome, count)| format!("{} {}", Count(*count), outcome.as_str()));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// What operators did.

@@ -23,7 +23,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": seconds(snapshot.uptime),
         "configuration": {
-            "hash": snapshot.configuration.hash,
+            "hash": snapshot.configuration.hash(),
             "source": snapshot.configuration.source.as_str(),
         },
         "upstreams": snapshot.upstreams.iter().map(upstream).collect::<Vec<_>>(),

@@ -28,7 +28,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
         "warmline {}, up {}, configuration {} from {}\n",
         env!("CARGO_PKG_VERSION"),
         Human(snapshot.uptime),
-        snapshot.configuration.hash,
+        snapshot.configuration.hash(),
         snapshot.configuration.source.as_str(),
     );
     for upstream in &snapshot.upstreams {
