@@ -1,4 +1,4 @@
-//! When certificates end, as gauges for alerts.
+//! When certificates begin and end, as gauges for alerts.
 
 use std::time::SystemTime;
 
@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct Expiry {
     /// Our own; `None` without one.
     pub identity: Option<SystemTime>,
+    /// When our own began: how near the end is depends on how long it lasts.
+    pub identity_began: Option<SystemTime>,
     /// The first one of the trust to end; `None` for the machine's own roots, where one always
     /// ends soon.
     pub trust: Option<SystemTime>,
@@ -21,8 +23,12 @@ pub(super) struct Expiry {
 
 impl Expiry {
     pub fn of(settings: &tls::Settings) -> Self {
-        let identity = settings.identity.as_ref().map(|identity| identity.not_after());
-        Self { identity, trust: first_end(&settings.trust) }
+        let identity = settings.identity.as_ref();
+        Self {
+            identity: identity.map(|identity| identity.not_after()),
+            identity_began: identity.map(|identity| identity.not_before()),
+            trust: first_end(&settings.trust),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         recent::Noted,
     },
     tls::{Handshake, VerifyFailure, Version},
-    upstream::{Chain, Code, Exchanges, Failed, RetryReason, RetryRefusal},
+    upstream::{Chain, Code, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage},
 };
 
 /// Each value of a label with its count, zeros too.
@@ -109,6 +109,7 @@ pub(super) struct ExchangesSnapshot {
     pub upstream_seconds: HistogramSnapshot,
     pub retries: Counts<RetryReason>,
     pub retries_refused: Counts<RetryRefusal>,
+    pub failed: Counts<(Party, Stage)>,
     /// The last ones that failed, the newest first.
     pub failures: Vec<Noted<Failed>>,
 }
@@ -224,6 +225,7 @@ impl ExchangesSnapshot {
             upstream_seconds: exchanges.upstream_seconds.snapshot(),
             retries: counts(&exchanges.retries),
             retries_refused: counts(&exchanges.retries_refused),
+            failed: counts(&exchanges.failed),
             failures: exchanges.failures.snapshot(),
         }
     }

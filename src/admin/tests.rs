@@ -23,12 +23,15 @@ use crate::{
 
 /// The end of the certificates below: 2031-02-03 00:00:00 UTC.
 pub(super) const NOT_AFTER: u64 = 1_927_843_200;
+/// Their beginning: 2021-02-03 00:00:00 UTC.
+pub(super) const NOT_BEFORE: u64 = 1_612_310_400;
 
 /// A certificate that is its own authority, and its key, in PEM.
 pub(super) fn credentials() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
     params.distinguished_name.push(rcgen::DnType::CommonName, "<b>a.example</b>");
+    params.not_before = rcgen::date_time_ymd(2021, 2, 3);
     params.not_after = rcgen::date_time_ymd(2031, 2, 3);
     let certificate = params.self_signed(&key).unwrap().pem();
     (certificate, key.serialize_pem())

@@ -19,7 +19,7 @@ use super::explain::{MEMBER, PROXY_STATUS};
 use crate::{
     connect::ConnectError,
     pool::{EndReason, Rejection},
-    upstream::{RetryRefusal, Unavailable, Upstream},
+    upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
 
 /// The longest `details` in `Proxy-Status`.
@@ -143,34 +143,6 @@ pub(super) enum Cut {
     Ending,
 }
 
-/// The stage an exchange was in when it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// Its header was judged.
-    Request,
-    /// It waited for a connection, in the queue.
-    Queue,
-    /// It waited for a connection, by dial.
-    Connect,
-    /// It waited for the response's header.
-    Response,
-    /// A body was on its way.
-    Body,
-}
-
-impl Stage {
-    /// The word in log lines.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Queue => "queue",
-            Self::Connect => "connect",
-            Self::Response => "response",
-            Self::Body => "body",
-        }
-    }
-}
-
 impl Failure {
     pub(super) fn bad_request(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::BadRequest(reason.into())
@@ -210,8 +182,8 @@ impl Failure {
         }
     }
 
-    /// Whose doing it is, in log lines.
-    pub fn by(&self) -> &'static str {
+    /// Whose doing it is.
+    pub fn by(&self) -> Party {
         match self {
             Self::BudgetUsedUp(failure) => failure.by(),
             Self::BadRequest(_)
@@ -219,13 +191,13 @@ impl Failure {
             | Self::HeaderTimeout
             | Self::UnknownHost { .. }
             | Self::Connect
-            | Self::UploadBroken => "downstream",
+            | Self::UploadBroken => Party::Downstream,
             Self::Queue { .. }
             | Self::Ending
             | Self::Replaced(_)
             | Self::UploadIdle(_)
-            | Self::Dial(ConnectError::Exhausted { .. }) => "us",
-            _ => "upstream",
+            | Self::Dial(ConnectError::Exhausted { .. }) => Party::Us,
+            _ => Party::Upstream,
         }
     }
 

@@ -24,7 +24,7 @@ use hyper::body::{Body as _, Incoming};
 
 pub use downstream::{Downstream, Phase};
 use exchange::{Exchange, Responded};
-pub use failure::{Failure, Stage};
+pub use failure::Failure;
 use outbound::Outbound;
 use record::Record;
 pub use relay::Answer;

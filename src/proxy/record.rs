@@ -8,13 +8,11 @@ use std::{
 
 use http::{Method, StatusCode, Uri};
 
-use super::{
-    Downstream, Failure, Proxy, Stage, attempt::Attempt, explain::Explanation, failure::Cut,
-};
+use super::{Downstream, Failure, Proxy, attempt::Attempt, explain::Explanation, failure::Cut};
 use crate::{
     drain,
     telemetry::log::{Access, seconds},
-    upstream::{Code, Exchanges, Failed, Lease, RetryReason, Upstream},
+    upstream::{Code, Exchanges, Failed, Lease, Party, RetryReason, Stage, Upstream},
 };
 
 /// One exchange's record. Dropped before it was told how the exchange ended, the application left, or Warmline ends.
@@ -131,7 +129,7 @@ impl Record {
         self.count(Code::of(status), now);
         self.told = true;
         if self.proxy.access.get() == Access::All {
-            self.log(now, "ok", Stage::Body, None);
+            self.log(now, None, Stage::Body, None);
         }
     }
 
@@ -142,28 +140,33 @@ impl Record {
         self.status = Some(failure.status());
         self.count(Code::of(failure.status()), now);
         self.told = true;
-        self.note(self.status, failure.by(), failure.stage(), failure.to_string());
-        self.log(now, failure.by(), failure.stage(), Some(failure as &dyn fmt::Display));
+        let (by, stage) = (failure.by(), failure.stage());
+        self.exchanges().failed.increment((by, stage));
+        self.note(self.status, by, stage, failure.to_string());
+        self.log(now, Some(by), stage, Some(failure as &dyn fmt::Display));
     }
 
     /// The response broke after its header, by this side, perhaps with more to say.
-    pub(super) fn broke(mut self, by: &'static str, cut: Option<&Cut>, now: Instant) {
+    pub(super) fn broke(mut self, by: Party, cut: Option<&Cut>, now: Instant) {
         self.abort(by, cut, now);
     }
 
-    fn abort(&mut self, by: &'static str, cut: Option<&Cut>, now: Instant) {
+    fn abort(&mut self, by: Party, cut: Option<&Cut>, now: Instant) {
         self.told = true;
         self.count(Code::Aborted, now);
+        self.exchanges().failed.increment((by, self.stage));
         // That an application leaves is no failure.
-        if by != "downstream" || cut.is_some() {
+        if by != Party::Downstream || cut.is_some() {
             let text = match (cut, by) {
                 (Some(cut), _) => cut.to_string(),
-                (None, "us") => "its connection's certificate, key or trust was replaced".into(),
+                (None, Party::Us) => {
+                    "its connection's certificate, key or trust was replaced".into()
+                }
                 (None, _) => "the response broke off".into(),
             };
             self.note(None, by, self.stage, text);
         }
-        self.log(now, by, self.stage, cut.map(|cut| cut as &dyn fmt::Display));
+        self.log(now, Some(by), self.stage, cut.map(|cut| cut as &dyn fmt::Display));
     }
 
     fn count(&self, code: Code, now: Instant) {
@@ -173,9 +176,9 @@ impl Record {
     }
 
     /// For people, on the page.
-    fn note(&self, status: Option<StatusCode>, by: &'static str, stage: Stage, text: String) {
+    fn note(&self, status: Option<StatusCode>, by: Party, stage: Stage, text: String) {
         let status = status.map(|status| status.as_u16());
-        let failed = Failed::new(status, by, stage.as_str(), text);
+        let failed = Failed::new(status, by, stage, text);
         self.exchanges().failures.note(failed, SystemTime::now());
     }
 
@@ -186,11 +189,12 @@ impl Record {
         }
     }
 
-    fn log(&self, now: Instant, by: &'static str, stage: Stage, error: Option<&dyn fmt::Display>) {
+    /// Nobody broke it where `by` is `None`.
+    fn log(&self, now: Instant, by: Option<Party>, stage: Stage, error: Option<&dyn fmt::Display>) {
         if self.proxy.access.get() == Access::Off {
             return;
         }
-        let end = if by == "ok" { "ok".into() } else { format!("{by}-{}", stage.as_str()) };
+        let end = by.map_or_else(|| "ok".into(), |by| format!("{by}-{stage}"));
         let attempt = self.attempt.as_ref();
         tracing::info!(
             target: "warmline::access",
@@ -239,7 +243,8 @@ impl Drop for Record {
             return;
         }
         let ending = self.downstream.drain.stage() >= drain::Stage::Aborting;
-        let (by, cut) = if ending { ("us", Some(&Cut::Ending)) } else { ("downstream", None) };
+        let (by, cut) =
+            if ending { (Party::Us, Some(&Cut::Ending)) } else { (Party::Downstream, None) };
         self.abort(by, cut, Instant::now());
     }
 }

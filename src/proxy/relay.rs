@@ -22,7 +22,7 @@ use super::{
 use crate::{
     connect::body::{Progress, Upload},
     pool::EndReason,
-    upstream::{Lease, Upstream},
+    upstream::{Lease, Party, Upstream},
 };
 
 /// The body of an answer.
@@ -75,7 +75,7 @@ impl Ending {
         self.downstream.set_broken();
         let switched_off = self.lease.handle().switched_off();
         self.lease.discard(switched_off.unwrap_or(EndReason::Unfit));
-        let by = if switched_off.is_some() { "us" } else { "upstream" };
+        let by = if switched_off.is_some() { Party::Us } else { Party::Upstream };
         self.record.broke(by, None, Instant::now());
     }
 
@@ -87,9 +87,9 @@ impl Ending {
         }
         let limit = self.upstream.settings().idle_timeout;
         let (by, cut) = if waiting {
-            ("upstream", Cut::UpstreamSilent(limit))
+            (Party::Upstream, Cut::UpstreamSilent(limit))
         } else {
-            ("downstream", Cut::ClientSilent(limit))
+            (Party::Downstream, Cut::ClientSilent(limit))
         };
         self.record.broke(by, Some(&cut), Instant::now());
     }

@@ -149,6 +149,12 @@ impl Identity {
         &self.certified
     }
 
+    /// The first moment at which our own certificate is valid.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        Moment::from(self.validity.not_before).0
+    }
+
     /// The last moment at which our own certificate is valid.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {

@@ -57,6 +57,34 @@ label! {
     }
 }
 
+label! {
+    /// Whose doing it is that a request did not get a whole response.
+    pub enum Party {
+        /// The application's.
+        Downstream = "downstream",
+        /// Our own.
+        Us = "us",
+        /// The upstream's.
+        Upstream = "upstream",
+    }
+}
+
+label! {
+    /// The stage that an exchange was in when it ended.
+    pub enum Stage {
+        /// Its header was judged.
+        Request = "request",
+        /// It waited for a connection, in the queue.
+        Queue = "queue",
+        /// It waited for a connection, by dial.
+        Connect = "connect",
+        /// It waited for the response's header.
+        Response = "response",
+        /// A body was on its way.
+        Body = "body",
+    }
+}
+
 /// Counts and times of exchanges.
 #[derive(Debug)]
 pub struct Exchanges {
@@ -70,7 +98,9 @@ pub struct Exchanges {
     pub retries: Tally<RetryReason>,
     /// Tries that the limits forbade.
     pub retries_refused: Tally<RetryRefusal>,
-    /// The last ones that did not get a whole response.
+    /// Those that did not get a whole response, as their log lines' `end` has it.
+    pub failed: Tally<(Party, Stage)>,
+    /// The last of them.
     pub failures: Recent<Failed>,
 }
 
@@ -79,10 +109,10 @@ pub struct Exchanges {
 pub struct Failed {
     /// The status of our answer; `None` where it broke off when its answer was on its way.
     pub status: Option<u16>,
-    /// Whose doing it is: `downstream`, `us` or `upstream`.
-    pub by: &'static str,
-    /// The stage that it was in, as log lines have it.
-    pub stage: &'static str,
+    /// Whose doing it is.
+    pub by: Party,
+    /// The stage that it was in.
+    pub stage: Stage,
     /// What happened; at most [`Failed::LONGEST`] bytes of it.
     pub text: String,
 }
@@ -92,7 +122,7 @@ impl Failed {
     pub const LONGEST: usize = 400;
 
     /// One with this text, or its beginning.
-    pub fn new(status: Option<u16>, by: &'static str, stage: &'static str, text: String) -> Self {
+    pub fn new(status: Option<u16>, by: Party, stage: Stage, text: String) -> Self {
         let mut text = text;
         if text.len() > Self::LONGEST {
             text.truncate(text.floor_char_boundary(Self::LONGEST));
@@ -115,6 +145,7 @@ impl Default for Exchanges {
             upstream_seconds: Histogram::new(EXCHANGE_BOUNDS),
             retries: Tally::default(),
             retries_refused: Tally::default(),
+            failed: Tally::default(),
             failures: Recent::default(),
         }
     }

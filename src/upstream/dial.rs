@@ -5,7 +5,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use super::{Failed, Upstream, Worker, generation::Generation};
+use super::{Failed, Party, Stage, Upstream, Worker, generation::Generation};
 use crate::{
     connect::{
         ConnectError, Connection, Driver, Resolver, connection,
@@ -57,7 +57,7 @@ impl Upstream {
     /// A failed dial of the warm floor fails nobody: who asks why a connection is missing finds it among the failures.
     pub(super) fn note_cold(&self, error: &ConnectError) {
         let text = format!("a warm connection (pool.minIdle) could not be made: {error}");
-        let failed = Failed::new(None, "upstream", "connect", text);
+        let failed = Failed::new(None, Party::Upstream, Stage::Connect, text);
         if self.counters.exchanges.failures.note(failed, SystemTime::now()) {
             tracing::warn!(upstream = self.name(), %error, "a warm connection (pool.minIdle) could not be made");
         }

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 pub use change::Change;
-pub use counters::{Code, Counters, Exchanges, Failed, RetryReason, RetryRefusal};
+pub use counters::{Code, Counters, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage};
 pub use generation::Chain;
 use generation::Generation;
 use retries::Budget;

@@ -3,12 +3,18 @@
 use crate::support::{
     log_lines::{self, line_of},
     origin::{Gate, Origin},
+    running::Running,
     setup::Setup,
 };
 
 fn logged(origin: &Origin) -> Setup {
     log_lines::catch();
     Setup::before(origin).set_global("log.access", "errors")
+}
+
+/// The metric that counts what the line's `end` says.
+fn failures(warmline: &Running, by: &str, stage: &str) -> u64 {
+    warmline.metric("warmline_request_failures_total", &[("by", by), ("stage", stage)])
 }
 
 #[test]
@@ -32,6 +38,7 @@ fn a_download_whose_upstream_falls_silent_was_ended_by_the_upstream() {
     let line = line_of("GET /silent-upstream");
     assert_eq!((line.get("end"), line.get("status")), ("upstream-body", "200"));
     assert!(line.get("error").contains("timeouts.idle"), "{line:?}");
+    assert_eq!(failures(&warmline, "upstream", "body"), 1);
 }
 
 #[test]
@@ -65,6 +72,7 @@ fn a_client_that_leaves_the_queue_left_in_the_queue() {
     warmline.wait_for_pool("the waiter", |pool| pool.queued == 1);
     drop(waiter);
     assert_eq!(line_of("GET /left-in-the-queue").get("end"), "downstream-queue");
+    assert_eq!(failures(&warmline, "downstream", "queue"), 1);
 }
 
 #[test]
@@ -75,6 +83,7 @@ fn a_client_that_leaves_while_its_connection_is_made_left_while_connecting() {
     origin.wait_for("the connection", |record| record.connections.len() == 1);
     drop(client);
     assert_eq!(line_of("GET /left-while-connecting").get("end"), "downstream-connect");
+    assert_eq!(failures(&warmline, "downstream", "connect"), 1);
 }
 
 #[test]
@@ -84,6 +93,7 @@ fn the_content_of_our_own_answers_counts() {
     let answer = warmline.connect().get("unknown.test", "/own-answer");
     let line = line_of("GET /own-answer");
     assert_eq!((line.get("status"), line.get("end")), ("404", "downstream-request"));
+    assert_eq!(failures(&warmline, "downstream", "request"), 1);
     assert_eq!(line.get("bytes"), answer.body.len().to_string());
     assert_eq!(warmline.connect().request("HEAD", "unknown.test", "/own-answer").status, 404);
     assert_eq!(line_of("HEAD /own-answer").get("bytes"), "0");

@@ -20,6 +20,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "Requests by the class of their status, 502, 503 and 504 from Warmline itself included; aborted: broken off before the end of the response, by whichever side.",
             with_unrouted(snapshot).flat_map(|(upstream, exchanges)| codes(upstream, exchanges)),
         ),
+        counters(
+            "warmline_request_failures_total",
+            "Requests without a whole response from the upstream (answered by Warmline itself, or broken off), by whose doing that was and in which stage.",
+            with_unrouted(snapshot).flat_map(|(upstream, exchanges)| failures(upstream, exchanges)),
+        ),
         histograms(
             "warmline_request_seconds",
             "From a request's header to the end of its response. The difference to upstream_seconds is what the sidecar costs, queue and connecting included.",
@@ -66,4 +71,14 @@ fn codes(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
         (labels([("upstream", upstream), ("code", code.as_str())]), *count as f64)
     };
     exchanges.requests.iter().map(sample).collect()
+}
+
+fn failures(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
+    let failed = exchanges.failed.iter().filter(|(_, count)| *count > 0);
+    failed
+        .map(|((by, stage), count)| {
+            let (by, stage) = (by.as_str(), stage.as_str());
+            (labels([("upstream", upstream), ("by", by), ("stage", stage)]), *count as f64)
+        })
+        .collect()
 }

@@ -13,6 +13,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let upstreams = &snapshot.upstreams;
     vec![
         connections(upstreams),
+        gauges(
+            "warmline_pool_max_connections",
+            "The cap on connections to the upstream (pool.maxConnections).",
+            each(upstreams, |pool| pool.max as f64),
+        ),
         counters(
             "warmline_pool_connections_opened_total",
             "Connections established to the upstream, handshake included.",

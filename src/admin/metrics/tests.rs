@@ -11,7 +11,7 @@ use super::{
     super::{
         State,
         snapshot::Snapshot,
-        tests::{NOT_AFTER, state},
+        tests::{NOT_AFTER, NOT_BEFORE, state},
     },
     *,
 };
@@ -19,7 +19,7 @@ use crate::{
     pool::Reuse,
     telemetry::ends::{Facing, Manner},
     tls::{Handshake, VerifyFailure, Version},
-    upstream::{Code, RetryReason, RetryRefusal},
+    upstream::{Code, Party, RetryReason, RetryRefusal, Stage},
 };
 
 fn exposition(state: &State) -> String {
@@ -92,6 +92,7 @@ fn gauges_histograms_and_requests_exist_before_anything_happened_and_nothing_els
     let families: HashSet<_> = series.keys().map(|key| key.split('{').next().unwrap()).collect();
     for name in [
         "warmline_pool_connections",
+        "warmline_pool_max_connections",
         "warmline_pool_queue_length",
         "warmline_pool_queue_wait_seconds_bucket",
         "warmline_tls_handshake_seconds_count",
@@ -131,10 +132,16 @@ fn what_was_counted_appears_under_its_labels() {
     counters.exchanges.requests.increment(Code::of(StatusCode::NOT_FOUND));
     counters.exchanges.retries.increment(RetryReason::NotSent);
     counters.exchanges.retries_refused.increment(RetryRefusal::Budget);
+    counters.exchanges.failed.increment((Party::Upstream, Stage::Connect));
     state.proxy.unrouted.requests.increment(Code::ClientError);
+    state.proxy.unrouted.failed.increment((Party::Downstream, Stage::Request));
     state.ends.increment((Facing::Downstream, Manner::Reset));
     let series = series(&exposition(&state));
     for (key, value) in [
+        (
+            "pool_max_connections{upstream=\"payments\"}",
+            upstream.settings().pool.max_connections as f64,
+        ),
         ("pool_connections_opened_total{upstream=\"payments\"}", 2.0),
         ("pool_checkouts_total{upstream=\"payments\",result=\"reused\",reason=\"none\"}", 1.0),
         ("pool_checkouts_total{upstream=\"payments\",result=\"new\",reason=\"peer-closed\"}", 1.0),
@@ -143,11 +150,17 @@ fn what_was_counted_appears_under_its_labels() {
         ("tls_verify_failures_total{upstream=\"payments\",reason=\"name\"}", 1.0),
         ("requests_total{upstream=\"payments\",code=\"4xx\"}", 1.0),
         ("requests_total{upstream=\"_none\",code=\"4xx\"}", 1.0),
+        ("request_failures_total{upstream=\"payments\",by=\"upstream\",stage=\"connect\"}", 1.0),
+        ("request_failures_total{upstream=\"_none\",by=\"downstream\",stage=\"request\"}", 1.0),
         ("retries_total{upstream=\"payments\",reason=\"not-sent\"}", 1.0),
         ("retries_refused_total{upstream=\"payments\",reason=\"budget\"}", 1.0),
         ("connection_ends_total{side=\"downstream\",how=\"reset\"}", 1.0),
         ("config_info{hash=\"5a5e35f84ff0525a\",source=\"file\"}", 1.0),
         ("client_certificate_expiry_timestamp_seconds{upstream=\"payments\"}", NOT_AFTER as f64),
+        (
+            "client_certificate_not_before_timestamp_seconds{upstream=\"payments\"}",
+            NOT_BEFORE as f64,
+        ),
         ("trust_expiry_timestamp_seconds{upstream=\"payments\"}", NOT_AFTER as f64),
     ] {
         assert_eq!(series.get(&format!("warmline_{key}")), Some(&value), "{key}");

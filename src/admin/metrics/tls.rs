@@ -48,6 +48,11 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             expiries(upstreams, |expiry| expiry.identity),
         ),
         gauges(
+            "warmline_client_certificate_not_before_timestamp_seconds",
+            "Since when the client certificate for the upstream is valid (its notBefore), in Unix time.",
+            expiries(upstreams, |expiry| expiry.identity_began),
+        ),
+        gauges(
             "warmline_trust_expiry_timestamp_seconds",
             "When the first of the certificates in the upstream's trust expires (the earliest notAfter), in Unix time; none for the system's roots.",
             expiries(upstreams, |expiry| expiry.trust),

@@ -9,7 +9,7 @@ use super::super::{State, acts::Act, snapshot::Snapshot, tests::state};
 use crate::{
     config::Stale,
     pool::{EndReason, Reuse},
-    upstream::{Code, Failed, Upstream},
+    upstream::{Code, Failed, Party, Stage, Upstream},
 };
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>";
@@ -18,8 +18,8 @@ fn page(state: &State) -> String {
     super::render(&Snapshot::take(state, Instant::now()))
 }
 
-fn failed(by: &'static str, text: &str) -> Failed {
-    Failed::new(Some(502), by, "connect", text.into())
+fn failed(by: Party, text: &str) -> Failed {
+    Failed::new(Some(502), by, Stage::Connect, text.into())
 }
 
 fn fail(state: &State, failure: Failed, ago: u64) {
@@ -40,7 +40,7 @@ fn it_tells_why_in_words_that_need_no_document() {
     counters.checkouts.increment(Reuse::Stale);
     counters.closed.increment(EndReason::PeerClosed);
     upstream.counters().exchanges.requests.increment(Code::ServerError);
-    fail(&state, failed("upstream", "no TCP connection to 192.0.2.1:443"), 3);
+    fail(&state, failed(Party::Upstream, "no TCP connection to 192.0.2.1:443"), 3);
     let page = page(&state);
     for told in [
         "<b>stale</b> <span class=\"muted\">the last one was found dead when used</span>",
@@ -60,8 +60,8 @@ fn it_tells_why_in_words_that_need_no_document() {
 #[test]
 fn nothing_that_others_wrote_becomes_markup() {
     let state = state(&["payments"]);
-    fail(&state, failed("upstream", HOSTILE), 1);
-    state.proxy.unrouted.failures.note(failed("downstream", HOSTILE), SystemTime::now());
+    fail(&state, failed(Party::Upstream, HOSTILE), 1);
+    state.proxy.unrouted.failures.note(failed(Party::Downstream, HOSTILE), SystemTime::now());
     state.proxy.unrouted.requests.increment(Code::ClientError);
     let act = Act { what: HOSTILE.into(), outcome: HOSTILE.into() };
     state.acts.note(act, SystemTime::now());
@@ -90,12 +90,12 @@ fn nothing_is_inline_and_nothing_comes_from_elsewhere() {
 #[test]
 fn an_upstream_fails_as_long_as_its_last_failure_is_young_and_not_the_applications() {
     let state = state(&["payments"]);
-    fail(&state, failed("downstream", "the target's scheme is not http"), 1);
-    fail(&state, failed("upstream", "long ago"), 600);
+    fail(&state, failed(Party::Downstream, "the target's scheme is not http"), 1);
+    fail(&state, failed(Party::Upstream, "long ago"), 600);
     let good = page(&state);
     assert!(good.contains("no failure in the last minute"), "{good}");
     let later = SystemTime::now() + Duration::from_secs(9);
-    let during = failed("us", "while the snapshot was taken");
+    let during = failed(Party::Us, "while the snapshot was taken");
     upstream(&state).counters().exchanges.failures.note(during, later);
     let bad = page(&state);
     assert!(bad.contains("<title>1 failing · Warmline</title>"), "{bad}");

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     telemetry::{log::Human, recent::Noted},
-    upstream::Failed,
+    upstream::{Failed, Party},
 };
 
 /// A failure counts for so long in how an upstream stands.
@@ -36,7 +36,7 @@ pub(super) enum Standing<'a> {
 pub(super) fn standing(upstream: &UpstreamSnapshot, now: SystemTime) -> Standing<'_> {
     let lately = |failure: &&Noted<Failed>| {
         // One may have come while the snapshot was taken: after its moment.
-        failure.what.by != "downstream" && Span::between(failure.last, now).0 < LATELY
+        failure.what.by != Party::Downstream && Span::between(failure.last, now).0 < LATELY
     };
     match upstream.exchanges.failures.iter().find(lately) {
         Some(failure) => Standing::Failing(failure),

@@ -63,8 +63,8 @@ fn failure(failure: &Noted<Failed>) -> Value {
     let Failed { status, by, stage, text } = &failure.what;
     json!({
         "status": status,
-        "by": by,
-        "stage": stage,
+        "by": by.as_str(),
+        "stage": stage.as_str(),
         "text": text,
         "times": failure.times,
         "last": Moment(failure.last).to_string(),

@@ -6,7 +6,7 @@ use super::super::{State, sampler::Activity, snapshot::Snapshot, tests::state};
 use crate::{
     pool::{Census, ConnectionPhase, ConnectionView, EndReason, Reuse},
     tls::{Handshake, Version},
-    upstream::{Code, Failed, RetryReason},
+    upstream::{Code, Failed, Party, RetryReason, Stage},
 };
 
 /// Two upstreams: one that was used, and one that was not.
@@ -115,7 +115,8 @@ fn the_last_failures_are_told_on_a_line_each() {
     let state = state(&["payments"]);
     let upstream = state.upstreams.share()[0].upstream.clone();
     let failures = &upstream.counters().exchanges.failures;
-    let failed = Failed::new(Some(502), "upstream", "connect", "no\x1b[2J\nTCP connection".into());
+    let failed =
+        Failed::new(Some(502), Party::Upstream, Stage::Connect, "no\x1b[2J\nTCP connection".into());
     failures.note(failed.clone(), SystemTime::now());
     failures.note(failed, SystemTime::now());
     let page = super::text::render(&Snapshot::take(&state, Instant::now()));
