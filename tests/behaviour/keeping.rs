@@ -21,6 +21,27 @@ fn get(client: &mut Client) {
     assert_eq!(client.get(origin::NAME, "/any").status, 200);
 }
 
+/// An origin that says that it keeps idle connections for a second.
+fn keeping_a_second() -> Origin {
+    let origin = Origin::scripted(|mut peer| async move {
+        while peer.request().await.is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        }
+        peer.close().await;
+    });
+    origin.start()
+}
+
+/// Two clients that ask in turn, twice each.
+fn two_in_turn(warmline: &Running) -> [Client; 2] {
+    let mut clients = [warmline.connect(), warmline.connect()];
+    for _ in 0..2 {
+        clients.iter_mut().for_each(get);
+    }
+    clients
+}
+
 /// The number of the connection that carried each request so far.
 fn carried(origin: &Origin) -> Vec<usize> {
     origin.read(|record| record.requests.iter().map(|request| request.connection).collect())
@@ -29,11 +50,7 @@ fn carried(origin: &Origin) -> Vec<usize> {
 #[test]
 fn safe_gives_a_client_s_first_request_a_connection_of_its_own_and_later_ones_any() {
     let (origin, warmline) = in_mode("safe");
-    let (mut first, mut second) = (warmline.connect(), warmline.connect());
-    get(&mut first);
-    get(&mut second);
-    get(&mut first);
-    get(&mut second);
+    two_in_turn(&warmline);
     assert_eq!(carried(&origin), [0, 1, 1, 1]);
     let policy = warmline.metric("warmline_pool_checkouts_total", &[("reason", "policy")]);
     assert_eq!(policy, 2, "each client's first");
@@ -53,11 +70,7 @@ fn aggressive_gives_a_first_request_only_a_connection_that_was_reused_before() {
 #[test]
 fn never_keeps_a_connection_for_its_client_alone_and_ends_it_with_that() {
     let (origin, warmline) = in_mode("never");
-    let (mut first, mut second) = (warmline.connect(), warmline.connect());
-    get(&mut first);
-    get(&mut second);
-    get(&mut first);
-    get(&mut second);
+    let [first, mut second] = two_in_turn(&warmline);
     assert_eq!(carried(&origin), [0, 1, 0, 1]);
     drop(first);
     origin.wait_for("its connection ends with it", |record| {
@@ -127,14 +140,7 @@ fn a_required_upstream_without_its_warm_connections_is_named_by_readyz_until_it_
 
 #[test]
 fn an_announced_keep_alive_timeout_retires_a_connection_before_the_upstream_would_close_it() {
-    let origin = Origin::scripted(|mut peer| async move {
-        while peer.request().await.is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n")
-                .await;
-        }
-        peer.close().await;
-    })
-    .start();
+    let origin = keeping_a_second();
     let warmline = Setup::before(&origin).start();
     let answer = warmline.one_shot("/any");
     assert_eq!((answer.status, answer.head.field("keep-alive")), (200, None));
@@ -182,14 +188,7 @@ fn why_a_warm_connection_is_missing_is_said_by_readyz() {
 #[test]
 fn a_timeout_above_what_the_upstream_keeps_is_named_once_in_the_log() {
     log_lines::catch();
-    let origin = Origin::scripted(|mut peer| async move {
-        while peer.request().await.is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n")
-                .await;
-        }
-        peer.close().await;
-    })
-    .start();
+    let origin = keeping_a_second();
     let setup = Setup::new().upstream("told-once", &origin).set("hosts", json!(["api.test"]));
     let warmline = setup.start();
     for ends in 1..=3 {

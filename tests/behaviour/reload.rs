@@ -3,13 +3,13 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::symlink,
 };
 
 use serde_json::{Value, json};
 
 use crate::support::{
     client::Client,
+    mount::Mount,
     origin::{End, Origin},
     setup::Setup,
     soaking, wait_for,
@@ -104,24 +104,13 @@ fn an_edit_in_place_is_noticed() {
 fn a_config_map_s_swap_of_its_folder_s_link_is_noticed_every_time() {
     let origin = Origin::serving().start();
     let setup = Setup::before(&origin);
-    let mount = setup.folder().join("config");
-    let version = |number: usize, text: &str| {
-        let folder = mount.join(format!("..version-{number}"));
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("config.yaml"), text).unwrap();
-        symlink(&folder, mount.join("..data_new")).unwrap();
-        fs::rename(mount.join("..data_new"), mount.join("..data")).unwrap();
-        if number > 0 {
-            fs::remove_dir_all(mount.join(format!("..version-{}", number - 1))).unwrap();
-        }
-    };
-    version(0, &setup.text());
-    symlink("..data/config.yaml", mount.join("config.yaml")).unwrap();
-    let mut warmline = setup.start_following_at(mount.join("config.yaml"));
+    let mut mount = Mount::new(setup.folder().join("config"), &["config.yaml"]);
+    mount.swap(|folder| fs::write(folder.join("config.yaml"), setup.text()).unwrap());
+    let mut warmline = setup.start_following_at(mount.path("config.yaml"));
     for number in 1..=3 {
         let host = format!("swapped-{number}.test");
-        warmline.set("upstreams.0.hosts", json!([host]));
-        version(number, &warmline.document.to_string());
+        let text = warmline.set("upstreams.0.hosts", json!([host])).document.to_string();
+        mount.swap(|folder| fs::write(folder.join("config.yaml"), text).unwrap());
         wait_for("the swap is in force", || warmline.reloads("applied") == number as u64);
         assert_eq!(warmline.connect().get(&host, "/any").status, 200);
     }

@@ -2,39 +2,43 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     time::Instant,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     authority::{self, Authority, Identity, certificates_pem, client_params},
     client::{Client, Ending},
+    key_format::KeyFormat,
+    mount::Mount,
     origin::{ConnectionRecord, End, Origin},
     setup::{Following, Setup, identity},
     wait_for,
 };
 
-/// A running Warmline, and the files of its identity.
+/// A running Warmline, and the files of its identity and trust.
 struct Scene {
     origin: Origin,
     warmline: Following,
     certificate: PathBuf,
     key: PathBuf,
+    trust: PathBuf,
 }
 
 fn scene(change: impl FnOnce(Setup) -> Setup) -> Scene {
-    let origin = Origin::serving().start();
+    scene_before(Origin::serving().start(), change)
+}
+
+fn scene_before(origin: Origin, change: impl FnOnce(Setup) -> Setup) -> Scene {
     let warmline = change(Setup::before(&origin)).start_following();
-    let path = |part: &str| {
-        let identity = &warmline.document["upstreams"][0]["tls"]["identity"];
-        PathBuf::from(identity[part].as_str().unwrap())
-    };
-    let (certificate, key) = (path("certificate"), path("key"));
-    Scene { origin, warmline, certificate, key }
+    let tls = &warmline.document["upstreams"][0]["tls"];
+    let path = |value: &Value| PathBuf::from(value.as_str().unwrap());
+    let (identity, trust) = (&tls["identity"], path(&tls["trust"]));
+    let (certificate, key) = (path(&identity["certificate"]), path(&identity["key"]));
+    Scene { origin, warmline, certificate, key, trust }
 }
 
 impl Scene {
@@ -45,7 +49,7 @@ impl Scene {
 
     /// Writes both files, the key first.
     fn write(&self, identity: &Identity) {
-        replace(&self.key, &identity.key_pem(crate::support::key_format::KeyFormat::Pkcs8));
+        replace(&self.key, &identity.key_pem(KeyFormat::Pkcs8));
         replace(&self.certificate, &identity.chain_pem());
     }
 
@@ -55,6 +59,12 @@ impl Scene {
         wait_for("the new certificate is in force", || {
             self.warmline.rotations("applied") > applied
         });
+    }
+
+    /// These are believed from now on, and nobody else.
+    fn trust(&self, authorities: &[&Authority]) {
+        let certificates: Vec<_> = authorities.iter().map(|a| a.certificate().clone()).collect();
+        replace(&self.trust, &certificates_pem(&certificates));
     }
 
     /// The certificates that the origin saw, one for each connection.
@@ -79,6 +89,21 @@ fn leaf(identity: &Identity) -> Vec<u8> {
     identity.leaf().to_vec()
 }
 
+/// A POST that waits on the certificate that Warmline began with.
+fn held_post(scene: &Scene) -> Client {
+    let mut post = scene.warmline.connect();
+    post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
+    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    post
+}
+
+/// The same of a GET.
+fn held_get(scene: &Scene) -> Client {
+    let get = scene.warmline.ask("/hold");
+    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    get
+}
+
 #[test]
 fn a_new_pair_is_shown_at_once_idle_connections_close_and_no_session_of_the_old_one_resumes() {
     let scene = scene(|setup| setup);
@@ -99,9 +124,7 @@ fn a_new_pair_is_shown_at_once_idle_connections_close_and_no_session_of_the_old_
 #[test]
 fn case_37_what_is_in_flight_finishes_on_the_old_pair_and_the_next_request_shows_the_new_one() {
     let scene = scene(|setup| setup);
-    let mut waiting = scene.warmline.connect();
-    waiting.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
-    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let mut waiting = held_get(&scene);
     let second = Authority::shared().client("warmline");
     scene.rotate(&second);
     let old = || scene.warmline.metric("warmline_old_generation_connections", &[]);
@@ -116,9 +139,7 @@ fn case_37_what_is_in_flight_finishes_on_the_old_pair_and_the_next_request_shows
 #[test]
 fn case_37_a_request_on_an_old_connection_ends_at_the_rotation_deadline() {
     let scene = scene(|setup| setup.set("pool.rotationDeadline", "100ms"));
-    let mut post = scene.warmline.connect();
-    post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
-    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let mut post = held_post(&scene);
     scene.rotate(&Authority::shared().client("warmline"));
     let answer = post.response();
     assert_eq!(answer.status, 504, "{}", answer.text());
@@ -131,9 +152,7 @@ fn case_37_a_request_on_an_old_connection_ends_at_the_rotation_deadline() {
 #[test]
 fn case_37_at_the_deadline_a_get_goes_again_under_the_new_pair() {
     let scene = scene(|setup| setup.set("pool.rotationDeadline", "100ms"));
-    let mut get = scene.warmline.connect();
-    get.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
-    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    let mut get = held_get(&scene);
     let second = Authority::shared().client("warmline");
     scene.rotate(&second);
     scene.origin.wait_for("it goes again", |record| record.requests.len() == 2);
@@ -150,16 +169,10 @@ fn a_body_that_is_under_way_at_the_rotation_deadline_is_broken_off_and_never_end
         peer.request().await;
     })
     .start();
-    let setup = Setup::before(&origin).set("pool.rotationDeadline", "100ms");
-    let warmline = setup.start_following();
-    let identity = warmline.document["upstreams"][0]["tls"]["identity"].clone();
-    let mut client = warmline.connect();
-    client.send("GET / HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    let scene = scene_before(origin, |setup| setup.set("pool.rotationDeadline", "100ms"));
+    let mut client = scene.warmline.ask("/");
     assert_eq!(client.response_head().field("content-length"), Some("10"));
-    let second = Authority::shared().client("warmline");
-    let pem = second.key_pem(crate::support::key_format::KeyFormat::Pkcs8);
-    replace(Path::new(identity["key"].as_str().unwrap()), &pem);
-    replace(Path::new(identity["certificate"].as_str().unwrap()), &second.chain_pem());
+    scene.write(&Authority::shared().client("warmline"));
     assert_eq!(client.end().0, Ending::Reset);
 }
 
@@ -169,7 +182,7 @@ fn case_38_between_the_first_and_the_second_file_the_old_pair_stays_in_either_or
         let scene = scene(|setup| setup);
         scene.get();
         let second = Authority::shared().client("warmline");
-        let key = second.key_pem(crate::support::key_format::KeyFormat::Pkcs8);
+        let key = second.key_pem(KeyFormat::Pkcs8);
         let mut files = [(&scene.key, key), (&scene.certificate, second.chain_pem())];
         if !key_first {
             files.reverse();
@@ -244,24 +257,15 @@ fn files_written_again_with_the_same_bytes_make_no_generation() {
 fn a_secret_s_swap_of_its_folder_s_link_rotates_both_files_at_once() {
     let origin = Origin::serving().start();
     let setup = Setup::before(&origin);
-    let mount = setup.folder().join("identity");
-    let version = |number: usize, identity: &Identity| {
-        let folder = mount.join(format!("..version-{number}"));
-        fs::create_dir_all(&folder).unwrap();
-        let files = identity.write(&folder, "tls");
-        assert!(files.key.ends_with("tls.key"));
-        symlink(&folder, mount.join("..data_new")).unwrap();
-        fs::rename(mount.join("..data_new"), mount.join("..data")).unwrap();
+    let mut mount = Mount::new(setup.folder().join("identity"), &["tls.crt", "tls.key"]);
+    let swap = |mount: &mut Mount, identity: &Identity| {
+        mount.swap(|folder| assert!(identity.write(folder, "tls").key.ends_with("tls.key")));
     };
-    version(0, identity());
-    for name in ["tls.crt", "tls.key"] {
-        symlink(format!("..data/{name}"), mount.join(name)).unwrap();
-    }
-    let path = |name: &str| mount.join(name).to_str().unwrap().to_owned();
-    let files = json!({ "certificate": path("tls.crt"), "key": path("tls.key") });
+    swap(&mut mount, identity());
+    let files = json!({ "certificate": mount.path("tls.crt"), "key": mount.path("tls.key") });
     let warmline = setup.set("tls.identity", files).start_following();
     for number in 1..=3 {
-        version(number, &Authority::shared().client("warmline"));
+        swap(&mut mount, &Authority::shared().client("warmline"));
         wait_for("the swap is in force", || warmline.rotations("applied") == number as u64);
         assert_eq!(warmline.one_shot("/any").status, 200);
     }
@@ -271,36 +275,25 @@ fn a_secret_s_swap_of_its_folder_s_link_rotates_both_files_at_once() {
 
 #[test]
 fn case_37_a_trust_that_no_longer_covers_the_upstream_ends_its_connections_at_once() {
-    let origin = Origin::serving().start();
-    let warmline = Setup::before(&origin).start_following();
-    let trust = PathBuf::from(warmline.document["upstreams"][0]["tls"]["trust"].as_str().unwrap());
-    let mut post = warmline.connect();
-    post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
-    origin.wait_for("a request in flight", |record| record.requests.len() == 1);
-    let other = Authority::new("another");
-    replace(&trust, &certificates_pem(&[other.certificate().clone()]));
+    let scene = scene(|setup| setup);
+    let mut post = held_post(&scene);
+    scene.trust(&[&Authority::new("another")]);
     let answer = post.response();
     assert_eq!(answer.status, 504, "{}", answer.text());
-    assert_eq!(warmline.one_shot("/any").status, 502, "it is not believed any more");
-    assert_eq!(origin.record().requests.len(), 1);
+    assert_eq!(scene.warmline.one_shot("/any").status, 502, "it is not believed any more");
+    assert_eq!(scene.origin.record().requests.len(), 1);
 }
 
 #[test]
 fn a_trust_that_grows_lets_what_is_in_flight_finish() {
-    let origin = Origin::serving().start();
-    let warmline = Setup::before(&origin).start_following();
-    let trust = PathBuf::from(warmline.document["upstreams"][0]["tls"]["trust"].as_str().unwrap());
-    let mut waiting = warmline.connect();
-    waiting.send("GET /hold HTTP/1.1\r\nHost: api.test\r\n\r\n");
-    origin.wait_for("a request in flight", |record| record.requests.len() == 1);
-    let both =
-        [Authority::shared().certificate().clone(), Authority::new("x").certificate().clone()];
-    replace(&trust, &certificates_pem(&both));
-    wait_for("the new trust is in force", || warmline.rotations("applied") == 1);
-    origin.release();
+    let scene = scene(|setup| setup);
+    let mut waiting = held_get(&scene);
+    scene.trust(&[Authority::shared(), &Authority::new("x")]);
+    wait_for("the new trust is in force", || scene.warmline.rotations("applied") == 1);
+    scene.origin.release();
     assert_eq!(waiting.response().status, 200);
     assert_eq!(waiting.get("api.test", "/any").status, 200);
-    assert_eq!(origin.record().connections.len(), 2);
+    assert_eq!(scene.origin.record().connections.len(), 2);
 }
 
 #[test]
@@ -315,22 +308,12 @@ fn a_configuration_that_cannot_be_used_holds_up_no_rotation() {
     assert_eq!(scene.warmline.metric("warmline_config_last_reload_successful", &[]), 0, "still");
 }
 
-/// A POST that waits on the certificate that Warmline began with.
-fn held_post(scene: &Scene) -> Client {
-    let mut post = scene.warmline.connect();
-    post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
-    scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
-    post
-}
-
 #[test]
 fn case_37_a_trust_that_shrinks_after_a_rotation_ends_what_is_left_of_every_generation() {
     let scene = scene(|setup| setup);
     let mut post = held_post(&scene);
     scene.rotate(&Authority::shared().client("warmline"));
-    let trust = scene.warmline.document["upstreams"][0]["tls"]["trust"].as_str().unwrap();
-    let other = Authority::new("another");
-    replace(Path::new(trust), &certificates_pem(&[other.certificate().clone()]));
+    scene.trust(&[&Authority::new("another")]);
     assert_eq!(post.response().status, 504);
 }
 

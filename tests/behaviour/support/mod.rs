@@ -35,6 +35,7 @@ pub mod client;
 pub mod key_format;
 pub mod log_lines;
 pub mod message;
+pub mod mount;
 pub mod names;
 pub mod origin;
 pub mod pattern;
