@@ -199,6 +199,8 @@ fn filter(settings: &Settings) -> Filter {
         ACCESS => access != Access::Off,
         CONNECTION => access == Access::All || own >= LevelFilter::DEBUG,
         target if is_ours(target) => *event.level() <= own,
+        // Its errors come to us, and are told in our words.
+        target if target.starts_with("kube_client") => level == Level::Trace,
         _ => *event.level() <= foreign,
     };
     Box::new(filter_fn(wanted).with_max_level_hint(own.max(LevelFilter::INFO)))

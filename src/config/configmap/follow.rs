@@ -217,11 +217,13 @@ impl Lost {
 
 /// With its causes, of which the outermost alone says too little.
 fn told(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return status.message.clone();
-    }
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| {
+    let outermost: &dyn std::error::Error = match error {
+        kube::Error::Api(status) => return status.message.clone(),
+        kube::Error::Service(service) => service.as_ref(),
+        error => error,
+    };
+    let causes = std::iter::successors(outermost.source(), |cause| cause.source());
+    causes.fold(outermost.to_string(), |text, cause| {
         let cause = cause.to_string();
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })

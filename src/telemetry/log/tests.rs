@@ -99,6 +99,7 @@ fn one_of_each() {
     tracing::debug!(target: "warmline::pool", "own-debug");
     tracing::error!(target: "hickory_net::udp", "foreign-error");
     tracing::warn!(target: "warmlines", "foreign-warn");
+    tracing::error!(target: "kube_client::client", "kube-error");
     tracing::info!(target: "hickory_net::udp", "foreign-info");
     tracing::trace!(target: "hickory_net::udp", "foreign-trace");
 }
@@ -122,7 +123,7 @@ fn the_level_and_the_access_setting_choose_the_lines() {
     );
     assert_eq!(
         shown(Level::Trace, Off),
-        "connection own-error own-info own-debug foreign-error foreign-warn foreign-info foreign-trace"
+        "connection own-error own-info own-debug foreign-error foreign-warn kube-error foreign-info foreign-trace"
     );
 }
 
