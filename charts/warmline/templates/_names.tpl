@@ -1,6 +1,11 @@
 {{/* The one name of everything that the injector consists of: it does not depend on the release. */}}
 {{- define "warmline.injector" -}}warmline-injector{{- end }}
 
+{{/* Whether the injector's pods are there: in webhook mode, and for the time of a switch from it. */}}
+{{- define "warmline.webhookRuns" -}}
+{{- if or (eq .Values.injection.mode "webhook") .Values.injection.keepWebhook }}true{{ end }}
+{{- end }}
+
 {{- define "warmline.selector" -}}
 app.kubernetes.io/name: warmline-injector
 {{- end }}
