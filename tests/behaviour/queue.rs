@@ -1,11 +1,13 @@
 //! The queue at the cap: first come first served, bounded in length and in time.
 
+use std::{sync::Mutex, time::Duration};
+
 use crate::support::{
     client::{Client, Response},
     origin::{self, Origin},
     running::Running,
     setup::Setup,
-    wait_for,
+    together, wait_for,
 };
 
 /// One connection at most, and a first client that holds it.
@@ -85,6 +87,61 @@ fn a_waiter_is_refused_when_its_time_is_over() {
     held.origin.release();
     assert_eq!(held.holder.response().text(), "held\n");
     assert_eq!(held.origin.read(|record| record.request_count), 1);
+}
+
+fn refusals(warmline: &Running, reason: &str) -> u64 {
+    warmline.metric("warmline_pool_rejections_total", &[("reason", reason)])
+}
+
+#[test]
+fn while_the_queue_stands_still_one_may_wait_and_the_next_is_refused_at_once() {
+    let mut held = held(|setup| setup.set("pool.queueTimeout", "2s"));
+    assert!(held.warmline.one_shot("/late").text().contains("none came free in time"));
+    let mut first = held.waiter("/first", 1);
+    let shed = held.warmline.one_shot("/shed");
+    assert_refused(&shed);
+    assert!(shed.text().contains("too slow to serve one more in time"), "{}", shed.text());
+    assert_eq!(
+        (refusals(&held.warmline, "queue-timeout"), refusals(&held.warmline, "shed")),
+        (1, 1)
+    );
+    held.origin.release();
+    assert_eq!((held.holder.response().status, first.response().status), (200, 200));
+    assert_eq!(held.warmline.one_shot("/after").status, 200, "the line moves again");
+    let targets =
+        held.origin.read(|r| r.requests.iter().map(|r| r.target.clone()).collect::<Vec<_>>());
+    assert_eq!(targets, ["/hold", "/first", "/after"], "nothing that was refused was sent");
+}
+
+#[test]
+fn whoever_would_wait_longer_than_the_queue_s_time_by_its_measured_pace_is_refused_at_once() {
+    const CLIENTS: usize = 8;
+    let origin = Origin::scripted(|mut peer| async move {
+        while peer.request().await.is_some() {
+            // So slow an upstream is what this is about.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            peer.answer("slow").await;
+        }
+        peer.close().await;
+    })
+    .start();
+    let setup = Setup::before(&origin).set("pool.maxConnections", 1);
+    let warmline = setup.set("pool.queueTimeout", "200ms").start();
+    let answers = Mutex::new(Vec::new());
+    together(CLIENTS, |_| {
+        for _ in 0..CLIENTS {
+            let answer = warmline.one_shot("/any");
+            answers.lock().unwrap().push(answer);
+        }
+    });
+    let (served, refused): (Vec<_>, Vec<_>) =
+        answers.into_inner().unwrap().into_iter().partition(|answer| answer.status == 200);
+    refused.iter().for_each(assert_refused);
+    let (shed, late) = (refusals(&warmline, "shed"), refusals(&warmline, "queue-timeout"));
+    assert_eq!(shed + late, refused.len() as u64);
+    assert!(shed > 2 * late, "{shed} at once, {late} after they had waited in vain");
+    assert_eq!(origin.read(|record| record.request_count), served.len());
+    assert!(served.len() > CLIENTS, "{}", served.len());
 }
 
 #[test]
