@@ -328,6 +328,26 @@ fn what_an_operator_drained_is_bound_by_the_rotation_that_follows() {
 }
 
 #[test]
+fn a_certificate_that_the_upstream_itself_replaced_is_judged_at_the_next_handshake() {
+    let scene = scene(|setup| setup.set("pool.maxRequests", 1));
+    let shown = || scene.warmline.upstream("origin").shown().map(|chain| chain[0].to_vec());
+    scene.get();
+    let second = Authority::shared().server(&["api.test"]);
+    scene.origin.show(&second);
+    scene.get();
+    assert_eq!(shown(), Some(leaf(&second)));
+    let own = Identity::self_signed(&["api.test"], false);
+    scene.origin.show(&own);
+    let answer = scene.warmline.one_shot("/any");
+    assert_eq!(answer.status, 502, "nobody said that it is to be believed: {}", answer.text());
+    assert_eq!(shown(), Some(leaf(&second)), "what was not believed is not shown");
+    replace(&scene.trust, &certificates_pem(&[own.leaf().clone()]));
+    wait_for("the new trust is in force", || scene.warmline.rotations("applied") == 1);
+    scene.get();
+    assert_eq!(shown(), Some(leaf(&own)));
+}
+
+#[test]
 fn a_pipe_in_a_file_s_place_is_refused_and_holds_up_nobody() {
     let scene = scene(|setup| setup);
     scene.get();

@@ -26,6 +26,8 @@ pub enum Change {
     Identities,
     /// The configuration: numbers of the pools, and a field of the key.
     Configuration,
+    /// The certificates that the origins show: of one authority, or signed by themselves, all of them trusted.
+    Servers,
 }
 
 /// How often an origin does what, drawn anew for each request.
@@ -87,6 +89,9 @@ pub const ROTATIONS: Run =
 /// The configuration flips.
 pub const FLIPS: Run =
     Run { name: "flips", changes: Some(Change::Configuration), ..SCARCE_AND_SLOW };
+/// The origins' own certificates rotate, and so do the connections that show them.
+pub const SERVER_ROTATIONS: Run =
+    Run { name: "server rotations", changes: Some(Change::Servers), ..IDLE_CLOSES };
 
 /// Those that a proxy without hot reload can run, too.
 pub const RUNS: [Run; 4] = [IDLE_CLOSES, RESETS, DRIBBLES, EVERYTHING];

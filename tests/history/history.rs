@@ -94,7 +94,7 @@ pub struct Account {
     pub opened: Vec<u64>,
     /// Requests that it counted, before the drain.
     pub requests: u64,
-    /// Configurations and certificates that it put in force.
+    /// Configurations and certificates that it put in force, and certificates of origins that it came to believe.
     pub changes: u64,
 }
 

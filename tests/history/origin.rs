@@ -1,7 +1,11 @@
 //! An origin that draws its faults, and writes down each delivery.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    iter::once,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
@@ -12,7 +16,7 @@ use crate::{
     faults::{Fault, Faults},
     history::{self, Delivery, Fate, ID_FIELD},
     support::{
-        authority::{Authority, Identity},
+        authority::{Authority, Identity, certificates_pem},
         message::Head,
         origin::{Connection, Origin},
     },
@@ -20,6 +24,8 @@ use crate::{
 
 /// Certificates that one upstream's may rotate through.
 const IDENTITIES: usize = 4;
+/// Certificates that the origin itself may rotate through: so many of the authority, as many that sign themselves.
+const SHOWN: usize = 2;
 
 /// A running origin, and who we are to be towards it.
 pub struct Upstream {
@@ -28,6 +34,10 @@ pub struct Upstream {
     /// The client certificates for it, the first at first; every other origin would accept them as well: a mix-up is
     /// seen, not refused.
     pub identities: Vec<Identity>,
+    /// The origin's own certificates, the first at first.
+    shows: Vec<Identity>,
+    /// Which of them it shows now.
+    turn: AtomicUsize,
     /// The sockets' witness.
     pub origin: Origin,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
@@ -53,10 +63,32 @@ impl Upstream {
             async move { server.serve(connection).await }
         };
         let authority = Authority::shared();
-        let origin = Origin::scripted(script).identity(authority.server(&[name])).start();
+        let issued = (0..SHOWN).map(|_| authority.server(&[name]));
+        let shows = issued.chain((0..SHOWN).map(|_| Identity::self_signed(&[name], false)));
+        let shows: Vec<_> = shows.collect();
+        let origin = Origin::scripted(script).start();
+        origin.show(&shows[0]);
         let identity = |number| authority.client(&format!("for {name}, number {number}"));
         let identities = (0..IDENTITIES).map(identity).collect();
-        Self { name, identities, origin, deliveries }
+        Self { name, identities, shows, turn: AtomicUsize::new(0), origin, deliveries }
+    }
+
+    /// Who is to be believed as this upstream.
+    pub fn trust_pem(&self) -> String {
+        let own = self.shows[SHOWN..].iter().map(|identity| identity.leaf().clone());
+        let all: Vec<_> = once(Authority::shared().certificate().clone()).chain(own).collect();
+        certificates_pem(&all)
+    }
+
+    /// The certificate that the origin shows now, in DER.
+    pub fn shown(&self) -> &[u8] {
+        self.shows[self.turn.load(SeqCst) % self.shows.len()].leaf()
+    }
+
+    /// The origin shows its next certificate.
+    pub fn show_next(&self) {
+        let turn = self.turn.fetch_add(1, SeqCst) + 1;
+        self.origin.show(&self.shows[turn % self.shows.len()]);
     }
 
     /// Waits until every connection has ended, then gives what was seen.

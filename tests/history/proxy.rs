@@ -1,6 +1,15 @@
 //! What carries the load; here Warmline, inside this process.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Mutex, time::Instant};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Instant,
+};
 
 use serde_json::{Value, json};
 use warmline::pool::Pool;
@@ -25,7 +34,7 @@ pub trait Proxy: Sync {
     fn look(&self) {}
 
     /// Makes the next of the run's changes; a control knows none.
-    fn change(&self, _change: Change) {}
+    fn change(&self, _change: Change, _upstreams: &[Upstream]) {}
 
     /// Ends it; answers its own account, if it keeps one.
     fn finish(self: Box<Self>) -> Option<Account>;
@@ -44,6 +53,8 @@ struct Warmline {
     most: Mutex<usize>,
     /// How many changes there were.
     changes: Mutex<usize>,
+    /// How many of the origins' certificates were seen, and verified, before others took their place.
+    servers: AtomicU64,
 }
 
 /// An upstream of Warmline's whose certificate may rotate.
@@ -60,6 +71,7 @@ pub fn warmline(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Pr
     let setup = upstreams.iter().fold(start, |setup, upstream| {
         let endpoint = format!("127.0.0.1:{}", upstream.origin.port());
         let setup = setup.upstream_at(&upstream.name.replace('.', "-"), &endpoint);
+        let setup = setup.trust_pem(&upstream.trust_pem());
         let setup = setup.identity(&upstream.identities[0]).set("hosts", vec![upstream.name]);
         let setup = setup.set("tls.serverName", upstream.name);
         setup.set("pool.maxConnections", run.cap).set("retries.max", ATTEMPTS - 1)
@@ -74,6 +86,7 @@ pub fn warmline(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Pr
         running: setup.start_following(),
         most: Mutex::default(),
         changes: Mutex::default(),
+        servers: AtomicU64::default(),
     })
 }
 
@@ -88,18 +101,20 @@ impl Proxy for Warmline {
         *most = pools.map(|pool| pool.census.total()).fold(*most, usize::max);
     }
 
-    fn change(&self, change: Change) {
+    fn change(&self, change: Change, upstreams: &[Upstream]) {
         let mut changes = self.changes.lock().expect("nothing panics inside");
         *changes += 1;
         match change {
             Change::Identities => self.rotate(*changes),
             Change::Configuration => self.flip(*changes),
+            Change::Servers => self.rotate_server(*changes, upstreams),
         }
     }
 
     fn finish(self: Box<Self>) -> Option<Account> {
         let requests = self.running.metric("warmline_requests_total", &[]);
         let changes = self.running.reloads("applied") + self.running.rotations("applied");
+        let changes = changes + self.servers.load(SeqCst);
         let upstreams = self.upstreams.iter().map(|upstream| self.running.upstream(&upstream.name));
         let upstreams: Vec<_> = upstreams.collect();
         let pools = || upstreams.iter().map(|upstream| upstream.pool());
@@ -126,6 +141,16 @@ impl Warmline {
         let path = |file: &str| Path::new(files[file].as_str().expect("a path")).to_owned();
         replace(&path("key"), key);
         replace(&path("certificate"), chain);
+    }
+
+    /// The origin whose turn it is shows another certificate.
+    fn rotate_server(&self, turn: usize, upstreams: &[Upstream]) {
+        let place = turn % upstreams.len();
+        let seen = self.running.upstream(&self.upstreams[place].name).shown();
+        if seen.is_some_and(|chain| chain[0].as_ref() == upstreams[place].shown()) {
+            self.servers.fetch_add(1, SeqCst);
+        }
+        upstreams[place].show_next();
     }
 
     /// Numbers of the pools change every time, a field of the first upstream's key every second time.

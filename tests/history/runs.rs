@@ -9,7 +9,7 @@ use std::{
 use crate::{
     check::check,
     controls,
-    faults::{self, Change, Run},
+    faults::{self, Run},
     history::{History, Rules},
     load::{self, Load},
     origin::Upstream,
@@ -42,7 +42,9 @@ pub fn play(run: &Run, play: &Play, load: Load) -> Verdict {
     let upstreams: Vec<Upstream> = names.map(|(number, name)| start((number, *name))).collect();
     let proxy = (play.start)(run, &upstreams, play.threads);
     let send = || load::send(load, run, proxy.address(), &NAMES);
-    let mut history = watched(&*proxy, run.changes, send);
+    let (looked, changed) = (&*proxy, upstreams.as_slice());
+    let change = run.changes.map(|change| move || looked.change(change, changed));
+    let mut history = watched(looked, change, send);
     history.account = proxy.finish();
     for upstream in &upstreams {
         let (deliveries, connections) = upstream.finish();
@@ -53,7 +55,11 @@ pub fn play(run: &Run, play: &Play, load: Load) -> Verdict {
 }
 
 /// Does the work while the proxy's connections are looked at, and the run's changes are made.
-fn watched(proxy: &dyn Proxy, changes: Option<Change>, work: impl FnOnce() -> History) -> History {
+fn watched(
+    proxy: &dyn Proxy,
+    change: Option<impl Fn() + Send>,
+    work: impl FnOnce() -> History,
+) -> History {
     /// Ends the watch when it is dropped, by a panic too.
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
@@ -70,8 +76,8 @@ fn watched(proxy: &dyn Proxy, changes: Option<Change>, work: impl FnOnce() -> Hi
             }
         };
         scope.spawn(move || until_done(LOOK_EVERY, &|| proxy.look()));
-        if let Some(change) = changes {
-            scope.spawn(move || until_done(CHANGE_EVERY, &|| proxy.change(change)));
+        if let Some(change) = change {
+            scope.spawn(move || until_done(CHANGE_EVERY, &change));
         }
         let _over = Over(&done);
         work()
@@ -192,6 +198,22 @@ fn while_the_configuration_flips_ten_times_a_second_nothing_is_lost_on_one_threa
 #[test]
 fn while_the_configuration_flips_ten_times_a_second_nothing_is_lost_on_two_threads() {
     nothing_at_all_is_lost_meanwhile(&faults::FLIPS, 2);
+}
+
+/// Connections end in these runs as in those of idle closes, so that new handshakes see what the origins show.
+fn no_get_is_lost_while_the_origins_certificates_rotate(threads: usize) {
+    let figures = no_rule_is_broken_and_no_get_is_lost(&faults::SERVER_ROTATIONS, threads);
+    assert!(figures.changes >= 4, "too few were seen: {figures:?}");
+}
+
+#[test]
+fn while_the_origins_certificates_rotate_no_get_is_lost_on_one_thread() {
+    no_get_is_lost_while_the_origins_certificates_rotate(1);
+}
+
+#[test]
+fn while_the_origins_certificates_rotate_no_get_is_lost_on_two_threads() {
+    no_get_is_lost_while_the_origins_certificates_rotate(2);
 }
 
 /// The judge is no friend of Warmline's: what it demands beyond the cap, others fulfil as well.

@@ -72,7 +72,7 @@ pub struct Figures {
     pub most: usize,
     /// Connections that were accepted when the cap had been reached.
     pub above_cap: usize,
-    /// Configurations and certificates that the proxy put in force meanwhile.
+    /// Configurations and certificates that the proxy put in force meanwhile, and those of origins that it came to believe.
     pub changes: u64,
 }
 

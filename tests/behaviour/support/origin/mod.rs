@@ -11,7 +11,7 @@ use std::{
     future::Future,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     thread::{self, JoinHandle},
 };
 
@@ -77,6 +77,7 @@ pub struct Origin {
     gate: Gate,
     witness: Arc<Witness>,
     sessions: Arc<Sessions>,
+    shown: Arc<Shown>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -126,6 +127,12 @@ impl Origin {
     /// Opens the gate behind which `/hold` waits.
     pub fn release(&self) {
         self.gate.open();
+    }
+
+    /// From now on shows this certificate, as a server does that was started again: it forgets every session.
+    pub fn show(&self, identity: &Identity) {
+        self.shown.replace(identity);
+        self.forget_sessions();
     }
 
     /// Forgets every session, so that the next one offered is refused.
@@ -218,8 +225,9 @@ impl Builder {
     pub fn start(self) -> Origin {
         let witness = Arc::new(Witness::default());
         let sessions = Arc::new(Sessions::default());
+        let shown = Arc::new(Shown::new(&self.identity));
         let server = Arc::new(Server {
-            acceptor: (!self.plain).then(|| self.acceptor(&sessions)),
+            acceptor: (!self.plain).then(|| self.acceptor(&shown, &sessions)),
             handshakes: self.handshakes.clone(),
             script: self.script.clone().unwrap_or_else(|| self.service()),
             witness: Arc::clone(&witness),
@@ -231,7 +239,7 @@ impl Builder {
         let thread = thread::Builder::new().name("origin".into()).spawn(run).expect("a thread");
         let port = port.recv().expect("the origin listens");
         let (stop, thread) = (Some(stop), Some(thread));
-        Origin { port, gate: self.gate, witness, sessions, stop, thread }
+        Origin { port, gate: self.gate, witness, sessions, shown, stop, thread }
     }
 
     fn service(&self) -> Script {
@@ -242,15 +250,13 @@ impl Builder {
         })
     }
 
-    fn acceptor(&self, sessions: &Arc<Sessions>) -> TlsAcceptor {
+    fn acceptor(&self, shown: &Arc<Shown>, sessions: &Arc<Sessions>) -> TlsAcceptor {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let key = aws_lc_rs::sign::any_supported_type(&self.identity.private_key());
-        let certified = CertifiedKey::new(self.identity.chain.clone(), key.expect("a usable key"));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions)
             .expect("the versions are known")
             .with_client_cert_verifier(self.clients.verifier())
-            .with_cert_resolver(Arc::new(Always(Arc::new(certified))));
+            .with_cert_resolver(Arc::<Shown>::clone(shown));
         sessions.apply(self.resumption, &mut config);
         TlsAcceptor::from(Arc::new(config))
     }
@@ -269,12 +275,27 @@ impl ClientCertificates {
 
 /// Shows one certificate whatever is asked, without judging it: odd ones are wanted.
 #[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct Shown(Mutex<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for Always {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
+impl Shown {
+    fn new(identity: &Identity) -> Self {
+        Self(Mutex::new(certified(identity)))
     }
+
+    fn replace(&self, identity: &Identity) {
+        *self.0.lock().expect("nothing panics inside") = certified(identity);
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.lock().expect("nothing panics inside")))
+    }
+}
+
+fn certified(identity: &Identity) -> Arc<CertifiedKey> {
+    let key = aws_lc_rs::sign::any_supported_type(&identity.private_key());
+    Arc::new(CertifiedKey::new(identity.chain.clone(), key.expect("a usable key")))
 }
 
 /// What the accept loops share.
