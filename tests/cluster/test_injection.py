@@ -8,17 +8,22 @@ told by the same object with the label inject=false. What injection adds is spel
 import copy
 import json
 import re
-import subprocess
+import tempfile
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
+from support.helm import install, uninstall
+from support.kube import Namespace, kubectl
+from support.patience import eventually
+from support.shell import Failed, run
+
 HERE = Path(__file__).parent
-CHART = HERE.parent.parent / "charts" / "warmline"
+ROOT = HERE.parent.parent
+CHART = ROOT / "charts" / "warmline"
 VERSION = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
 SIDECAR = yaml.safe_load((HERE / "sidecar.yaml").read_text())
 NAMESPACES = HERE / "pod-namespaces.yaml"
@@ -55,17 +60,17 @@ CASES = {path.stem: load(path) for path in sorted((HERE / "pods").glob("*.yaml")
 @pytest.fixture(scope="module")
 def namespaces():
     """The namespaces of the pods, and one for Warmline; ready to take pods."""
-    run("kubectl", "create", "namespace", SYSTEM)
-    run("kubectl", "label", "namespace", SYSTEM, "pod-security.kubernetes.io/enforce=restricted")
-    run("kubectl", "apply", "--filename", NAMESPACES)
+    system = Namespace(SYSTEM)
+    system.create()
+    kubectl("apply", "--filename", str(NAMESPACES))
     for name in {case["namespace"] for case in CASES.values()}:
-        run("kubectl", "wait", "--for=create", "serviceaccount/default", "--namespace", name, "--timeout=30s")
+        Namespace(name).wait("create", "serviceaccount/default")
     for name in ["quota", "quota-cpu-limit"]:
-        run("kubectl", "wait", "--for=jsonpath={.status.used}", "resourcequota/demands", "--namespace", name, "--timeout=30s")
+        Namespace(name).wait("jsonpath={.status.used}", "resourcequota/demands")
     yield
-    run("helm", "uninstall", "warmline", "--namespace", SYSTEM, "--ignore-not-found", "--wait")
-    run("kubectl", "delete", "--filename", NAMESPACES)
-    run("kubectl", "delete", "namespace", SYSTEM)
+    uninstall("warmline", SYSTEM)
+    kubectl("delete", "--filename", str(NAMESPACES))
+    kubectl("delete", "namespace", SYSTEM)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,7 @@ def recorded(namespaces):
     """Each case's result: without Warmline, by the webhook, and after an upgrade by the policies."""
     results = {"nobody": {name: submit(case, "false") for name, case in CASES.items()}}
     for mode in MODES:
-        install(mode)
+        switch_to(mode)
         results[mode] = {name: submit(case) for name, case in CASES.items()}
     return results
 
@@ -103,26 +108,43 @@ def test_the_webhook_and_the_policies_make_the_same_pod(recorded, name):
     assert recorded["webhook"][name]["pod"] == recorded["policy"][name]["pod"]
 
 
+def test_the_hand_written_pod_of_deploy_is_what_injection_makes(recorded):
+    written = yaml.safe_load((ROOT / "deploy" / "pod.yaml").read_text())
+    bare = copy.deepcopy(written)
+    bare["spec"].pop("initContainers")
+    bare["spec"].pop("volumes")
+    bare["spec"]["containers"][0].pop("envFrom")
+    bare["metadata"] = {"name": "shop", "labels": {LABEL: "true"}}
+    made = submit({"namespace": "asking-pods", "object": bare})
+    kept = submit({"namespace": "asking-pods", "object": written})
+    assert made["said"] == kept["said"] == ""
+    assert made["pod"]["metadata"]["labels"].pop(LABEL) == "true"
+    image = kept["pod"]["spec"]["initContainers"][0]
+    assert (image["image"], image["imagePullPolicy"]) == (f"warmline/warmline:{VERSION}", "IfNotPresent")
+    image.update(image="warmline/warmline:test", imagePullPolicy="Never")
+    assert made["pod"] == kept["pod"]
+
+
 def test_a_switch_in_two_steps_gives_every_pod_one_sidecar(namespaces):
-    install("webhook")
+    switch_to("webhook")
     with pods_all_the_while() as counts:
-        install("policy", "--set=injection.keepWebhook=true")
-        install("policy")
+        switch_to("policy", keepWebhook=True)
+        switch_to("policy")
     assert counts.created and set(counts.created) == {1}
 
 
 def test_a_switch_in_one_step_gives_no_pod_two_sidecars(namespaces):
-    install("webhook")
+    switch_to("webhook")
     with pods_all_the_while() as counts:
-        install("policy")
+        switch_to("policy")
     # For a second or two the API server may follow neither: docs/upgrade.md has the two steps.
     assert counts.created and set(counts.created) <= {0, 1} and counts.created[-1] == 1
 
 
 def test_a_switch_back_gives_every_pod_one_sidecar_or_refuses_it(namespaces):
-    install("policy")
+    switch_to("policy")
     with pods_all_the_while() as counts:
-        install("webhook")
+        switch_to("webhook")
     # Its authority is new: until the webhook holds it, pods that ask are refused, and their controllers try again.
     assert counts.created and set(counts.created) == {1}
 
@@ -179,29 +201,32 @@ def submit(case, label=None):
     created = copy.deepcopy(case["object"])
     if label is not None:
         template(created)["metadata"].setdefault("labels", {})[LABEL] = label
-    if created["kind"] == "Pod":
-        command = ["kubectl", "create", "--namespace", case["namespace"], "--dry-run=server", "--output=json", "--filename=-"]
-        result = subprocess.run(command, input=json.dumps(created), capture_output=True, text=True)
-        pod = json.loads(result.stdout) if result.returncode == 0 else None
-        return {"pod": pod and comparable(pod), "said": result.stderr.strip()}
-    return {"pod": comparable(pod_of_workload(created, case["namespace"])), "said": ""}
+    if created["kind"] != "Pod":
+        return {"pod": comparable(pod_of_workload(created, Namespace(case["namespace"]))), "said": ""}
+    # Warnings come beside the pod, on the other stream.
+    command = 'exec kubectl create --namespace "$0" --dry-run=server --output=json --filename=- 2>"$1"'
+    with tempfile.NamedTemporaryFile("r") as said:
+        try:
+            printed = run("bash", "-c", command, case["namespace"], said.name, stdin=json.dumps(created))
+        except Failed:
+            printed = "null"
+        pod = json.loads(printed)
+        return {"pod": pod and comparable(pod), "said": said.read().strip()}
 
 
 def pod_of_workload(workload, namespace):
     """The pod that a controller makes; it fits no node, so it goes with its workload at once."""
     kind, name = workload["kind"].lower(), workload["metadata"]["name"]
-    run("kubectl", "create", "--namespace", namespace, "--filename=-", text=json.dumps(workload))
+    namespace.kubectl("create", "--filename=-", stdin=json.dumps(workload))
     try:
         if kind == "cronjob":
-            # What the controller does when the minute has come.
-            run("kubectl", "create", "job", name, f"--from=cronjob/{name}", "--namespace", namespace)
-        run("kubectl", "wait", "--for=create", "pod", "--selector", f"app={name}", "--namespace", namespace, "--timeout=60s")
-        pods = run("kubectl", "get", "pods", "--selector", f"app={name}", "--namespace", namespace, "--output=json")
-        return json.loads(pods)["items"][0]
+            # What its controller does when the minute has come.
+            namespace.kubectl("create", "job", name, f"--from=cronjob/{name}")
+        namespace.wait("create", "pod", f"--selector=app={name}")
+        return namespace.get("pods", f"--selector=app={name}")["items"][0]
     finally:
-        if kind == "cronjob":
-            run("kubectl", "delete", "job", name, "--namespace", namespace, "--cascade=foreground")
-        run("kubectl", "delete", kind, name, "--namespace", namespace, "--cascade=foreground")
+        namespace.delete(kind, name, "--cascade=foreground")
+        namespace.wait("delete", "pod", f"--selector=app={name}")
 
 
 def template(created):
@@ -269,25 +294,11 @@ def pods_all_the_while():
         thread.join()
 
 
-def install(mode, *values):
-    image = ["--set=image.tag=test", "--set=image.pullPolicy=Never"]
-    mode_of = f"--set=injection.mode={mode}"
-    run("helm", "upgrade", "--install", "warmline", CHART, "--namespace", SYSTEM, "--wait", *image, mode_of, *values)
-    wait_until_followed(mode)
-
-
-def wait_until_followed(mode):
-    """Until the API server refuses and warns by this mode alone: it looks for new policies once in a second."""
-    deadline = time.monotonic() + 60
+def switch_to(mode, **injection):
+    """Installs or upgrades, and waits until the API server refuses and warns by this mode: it looks for policies once a second."""
+    install("warmline", SYSTEM, {"injection": {"mode": mode, **injection}})
     denied, warned = CASES["host-network"], CASES["host-network-by-namespace"]
-    while True:
-        said = submit(denied)["said"], submit(warned)["said"]
-        if SPEAKERS["denied"][mode] in said[0] and said[1] == SPEAKERS["warned"][mode] + WORDS["warned"] + warned["reason"]:
-            return
-        assert time.monotonic() < deadline, f"{mode} is not followed: {said}"
-
-
-def run(*command, text=None):
-    result = subprocess.run(list(map(str, command)), input=text, capture_output=True, text=True)
-    assert result.returncode == 0, f"{' '.join(map(str, command))}: {result.stderr}{result.stdout}"
-    return result.stdout
+    eventually(
+        f"{mode} is followed",
+        lambda: SPEAKERS["denied"][mode] in submit(denied)["said"] and SPEAKERS["warned"][mode] in submit(warned)["said"],
+    )

@@ -1,0 +1,278 @@
+"""Both charts by Helm, from the first install to a cluster without a trace of them; and what deploy/ has of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from support.helm import helm
+from support.kube import kubectl
+from support.patience import eventually
+from support.shell import Failed
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+CHARTS = {"warmline": str(ROOT / "charts" / "warmline"), "egress": str(ROOT / "charts" / "warmline-egress")}
+FULL = {"warmline": HERE / "charts" / "warmline-full.yaml", "egress": HERE / "charts" / "egress-full.yaml"}
+RENDERINGS = {
+    "warmline": ["--namespace=any"],
+    "warmline-full": ["--namespace=any", f"--values={FULL['warmline']}"],
+    "warmline-policy": ["--set=injection.mode=policy"],
+    "warmline-both": ["--set=injection.mode=policy,injection.keepWebhook=true"],
+    "warmline-openshift": ["--set=injection.platform=openshift"],
+    "warmline-cert-manager": ["--set=certManager.enabled=true"],
+    "egress": ["--namespace=any"],
+    "egress-full": ["--namespace=any", f"--values={FULL['egress']}"],
+}
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_rendering_depends_on_the_values_alone(name):
+    first = render(name)
+    assert first
+    assert render(name) == first
+    assert render(name, "--kube-version=1.29.0", "--api-versions=cert-manager.io/v1", "--api-versions=monitoring.coreos.com/v1") == first
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_neither_a_ca_bundle_nor_the_content_of_a_secret_is_rendered(name):
+    text = render(name)
+    assert "caBundle:" not in text
+    secrets = [document for document in documents(text) if document["kind"] == "Secret"]
+    for secret in secrets:
+        assert not {"data", "stringData"} & secret.keys()
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_lint_finds_nothing(name):
+    helm("lint", "--strict", chart_of(name), *RENDERINGS[name])
+
+
+def chart_of(name):
+    return CHARTS[name.split("-")[0]]
+
+
+def render(name, *more):
+    return helm("template", "any", chart_of(name), *RENDERINGS[name], *more)
+
+
+def documents(text):
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+REFUSED = [
+    ("warmline", {"injection": {"mode": "webhooks"}}, "at '/injection/mode': value must be one of 'webhook', 'policy'"),
+    ("warmline", {"injections": {}}, "additional properties 'injections' not allowed"),
+    ("warmline", {"image": {"digest": "sha256:12"}}, "at '/image/digest': 'sha256:12' does not match pattern"),
+    ("warmline", {"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
+    ("warmline", {"injection": {"resources": {"limits": {"memory": "128MB"}}}}, "at '/injection/resources/limits/memory': '128MB' does not"),
+    ("egress", {"configSource": "file"}, "at '/configSource': value must be one of 'watch', 'mount'"),
+    ("egress", {"config": {"admin": {}}}, "at '/config': additional properties 'admin' not allowed"),
+    ("egress", {"config": {"drain": "40"}}, "at '/config/drain'"),
+    ("egress", {"upstreams": [{"name": "a", "port": 1, "endpoint": "b:1"}]}, "additional properties 'endpoint' not allowed"),
+    ("egress", {"upstreams": [{"name": "A", "port": 1, "endpoints": ["b:1"]}]}, "at '/upstreams/0/name': 'A' does not match pattern"),
+    (
+        "egress",
+        {"upstreams": [{"name": "a", "port": 1, "endpoints": ["b:1"], "tls": {"trust": "/var/run/ca.crt"}}]},
+        "at '/upstreams/0/tls/trust': '/var/run/ca.crt' does not match pattern '^/etc/warmline/'",
+    ),
+    (
+        "egress",
+        {"upstreams": [{"name": "a", "port": 13401, "endpoints": ["b:1"]}, {"name": "b-c", "endpoints": ["c:1"]}]},
+        "upstreams[1] (b-c): port is missing: give it a loopback port of its own, such as 13402; applications find it in WARMLINE_B_C_URL",
+    ),
+    (
+        "egress",
+        {"upstreams": [{"name": "a", "port": 13401, "endpoints": ["b:1"]}, {"name": "b", "port": 13401, "endpoints": ["c:1"]}]},
+        "upstreams[1] (b): port 13401 is already that of upstreams[0] (a): give each upstream a port of its own",
+    ),
+    (
+        "egress",
+        {"upstreams": [{"name": "a", "port": 13401, "endpoints": ["b:1"]}, {"name": "a", "port": 13402, "endpoints": ["c:1"]}]},
+        "upstreams[1] (a): the name is already that of upstreams[0] (a): names are unique",
+    ),
+    (
+        "egress",
+        {"upstreams": [{"name": "a", "port": 13320, "endpoints": ["b:1"]}]},
+        "upstreams[0] (a): port 13320 is one of the sidecar's own (13301, 13320, 13321): take another, from 13401 on",
+    ),
+]
+
+
+@pytest.mark.parametrize(("chart", "values", "words"), REFUSED, ids=[words for _, _, words in REFUSED])
+def test_wrong_values_are_refused_in_words_that_name_them(chart, values, words):
+    with pytest.raises(Failed) as refused:
+        helm("template", "any", CHARTS[chart], "--values=-", stdin=json.dumps(values))
+    assert words in refused.value.output
+
+
+def test_the_image_is_named_by_registry_repository_and_tag_or_digest():
+    digest = "sha256:" + "0123456789abcdef" * 4
+    image = {"image.registry": "registry.example:5000", "image.repository": "a/b", "image.tag": "c"}
+    assert "image: registry.example:5000/a/b:c\n" in render("warmline", *(f"--set={key}={value}" for key, value in image.items()))
+    assert f"image: warmline/warmline@{digest}\n" in render("warmline", "--set=image.tag=c", f"--set=image.digest={digest}")
+
+
+def test_with_cert_manager_the_injector_has_no_rights_and_no_secret_of_ours():
+    kinds = {document["kind"]: document for document in documents(render("warmline-cert-manager"))}
+    assert not kinds.keys() & {"Secret", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+    certificate = kinds["Certificate"]["spec"]
+    assert certificate["dnsNames"] == ["warmline-injector.default.svc"]
+    webhook = kinds["MutatingWebhookConfiguration"]["metadata"]
+    assert webhook["annotations"] == {"cert-manager.io/inject-ca-from": "default/warmline-injector"}
+    pod = kinds["Deployment"]["spec"]["template"]["spec"]
+    assert pod["volumes"] == [{"name": "certificate", "secret": {"secretName": certificate["secretName"]}}]
+    assert "--certificate-files=/etc/warmline/certificate" in pod["containers"][0]["args"]
+
+
+# On the cluster
+
+
+@pytest.fixture
+def homes(make_namespace):
+    """A namespace for each chart, which admits only what PodSecurity calls restricted."""
+    made = {chart: make_namespace() for chart in CHARTS}
+    yield made
+    for chart, namespace in made.items():
+        helm("uninstall", chart, "--namespace", namespace.name, "--ignore-not-found", "--wait")
+
+
+# What the values were, and what an upgrade changes.
+CHANGED = {"warmline": ["--set=priorityClassName=system-node-critical"], "egress": ["--set=dashboard.labels.changed=yes"]}
+
+
+@pytest.mark.usefixtures("image_without_values")
+@pytest.mark.parametrize("mode", ["webhook", "policy"])
+@pytest.mark.parametrize("values", ["none", "full"])
+def test_charts_install_upgrade_roll_back_and_leave_nothing(homes, mode, values):
+    before = all_objects()
+    options = {chart: [f"--values={FULL[chart]}"] if values == "full" else [] for chart in CHARTS}
+    options["warmline"].append(f"--set=injection.mode={mode}")
+    for chart, home in homes.items():
+        helm("install", chart, CHARTS[chart], f"--namespace={home.name}", "--wait", *options[chart])
+    written = by_the_injector(homes["warmline"], mode)
+    check_releases(homes)
+
+    for chart, home in homes.items():
+        forced = ["--wait", "--force-conflicts", *options[chart], *CHANGED[chart]]
+        helm("upgrade", chart, CHARTS[chart], f"--namespace={home.name}", *forced)
+    assert by_the_injector(homes["warmline"], mode) == written
+    check_releases(homes)
+
+    for chart, home in homes.items():
+        helm("rollback", chart, "1", f"--namespace={home.name}", "--wait", "--force-conflicts")
+    assert by_the_injector(homes["warmline"], mode) == written
+    check_releases(homes)
+
+    for chart, home in homes.items():
+        helm("uninstall", chart, f"--namespace={home.name}", "--wait")
+    eventually("the cluster is as it was", lambda: differences(before, all_objects()) == [], timeout=60)
+
+
+def test_the_configuration_goes_on_verbatim(homes):
+    home = homes["egress"]
+    helm("install", "egress", CHARTS["egress"], f"--namespace={home.name}", f"--values={FULL['egress']}")
+    values = yaml.safe_load(FULL["egress"].read_text())
+    configuration = yaml.safe_load(home.get("configmap", "warmline")["data"]["config.yaml"])
+    assert configuration == {**values["config"], "upstreams": values["upstreams"]}
+    urls = {"WARMLINE_PAYMENTS_URL": "http://127.0.0.1:13401", "WARMLINE_LEDGER_EU_URL": "http://127.0.0.1:13402"}
+    assert home.get("configmap", "warmline-urls")["data"] == urls
+
+
+def test_without_upstreams_there_is_no_configuration_and_the_notes_say_so(homes):
+    home = homes["egress"]
+    notes = helm("install", "egress", CHARTS["egress"], f"--namespace={home.name}")
+    assert "There is no upstream yet, so no ConfigMap `warmline` was made" in notes
+    assert [found["metadata"]["name"] for found in home.get("configmaps")["items"]] == ["kube-root-ca.crt"]
+
+
+# Rights: what `kubectl auth can-i --list` tells of an account, less what every account may.
+
+SECRET = "secrets [] [warmline-injector-tls] [get list watch update]"
+WEBHOOK = "mutatingwebhookconfigurations.admissionregistration.k8s.io [] [warmline-injector] [get list watch patch]"
+CONFIGURATION = "configmaps [] [warmline] [get list watch]"
+EVENTS = "events.events.k8s.io [] [] [create]"
+
+
+@pytest.mark.parametrize(
+    ("values", "own"),
+    [("injection.mode=webhook", {SECRET, WEBHOOK}), ("injection.mode=policy", set()), ("certManager.enabled=true", set())],
+)
+def test_the_injectors_rights_are_those_of_the_contract(homes, values, own):
+    home, other = homes["warmline"], homes["egress"]
+    roles = [found for found in documents(render("warmline", f"--set={values}", f"--namespace={home.name}")) if "Role" in found["kind"]]
+    if roles:
+        home.apply(*roles)
+    try:
+        assert rights("warmline-injector", home, home) - rights("nobody", home, home) == own
+        assert rights("warmline-injector", home, other) - rights("nobody", home, other) == own - {SECRET}
+    finally:
+        if roles:
+            kubectl("delete", "clusterrole/warmline-injector", "clusterrolebinding/warmline-injector")
+
+
+@pytest.mark.parametrize(("source", "own"), [("watch", {CONFIGURATION, EVENTS}), ("mount", set())])
+def test_the_sidecars_rights_are_those_of_the_contract(homes, source, own):
+    home, other = homes["egress"], homes["warmline"]
+    every = rights("default", home, home)
+    options = [f"--values={FULL['egress']}", f"--set=configSource={source}"]
+    helm("install", "egress", CHARTS["egress"], f"--namespace={home.name}", *options)
+    assert rights("any", home, home) - every == own
+    assert rights("any", home, other) == rights("any", other, home) == every
+
+
+def rights(account, home, where):
+    """Of a ServiceAccount of `home`, in the namespace `where`."""
+    groups = ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{home.name}"]
+    user = [f"--as=system:serviceaccount:{home.name}:{account}", *(f"--as-group={group}" for group in groups)]
+    listed = where.kubectl("auth", "can-i", "--list", "--no-headers", *user)
+    return {" ".join(line.split()) for line in listed.splitlines()}
+
+
+# What there is in the cluster
+
+
+def check_releases(homes):
+    for chart, home in homes.items():
+        helm("test", chart, f"--namespace={home.name}")
+
+
+def by_the_injector(home, mode):
+    """What it wrote: its authority into the Secret, and that into the webhook configuration; nothing in policy mode."""
+    if mode == "policy":
+        assert home.get("secrets", "--field-selector=type=Opaque")["items"] == []
+        return None
+
+    def written():
+        secret = home.get("secret", "warmline-injector-tls").get("data", {})
+        webhooks = json.loads(kubectl("get", "mutatingwebhookconfiguration", "warmline-injector", "--output=json"))["webhooks"]
+        bundles = [webhook["clientConfig"].get("caBundle") for webhook in webhooks]
+        return secret and all(bundles) and (secret, bundles)
+
+    return eventually("the injector has written its authority", written)
+
+
+def all_objects():
+    """Every object of every kind, without what changes by itself."""
+    eventually("namespaces of earlier tests are gone", lambda: "Terminating" not in kubectl("get", "namespaces"), timeout=90)
+    kinds = kubectl("api-resources", "--verbs=list", "--output=name").split()
+    listed = ",".join(kind for kind in kinds if not kind.startswith(("events", "componentstatuses")))
+    found = json.loads(kubectl("get", listed, "--all-namespaces", "--output=json"))["items"]
+    return {name(each): content(each) for each in found if each["metadata"]["name"] != "kube-root-ca.crt"}
+
+
+def name(each):
+    return each["apiVersion"], each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]
+
+
+def content(each):
+    volatile = ["resourceVersion", "managedFields", "generation"]
+    metadata = {key: value for key, value in each["metadata"].items() if key not in volatile}
+    # Leases are renewed; a node's annotations and status are the kubelet's.
+    rest = {} if each["kind"] in ("Lease", "Node") else {key: value for key, value in each.items() if key not in ("metadata", "status")}
+    return {**rest, "metadata": {} if each["kind"] == "Node" else metadata}
+
+
+def differences(before, after):
+    return [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
