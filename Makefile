@@ -1,6 +1,6 @@
 # Warmline: everything that the README names. Each target sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench seeds soak reliability fuzz install-peers install-lint
+.PHONY: help demo test test-cluster image lint bench seeds soak reliability fuzz install-peers install-lint
 
 # What a run of the fuzzers may take, in seconds, each.
 FUZZ_SECONDS ?= 60
@@ -14,6 +14,12 @@ demo: ## The main job, with an upstream of its own: nothing to configure
 
 test: install-peers ## All tests; installs the peers (nginx, openssl, a JDK, Chromium) with apt-get where it may
 	cargo test --no-fail-fast
+
+test-cluster: ## Kubernetes: charts, injection and traffic in a real one-node cluster of its own (root; half an hour the first time)
+	tests/cluster/test $(CLUSTER_TESTS)
+
+image: ## The image, linux/amd64 or linux/arm64, with docker, podman or buildah; says how to load it into a cluster
+	scripts/image
 
 lint: install-lint ## Format, clippy with warnings denied, dependencies
 	cargo fmt --check
