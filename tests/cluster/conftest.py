@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from support.shell import run
 from support.upstream import UpstreamOutside
 
 SYSTEM = "warmline-system"
+_FIGURES = pytest.StashKey()
 _numbers = itertools.count(1)
 
 
@@ -75,8 +77,31 @@ def reports():
 @pytest.fixture
 def outside(tmp_path, authority):
     """An upstream outside of the pods that demands client certificates."""
-    with UpstreamOutside(tmp_path, authority, authority.pem) as upstream:
+    with UpstreamOutside(tmp_path / "outside", authority, authority.pem) as upstream:
         yield upstream
+
+
+@pytest.fixture(scope="session")
+def public_authority():
+    """Trusted by default in the image under test, as the public ones are (tests/cluster/images)."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "warmline" / "cluster" / "default-trust"
+    return Authority.of_files(folder / "ca.crt", folder / "ca.key")
+
+
+@pytest.fixture
+def tell(request):
+    """Figures for the reader: tell("...") puts a line under the results."""
+    lines = request.config.stash.setdefault(_FIGURES, [])
+    return lambda line: lines.append(line)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    lines = config.stash.get(_FIGURES, [])
+    if lines:
+        terminalreporter.section("figures")
+    for line in lines:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +109,7 @@ def injection():
     """The chart `warmline`, installed as users first install it, for the tests of one file."""
     system = Namespace(SYSTEM)
     system.create()
-    install("warmline", SYSTEM)
+    install("warmline", SYSTEM, {"injection": {"mode": "policy"}})
     yield system
     uninstall("warmline", SYSTEM)
     system.remove()

@@ -1,7 +1,8 @@
 """The application: calls its upstream from its first line on, and tells at its end how many calls it lost. It knows a URL only.
 
 usage: caller.py NAME URL REPORT SECONDS_AFTER_SIGTERM. Half of its threads connect for each request, the others keep their
-connection. Told to stop (SIGTERM) it goes on for so long, and then sends what it counted to REPORT. It runs in a pod, from a
+connection. Told to stop (SIGTERM) it goes on for so long, and then sends what it counted, and the longest time without a good
+call, to REPORT. It runs in a pod, from a
 ConfigMap: nothing but Python's own library.
 """
 
@@ -19,7 +20,8 @@ began = time.time()
 told = threading.Event()
 over = threading.Event()
 lock = threading.Lock()
-counts = {"name": name, "good": 0, "after_told": 0, "lost": []}
+counts = {"name": name, "good": 0, "after_told": 0, "lost": [], "longest_gap": 0.0}
+last_good = began
 
 
 def connect():
@@ -35,10 +37,14 @@ def call(connection):
 
 
 def count(error=None):
+    global last_good
+    now = time.time()
     with lock:
         if error:
-            counts["lost"].append(f"{time.time() - began:.3f} s: {type(error).__name__}: {error}")
+            counts["lost"].append(f"{now - began:.3f} s: {type(error).__name__}: {error}")
         else:
+            counts["longest_gap"] = max(counts["longest_gap"], now - last_good)
+            last_good = now
             counts["good"] += 1
             counts["after_told"] += told.is_set()
 
@@ -54,7 +60,7 @@ def keep_calling(one_shot):
             connection.close()
         if one_shot:
             connection.close()
-        over.wait(0.01)
+        over.wait(0.02)
     connection.close()
 
 

@@ -24,18 +24,30 @@ class Credential:
 
 
 class Authority:
-    """A CA of its own."""
+    """A CA of its own, or (`of_files`) one that another program made."""
 
     def __init__(self, name, days=30):
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
+        self._certificate = self._sign_itself(days)
+
+    @classmethod
+    def of_files(cls, certificate, key):
+        """From PEM files."""
+        authority = cls.__new__(cls)
+        authority._certificate = x509.load_pem_x509_certificate(certificate.read_bytes())
+        authority._key = serialization.load_pem_private_key(key.read_bytes(), password=None)
+        authority._name = authority._certificate.subject
+        return authority
+
+    def _sign_itself(self, days):
         builder = _builder(self._name, self._name, self._key, datetime.timedelta(days=days))
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         usage = x509.KeyUsage(
             digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False, key_encipherment=False,
             data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
         )
-        self._certificate = builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
+        return builder.add_extension(usage, critical=True).sign(self._key, hashes.SHA256())
 
     @property
     def pem(self):

@@ -3,6 +3,9 @@
 import json
 import re
 import urllib.request
+from pathlib import Path
+
+import yaml
 
 SAMPLE = re.compile(r"^(?P<name>\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -38,3 +41,19 @@ def metrics(namespace, pod):
 def log(namespace, pod, *more):
     """The sidecar's log lines, each as a dictionary."""
     return [json.loads(line) for line in namespace.logs(pod, "warmline", *more).splitlines()]
+
+
+def container():
+    """The container that both ways of injection make, for pods that are written by hand."""
+    return yaml.safe_load((Path(__file__).parents[1] / "sidecar.yaml").read_text())
+
+
+def volumes(**instead):
+    """The volumes that go with it; `instead` has another source for one of them, by the last part of its name."""
+    sources = {
+        "config": {"configMap": {"name": "warmline"}},
+        "identity": {"secret": {"secretName": "warmline-identity", "optional": True}},
+        "trust": {"configMap": {"name": "warmline-trust", "optional": True}},
+        "run": {"emptyDir": {"sizeLimit": "4Mi"}},
+    }
+    return [{"name": f"warmline-{name}", **source} for name, source in {**sources, **instead}.items()]

@@ -5,6 +5,7 @@ connection, number of the request on it, the request.
 """
 
 import os
+import signal
 import subprocess
 
 from support.kube import config_map, deployment, pod_template, secret, service, tools
@@ -74,6 +75,7 @@ class UpstreamOutside:
     """nginx as a process of the node, on the node's own address; as a context, it is there until the end of the block."""
 
     def __init__(self, folder, authority, clients, name="outside.example", port=PORT):
+        folder.mkdir(exist_ok=True)
         self.name = name
         self.endpoint = f"{os.environ['CLUSTER_NODE_ADDRESS']}:{port}"
         self._folder = folder
@@ -95,6 +97,12 @@ class UpstreamOutside:
         """Each request so far: (serial number of the client's certificate, connection, number on it, request)."""
         lines = [line.split(" ", 3) for line in self._log.read_text().splitlines()]
         return [(serial, int(connection), int(number), request.strip('"')) for serial, connection, number, request in lines]
+
+    def present(self, credential):
+        """Another certificate of its own, from the next handshake on; idle connections end."""
+        for file, content in credential.data().items():
+            (self._folder / file).write_text(content)
+        self._process.send_signal(signal.SIGHUP)
 
     def _listens(self):
         assert self._process.poll() is None, "nginx ended by itself: see what it said above"
