@@ -122,6 +122,9 @@ def test_the_hand_written_pod_of_deploy_is_what_injection_makes(recorded):
     image = kept["pod"]["spec"]["initContainers"][0]
     assert (image["image"], image["imagePullPolicy"]) == (f"warmline/warmline:{VERSION}", "IfNotPresent")
     image.update(image="warmline/warmline:test", imagePullPolicy="Never")
+    # The token's volume comes before what injection adds, and after what is written.
+    for result in [made, kept]:
+        result["pod"]["spec"]["volumes"].sort(key=lambda volume: volume["name"])
     assert made["pod"] == kept["pod"]
 
 
@@ -295,10 +298,28 @@ def pods_all_the_while():
 
 
 def switch_to(mode, **injection):
-    """Installs or upgrades, and waits until the API server refuses and warns by this mode: it looks for policies once a second."""
+    """Installs or upgrades, and waits until the API server follows: it looks for changed policies once in a second."""
     install("warmline", SYSTEM, {"injection": {"mode": mode, **injection}})
+    eventually(f"{mode} is followed", lambda: follows("webhook" if injection else mode) and (mode == "webhook" or mutates()))
+
+
+def follows(mode):
+    """Whether it is this mode that refuses and warns."""
     denied, warned = CASES["host-network"], CASES["host-network-by-namespace"]
-    eventually(
-        f"{mode} is followed",
-        lambda: SPEAKERS["denied"][mode] in submit(denied)["said"] and SPEAKERS["warned"][mode] in submit(warned)["said"],
-    )
+    warning = SPEAKERS["warned"][mode] + WORDS["warned"] + warned["reason"]
+    return SPEAKERS["denied"][mode] in submit(denied)["said"] and warning in submit(warned)["said"].splitlines()
+
+
+def mutates():
+    """Whether both mutating policies are asked: the API server counts it."""
+    before = checks()
+    for case in ["labelled", "by-namespace"]:
+        submit(CASES[case])
+    after = checks()
+    return all(after.get(policy, 0) > before.get(policy, 0) for policy in ["warmline-inject-pods", "warmline-inject-namespaces"])
+
+
+def checks():
+    metrics = kubectl("get", "--raw", "/metrics")
+    found = re.findall(r'^apiserver_mutating_admission_policy_check_total\{.*policy="([^"]+)",policy_binding.*\} (\d+)$', metrics, re.M)
+    return {policy: int(count) for policy, count in found}
