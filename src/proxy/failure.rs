@@ -69,6 +69,12 @@ pub enum Failure {
     /// No connection, by the dial.
     #[error(transparent)]
     Dial(ConnectError),
+    /// No connection, as each was outdated before it was ready.
+    #[error(
+        "no connection within {0:?} (timeouts.connect and timeouts.handshake together): each new connection was outdated \
+         before it was ready, as certificates, trust or TLS settings of this upstream change faster than a handshake takes"
+    )]
+    Outdated(Duration),
     /// The upstream refused our certificate.
     #[error(
         "{peer} refused our client certificate with the alert {alert} (tls.identity of this upstream: {identity})"
@@ -158,6 +164,7 @@ impl Failure {
                 Self::Queue { rejection, max: upstream.settings().pool.max_connections }
             }
             Unavailable::Dial(error) => Self::Dial(error),
+            Unavailable::Outdated(limit) => Self::Outdated(limit),
             Unavailable::Abandoned => Self::Ending,
         }
     }
@@ -172,7 +179,10 @@ impl Failure {
             | Self::UnknownHost { .. }
             | Self::Connect => Stage::Request,
             Self::Queue { .. } => Stage::Queue,
-            Self::Dial(_) | Self::IdentityRefused { .. } | Self::NotSent { .. } => Stage::Connect,
+            Self::Dial(_)
+            | Self::Outdated(_)
+            | Self::IdentityRefused { .. }
+            | Self::NotSent { .. } => Stage::Connect,
             Self::Unanswered { .. }
             | Self::Replaced(_)
             | Self::Malformed(_)
@@ -193,6 +203,7 @@ impl Failure {
             | Self::Connect
             | Self::UploadBroken => Party::Downstream,
             Self::Queue { .. }
+            | Self::Outdated(_)
             | Self::Ending
             | Self::Replaced(_)
             | Self::UploadIdle(_)
@@ -216,6 +227,7 @@ impl Failure {
             Self::Dial(
                 ConnectError::ConnectTimeout { .. } | ConnectError::HandshakeTimeout { .. },
             )
+            | Self::Outdated(_)
             | Self::ResponseTimeout(_)
             | Self::UploadIdle(_)
             | Self::Replaced(_)
@@ -240,6 +252,7 @@ impl Failure {
             Self::Connect => "http_request_denied",
             Self::Queue { .. } => "connection_limit_reached",
             Self::Dial(error) => dial_error_type(error),
+            Self::Outdated(_) => "connection_timeout",
             Self::IdentityRefused { .. } => "tls_alert_received",
             Self::Unanswered { .. } => "http_response_incomplete",
             Self::NotSent { .. } | Self::Replaced(_) => "connection_terminated",

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::SeqCst},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{Failed, Party, Stage, Upstream, Worker, generation::Generation};
@@ -21,6 +21,26 @@ struct Ready {
     connection: Connection,
     driver: Driver,
     generation: Arc<Generation>,
+}
+
+/// The dials of one waiter.
+#[derive(Default)]
+pub(super) struct Dials {
+    /// When the first of those began that were outdated one after the other, and under which generation the last one.
+    last: Option<(Instant, u64)>,
+}
+
+impl Dials {
+    /// One begins under this generation: says how long those before it have been outdated, without a break.
+    pub(super) fn begin(&mut self, generation: u64, now: Instant) -> Duration {
+        let first = match self.last {
+            Some((first, before)) if before != generation => first,
+            // The first one, or the last one's connection went to another waiter.
+            _ => now,
+        };
+        self.last = Some((first, generation));
+        now.saturating_duration_since(first)
+    }
 }
 
 /// Idle connections hold descriptors. They hold local ports too, but a port is not free as soon as they are closed.
@@ -132,5 +152,22 @@ impl Upstream {
             })?;
         generation.opened(permit.id(), connection.switch(), &chain);
         Ok(Ready { connection, driver, generation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_dials_that_are_outdated_one_after_the_other_add_up() {
+        let (mut dials, begin) = (Dials::default(), Instant::now());
+        let mut wasted = |generation, seconds| {
+            let wasted = dials.begin(generation, begin + Duration::from_secs(seconds));
+            wasted.as_secs()
+        };
+        assert_eq!((wasted(0, 0), wasted(1, 2), wasted(2, 3)), (0, 2, 3));
+        assert_eq!(wasted(2, 7), 0, "the last one's connection went to another waiter");
+        assert_eq!(wasted(3, 8), 1);
     }
 }

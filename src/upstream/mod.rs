@@ -25,6 +25,7 @@ use tokio::{
 
 pub use change::Change;
 pub use counters::{Code, Counters, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage};
+use dial::Dials;
 pub use generation::Chain;
 use generation::Generation;
 use retries::Budget;
@@ -89,6 +90,9 @@ pub enum Unavailable {
     /// Its dial failed.
     #[error(transparent)]
     Dial(#[from] ConnectError),
+    /// Each of its dials was outdated before it was done, for so long.
+    #[error("no connection was made under settings that were still in force, for {0:?}")]
+    Outdated(Duration),
     /// Its dial was dropped: Warmline is ending.
     #[error("the dial was abandoned")]
     Abandoned,
@@ -202,6 +206,7 @@ impl Upstream {
         stands: &mut (dyn FnMut(bool) + Send),
     ) -> Result<Lease, Unavailable> {
         let mut deadline = self.queue_deadline();
+        let mut dials = Dials::default();
         loop {
             let queued = waiter.is_queued();
             stands(queued);
@@ -218,13 +223,24 @@ impl Upstream {
                 step.await
             };
             match step {
-                Step::Dial(permit) => self.spawn_dial(permit, worker, |_, _| ()),
+                Step::Dial(permit) => {
+                    self.check_outdated(&mut dials)?;
+                    self.spawn_dial(permit, worker, |_, _| ());
+                }
                 Step::Leased(lease) => return Ok(lease),
                 Step::Queued => deadline = self.queue_deadline(),
                 Step::Failed(Some(error)) => return Err(Unavailable::Dial(error)),
                 Step::Failed(None) => return Err(Unavailable::Abandoned),
             }
         }
+    }
+
+    /// Changes that come faster than handshakes are done must not hold a request up for ever.
+    fn check_outdated(&self, dials: &mut Dials) -> Result<(), Unavailable> {
+        let wasted = dials.begin(self.generation.get().number, Instant::now());
+        let limits = &self.settings().connect;
+        let limit = limits.connect.saturating_add(limits.handshake);
+        if wasted > limit { Err(Unavailable::Outdated(limit)) } else { Ok(()) }
     }
 
     fn queue_deadline(&self) -> tokio::time::Instant {

@@ -3,6 +3,8 @@
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -136,6 +138,33 @@ fn another_field_of_the_key_starts_a_generation_and_idle_connections_of_the_old_
     let closed = [("reason", "reconfigured")];
     assert_eq!(warmline.metric("warmline_pool_connections_closed_total", &closed), 1);
     assert_eq!(warmline.metric("warmline_pool_checkouts_total", &[("reason", "reconfigured")]), 1);
+}
+
+#[test]
+fn a_request_whose_new_connections_are_outdated_again_and_again_ends_within_the_limits_of_connecting()
+ {
+    let origin = Origin::serving().far_away(Duration::from_millis(100)).start();
+    let setup = Setup::before(&origin).set("timeouts.connect", "300ms");
+    let mut warmline = setup.set("timeouts.handshake", "500ms").start_following();
+    let answer = thread::scope(|scope| {
+        let mut document = warmline.document.clone();
+        let asking = scope.spawn(|| warmline.one_shot("/any"));
+        for version in ["1.3", "1.2"].into_iter().cycle() {
+            document["upstreams"][0]["tls"]["minVersion"] = version.into();
+            warmline.reconfigure(&document);
+            if asking.is_finished() {
+                break;
+            }
+        }
+        asking.join().unwrap()
+    });
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert!(answer.text().contains("each new connection was outdated"), "{}", answer.text());
+    let status = answer.head.field("proxy-status").unwrap();
+    assert!(status.contains("error=connection_timeout"), "{status}");
+    assert_eq!(origin.read(|record| record.request_count), 0);
+    warmline.set("upstreams.0.hosts", json!(["api.test", "calm.test"])).apply();
+    assert_eq!(warmline.one_shot("/any").status, 200, "it is calm again");
 }
 
 #[test]

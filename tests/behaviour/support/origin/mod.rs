@@ -13,6 +13,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, mpsc},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rustls::{
@@ -67,6 +68,8 @@ pub struct Builder {
     gate: Gate,
     /// Handshakes wait for it.
     handshakes: Option<Gate>,
+    /// As if the origin were far away.
+    distance: Duration,
     idle: Option<IdleClose>,
     script: Option<Script>,
 }
@@ -95,6 +98,7 @@ impl Origin {
             plain: false,
             gate: Gate::new(),
             handshakes: None,
+            distance: Duration::ZERO,
             idle: None,
             script: None,
         }
@@ -216,6 +220,11 @@ impl Builder {
         Self { handshakes: Some(gate), ..self }
     }
 
+    /// Begins each handshake so much later, as if it were far away.
+    pub fn far_away(self, distance: Duration) -> Self {
+        Self { distance, ..self }
+    }
+
     /// Closes idle connections at random.
     pub fn closing_idle(self, idle: IdleClose) -> Self {
         Self { idle: Some(idle), ..self }
@@ -229,6 +238,7 @@ impl Builder {
         let server = Arc::new(Server {
             acceptor: (!self.plain).then(|| self.acceptor(&shown, &sessions)),
             handshakes: self.handshakes.clone(),
+            distance: self.distance,
             script: self.script.clone().unwrap_or_else(|| self.service()),
             witness: Arc::clone(&witness),
         });
@@ -303,6 +313,7 @@ struct Server {
     /// None speaks plain TCP.
     acceptor: Option<TlsAcceptor>,
     handshakes: Option<Gate>,
+    distance: Duration,
     script: Script,
     witness: Arc<Witness>,
 }
@@ -370,6 +381,7 @@ impl Server {
         if let Some(gate) = &self.handshakes {
             gate.opened().await;
         }
+        tokio::time::sleep(self.distance).await;
         let witness = Arc::clone(&self.witness);
         let wire = match &self.acceptor {
             None => Wire::Plain(stream),
