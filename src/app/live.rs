@@ -155,7 +155,7 @@ impl Live {
         self.running.replace(running);
         for upstream in new {
             let live = Arc::clone(self);
-            self.run_on_first(|worker| keep(live, upstream, worker));
+            self.run_on_first(|_| keep(live, upstream));
         }
         self.routes.replace(table(&upstreams));
         changing.note_owners(&upstreams);
@@ -175,9 +175,16 @@ impl Live {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        if let Some(first) = self.common.workers.first() {
+        self.run_on(0, task);
+    }
+
+    fn run_on<F>(&self, thread: usize, task: impl FnOnce(Arc<Worker>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if let Some(worker) = self.common.workers.get(thread) {
             // A worker that has ended needs nothing more.
-            let _ = first.send(Job::Run(Box::new(|worker| Box::pin(task(worker)))));
+            let _ = worker.send(Job::Run(Box::new(|worker| Box::pin(task(worker)))));
         }
     }
 
@@ -268,9 +275,10 @@ fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {
     upstreams.iter().any(|other| Arc::ptr_eq(other, upstream))
 }
 
-/// Purges and closes what is due, until the upstream is configured no more and its last connection is gone.
-async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
-    let maintained = upstream.maintain(&worker);
+/// Purges, closes and keeps warm what is due, until the upstream is configured no more and its last connection is gone.
+async fn keep(live: Arc<Live>, upstream: Arc<Upstream>) {
+    let maintained = upstream.maintain();
+    let warm = keep_warm(&live, &upstream);
     let left = async {
         loop {
             upstream.pool().drained().await;
@@ -282,7 +290,19 @@ async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
     };
     tokio::select! {
         () = maintained => {}
+        () = warm => {}
         () = left => {}
+    }
+}
+
+/// Has the threads dial in turn: each drives what it dialled.
+async fn keep_warm(live: &Live, upstream: &Arc<Upstream>) {
+    let threads = live.common.workers.len();
+    let first = fastrand::usize(..threads);
+    for thread in (0..threads).cycle().skip(first) {
+        let permit = upstream.lacks_warm(thread).await;
+        let upstream = Arc::clone(upstream);
+        live.run_on(thread, |worker| async move { upstream.dial_warm(permit, &worker) });
     }
 }
 

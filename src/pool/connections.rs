@@ -501,6 +501,7 @@ impl Record {
             uses: self.uses,
             peer: self.peer,
             generation: self.generation,
+            thread: self.thread,
             last_reuse: self.last_reuse,
         })
     }

@@ -105,6 +105,8 @@ pub struct ConnectionView {
     pub peer: Option<SocketAddr>,
     /// Under which generation it shook hands; 0 before.
     pub generation: u64,
+    /// The thread that dials and drives it.
+    pub thread: usize,
     /// Why its last checkout did, or did not, reuse.
     pub last_reuse: Option<Reuse>,
 }

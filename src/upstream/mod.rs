@@ -35,7 +35,7 @@ use crate::{
     connect::{self, ConnectError, Connection, Resolver},
     descriptors,
     latest::Latest,
-    pool::{self, Ask, Checkout, EndReason, KeepAlive, Pool, Rejection, Step, Waiter},
+    pool::{self, Ask, Checkout, EndReason, KeepAlive, Permit, Pool, Rejection, Step, Waiter},
     telemetry::ends::Ends,
     tls,
 };
@@ -247,19 +247,13 @@ impl Upstream {
         tokio::time::Instant::now() + self.settings().pool.queue_timeout
     }
 
-    /// Purges, closes and keeps warm what is due, for as long as it is polled.
-    pub async fn maintain(self: &Arc<Self>, worker: &Worker) {
+    /// Purges and closes what is due, for as long as it is polled.
+    pub async fn maintain(&self) {
         let until_warm = async {
             self.pool.warmed().await;
             self.was_warm.store(true, SeqCst);
         };
-        tokio::join!(
-            self.pool.maintain(),
-            self.end_replaced(),
-            self.keep_warm(worker),
-            self.make_room(),
-            until_warm
-        );
+        tokio::join!(self.pool.maintain(), self.end_replaced(), self.make_room(), until_warm);
     }
 
     /// Gives descriptors back when there are none left: what is idle can be dialled again, what waits cannot wait.
@@ -270,11 +264,15 @@ impl Upstream {
         }
     }
 
-    async fn keep_warm(self: &Arc<Self>, worker: &Worker) {
-        loop {
-            let permit = self.pool.wanted(worker.thread, fastrand::f64()).await;
-            self.spawn_dial(permit, worker, Self::note_cold);
-        }
+    /// Waits until the warm floor lacks a connection, for [`Upstream::dial_warm`] on this thread; for one caller at a
+    /// time, that asks again at once.
+    pub async fn lacks_warm(&self, thread: usize) -> Permit<Connection, ConnectError> {
+        self.pool.wanted(thread, fastrand::f64()).await
+    }
+
+    /// Dials for the warm floor, on the thread that this runs on.
+    pub fn dial_warm(self: &Arc<Self>, permit: Permit<Connection, ConnectError>, worker: &Worker) {
+        self.spawn_dial(permit, worker, Self::note_cold);
     }
 
     /// Whether as many connections as `minIdle` wants were idle at once, at any time so far.

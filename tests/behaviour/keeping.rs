@@ -112,6 +112,18 @@ fn a_warm_floor_is_dialled_before_any_request_and_refilled_when_the_upstream_clo
 }
 
 #[test]
+fn the_threads_dial_for_the_warm_floor_in_turn() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set_global("threads", 2).set("pool.minIdle", 4);
+    let warmline = setup.start();
+    warmline.wait_for_pool("four are idle", |pool| pool.census.idle == 4);
+    let pool = warmline.pool("origin");
+    let mut threads: Vec<_> = pool.connections.iter().map(|view| view.thread).collect();
+    threads.sort_unstable();
+    assert_eq!(threads, [0, 0, 1, 1]);
+}
+
+#[test]
 fn a_rotation_refills_the_warm_floor() {
     let origin = Origin::serving().start();
     let mut warmline = Setup::before(&origin).set("pool.minIdle", 2).start_following();

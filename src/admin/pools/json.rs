@@ -38,6 +38,7 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
         "name": upstream.name,
         "endpoint": upstream.endpoint,
         "counts": counts(upstream),
+        "generation": pool.now.generation,
         "queued": pool.now.queued,
         "rejections": object(pool.rejections.iter().map(|(reason, n)| (reason.as_str(), *n))),
         "opened": pool.opened,
@@ -88,6 +89,8 @@ fn connection(connection: &ConnectionView) -> Value {
         "state": phase(connection.phase),
         "ageSeconds": seconds(connection.age),
         "uses": connection.uses,
+        "generation": connection.generation,
+        "worker": connection.thread,
         "peer": connection.peer.map(|peer| peer.to_string()),
         "lastReason": connection.last_reuse.map(Reuse::as_str),
     })

@@ -42,7 +42,8 @@ fn snapshot(state: &State) -> Snapshot {
         age: Duration::from_millis(41_300),
         uses: 8,
         peer: Some("203.0.113.7:443".parse().unwrap()),
-        generation: 0,
+        generation: 2,
+        thread: 1,
         last_reuse: Some(Reuse::Reused),
     };
     let connecting = ConnectionView {
@@ -52,6 +53,7 @@ fn snapshot(state: &State) -> Snapshot {
         uses: 0,
         peer: None,
         generation: 0,
+        thread: 0,
         last_reuse: None,
     };
     payments.pool.now.connections = vec![idle, connecting];
@@ -68,18 +70,18 @@ fn the_text_tells_counts_rates_reasons_and_each_connection() {
 warmline {version}, up 90s, configuration 5a5e35f84ff0525a from file
 
 payments  (payments.example:443)
-  connections  1 idle, 0 active, 1 connecting, 0 closing; 2 of at most 100
+  connections  1 idle, 0 active, 1 connecting, 0 closing; 2 of at most 100; generation 0
   queue        0 waiting, rejected 0
   opened       3, closed 2 (1 idle, 1 purged)
   checkouts    40, reused 39 (97.5 %), new 1 (first)
   handshakes   1 full, 2 resumed, 0 refused, 0 failed; 1.0 a second now, 3.0 at most
   requests     1 (2xx), retries 1 (not-sent)
-    conn  state           age      uses  last reason  peer
-      17  idle            41s         8  reused       203.0.113.7:443
-      18  connecting    2.0ms         0  -            -
+    conn  state           age      uses  generation  last reason  peer
+      17  idle            41s         8           2  reused       203.0.113.7:443
+      18  connecting    2.0ms         0           -  -            -
 
 orders  (orders.example:443)
-  connections  0 idle, 0 active, 0 connecting, 0 closing; 0 of at most 100
+  connections  0 idle, 0 active, 0 connecting, 0 closing; 0 of at most 100; generation 0
   queue        0 waiting, rejected 0
   opened       0, closed 0
   checkouts    0, reused 0, new 0
@@ -99,12 +101,14 @@ fn the_json_holds_the_same() {
     assert_eq!(page["configuration"]["hash"], "5a5e35f84ff0525a");
     assert_eq!(payments["counts"]["idle"], 1);
     assert_eq!(payments["counts"]["max"], 100);
+    assert_eq!(payments["generation"], 0);
     assert_eq!(payments["reuseRate"], 0.975);
     assert_eq!(payments["checkouts"]["new"]["first"], 1);
     assert_eq!(payments["handshakes"]["resumed"], 2);
     assert_eq!(payments["handshakesPerSecond"], serde_json::json!({ "now": 1.0, "most": 3.0 }));
     let idle = serde_json::json!({
-        "id": 17, "state": "idle", "ageSeconds": 41.3, "uses": 8, "peer": "203.0.113.7:443", "lastReason": "reused",
+        "id": 17, "state": "idle", "ageSeconds": 41.3, "uses": 8, "generation": 2, "worker": 1,
+        "peer": "203.0.113.7:443", "lastReason": "reused",
     });
     assert_eq!(payments["connections"][0], idle);
     assert_eq!(page["upstreams"][1]["reuseRate"], serde_json::Value::Null);

@@ -10,7 +10,7 @@ use super::{
     phase, total,
 };
 use crate::{
-    pool::{ConnectionView, Reuse},
+    pool::{ConnectionPhase, ConnectionView, Reuse},
     telemetry::log::Human,
     upstream::Failed,
 };
@@ -18,7 +18,7 @@ use crate::{
 /// Widths of the connections' columns; the peer comes last and takes what it needs.
 macro_rules! row {
     () => {
-        "  {:>6}  {:<10}  {:>7}  {:>8}  {:<11}  {}\n"
+        "  {:>6}  {:<10}  {:>7}  {:>8}  {:>10}  {:<11}  {}\n"
     };
 }
 
@@ -61,13 +61,14 @@ fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 6] {
 fn census(upstream: &UpstreamSnapshot) -> String {
     let census = upstream.pool.now.census;
     format!(
-        "{} idle, {} active, {} connecting, {} closing; {} of at most {}",
+        "{} idle, {} active, {} connecting, {} closing; {} of at most {}; generation {}",
         census.idle,
         census.active,
         census.connecting,
         census.closing,
         census.total(),
-        upstream.pool.max
+        upstream.pool.max,
+        upstream.pool.now.generation,
     )
 }
 
@@ -104,7 +105,8 @@ fn connections(page: &mut String, connections: &[ConnectionView]) {
     if connections.is_empty() {
         return;
     }
-    let _ = write!(page, row!(), "conn", "state", "age", "uses", "last reason", "peer");
+    let _ =
+        write!(page, row!(), "conn", "state", "age", "uses", "generation", "last reason", "peer");
     for connection in connections {
         let _ = write!(
             page,
@@ -113,9 +115,18 @@ fn connections(page: &mut String, connections: &[ConnectionView]) {
             phase(connection.phase),
             Human(connection.age).to_string(),
             connection.uses,
+            generation(connection),
             connection.last_reuse.map_or("-", Reuse::as_str),
             connection.peer.map_or_else(|| "-".into(), |peer| peer.to_string()),
         );
+    }
+}
+
+/// Before the handshake there is none.
+fn generation(connection: &ConnectionView) -> String {
+    match connection.phase {
+        ConnectionPhase::Connecting => "-".into(),
+        _ => connection.generation.to_string(),
     }
 }
 
