@@ -13,6 +13,7 @@ pub mod app;
 // Edges: each faces one outside party.
 pub mod admin;
 pub mod demo;
+pub mod injector;
 pub mod listener;
 
 // Intent: what users write, and the validated plan that comes of it.

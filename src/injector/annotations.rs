@@ -1,0 +1,187 @@
+//! A pod's annotations `warmline.dev/…`, strictly parsed: whatever is not one of these few, in its plain form, is told.
+//!
+//! None of them names a Secret, an image, an argument, a variable, a mount, a security context or a namespace.
+
+use super::{
+    pod::Pod,
+    quantity::{is_cpu, is_memory},
+};
+
+/// What the pod may say of its sidecar.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes<'a> {
+    /// The `ConfigMap` that is its configuration.
+    pub(super) config: Option<&'a str>,
+    pub(super) log_level: Option<&'a str>,
+    pub(super) cpu: Wish<'a>,
+    pub(super) memory: Wish<'a>,
+}
+
+/// Of one resource.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wish<'a> {
+    pub(super) request: Option<&'a str>,
+    pub(super) limit: Option<&'a str>,
+}
+
+/// What all of ours begin with.
+const PREFIX: &str = "warmline.dev/";
+/// Those that pods may have, in the order in which errors come.
+const KNOWN: [&str; 6] =
+    ["config", "cpu-limit", "cpu-request", "log-level", "memory-limit", "memory-request"];
+const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+/// Of a `ConfigMap`'s name.
+const LONGEST_NAME: usize = 253;
+
+impl<'a> Wishes<'a> {
+    /// What the annotations say, or everything that is wrong with them.
+    pub(super) fn read(pod: Pod<'a>) -> Result<Self, Vec<String>> {
+        let mut errors: Vec<_> = unknown(pod).into_iter().collect();
+        let mut wishes = Self::default();
+        for name in KNOWN {
+            let Some(value) = pod.annotation(&format!("{PREFIX}{name}")) else { continue };
+            match demand(name, value) {
+                None => *wishes.field(name) = Some(value),
+                Some(demand) => {
+                    errors.push(format!("the annotation {PREFIX}{name} must be {demand}"))
+                }
+            }
+        }
+        if errors.is_empty() { Ok(wishes) } else { Err(errors) }
+    }
+
+    fn field(&mut self, name: &str) -> &mut Option<&'a str> {
+        match name {
+            "config" => &mut self.config,
+            "cpu-limit" => &mut self.cpu.limit,
+            "cpu-request" => &mut self.cpu.request,
+            "log-level" => &mut self.log_level,
+            "memory-limit" => &mut self.memory.limit,
+            _ => &mut self.memory.request,
+        }
+    }
+}
+
+fn unknown(pod: Pod<'_>) -> Option<String> {
+    let ours = pod.annotations().filter_map(|(key, _)| key.strip_prefix(PREFIX));
+    let mut unknown: Vec<_> = ours.filter(|name| !KNOWN.contains(name)).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    unknown.sort_unstable();
+    let list = |names: &[&str]| {
+        names.iter().map(|name| format!("{PREFIX}{name}")).collect::<Vec<_>>().join(", ")
+    };
+    Some(format!("unknown annotations: {} (known: {})", list(&unknown), list(&KNOWN)))
+}
+
+/// What the value would have to be; `None` where it is.
+fn demand(name: &str, value: &str) -> Option<&'static str> {
+    let (good, demand) = match name {
+        "config" => (is_name(value), "the name of a ConfigMap in the pod's namespace"),
+        "cpu-limit" | "cpu-request" => (is_cpu(value), "a quantity such as 50m or 0.5"),
+        "log-level" => (LEVELS.contains(&value), "error, warn, info, debug or trace"),
+        _ => (is_memory(value), "a quantity such as 64Mi"),
+    };
+    (!good).then_some(demand)
+}
+
+/// A DNS subdomain, as `ConfigMap`s are named.
+fn is_name(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.first().is_some_and(|first| inner(*first))
+            && bytes.last().is_some_and(|last| inner(*last))
+            && bytes.iter().all(|byte| inner(*byte) || *byte == b'-')
+    };
+    text.len() <= LONGEST_NAME && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(annotations: &Value) -> Value {
+        json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "app"}]}})
+    }
+
+    fn errors(annotations: &Value) -> String {
+        let object = pod(annotations);
+        Wishes::read(Pod::read(&object).unwrap()).err().unwrap_or_default().join("; ")
+    }
+
+    #[test]
+    fn every_annotation_is_read_and_others_of_other_people_are_none_of_ours() {
+        let object = pod(&json!({
+            "warmline.dev/config": "payments.v2", "warmline.dev/log-level": "debug",
+            "warmline.dev/cpu-request": "20m", "warmline.dev/cpu-limit": "0.5",
+            "warmline.dev/memory-request": "48Mi", "warmline.dev/memory-limit": "1Gi",
+            "prometheus.io/scrape": "false", "sidecar.istio.io/inject": "true",
+            "x.warmline.dev/image": "evil",
+        }));
+        let wishes = Wishes::read(Pod::read(&object).unwrap()).unwrap();
+        let expected = Wishes {
+            config: Some("payments.v2"),
+            log_level: Some("debug"),
+            cpu: Wish { request: Some("20m"), limit: Some("0.5") },
+            memory: Wish { request: Some("48Mi"), limit: Some("1Gi") },
+        };
+        assert_eq!(wishes, expected);
+        assert_eq!(errors(&Value::Null), "");
+    }
+
+    #[test]
+    fn an_annotation_that_nobody_knows_is_told_with_those_that_are_known() {
+        assert_eq!(
+            errors(&json!({"warmline.dev/image": "x", "warmline.dev/inject": "true"})),
+            "unknown annotations: warmline.dev/image, warmline.dev/inject (known: warmline.dev/config, \
+             warmline.dev/cpu-limit, warmline.dev/cpu-request, warmline.dev/log-level, \
+             warmline.dev/memory-limit, warmline.dev/memory-request)"
+        );
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_and_no_value_is_quoted() {
+        let all = errors(&json!({
+            "warmline.dev/config": "other/warmline", "warmline.dev/log-level": "loud",
+            "warmline.dev/cpu-request": "much", "warmline.dev/cpu-limit": "-1",
+            "warmline.dev/memory-request": "64m", "warmline.dev/memory-limit": "",
+        }));
+        assert_eq!(
+            all,
+            "the annotation warmline.dev/config must be the name of a ConfigMap in the pod's namespace; \
+             the annotation warmline.dev/cpu-limit must be a quantity such as 50m or 0.5; \
+             the annotation warmline.dev/cpu-request must be a quantity such as 50m or 0.5; \
+             the annotation warmline.dev/log-level must be error, warn, info, debug or trace; \
+             the annotation warmline.dev/memory-limit must be a quantity such as 64Mi; \
+             the annotation warmline.dev/memory-request must be a quantity such as 64Mi"
+        );
+    }
+
+    #[test]
+    fn a_configuration_is_named_by_a_configmaps_name_and_nothing_else() {
+        for name in ["a", "warmline", "a-1.b-2", "0", &"a".repeat(253)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "-a",
+            "a-",
+            "a..b",
+            ".a",
+            "a.",
+            "A",
+            "a_b",
+            "a/b",
+            "../a",
+            "a b",
+            "a\n",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_name(name), "{name:?}");
+        }
+    }
+}

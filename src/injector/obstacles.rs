@@ -1,0 +1,149 @@
+//! Why a pod cannot have a sidecar, in the words that the validating policy uses too.
+
+use super::{
+    annotations::Wishes,
+    pod::{Container, Pod, SIDECAR},
+    resources::Resources,
+    sidecar::{FOLDERS, METRICS_PORT_NAME, PORTS, Platform, RUN_VOLUME, Settings, USER},
+};
+
+/// What the sidecar of this pod is like, or all that stands in its way, as sentences of one line.
+pub(super) fn clear<'a>(
+    pod: Pod<'a>,
+    settings: &Settings,
+) -> Result<(Wishes<'a>, Resources), String> {
+    let mut obstacles: Vec<String> = [
+        host(pod),
+        processes(pod, settings.platform),
+        windows(pod),
+        container(pod),
+        volume(pod),
+        mounts(pod),
+        ports(pod),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let wishes = match Wishes::read(pod) {
+        Ok(wishes) => {
+            let resources = Resources::of(pod, &wishes, &settings.resources);
+            obstacles.extend(contradictions(&resources));
+            Some((wishes, resources))
+        }
+        Err(errors) => {
+            obstacles.extend(errors);
+            None
+        }
+    };
+    wishes.filter(|_| obstacles.is_empty()).ok_or_else(|| obstacles.join("; "))
+}
+
+fn host(pod: Pod<'_>) -> Option<String> {
+    let network =
+        pod.says("hostNetwork").then_some("hostNetwork is set, so that loopback is the node's");
+    let processes =
+        pod.says("hostPID").then_some("hostPID is set, so that processes of the node are in reach");
+    let both: Vec<_> = [network, processes].into_iter().flatten().collect();
+    (!both.is_empty()).then(|| both.join("; "))
+}
+
+/// With one user and shared processes, one container reads the other's files through `/proc`.
+fn processes(pod: Pod<'_>, platform: Platform) -> Option<String> {
+    if !pod.says("shareProcessNamespace") {
+        return None;
+    }
+    if platform == Platform::OpenShift {
+        let text = "shareProcessNamespace is set, and on this platform the sidecar has no user of its own, so that \
+                    other containers could read its key";
+        return Some(text.into());
+    }
+    if pod.user() == Some(USER) {
+        return Some(format!(
+            "shareProcessNamespace is set and the pod runs as user {USER}, which is the sidecar's, so that other \
+             containers could read its key"
+        ));
+    }
+    let same = pod.all_containers().filter(|container| container.user() == Some(USER));
+    let same = list(same.map(|container| container.name().to_owned()))?;
+    Some(format!(
+        "shareProcessNamespace is set and these run as user {USER}, which is the sidecar's, so that they could read \
+         its key: {same}"
+    ))
+}
+
+fn windows(pod: Pod<'_>) -> Option<String> {
+    pod.is_for_windows().then(|| "the pod is for Windows, and the sidecar for Linux".into())
+}
+
+fn container(pod: Pod<'_>) -> Option<String> {
+    let taken = pod.all_containers().any(|container| container.name() == SIDECAR);
+    taken.then(|| {
+        format!("the container name {SIDECAR} is the sidecar's, and the pod has another container of that name")
+    })
+}
+
+fn volume(pod: Pod<'_>) -> Option<String> {
+    pod.has_volume(RUN_VOLUME).then(|| {
+        format!(
+            "the volume {RUN_VOLUME} is the sidecar's, and the pod has another volume of that name"
+        )
+    })
+}
+
+fn mounts(pod: Pod<'_>) -> Option<String> {
+    let of = |container: Container<'_>| {
+        let name = container.name().to_owned();
+        let paths = container.mount_paths().filter(|path| is_ours(path));
+        paths.map(|path| format!("{name} {path}")).collect::<Vec<_>>()
+    };
+    let others = list(pod.all_containers().flat_map(of))?;
+    let folders = FOLDERS.join(" and ");
+    Some(format!("the mount paths {folders} are the sidecar's, and others mount there: {others}"))
+}
+
+fn is_ours(path: &str) -> bool {
+    FOLDERS
+        .iter()
+        .filter_map(|folder| path.strip_prefix(folder))
+        .any(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn ports(pod: Pod<'_>) -> Option<String> {
+    let of = |container: Container<'_>| {
+        let name = container.name().to_owned();
+        let clashes = container.ports().filter_map(port_clash);
+        clashes.map(|clash| format!("{name} {clash}")).collect::<Vec<_>>()
+    };
+    let others = list(pod.all_containers().flat_map(of))?;
+    let ours = PORTS.map(|port| port.to_string()).join(", ");
+    Some(format!(
+        "the ports {ours} and the port name {METRICS_PORT_NAME} are the sidecar's, and others have them: {others}"
+    ))
+}
+
+/// What of a container's port is ours.
+fn port_clash(port: &serde_json::Value) -> Option<String> {
+    let number = port.get("containerPort").and_then(serde_json::Value::as_u64);
+    let protocol = port.get("protocol").and_then(serde_json::Value::as_str).unwrap_or("TCP");
+    let number = number
+        .filter(|number| protocol == "TCP" && PORTS.iter().any(|ours| u64::from(*ours) == *number));
+    let named = port.get("name").and_then(serde_json::Value::as_str) == Some(METRICS_PORT_NAME);
+    number.map(|number| number.to_string()).or_else(|| named.then(|| METRICS_PORT_NAME.into()))
+}
+
+fn contradictions(resources: &Resources) -> impl Iterator<Item = String> {
+    let both = [("cpu", &resources.cpu), ("memory", &resources.memory)];
+    let contradictions = both.into_iter().filter(|(_, bounds)| bounds.is_contradiction());
+    contradictions.map(|(name, _)| {
+        format!(
+            "the sidecar's {name} request is above its limit, and the annotations warmline.dev/{name}-request and \
+             warmline.dev/{name}-limit set them"
+        )
+    })
+}
+
+/// `None` where there are none.
+fn list(names: impl Iterator<Item = String>) -> Option<String> {
+    let names: Vec<_> = names.collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}

@@ -1,0 +1,159 @@
+//! A pod as the API server sent it: read only, and only what a decision needs.
+//!
+//! It stays JSON, so that fields of newer API versions do not matter: the answer is a patch against what came.
+
+use serde_json::{Map, Value};
+
+/// The sidecar's name in `initContainers`.
+pub(super) const SIDECAR: &str = "warmline";
+
+/// See the module.
+#[derive(Clone, Copy)]
+pub(super) struct Pod<'a> {
+    pub(super) metadata: &'a Map<String, Value>,
+    pub(super) spec: &'a Map<String, Value>,
+}
+
+/// A container or init container.
+#[derive(Clone, Copy)]
+pub(super) struct Container<'a> {
+    pub(super) list: List,
+    pub(super) index: usize,
+    value: &'a Value,
+}
+
+/// Which list of the pod a container is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum List {
+    Init,
+    Main,
+}
+
+impl<'a> Pod<'a> {
+    /// `None` where it is no pod: without metadata, or without a container.
+    pub(super) fn read(object: &'a Value) -> Option<Self> {
+        let metadata = object.get("metadata")?.as_object()?;
+        let spec = object.get("spec")?.as_object()?;
+        let pod = Self { metadata, spec };
+        pod.containers().next().map(|_| pod)
+    }
+
+    /// For people: the name, or what it will be made of.
+    pub(super) fn name(self) -> Option<&'a str> {
+        let written = |key| self.metadata.get(key).and_then(Value::as_str);
+        written("name").or_else(|| written("generateName")).filter(|name| !name.is_empty())
+    }
+
+    pub(super) fn namespace(self) -> Option<&'a str> {
+        self.metadata.get("namespace")?.as_str()
+    }
+
+    pub(super) fn label(self, key: &str) -> Option<&'a str> {
+        self.metadata.get("labels")?.get(key)?.as_str()
+    }
+
+    pub(super) fn annotation(self, key: &str) -> Option<&'a str> {
+        self.metadata.get("annotations")?.get(key)?.as_str()
+    }
+
+    pub(super) fn annotations(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let written = self.metadata.get("annotations").and_then(Value::as_object);
+        let pairs = written.into_iter().flatten();
+        pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+    }
+
+    /// Whether this field of the spec is `true`.
+    pub(super) fn says(self, field: &str) -> bool {
+        self.spec.get(field) == Some(&Value::Bool(true))
+    }
+
+    pub(super) fn is_for_windows(self) -> bool {
+        let at = |field: &str, key: &str| self.spec.get(field).and_then(|inner| inner.get(key));
+        let windows = |value: Option<&Value>| value.and_then(Value::as_str) == Some("windows");
+        windows(at("os", "name")) || windows(at("nodeSelector", "kubernetes.io/os"))
+    }
+
+    /// The user that its containers run as, unless they say otherwise.
+    pub(super) fn user(self) -> Option<i64> {
+        self.spec.get("securityContext")?.get("runAsUser")?.as_i64()
+    }
+
+    pub(super) fn has_volume(self, name: &str) -> bool {
+        let mut volumes = self.list("volumes");
+        volumes.any(|volume| volume.get("name").and_then(Value::as_str) == Some(name))
+    }
+
+    /// Whether it has its sidecar already.
+    pub(super) fn has_sidecar(self) -> bool {
+        self.init_containers().any(Container::is_sidecar)
+    }
+
+    /// All init containers, then all containers.
+    pub(super) fn all_containers(self) -> impl Iterator<Item = Container<'a>> {
+        self.init_containers().chain(self.containers())
+    }
+
+    pub(super) fn containers(self) -> impl Iterator<Item = Container<'a>> {
+        self.numbered("containers", List::Main)
+    }
+
+    fn init_containers(self) -> impl Iterator<Item = Container<'a>> {
+        self.numbered(List::Init.field(), List::Init)
+    }
+
+    fn numbered(self, field: &str, list: List) -> impl Iterator<Item = Container<'a>> {
+        let numbered = self.list(field).enumerate();
+        numbered.map(move |(index, value)| Container { list, index, value })
+    }
+
+    fn list(self, field: &str) -> impl Iterator<Item = &'a Value> {
+        self.spec.get(field).and_then(Value::as_array).into_iter().flatten()
+    }
+}
+
+impl List {
+    /// Its field in the spec.
+    pub(super) const fn field(self) -> &'static str {
+        match self {
+            Self::Init => "initContainers",
+            Self::Main => "containers",
+        }
+    }
+}
+
+impl<'a> Container<'a> {
+    pub(super) fn name(self) -> &'a str {
+        self.value.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    pub(super) fn user(self) -> Option<i64> {
+        self.value.get("securityContext")?.get("runAsUser")?.as_i64()
+    }
+
+    pub(super) fn mount_paths(self) -> impl Iterator<Item = &'a str> {
+        self.items("volumeMounts").filter_map(|mount| mount.get("mountPath")?.as_str())
+    }
+
+    pub(super) fn ports(self) -> impl Iterator<Item = &'a Value> {
+        self.items("ports")
+    }
+
+    /// What is asked for (`requests`) or allowed (`limits`) of this resource.
+    pub(super) fn resource(self, side: &str, resource: &str) -> Option<&'a Value> {
+        self.value.get("resources")?.get(side)?.get(resource)
+    }
+
+    /// Its sources of environment variables; `None` where it has no list of them.
+    pub(super) fn env_from(self) -> Option<&'a Vec<Value>> {
+        self.value.get("envFrom")?.as_array()
+    }
+
+    fn is_sidecar(self) -> bool {
+        let restarts = self.value.get("restartPolicy").and_then(Value::as_str);
+        self.name() == SIDECAR && restarts == Some("Always")
+    }
+
+    fn items(self, field: &str) -> impl Iterator<Item = &'a Value> {
+        self.value.get(field).and_then(Value::as_array).into_iter().flatten()
+    }
+}
