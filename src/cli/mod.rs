@@ -3,6 +3,7 @@
 pub mod check;
 mod demo;
 mod get;
+mod injector;
 mod run;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Validate a configuration, or print an example or the schema
     Check(check::Arguments),
+    /// The admission webhook: pods that ask for a sidecar get one
+    Injector(injector::Arguments),
     /// Make one request and print its body; exit status 0 on 2xx
     Get(get::Arguments),
 }
@@ -36,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Injector(arguments) => injector::run(arguments),
         Command::Get(arguments) => get::run(&arguments),
     }
 }

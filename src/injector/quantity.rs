@@ -46,7 +46,7 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 }
 
 /// `50m`, `2`, `0.5`: more than nothing, below a thousand.
-pub(super) fn is_cpu(text: &str) -> bool {
+pub fn is_cpu(text: &str) -> bool {
     if let Some(millis) = text.strip_suffix('m') {
         return is_positive(millis, 6);
     }
@@ -59,7 +59,7 @@ pub(super) fn is_cpu(text: &str) -> bool {
 }
 
 /// `64Mi`, `100M`, `1048576`.
-pub(super) fn is_memory(text: &str) -> bool {
+pub fn is_memory(text: &str) -> bool {
     let number = ["Ki", "Mi", "Gi", "k", "M", "G"].iter().find_map(|unit| text.strip_suffix(unit));
     is_positive(number.unwrap_or(text), 15)
 }

@@ -1,0 +1,183 @@
+//! `warmline injector`: the admission webhook, until a signal ends it.
+
+use std::{
+    io::{self, IsTerminal as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+
+use super::run::end_on_signals;
+use crate::{
+    drain::Drain,
+    injector::{
+        self, Bounds, Certificate, ConfigSource, Defaults, Platform, PullPolicy, Settings, Sidecar,
+    },
+    telemetry::log,
+};
+
+/// What `warmline injector` is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The sidecar's image
+    #[arg(long)]
+    image: String,
+    /// When kubelet pulls it
+    #[arg(long, value_name = "WHEN", default_value = "IfNotPresent")]
+    image_pull_policy: Pull,
+    /// Where sidecars have their configuration from: the API server, or the mounted copy alone
+    #[arg(long, value_name = "WHERE", default_value = "watch")]
+    config_source: Source,
+    /// Whether sidecars have a user of their own, or the one that OpenShift gives
+    #[arg(long, default_value = "kubernetes")]
+    platform: Cluster,
+    /// Annotate pods with prometheus.io/scrape, port and path
+    #[arg(long)]
+    prometheus_annotations: bool,
+    /// What each sidecar asks for, unless the pod's annotations say otherwise
+    #[arg(long, value_name = "CPU", default_value = "10m", value_parser = cpu)]
+    cpu_request: String,
+    /// The same of memory
+    #[arg(long, value_name = "BYTES", default_value = "32Mi", value_parser = memory)]
+    memory_request: String,
+    /// What it may have at most (default: what is free)
+    #[arg(long, value_name = "CPU", value_parser = cpu)]
+    cpu_limit: Option<String>,
+    /// The same of memory
+    #[arg(long, value_name = "BYTES", default_value = "128Mi", value_parser = memory)]
+    memory_limit: String,
+    /// Where the API server sends reviews
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:10250")]
+    bind: SocketAddr,
+    /// Metrics and health
+    #[arg(long, value_name = "ADDRESS", default_value = "[::]:13320")]
+    health_bind: SocketAddr,
+    /// A folder with tls.crt and tls.key that somebody else renews (cert-manager, say): then nothing is asked of the API
+    #[arg(long, value_name = "DIRECTORY")]
+    certificate_files: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Pull {
+    #[value(name = "Always")]
+    Always,
+    #[value(name = "IfNotPresent")]
+    IfNotPresent,
+    #[value(name = "Never")]
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Source {
+    Watch,
+    Mount,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Cluster {
+    Kubernetes,
+    Openshift,
+}
+
+/// The exit status where it cannot start.
+const UNUSABLE: u8 = 2;
+/// How long the log's last lines may take to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+pub(super) fn run(arguments: Arguments) -> ExitCode {
+    log::init(&log_settings());
+    let drain = Drain::default();
+    end_on_signals(drain.clone());
+    let outcome = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| {
+            let running = injector::run(arguments.into(), drain);
+            runtime.block_on(running).map_err(|error| error.to_string())
+        });
+    log::flush(LAST_LINES);
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("warmline injector: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+fn log_settings() -> log::Settings {
+    let terminal = io::stderr().is_terminal();
+    log::Settings {
+        format: if terminal { log::Format::Text } else { log::Format::Json },
+        level: log::Level::Info,
+        access: log::Access::Off,
+    }
+}
+
+fn cpu(text: &str) -> Result<String, &'static str> {
+    if injector::is_cpu(text) {
+        Ok(text.into())
+    } else {
+        Err("write a quantity such as 50m or 0.5")
+    }
+}
+
+fn memory(text: &str) -> Result<String, &'static str> {
+    if injector::is_memory(text) { Ok(text.into()) } else { Err("write a quantity such as 64Mi") }
+}
+
+impl From<Arguments> for Settings {
+    fn from(arguments: Arguments) -> Self {
+        Self {
+            bind: arguments.bind,
+            health_bind: arguments.health_bind,
+            certificate: Certificate::Files(arguments.certificate_files),
+            sidecar: Sidecar {
+                image: arguments.image,
+                pull_policy: arguments.image_pull_policy.into(),
+                config_source: arguments.config_source.into(),
+                platform: arguments.platform.into(),
+                prometheus_annotations: arguments.prometheus_annotations,
+                resources: Defaults {
+                    cpu: Bounds { request: arguments.cpu_request, limit: arguments.cpu_limit },
+                    memory: Bounds {
+                        request: arguments.memory_request,
+                        limit: Some(arguments.memory_limit),
+                    },
+                },
+            },
+        }
+    }
+}
+
+impl From<Pull> for PullPolicy {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Always => Self::Always,
+            Pull::IfNotPresent => Self::IfNotPresent,
+            Pull::Never => Self::Never,
+        }
+    }
+}
+
+impl From<Source> for ConfigSource {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Watch => Self::Watch,
+            Source::Mount => Self::Mount,
+        }
+    }
+}
+
+impl From<Cluster> for Platform {
+    fn from(cluster: Cluster) -> Self {
+        match cluster {
+            Cluster::Kubernetes => Self::Kubernetes,
+            Cluster::Openshift => Self::OpenShift,
+        }
+    }
+}

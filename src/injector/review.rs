@@ -1,0 +1,179 @@
+//! The API server's protocol: an `AdmissionReview` of `admission.k8s.io/v1` in, its answer out.
+//!
+//! Only what is needed is read; of the object nothing is interpreted here.
+
+use k8s_openapi::ByteString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    decision::{Decision, decide},
+    pod::Pod,
+    sidecar::Settings,
+};
+
+/// What was asked, and the answer to it.
+#[derive(Debug)]
+pub(super) struct Reviewed {
+    /// The `AdmissionReview` to send back.
+    pub(super) answer: Vec<u8>,
+    pub(super) result: Outcome,
+    /// For people: why, where it is not the ordinary.
+    pub(super) reason: String,
+    pub(super) namespace: String,
+    /// The pod's name, or what it will be made of.
+    pub(super) pod: String,
+    pub(super) dry_run: bool,
+}
+
+/// What became of the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Injected,
+    LeftAlone,
+    Skipped,
+    Denied,
+}
+
+/// A body that is no review that can be answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Junk {
+    #[error("the body is no AdmissionReview in JSON: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    #[error("the body is of another kind: an AdmissionReview of {VERSION} is wanted")]
+    OtherKind,
+    #[error(
+        "this version of AdmissionReview is not spoken here, only {VERSION} (admissionReviewVersions: [v1])"
+    )]
+    OtherVersion,
+    #[error("the AdmissionReview has no request with a uid")]
+    NoRequest,
+    #[error("the body has more than {ELEMENTS} elements, and no pod has")]
+    TooManyElements,
+}
+
+const KIND: &str = "AdmissionReview";
+const VERSION: &str = "admission.k8s.io/v1";
+/// What a body may have of them: in memory each takes up to a hundred times the bytes that it has in the body.
+const ELEMENTS: usize = 200_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review {
+    #[serde(default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    request: Option<Request>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Request {
+    #[serde(default)]
+    uid: String,
+    kind: Option<Kind>,
+    sub_resource: Option<String>,
+    namespace: Option<String>,
+    operation: Option<String>,
+    object: Option<Value>,
+    dry_run: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Kind {
+    group: Option<String>,
+    kind: Option<String>,
+}
+
+/// Answers the review in this body.
+pub(super) fn answer(body: &[u8], settings: &Settings) -> Result<Reviewed, Junk> {
+    let request = read(body)?;
+    let object = request.object.as_ref().unwrap_or(&Value::Null);
+    let decision = if request.creates_a_pod() {
+        decide(object, settings)
+    } else {
+        Decision::LeaveAlone("it is not the creation of a pod")
+    };
+    let pod = Pod::read(object);
+    // Before it is stored, an object need not have a namespace of its own.
+    let namespace = request.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    let namespace = namespace.or_else(|| pod.and_then(Pod::namespace)).unwrap_or_default();
+    Ok(Reviewed {
+        answer: respond(&request.uid, &decision)?,
+        result: Outcome::of(&decision),
+        namespace: namespace.to_owned(),
+        pod: pod.and_then(Pod::name).unwrap_or_default().to_owned(),
+        dry_run: request.dry_run.unwrap_or_default(),
+        reason: match decision {
+            Decision::Inject(_) => String::new(),
+            Decision::LeaveAlone(why) => why.to_owned(),
+            Decision::Skip(why) | Decision::Deny(why) => why,
+        },
+    })
+}
+
+fn read(body: &[u8]) -> Result<Request, Junk> {
+    let elements = body.iter().filter(|byte| matches!(byte, b'{' | b'[' | b','));
+    if elements.count() > ELEMENTS {
+        return Err(Junk::TooManyElements);
+    }
+    let review: Review = serde_json::from_slice(body)?;
+    if review.kind != KIND {
+        return Err(Junk::OtherKind);
+    }
+    if review.api_version != VERSION {
+        return Err(Junk::OtherVersion);
+    }
+    review.request.filter(|request| !request.uid.is_empty()).ok_or(Junk::NoRequest)
+}
+
+impl Request {
+    fn creates_a_pod(&self) -> bool {
+        let kind = self.kind.as_ref();
+        let of_core = |kind: &Kind| kind.group.as_deref().unwrap_or_default().is_empty();
+        kind.is_some_and(|kind| of_core(kind) && kind.kind.as_deref() == Some("Pod"))
+            && self.sub_resource.as_deref().unwrap_or_default().is_empty()
+            && self.operation.as_deref() == Some("CREATE")
+    }
+}
+
+fn respond(uid: &str, decision: &Decision) -> Result<Vec<u8>, serde_json::Error> {
+    let response = match decision {
+        Decision::Inject(patch) => {
+            let patch = ByteString(serde_json::to_vec(patch)?);
+            json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch})
+        }
+        Decision::LeaveAlone(_) => json!({"uid": uid, "allowed": true}),
+        Decision::Skip(why) => json!({"uid": uid, "allowed": true, "warnings": [why]}),
+        Decision::Deny(why) => {
+            let status = json!({"code": 403, "reason": "Forbidden", "message": why});
+            json!({"uid": uid, "allowed": false, "status": status})
+        }
+    };
+    serde_json::to_vec(&json!({"apiVersion": VERSION, "kind": KIND, "response": response}))
+}
+
+impl Outcome {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Injected, Self::LeftAlone, Self::Skipped, Self::Denied];
+
+    const fn of(decision: &Decision) -> Self {
+        match decision {
+            Decision::Inject(_) => Self::Injected,
+            Decision::LeaveAlone(_) => Self::LeftAlone,
+            Decision::Skip(_) => Self::Skipped,
+            Decision::Deny(_) => Self::Denied,
+        }
+    }
+
+    /// In metrics and in the log.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Injected => "injected",
+            Self::LeftAlone => "left-alone",
+            Self::Skipped => "skipped",
+            Self::Denied => "denied",
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What the two ports answer: reviews on one, health and metrics on the other.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{
+        StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
+
+use super::{
+    review::{self, Outcome, Reviewed},
+    sidecar::Settings,
+    standing::Standing,
+};
+
+/// Where the API server sends reviews.
+const PATH: &str = "/mutate";
+/// A review's largest body; the API server itself takes objects of 3 MiB at most.
+const LARGEST: usize = 4 * 1024 * 1024;
+/// Of all bodies that are being read or judged.
+const ALL_BODIES: usize = 4 * LARGEST;
+/// As little as one is counted for.
+const LEAST: usize = 16 * 1024;
+/// How long a body may take to come, and how long one waits until others are done. The API server's patience is 5 s.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+const INDEX: &str = "\
+warmline injector: metrics and health
+  /metrics    for Prometheus
+  /livez      200 as long as the process answers
+  /readyz     503 until pods can be reviewed, and during the end; ?verbose shows each check
+";
+
+/// What reviews need.
+pub(super) struct Desk {
+    pub(super) standing: Arc<Standing>,
+    pub(super) settings: Settings,
+    room: Semaphore,
+}
+
+impl Desk {
+    pub(super) fn new(standing: Arc<Standing>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self { standing, settings, room: Semaphore::new(ALL_BODIES) })
+    }
+}
+
+/// Why a review has no answer.
+enum Refused {
+    TooLarge,
+    TooSlow,
+    Busy,
+    Broken,
+    Junk(review::Junk),
+}
+
+/// The port of the webhook.
+pub(super) fn webhook(desk: Arc<Desk>) -> Router {
+    let lost = || async { (StatusCode::NOT_FOUND, "warmline injector: reviews come to /mutate\n") };
+    Router::new().route(PATH, post(reviewed)).fallback(lost).with_state(desk)
+}
+
+/// The port for metrics and health.
+pub(super) fn health(standing: Arc<Standing>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/", get(|| async { INDEX }))
+        .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
+        .with_state(standing)
+}
+
+async fn reviewed(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+    let outcome = async {
+        let (_place, body) = receive(&desk.room, request).await?;
+        let begun = Instant::now();
+        let reviewed = review::answer(&body, &desk.settings).map_err(Refused::Junk)?;
+        desk.standing.reviewed(reviewed.result, begun.elapsed());
+        Ok(reviewed)
+    };
+    match outcome.await {
+        Ok(reviewed) => {
+            tell(&reviewed);
+            ([(CONTENT_TYPE, "application/json")], reviewed.answer).into_response()
+        }
+        Err(refused) => {
+            desk.standing.refused();
+            let refused: Refused = refused;
+            let (status, why) = refused.say();
+            tracing::warn!(status = status.as_u16(), reason = %why, "a review cannot be answered");
+            (status, format!("warmline injector: {why}\n")).into_response()
+        }
+    }
+}
+
+fn tell(reviewed: &Reviewed) {
+    let Reviewed { namespace, pod, reason, dry_run, .. } = reviewed;
+    let result = reviewed.result.name();
+    match reviewed.result {
+        Outcome::Injected | Outcome::LeftAlone => {
+            tracing::info!(result, %namespace, %pod, dry_run, %reason, "a pod is reviewed");
+        }
+        Outcome::Skipped | Outcome::Denied => {
+            tracing::warn!(result, %namespace, %pod, dry_run, %reason, "a pod is reviewed");
+        }
+    }
+}
+
+/// The whole body, within all bounds; its place is held until it is judged.
+async fn receive(
+    room: &Semaphore,
+    request: Request,
+) -> Result<(SemaphorePermit<'_>, Bytes), Refused> {
+    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let declared = declared.and_then(|length| length.parse().ok()).unwrap_or(LARGEST);
+    if declared > LARGEST {
+        discard(request.into_body()).await;
+        return Err(Refused::TooLarge);
+    }
+    let bytes = u32::try_from(declared.max(LEAST)).unwrap_or(u32::MAX);
+    let place = timeout(PATIENCE, room.acquire_many(bytes)).await;
+    let place = place.ok().and_then(Result::ok).ok_or(Refused::Busy)?;
+    let body = Limited::new(request.into_body(), LARGEST).collect();
+    match timeout(PATIENCE, body).await {
+        Ok(Ok(body)) => Ok((place, body.to_bytes())),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
+        Ok(Err(_)) => Err(Refused::Broken),
+        Err(_) => Err(Refused::TooSlow),
+    }
+}
+
+/// Whoever still writes reads no answer: a body that is not much too large is let come.
+async fn discard(body: Body) {
+    let mut body = Limited::new(body, 4 * LARGEST);
+    let _ = timeout(PATIENCE, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+}
+
+impl Refused {
+    fn say(&self) -> (StatusCode, String) {
+        let (status, text) = match self {
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("a review of more than {} MiB is not read", LARGEST / 1024 / 1024),
+            ),
+            Self::TooSlow => (
+                StatusCode::REQUEST_TIMEOUT,
+                format!("the review's body did not come within {} s", PATIENCE.as_secs()),
+            ),
+            Self::Busy => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once; try again".into())
+            }
+            Self::Broken => (StatusCode::BAD_REQUEST, "the review's body broke off".into()),
+            Self::Junk(junk) => (StatusCode::BAD_REQUEST, junk.to_string()),
+        };
+        (status, text)
+    }
+}
+
+async fn ready(State(standing): State<Arc<Standing>>, request: Request) -> Response {
+    let (text, good) = standing.readiness(SystemTime::now());
+    if !good {
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    } else if request.uri().query().is_some_and(|query| query.starts_with("verbose")) {
+        text.into_response()
+    } else {
+        "ok\n".into_response()
+    }
+}
+
+async fn metrics(State(standing): State<Arc<Standing>>) -> Response {
+    match standing.metrics() {
+        Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}

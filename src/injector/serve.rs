@@ -1,0 +1,158 @@
+//! Connections of both ports: bounded in number and time, with TLS where there is some, ended in order.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::Router;
+use http::{HeaderValue, header::CONNECTION};
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::drain::Drain;
+
+/// The end of a port.
+#[derive(Clone, Default)]
+pub(super) struct End {
+    /// It will come: answers say that they are their connection's last.
+    pub(super) announced: Drain,
+    /// It is here: nobody is accepted, and what is in flight finishes.
+    pub(super) come: Drain,
+}
+
+/// Connections at once; the next one waits to be accepted.
+const CONNECTIONS: usize = 256;
+/// To the end of the TLS handshake, and from there to the end of the first request's header.
+const FIRST: Duration = Duration::from_secs(5);
+/// For each header after that. API servers keep idle connections for 90 s, and must be the first to close them: a
+/// review that crosses our end is lost.
+const IDLE: Duration = Duration::from_secs(120);
+/// From that age on an answer says that it is the connection's last: so load spreads, and old certificates are left.
+const AGE: Duration = Duration::from_mins(5);
+/// How long what is in flight may take at the end.
+const FINISH: Duration = Duration::from_secs(5);
+/// Bytes of a request's header section.
+const HEADER_BYTES: usize = 32 * 1024;
+/// After an accept that failed, for want of descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until the end has begun and what was in flight is finished.
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    end: End,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("nobody closes it");
+            (accept(&listener).await, place)
+        };
+        let (stream, place) = tokio::select! {
+            accepted = accepted => accepted,
+            () = end.come.begun() => break,
+        };
+        let (tls, router, end) = (tls.clone(), router.clone(), end.clone());
+        tokio::spawn(async move {
+            converse(stream, tls, router, end).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    let _ = timeout(FINISH, places.acquire_many(all)).await;
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// How a connection ends concerns nobody: what it was asked for is answered or not.
+async fn converse(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, end: End) {
+    let _ = stream.set_nodelay(true);
+    match tls {
+        None => answer(stream, router, end).await,
+        Some(tls) => match timeout(FIRST, tls.accept(stream)).await {
+            Ok(Ok(stream)) => answer(stream, router, end).await,
+            Ok(Err(error)) => tell_failed_handshake(&error),
+            Err(_) => tracing::debug!("a TLS handshake took too long"),
+        },
+    }
+}
+
+/// An API server that does not trust us sends an alert; a port that is probed only ends.
+fn tell_failed_handshake(error: &io::Error) {
+    if error.kind() == io::ErrorKind::InvalidData {
+        tracing::warn!(%error, "a TLS handshake failed");
+    } else {
+        tracing::debug!(%error, "a TLS handshake failed");
+    }
+}
+
+async fn answer<S>(stream: S, router: Router, end: End)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (began, asked) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        asked.store(true, Relaxed);
+        let (answer, end) = (router.call(request), end.clone());
+        async move {
+            let mut response = answer.await?;
+            if began.elapsed() > AGE || end.announced.has_begun() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let nobody_asks = async {
+        sleep(FIRST).await;
+        if asked.load(Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = nobody_asks => {}
+        () = end.come.begun() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = timeout(FINISH, connection).await;
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Whether this injector can do its work, what it counted, and both as operators see them.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts,
+    Registry, TextEncoder,
+};
+
+use super::{certificate::Current, review::Outcome};
+use crate::drain::Drain;
+
+/// See the module.
+pub(super) struct Standing {
+    pub(super) current: Arc<Current>,
+    pub(super) drain: Drain,
+    trust: Mutex<Trust>,
+    counters: Counters,
+}
+
+/// Whether the API server trusts the serving certificate, as far as is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Somebody else sees to it (`--certificate-files`).
+    NotOurs,
+    /// The webhook configuration holds our CA.
+    InPlace,
+    /// It does not, and why.
+    Missing(String),
+}
+
+struct Counters {
+    registry: Registry,
+    reviews: IntCounterVec,
+    seconds: Histogram,
+    expiry: GaugeVec,
+    trusted: Gauge,
+    patches: IntCounter,
+}
+
+/// Reviews that could not be answered, beside the outcomes of those that could.
+const INVALID: &str = "invalid";
+/// For the histogram: a decision takes well under a millisecond.
+const BUCKETS: [f64; 7] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0];
+
+impl Standing {
+    pub(super) fn new(drain: Drain, trust: Trust) -> prometheus::Result<Self> {
+        let standing = Self {
+            current: Arc::default(),
+            drain,
+            trust: Mutex::new(trust),
+            counters: Counters::new()?,
+        };
+        Ok(standing)
+    }
+
+    pub(super) fn set_trust(&self, trust: Trust) {
+        *self.trust() = trust;
+    }
+
+    /// All that readiness needs, one line each; the second says whether all of it is there.
+    pub(super) fn readiness(&self, now: SystemTime) -> (String, bool) {
+        let serving = self.current.get();
+        let certificate = match serving {
+            None => Err("there is none yet".to_owned()),
+            Some(serving) if serving.not_after <= now => Err("it expired".to_owned()),
+            Some(_) => Ok(()),
+        };
+        let trust = match &*self.trust() {
+            Trust::NotOurs | Trust::InPlace => Ok(()),
+            Trust::Missing(why) => Err(why.clone()),
+        };
+        let ending = if self.drain.has_begun() { Err("it is ending".to_owned()) } else { Ok(()) };
+        let checks =
+            [("serving certificate", certificate), ("caBundle", trust), ("serving", ending)];
+        let mut text = String::new();
+        for (name, check) in &checks {
+            let _ = match check {
+                Ok(()) => writeln!(text, "[+] {name}"),
+                Err(why) => writeln!(text, "[-] {name}: {why}"),
+            };
+        }
+        (text, checks.iter().all(|(_, check)| check.is_ok()))
+    }
+
+    /// A review was answered.
+    pub(super) fn reviewed(&self, outcome: Outcome, took: Duration) {
+        self.counters.reviews.with_label_values(&[outcome.name()]).inc();
+        self.counters.seconds.observe(took.as_secs_f64());
+    }
+
+    /// A review could not be answered.
+    pub(super) fn refused(&self) {
+        self.counters.reviews.with_label_values(&[INVALID]).inc();
+    }
+
+    /// Our CA was written into the webhook configuration.
+    pub(super) fn patched(&self) {
+        self.counters.patches.inc();
+    }
+
+    /// The CA that signs ends then.
+    pub(super) fn authority_ends(&self, not_after: SystemTime) {
+        self.counters.expiry.with_label_values(&["ca"]).set(seconds(not_after));
+    }
+
+    /// In the text format of Prometheus.
+    pub(super) fn metrics(&self) -> prometheus::Result<Vec<u8>> {
+        let counters = &self.counters;
+        if let Some(serving) = self.current.get() {
+            counters.expiry.with_label_values(&["serving"]).set(seconds(serving.not_after));
+        }
+        let trusted = !matches!(*self.trust(), Trust::Missing(_));
+        counters.trusted.set(f64::from(u8::from(trusted)));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&counters.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    fn trust(&self) -> MutexGuard<'_, Trust> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counters {
+    fn new() -> prometheus::Result<Self> {
+        let counters = Self {
+            registry: Registry::new(),
+            reviews: IntCounterVec::new(
+                Opts::new("warmline_injector_reviews_total", "Reviews by what became of the pod."),
+                &["result"],
+            )?,
+            seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "warmline_injector_review_seconds",
+                    "From a review's whole body to its answer.",
+                )
+                .buckets(BUCKETS.to_vec()),
+            )?,
+            expiry: GaugeVec::new(
+                Opts::new(
+                    "warmline_injector_certificate_expiry_timestamp_seconds",
+                    "When the CA and the serving certificate end.",
+                ),
+                &["certificate"],
+            )?,
+            trusted: Gauge::new(
+                "warmline_injector_ca_in_place",
+                "1 while the webhook configuration holds the CA of the serving certificate.",
+            )?,
+            patches: IntCounter::new(
+                "warmline_injector_ca_patches_total",
+                "How often the CA was written into the webhook configuration.",
+            )?,
+        };
+        let build = GaugeVec::new(
+            Opts::new("warmline_build_info", "1, with the version as its label."),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        for result in Outcome::ALL.map(Outcome::name).into_iter().chain([INVALID]) {
+            counters.reviews.with_label_values(&[result]).inc_by(0);
+        }
+        let Self { registry, reviews, seconds, expiry, trusted, patches } = &counters;
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(reviews.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(expiry.clone()))?;
+        registry.register(Box::new(trusted.clone()))?;
+        registry.register(Box::new(patches.clone()))?;
+        Ok(counters)
+    }
+}
+
+fn seconds(moment: SystemTime) -> f64 {
+    moment.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
