@@ -14,7 +14,8 @@ use super::run::end_on_signals;
 use crate::{
     drain::Drain,
     injector::{
-        self, Bounds, Certificate, ConfigSource, Defaults, Platform, PullPolicy, Settings, Sidecar,
+        self, Bounds, Certificate, ConfigSource, Defaults, Own, Platform, PullPolicy, Settings,
+        Sidecar,
     },
     telemetry::log,
 };
@@ -31,7 +32,7 @@ pub(super) struct Arguments {
     /// Where sidecars have their configuration from: the API server, or the mounted copy alone
     #[arg(long, value_name = "WHERE", default_value = "watch")]
     config_source: Source,
-    /// Whether sidecars have a user of their own, or the one that OpenShift gives
+    /// Whether sidecars have a user of their own, or the one that the platform gives them
     #[arg(long, default_value = "kubernetes")]
     platform: Cluster,
     /// Annotate pods with prometheus.io/scrape, port and path
@@ -55,9 +56,35 @@ pub(super) struct Arguments {
     /// Metrics and health
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:13320")]
     health_bind: SocketAddr,
-    /// A folder with tls.crt and tls.key that somebody else renews (cert-manager, say): then nothing is asked of the API
+    /// A folder with tls.crt and tls.key that somebody else renews (cert-manager, say): no CA is made then, and no right
+    /// is needed on the API server
     #[arg(long, value_name = "DIRECTORY")]
-    certificate_files: PathBuf,
+    certificate_files: Option<PathBuf>,
+    #[command(flatten)]
+    own: OwnCertificate,
+}
+
+/// What a CA of its own is kept by.
+#[derive(Debug, clap::Args)]
+struct OwnCertificate {
+    /// The namespace of the service and the Secret (default: the pod's)
+    #[arg(long)]
+    namespace: Option<String>,
+    /// The service that the API server calls
+    #[arg(long, default_value = "warmline-injector")]
+    service: String,
+    /// The mutating webhook configuration whose caBundle is kept
+    #[arg(long, default_value = "warmline-injector")]
+    webhook: String,
+    /// The Secret that holds the CA and the serving certificate, for all replicas
+    #[arg(long, default_value = "warmline-injector-tls")]
+    secret: String,
+    /// How long a CA lives; it is replaced in its last third
+    #[arg(long, value_name = "TIME", default_value = "8760h", value_parser = lifetime)]
+    ca_lifetime: Duration,
+    /// How long a serving certificate lives; it is replaced in its last third
+    #[arg(long, value_name = "TIME", default_value = "720h", value_parser = lifetime)]
+    certificate_lifetime: Duration,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -130,12 +157,45 @@ fn memory(text: &str) -> Result<String, &'static str> {
     if injector::is_memory(text) { Ok(text.into()) } else { Err("write a quantity such as 64Mi") }
 }
 
+/// Certificates tell time in whole seconds.
+fn lifetime(text: &str) -> Result<Duration, &'static str> {
+    let error = "write one whole number with its unit, from 3s to 87600h: 30s, 90m or 720h";
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let count: u64 = number.parse().map_err(|_| error)?;
+    let seconds = match unit {
+        "s" => Some(count),
+        "m" => count.checked_mul(60),
+        "h" => count.checked_mul(3600),
+        _ => None,
+    };
+    let seconds = seconds.filter(|seconds| (3..=87_600 * 3600).contains(seconds)).ok_or(error)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+impl From<OwnCertificate> for Own {
+    fn from(own: OwnCertificate) -> Self {
+        let OwnCertificate {
+            namespace,
+            service,
+            webhook,
+            secret,
+            ca_lifetime,
+            certificate_lifetime,
+        } = own;
+        Self { namespace, service, secret, webhook, ca_lifetime, certificate_lifetime }
+    }
+}
+
 impl From<Arguments> for Settings {
     fn from(arguments: Arguments) -> Self {
         Self {
             bind: arguments.bind,
             health_bind: arguments.health_bind,
-            certificate: Certificate::Files(arguments.certificate_files),
+            certificate: match arguments.certificate_files {
+                Some(folder) => Certificate::Files(folder),
+                None => Certificate::Own(arguments.own.into()),
+            },
             sidecar: Sidecar {
                 image: arguments.image,
                 pull_policy: arguments.image_pull_policy.into(),

@@ -43,7 +43,7 @@ impl<'a> Wishes<'a> {
             match demand(name, value) {
                 None => *wishes.field(name) = Some(value),
                 Some(demand) => {
-                    errors.push(format!("the annotation {PREFIX}{name} must be {demand}"))
+                    errors.push(format!("the annotation {PREFIX}{name} must be {demand}"));
                 }
             }
         }

@@ -3,6 +3,7 @@
 //! The two files are small and are read every second: that needs no sign from the kernel, on no file system.
 
 use std::{
+    convert::Infallible,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,8 +13,9 @@ use std::{
 use tokio::time::sleep;
 
 use super::{
+    Error,
     certificate::{Serving, Unusable},
-    standing::Standing,
+    standing::{Standing, Trust},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,7 +30,8 @@ enum Failed {
 }
 
 /// Follows `tls.crt` and `tls.key` in this folder for as long as it is polled.
-pub(super) async fn follow(folder: &Path, standing: Arc<Standing>) {
+pub(super) async fn follow(folder: &Path, standing: Arc<Standing>) -> Result<Infallible, Error> {
+    standing.set_trust(Trust::NotOurs);
     let (mut known, mut told) = (None, String::new());
     loop {
         match look(folder, &mut known) {

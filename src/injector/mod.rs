@@ -1,11 +1,16 @@
 //! The admission webhook: pods that ask for a sidecar get one (design, section 9).
 //!
 //! `decision` is what it is for, and pure: one pod in, one decision out. Around it `review` speaks the API server's
-//! protocol, and `serve` bounds those who connect.
+//! protocol, and `serve` bounds those who connect. The webhook's own CA and certificate: `rotation` decides (pure too),
+//! `agreement` does it on the API server, together with the other replicas.
 
+mod agreement;
 mod annotations;
+mod authority;
 mod bind;
 mod certificate;
+mod cluster;
+mod cluster_version;
 mod decision;
 mod files;
 mod obstacles;
@@ -14,10 +19,12 @@ mod pod;
 mod quantity;
 mod resources;
 mod review;
+mod rotation;
 mod routes;
 mod serve;
 mod sidecar;
 mod standing;
+mod webhook;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -31,9 +38,10 @@ pub use sidecar::{ConfigSource, Platform, PullPolicy, Settings as Sidecar};
 
 use crate::drain::Drain;
 use certificate::Current;
+pub use cluster_version::TooOld;
 use routes::Desk;
 use serve::End;
-use standing::{Standing, Trust};
+use standing::Standing;
 
 /// What the injector is told.
 #[derive(Debug)]
@@ -53,6 +61,25 @@ pub struct Settings {
 pub enum Certificate {
     /// Somebody else, and puts it into this folder.
     Files(PathBuf),
+    /// We do, together with the other replicas.
+    Own(Own),
+}
+
+/// Where replicas agree on a CA, and what it is like.
+#[derive(Debug)]
+pub struct Own {
+    /// Of the Secret and the service; `None`: the pod's.
+    pub namespace: Option<String>,
+    /// The service that the API server calls.
+    pub service: String,
+    /// The Secret that holds the CA.
+    pub secret: String,
+    /// The `MutatingWebhookConfiguration` whose `caBundle` is kept.
+    pub webhook: String,
+    /// How long a CA lives.
+    pub ca_lifetime: Duration,
+    /// How long a serving certificate lives.
+    pub certificate_lifetime: Duration,
 }
 
 /// Why the injector cannot run.
@@ -66,6 +93,20 @@ pub enum Error {
         /// Why.
         error: io::Error,
     },
+    /// The cluster is too old.
+    #[error(transparent)]
+    TooOld(#[from] TooOld),
+    /// Nothing says where the API server is.
+    #[error(
+        "no way to the API server: {0} (run it in a pod with its ServiceAccount's token, or give --certificate-files, \
+         which needs none)"
+    )]
+    NoCluster(String),
+    /// Lifetimes that leave no time for rotation.
+    #[error(
+        "--certificate-lifetime must be at most a third of --ca-lifetime: a CA is replaced in its last third"
+    )]
+    Lifetimes,
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -81,18 +122,13 @@ const LINGER: Duration = Duration::from_secs(3);
 pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     let webhook = bound(settings.bind).await?;
     let health = bound(settings.health_bind).await?;
-    let standing = Arc::new(Standing::new(drain.clone(), Trust::NotOurs)?);
+    let standing = Arc::new(Standing::new(drain.clone())?);
     let tls = acceptor(Arc::clone(&standing.current))?;
     announce(&webhook, &health);
     let desk = Desk::new(Arc::clone(&standing), settings.sidecar);
     let end = End { announced: drain.clone(), come: Drain::default() };
     let reviews = serve::serve(webhook, Some(tls), routes::webhook(desk), end.clone());
     let health = serve::serve(health, None, routes::health(Arc::clone(&standing)), End::default());
-    let certificate = async {
-        match &settings.certificate {
-            Certificate::Files(folder) => files::follow(folder, Arc::clone(&standing)).await,
-        }
-    };
     let ending = async {
         drain.begun().await;
         sleep(LINGER).await;
@@ -102,11 +138,26 @@ pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     tokio::select! {
         () = reviews => {}
         () = health => {}
-        () = certificate => {}
+        error = keep_certificate(settings.certificate, Arc::clone(&standing)) => return Err(error),
         () = ending => {}
     }
     tracing::info!("warmline injector has ended");
     Ok(())
+}
+
+/// Completes only where it cannot.
+async fn keep_certificate(certificate: Certificate, standing: Arc<Standing>) -> Error {
+    let outcome = match certificate {
+        Certificate::Files(folder) => {
+            let follow = files::follow(&folder, standing);
+            tokio::select! { never = follow => never, Err(error) = cluster::look() => Err(error) }
+        }
+        Certificate::Own(own) => cluster::agree(own, standing).await,
+    };
+    match outcome {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
 }
 
 async fn bound(address: SocketAddr) -> Result<TcpListener, Error> {

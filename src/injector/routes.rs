@@ -33,10 +33,10 @@ use super::{
 const PATH: &str = "/mutate";
 /// A review's largest body; the API server itself takes objects of 3 MiB at most.
 const LARGEST: usize = 4 * 1024 * 1024;
-/// Of all bodies that are being read or judged.
+/// Of all large bodies that are being read or judged.
 const ALL_BODIES: usize = 4 * LARGEST;
-/// As little as one is counted for.
-const LEAST: usize = 16 * 1024;
+/// What is not large: nearly all reviews, so that large ones hold none of them up.
+const SMALL: usize = 64 * 1024;
 /// How long a body may take to come, and how long one waits until others are done. The API server's patience is 5 s.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -126,16 +126,14 @@ fn tell(reviewed: &Reviewed) {
 async fn receive(
     room: &Semaphore,
     request: Request,
-) -> Result<(SemaphorePermit<'_>, Bytes), Refused> {
+) -> Result<(Option<SemaphorePermit<'_>>, Bytes), Refused> {
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(|length| length.parse().ok()).unwrap_or(LARGEST);
     if declared > LARGEST {
         discard(request.into_body()).await;
         return Err(Refused::TooLarge);
     }
-    let bytes = u32::try_from(declared.max(LEAST)).unwrap_or(u32::MAX);
-    let place = timeout(PATIENCE, room.acquire_many(bytes)).await;
-    let place = place.ok().and_then(Result::ok).ok_or(Refused::Busy)?;
+    let place = if declared > SMALL { Some(place(room, declared).await?) } else { None };
     let body = Limited::new(request.into_body(), LARGEST).collect();
     match timeout(PATIENCE, body).await {
         Ok(Ok(body)) => Ok((place, body.to_bytes())),
@@ -143,6 +141,12 @@ async fn receive(
         Ok(Err(_)) => Err(Refused::Broken),
         Err(_) => Err(Refused::TooSlow),
     }
+}
+
+async fn place(room: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, Refused> {
+    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let place = timeout(PATIENCE, room.acquire_many(bytes)).await;
+    place.ok().and_then(Result::ok).ok_or(Refused::Busy)
 }
 
 /// Whoever still writes reads no answer: a body that is not much too large is let come.

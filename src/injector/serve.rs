@@ -46,7 +46,7 @@ const CONNECTIONS: usize = 256;
 const FIRST: Duration = Duration::from_secs(5);
 /// For each header after that. API servers keep idle connections for 90 s, and must be the first to close them: a
 /// review that crosses our end is lost.
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 /// From that age on an answer says that it is the connection's last: so load spreads, and old certificates are left.
 const AGE: Duration = Duration::from_mins(5);
 /// How long what is in flight may take at the end.

@@ -48,11 +48,11 @@ const INVALID: &str = "invalid";
 const BUCKETS: [f64; 7] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0];
 
 impl Standing {
-    pub(super) fn new(drain: Drain, trust: Trust) -> prometheus::Result<Self> {
+    pub(super) fn new(drain: Drain) -> prometheus::Result<Self> {
         let standing = Self {
             current: Arc::default(),
             drain,
-            trust: Mutex::new(trust),
+            trust: Mutex::new(Trust::Missing("the API server was not asked yet".into())),
             counters: Counters::new()?,
         };
         Ok(standing)

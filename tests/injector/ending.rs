@@ -1,6 +1,11 @@
 //! How it starts where it cannot, and how it ends.
 
-use std::{io::Write as _, process::Command};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpListener,
+    process::Command,
+    thread,
+};
 
 use crate::program::{Injector, asking, creation, eventually, post, read};
 
@@ -37,13 +42,15 @@ fn after_sigterm_it_is_unready_at_once_and_reviews_in_flight_and_late_ones_are_a
 
 #[test]
 fn what_it_cannot_start_with_is_told_with_exit_status_2() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (arguments, words) in [
         (vec!["--image", "x", "--cpu-request", "much"], "write a quantity such as 50m or 0.5"),
         (vec!["--image", "x", "--memory-limit", "64m"], "write a quantity such as 64Mi"),
         (vec!["--image", "x", "--platform", "windows"], "kubernetes, openshift"),
         (vec![], "--image <IMAGE>"),
+        (vec!["--image", "x", "--ca-lifetime", "1y"], "write one whole number with its unit"),
+        (vec!["--image", "x", "--certificate-lifetime", "2s"], "from 3s to 87600h"),
         (
             vec!["--image", "x", "--bind", &address, "--health-bind", "127.0.0.1:0"],
             "cannot be bound: Address already in use",
@@ -58,4 +65,71 @@ fn what_it_cannot_start_with_is_told_with_exit_status_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?} {stderr}");
         assert!(stderr.contains(words), "{arguments:?} {stderr}");
     }
+}
+
+/// No API server of that age runs here: this one only says its version.
+fn says_that_it_is(minor: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            assert!(request.next().unwrap().unwrap().starts_with("GET /version "));
+            let info = format!(
+                r#"{{"major":"1","minor":"{minor}","gitVersion":"v1.{minor}.0","gitCommit":"","gitTreeState":"",
+                "buildDate":"","goVersion":"","compiler":"","platform":""}}"#
+            );
+            let length = info.len();
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json";
+            write!(stream, "{head}\r\nContent-Length: {length}\r\n\r\n{info}").unwrap();
+        }
+    });
+    server
+}
+
+#[test]
+fn on_a_cluster_without_native_sidecars_it_does_not_start_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("kubeconfig");
+    let server = says_that_it_is("28");
+    let text = format!(
+        "{{apiVersion: v1, kind: Config, current-context: a, contexts: [{{name: a, context: {{cluster: a, user: a}}}}], \
+         clusters: [{{name: a, cluster: {{server: '{server}'}}}}], users: [{{name: a, user: {{}}}}]}}"
+    );
+    std::fs::write(&config, text).unwrap();
+    for mode in [&[][..], &["--certificate-files", "/nowhere"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_warmline"))
+            .args([
+                "injector",
+                "--image",
+                "x",
+                "--bind",
+                "127.0.0.1:0",
+                "--health-bind",
+                "127.0.0.1:0",
+            ])
+            .args(mode)
+            .env("KUBECONFIG", &config)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        let why =
+            "this cluster is Kubernetes 1.28, and 1.29 is the first that runs native sidecars";
+        assert!(stderr.contains(why), "{stderr}");
+    }
+}
+
+#[test]
+fn without_a_cluster_and_without_files_it_says_what_is_wanted() {
+    let output = Command::new(env!("CARGO_BIN_EXE_warmline"))
+        .args(["injector", "--image", "x", "--bind", "127.0.0.1:0", "--health-bind", "127.0.0.1:0"])
+        .env("KUBECONFIG", "/nowhere")
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("or give --certificate-files"), "{stderr}");
 }

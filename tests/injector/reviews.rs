@@ -28,8 +28,8 @@ fn case_54_a_pod_is_injected_once_however_often_it_is_reviewed_and_the_uid_comes
     pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, other);
     let again = injector.review(&creation(&pod));
     assert_eq!(again, json!({"uid": UID, "allowed": true}));
-    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"injected\"}"), 1.0);
-    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"left-alone\"}"), 1.0);
+    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"injected\"}"), "1");
+    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"left-alone\"}"), "1");
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_pod_that_cannot_have_what_it_asks_for_is_refused_and_the_log_says_which() {
     assert_eq!(line["level"], "WARN");
     assert_eq!((&line["result"], &line["reason"]), (&json!("denied"), &json!(text)));
     assert_eq!((&line["namespace"], &line["pod"]), (&json!("shop"), &json!("a")));
-    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"denied\"}"), 1.0);
+    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"denied\"}"), "1");
 }
 
 #[test]
@@ -142,5 +142,5 @@ fn one_connection_carries_many_reviews() {
     for _ in 0..100 {
         assert_eq!(post(&mut connection, review.as_bytes()).status, 200);
     }
-    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"injected\"}"), 100.0);
+    assert_eq!(injector.metric("warmline_injector_reviews_total{result=\"injected\"}"), "100");
 }

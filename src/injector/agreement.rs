@@ -1,0 +1,284 @@
+//! Replicas agree on one CA by the Secret that they share, and keep it in the webhook configuration.
+//!
+//! Whoever finds that a step is due writes the Secret with the resourceVersion that it saw: one wins, the others take
+//! what the winner wrote. All of them patch the webhook configuration, and all to the same.
+
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::{
+    admissionregistration::v1::MutatingWebhookConfiguration as Configuration, core::v1::Secret,
+};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::{
+    certificate::{Serving, Unusable},
+    rotation::{self, Content, Data, Step, Terms},
+    standing::{Standing, Trust},
+    webhook,
+};
+
+/// See the module.
+pub(super) struct Agreement {
+    secrets: Api<Secret>,
+    configurations: Api<Configuration>,
+    names: Names,
+    terms: Terms,
+    standing: Arc<Standing>,
+    secret: Seen<Secret>,
+    configuration: Seen<Configuration>,
+    /// What is in use.
+    adopted: Option<Data>,
+    /// When the webhook configuration may be patched again: others may want it otherwise, and neither gives in.
+    patient_until: Instant,
+    /// What was last told to go wrong.
+    told: String,
+}
+
+/// Of what is agreed on.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    pub(super) namespace: String,
+    pub(super) secret: String,
+    pub(super) configuration: String,
+}
+
+/// Why nothing could be agreed on just now.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(
+        "the Secret {0} is not there, or may not be read (the chart makes it, empty, and its Role)"
+    )]
+    NoSecret(String),
+    #[error(
+        "the MutatingWebhookConfiguration {0} is not there, or may not be read (the chart makes it, and its ClusterRole)"
+    )]
+    NoConfiguration(String),
+    #[error("the MutatingWebhookConfiguration {0} has no webhooks")]
+    NoWebhooks(String),
+    #[error("a certificate cannot be made: {0}")]
+    Make(#[from] rcgen::Error),
+    #[error("the Secret's serving certificate cannot be used: {0}")]
+    Unusable(#[from] Unusable),
+    #[error("the Secret cannot be written: {0}")]
+    Write(kube::Error),
+    #[error("the MutatingWebhookConfiguration cannot be patched: {0}")]
+    Patch(kube::Error),
+    #[error("the API server does not answer")]
+    Silence,
+    #[error(
+        "the MutatingWebhookConfiguration holds another CA again: it is written once a second at most"
+    )]
+    Contested,
+}
+
+/// What a watch of one object knows.
+struct Seen<K> {
+    object: Option<K>,
+    /// Whether the list that is coming in had it.
+    listed: bool,
+}
+
+/// Who owns the fields that we write.
+const MANAGER: &str = "warmline-injector";
+/// How long an answer of the API server may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two patches of the webhook configuration.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks at the time.
+const LONGEST_REST: Duration = Duration::from_secs(30);
+/// As many steps can be due at once: a CA that takes over, and one more.
+const STEPS_AT_ONCE: usize = 3;
+
+impl Agreement {
+    pub(super) fn new(client: Client, names: Names, terms: Terms, standing: Arc<Standing>) -> Self {
+        Self {
+            secrets: Api::namespaced(client.clone(), &names.namespace),
+            configurations: Api::all(client),
+            names,
+            terms,
+            standing,
+            secret: Seen::NOTHING,
+            configuration: Seen::NOTHING,
+            adopted: None,
+            patient_until: Instant::now(),
+            told: String::new(),
+        }
+    }
+
+    /// Agrees for as long as it is polled.
+    pub(super) async fn keep(mut self) -> Infallible {
+        // Rights by name hold only where the request names it too.
+        let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let secrets = watcher(self.secrets.clone(), only(&self.names.secret)).default_backoff();
+        let configurations = watcher(self.configurations.clone(), only(&self.names.configuration));
+        let (mut secrets, mut configurations) =
+            (pin!(secrets), pin!(configurations.default_backoff()));
+        loop {
+            let rest = (self.terms.overlap() / 4).min(LONGEST_REST);
+            let mut wake = Instant::now() + rest;
+            if self.patient_until > Instant::now() {
+                wake = wake.min(self.patient_until);
+            }
+            tokio::select! {
+                Some(event) = secrets.next() => self.secret.note(event),
+                Some(event) = configurations.next() => self.configuration.note(event),
+                () = sleep_until(wake) => {}
+            }
+            let outcome = self.settle().await;
+            self.tell(outcome);
+        }
+    }
+
+    fn tell(&mut self, outcome: Result<(), Failed>) {
+        let text = outcome.err().map(|failed| failed.to_string()).unwrap_or_default();
+        if !text.is_empty() && self.told != text {
+            tracing::warn!(reason = %text, "the webhook's certificate is not as it should be; trying on");
+        }
+        self.told = text;
+    }
+
+    /// Does what is due; afterwards the CA in the Secret is in use and in place.
+    async fn settle(&mut self) -> Result<(), Failed> {
+        // A Secret that cannot be written holds up nothing of what it holds already.
+        let advanced = self.advance_all().await;
+        let placed = match self.adopt() {
+            Ok(content) => self.put_in_place(&content.bundle()).await,
+            Err(failed) => Err(failed),
+        };
+        match &placed {
+            Ok(()) => self.standing.set_trust(Trust::InPlace),
+            // What was in place stays so as far as is known.
+            Err(Failed::Silence) => {}
+            Err(failed) => self.standing.set_trust(Trust::Missing(failed.to_string())),
+        }
+        advanced.and(placed)
+    }
+
+    async fn advance_all(&mut self) -> Result<(), Failed> {
+        for _ in 0..STEPS_AT_ONCE {
+            if !self.advance().await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the Secret where a step is due, and says whether it did.
+    async fn advance(&mut self) -> Result<bool, Failed> {
+        let secret = self.secret.object.as_ref().ok_or_else(|| self.no_secret())?;
+        let data = secret.data.clone().unwrap_or_default();
+        let bundle = Content::read(&data).map(|content| content.bundle());
+        let announced = match (&bundle, self.configuration.object.as_ref()) {
+            (Some(bundle), Some(configuration)) => webhook::holds(configuration, bundle),
+            _ => false,
+        };
+        let Step::Write(data, why) =
+            rotation::step(&data, SystemTime::now(), &self.terms, announced)?
+        else {
+            return Ok(false);
+        };
+        let wanted = Secret { data: Some(data), ..secret.clone() };
+        let field_manager = Some(MANAGER.to_owned());
+        let parameters = PostParams { field_manager, ..PostParams::default() };
+        let written = self.secrets.replace(&self.names.secret, &parameters, &wanted);
+        match timeout(PATIENCE, written).await.map_err(|_| Failed::Silence)? {
+            Ok(secret) => {
+                tracing::info!(why, secret = %self.names.secret, "the webhook's certificates changed");
+                self.secret.object = Some(secret);
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                tracing::info!(secret = %self.names.secret, "another replica was first; what it wrote is taken");
+                self.reload().await?;
+                Ok(true)
+            }
+            Err(error) => Err(Failed::Write(error)),
+        }
+    }
+
+    async fn reload(&mut self) -> Result<(), Failed> {
+        let found = timeout(PATIENCE, self.secrets.get_opt(&self.names.secret)).await;
+        self.secret.object = found.map_err(|_| Failed::Silence)?.map_err(Failed::Write)?;
+        Ok(())
+    }
+
+    /// Serves with what the Secret holds.
+    fn adopt(&mut self) -> Result<Content, Failed> {
+        let data = self.secret.object.as_ref().and_then(|secret| secret.data.as_ref());
+        let content = data.and_then(Content::read).ok_or_else(|| self.no_secret())?;
+        if self.adopted.as_ref() != data {
+            let pair = &content.serving;
+            let serving = Serving::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes())?;
+            self.standing.current.replace(serving);
+            self.standing.authority_ends(content.authority.not_after);
+            self.adopted = data.cloned();
+        }
+        Ok(content)
+    }
+
+    async fn put_in_place(&mut self, bundle: &str) -> Result<(), Failed> {
+        let name = || self.names.configuration.clone();
+        let Some(configuration) = self.configuration.object.as_ref() else {
+            return Err(Failed::NoConfiguration(name()));
+        };
+        if webhook::holds(configuration, bundle) {
+            return Ok(());
+        }
+        let patch = webhook::patch(configuration, bundle);
+        if patch.0.is_empty() {
+            return Err(Failed::NoWebhooks(name()));
+        }
+        if Instant::now() < self.patient_until {
+            return Err(Failed::Contested);
+        }
+        self.patient_until = Instant::now() + PAUSE;
+        let patch = Patch::Json::<()>(patch);
+        let field_manager = Some(MANAGER.to_owned());
+        let parameters = PatchParams { field_manager, ..PatchParams::default() };
+        let patched = self.configurations.patch(&self.names.configuration, &parameters, &patch);
+        let patched = timeout(PATIENCE, patched).await.map_err(|_| Failed::Silence)?;
+        self.configuration.object = Some(patched.map_err(Failed::Patch)?);
+        self.standing.patched();
+        tracing::info!(configuration = %self.names.configuration, "our CA is in place");
+        Ok(())
+    }
+
+    fn no_secret(&self) -> Failed {
+        Failed::NoSecret(format!("{}/{}", self.names.namespace, self.names.secret))
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> Seen<K> {
+    const NOTHING: Self = Self { object: None, listed: false };
+
+    /// What is older than our own last write may still come by; what is built on it fails, and is made anew.
+    fn note(&mut self, event: Result<Event<K>, watcher::Error>) {
+        match event {
+            Ok(Event::Apply(object)) => self.object = Some(object),
+            Ok(Event::Delete(_)) => self.object = None,
+            Ok(Event::Init) => self.listed = false,
+            Ok(Event::InitApply(object)) => *self = Self { object: Some(object), listed: true },
+            Ok(Event::InitDone) if !self.listed => self.object = None,
+            Ok(Event::InitDone) => {}
+            // What was seen stays; the watch begins anew by itself.
+            Err(error) => {
+                let kind = K::kind(&());
+                tracing::warn!(%error, %kind, "the API server cannot be watched; trying on");
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Our own certificate authority, and the serving certificates that it issues. Lifetimes and the time are arguments.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PublicKeyData as _,
+};
+use rustls::{
+    RootCertStore,
+    client::{
+        WebPkiServerVerifier,
+        danger::{ServerCertVerified, ServerCertVerifier as _},
+    },
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::certificate::{Serving, not_after};
+
+/// A certificate and its key, both in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) certificate: String,
+    pub(super) key: String,
+}
+
+/// A certificate authority. `Debug` shows no key.
+#[derive(Clone)]
+pub(super) struct Authority {
+    pub(super) pair: Pair,
+    der: CertificateDer<'static>,
+    name: String,
+    pub(super) not_after: SystemTime,
+}
+
+/// What our authorities' names begin with.
+const NAME: &str = "warmline-injector ";
+/// The API server's clock may be behind ours.
+const SKEW: Duration = Duration::from_mins(5);
+
+impl Authority {
+    /// A new one that lives so long.
+    pub(super) fn make(lifetime: Duration, now: SystemTime) -> Result<Self, rcgen::Error> {
+        // With a name of its own: two of them may be trusted at once.
+        let born = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let name = format!("{NAME}{born}");
+        let mut params = named(&name, lifetime, now);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?;
+        let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
+        let not_after = not_after(certificate.der()).unwrap_or(now);
+        Ok(Self { pair, der: certificate.der().clone(), name, not_after })
+    }
+
+    /// One that [`Authority::make`] made before; `None` where these are not its certificate and key.
+    pub(super) fn read(pair: Pair) -> Option<Self> {
+        let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).ok()?;
+        let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+        let key = KeyPair::from_pem(&pair.key).ok()?;
+        let matching = parsed.public_key().raw == key.subject_public_key_info();
+        let not_after = not_after(&der)?;
+        let name = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        let ours = parsed.is_ca() && matching && name.starts_with(NAME);
+        ours.then_some(Self { pair, der, name, not_after })
+    }
+
+    /// A serving certificate for this name; it does not live longer than its authority.
+    pub(super) fn issue(
+        &self,
+        name: &str,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Pair, rcgen::Error> {
+        // Of the issuer's certificate only its name and key go into what it signs.
+        let issuer = named(&self.name, lifetime, now);
+        let issuer = Issuer::new(issuer, KeyPair::from_pem(&self.pair.key)?);
+        let mut params = named(name, lifetime, now);
+        params.not_after = params.not_after.min(self.not_after.into());
+        params.subject_alt_names = CertificateParams::new([name.to_owned()])?.subject_alt_names;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &issuer)?;
+        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// Whether who trusts this authority alone accepts that certificate for this name.
+    pub(super) fn vouches_for(&self, serving: &Serving, name: &str, now: SystemTime) -> bool {
+        vouches(&self.der, serving, name, now).is_some()
+    }
+}
+
+/// Proof that who trusts this certificate alone accepts the other.
+pub(super) fn vouches(
+    authority: &CertificateDer<'static>,
+    serving: &Serving,
+    name: &str,
+    now: SystemTime,
+) -> Option<ServerCertVerified> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone()).ok()?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    let name = ServerName::try_from(name).ok()?;
+    let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).ok()?);
+    verifier.build().ok()?.verify_server_cert(serving.leaf()?, &[], &name, &[], now).ok()
+}
+
+fn named(name: &str, lifetime: Duration, now: SystemTime) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = (now - SKEW).into();
+    params.not_after = (now + lifetime).into();
+    params
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! The way to the API server: is it new enough, and then the agreement with the other replicas.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use kube::{Client, Config};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    Error, Own,
+    agreement::{Agreement, Names},
+    cluster_version,
+    rotation::Terms,
+    standing::Standing,
+};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two questions to an API server that does not answer: doubled each time, up to the other.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Agrees with the other replicas for as long as it is polled.
+pub(super) async fn agree(own: Own, standing: Arc<Standing>) -> Result<Infallible, Error> {
+    if own.certificate_lifetime > own.ca_lifetime / 3 {
+        return Err(Error::Lifetimes);
+    }
+    let client = client().await?;
+    require_new_enough(&client).await?;
+    let namespace = own.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+    let terms = Terms {
+        authority: own.ca_lifetime,
+        certificate: own.certificate_lifetime,
+        name: format!("{}.{namespace}.svc", own.service),
+    };
+    let names = Names { namespace, secret: own.secret, configuration: own.webhook };
+    Ok(Agreement::new(client, names, terms, standing).keep().await)
+}
+
+/// Without rights of its own a pod may still ask for the version, if it has a token.
+pub(super) async fn look() -> Result<(), Error> {
+    match client().await {
+        Ok(client) => require_new_enough(&client).await,
+        Err(error) => {
+            tracing::info!(reason = %error, "the cluster's version is not looked at");
+            Ok(())
+        }
+    }
+}
+
+async fn client() -> Result<Client, Error> {
+    let config = Config::infer().await.map_err(|error| Error::NoCluster(error.to_string()))?;
+    Client::try_from(config).map_err(|error| Error::NoCluster(error.to_string()))
+}
+
+/// Asks until there is an answer.
+async fn require_new_enough(client: &Client) -> Result<(), Error> {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let reason = match timeout(PATIENCE, client.apiserver_version()).await {
+            Ok(Ok(info)) => {
+                cluster_version::check(&info)?;
+                tracing::info!(version = %info.git_version, "the API server answers");
+                return Ok(());
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it takes too long".to_owned(),
+        };
+        tracing::warn!(%reason, "the API server does not answer; trying on");
+        sleep(pause).await;
+        pause = LONGEST_PAUSE.min(pause * 2);
+    }
+}
