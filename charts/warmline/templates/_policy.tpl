@@ -108,9 +108,9 @@ Why a pod gets no sidecar, worded as the injector words it; an empty list where 
     variables.guaranteed ? variables.{{ $name }}Limit
       : variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue({{ $request | quote }})
 - name: {{ $name }}Contradicts
-  # Asked for more than allowed; a Guaranteed pod's one number contradicts only what both annotations say.
+  # More asked for than allowed; of a Guaranteed pod, only where annotations say both.
   expression: >-
-    !variables.badAnnotations.exists(reason, reason.contains("warmline.dev/{{ $name }}-")) && variables.{{ $name }}Limit != ""
+    size(variables.unknownAnnotations) == 0 && size(variables.badAnnotations) == 0 && variables.{{ $name }}Limit != ""
       && quantity(variables.guaranteed
         ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue(variables.{{ $name }}Limit)
         : variables.{{ $name }}Request).isGreaterThan(quantity(variables.{{ $name }}Limit))
