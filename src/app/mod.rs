@@ -1,7 +1,8 @@
 //! Assembly: build everything that a plan names, run it, put other plans in its place, and end it in order.
 //!
-//! Workers carry the traffic, each on a thread and runtime of its own; one more thread has metrics, health,
-//! administration and the watch over files, so that saturated workers do not blind anybody (design, section 4.14).
+//! Workers carry the traffic, each on a thread and runtime of its own; one more thread has metrics, health and
+//! administration, so that saturated workers do not blind anybody (design, section 4.14), and one the watch over files, so
+//! that a file system that hangs does not, either.
 
 mod beginning;
 mod inlets;
@@ -202,7 +203,10 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let watch = environment.source.zip(asks);
     let watch =
         watch.map(|(source, asks)| Watch::new(source, environment.kept, Arc::clone(&live), asks));
-    let operations = operate(state, metrics, admin, watch, over.clone())?;
+    let operations = operate(state, metrics, admin, over.clone())?;
+    if let Some(watch) = watch {
+        follow(watch, over.clone())?;
+    }
     readiness.set_started();
     Ok(Running {
         metrics: metrics_addresses,
@@ -288,7 +292,6 @@ fn operate(
     state: Arc<admin::State>,
     metrics: Vec<Bound>,
     admin: Vec<Bound>,
-    watch: Option<Watch>,
     over: Drain,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = current_thread_runtime()?;
@@ -300,15 +303,26 @@ fn operate(
             tokio::spawn(admin::serve_admin(bound.listener, Arc::clone(&state)));
         }
         tokio::spawn(admin::sample(Arc::clone(&state)));
-        if let Some(watch) = watch {
-            tokio::spawn(watch.run());
-        }
         over.begun().await;
     };
     thread::Builder::new()
         .name("operations".into())
         .spawn(move || runtime.block_on(serve))
         .map_err(StartError::Thread)
+}
+
+/// The watch over files, on a thread of its own until everything else is over. Nobody waits for its end: a file system that
+/// hangs holds up neither health nor the process's end.
+fn follow(watch: Watch, over: Drain) -> Result<(), StartError> {
+    let runtime = current_thread_runtime()?;
+    let following = async move {
+        tokio::select! {
+            () = watch.run() => {}
+            () = over.begun() => {}
+        }
+    };
+    let spawned = thread::Builder::new().name("watch".into());
+    spawned.spawn(move || runtime.block_on(following)).map(drop).map_err(StartError::Thread)
 }
 
 fn current_thread_runtime() -> Result<runtime::Runtime, StartError> {

@@ -40,7 +40,7 @@ fn watch_for_panics() {
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let name = thread::current().name().map(str::to_owned).unwrap_or_default();
-            if name.starts_with("worker-") || name == "operations" {
+            if name.starts_with("worker-") || ["operations", "watch"].contains(&&*name) {
                 PANICKED.store(true, Relaxed);
             }
             usual(info);

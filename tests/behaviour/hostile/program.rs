@@ -1,0 +1,102 @@
+//! The program itself, in a process of its own, where a test has to do to the whole process what no other test could bear.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    client::Client,
+    origin::{NAME, Origin},
+    setup::Setup,
+    wait_for,
+};
+
+/// The program before an origin; killed at the end.
+pub struct Program {
+    pub child: Child,
+    lines: Arc<Mutex<Vec<Value>>>,
+    setup: Setup,
+}
+
+impl Program {
+    /// Started by a shell, by this line: `$0` is the program, `$1` its configuration.
+    pub fn start(origin: &Origin, line: &str) -> Self {
+        let setup = Setup::new()
+            .upstream_at("origin", &format!("127.0.0.1:{}", origin.port()))
+            .set("hosts", vec![NAME])
+            .set("tls.serverName", NAME)
+            .set_global("log.format", "json")
+            .set_global("log.level", "info");
+        fs::write(file(&setup), setup.text()).unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(line).arg(env!("CARGO_BIN_EXE_warmline")).arg(file(&setup));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let read = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                read.lock().unwrap().push(line);
+            }
+        });
+        Self { child, lines, setup }
+    }
+
+    /// Puts another number of clients in force.
+    pub fn allow_clients(&self, most: usize) {
+        let mut document: Value = serde_json::from_str(&self.setup.text()).unwrap();
+        document["listeners"][0]["limits"]["connections"] = most.into();
+        let applied = self.said("changed configuration is in force").len();
+        fs::write(file(&self.setup), document.to_string()).unwrap();
+        wait_for("it is in force", || {
+            self.said("changed configuration is in force").len() > applied
+        });
+    }
+
+    /// The lines with these words in their message.
+    pub fn said(&self, words: &str) -> Vec<Value> {
+        let lines = self.lines.lock().unwrap();
+        let said = |line: &&Value| line["message"].as_str().is_some_and(|m| m.contains(words));
+        lines.iter().filter(said).cloned().collect()
+    }
+
+    /// Where it listens for `traffic`, `metrics`, `admin`.
+    pub fn address(&self, what: &str) -> SocketAddr {
+        let find = || {
+            let lines = self.lines.lock().unwrap();
+            lines.iter().find_map(|line| line[what].as_str()?.parse().ok())
+        };
+        wait_for("the line that names the port", || find().is_some());
+        find().unwrap()
+    }
+
+    /// A client of its traffic.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address("traffic"))
+    }
+
+    /// What a GET by a client of its own is answered.
+    pub fn status(&self) -> u16 {
+        self.connect().get(NAME, "/any").status
+    }
+}
+
+fn file(setup: &Setup) -> PathBuf {
+    setup.folder().join("warmline.yaml")
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
