@@ -29,8 +29,10 @@ use crate::backoff::Backoff;
 const AGES: std::ops::RangeInclusive<u32> = 200..=290;
 /// How much longer than its age a watch may stay silent before it counts as broken.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long one question may take.
-const ANSWER: Duration = Duration::from_secs(30);
+/// How long a question may take once one was answered; each that was not doubles that. Short, because an API server that
+/// starts holds all questions back and then answers them in one moment: whoever has gone by then comes later.
+const ANSWER: Duration = Duration::from_secs(3);
+const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
 /// The first wait after a failure, or before a watch that ended too early is opened again: everybody's watch ends at the
 /// same moment when the API server does.
@@ -81,7 +83,14 @@ pub async fn follow(client: Client, reference: Reference, feed: Feed, jitter: Du
     let Feed { known, rejected } = feed;
     let seen = known.subscribe();
     let api = Api::namespaced(client.clone(), &namespace);
-    let follower = Follower { api, reference: reference.clone(), known };
+    let follower = Follower {
+        api,
+        reference: reference.clone(),
+        known,
+        version: None,
+        backoff: Backoff::new(FIRST_WAIT),
+        answer: LONGEST_ANSWER,
+    };
     tokio::join!(follower.run(), notice::publish(client, namespace, reference, seen, rejected));
 }
 
@@ -89,42 +98,44 @@ struct Follower {
     api: Api<v1::ConfigMap>,
     reference: Reference,
     known: Sender<Known>,
+    /// Of the last list or event; `None` before the first, and once it is too old.
+    version: Option<String>,
+    backoff: Backoff,
+    /// How long the next question may take.
+    answer: Duration,
 }
 
 impl Follower {
-    async fn run(&self) {
-        let mut backoff = Backoff::new(FIRST_WAIT);
-        // Of the last list or event; `None` before the first, and once it is too old.
-        let mut version = None;
+    async fn run(mut self) {
         loop {
-            match self.contact(&mut version, &mut backoff).await {
+            match self.contact().await {
                 Ok(()) => {}
-                Err(Lost::Expired) => version = None,
+                Err(Lost::Expired) => {
+                    tracing::debug!(
+                        "the ConfigMap's watch cannot go on from where it was; the whole is asked for anew"
+                    );
+                    self.version = None;
+                }
                 Err(lost) => {
                     let longest = lost.longest_wait();
                     self.lose(&lost);
-                    sleep(backoff.after_failure(longest, fastrand::f64())).await;
+                    sleep(self.backoff.after_failure(longest, fastrand::f64())).await;
                 }
             }
         }
     }
 
     /// One list where that is needed, and one watch to its end.
-    async fn contact(
-        &self,
-        version: &mut Option<String>,
-        backoff: &mut Backoff,
-    ) -> Result<(), Lost> {
-        let from = match version.take() {
-            Some(from) => from,
-            None => self.list().await?,
-        };
-        let from = version.insert(from);
+    async fn contact(&mut self) -> Result<(), Lost> {
+        if self.version.is_none() {
+            self.version = Some(self.list().await?);
+        }
+        let from = self.version.clone().unwrap_or_default();
         let age = fastrand::u32(AGES);
         let params = WatchParams::default().fields(&self.selector()).timeout(age);
-        let stream =
-            timeout(ANSWER, self.api.watch(&params, from)).await.map_err(|_| Lost::Silent)??;
-        self.known.send_if_modified(|known| known.away.take().is_some());
+        let api = self.api.clone();
+        let stream = self.answered(api.watch(&params, &from)).await?;
+        self.regain();
         let opened = Instant::now();
         let mut stream = pin!(stream);
         let end = opened + Duration::from_secs(age.into()) + SILENCE;
@@ -132,30 +143,44 @@ impl Follower {
             let event = timeout(end.saturating_duration_since(Instant::now()), stream.try_next());
             match event.await.map_err(|_| Lost::Silent)?? {
                 Some(event) => {
-                    backoff.reset();
-                    self.take(event, from)?;
+                    self.backoff.reset();
+                    self.take(event)?;
                 }
                 None => break,
             }
         }
         if opened.elapsed() < Duration::from_secs(age.into()).saturating_sub(SILENCE) {
-            sleep(backoff.after_failure(LONGEST_WAIT, fastrand::f64())).await;
+            sleep(self.backoff.after_failure(LONGEST_WAIT, fastrand::f64())).await;
         } else {
-            backoff.reset();
+            self.backoff.reset();
         }
         Ok(())
     }
 
     /// Asks for the whole; gives back the version from which a watch goes on. Any version will do, out of memory: what
     /// is newer comes with the watch.
-    async fn list(&self) -> Result<String, Lost> {
+    async fn list(&mut self) -> Result<String, Lost> {
         let params = ListParams::default().fields(&self.selector()).match_any();
-        let list = timeout(ANSWER, self.api.list(&params)).await.map_err(|_| Lost::Silent)??;
+        let api = self.api.clone();
+        let list = self.answered(api.list(&params)).await?;
         self.found(list.items.first());
         Ok(list.metadata.resource_version.unwrap_or_else(|| "0".into()))
     }
 
-    fn take(&self, event: WatchEvent<v1::ConfigMap>, version: &mut String) -> Result<(), Lost> {
+    /// Asks, for no longer than an answer may take now.
+    async fn answered<T>(
+        &mut self,
+        question: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Lost> {
+        let Ok(answer) = timeout(self.answer, question).await else {
+            self.answer = LONGEST_ANSWER.min(2 * self.answer);
+            return Err(Lost::Silent);
+        };
+        self.answer = ANSWER;
+        Ok(answer?)
+    }
+
+    fn take(&mut self, event: WatchEvent<v1::ConfigMap>) -> Result<(), Lost> {
         let newest = match event {
             WatchEvent::Added(found) | WatchEvent::Modified(found) => {
                 self.found(Some(&found));
@@ -169,9 +194,7 @@ impl Follower {
             WatchEvent::Error(status) if status.code == 410 => return Err(Lost::Expired),
             WatchEvent::Error(status) => return Err(Lost::Status(status)),
         };
-        if let Some(newest) = newest {
-            *version = newest;
-        }
+        self.version = newest.or(self.version.take());
         Ok(())
     }
 
@@ -179,9 +202,19 @@ impl Follower {
         let content = Some(content::of(found, &self.reference));
         let uid = found.and_then(|found| found.metadata.uid.clone());
         self.known.send_if_modified(|known| {
-            let news = known.away.is_some() || known.content != content;
-            *known = Known { content, uid, away: None };
+            let news = known.content != content;
+            (known.content, known.uid) = (content, uid);
             news
+        });
+    }
+
+    fn regain(&self) {
+        self.known.send_if_modified(|known| {
+            let was_away = known.away.take().is_some();
+            if was_away {
+                tracing::info!(configmap = %self.reference, "the ConfigMap is watched again");
+            }
+            was_away
         });
     }
 
