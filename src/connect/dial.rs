@@ -1,6 +1,7 @@
 //! From an endpoint to a finished TLS handshake: names, addresses in turn, limits on each stage.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -120,12 +121,12 @@ pub async fn shake_hands(
 async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let mut waiting = addresses.into_iter();
     let mut trying = JoinSet::new();
-    let mut last = None;
+    let mut failed = Vec::new();
     loop {
         if let Some(address) = waiting.next() {
             trying.spawn(async move { (TcpStream::connect(address).await, address) });
         } else if trying.is_empty() {
-            return Err(last.unwrap_or_else(|| ConnectError::Name {
+            return Err(most_telling(failed).unwrap_or_else(|| ConnectError::Name {
                 name: String::new(),
                 reason: "it has no address".into(),
             }));
@@ -134,9 +135,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Con
         tokio::select! {
             Some(ended) = trying.join_next() => match ended {
                 Ok((Ok(stream), address)) => return Ok((stream, address)),
-                Ok((Err(error), address)) => {
-                    last = Some(more_telling(last, ConnectError::tcp(address, error)));
-                }
+                Ok((Err(error), address)) => failed.push((address, error)),
                 Err(_) => {}
             },
             () = sleep(NEXT_ADDRESS), if more => {}
@@ -144,37 +143,58 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<(TcpStream, SocketAddr), Con
     }
 }
 
-/// A machine without IPv6 says of such an address what it also says when its ports are used up: what another address
-/// answered is nearer to the truth.
-fn more_telling(earlier: Option<ConnectError>, later: ConnectError) -> ConnectError {
-    match (earlier, later) {
-        (Some(refused @ ConnectError::Tcp { .. }), ConnectError::Exhausted { .. }) => refused,
-        (_, later) => later,
+/// The last one, with those before it. But a machine without IPv6 says of such an address what it also says when its ports
+/// are used up: what another address answered is nearer to the truth.
+fn most_telling(mut failed: Vec<(SocketAddr, io::Error)>) -> Option<ConnectError> {
+    let ours = |(_, error): &(_, io::Error)| ConnectError::is_ours(error);
+    let last = failed.iter().rposition(|failed| !ours(failed)).or(failed.len().checked_sub(1))?;
+    let (address, error) = failed.remove(last);
+    let mut error = ConnectError::tcp(address, error);
+    if let ConnectError::Tcp { others, .. } = &mut error {
+        failed.iter().for_each(|(address, error)| others.add(*address, error));
     }
+    Some(error)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Error, ErrorKind};
-
     use super::*;
+
+    const REFUSED: i32 = 111;
+    const NOT_AVAILABLE: i32 = 99;
+
+    /// What is told of addresses that fail with these errors, one after the other.
+    fn told(failed: &[(&str, i32)]) -> String {
+        let error = |errno: &i32| io::Error::from_raw_os_error(*errno);
+        let failed = failed
+            .iter()
+            .map(|(address, errno)| (address.parse().expect("an address"), error(errno)));
+        most_telling(failed.collect()).expect("something failed").to_string()
+    }
 
     #[test]
     fn an_address_that_refuses_tells_more_than_one_that_this_machine_cannot_reach() {
-        let errors = || {
-            [
-                ("127.0.0.1:1", ErrorKind::ConnectionRefused),
-                ("[::1]:1", ErrorKind::AddrNotAvailable),
-            ]
-            .map(|(address, kind)| {
-                ConnectError::tcp(address.parse().expect("an address"), Error::from(kind))
-            })
-        };
-        let [refused, unreachable] = errors();
-        assert!(matches!(more_telling(Some(refused), unreachable), ConnectError::Tcp { .. }));
-        let [refused, unreachable] = errors();
-        assert!(matches!(more_telling(Some(unreachable), refused), ConnectError::Tcp { .. }));
-        let [_, unreachable] = errors();
-        assert!(matches!(more_telling(None, unreachable), ConnectError::Exhausted { .. }));
+        let (refused, unreachable) = (("127.0.0.1:1", REFUSED), ("[::1]:1", NOT_AVAILABLE));
+        for failed in [[refused, unreachable], [unreachable, refused]] {
+            let told = told(&failed);
+            assert!(
+                told.starts_with("no TCP connection to 127.0.0.1:1: Connection refused"),
+                "{told}"
+            );
+            assert!(told.contains("; nor to [::1]:1: "), "{told}");
+        }
+        assert!(told(&[unreachable]).contains("no IPv6, or no local port left"));
+    }
+
+    #[test]
+    fn of_many_addresses_the_last_and_the_first_few_are_told_and_the_others_counted() {
+        let addresses: Vec<_> = (1..=9).map(|number| format!("127.0.0.{number}:1")).collect();
+        let failed: Vec<_> = addresses.iter().map(|address| (address.as_str(), REFUSED)).collect();
+        let why = "Connection refused (os error 111)";
+        let others = format!(
+            "nor to 127.0.0.1:1: {why}; nor to 127.0.0.2:1: {why}; nor to 127.0.0.3:1: {why}"
+        );
+        let whole = format!("no TCP connection to 127.0.0.9:1: {why}; {others}; nor to 5 more");
+        assert_eq!(told(&failed), whole);
     }
 }

@@ -1,6 +1,6 @@
 //! Why there is no connection.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, pki_types::UnixTime};
 
@@ -29,12 +29,14 @@ pub enum ConnectError {
         limit: Duration,
     },
     /// Every address refused; the last error.
-    #[error("no TCP connection to {address}: {error}")]
+    #[error("no TCP connection to {address}: {error}{others}")]
     Tcp {
         /// The address tried last.
         address: SocketAddr,
         /// The kernel's word.
         error: io::Error,
+        /// The addresses before it, and what became of them.
+        others: Others,
     },
     /// Descriptors or local ports are used up on our side; of IPv6, the machine may also have none.
     #[error("{}: {error}", shortage(*.address, .error))]
@@ -96,13 +98,16 @@ impl ConnectError {
 
     /// A TCP error, told apart by whose fault it is.
     pub fn tcp(address: SocketAddr, error: io::Error) -> Self {
-        // Ours, and likely to pass.
-        let no_port = error.kind() == io::ErrorKind::AddrNotAvailable;
-        if no_port || descriptors::is_shortage(&error) {
+        if Self::is_ours(&error) {
             Self::Exhausted { address, error }
         } else {
-            Self::Tcp { address, error }
+            Self::Tcp { address, error, others: Others::default() }
         }
+    }
+
+    /// Whether something is used up on our side, which is likely to pass.
+    pub(super) fn is_ours(error: &io::Error) -> bool {
+        error.kind() == io::ErrorKind::AddrNotAvailable || descriptors::is_shortage(error)
     }
 
     /// A handshake's error, told apart by what rustls says.
@@ -116,6 +121,34 @@ impl ConnectError {
             Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls, trust) },
             None => Self::Tls { address, reason: tls_reason(tls) },
         }
+    }
+}
+
+/// Addresses that failed before the one that is told of first: the first few in words, of the rest the number.
+#[derive(Debug, Default)]
+pub struct Others {
+    told: Vec<String>,
+    more: usize,
+}
+
+/// How many are told of.
+const OTHERS_TOLD: usize = 3;
+
+impl Others {
+    /// One more.
+    pub(super) fn add(&mut self, address: SocketAddr, error: &io::Error) {
+        if self.told.len() < OTHERS_TOLD {
+            self.told.push(format!("{address}: {error}"));
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.told.iter().try_for_each(|told| write!(f, "; nor to {told}"))?;
+        if self.more > 0 { write!(f, "; nor to {} more", self.more) } else { Ok(()) }
     }
 }
 

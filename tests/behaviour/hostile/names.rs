@@ -90,6 +90,18 @@ fn case_51_of_fifty_addresses_the_one_that_lives_is_found_wherever_it_stands() {
 }
 
 #[test]
+fn case_51_where_no_address_answers_each_of_the_first_few_is_named() {
+    let endpoint = format!("{}:1", NAME);
+    let names = Names::default().fixed(NAME, &["127.0.1.1", "127.0.1.2"]);
+    let warmline = Setup::new().upstream_at("origin", &endpoint).names(&names).start();
+    let answer = warmline.one_shot("/any");
+    assert_eq!(answer.status, 502);
+    let told =
+        "127.0.1.2:1: Connection refused (os error 111); nor to 127.0.1.1:1: Connection refused";
+    assert!(answer.text().contains(told), "{}", answer.text());
+}
+
+#[test]
 fn case_51_of_two_addresses_of_which_one_is_dead_the_other_is_taken_in_either_order() {
     let origin = Origin::serving().start();
     for addresses in [["127.0.0.1", "127.0.1.1"], ["127.0.1.1", "127.0.0.1"]] {
