@@ -174,6 +174,14 @@ fn unknown_keys_are_named_with_what_was_meant() {
             &["4:1: lissteners: `lissteners` is no key here; did you mean `listeners`?"],
         ),
         (
+            "    tls: {verify: none}",
+            &[
+                "4:11: upstreams[0].tls.verify: `verify` is no key here: nothing turns verification off; put the CA, \
+               or the server's own certificate, into `tls.trust`, and the name that the certificate carries into \
+               `tls.verifyName`",
+            ],
+        ),
+        (
             "    maxIdle: 5",
             &["4:5: upstreams[0].maxIdle: `maxIdle` is no key here; it belongs at \
                upstreams[].pool.maxIdle"],

@@ -19,12 +19,30 @@ const NOT_YET: &[&str] = &[
     "upgrade",
 ];
 
+/// Keys by which other programs are told not to verify.
+const UNVERIFIED: &[&str] = &[
+    "allowInsecure",
+    "insecure",
+    "insecureSkipVerify",
+    "rejectUnauthorized",
+    "skipVerify",
+    "sslVerify",
+    "verify",
+    "verifyPeer",
+];
+
 /// What is wrong with an unknown key, and what would be right.
 pub(super) fn remedy_for_key(key: &str, expected: &[&str]) -> String {
     if let Some(known) = NOT_YET.iter().find(|known| same(known, key)) {
         return format!("`{known}` is not in this version; remove it");
     }
     let wrong = format!("{} is no key here", quote(key));
+    if UNVERIFIED.iter().any(|known| same(known, key)) {
+        return format!(
+            "{wrong}: nothing turns verification off; put the CA, or the server's own certificate, into `tls.trust`, and \
+             the name that the certificate carries into `tls.verifyName`"
+        );
+    }
     if let Some(meant) = closest(key, expected) {
         return format!("{wrong}; did you mean `{meant}`?");
     }
