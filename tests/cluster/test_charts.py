@@ -138,8 +138,8 @@ def homes(make_namespace):
         helm("uninstall", chart, "--namespace", namespace.name, "--ignore-not-found", "--wait")
 
 
-# What the values were, and what an upgrade changes.
-CHANGED = {"warmline": ["--set=priorityClassName=system-node-critical"], "egress": ["--set=dashboard.labels.changed=yes"]}
+# What an upgrade changes.
+CHANGED = {"warmline": ["--set=priorityClassName=system-node-critical"], "egress": ["--set=configSource=mount"]}
 
 
 @pytest.mark.usefixtures("image_without_values")
