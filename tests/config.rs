@@ -1202,3 +1202,20 @@ upstreams:
         ]
     );
 }
+
+#[test]
+fn errors_of_files_alone_are_told_apart_from_those_of_the_text() {
+    let with = |tls: &str, more: &str| {
+        let text = format!(
+            "upstreams: [{{ name: a, endpoints: [\"a.example:443\"], tls: {tls}{more} }}]\n"
+        );
+        compile(&text).expect_err(&text).only_files()
+    };
+    let missing =
+        "{ trust: /not/there, identity: { certificate: /not/there.crt, key: /not/there.key } }";
+    assert!(with(missing, ""));
+    assert!(with("{ identity: { certificate: /expired.crt, key: /other.key } }", ""));
+    assert!(!with(missing, ", pool: { maxIdle: many }"));
+    assert!(!with("{ identity: { certificate: /not/there.crt } }", ""), "a key is left out");
+    assert!(!with("7", ""), "an error of structure");
+}

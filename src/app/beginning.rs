@@ -1,5 +1,5 @@
-//! The first configuration: what leads now, else what was kept from before the last restart; where a `ConfigMap` is to
-//! come and neither is there, the process waits, alive and not ready, and says so.
+//! The first configuration: what leads now, else what was kept from before the last restart; where neither is there and
+//! others are to bring it, or the certificates that it names, the process waits, alive and not ready, and says so.
 
 use std::{
     sync::Arc,
@@ -61,7 +61,7 @@ pub fn begin(
         Ok(loaded) => return Ok(Some(loaded)),
         Err(unusable) => unusable,
     };
-    if source.configmap().is_none() {
+    if !source.may_come() {
         let kept = from_kept(source, kept, &unusable.errors);
         return kept.map(Some).ok_or(StartError::NoConfiguration(unusable.errors));
     }
@@ -84,13 +84,13 @@ async fn wait(
     let patience = Instant::now() + FIRST_WORD;
     let mut told = None;
     loop {
-        let word = source.configmap().is_some_and(ConfigMap::has_spoken);
+        let word = source.configmap().is_none_or(ConfigMap::has_spoken);
         if word || Instant::now() >= patience {
             if let Some(loaded) = from_kept(source, kept, &unusable.errors) {
                 return Ok(Some(loaded));
             }
             // A text that is wrong stays so until somebody writes another one.
-            if unusable.hash.is_some() {
+            if unusable.hash.is_some() && !unusable.errors.only_files() {
                 return Err(StartError::NoConfiguration(unusable.errors));
             }
             let text = unusable.errors.to_string();

@@ -21,17 +21,29 @@ pub struct Errors {
     source: String,
     text: String,
     findings: Vec<Finding>,
+    only_files: bool,
 }
 
 impl Errors {
     pub(super) fn new(source: &str, text: &str, findings: Vec<Finding>) -> Self {
         debug_assert!(!findings.is_empty());
-        Self { source: source.into(), text: text.into(), findings }
+        Self { source: source.into(), text: text.into(), findings, only_files: false }
     }
 
     /// A configuration that cannot even be read.
     pub(super) fn unreadable(source: &str, message: String) -> Self {
         Self::new(source, "", vec![Finding { path: String::new(), at: None, message }])
+    }
+
+    /// The text is right if these files are: says whether that is so.
+    pub(super) fn of_files(self, only_files: bool) -> Self {
+        Self { only_files, ..self }
+    }
+
+    /// Whether nothing is wrong but certificates, keys and trust: they may come, or get well, without another text.
+    #[must_use]
+    pub const fn only_files(&self) -> bool {
+        self.only_files
     }
 
     /// Each of them, in the order in which they were found.
@@ -102,7 +114,11 @@ fn excerpt(text: &str, at: Position) -> Option<(String, usize)> {
 
 /// Collects what is wrong while a plan is made.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct Findings {
+    list: Vec<Finding>,
+    /// How many of them are about the content of files.
+    of_files: usize,
+}
 
 impl Findings {
     pub(super) fn add(
@@ -111,21 +127,26 @@ impl Findings {
         at: Position,
         message: impl Into<String>,
     ) {
-        self.0.push(Finding { path: path.into(), at: Some(at), message: message.into() });
+        self.list.push(Finding { path: path.into(), at: Some(at), message: message.into() });
     }
 
     pub(super) fn push(&mut self, finding: Finding) {
-        self.0.push(finding);
+        self.list.push(finding);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
+    }
+
+    /// Whether there is nothing wrong but the content of files.
+    pub(super) fn are_of_files(&self) -> bool {
+        self.list.len() == self.of_files
     }
 
     /// All of them, in the document's order.
     pub(super) fn into_sorted(mut self) -> Vec<Finding> {
-        self.0.sort_by_key(|finding| finding.at.map(|at| (at.line, at.column)));
-        self.0
+        self.list.sort_by_key(|finding| finding.at.map(|at| (at.line, at.column)));
+        self.list
     }
 
     /// A mapping of the document, whose keys are read one by one.
@@ -194,6 +215,12 @@ impl Section<'_> {
     /// Says that a key is wrong.
     pub(super) fn add(&mut self, key: &str, at: Position, message: impl Into<String>) {
         self.findings.add(join(&self.path, key), at, message);
+    }
+
+    /// Says that the file that a key names cannot be used.
+    pub(super) fn add_file(&mut self, key: &str, at: Position, message: impl Into<String>) {
+        self.findings.of_files += 1;
+        self.add(key, at, message);
     }
 
     /// A mapping below this one.

@@ -68,7 +68,10 @@ pub fn compile(text: &str, context: &Context<'_>) -> Result<Plan, Errors> {
         .map_err(|alone| Errors::new(context.source, text, vec![alone]))?;
     match compile::plan(&document, context, &mut findings) {
         Some(plan) if findings.is_empty() => Ok(plan),
-        _ => Err(Errors::new(context.source, text, findings.into_sorted())),
+        _ => {
+            let only_files = findings.are_of_files();
+            Err(Errors::new(context.source, text, findings.into_sorted()).of_files(only_files))
+        }
     }
 }
 

@@ -207,6 +207,12 @@ impl Source {
         settings
     }
 
+    /// Whether a first configuration is waited for that is not there, or whose files are not: where others bring them.
+    #[must_use]
+    pub const fn may_come(&self) -> bool {
+        self.terms.confined || matches!(self.places, Places::ConfigMap { .. })
+    }
+
     /// Waits for news of the `ConfigMap`; for ever where none is followed.
     pub async fn changed(&mut self) {
         match &mut self.places {

@@ -7,7 +7,6 @@ import subprocess
 import time
 from collections import Counter
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 import yaml
@@ -16,7 +15,7 @@ from support.application import caller, caller_script
 from support.helm import install
 from support.kube import config_map, kubectl, pod, secret, tools
 from support.patience import eventually
-from support.shell import run
+from support.shell import Failed, run
 from support.sidecar import container, log, metrics, volumes
 
 UPSTREAM = {"name": "payments", "port": 13401, "endpoints": ["api.payments.example:443"]}
@@ -120,6 +119,24 @@ def test_where_there_is_no_configuration_a_pod_waits_alive_and_says_what_is_miss
     egress.apply(config_map("warmline", {"config.yaml": text()}))
     egress.wait("condition=Ready", "pod/waiting")
     assert egress.get("pod", "waiting")["status"]["initContainerStatuses"][0]["restartCount"] == 0
+
+
+def test_a_pod_whose_identity_is_not_there_yet_waits_for_it(egress, authority):
+    identity = {"certificate": "/etc/warmline/identity/tls.crt", "key": "/etc/warmline/identity/tls.key"}
+    change(egress, text(tls={"identity": identity}))
+    egress.apply(sidecar("early"))
+    eventually("what is missing", lambda: any("tls.crt: cannot be read" in line for line in said(egress, "early")))
+    egress.apply(secret("warmline-identity", authority.client("early").data()))
+    egress.wait("condition=Ready", "pod/early", timeout=120)
+    assert egress.get("pod", "early")["status"]["initContainerStatuses"][0]["restartCount"] == 0
+
+
+def said(namespace, name):
+    """The sidecar's reasons so far; none before it has started."""
+    try:
+        return [line.get("reason", "") for line in log(namespace, name)]
+    except Failed:
+        return []
 
 
 def test_case_53_whatever_is_wrong_with_a_new_configuration_the_old_one_serves_and_one_event_tells_of_two_pods(egress):
@@ -248,7 +265,7 @@ def test_while_the_api_server_is_away_traffic_flows_and_a_killed_sidecar_starts_
     before = calls()
     eventually("traffic goes on", lambda: calls() > before + 100)
     [identifier] = [its["containerID"] for its in victim["status"]["initContainerStatuses"] if its["name"] == "warmline"]
-    run("ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", identifier.removeprefix("containerd://"))
+    run("ctr", "tasks", "kill", "--signal=SIGKILL", identifier.removeprefix("containerd://"))
     began = time.monotonic()
     eventually("it is down", lambda: not run_quietly("curl", "--silent", "--fail", f"http://{address}:13320/readyz"), every=0.01)
     eventually("it serves again", lambda: run_quietly("curl", "--silent", "--fail", f"http://{address}:13320/readyz"), timeout=90)
@@ -262,18 +279,26 @@ def test_while_the_api_server_is_away_traffic_flows_and_a_killed_sidecar_starts_
     assert report["lost"] == []
 
 
+@pytest.fixture
+def program(tmp_path):
+    """The image's program, to run as a process of the node."""
+    [image] = [name for name in run("ctr", "images", "ls", "--quiet").split() if name.endswith("warmline/warmline:test")]
+    run("ctr", "images", "mount", image, str(tmp_path / "image"))
+    yield tmp_path / "image/usr/bin/warmline"
+    run("ctr", "images", "unmount", str(tmp_path / "image"))
+
+
 SIDECARS = 200
 AWAY = 20
 
 
-def test_two_hundred_sidecars_do_not_return_to_an_api_server_together(namespace, tmp_path):
+def test_two_hundred_sidecars_do_not_return_to_an_api_server_together(namespace, program, tmp_path):
     keys = {f"{number}.yaml": alone(number) for number in range(SIDECARS)}
     install("warmline-egress", namespace.name, {"upstreams": [UPSTREAM]})
     namespace.kubectl(
         "patch", "configmap", "warmline", "--type=merge", "--patch-file=/dev/stdin", stdin=json.dumps({"data": keys})
     )
     environment = {**os.environ, "KUBECONFIG": str(as_account(namespace, tmp_path))}
-    program = Path(os.environ["WARMLINE_PROGRAM"])
     running = []
     try:
         for name, content in keys.items():

@@ -76,7 +76,7 @@ impl<'a> Credentials<'a> {
         };
         let trust = self.reader.trust(path);
         let at = written.map_or(at, |written| written.at);
-        trust.map_err(|message| section.add("trust", at, message)).ok()
+        trust.map_err(|message| section.add_file("trust", at, message)).ok()
     }
 
     /// The identity, `None` for one-way TLS; an error was reported.
@@ -91,7 +91,7 @@ impl<'a> Credentials<'a> {
         self.reader.identity(files).map(Some).map_err(|wrong| {
             for Wrong { concern, message } in wrong {
                 let (key, at) = concerned(placed, concern);
-                section.add(key, at, message);
+                section.add_file(key, at, message);
             }
         })
     }
