@@ -1,0 +1,278 @@
+"""The injector's pods on a real API server: their CA, their rights, what others do to them, and what happens while they are away.
+
+The chart is installed as users first install it: two replicas, no values but the image. The tests build on one another's cluster, not
+on one another: each leaves the webhook working.
+"""
+
+import base64
+import json
+import re
+import threading
+import time
+
+import pytest
+import yaml
+
+from support.certificates import Authority
+from support.helm import install, uninstall
+from support.kube import Namespace, deployment, kubectl, pod, pod_template, tools
+from support.patience import eventually
+from support.shell import Failed
+from support.webhook import OtherMutator
+
+SYSTEM = "warmline-system"
+INJECTOR = "warmline-injector"
+SECRET = "warmline-injector-tls"
+ACCOUNT = f"system:serviceaccount:{SYSTEM}:{INJECTOR}"
+CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
+ASKING = {"warmline.dev/inject": "true"}
+
+
+@pytest.fixture(scope="module")
+def system():
+    """The chart, with its webhook."""
+    system = Namespace(SYSTEM)
+    system.create()
+    install("warmline", SYSTEM)
+    yield system
+    uninstall("warmline", SYSTEM)
+    system.remove()
+    system.wait("delete", f"namespace/{SYSTEM}")
+
+
+def test_two_replicas_agree_on_one_ca_and_are_ready_once_both_webhooks_trust_it(system, namespace):
+    assert len(ready(system)) == 2
+    assert bundles() == [authority(system)] * 2
+    assert injected(namespace)
+    for name in ready(system):
+        assert metric(name, 'warmline_injector_ca_in_place') == 1
+    fields = kubectl("get", "mutatingwebhookconfiguration", INJECTOR, "--output=json", "--show-managed-fields")
+    owners = {entry["manager"] for entry in json.loads(fields)["metadata"]["managedFields"] if "caBundle" in json.dumps(entry)}
+    assert owners == {INJECTOR}
+
+
+def test_the_rights_are_exactly_these(system):
+    ours = rights(ACCOUNT) - rights(f"system:serviceaccount:{SYSTEM}:default")
+    assert ours == {
+        ("secrets", SECRET, "get list watch update"),
+        ("mutatingwebhookconfigurations.admissionregistration.k8s.io", INJECTOR, "get list watch patch"),
+    }
+    assert rights(ACCOUNT, "default") - rights(f"system:serviceaccount:{SYSTEM}:default", "default") == {
+        ("mutatingwebhookconfigurations.admissionregistration.k8s.io", INJECTOR, "get list watch patch"),
+    }
+
+
+def test_a_pod_that_cannot_have_a_sidecar_is_refused_to_whoever_makes_it(system, make_namespace):
+    free = make_namespace({"pod-security.kubernetes.io/enforce": "privileged"})
+    with pytest.raises(Failed) as refused:
+        attempt(free, ASKING, hostNetwork=True)
+    assert "warmline cannot be injected: hostNetwork is set, so that loopback is the node's" in refused.value.output
+    asking = make_namespace({"pod-security.kubernetes.io/enforce": "privileged", **ASKING})
+    assert not sidecars(attempt(asking, hostNetwork=True))
+    assert len(sidecars(attempt(asking))) == 1
+
+
+def test_case_54_a_pod_that_others_change_before_and_after_has_one_sidecar_where_we_put_it(system, namespace, authority, tmp_path):
+    before = total(system, "left-alone")
+    with OtherMutator(tmp_path, authority, "aa-first", "early"), OtherMutator(tmp_path, authority, "zz-last", "late") as last:
+        made = eventually("both others take part", lambda: made_by_all(namespace, last))
+    names = [container["name"] for container in made["spec"]["initContainers"]]
+    # The late one puts its own first; ours is neither moved back nor written again.
+    assert names == ["late", "warmline", "early"]
+    assert [container["name"] for container in made["spec"]["containers"]] == ["app"]
+    early = made["spec"]["initContainers"][2]
+    assert early["envFrom"] == [{"configMapRef": {"name": "warmline-urls", "optional": True}}]
+    assert total(system, "left-alone") > before, "we were invoked again"
+
+
+def made_by_all(namespace, last):
+    made = attempt(namespace, ASKING)
+    names = {container["name"] for container in made["spec"]["initContainers"]}
+    return made if {"early", "late"} <= names and last.calls else None
+
+
+def test_case_54_junk_through_the_service_is_refused_and_the_next_pod_is_injected(system, namespace):
+    path = f"/api/v1/namespaces/{SYSTEM}/services/https:{INJECTOR}:443/proxy/mutate"
+    for body, status, words in [("{", "BadRequest", "no AdmissionReview in JSON"), (" " * 5_000_000, "too large", "more than 4 MiB")]:
+        with pytest.raises(Failed) as refused:
+            kubectl("create", "--raw", path, "--filename=-", stdin=body)
+        assert status in refused.value.output
+        assert any(words in line["reason"] for line in said(system, "a review cannot be answered"))
+    assert injected(namespace)
+
+
+@pytest.mark.parametrize("change", ["another CA", "none"])
+def test_a_foreign_change_of_the_ca_bundle_is_repaired(system, namespace, change):
+    ours = authority(system)
+    path = "/webhooks/1/clientConfig/caBundle"
+    foreign = base64.b64encode(Authority("foreign").pem.encode()).decode()
+    change = {"op": "remove", "path": path} if change == "none" else {"op": "replace", "path": path, "value": foreign}
+    kubectl("patch", "mutatingwebhookconfiguration", INJECTOR, "--type=json", "--patch", json.dumps([change]))
+    eventually("both webhooks trust our CA again", lambda: bundles() == [ours] * 2)
+    eventually("pods are injected", lambda: injected(namespace))
+
+
+def test_a_rolling_restart_keeps_the_ca_and_loses_no_review(system, namespace):
+    kept = secret(system)
+    with Creations(namespace) as creations:
+        system.kubectl("rollout", "restart", f"deployment/{INJECTOR}")
+        system.rolled_out(f"deployment/{INJECTOR}")
+        creations.more(10)
+    assert creations.refused == []
+    assert secret(system) == kept
+    assert bundles() == [kept["ca.crt"]] * 2
+
+
+def test_while_it_is_away_others_start_and_those_who_asked_are_made_when_it_returns(system, namespace):
+    system.kubectl("scale", f"deployment/{INJECTOR}", "--replicas=0")
+    eventually("its pods are gone", lambda: not system.get("pods", f"--selector={selector(system)}")["items"], timeout=60)
+    namespace.apply(pod("plain", [tools("app", "sleep", "3600")]))
+    namespace.apply(deployment("asking", pod_template("asking", [tools("app", "sleep", "3600")], labels=ASKING)))
+    namespace.wait("condition=Ready", "pod/plain")
+    namespace.wait("condition=ReplicaFailure", "deployment/asking")
+    why = namespace.get("deployment", "asking")["status"]["conditions"]
+    assert any('failed calling webhook "pods.warmline.dev"' in condition["message"] for condition in why)
+    assert namespace.pods("app=asking") == []
+    system.kubectl("scale", f"deployment/{INJECTOR}", "--replicas=2")
+    system.rolled_out(f"deployment/{INJECTOR}")
+    made = eventually("the pod that asked is made", lambda: namespace.pods("app=asking"), timeout=90)
+    assert [len(sidecars(one)) for one in made] == [1]
+
+
+def test_certificates_and_ca_rotate_in_seconds_and_no_pod_is_refused(system, namespace):
+    lifetimes = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": value}
+                 for value in ("--ca-lifetime=90s", "--certificate-lifetime=30s")]
+    system.kubectl("patch", "deployment", INJECTOR, "--type=json", "--patch", json.dumps(lifetimes))
+    system.rolled_out(f"deployment/{INJECTOR}")
+    # The CA of before lives for a year: who takes it away gets one that lives as long as it now should.
+    system.kubectl("patch", "secret", SECRET, "--type=json", "--patch", '[{"op": "remove", "path": "/data"}]')
+    first = eventually("a CA is made anew and in place", lambda: in_place(system))
+    eventually("pods are injected", lambda: injected(namespace))
+    seen = [first]
+    with Creations(namespace) as creations:
+        end = time.monotonic() + 200
+        while len(seen) < 4 and time.monotonic() < end:
+            now = bundles()
+            if now[0] != seen[-1] and now[0] == now[1]:
+                seen.append(now[0])
+            time.sleep(0.2)
+        creations.more(10)
+    old, new = CERTIFICATE.findall(first), CERTIFICATE.findall(seen[-1])
+    assert len(old) == len(new) == 1 and old != new
+    # Announced; taken over, with the old one still trusted; dropped.
+    assert [sorted(CERTIFICATE.findall(bundle)) for bundle in seen[1:3]] == [sorted(old + new)] * 2
+    assert creations.refused == []
+    assert creations.count > 50
+    assert secret(system)["ca.crt"] == new[0]
+    assert said(system, "a TLS handshake failed") == []
+
+
+class Creations:
+    """Makes a pod that asks, again and again (dry runs), and keeps what was refused."""
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+        self.count = 0
+        self.refused = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        self.more(1)
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+    def more(self, count):
+        """Waits for so many more."""
+        wanted = self.count + count
+        eventually("pods are made", lambda: self.count >= wanted, timeout=60)
+
+    def _run(self):
+        while not self._over.is_set():
+            try:
+                if len(sidecars(attempt(self.namespace, ASKING))) != 1:
+                    self.refused.append("made without its sidecar")
+            except Failed as failed:
+                self.refused.append(failed.output)
+            self.count += 1
+
+
+def attempt(namespace, labels=None, **spec):
+    """What the API server would make of this pod."""
+    wanted = pod("asking", [tools("app", "true")], labels=labels, **spec)
+    made = namespace.kubectl("create", "--dry-run=server", "--output=json", "--filename=-", stdin=yaml.safe_dump(wanted))
+    return json.loads(made)
+
+
+def injected(namespace):
+    try:
+        return len(sidecars(attempt(namespace, ASKING))) == 1
+    except Failed:
+        return False
+
+
+def sidecars(made):
+    return [container for container in made["spec"].get("initContainers", []) if container["name"] == "warmline"]
+
+
+def bundles():
+    """What each of the webhooks trusts."""
+    webhooks = json.loads(kubectl("get", "mutatingwebhookconfiguration", INJECTOR, "--output=json"))["webhooks"]
+    return [base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode() for webhook in webhooks]
+
+
+def secret(system):
+    data = system.get("secret", SECRET).get("data", {})
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def authority(system):
+    return secret(system)["ca.crt"]
+
+
+def in_place(system):
+    """The CA, where the Secret has one and both webhooks trust it alone."""
+    made = secret(system).get("ca.crt")
+    return made if made and bundles() == [made] * 2 else None
+
+
+def selector(system):
+    labels = system.get("deployment", INJECTOR)["spec"]["selector"]["matchLabels"]
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def ready(system):
+    """The names of its ready pods."""
+    def is_ready(one):
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in one["status"].get("conditions", []))
+
+    return [one["metadata"]["name"] for one in system.pods(selector(system)) if is_ready(one)]
+
+
+def said(system, message):
+    """The lines of all replicas' logs with this message."""
+    lines = [json.loads(line) for name in ready(system) for line in system.logs(name, "injector").splitlines()]
+    return [line for line in lines if line["message"] == message]
+
+
+def metric(name, series):
+    text = kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{name}:13320/proxy/metrics")
+    [value] = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.rsplit(" ", 1)[0] == series]
+    return float(value)
+
+
+def total(system, result):
+    """Reviews with this result, of all replicas."""
+    return sum(metric(name, f'warmline_injector_reviews_total{{result="{result}"}}') for name in ready(system))
+
+
+def rights(account, namespace=SYSTEM):
+    """(resource, name, verbs) of every right on named or unnamed resources."""
+    table = kubectl("auth", "can-i", "--list", f"--as={account}", f"--namespace={namespace}", "--no-headers")
+    rows = re.findall(r"^(\S*)\s+\[([^\]]*)\]\s+\[([^\]]*)\]\s+\[([^\]]*)\]$", table, re.MULTILINE)
+    assert len(rows) == len(table.splitlines())
+    return {(resource or paths, names, verbs) for resource, paths, names, verbs in rows}
