@@ -137,6 +137,8 @@ impl Agreement {
                 Some(event) = secrets.next() => self.secret.note(event),
                 Some(event) = configurations.next() => self.configuration.note(event),
                 () = sleep_until(wake) => {}
+                // Who ends leaves it to the others, whose terms may be newer ones.
+                () = self.standing.drain.begun() => return std::future::pending().await,
             }
             let outcome = self.settle().await;
             self.tell(outcome);
