@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from support.default_image import default_image  # noqa: F401 (a fixture)
 from support.kube import Namespace, kubectl
 from support.patience import eventually
 from support.shell import run
@@ -18,7 +19,7 @@ def test_the_rendered_manifests_are_what_the_charts_say(tmp_path):
     assert rendered == {name: text for name, text in kept.items() if text.startswith("# Rendered")}, "run deploy/render"
 
 
-@pytest.mark.usefixtures("image_without_values")
+@pytest.mark.usefixtures("default_image")
 @pytest.mark.parametrize("way", ["webhook", "policy"])
 def test_the_sample_application_gets_its_answers_over_one_verified_connection(way):
     sample, system = Namespace("warmline-sample"), Namespace("warmline-system")
