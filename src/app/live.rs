@@ -4,12 +4,12 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant, SystemTime},
 };
 
 use rustls::KeyLog;
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::{sleep, timeout};
 
 use super::{
     ReconfigureError, StartError,
@@ -28,6 +28,9 @@ use crate::{
     telemetry::log,
     upstream::{Change, Upstream, Worker},
 };
+
+/// When to look again while a change is being made.
+const CHANGING: Duration = Duration::from_millis(20);
 
 /// See the module.
 pub(super) struct Live {
@@ -199,20 +202,24 @@ impl Live {
     }
 
     /// If the upstream is no longer configured and has nothing left, it is forgotten. At the process's end all are.
-    /// A change that is being prepared is waited for, so this is for no worker's thread.
-    fn forget(&self, upstream: &Arc<Upstream>) -> bool {
+    /// `None` while a change is being made, which no worker's thread must wait for.
+    fn forget(&self, upstream: &Arc<Upstream>) -> Option<bool> {
         if self.common.drain.has_begun() {
-            return true;
+            return Some(true);
         }
-        let changing = self.lock();
+        let changing = match self.changing.try_lock() {
+            Ok(changing) => changing,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         if contains(&changing.upstreams, upstream) || !upstream.pool().is_drained() {
-            return false;
+            return Some(false);
         }
         let running = self.running.share();
         let left = running.iter().filter(|other| !Arc::ptr_eq(other, upstream));
         self.running.replace(left.cloned().collect::<Vec<_>>());
         tracing::info!(upstream = upstream.name(), "upstream gone: its last connection is closed");
-        true
+        Some(true)
     }
 
     fn lock(&self) -> MutexGuard<'_, Changing> {
@@ -282,9 +289,10 @@ async fn keep(live: Arc<Live>, upstream: Arc<Upstream>) {
     let left = async {
         loop {
             upstream.pool().drained().await;
-            let (live, upstream) = (Arc::clone(&live), Arc::clone(&upstream));
-            if spawn_blocking(move || live.forget(&upstream)).await.unwrap_or(true) {
-                return;
+            match live.forget(&upstream) {
+                Some(true) => return,
+                Some(false) => {}
+                None => sleep(CHANGING).await,
             }
         }
     };
