@@ -1,23 +1,36 @@
 //! HTTP for operators, bounded against those who are slow or hostile.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    task::{AbortHandle, JoinSet, yield_now},
     time::{sleep, timeout},
 };
 
 /// Bounds on the clients of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Connections at once; the next one waits to be accepted.
+    /// Connections at once; for the next one, the oldest that is not being answered goes.
     pub connections: usize,
     /// From the end of an answer, or from the start, to the end of the next request's header.
     pub header: Duration,
@@ -47,15 +60,54 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "an operator's port cannot be served"),
         };
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let mut guests = Guests::default();
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("nobody closes it");
         let stream = accept(&listener).await;
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            converse(stream, service, limits).await;
-            drop(place);
-        });
+        guests.make_room(limits.connections).await;
+        let answering = Arc::new(AtomicBool::new(false));
+        let conversing = converse(stream, router.clone(), Arc::clone(&answering), limits);
+        guests.welcome(conversing, answering);
+        // What has come may be a whole request: it is looked at before a crowd behind it is let in.
+        yield_now().await;
+    }
+}
+
+/// Who is connected, the oldest first. A crowd that only sits there must not keep probes and operators out.
+#[derive(Default)]
+struct Guests {
+    tasks: JoinSet<()>,
+    all: VecDeque<Guest>,
+}
+
+struct Guest {
+    task: AbortHandle,
+    /// Its request has come, and its answer not yet.
+    answering: Arc<AtomicBool>,
+}
+
+impl Guests {
+    async fn make_room(&mut self, most: usize) {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            self.all.retain(|guest| !guest.task.is_finished());
+            if self.all.len() < most {
+                return;
+            }
+            let idle = self.all.iter().position(|guest| !guest.answering.load(SeqCst));
+            match idle.and_then(|oldest| self.all.remove(oldest)) {
+                Some(guest) => guest.task.abort(),
+                None => _ = self.tasks.join_next().await,
+            }
+        }
+    }
+
+    fn welcome(
+        &mut self,
+        conversing: impl Future<Output = ()> + Send + 'static,
+        answering: Arc<AtomicBool>,
+    ) {
+        let task = self.tasks.spawn(conversing);
+        self.all.push_back(Guest { task, answering });
     }
 }
 
@@ -71,7 +123,17 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn converse(stream: TcpStream, service: TowerToHyperService<Router>, limits: Limits) {
+async fn converse(stream: TcpStream, router: Router, answering: Arc<AtomicBool>, limits: Limits) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: Request<Incoming>| {
+        answering.store(true, SeqCst);
+        let (answer, answering) = (router.call(request), Arc::clone(&answering));
+        async move {
+            let answer = answer.await;
+            answering.store(false, SeqCst);
+            answer
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)

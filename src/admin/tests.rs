@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Notify,
     task::JoinHandle,
 };
 
@@ -398,8 +399,47 @@ async fn a_header_that_does_not_end_ends_the_connection_and_frees_its_place() {
     let port = Port::open(|listener| serve::serve(listener, large(), limits));
     let mut slow = port.connect().await;
     slow.write_all(b"GET /small HTTP/1.1\r\nHost: a").await.unwrap();
-    assert!(starts(&port.answer("GET /small", "a").await, 200), "the only place is free again");
     assert!(!to_end(&mut slow).await.contains("200"));
+    assert!(starts(&port.answer("GET /small", "a").await, 200), "the only place is free again");
+}
+
+#[tokio::test]
+async fn a_crowd_that_never_ends_its_headers_keeps_nobody_out() {
+    let limits = Limits { connections: 2, ..PATIENT };
+    let port = Port::open(|listener| serve::serve(listener, large(), limits));
+    let mut crowd = Vec::new();
+    for _ in 0..8 {
+        let mut one = port.connect().await;
+        one.write_all(b"GET /small HTTP/1.1\r\nHost: a").await.unwrap();
+        crowd.push(one);
+    }
+    assert!(starts(&port.answer("GET /small", "a").await, 200), "long before their time is over");
+}
+
+#[tokio::test]
+async fn whoever_is_being_answered_is_not_sent_away_for_a_crowd() {
+    let (asked, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let held = {
+        let (asked, release) = (Arc::clone(&asked), Arc::clone(&release));
+        get(async move || {
+            asked.notify_one();
+            release.notified().await;
+            "held"
+        })
+    };
+    let limits = Limits { connections: 2, ..PATIENT };
+    let router = large().route("/held", held);
+    let port = Port::open(|listener| serve::serve(listener, router, limits));
+    let mut waiting = port.connect().await;
+    waiting.write_all(b"GET /held HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    asked.notified().await;
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        crowd.push(port.connect().await);
+        assert!(starts(&port.answer("GET /small", "a").await, 200));
+    }
+    release.notify_one();
+    assert!(to_end(&mut waiting).await.ends_with("held"));
 }
 
 #[tokio::test]
