@@ -1,4 +1,4 @@
-module warmline.dev/tests/cluster/programs/operator
+module warmline.dev/tests/cluster/programs/scrape-configuration
 
 go 1.26.0
 
