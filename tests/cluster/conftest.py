@@ -105,20 +105,22 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture(scope="module")
-def injection():
-    """The chart `warmline`, installed as users first install it, for the tests of one file."""
+def webhook():
+    """Injection as users first install it, for the tests of one file."""
+    yield from _injection({})
+
+
+@pytest.fixture(scope="module")
+def policies():
+    """Injection by the API server itself, for the tests of one file."""
+    yield from _injection({"injection": {"mode": "policy"}})
+
+
+def _injection(values):
     system = Namespace(SYSTEM)
     system.create()
-    install("warmline", SYSTEM, {"injection": {"mode": "policy"}})
+    install("warmline", SYSTEM, values)
     yield system
     uninstall("warmline", SYSTEM)
     system.remove()
     system.wait("delete", f"namespace/{SYSTEM}")
-
-
-@pytest.fixture(scope="session")
-def image_without_values():
-    """The image under test under the name that the charts' defaults have."""
-    version = yaml.safe_load((CHARTS / "warmline" / "Chart.yaml").read_text())["appVersion"]
-    [image] = [name for name in run("ctr", "images", "ls", "-q").split() if name.endswith("warmline/warmline:test")]
-    run("ctr", "images", "tag", "--force", image, image.removesuffix("test") + version)

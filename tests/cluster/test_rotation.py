@@ -9,7 +9,7 @@ from support.kube import deployment
 from support.patience import eventually
 from support.sidecar import metrics
 
-pytestmark = pytest.mark.usefixtures("injection")
+pytestmark = pytest.mark.usefixtures("policies")
 
 
 @pytest.fixture

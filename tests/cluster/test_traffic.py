@@ -10,7 +10,7 @@ from support.shell import run
 from support.sidecar import metrics
 from support.upstream import UpstreamOutside, upstream_in_pod
 
-pytestmark = pytest.mark.usefixtures("injection")
+pytestmark = pytest.mark.usefixtures("webhook")
 ASKING = {"warmline.dev/inject": "true"}
 
 
