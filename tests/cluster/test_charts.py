@@ -259,6 +259,7 @@ def by_the_injector(home, mode):
 
 def all_objects():
     """Every object of every kind, without what changes by itself."""
+    kubectl("wait", "--for=create", "lease/node", "--namespace=kube-node-lease", "--timeout=60s")
     eventually("namespaces of earlier tests are gone", lambda: "Terminating" not in kubectl("get", "namespaces"), timeout=90)
     kinds = kubectl("api-resources", "--verbs=list", "--output=name").split()
     listed = ",".join(kind for kind in kinds if not kind.startswith(("events", "componentstatuses")))
