@@ -168,3 +168,33 @@ fn a_crowd_is_answered_each_with_its_own_uid() {
         }
     });
 }
+
+#[test]
+fn the_worst_bodies_leave_it_within_the_memory_that_its_pod_has() {
+    let injector = Injector::start();
+    let with = |object: &str| {
+        let review = creation(&json!({"OBJECT": 0})).to_string();
+        review.replace("{\"OBJECT\":0}", object)
+    };
+    // Large ones that never become whole, up to all that is held of them.
+    let mut stalled: Vec<_> = (0..3).map(|_| injector.connect()).collect();
+    for connection in &mut stalled {
+        let head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\n\r\n";
+        connection.write_all(head.as_bytes()).unwrap();
+        connection.write_all(&vec![b' '; 4_194_303]).unwrap();
+        connection.flush().unwrap();
+    }
+    // Each element of these takes as much memory as JSON can make it take.
+    for (element, count) in
+        [("{\"\":0}", 99_000), ("[[]]", 66_000), ("\"a\"", 199_000), ("0", 199_000)]
+    {
+        let answer =
+            injector.post(with(&format!("[{}]", vec![element; count].join(","))).as_bytes());
+        assert_eq!(answer.status, 200, "{element} {answer:?}");
+    }
+    let keys: Vec<_> = (0..190_000).map(|n| format!("\"{n}\":0")).collect();
+    assert_eq!(injector.post(with(&format!("{{{}}}", keys.join(","))).as_bytes()).status, 200);
+    let most = injector.peak_memory();
+    println!("{} MiB at most", most / 1024 / 1024);
+    assert!(most < 128 * 1024 * 1024, "{most}");
+}

@@ -1,5 +1,6 @@
 //! The decision as tables: what is added, what is left alone, what is refused and in which words.
 
+use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
 use super::*;
@@ -547,4 +548,87 @@ fn everything_that_is_wrong_is_told_at_once_in_a_fixed_order() {
             "the annotation warmline.dev/log-level must be error, warn, info, debug or trace",
         ]
     );
+}
+
+/// A list of environment sources: absent, empty, others', ours already.
+fn env_from() -> impl Strategy<Value = Value> {
+    let theirs = json!({"configMapRef": {"name": "c"}});
+    let ours = json!({"configMapRef": {"name": "warmline-urls", "optional": true}});
+    prop_oneof![
+        Just(Value::Null),
+        Just(json!([])),
+        Just(json!([theirs])),
+        Just(json!([theirs, ours])),
+        Just(json!([{"secretRef": {"name": "s"}}, theirs])),
+    ]
+}
+
+fn containers(name: &'static str, least: usize) -> impl Strategy<Value = Value> {
+    vec((env_from(), any::<bool>()), least..4).prop_map(move |all| {
+        let container = |(index, (env_from, always)): (usize, (Value, bool))| {
+            let policy = if always { json!("Always") } else { Value::Null };
+            json!({"name": format!("{name}-{index}"), "envFrom": env_from, "restartPolicy": policy})
+        };
+        all.into_iter().enumerate().map(container).collect()
+    })
+}
+
+fn volumes() -> impl Strategy<Value = Value> {
+    let names = ["data", "warmline-config", "warmline-identity", "warmline-trust"];
+    let some = proptest::sample::subsequence(names.to_vec(), 0..=names.len());
+    let some = some.prop_map(|names| names.iter().map(|name| json!({"name": name})).collect());
+    prop_oneof![Just(Value::Null), some]
+}
+
+fn texts(keys: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    let some = proptest::sample::subsequence(keys.to_vec(), 0..=keys.len());
+    let some =
+        some.prop_map(|keys| keys.iter().map(|key| ((*key).to_owned(), json!("theirs"))).collect());
+    prop_oneof![Just(Value::Null), some.prop_map(Value::Object)]
+}
+
+/// Whether all of `theirs` is in `after`, lists in their order; `null` and nothing are the same.
+fn keeps(theirs: &Value, after: &Value) -> bool {
+    match (theirs, after) {
+        (Value::Null, _) => true,
+        (Value::Object(theirs), Value::Object(after)) => {
+            theirs.iter().all(|(key, value)| keeps(value, after.get(key).unwrap_or(&Value::Null)))
+        }
+        (Value::Array(theirs), Value::Array(after)) => {
+            let mut left = after.iter();
+            theirs.iter().all(|one| left.any(|other| keeps(one, other)))
+        }
+        _ => theirs == after,
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_pod_all_of_it_stays_and_a_second_injection_finds_nothing_to_do(
+        init in prop_oneof![Just(Value::Null), containers("init", 0)],
+        main in containers("app", 1),
+        volumes in volumes(),
+        labels in texts(&["app", "warmline.dev/injected"]),
+        annotations in texts(&["a~1/b", "kubectl.kubernetes.io/default-container", "prometheus.io/port"]),
+        prometheus_annotations in any::<bool>(),
+    ) {
+        let pod = json!({
+            "metadata": {"generateName": "a-", "labels": labels, "annotations": annotations},
+            "spec": {"initContainers": init, "containers": main, "volumes": volumes},
+        });
+        let after = injected_by(&Settings { prometheus_annotations, ..settings() }, &pod);
+        prop_assert!(keeps(&pod, &after), "{after}");
+        sidecar_of(&after);
+        let names: Vec<_> = after["spec"]["volumes"].as_array().unwrap().iter().map(|v| &v["name"]).collect();
+        let mounts = sidecar_of(&after)["volumeMounts"].as_array().unwrap().iter().map(|v| &v["name"]);
+        for mount in mounts {
+            prop_assert_eq!(names.iter().filter(|name| **name == mount).count(), 1);
+        }
+        let inits = after["spec"]["initContainers"].as_array().unwrap()[1..].iter();
+        for container in inits.chain(after["spec"]["containers"].as_array().unwrap()) {
+            let sources = container["envFrom"].as_array().unwrap().iter();
+            let ours = sources.filter(|one| one["configMapRef"]["name"] == "warmline-urls");
+            prop_assert_eq!(ours.count(), 1);
+        }
+    }
 }
