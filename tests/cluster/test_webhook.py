@@ -7,25 +7,22 @@ on one another: each leaves the webhook working.
 import base64
 import json
 import re
-import threading
 import time
 
 import pytest
-import yaml
 
 from support.certificates import Authority
 from support.helm import install, uninstall
 from support.kube import Namespace, deployment, kubectl, pod, pod_template, tools
+from support.other_mutator import OtherMutator
 from support.patience import eventually
 from support.shell import Failed
-from support.webhook import OtherMutator
+from support.webhook import (
+    ACCOUNT, ASKING, INJECTOR, SECRET, SYSTEM, Creations, attempt, bundles, injected, metric, ready, rights, said, secret, selector,
+    sidecars,
+)
 
-SYSTEM = "warmline-system"
-INJECTOR = "warmline-injector"
-SECRET = "warmline-injector-tls"
-ACCOUNT = f"system:serviceaccount:{SYSTEM}:{INJECTOR}"
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
-ASKING = {"warmline.dev/inject": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -168,69 +165,6 @@ def test_certificates_and_ca_rotate_in_seconds_and_no_pod_is_refused(system, nam
     assert said(system, "a TLS handshake failed") == []
 
 
-class Creations:
-    """Makes a pod that asks, again and again (dry runs), and keeps what was refused."""
-
-    def __init__(self, namespace):
-        self.namespace = namespace
-        self.count = 0
-        self.refused = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self):
-        self._thread.start()
-        self.more(1)
-        return self
-
-    def __exit__(self, *_):
-        self._over.set()
-        self._thread.join()
-
-    def more(self, count):
-        """Waits for so many more."""
-        wanted = self.count + count
-        eventually("pods are made", lambda: self.count >= wanted, timeout=60)
-
-    def _run(self):
-        while not self._over.is_set():
-            try:
-                if len(sidecars(attempt(self.namespace, ASKING))) != 1:
-                    self.refused.append("made without its sidecar")
-            except Failed as failed:
-                self.refused.append(failed.output)
-            self.count += 1
-
-
-def attempt(namespace, labels=None, **spec):
-    """What the API server would make of this pod."""
-    wanted = pod("asking", [tools("app", "true")], labels=labels, **spec)
-    made = namespace.kubectl("create", "--dry-run=server", "--output=json", "--filename=-", stdin=yaml.safe_dump(wanted))
-    return json.loads(made)
-
-
-def injected(namespace):
-    try:
-        return len(sidecars(attempt(namespace, ASKING))) == 1
-    except Failed:
-        return False
-
-
-def sidecars(made):
-    return [container for container in made["spec"].get("initContainers", []) if container["name"] == "warmline"]
-
-
-def bundles():
-    """What each of the webhooks trusts."""
-    webhooks = json.loads(kubectl("get", "mutatingwebhookconfiguration", INJECTOR, "--output=json"))["webhooks"]
-    return [base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode() for webhook in webhooks]
-
-
-def secret(system):
-    data = system.get("secret", SECRET).get("data", {})
-    return {key: base64.b64decode(value).decode() for key, value in data.items()}
-
-
 def authority(system):
     return secret(system)["ca.crt"]
 
@@ -241,39 +175,6 @@ def in_place(system):
     return made if made and bundles() == [made] * 2 else None
 
 
-def selector(system):
-    labels = system.get("deployment", INJECTOR)["spec"]["selector"]["matchLabels"]
-    return ",".join(f"{key}={value}" for key, value in labels.items())
-
-
-def ready(system):
-    """The names of its ready pods."""
-    def is_ready(one):
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in one["status"].get("conditions", []))
-
-    return [one["metadata"]["name"] for one in system.pods(selector(system)) if is_ready(one)]
-
-
-def said(system, message):
-    """The lines of all replicas' logs with this message."""
-    lines = [json.loads(line) for name in ready(system) for line in system.logs(name, "injector").splitlines()]
-    return [line for line in lines if line["message"] == message]
-
-
-def metric(name, series):
-    text = kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{name}:13320/proxy/metrics")
-    [value] = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.rsplit(" ", 1)[0] == series]
-    return float(value)
-
-
 def total(system, result):
     """Reviews with this result, of all replicas."""
     return sum(metric(name, f'warmline_injector_reviews_total{{result="{result}"}}') for name in ready(system))
-
-
-def rights(account, namespace=SYSTEM):
-    """(resource, name, verbs) of every right on named or unnamed resources."""
-    table = kubectl("auth", "can-i", "--list", f"--as={account}", f"--namespace={namespace}", "--no-headers")
-    rows = re.findall(r"^(\S*)\s+\[([^\]]*)\]\s+\[([^\]]*)\]\s+\[([^\]]*)\]$", table, re.MULTILINE)
-    assert len(rows) == len(table.splitlines())
-    return {(resource or paths, names, verbs) for resource, paths, names, verbs in rows}

@@ -1,87 +1,114 @@
-"""A mutating webhook of somebody else's, before or after ours: it puts an init container of its own first."""
+"""The injector's pods, and pods that are made through them."""
 
 import base64
 import json
-import ssl
+import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import yaml
 
-from support.kube import kubectl, tools
+from support.kube import kubectl, pod, tools
+from support.patience import eventually
+from support.shell import Failed
+
+SYSTEM = "warmline-system"
+INJECTOR = "warmline-injector"
+SECRET = "warmline-injector-tls"
+ACCOUNT = f"system:serviceaccount:{SYSTEM}:{INJECTOR}"
+ASKING = {"warmline.dev/inject": "true"}
 
 
-class OtherMutator:
-    """`configuration` decides the turn: API servers call webhooks in the order of their configurations' names."""
+class Creations:
+    """Makes a pod that asks, again and again (dry runs), and keeps what was refused."""
 
-    def __init__(self, folder, authority, configuration, container):
-        self.calls = 0
-        self._configuration = configuration
-        self._authority = authority
-        self._container = tools(container, "true")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.socket = self._tls(folder).wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever)
+    def __init__(self, namespace):
+        self.namespace = namespace
+        self.count = 0
+        self.refused = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
 
     def __enter__(self):
         self._thread.start()
-        kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump(self._registration()))
+        self.more(1)
         return self
 
     def __exit__(self, *_):
-        kubectl("delete", "mutatingwebhookconfiguration", self._configuration)
-        self._server.shutdown()
+        self._over.set()
         self._thread.join()
-        self._server.server_close()
 
-    def _tls(self, folder):
-        credential = self._authority.server("localhost")
-        file = folder / f"{self._configuration}.pem"
-        file.write_text(credential.certificate + credential.key)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+    def more(self, count):
+        """Waits for so many more."""
+        wanted = self.count + count
+        eventually("pods are made", lambda: self.count >= wanted, timeout=60)
 
-    def _registration(self):
-        bundle = base64.b64encode(self._authority.pem.encode()).decode()
-        port = self._server.server_address[1]
-        webhook = {
-            "name": f"{self._configuration}.example.com",
-            "clientConfig": {"url": f"https://localhost:{port}/", "caBundle": bundle},
-            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
-            "objectSelector": {"matchLabels": {"warmline.dev/inject": "true"}},
-            "admissionReviewVersions": ["v1"],
-            "sideEffects": "None",
-        }
-        kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
-        return {**kind, "metadata": {"name": self._configuration}, "webhooks": [webhook]}
+    def _run(self):
+        while not self._over.is_set():
+            try:
+                if len(sidecars(attempt(self.namespace, ASKING))) != 1:
+                    self.refused.append("made without its sidecar")
+            except Failed as failed:
+                self.refused.append(failed.output)
+            self.count += 1
 
-    def _answer(self, review):
-        request = review["request"]
-        present = request["object"]["spec"].get("initContainers")
-        response = {"uid": request["uid"], "allowed": True}
-        if self._container["name"] not in [container["name"] for container in present or []]:
-            path = "/spec/initContainers/0" if present else "/spec/initContainers"
-            value = self._container if present else [self._container]
-            patch = json.dumps([{"op": "add", "path": path, "value": value}])
-            response.update(patchType="JSONPatch", patch=base64.b64encode(patch.encode()).decode())
-        self.calls += 1
-        return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
 
-    def _handler(self):
-        mutator = self
+def attempt(namespace, labels=None, **spec):
+    """What the API server would make of this pod."""
+    wanted = pod("asking", [tools("app", "true")], labels=labels, **spec)
+    made = namespace.kubectl("create", "--dry-run=server", "--output=json", "--filename=-", stdin=yaml.safe_dump(wanted))
+    return json.loads(made)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                answer = json.dumps(mutator._answer(review)).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
 
-            def log_message(self, *_):
-                pass
+def injected(namespace):
+    try:
+        return len(sidecars(attempt(namespace, ASKING))) == 1
+    except Failed:
+        return False
 
-        return Handler
+
+def sidecars(made):
+    return [container for container in made["spec"].get("initContainers", []) if container["name"] == "warmline"]
+
+
+def bundles():
+    """What each of the webhooks trusts."""
+    webhooks = json.loads(kubectl("get", "mutatingwebhookconfiguration", INJECTOR, "--output=json"))["webhooks"]
+    return [base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode() for webhook in webhooks]
+
+
+def secret(system):
+    data = system.get("secret", SECRET).get("data", {})
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def selector(system):
+    labels = system.get("deployment", INJECTOR)["spec"]["selector"]["matchLabels"]
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def ready(system):
+    """The names of its ready pods."""
+    def is_ready(one):
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in one["status"].get("conditions", []))
+
+    return [one["metadata"]["name"] for one in system.pods(selector(system)) if is_ready(one)]
+
+
+def said(system, message):
+    """The lines of all replicas' logs with this message."""
+    lines = [json.loads(line) for name in ready(system) for line in system.logs(name, "injector").splitlines()]
+    return [line for line in lines if line["message"] == message]
+
+
+def metric(name, series):
+    text = kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{name}:13320/proxy/metrics")
+    [value] = [line.rsplit(" ", 1)[1] for line in text.splitlines() if line.rsplit(" ", 1)[0] == series]
+    return float(value)
+
+
+def rights(account, namespace=SYSTEM):
+    """(resource, name, verbs) of every right on named or unnamed resources."""
+    table = kubectl("auth", "can-i", "--list", f"--as={account}", f"--namespace={namespace}", "--no-headers")
+    rows = re.findall(r"^(\S*)\s+\[([^\]]*)\]\s+\[([^\]]*)\]\s+\[([^\]]*)\]$", table, re.MULTILINE)
+    assert len(rows) == len(table.splitlines())
+    return {(resource or paths, names, verbs) for resource, paths, names, verbs in rows}
