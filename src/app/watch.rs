@@ -16,6 +16,7 @@ use notify::{
     event::{AccessKind, AccessMode},
 };
 use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc::{Receiver, Sender, channel},
     time::{Instant, sleep, timeout_at},
 };
@@ -58,6 +59,7 @@ impl Watch {
 
     /// Follows for as long as it is polled.
     pub(super) async fn run(mut self) {
+        let mut hangups = hangups();
         let (sign, mut signs) = channel(1);
         let mut folders = Folders::new(sign);
         let mut asking = None;
@@ -74,6 +76,7 @@ impl Watch {
             tokio::select! {
                 Some(()) = signs.recv() => settle(&mut signs).await,
                 Some(ask) = self.asks.recv() => asking = Some(ask),
+                Some(()) = next(&mut hangups) => tracing::info!("SIGHUP: the files are looked at"),
                 () = self.source.changed() => {}
                 () = sleep(patience) => {}
             }
@@ -207,6 +210,19 @@ impl Watch {
         }
         let reasons: Vec<_> = stale.iter().map(|stale| stale.reason.as_str()).collect();
         (!reasons.is_empty()).then(|| reasons.join("\n"))
+    }
+}
+
+/// By SIGHUP other servers are told to read their files anew.
+fn hangups() -> Option<Signal> {
+    let followed = signal(SignalKind::hangup());
+    followed.inspect_err(|error| tracing::warn!(%error, "SIGHUP is not followed")).ok()
+}
+
+async fn next(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
     }
 }
 

@@ -151,7 +151,9 @@ fn most_telling(mut failed: Vec<(SocketAddr, io::Error)>) -> Option<ConnectError
     let (address, error) = failed.remove(last);
     let mut error = ConnectError::tcp(address, error);
     if let ConnectError::Tcp { others, .. } = &mut error {
-        failed.iter().for_each(|(address, error)| others.add(*address, error));
+        for (address, error) in &failed {
+            others.add(*address, error);
+        }
     }
     Some(error)
 }

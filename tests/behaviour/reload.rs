@@ -13,6 +13,7 @@ use crate::support::{
     client::Client,
     mount::Mount,
     origin::{End, Origin},
+    program::Program,
     setup::Setup,
     soaking, wait_for,
 };
@@ -103,17 +104,28 @@ fn an_edit_in_place_is_noticed() {
 }
 
 #[test]
+fn sighup_has_the_files_looked_at_and_ends_nothing() {
+    let origin = Origin::serving().start();
+    let program = Program::start(&origin, "exec \"$0\" run --config \"$1\"");
+    assert_eq!(program.status(), 200);
+    program.signal("-HUP");
+    wait_for("it is told", || program.said("SIGHUP").len() == 1);
+    assert_eq!(program.status(), 200);
+    assert_eq!(origin.record().connections.len(), 1, "nothing had changed");
+}
+
+#[test]
 fn a_config_map_s_swap_of_its_folder_s_link_is_noticed_every_time() {
     let origin = Origin::serving().start();
     let setup = Setup::before(&origin);
     let mut mount = Mount::new(setup.folder().join("config"), &["config.yaml"]);
     mount.swap(|folder| fs::write(folder.join("config.yaml"), setup.text()).unwrap());
     let mut warmline = setup.start_following_at(mount.path("config.yaml"));
-    for number in 1..=3 {
+    for number in 1..=3_u64 {
         let host = format!("swapped-{number}.test");
         let text = warmline.set("upstreams.0.hosts", json!([host])).document.to_string();
         mount.swap(|folder| fs::write(folder.join("config.yaml"), text).unwrap());
-        wait_for("the swap is in force", || warmline.reloads("applied") == number as u64);
+        wait_for("the swap is in force", || warmline.reloads("applied") == number);
         assert_eq!(warmline.connect().get(&host, "/any").status, 200);
     }
     assert_eq!(origin.record().connections.len(), 1);

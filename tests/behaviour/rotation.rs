@@ -264,9 +264,9 @@ fn a_secret_s_swap_of_its_folder_s_link_rotates_both_files_at_once() {
     swap(&mut mount, identity());
     let files = json!({ "certificate": mount.path("tls.crt"), "key": mount.path("tls.key") });
     let warmline = setup.set("tls.identity", files).start_following();
-    for number in 1..=3 {
+    for number in 1..=3_u64 {
         swap(&mut mount, &Authority::shared().client("warmline"));
-        wait_for("the swap is in force", || warmline.rotations("applied") == number as u64);
+        wait_for("the swap is in force", || warmline.rotations("applied") == number);
         assert_eq!(warmline.one_shot("/any").status, 200);
     }
     assert_eq!(warmline.rotations("rejected"), 0, "never a mixed pair");

@@ -1,10 +1,10 @@
 //! Descriptors that are used up: the program itself, under a limit so low that a test reaches it. That local ports can be
 //! used up too is shown beside the errors, in `src/connect/error.rs`: a test must not take a machine's last ports.
 
-use super::program::Program;
 use crate::support::{
     client::Client,
     origin::{NAME, Origin},
+    program::Program,
     wait_for,
 };
 

@@ -3,8 +3,7 @@
 
 use std::{fs, process::Command, thread, time::Duration};
 
-use super::program::Program;
-use crate::support::{client::Client, origin::Origin, wait_for};
+use crate::support::{client::Client, origin::Origin, program::Program, wait_for};
 
 /// `open` never returns for the configuration as long as there is a file `hangs` in the current folder.
 const HANGING_OPEN: &str = r#"
@@ -53,8 +52,7 @@ fn a_file_system_that_hangs_holds_up_neither_health_nor_traffic_nor_the_end() {
     assert_eq!(Client::connect(metrics).get("localhost", "/readyz").status, 200);
     assert_eq!(Client::connect(admin).get("localhost", "/pools").status, 200);
     assert_eq!(program.status(), 200);
-    let ended = Command::new("kill").arg(program.child.id().to_string()).status();
-    assert!(ended.unwrap().success());
+    program.signal("-TERM");
     let exit = (0..2_000).find_map(|_| {
         thread::sleep(Duration::from_millis(10));
         program.child.try_wait().unwrap()

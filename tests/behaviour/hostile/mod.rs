@@ -14,7 +14,6 @@ mod framing;
 mod hanging_files;
 mod heads;
 mod names;
-mod program;
 mod retries;
 mod tls;
 mod upgrades;

@@ -91,7 +91,7 @@ fn case_51_of_fifty_addresses_the_one_that_lives_is_found_wherever_it_stands() {
 
 #[test]
 fn case_51_where_no_address_answers_each_of_the_first_few_is_named() {
-    let endpoint = format!("{}:1", NAME);
+    let endpoint = format!("{NAME}:1");
     let names = Names::default().fixed(NAME, &["127.0.1.1", "127.0.1.2"]);
     let warmline = Setup::new().upstream_at("origin", &endpoint).names(&names).start();
     let answer = warmline.one_shot("/any");

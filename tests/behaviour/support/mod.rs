@@ -39,6 +39,7 @@ pub mod mount;
 pub mod names;
 pub mod origin;
 pub mod pattern;
+pub mod program;
 pub mod running;
 pub mod setup;
 

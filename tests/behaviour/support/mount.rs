@@ -1,4 +1,4 @@
-//! A folder as kubelet mounts a ConfigMap or a Secret: its files are links through `..data`, which is swapped as a whole.
+//! A folder as kubelet mounts a `ConfigMap` or a Secret: its files are links through `..data`, which is swapped as a whole.
 
 use std::{
     fs,

@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{
+use super::{
     client::Client,
     origin::{NAME, Origin},
     setup::Setup,
@@ -21,6 +21,7 @@ use crate::support::{
 
 /// The program before an origin; killed at the end.
 pub struct Program {
+    /// The process.
     pub child: Child,
     lines: Arc<Mutex<Vec<Value>>>,
     setup: Setup,
@@ -60,6 +61,12 @@ impl Program {
         wait_for("it is in force", || {
             self.said("changed configuration is in force").len() > applied
         });
+    }
+
+    /// Sends it a signal, such as `-HUP`.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
+        assert!(sent.unwrap().success());
     }
 
     /// The lines with these words in their message.
