@@ -1,6 +1,7 @@
 """Both charts by Helm, from the first install to a cluster without a trace of them; and what deploy/ has of them."""
 
 import json
+from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 
 from support.default_image import default_image  # noqa: F401 (a fixture)
 from support.helm import helm
-from support.kube import kubectl
+from support.kube import kubectl, secret
 from support.patience import TooLate, eventually
 from support.shell import Failed
 
@@ -42,8 +43,7 @@ def test_neither_a_ca_bundle_nor_the_content_of_a_secret_is_rendered(name):
     text = render(name)
     assert "caBundle:" not in text
     secrets = [document for document in documents(text) if document["kind"] == "Secret"]
-    for secret in secrets:
-        assert not {"data", "stringData"} & secret.keys()
+    assert all({"data", "stringData"}.isdisjoint(found) for found in secrets)
 
 
 @pytest.mark.parametrize("name", RENDERINGS)
@@ -191,6 +191,28 @@ def test_without_upstreams_there_is_no_configuration_and_the_notes_say_so(homes)
     assert [found["metadata"]["name"] for found in home.get("configmaps")["items"]] == ["kube-root-ca.crt"]
 
 
+def test_with_the_certificate_of_somebody_else_the_injector_serves_without_a_right(homes, authority):
+    home = homes["warmline"]
+    image = ["--set=image.tag=test", "--set=image.pullPolicy=Never", f"--namespace={home.name}"]
+    rendered = {found["kind"]: found for found in documents(render("warmline-cert-manager", "--no-hooks", *image))}
+    # What cert-manager does of these two: a Secret for the Certificate, and its authority where the annotation says.
+    certificate = rendered.pop("Certificate")["spec"]
+    rendered.pop("Issuer")
+    webhooks = rendered["MutatingWebhookConfiguration"]
+    assert webhooks["metadata"]["annotations"] == {"cert-manager.io/inject-ca-from": f"{home.name}/warmline-injector"}
+    for webhook in webhooks["webhooks"]:
+        webhook["clientConfig"]["caBundle"] = b64encode(authority.pem.encode()).decode()
+    try:
+        home.apply(secret(certificate["secretName"], authority.server(*certificate["dnsNames"]).data()), *rendered.values())
+        home.rolled_out("deployment/warmline-injector")
+        asks = ["run", "asks", "--image=any", "--labels=warmline.dev/inject=true", "--dry-run=server"]
+        made = kubectl("--namespace=default", *asks, "--output=jsonpath={.spec.initContainers[*].name}")
+        assert made == "warmline"
+        assert rights("warmline-injector", home, home) == rights("nobody", home, home)
+    finally:
+        kubectl("delete", "mutatingwebhookconfiguration", "warmline-injector", "--ignore-not-found")
+
+
 # Rights: what `kubectl auth can-i --list` tells of an account, less what every account may.
 
 SECRET = "secrets [] [warmline-injector-tls] [get list watch update]"
@@ -249,10 +271,10 @@ def by_the_injector(home, mode):
         return None
 
     def written():
-        secret = home.get("secret", "warmline-injector-tls").get("data", {})
+        content = home.get("secret", "warmline-injector-tls").get("data", {})
         webhooks = json.loads(kubectl("get", "mutatingwebhookconfiguration", "warmline-injector", "--output=json"))["webhooks"]
         bundles = [webhook["clientConfig"].get("caBundle") for webhook in webhooks]
-        return secret and all(bundles) and (secret, bundles)
+        return content and all(bundles) and (content, bundles)
 
     return eventually("the injector has written its authority", written)
 
