@@ -16,7 +16,6 @@ from support.shell import run
 from support.upstream import UpstreamOutside
 
 SYSTEM = "warmline-system"
-_FIGURES = pytest.StashKey()
 _numbers = itertools.count(1)
 
 
@@ -89,19 +88,13 @@ def public_authority():
     return Authority.of_files(folder / "ca.crt", folder / "ca.key")
 
 
-@pytest.fixture
-def tell(request):
-    """Figures for the reader: tell("...") puts a line under the results."""
-    lines = request.config.stash.setdefault(_FIGURES, [])
-    return lambda line: lines.append(line)
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    lines = config.stash.get(_FIGURES, [])
-    if lines:
+def pytest_terminal_summary(terminalreporter):
+    """What passed tests printed: figures for the reader."""
+    told = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call" and report.capstdout]
+    if told:
         terminalreporter.section("figures")
-    for line in lines:
-        terminalreporter.write_line(line)
+    for report in told:
+        terminalreporter.write_line(f"{report.head_line}: {report.capstdout.strip()}")
 
 
 @pytest.fixture(scope="module")

@@ -93,32 +93,30 @@ def end_callers(namespace, reports, number):
     return reports.wait(number)
 
 
-def assert_none_lost(counted, tell):
+def assert_none_lost(counted):
     told = "\n".join(f"{report['name']}: {report['good']} good, {len(report['lost'])} lost" for report in counted)
     assert [lost for report in counted for lost in report["lost"]] == [], told
     for report in counted:
         assert report["good"] > 0, told
         assert report["after_told"] > 0, f"it called on after its SIGTERM: {report}"
-    tell(f"{sum(report['good'] for report in counted)} calls, {sum(report['after_told'] for report in counted)} of them after "
-         f"SIGTERM, none lost, in {len(counted)} pods")
+    print(f"{sum(report['good'] for report in counted)} calls, {sum(report['after_told'] for report in counted)} of them after "
+          f"SIGTERM, none lost, in {len(counted)} pods")
 
 
-def test_a_rolling_update_loses_no_request(namespace, callers, tell):
+def test_a_rolling_update_loses_no_request(namespace, callers):
     namespace.kubectl("rollout", "restart", "deployment/callers")
     namespace.rolled_out("deployment/callers")
-    tell("rolling update:")
-    assert_none_lost(end_callers(namespace, callers, 4), tell)
+    assert_none_lost(end_callers(namespace, callers, 4))
 
 
-def test_a_pod_that_is_deleted_loses_no_request(namespace, callers, tell):
+def test_a_pod_that_is_deleted_loses_no_request(namespace, callers):
     first, _ = namespace.pods("app=callers")
     namespace.delete(f"pod/{first['metadata']['name']}")
     namespace.rolled_out("deployment/callers")
-    tell("pod deletion:")
-    assert_none_lost(end_callers(namespace, callers, 3), tell)
+    assert_none_lost(end_callers(namespace, callers, 3))
 
 
-def test_a_sidecar_killed_at_load_is_restarted_and_serves_again(namespace, callers, tell):
+def test_a_sidecar_killed_at_load_is_restarted_and_serves_again(namespace, callers):
     victim, other = (pod["metadata"]["name"] for pod in namespace.pods("app=callers"))
     eventually("load", lambda: metrics(namespace, victim).sum("warmline_requests_total", code="2xx") > 100)
     [sidecar] = namespace.get("pod", victim)["status"]["initContainerStatuses"]
@@ -129,6 +127,6 @@ def test_a_sidecar_killed_at_load_is_restarted_and_serves_again(namespace, calle
     counted = {report["name"]: report for report in end_callers(namespace, callers, 2)}
     assert counted[other]["lost"] == []
     gap = counted[victim]["longest_gap"]
-    tell(f"case 55: killed with -9 at load, the first good request came after {gap:.2f} s (kubelet's notice included); "
-         f"{len(counted[victim]['lost'])} calls failed meanwhile")
+    print(f"case 55: killed with -9 at load, the first good request came after {gap:.2f} s (kubelet's notice included); "
+          f"{len(counted[victim]['lost'])} calls failed meanwhile")
     assert gap < 30
