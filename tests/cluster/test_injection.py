@@ -128,6 +128,30 @@ def test_the_hand_written_pod_of_deploy_is_what_injection_makes(recorded):
     assert made["pod"] == kept["pod"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_charts_settings_reach_the_sidecar(namespaces, mode):
+    limits = {"cpu": "300m", "memory": "96Mi"}
+    resources = {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": limits}
+    switch_to(mode, {"configSource": "mount"}, platform="openshift", prometheusAnnotations=True, resources=resources)
+    eventually("the settings are followed", lambda: asked_for(submit(CASES["no-volumes"])["pod"]) == resources)
+    pod = submit(CASES["no-volumes"])["pod"]
+    expected = copy.deepcopy(SIDECAR)
+    expected["args"] = [word for word in expected["args"] if word not in ("--configmap", "warmline")]
+    expected["resources"] = resources
+    for user in ["runAsUser", "runAsGroup"]:
+        expected["securityContext"].pop(user)
+    assert pod["spec"]["initContainers"] == [expected]
+    scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": "13320", "prometheus.io/path": "/metrics"}
+    assert scraped.items() <= pod["metadata"]["annotations"].items()
+
+    guaranteed = submit(CASES["guaranteed"])["pod"]
+    assert asked_for(guaranteed) == {"requests": limits, "limits": limits}
+    assert submit(CASES["shared-processes"])["said"].endswith(
+        SPEAKERS["denied"][mode] + WORDS["denied"] + "shareProcessNamespace is set, and on this platform the sidecar has no user "
+        "of its own, so that other containers could read its key"
+    )
+
+
 def test_a_switch_in_two_steps_gives_every_pod_one_sidecar(namespaces):
     switch_to("webhook")
     with pods_all_the_while() as counts:
@@ -181,6 +205,11 @@ def sidecar(spec, case):
     # The API server mounts the token into every container once there is one.
     container["volumeMounts"] += [mount for mount in spec["containers"][0].get("volumeMounts", []) if mount["name"] == TOKEN]
     return container
+
+
+def asked_for(pod):
+    """What the first init container may use."""
+    return pod["spec"]["initContainers"][0]["resources"]
 
 
 def added(case):
@@ -297,10 +326,11 @@ def pods_all_the_while():
         thread.join()
 
 
-def switch_to(mode, **injection):
+def switch_to(mode, values=None, **injection):
     """Installs or upgrades, and waits until the API server follows: it looks for changed policies once in a second."""
-    install("warmline", SYSTEM, {"injection": {"mode": mode, **injection}})
-    eventually(f"{mode} is followed", lambda: follows("webhook" if injection else mode) and (mode == "webhook" or mutates()))
+    install("warmline", SYSTEM, {**(values or {}), "injection": {"mode": mode, **injection}})
+    speaking = "webhook" if injection.get("keepWebhook") else mode
+    eventually(f"{mode} is followed", lambda: follows(speaking) and (mode == "webhook" or mutates()))
 
 
 def follows(mode):

@@ -39,10 +39,8 @@ objectSelector:
     - {key: warmline.dev/inject, operator: NotIn, values: ["true", "false"]}
 {{- end }}
 
-{{/*
-Why a pod gets no sidecar, worded as the injector words it; an empty list where it may get one.
-*/}}
-{{- define "policy.reasons" -}}
+{{/* `reasons`: why a pod gets no sidecar, worded as the injector words it, an empty list where it may; and the sidecar's resources. */}}
+{{- define "policy.variables" -}}
 {{- $openshift := eq .Values.injection.platform "openshift" -}}
 - name: annotations
   expression: object.metadata.?annotations.orValue({})
@@ -65,29 +63,27 @@ Why a pod gets no sidecar, worded as the injector words it; an empty list where 
 - name: ownUsers
   expression: >-
     variables.containers.filter(c, c.?securityContext.?runAsUser.orValue(0) == 13301).map(c, c.name)
-- name: unknownAnnotations
+- name: known
   expression: >-
-    variables.annotations.map(key, key).filter(key, key.startsWith("warmline.dev/") && !(key in [{{ include "policy.annotations" . }}])).sort()
+    ["config", "cpu-limit", "cpu-request", "log-level", "memory-limit", "memory-request"].map(name, "warmline.dev/" + name)
+- name: unknown
+  expression: >-
+    variables.annotations.map(key, key).filter(key, key.startsWith("warmline.dev/") && !(key in variables.known)).sort()
 - name: badAnnotations
   expression: >-
-    {{- $cpu := "^([1-9][0-9]{0,5}m|[1-9][0-9]{0,2}|[0-9]{1,3}[.][0-9]{0,2}[1-9])$" }}
-    {{- $memory := "^[1-9][0-9]{0,14}(Ki|Mi|Gi|k|M|G)?$" }}
     {{- $name := "[a-z0-9]([-a-z0-9]*[a-z0-9])?" }}
-    {{- $label := "warmline.dev/" }}
+    {{- $cpu := list "([1-9][0-9]{0,5}m|[1-9][0-9]{0,2}|[0-9]{1,3}[.][0-9]{0,2}[1-9])" "a quantity such as 50m or 0.5" }}
+    {{- $memory := list "[1-9][0-9]{0,14}(Ki|Mi|Gi|k|M|G)?" "a quantity such as 64Mi" }}
+    {{- $demands := dict "cpu-limit" $cpu "cpu-request" $cpu "memory-limit" $memory "memory-request" $memory
+      "config" (list (printf "%s([.]%s)*" $name $name) "the name of a ConfigMap in the pod's namespace")
+      "log-level" (list "(error|warn|info|debug|trace)" "error, warn, info, debug or trace") }}
     [
-      variables.annotations[?"warmline.dev/config"].orValue("a").matches("^{{ $name }}([.]{{ $name }})*$")
-        && size(variables.annotations[?"warmline.dev/config"].orValue("a")) <= 253
-        ? "" : "the annotation warmline.dev/config must be the name of a ConfigMap in the pod's namespace",
-      variables.annotations[?"warmline.dev/cpu-limit"].orValue("1").matches("{{ $cpu }}")
-        ? "" : "the annotation warmline.dev/cpu-limit must be a quantity such as 50m or 0.5",
-      variables.annotations[?"warmline.dev/cpu-request"].orValue("1").matches("{{ $cpu }}")
-        ? "" : "the annotation warmline.dev/cpu-request must be a quantity such as 50m or 0.5",
-      variables.annotations[?"warmline.dev/log-level"].orValue("info").matches("^(error|warn|info|debug|trace)$")
-        ? "" : "the annotation warmline.dev/log-level must be error, warn, info, debug or trace",
-      variables.annotations[?"warmline.dev/memory-limit"].orValue("1").matches("{{ $memory }}")
-        ? "" : "the annotation warmline.dev/memory-limit must be a quantity such as 64Mi",
-      variables.annotations[?"warmline.dev/memory-request"].orValue("1").matches("{{ $memory }}")
-        ? "" : "the annotation warmline.dev/memory-request must be a quantity such as 64Mi"
+      {{- range $key, $demand := $demands }}
+      !("warmline.dev/{{ $key }}" in variables.annotations)
+        || variables.annotations["warmline.dev/{{ $key }}"].matches("^{{ index $demand 0 }}$")
+        && size(variables.annotations["warmline.dev/{{ $key }}"]) <= 253
+        ? "" : "the annotation warmline.dev/{{ $key }} must be {{ index $demand 1 }}",
+      {{- end }}
     ].filter(reason, reason != "")
 # The sidecar's resources: a pod that is Guaranteed without it stays so with it.
 - name: guaranteed
@@ -110,7 +106,7 @@ Why a pod gets no sidecar, worded as the injector words it; an empty list where 
 - name: {{ $name }}Contradicts
   # More asked for than allowed; of a Guaranteed pod, only where annotations say both.
   expression: >-
-    size(variables.unknownAnnotations) == 0 && size(variables.badAnnotations) == 0 && variables.{{ $name }}Limit != ""
+    size(variables.unknown) == 0 && size(variables.badAnnotations) == 0 && variables.{{ $name }}Limit != ""
       && quantity(variables.guaranteed
         ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue(variables.{{ $name }}Limit)
         : variables.{{ $name }}Request).isGreaterThan(quantity(variables.{{ $name }}Limit))
@@ -124,10 +120,12 @@ Why a pod gets no sidecar, worded as the injector words it; an empty list where 
         ? "hostPID is set, so that processes of the node are in reach" : "",
       !object.spec.?shareProcessNamespace.orValue(false) ? "" :
       {{- if $openshift }}
-        "shareProcessNamespace is set, and on this platform the sidecar has no user of its own, so that other containers could read its key",
+        "shareProcessNamespace is set, and on this platform the sidecar has no user of its own, "
+          + "so that other containers could read its key",
       {{- else }}
         object.spec.?securityContext.?runAsUser.orValue(0) == 13301
-        ? "shareProcessNamespace is set and the pod runs as user 13301, which is the sidecar's, so that other containers could read its key"
+        ? "shareProcessNamespace is set and the pod runs as user 13301, which is the sidecar's, "
+          + "so that other containers could read its key"
         : (size(variables.ownUsers) > 0
         ? "shareProcessNamespace is set and these run as user 13301, which is the sidecar's, so that they could read its key: "
           + variables.ownUsers.join(", ") : ""),
@@ -144,21 +142,16 @@ Why a pod gets no sidecar, worded as the injector words it; an empty list where 
       size(variables.portClashes) > 0
         ? "the ports 13301, 13320, 13321 and the port name warmline-prom are the sidecar's, and others have them: "
           + variables.portClashes.join(", ") : "",
-      size(variables.unknownAnnotations) > 0
-        ? "unknown annotations: " + variables.unknownAnnotations.join(", ") + " (known: " + [{{ include "policy.annotations" . }}].join(", ") + ")" : ""
+      size(variables.unknown) > 0
+        ? "unknown annotations: " + variables.unknown.join(", ") + " (known: " + variables.known.join(", ") + ")" : ""
     ] + variables.badAnnotations + [
       {{- range $index, $name := list "cpu" "memory" }}
       variables.{{ $name }}Contradicts
-        ? "the sidecar's {{ $name }} request is above its limit, and the annotations warmline.dev/{{ $name }}-request and warmline.dev/{{ $name }}-limit set them" : ""
+        ? "the sidecar's {{ $name }} request is above its limit, and the annotations "
+          + "warmline.dev/{{ $name }}-request and warmline.dev/{{ $name }}-limit set them" : ""
         {{- if not $index }},{{ end }}
       {{- end }}
     ]).filter(reason, reason != "")
-{{- end }}
-
-{{- define "policy.annotations" -}}
-{{- range $index, $name := list "config" "cpu-limit" "cpu-request" "log-level" "memory-limit" "memory-request" -}}
-{{ if $index }}, {{ end }}"warmline.dev/{{ $name }}"
-{{- end }}
 {{- end }}
 
 {{/*
@@ -212,7 +205,8 @@ of typed objects crashes the request in Kubernetes 1.36.3. Our own container com
         imagePullPolicy: {{ .Values.image.pullPolicy | quote }},
         args: ["run", "--confined", "--config", "/etc/warmline/config/config.yaml",
           {{- if eq .Values.configSource "watch" }} "--configmap", variables.config,{{ end }} "--keep", "/run/warmline"]
-          + ("warmline.dev/log-level" in variables.annotations ? ["--log-level", string(variables.annotations["warmline.dev/log-level"])] : []),
+          + ("warmline.dev/log-level" in variables.annotations
+            ? ["--log-level", string(variables.annotations["warmline.dev/log-level"])] : []),
         restartPolicy: "Always",
         ports: [{{ $pod }}.ports{name: "warmline-prom", containerPort: 13320, protocol: "TCP"}],
         {{- range $probe := list (list "startup" 1 120) (list "ready" 2 2) (list "live" 10 3) }}
