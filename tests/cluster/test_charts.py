@@ -96,6 +96,11 @@ REFUSED = [
     ),
     (
         "egress",
+        {"upstreams": [{"name": "a", "port": 13401, "endpoints": ["b:1"]}, {"name": "b", "port": 13402, "endpoints": ["B:2"]}]},
+        "upstreams[1] (b): the host B already leads to upstreams[0] (a): write `hosts`, which say whose Host leads where",
+    ),
+    (
+        "egress",
         {"upstreams": [{"name": "a", "port": 13320, "endpoints": ["b:1"]}]},
         "upstreams[0] (a): port 13320 is one of the sidecar's own (13301, 13320, 13321): take another, from 13401 on",
     ),

@@ -14,10 +14,11 @@ app.kubernetes.io/part-of: warmline
 {{/* payments-eu -> WARMLINE_PAYMENTS_EU_URL */}}
 {{- define "egress.variable" -}}WARMLINE_{{ .name | upper | replace "-" "_" }}_URL{{- end }}
 
-{{/* What the schema cannot say: ports are given, and names and ports are there once. */}}
+{{/* What the schema cannot say: ports are given, and names, ports and hosts are there once. */}}
 {{- define "egress.validate" -}}
 {{- $ports := dict -}}
 {{- $names := dict -}}
+{{- $hosts := dict -}}
 {{- range $index, $upstream := .Values.upstreams -}}
   {{- $path := printf "upstreams[%d] (%s)" $index $upstream.name -}}
   {{- if not $upstream.port -}}
@@ -33,6 +34,12 @@ app.kubernetes.io/part-of: warmline
   {{- end -}}
   {{- with get $names $upstream.name -}}
     {{- fail (printf "%s: the name is already that of %s: names are unique" $path .) -}}
+  {{- end -}}
+  {{- range $host := $upstream.hosts | default (list (first $upstream.endpoints | default "" | splitList ":" | initial | join ":")) -}}
+    {{- with get $hosts (lower $host) -}}
+      {{- fail (printf "%s: the host %s already leads to %s: write `hosts`, which say whose Host leads where" $path $host .) -}}
+    {{- end -}}
+    {{- $_ := set $hosts (lower $host) $path -}}
   {{- end -}}
   {{- $_ := set $ports $port $path -}}
   {{- $_ := set $names $upstream.name $path -}}
