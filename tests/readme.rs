@@ -15,6 +15,7 @@ const DOCUMENTS: &[&str] = &[
     "CHANGELOG.md",
     "bench/README.md",
     "docs/from-haproxy.md",
+    "docs/monitor.md",
     "docs/operate.md",
     "docs/reliability.md",
     "docs/troubleshoot.md",
