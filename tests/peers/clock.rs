@@ -36,14 +36,30 @@ impl Clock {
 
     /// The program on this clock. Its monotonic clock is the system's, which no jump moves.
     fn program(&self) -> Command {
-        let mut command = Command::new(program("faketime"));
-        // What `faketime` itself was told would go before the file.
-        let on = "unset FAKETIME; exec \"$0\" \"$@\"";
-        command.args(["-m", "--exclude-monotonic", "-f", "+0", "sh", "-c", on]);
-        command.arg(env!("CARGO_BIN_EXE_warmline"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warmline"));
+        command.envs(faketime());
         command.env("FAKETIME_TIMESTAMP_FILE", &self.0).env("FAKETIME_NO_CACHE", "1");
         command
     }
+}
+
+/// What `faketime` puts into the environment of what it starts, but for the time, which would go before the file's. It is not
+/// what starts the program itself: killed, it would leave that running.
+fn faketime() -> Vec<(String, String)> {
+    let mut command = Command::new(program("faketime"));
+    let told = command.args(["-m", "--exclude-monotonic", "-f", "+0", "env"]).output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let set = told.lines().filter_map(|line| line.split_once('='));
+    let its = |name: &str| {
+        name == "LD_PRELOAD"
+            || (name.contains("FAKE") && !["FAKETIME", "FAKETIME_SHARED"].contains(&name))
+    };
+    let its: Vec<_> = set
+        .filter(|(name, _)| its(name))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
+    assert!(its.iter().any(|(name, _)| name == "LD_PRELOAD"), "{told}");
+    its
 }
 
 /// A request over a connection of its own, whose answer is yet to come.
