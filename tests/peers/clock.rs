@@ -47,8 +47,11 @@ impl Clock {
 /// what starts the program itself: killed, it would leave that running.
 fn faketime() -> Vec<(String, String)> {
     let mut command = Command::new(program("faketime"));
-    let told = command.args(["-m", "--exclude-monotonic", "-f", "+0", "env"]).output().unwrap();
-    let told = String::from_utf8(told.stdout).unwrap();
+    let told = command
+        .args(["-m", "--exclude-monotonic", "-f", "+0", "env"])
+        .output()
+        .expect("faketime runs");
+    let told = String::from_utf8(told.stdout).expect("names and values in UTF-8");
     let set = told.lines().filter_map(|line| line.split_once('='));
     let its = |name: &str| {
         name == "LD_PRELOAD"
