@@ -14,12 +14,20 @@ const DOCUMENTS: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "bench/README.md",
+    "deploy/README.md",
+    "docs/configure.md",
     "docs/from-haproxy.md",
+    "docs/inject.md",
+    "docs/install.md",
+    "docs/monitor.md",
     "docs/monitor.md",
     "docs/operate.md",
+    "docs/platforms.md",
     "docs/reliability.md",
+    "docs/rotate.md",
     "docs/troubleshoot.md",
     "docs/limits.md",
+    "docs/upgrade.md",
 ];
 
 fn here(path: &str) -> PathBuf {
