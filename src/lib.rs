@@ -37,6 +37,7 @@ pub mod tls;
 pub mod backoff;
 pub mod descriptors;
 pub mod drain;
+pub mod guests;
 pub mod latest;
 pub mod socket;
 pub mod stamp;

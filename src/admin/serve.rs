@@ -1,14 +1,6 @@
 //! HTTP for operators, bounded against those who are slow or hostile.
 
-use std::{
-    collections::VecDeque,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use axum::Router;
 use http::Request;
@@ -23,9 +15,10 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet, yield_now},
     time::{sleep, timeout},
 };
+
+use crate::guests::{Answering, Guests};
 
 /// Bounds on the clients of one listener.
 #[derive(Debug, Clone, Copy)]
@@ -64,50 +57,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
     loop {
         let stream = accept(&listener).await;
         guests.make_room(limits.connections).await;
-        let answering = Arc::new(AtomicBool::new(false));
-        let conversing = converse(stream, router.clone(), Arc::clone(&answering), limits);
-        guests.welcome(conversing, answering);
-        // What has come may be a whole request: it is looked at before a crowd behind it is let in.
-        yield_now().await;
-    }
-}
-
-/// Who is connected, the oldest first. A crowd that only sits there must not keep probes and operators out.
-#[derive(Default)]
-struct Guests {
-    tasks: JoinSet<()>,
-    all: VecDeque<Guest>,
-}
-
-struct Guest {
-    task: AbortHandle,
-    /// Its request has come, and its answer not yet.
-    answering: Arc<AtomicBool>,
-}
-
-impl Guests {
-    async fn make_room(&mut self, most: usize) {
-        loop {
-            while self.tasks.try_join_next().is_some() {}
-            self.all.retain(|guest| !guest.task.is_finished());
-            if self.all.len() < most {
-                return;
-            }
-            let idle = self.all.iter().position(|guest| !guest.answering.load(SeqCst));
-            match idle.and_then(|oldest| self.all.remove(oldest)) {
-                Some(guest) => guest.task.abort(),
-                None => _ = self.tasks.join_next().await,
-            }
-        }
-    }
-
-    fn welcome(
-        &mut self,
-        conversing: impl Future<Output = ()> + Send + 'static,
-        answering: Arc<AtomicBool>,
-    ) {
-        let task = self.tasks.spawn(conversing);
-        self.all.push_back(Guest { task, answering });
+        guests.welcome(|answering| converse(stream, router.clone(), answering, limits)).await;
     }
 }
 
@@ -123,16 +73,11 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, answering: Arc<AtomicBool>, limits: Limits) {
+async fn converse(stream: TcpStream, router: Router, answering: Answering, limits: Limits) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
-        answering.store(true, SeqCst);
-        let (answer, answering) = (router.call(request), Arc::clone(&answering));
-        async move {
-            let answer = answer.await;
-            answering.store(false, SeqCst);
-            answer
-        }
+        let answer = router.call(request);
+        answering.during(answer)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

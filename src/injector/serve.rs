@@ -24,12 +24,14 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
-use crate::drain::Drain;
+use crate::{
+    drain::Drain,
+    guests::{Answering, Guests},
+};
 
 /// The end of a port.
 #[derive(Clone, Default)]
@@ -40,7 +42,7 @@ pub(super) struct End {
     pub(super) come: Drain,
 }
 
-/// Connections at once; the next one waits to be accepted.
+/// Connections at once; for the next one, the oldest that is not being answered goes.
 const CONNECTIONS: usize = 256;
 /// To the end of the TLS handshake, and from there to the end of the first request's header.
 const FIRST: Duration = Duration::from_secs(5);
@@ -63,25 +65,22 @@ pub(super) async fn serve(
     router: Router,
     end: End,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut guests = Guests::default();
     loop {
         let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("nobody closes it");
-            (accept(&listener).await, place)
+            let stream = accept(&listener).await;
+            guests.make_room(CONNECTIONS).await;
+            stream
         };
-        let (stream, place) = tokio::select! {
-            accepted = accepted => accepted,
+        let stream = tokio::select! {
+            stream = accepted => stream,
             () = end.come.begun() => break,
         };
         let (tls, router, end) = (tls.clone(), router.clone(), end.clone());
-        tokio::spawn(async move {
-            converse(stream, tls, router, end).await;
-            drop(place);
-        });
+        guests.welcome(|answering| converse(stream, tls, router, answering, end)).await;
     }
     drop(listener);
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = timeout(FINISH, places.acquire_many(all)).await;
+    let _ = timeout(FINISH, guests.gone()).await;
 }
 
 async fn accept(listener: &TcpListener) -> TcpStream {
@@ -97,12 +96,18 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// How a connection ends concerns nobody: what it was asked for is answered or not.
-async fn converse(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, end: End) {
+async fn converse(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    answering: Answering,
+    end: End,
+) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => answer(stream, router, end).await,
+        None => answer(stream, router, answering, end).await,
         Some(tls) => match timeout(FIRST, tls.accept(stream)).await {
-            Ok(Ok(stream)) => answer(stream, router, end).await,
+            Ok(Ok(stream)) => answer(stream, router, answering, end).await,
             Ok(Err(error)) => tell_failed_handshake(&error),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
@@ -118,7 +123,7 @@ fn tell_failed_handshake(error: &io::Error) {
     }
 }
 
-async fn answer<S>(stream: S, router: Router, end: End)
+async fn answer<S>(stream: S, router: Router, answering: Answering, end: End)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -126,7 +131,7 @@ where
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         asked.store(true, Relaxed);
-        let (answer, end) = (router.call(request), end.clone());
+        let (answer, end) = (answering.during(router.call(request)), end.clone());
         async move {
             let mut response = answer.await?;
             if began.elapsed() > AGE || end.announced.has_begun() {

@@ -1,7 +1,7 @@
 //! What nobody should send: it is refused in words, and the next review is answered.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     thread,
     time::{Duration, Instant},
 };
@@ -147,6 +147,32 @@ fn who_says_nothing_is_let_go_and_who_speaks_no_tls_too() {
     assert!(begun.elapsed() < Duration::from_secs(15), "let go after 5 s");
     assert_well(&injector);
 }
+
+#[test]
+fn a_crowd_that_sits_on_its_connections_keeps_neither_reviews_nor_probes_away() {
+    let injector = Injector::start();
+    let ask = |stream: &mut dyn ReadWrite| {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(stream.read(&mut [0; 16]).unwrap() > 0);
+    };
+    let mut sitting = Vec::new();
+    for _ in 0..300 {
+        let mut one = injector.connect();
+        ask(&mut one);
+        sitting.push(one);
+    }
+    assert_well(&injector);
+    let mut probing = Vec::new();
+    for _ in 0..300 {
+        let mut one = std::net::TcpStream::connect(injector.health).unwrap();
+        one.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        ask(&mut one);
+        probing.push(one);
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
 
 #[test]
 fn a_crowd_is_answered_each_with_its_own_uid() {
