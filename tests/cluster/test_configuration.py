@@ -152,13 +152,16 @@ def test_case_53_whatever_is_wrong_with_a_new_configuration_the_old_one_serves_a
             assert in_force(egress, name) == good
             assert metrics(egress, name).sum("warmline_config_last_reload_successful") == 0
 
-    change(egress, text(pool={"maxQueue": "many"}))
+    wrong = text(pool={"maxQueue": "many"})
+    change(egress, wrong)
     refused(1)
     [event] = eventually("an Event", lambda: egress.get("events.events.k8s.io")["items"] and rejections(egress))
+    # The other pod's is of the same name, and so there is none.
+    assert event["metadata"]["name"] == f"warmline.{digest(wrong)}"
     assert "upstreams[0].pool.maxQueue" in event["note"] and "many" in event["note"], event
     assert "maxQueue" in egress.kubectl("describe", "configmap", "warmline")
     duplicate = yaml.safe_dump({"upstreams": [UPSTREAM, {**UPSTREAM, "port": 13402}]})
-    for number, content in enumerate(("", duplicate, "# " + "x" * 2**19 + "\nupstreams: 7\n"), start=2):
+    for number, content in enumerate(("", duplicate, "# " + "x" * (2**20 - 200) + "\nupstreams: 7\n"), start=2):
         change(egress, content)
         refused(number)
     egress.kubectl("patch", "configmap", "warmline", "--type=json", "--patch", '[{"op":"remove","path":"/data/config.yaml"}]')

@@ -62,9 +62,6 @@ enum Lost {
     Status(Box<Status>),
     #[error("the API server did not answer in time")]
     Silent,
-    /// The version from which the watch was to go on is forgotten: everything is asked for anew.
-    #[error("the watch is too old to go on")]
-    Expired,
 }
 
 /// The way to the API server that this process has: a pod's token, or a kubeconfig. It belongs to the runtime that
@@ -110,16 +107,17 @@ impl Follower {
         loop {
             match self.contact().await {
                 Ok(()) => {}
-                Err(Lost::Expired) => {
-                    tracing::debug!(
-                        "the ConfigMap's watch cannot go on from where it was; the whole is asked for anew"
-                    );
-                    self.version = None;
-                }
                 Err(lost) => {
-                    let longest = lost.longest_wait();
-                    self.lose(&lost);
-                    sleep(self.backoff.after_failure(longest, fastrand::f64())).await;
+                    if lost.is_expired() {
+                        tracing::debug!(
+                            "the ConfigMap's watch cannot go on from where it was; the whole is asked for anew"
+                        );
+                        self.version = None;
+                    } else {
+                        self.lose(&lost);
+                    }
+                    // Where an API server lags behind, the next watch may be as old as this one.
+                    sleep(self.backoff.after_failure(lost.longest_wait(), fastrand::f64())).await;
                 }
             }
         }
@@ -143,8 +141,8 @@ impl Follower {
             let event = timeout(end.saturating_duration_since(Instant::now()), stream.try_next());
             match event.await.map_err(|_| Lost::Silent)?? {
                 Some(event) => {
-                    self.backoff.reset();
                     self.take(event)?;
+                    self.backoff.reset();
                 }
                 None => break,
             }
@@ -191,7 +189,6 @@ impl Follower {
                 gone.metadata.resource_version
             }
             WatchEvent::Bookmark(mark) => Some(mark.metadata.resource_version),
-            WatchEvent::Error(status) if status.code == 410 => return Err(Lost::Expired),
             WatchEvent::Error(status) => return Err(Lost::Status(status)),
         };
         self.version = newest.or(self.version.take());
@@ -239,12 +236,21 @@ impl Follower {
 }
 
 impl Lost {
+    /// The version from which the watch was to go on is forgotten; said in the stream, or as the answer.
+    fn is_expired(&self) -> bool {
+        self.code() == 410
+    }
+
     fn longest_wait(&self) -> Duration {
-        let code = match self {
+        if matches!(self.code(), 401 | 403 | 404) { LONGEST_WAIT_REFUSED } else { LONGEST_WAIT }
+    }
+
+    /// As HTTP has it; 0 where the API server said nothing.
+    fn code(&self) -> u16 {
+        match self {
             Self::Api(kube::Error::Api(status)) | Self::Status(status) => status.code,
-            _ => 0,
-        };
-        if matches!(code, 401 | 403 | 404) { LONGEST_WAIT_REFUSED } else { LONGEST_WAIT }
+            Self::Api(_) | Self::Silent => 0,
+        }
     }
 }
 
@@ -260,4 +266,24 @@ fn told(error: &kube::Error) -> String {
         let cause = cause.to_string();
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forgotten_version_is_known_in_the_stream_and_as_the_answer_and_who_is_refused_waits_longest()
+     {
+        let status = |code: u16| Box::new(Status { code, ..Status::default() });
+        for lost in [Lost::Status(status(410)), Lost::Api(kube::Error::Api(status(410)))] {
+            assert!(lost.is_expired(), "{lost:?}");
+            assert_eq!(lost.longest_wait(), LONGEST_WAIT);
+        }
+        for lost in [Lost::Status(status(403)), Lost::Api(kube::Error::Api(status(404)))] {
+            assert!(!lost.is_expired(), "{lost:?}");
+            assert_eq!(lost.longest_wait(), LONGEST_WAIT_REFUSED);
+        }
+        assert!(!Lost::Silent.is_expired());
+    }
 }
