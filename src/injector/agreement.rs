@@ -18,7 +18,7 @@ use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams, PostParams},
     runtime::{
-        WatchStreamExt as _,
+        WatchStreamExt as _, utils,
         watcher::{self, Event, watcher},
     },
 };
@@ -30,6 +30,7 @@ use super::{
     standing::{Standing, Trust},
     webhook,
 };
+use crate::backoff::Backoff;
 
 /// See the module.
 pub(super) struct Agreement {
@@ -40,8 +41,8 @@ pub(super) struct Agreement {
     standing: Arc<Standing>,
     secret: Seen<Secret>,
     configuration: Seen<Configuration>,
-    /// What is in use.
-    adopted: Option<Data>,
+    /// What is in use: as data, and understood.
+    adopted: Option<(Data, Content)>,
     /// When the webhook configuration may be patched again: others may want it otherwise, and neither gives in.
     patient_until: Instant,
     /// What was last told to go wrong.
@@ -90,7 +91,14 @@ struct Seen<K> {
     object: Option<K>,
     /// Whether the list that is coming in had it.
     listed: bool,
+    /// Whether a first list has come whole.
+    known: bool,
+    /// Whether it is told already that the watch is away.
+    told: bool,
 }
+
+/// Between two attempts to watch. Short: a few replicas burden no API server, and what others change meanwhile waits.
+struct Pause(Backoff);
 
 /// Who owns the fields that we write.
 const MANAGER: &str = "warmline-injector";
@@ -98,6 +106,9 @@ const MANAGER: &str = "warmline-injector";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two patches of the webhook configuration.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two attempts to watch: doubled each time, up to the other.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Between two looks at the time.
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// As many steps can be due at once: a CA that takes over, and one more.
@@ -123,10 +134,10 @@ impl Agreement {
     pub(super) async fn keep(mut self) -> Infallible {
         // Rights by name hold only where the request names it too.
         let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let secrets = watcher(self.secrets.clone(), only(&self.names.secret)).default_backoff();
+        let secrets = watcher(self.secrets.clone(), only(&self.names.secret));
         let configurations = watcher(self.configurations.clone(), only(&self.names.configuration));
-        let (mut secrets, mut configurations) =
-            (pin!(secrets), pin!(configurations.default_backoff()));
+        let mut secrets = pin!(secrets.backoff(Pause::default()));
+        let mut configurations = pin!(configurations.backoff(Pause::default()));
         loop {
             let rest = (self.terms.overlap() / 4).min(LONGEST_REST);
             let mut wake = Instant::now() + rest;
@@ -140,13 +151,18 @@ impl Agreement {
                 // Who ends leaves it to the others, whose terms may be newer ones.
                 () = self.standing.drain.begun() => return std::future::pending().await,
             }
-            let outcome = self.settle().await;
-            self.tell(outcome);
+            if self.secret.known && self.configuration.known {
+                let outcome = self.settle().await;
+                self.tell(outcome);
+            }
         }
     }
 
     fn tell(&mut self, outcome: Result<(), Failed>) {
         let text = outcome.err().map(|failed| failed.to_string()).unwrap_or_default();
+        if self.adopted.is_none() {
+            self.standing.set_trust(Trust::Missing(text.clone()));
+        }
         if !text.is_empty() && self.told != text {
             tracing::warn!(reason = %text, "the webhook's certificate is not as it should be; trying on");
         }
@@ -155,12 +171,12 @@ impl Agreement {
 
     /// Does what is due; afterwards the CA in the Secret is in use and in place.
     async fn settle(&mut self) -> Result<(), Failed> {
-        // A Secret that cannot be written holds up nothing of what it holds already.
-        let advanced = self.advance_all().await;
-        let placed = match self.adopt() {
-            Ok(content) => self.put_in_place(&content.bundle()).await,
-            Err(failed) => Err(failed),
+        // A Secret that cannot be read or written holds up nothing of what is in use already.
+        let advanced = self.advance_all().await.and_then(|()| self.adopt());
+        let Some((_, content)) = &self.adopted else {
+            return advanced;
         };
+        let placed = self.put_in_place(&content.bundle()).await;
         match &placed {
             Ok(()) => self.standing.set_trust(Trust::InPlace),
             // What was in place stays so as far as is known.
@@ -219,17 +235,20 @@ impl Agreement {
     }
 
     /// Serves with what the Secret holds.
-    fn adopt(&mut self) -> Result<Content, Failed> {
+    fn adopt(&mut self) -> Result<(), Failed> {
         let data = self.secret.object.as_ref().and_then(|secret| secret.data.as_ref());
-        let content = data.and_then(Content::read).ok_or_else(|| self.no_secret())?;
-        if self.adopted.as_ref() != data {
-            let pair = &content.serving;
-            let serving = Serving::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes())?;
-            self.standing.current.replace(serving);
-            self.standing.authority_ends(content.authority.not_after);
-            self.adopted = data.cloned();
+        if data.is_some() && data == self.adopted.as_ref().map(|(data, _)| data) {
+            return Ok(());
         }
-        Ok(content)
+        let (data, content) = data
+            .and_then(|data| Some((data.clone(), Content::read(data)?)))
+            .ok_or_else(|| self.no_secret())?;
+        let pair = &content.serving;
+        let serving = Serving::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes())?;
+        self.standing.current.replace(serving);
+        self.standing.authority_ends(content.authority.not_after);
+        self.adopted = Some((data, content));
+        Ok(())
     }
 
     async fn put_in_place(&mut self, bundle: &str) -> Result<(), Failed> {
@@ -265,22 +284,54 @@ impl Agreement {
 }
 
 impl<K: Resource<DynamicType = ()>> Seen<K> {
-    const NOTHING: Self = Self { object: None, listed: false };
+    const NOTHING: Self = Self { object: None, listed: false, known: false, told: false };
 
     /// What is older than our own last write may still come by; what is built on it fails, and is made anew.
     fn note(&mut self, event: Result<Event<K>, watcher::Error>) {
+        if event.is_ok() {
+            self.told = false;
+        }
         match event {
             Ok(Event::Apply(object)) => self.object = Some(object),
             Ok(Event::Delete(_)) => self.object = None,
             Ok(Event::Init) => self.listed = false,
-            Ok(Event::InitApply(object)) => *self = Self { object: Some(object), listed: true },
-            Ok(Event::InitDone) if !self.listed => self.object = None,
-            Ok(Event::InitDone) => {}
+            Ok(Event::InitApply(object)) => {
+                self.object = Some(object);
+                self.listed = true;
+            }
+            Ok(Event::InitDone) => {
+                self.known = true;
+                if !self.listed {
+                    self.object = None;
+                }
+            }
             // What was seen stays; the watch begins anew by itself.
-            Err(error) => {
+            Err(error) if !self.told => {
                 let kind = K::kind(&());
                 tracing::warn!(%error, %kind, "the API server cannot be watched; trying on");
+                self.told = true;
             }
+            Err(_) => {}
         }
+    }
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Backoff::new(FIRST_PAUSE))
+    }
+}
+
+impl Iterator for Pause {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.after_failure(LONGEST_PAUSE, fastrand::f64()))
+    }
+}
+
+impl utils::Backoff for Pause {
+    fn reset(&mut self) {
+        self.0.reset();
     }
 }

@@ -12,11 +12,12 @@ use super::{
     rotation::Terms,
     standing::Standing,
 };
+use crate::backoff::Backoff;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two questions to an API server that does not answer: doubled each time, up to the other.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Agrees with the other replicas for as long as it is polled.
@@ -54,7 +55,7 @@ async fn client() -> Result<Client, Error> {
 
 /// Asks until there is an answer.
 async fn require_new_enough(client: &Client) -> Result<(), Error> {
-    let mut pause = FIRST_PAUSE;
+    let (mut backoff, mut told) = (Backoff::new(FIRST_PAUSE), String::new());
     loop {
         let reason = match timeout(PATIENCE, client.apiserver_version()).await {
             Ok(Ok(info)) => {
@@ -65,8 +66,10 @@ async fn require_new_enough(client: &Client) -> Result<(), Error> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it takes too long".to_owned(),
         };
-        tracing::warn!(%reason, "the API server does not answer; trying on");
-        sleep(pause).await;
-        pause = LONGEST_PAUSE.min(pause * 2);
+        if told != reason {
+            tracing::warn!(%reason, "the API server does not answer; trying on");
+            told = reason;
+        }
+        sleep(backoff.after_failure(LONGEST_PAUSE, fastrand::f64())).await;
     }
 }

@@ -107,6 +107,9 @@ pub enum Error {
         "--certificate-lifetime must be at most a third of --ca-lifetime: a CA is replaced in its last third"
     )]
     Lifetimes,
+    /// What sidecars ask for and may have by default.
+    #[error("--{0}-request is above --{0}-limit: no pod could be injected")]
+    Resources(&'static str),
     /// TLS cannot be set up.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
@@ -120,6 +123,12 @@ const LINGER: Duration = Duration::from_secs(3);
 
 /// Runs until the end has begun and the reviews in flight are answered.
 pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
+    let Defaults { cpu, memory } = &settings.sidecar.resources;
+    for (name, bounds) in [("cpu", cpu), ("memory", memory)] {
+        if bounds.is_contradiction() {
+            return Err(Error::Resources(name));
+        }
+    }
     let webhook = bound(settings.bind).await?;
     let health = bound(settings.health_bind).await?;
     let standing = Arc::new(Standing::new(drain.clone())?);

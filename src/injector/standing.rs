@@ -52,7 +52,10 @@ impl Standing {
         let standing = Self {
             current: Arc::default(),
             drain,
-            trust: Mutex::new(Trust::Missing("the API server was not asked yet".into())),
+            trust: Mutex::new(Trust::Missing(
+                "the API server has shown neither the Secret nor the webhook configuration yet"
+                    .into(),
+            )),
             counters: Counters::new()?,
         };
         Ok(standing)

@@ -16,12 +16,13 @@ from support.helm import install, uninstall
 from support.kube import Namespace, deployment, kubectl, pod, pod_template, tools
 from support.other_mutator import OtherMutator
 from support.patience import eventually
-from support.shell import Failed
+from support.shell import Failed, run
 from support.webhook import (
     ACCOUNT, ASKING, INJECTOR, SECRET, SYSTEM, Creations, attempt, bundles, injected, metric, ready, rights, said, secret, selector,
     sidecars,
 )
 
+MISSING = "the webhook's certificate is not as it should be; trying on"
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", re.DOTALL)
 
 
@@ -96,6 +97,29 @@ def test_case_54_junk_through_the_service_is_refused_and_the_next_pod_is_injecte
         assert status in refused.value.output
         assert any(words in line["reason"] for line in said(system, "a review cannot be answered"))
     assert injected(namespace)
+
+
+def test_an_api_server_that_was_away_finds_it_as_it_was_and_what_changes_then_is_seen(system, namespace):
+    kept = secret(system)
+    run("component", "stop", "kube-apiserver")
+    run("component", "start", "kube-apiserver")
+    eventually("the API server is back", answers, timeout=60)
+    eventually("pods are injected", lambda: injected(namespace))
+    system.delete("secret", SECRET)
+    eventually("both replicas miss it", lambda: len(said(system, MISSING)) == 2)
+    with Creations(namespace) as creations:
+        creations.more(20)
+    assert creations.refused == [], "what was agreed on is served on"
+    system.kubectl("create", "secret", "generic", SECRET)
+    eventually("a CA is made anew and in place", lambda: in_place(system) not in (None, kept["ca.crt"]))
+    eventually("pods are injected", lambda: injected(namespace))
+
+
+def answers():
+    try:
+        return "ok" in kubectl("get", "--raw", "/readyz")
+    except Failed:
+        return False
 
 
 @pytest.mark.parametrize("change", ["another CA", "none"])

@@ -49,6 +49,10 @@ fn what_it_cannot_start_with_is_told_with_exit_status_2() {
         (vec!["--image", "x", "--memory-limit", "64m"], "write a quantity such as 64Mi"),
         (vec!["--image", "x", "--platform", "windows"], "kubernetes, openshift"),
         (vec![], "--image <IMAGE>"),
+        (
+            vec!["--image", "x", "--memory-limit", "16Mi"],
+            "--memory-request is above --memory-limit",
+        ),
         (vec!["--image", "x", "--ca-lifetime", "1y"], "write one whole number with its unit"),
         (vec!["--image", "x", "--certificate-lifetime", "2s"], "from 3s to 87600h"),
         (
