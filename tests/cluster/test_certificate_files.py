@@ -13,9 +13,10 @@ from support.certificates import Authority
 from support.helm import CHARTS, IMAGE, helm
 from support.kube import Namespace, kubectl, secret
 from support.patience import eventually
-from support.webhook import ACCOUNT, INJECTOR, SECRET, SYSTEM, Creations, bundles, injected, metric, ready, rights, said
+from support.webhook import ACCOUNT, INJECTOR, SYSTEM, Creations, bundles, injected, metric, ready, rights, said
 
 NAME = f"{INJECTOR}.{SYSTEM}.svc"
+SECRET = f"{INJECTOR}-certificate"
 IN_USE = "the serving certificate is in use"
 
 

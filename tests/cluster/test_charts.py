@@ -124,13 +124,43 @@ def test_the_image_is_named_by_registry_repository_and_tag_or_digest():
 def test_with_cert_manager_the_injector_has_no_rights_and_no_secret_of_ours():
     kinds = {document["kind"]: document for document in documents(render("warmline-cert-manager"))}
     assert not kinds.keys() & {"Secret", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
-    certificate = kinds["Certificate"]["spec"]
+    certificate = cert_manager("Certificate", render("warmline-cert-manager"))["warmline-injector"]["spec"]
+    assert certificate["secretName"] == "warmline-injector-certificate", "the other one is the injector's, and would have two owners"
     assert certificate["dnsNames"] == ["warmline-injector.default.svc"]
     webhook = kinds["MutatingWebhookConfiguration"]["metadata"]
     assert webhook["annotations"] == {"cert-manager.io/inject-ca-from": "default/warmline-injector"}
     pod = kinds["Deployment"]["spec"]["template"]["spec"]
     assert pod["volumes"] == [{"name": "certificate", "secret": {"secretName": certificate["secretName"]}}]
     assert "--certificate-files=/etc/warmline/certificate" in pod["containers"][0]["args"]
+
+
+def test_without_an_issuer_of_yours_the_certificate_has_an_authority_that_outlives_it():
+    text = render("warmline-cert-manager")
+    certificates, issuers = cert_manager("Certificate", text), cert_manager("Issuer", text)
+    assert certificates["warmline-injector"]["spec"]["issuerRef"] == issuer("Issuer", "warmline-injector")
+    authority = certificates["warmline-injector-ca"]["spec"]
+    assert issuers["warmline-injector"]["spec"] == {"ca": {"secretName": authority["secretName"]}}
+    assert (authority["isCA"], authority["duration"]) == (True, "87600h")
+    assert authority["privateKey"]["rotationPolicy"] == "Never"
+    assert authority["issuerRef"] == issuer("Issuer", "warmline-injector-ca")
+    assert issuers["warmline-injector-ca"]["spec"] == {"selfSigned": {}}
+
+
+def test_with_an_issuer_of_yours_the_chart_makes_none():
+    text = render("warmline-cert-manager", "--set=certManager.issuer.name=house,certManager.issuer.kind=ClusterIssuer")
+    assert cert_manager("Issuer", text) == {}
+    [certificate] = cert_manager("Certificate", text).values()
+    assert certificate["spec"]["issuerRef"] == issuer("ClusterIssuer", "house")
+
+
+def cert_manager(kind, text):
+    """The objects of a kind, by name."""
+    found = [document for document in documents(text) if document["apiVersion"] == "cert-manager.io/v1"]
+    return {each["metadata"]["name"]: each for each in found if each["kind"] == kind}
+
+
+def issuer(kind, name):
+    return {"group": "cert-manager.io", "kind": kind, "name": name}
 
 
 # On the cluster
@@ -199,10 +229,10 @@ def test_without_upstreams_there_is_no_configuration_and_the_notes_say_so(homes)
 def test_with_the_certificate_of_somebody_else_the_injector_serves_without_a_right(homes, authority):
     home = homes["warmline"]
     image = ["--set=image.tag=test", "--set=image.pullPolicy=Never", f"--namespace={home.name}"]
-    rendered = {found["kind"]: found for found in documents(render("warmline-cert-manager", "--no-hooks", *image))}
-    # What cert-manager does of these two: a Secret for the Certificate, and its authority where the annotation says.
-    certificate = rendered.pop("Certificate")["spec"]
-    rendered.pop("Issuer")
+    text = render("warmline-cert-manager", "--no-hooks", *image)
+    # What cert-manager does of its objects: a Secret for the Certificate, and its authority where the annotation says.
+    certificate = cert_manager("Certificate", text)["warmline-injector"]["spec"]
+    rendered = {found["kind"]: found for found in documents(text) if found["apiVersion"] != "cert-manager.io/v1"}
     webhooks = rendered["MutatingWebhookConfiguration"]
     assert webhooks["metadata"]["annotations"] == {"cert-manager.io/inject-ca-from": f"{home.name}/warmline-injector"}
     for webhook in webhooks["webhooks"]:

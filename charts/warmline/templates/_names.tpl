@@ -1,6 +1,9 @@
 {{/* The one name of everything that the injector consists of: it does not depend on the release. */}}
 {{- define "warmline.injector" -}}warmline-injector{{- end }}
 
+{{/* The Secret that cert-manager fills; `-tls` is the one that the injector fills. */}}
+{{- define "warmline.certificateSecret" -}}{{ include "warmline.injector" . }}-certificate{{- end }}
+
 {{/* Whether the injector's pods are there: in webhook mode, and for the time of a switch from it. */}}
 {{- define "warmline.webhookRuns" -}}
 {{- if or (eq .Values.injection.mode "webhook") .Values.injection.keepWebhook }}true{{ end }}
