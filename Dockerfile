@@ -21,7 +21,8 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
         arm64) target=aarch64-unknown-linux-gnu ;; \
         *) echo "no image for ${TARGETARCH}: amd64 and arm64 are known" >&2; exit 1 ;; \
     esac \
-    && cargo build --locked --profile "$PROFILE" --target "$target" --bin warmline \
+    && cargo rustc --locked --profile "$PROFILE" --target "$target" --bin warmline -- \
+        -C link-arg=-Wl,-z,pack-relative-relocs \
     && install -D --strip "target/$target/$PROFILE/warmline" /image/usr/bin/warmline \
     && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt \
     && install -D -m 644 LICENSE /image/usr/share/doc/warmline/LICENSE
