@@ -47,7 +47,10 @@ const LONGEST_WAIT_REFUSED: Duration = Duration::from_mins(5);
 pub enum FollowError {
     /// No way to the API server.
     #[error("there is no way to the API server: {0}")]
-    NoAccess(#[from] InferConfigError),
+    NoAccess(InferConfigError),
+    /// A pod without a token.
+    #[error("this pod has no token for the API server (automountServiceAccountToken: false?)")]
+    NoToken,
     /// Its client could not be made.
     #[error("a client of the API server cannot be made: {0}")]
     Client(#[from] kube::Error),
@@ -67,7 +70,11 @@ enum Lost {
 /// The way to the API server that this process has: a pod's token, or a kubeconfig. It belongs to the runtime that
 /// makes it.
 pub async fn connect() -> Result<Client, FollowError> {
-    let mut config = kube::Config::infer().await?;
+    let mut config = kube::Config::infer().await.map_err(|error| {
+        // Kubernetes sets this in every pod.
+        let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        if in_pod { FollowError::NoToken } else { FollowError::NoAccess(error) }
+    })?;
     config.connect_timeout = Some(CONNECT);
     Ok(Client::try_from(config)?)
 }
