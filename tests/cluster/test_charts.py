@@ -69,6 +69,10 @@ REFUSED = [
     ("warmline", {"image": {"digest": "sha256:12"}}, "at '/image/digest': 'sha256:12' does not match pattern"),
     ("warmline", {"replicas": 0}, "at '/replicas': minimum: got 0, want 1"),
     ("warmline", {"injection": {"resources": {"limits": {"memory": "128MB"}}}}, "at '/injection/resources/limits/memory': '128MB' does not"),
+    ("warmline", {"injection": {"resources": {"requests": {"cpu": 1000}}}}, "at '/injection/resources/requests/cpu': maximum: got 1,000, want 999"),
+    ("warmline", {"injection": {"resources": None}}, "at '/injection': missing property 'resources'"),
+    ("warmline", {"podLabels": {"warmline.dev/inject": "true"}}, "at '/podLabels/warmline.dev~1inject': false schema"),
+    ("egress", {"configMaps": ["Batch"]}, "at '/configMaps/0': 'Batch' does not match pattern"),
     ("egress", {"configSource": "file"}, "at '/configSource': value must be one of 'watch', 'mount'"),
     ("egress", {"config": {"admin": {}}}, "at '/config': additional properties 'admin' not allowed"),
     ("egress", {"config": {"drain": "40"}}, "at '/config/drain'"),
@@ -119,6 +123,15 @@ def test_the_image_is_named_by_registry_repository_and_tag_or_digest():
     image = {"image.registry": "registry.example:5000", "image.repository": "a/b", "image.tag": "c"}
     assert "image: registry.example:5000/a/b:c\n" in render("warmline", *(f"--set={key}={value}" for key, value in image.items()))
     assert f"image: warmline/warmline@{digest}\n" in render("warmline", "--set=image.tag=c", f"--set=image.digest={digest}")
+
+
+def test_the_right_to_watch_is_for_warmline_and_each_further_name_once():
+    def names(*arguments):
+        [role] = [document for document in documents(render("egress", *arguments)) if document["kind"] == "Role"]
+        return role["rules"][0]["resourceNames"]
+
+    assert names() == ["warmline"]
+    assert names("--set=configMaps={batch,warmline}") == ["warmline", "batch"]
 
 
 def test_with_cert_manager_the_injector_has_no_rights_and_no_secret_of_ours():
