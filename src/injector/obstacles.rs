@@ -4,7 +4,7 @@ use super::{
     annotations::Wishes,
     pod::{Container, Pod, SIDECAR},
     resources::Resources,
-    sidecar::{FOLDERS, METRICS_PORT_NAME, PORTS, Platform, RUN_VOLUME, Settings, USER},
+    sidecar::{FOLDERS, METRICS_PORT_NAME, PORTS, Platform, RUN_VOLUME, Settings, USER, VOLUMES},
 };
 
 /// What the sidecar of this pod is like, or all that stands in its way, as sentences of one line.
@@ -19,6 +19,7 @@ pub(super) fn clear<'a>(
         container(pod),
         volume(pod),
         mounts(pod),
+        volume_mounts(pod),
         ports(pod),
     ]
     .into_iter()
@@ -99,6 +100,20 @@ fn mounts(pod: Pod<'_>) -> Option<String> {
     let others = list(pod.all_containers().flat_map(of))?;
     let folders = FOLDERS.join(" and ");
     Some(format!("the mount paths {folders} are the sidecar's, and others mount there: {others}"))
+}
+
+/// A pod is judged as it came, and made with our volumes in it: a mount of them by name would work.
+fn volume_mounts(pod: Pod<'_>) -> Option<String> {
+    let is_taken =
+        |name: &str| VOLUMES.contains(&name) && (name == RUN_VOLUME || !pod.has_volume(name));
+    let of = |container: Container<'_>| {
+        let names = container.mounted_volumes().filter(|name| is_taken(name));
+        names.map(|name| format!("{} {name}", container.name())).collect::<Vec<_>>()
+    };
+    let others = list(pod.all_containers().flat_map(of))?;
+    let [first @ .., last] = VOLUMES;
+    let ours = format!("{} and {last}", first.join(", "));
+    Some(format!("the volumes {ours} are the sidecar's, and others mount them: {others}"))
 }
 
 fn is_ours(path: &str) -> bool {

@@ -134,6 +134,11 @@ impl<'a> Container<'a> {
         self.items("volumeMounts").filter_map(|mount| mount.get("mountPath")?.as_str())
     }
 
+    /// The volumes that it mounts, by name.
+    pub(super) fn mounted_volumes(self) -> impl Iterator<Item = &'a str> {
+        self.items("volumeMounts").filter_map(|mount| mount.get("name")?.as_str())
+    }
+
     pub(super) fn ports(self) -> impl Iterator<Item = &'a Value> {
         self.items("ports")
     }

@@ -20,6 +20,8 @@ pub(super) const PORTS: [u16; 3] = [13301, METRICS_PORT, 13321];
 pub(super) const FOLDERS: [&str; 2] = ["/etc/warmline", RUN_FOLDER];
 /// The volume that no pod may bring.
 pub(super) const RUN_VOLUME: &str = "warmline-run";
+/// All volumes that it mounts.
+pub(super) const VOLUMES: [&str; 4] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME, RUN_VOLUME];
 /// The `ConfigMap` with the environment of all other containers.
 pub(super) const URLS: &str = "warmline-urls";
 

@@ -475,6 +475,48 @@ fn the_sidecars_mount_paths_are_refused_with_who_has_them() {
 }
 
 #[test]
+fn the_sidecars_volumes_are_refused_to_others_that_mount_them_by_name() {
+    let mounts = |names: &[&str]| {
+        let mounts: Vec<_> = names
+            .iter()
+            .map(|name| json!({"name": name, "mountPath": format!("/{name}")}))
+            .collect();
+        json!(mounts)
+    };
+    let words = "the volumes warmline-config, warmline-identity, warmline-trust and warmline-run are the sidecar's, \
+                 and others mount them";
+    assert_eq!(
+        obstacle(&json!({"spec": {
+            "initContainers": [{"name": "init", "volumeMounts": mounts(&["warmline-trust"])}],
+            "containers": [
+                {"name": "app", "volumeMounts": mounts(&["data", "warmline-identity", "warmline-run"])},
+                {"name": "b", "volumeMounts": mounts(&["warmline-config"])},
+            ],
+            "volumes": [{"name": "data", "emptyDir": {}}],
+        }})),
+        format!(
+            "{words}: init warmline-trust, app warmline-identity, app warmline-run, b warmline-config"
+        )
+    );
+    // What the pod brings itself is its own to mount; the volume that it may not bring never is.
+    let brought = ["warmline-config", "warmline-identity", "warmline-trust"];
+    let volumes = |names: &[&str]| {
+        let volumes: Vec<_> =
+            names.iter().map(|name| json!({"name": name, "emptyDir": {}})).collect();
+        json!(volumes)
+    };
+    let own = json!({"spec": {
+        "containers": [{"name": "app", "volumeMounts": mounts(&brought)}], "volumes": volumes(&brought)}});
+    injected(&asking(&own));
+    let run = obstacle(&json!({"spec": {
+        "containers": [{"name": "app", "volumeMounts": mounts(&["warmline-run"])}],
+        "volumes": volumes(&["warmline-run"])}}));
+    assert!(run.ends_with(&format!("; {words}: app warmline-run")), "{run}");
+    let others = mounts(&["warmline", "warmline-run2", "warmline-prom"]);
+    injected(&asking(&json!({"spec": {"containers": [{"name": "app", "volumeMounts": others}]}})));
+}
+
+#[test]
 fn the_sidecars_ports_are_refused_with_who_has_them() {
     assert_eq!(
         obstacle(&json!({"spec": {
@@ -524,7 +566,7 @@ fn everything_that_is_wrong_is_told_at_once_in_a_fixed_order() {
             "hostNetwork": true, "hostPID": true, "shareProcessNamespace": true,
             "securityContext": {"runAsUser": 13301}, "os": {"name": "windows"},
             "containers": [{"name": "warmline", "ports": [{"containerPort": 13320}],
-                "volumeMounts": [{"name": "v", "mountPath": "/run/warmline"}]}],
+                "volumeMounts": [{"name": "warmline-run", "mountPath": "/run/warmline"}]}],
             "volumes": [{"name": "warmline-run", "emptyDir": {}}],
         },
     }));
@@ -541,6 +583,8 @@ fn everything_that_is_wrong_is_told_at_once_in_a_fixed_order() {
             "the volume warmline-run",
             "the mount paths /etc/warmline and /run/warmline are the sidecar's, and others mount there: warmline \
              /run/warmline",
+            "the volumes warmline-config, warmline-identity, warmline-trust and warmline-run are the sidecar's, and \
+             others mount them: warmline warmline-run",
             "the ports 13301, 13320, 13321 and the port name warmline-prom are the sidecar's, and others have them: \
              warmline 13320",
             "unknown annotations: warmline.dev/x (known: warmline.dev/config, warmline.dev/cpu-limit, \
