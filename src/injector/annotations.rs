@@ -30,6 +30,8 @@ const PREFIX: &str = "warmline.dev/";
 const KNOWN: [&str; 6] =
     ["config", "cpu-limit", "cpu-request", "log-level", "memory-limit", "memory-request"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+/// Of those that nobody knows: a pod may have thousands, and each review is answered, warned of and logged.
+const MOST_NAMED: usize = 8;
 /// Of a `ConfigMap`'s name.
 const LONGEST_NAME: usize = 253;
 
@@ -72,7 +74,12 @@ fn unknown(pod: Pod<'_>) -> Option<String> {
     let list = |names: &[&str]| {
         names.iter().map(|name| format!("{PREFIX}{name}")).collect::<Vec<_>>().join(", ")
     };
-    Some(format!("unknown annotations: {} (known: {})", list(&unknown), list(&KNOWN)))
+    let named = &unknown[..unknown.len().min(MOST_NAMED)];
+    let more = match unknown.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("unknown annotations: {}{more} (known: {})", list(named), list(&KNOWN)))
 }
 
 /// What the value would have to be; `None` where it is.
@@ -141,6 +148,21 @@ mod tests {
              warmline.dev/cpu-limit, warmline.dev/cpu-request, warmline.dev/log-level, \
              warmline.dev/memory-limit, warmline.dev/memory-request)"
         );
+    }
+
+    #[test]
+    fn of_many_annotations_that_nobody_knows_the_first_eight_are_named_and_the_rest_counted() {
+        let told = |count: usize| {
+            let pairs = (0..count).map(|number| (format!("warmline.dev/x{number:04}"), json!("")));
+            let text = errors(&Value::Object(pairs.collect()));
+            text.split(" (known: ").next().unwrap().to_owned()
+        };
+        let eight = "unknown annotations: warmline.dev/x0000, warmline.dev/x0001, warmline.dev/x0002, \
+                     warmline.dev/x0003, warmline.dev/x0004, warmline.dev/x0005, warmline.dev/x0006, \
+                     warmline.dev/x0007";
+        assert_eq!(told(8), eight);
+        assert_eq!(told(9), format!("{eight} and 1 more"));
+        assert_eq!(told(3000), format!("{eight} and 2992 more"));
     }
 
     #[test]
