@@ -53,6 +53,13 @@ objectSelector:
     variables.containers.map(c, c.?volumeMounts.orValue([])
       .filter(m, m.mountPath.matches("^/(etc|run)/warmline(/|$)"))
       .map(m, c.name + " " + m.mountPath)).flatten()
+# The volumes that injection adds; where the pod has one of that name itself, it is the pod's own and may be mounted.
+- name: volumeClashes
+  expression: >-
+    variables.containers.map(c, c.?volumeMounts.orValue([])
+      .filter(m, m.name == "warmline-run" || m.name in ["warmline-config", "warmline-identity", "warmline-trust"]
+        && !object.spec.?volumes.orValue([]).exists(v, v.name == m.name))
+      .map(m, c.name + " " + m.name)).flatten()
 - name: portClashes
   expression: >-
     variables.containers.map(c, c.?ports.orValue([])
@@ -139,11 +146,16 @@ objectSelector:
       size(variables.mountClashes) > 0
         ? "the mount paths /etc/warmline and /run/warmline are the sidecar's, and others mount there: "
           + variables.mountClashes.join(", ") : "",
+      size(variables.volumeClashes) > 0
+        ? "the volumes warmline-config, warmline-identity, warmline-trust and warmline-run are the sidecar's, and others mount them: "
+          + variables.volumeClashes.join(", ") : "",
       size(variables.portClashes) > 0
         ? "the ports 13301, 13320, 13321 and the port name warmline-prom are the sidecar's, and others have them: "
           + variables.portClashes.join(", ") : "",
       size(variables.unknown) > 0
-        ? "unknown annotations: " + variables.unknown.join(", ") + " (known: " + variables.known.join(", ") + ")" : ""
+        ? "unknown annotations: " + (size(variables.unknown) > 8
+          ? variables.unknown.slice(0, 8).join(", ") + " and " + string(size(variables.unknown) - 8) + " more"
+          : variables.unknown.join(", ")) + " (known: " + variables.known.join(", ") + ")" : ""
     ] + variables.badAnnotations + [
       {{- range $index, $name := list "cpu" "memory" }}
       variables.{{ $name }}Contradicts
