@@ -59,7 +59,7 @@ def test_an_upstream_outside_of_the_cluster_is_reached_by_mutual_tls(namespace, 
 
 
 def test_an_upstream_whose_authority_is_public_needs_neither_trust_nor_identity(namespace, tmp_path, public_authority):
-    with UpstreamOutside(tmp_path / "public", public_authority, None, name="public.example", port=8444) as upstream:
+    with UpstreamOutside(tmp_path / "public", public_authority, None, name="public.example") as upstream:
         configure(
             namespace,
             {"name": "public", "port": 13403, "endpoints": [upstream.endpoint], "tls": {"serverName": upstream.name}},

@@ -4,6 +4,7 @@ It answers with the subject and serial number of the client's certificate, and w
 connection, number of the request on it, the request.
 """
 
+import itertools
 import os
 import signal
 import subprocess
@@ -72,12 +73,17 @@ def upstream_in_pod(namespace, name, authority, clients, replicas=1):
 
 
 class UpstreamOutside:
-    """nginx as a process of the node, on the node's own address; as a context, it is there until the end of the block."""
+    """nginx as a process of the node, on the node's own address; as a context, it is there until the end of the block.
 
-    def __init__(self, folder, authority, clients, name="outside.example", port=PORT):
+    Each has a port of its own: what an earlier test's pods still call while they end is not there any more.
+    """
+
+    _ports = itertools.count(18443)
+
+    def __init__(self, folder, authority, clients, name="outside.example"):
         folder.mkdir(exist_ok=True)
         self.name = name
-        self.endpoint = f"{os.environ['CLUSTER_NODE_ADDRESS']}:{port}"
+        self.endpoint = f"{os.environ['CLUSTER_NODE_ADDRESS']}:{next(self._ports)}"
         self._folder = folder
         self._log = folder / "calls.log"
         for file, content in _files(authority.server(name), clients).items():
