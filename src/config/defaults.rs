@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    config::plan::ListenerLimits,
+    config::plan::{Bind, ListenerLimits},
     connect, pool,
     telemetry::log::{Access, Format, Level},
     tls::MinVersion,
@@ -62,3 +62,9 @@ pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) const ROTATION_DEADLINE: Duration = Duration::from_mins(5);
 
 pub(super) const RETRIES: Retries = Retries { max: 2, budget: 20, idempotency_key: false };
+
+/// Addresses that nobody wrote.
+pub(super) fn binds(addresses: &[&str]) -> Vec<Bind> {
+    let parse = |text: &&str| text.parse().expect("the defaults are addresses; a test reads them");
+    addresses.iter().map(|text| Bind { address: parse(text), written: false }).collect()
+}

@@ -56,9 +56,7 @@ pub struct Context<'a> {
 /// Where metrics and health are bound unless a configuration says otherwise.
 #[must_use]
 pub fn default_metrics() -> Vec<Bind> {
-    let parse = |text: &&str| text.parse().expect("the defaults are addresses; a test reads them");
-    let addresses = defaults::METRICS_BIND.iter().map(parse);
-    addresses.map(|address| Bind { address, written: false }).collect()
+    defaults::binds(defaults::METRICS_BIND)
 }
 
 /// Makes a plan of a text, or says everything that is wrong with it.

@@ -190,12 +190,11 @@ fn default_binds(
     section: &mut Section<'_>,
 ) -> Vec<Bind> {
     let path = section.path("bind");
-    let parse = |text: &&str| text.parse().expect("the defaults are addresses; a test reads them");
-    let addresses: Vec<_> = default.iter().map(parse).collect();
-    for address in &addresses {
+    let binds = defaults::binds(default);
+    for Bind { address, .. } in &binds {
         claim(Claim { address: *address, path: path.clone(), at }, ports, section);
     }
-    addresses.into_iter().map(|address| Bind { address, written: false }).collect()
+    binds
 }
 
 fn claim(claim: Claim, ports: &mut Ports, section: &mut Section<'_>) {
