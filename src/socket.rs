@@ -1,6 +1,10 @@
 //! Socket options, and the polite way to end a connection (design, section 4.6).
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -19,6 +23,19 @@ const DRAIN_BYTES: usize = 64 * 1024;
 const DRAIN_CHUNK: usize = 4096;
 /// How long a silent connection stays unexamined by the kernel.
 const KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// `[::]` is for both families: without IPv6, IPv4 is left of it.
+#[must_use]
+pub fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
+    let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    all.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
+}
+
+/// Whether an address cannot be bound for want of its family: EAFNOSUPPORT (97), EADDRNOTAVAIL.
+#[must_use]
+pub fn lacks_family(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
 
 /// Sends small writes at once, and lets the kernel find peers that vanished.
 pub fn set_options(stream: &TcpStream) -> io::Result<()> {

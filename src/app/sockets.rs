@@ -9,7 +9,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
-use crate::config::{Bind, Plan};
+use crate::{
+    config::{Bind, Plan},
+    socket::{ipv4_instead, lacks_family},
+};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -65,17 +68,6 @@ fn listen(address: SocketAddr) -> io::Result<Bound> {
     let listener = TcpListener::from(socket);
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })
-}
-
-/// `[::]` is for both families: without IPv6, IPv4 is left of it.
-fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
-    let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    all.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
-}
-
-/// EAFNOSUPPORT (97), EADDRNOTAVAIL.
-fn lacks_family(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 fn refused(what: &str, address: SocketAddr, error: io::Error) -> StartError {

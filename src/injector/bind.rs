@@ -1,24 +1,15 @@
 //! The two ports' addresses.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::{io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
+use crate::socket::{ipv4_instead, lacks_family};
+
 /// Bound; where the machine has no IPv6, `[::]`, which is for both families, is for IPv4 alone.
 pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error) if lacks_family(&error) && address.ip() == Ipv6Addr::UNSPECIFIED => {
-            let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            TcpListener::bind(SocketAddr::new(all, address.port())).await
-        }
-        bound => bound,
+    match (TcpListener::bind(address).await, ipv4_instead(address)) {
+        (Err(error), Some(instead)) if lacks_family(&error) => TcpListener::bind(instead).await,
+        (bound, _) => bound,
     }
-}
-
-/// EAFNOSUPPORT (97), EADDRNOTAVAIL.
-fn lacks_family(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
