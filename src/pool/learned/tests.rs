@@ -144,6 +144,18 @@ fn closes_at_any_time_within_fifty_milliseconds_are_a_habit_after_a_few() {
 }
 
 #[test]
+fn a_busy_client_that_leaves_connections_idle_for_a_fifth_of_a_millisecond_finds_the_habit_too() {
+    let mut play = Play::new();
+    let mut closes = 0;
+    while !play.lessons.has_habit() {
+        let life = Duration::from_micros(play.roll(50_000));
+        closes += u32::from(play.idles(Duration::from_micros(200), life));
+        play.now += millis(1);
+        assert!(closes < 12, "{closes} closes");
+    }
+}
+
+#[test]
 fn a_habit_is_believed_for_as_long_as_it_lasts_and_limits_nothing_that_may_live() {
     let mut play = Play::new();
     let mut since_believed = None;
