@@ -35,8 +35,10 @@ const QUIET: Duration = Duration::from_millis(20);
 const RESTLESS: Duration = Duration::from_millis(200);
 /// How often everything is looked at without a sign of a change.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
-/// The same while something cannot be used: it may get well without a sign, by time alone.
+/// The same while something cannot be used: it may get well without a sign, by time alone...
 const LOOK_AROUND_REFUSED: Duration = Duration::from_secs(1);
+/// ... but looking takes no more than one part in so many of a core, however large what is refused.
+const LOOK_SHARE: u32 = 50;
 
 /// See the module.
 pub(super) struct Watch {
@@ -67,12 +69,13 @@ impl Watch {
         loop {
             // First the folders, then a look: what changes in between gives a sign.
             folders.watch(&self.files());
+            let began = Instant::now();
             let looked = self.look();
+            let patience = self.patience().max(LOOK_SHARE * began.elapsed());
             if let Some(ask) = Option::<Ask>::take(&mut asking) {
                 // Whoever asked may have left.
                 let _ = ask.send(looked);
             }
-            let patience = self.patience();
             tokio::select! {
                 Some(()) = signs.recv() => settle(&mut signs).await,
                 Some(ask) = self.asks.recv() => asking = Some(ask),

@@ -27,6 +27,8 @@ use crate::backoff::Backoff;
 
 /// How old a watch becomes, in seconds: a random one of these. The API server would end it after 30 to 60 minutes.
 const AGES: std::ops::RangeInclusive<u32> = 200..=290;
+/// A watch that lasts for so long without an event is one; where an API server lags behind, it opens and fails at once.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How much longer than its age a watch may stay silent before it counts as broken.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long a question may take once one was answered; each that was not doubles that. Short, because an API server that
@@ -140,19 +142,24 @@ impl Follower {
         let params = WatchParams::default().fields(&self.selector()).timeout(age);
         let api = self.api.clone();
         let stream = self.answered(api.watch(&params, &from)).await?;
-        self.regain();
         let opened = Instant::now();
         let mut stream = pin!(stream);
         let end = opened + Duration::from_secs(age.into()) + SILENCE;
+        let mut until = opened + SETTLED;
         loop {
-            let event = timeout(end.saturating_duration_since(Instant::now()), stream.try_next());
-            match event.await.map_err(|_| Lost::Silent)?? {
-                Some(event) => {
+            let patience = until.saturating_duration_since(Instant::now());
+            match timeout(patience, stream.try_next()).await {
+                Ok(Ok(Some(event))) => {
                     self.take(event)?;
                     self.backoff.reset();
                 }
-                None => break,
+                Ok(Ok(None)) => break,
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) if until == end => return Err(Lost::Silent),
+                Err(_) => {}
             }
+            self.regain();
+            until = end;
         }
         if opened.elapsed() < Duration::from_secs(age.into()).saturating_sub(SILENCE) {
             sleep(self.backoff.after_failure(LONGEST_WAIT, fastrand::f64())).await;
@@ -277,7 +284,82 @@ fn told(error: &kube::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
     use super::*;
+    use crate::config::configmap::ConfigMap;
+
+    /// What an API server does that lags behind cannot be had from a real one: this one has an empty list, and lets each
+    /// watch say this.
+    fn api_server(watched: &'static str) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (mut client, mut request) = (client.unwrap(), [0; 4096]);
+                let read = client.read(&mut request).unwrap();
+                let asked = String::from_utf8_lossy(&request[..read]).into_owned();
+                let list = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+                let body = if asked.contains("watch=true") { watched } else { list };
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
+                client.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            }
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        Client::try_from(config).unwrap()
+    }
+
+    fn follower(client: Client) -> (Follower, ConfigMap) {
+        let reference = Reference::parse("warmline", "config.yaml").unwrap();
+        let (configmap, feed) = ConfigMap::new(reference.clone());
+        let follower = Follower {
+            api: Api::namespaced(client, "shop"),
+            reference,
+            known: feed.known,
+            version: None,
+            backoff: Backoff::new(FIRST_WAIT),
+            answer: LONGEST_ANSWER,
+        };
+        (follower, configmap)
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_opens_and_fails_at_once_is_no_contact_so_that_away_counts_from_when_it_was_lost()
+     {
+        let expired = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"status":"Failure","message":"too old","reason":"Expired"}}"#;
+        let (mut follower, configmap) = follower(api_server(expired));
+        follower.lose(&Lost::Silent);
+        let lost = configmap.known().away;
+        for _ in 0..3 {
+            assert!(follower.contact().await.unwrap_err().is_expired());
+            assert!(configmap.known().content.is_some(), "the list came");
+            assert_eq!(configmap.known().away, lost);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_with_an_event_is_contact() {
+        let mark = r#"{"type":"BOOKMARK","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}"#;
+        let (mut follower, configmap) = follower(api_server(mark));
+        follower.lose(&Lost::Silent);
+        tokio::select! {
+            // It waits for a while before the next, because this one ended early.
+            _ = follower.contact() => {}
+            () = async {
+                let mut configmap = configmap.clone();
+                while configmap.known().away.is_some() {
+                    configmap.changed().await;
+                }
+            } => {}
+        }
+        assert_eq!(configmap.known().away, None);
+        assert_eq!(follower.version.as_deref(), Some("7"));
+    }
 
     #[test]
     fn a_forgotten_version_is_known_in_the_stream_and_as_the_answer_and_who_is_refused_waits_longest()
