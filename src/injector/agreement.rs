@@ -45,6 +45,10 @@ pub(super) struct Agreement {
     adopted: Option<(Data, Content)>,
     /// When the webhook configuration may be patched again: others may want it otherwise, and neither gives in.
     patient_until: Instant,
+    /// When the Secret may be written again: replicas whose clocks differ by far may want it otherwise.
+    written_until: Instant,
+    /// Until when a failure is no news: the chart's objects come one after the other, and we among them.
+    beginning_until: Instant,
     /// What was last told to go wrong.
     told: String,
 }
@@ -104,8 +108,10 @@ struct Pause(Backoff);
 const MANAGER: &str = "warmline-injector";
 /// How long an answer of the API server may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two patches of the webhook configuration.
+/// Between two patches of the webhook configuration, and between writes of the Secret.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long an installation may take to have all its objects there.
+const BEGINNING: Duration = Duration::from_secs(5);
 /// Between two attempts to watch: doubled each time, up to the other.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -126,6 +132,8 @@ impl Agreement {
             configuration: Seen::NOTHING,
             adopted: None,
             patient_until: Instant::now(),
+            written_until: Instant::now(),
+            beginning_until: Instant::now() + BEGINNING,
             told: String::new(),
         }
     }
@@ -139,11 +147,7 @@ impl Agreement {
         let mut secrets = pin!(secrets.backoff(Pause::default()));
         let mut configurations = pin!(configurations.backoff(Pause::default()));
         loop {
-            let rest = (self.terms.overlap() / 4).min(LONGEST_REST);
-            let mut wake = Instant::now() + rest;
-            if self.patient_until > Instant::now() {
-                wake = wake.min(self.patient_until);
-            }
+            let wake = self.wake(Instant::now());
             tokio::select! {
                 Some(event) = secrets.next() => self.secret.note(event),
                 Some(event) = configurations.next() => self.configuration.note(event),
@@ -158,12 +162,23 @@ impl Agreement {
         }
     }
 
+    /// When to look again without any news: a step may be due, or something that was put off, or not told of.
+    fn wake(&self, now: Instant) -> Instant {
+        let rest = (self.terms.overlap() / 4).min(LONGEST_REST);
+        let awaited = [self.patient_until, self.written_until, self.beginning_until];
+        let ahead = awaited.into_iter().filter(|awaited| *awaited > now);
+        ahead.fold(now + rest, Instant::min)
+    }
+
     fn tell(&mut self, outcome: Result<(), Failed>) {
         let text = outcome.err().map(|failed| failed.to_string()).unwrap_or_default();
         if self.adopted.is_none() {
             self.standing.set_trust(Trust::Missing(text.clone()));
         }
         if !text.is_empty() && self.told != text {
+            if Instant::now() < self.beginning_until {
+                return;
+            }
             tracing::warn!(reason = %text, "the webhook's certificate is not as it should be; trying on");
         }
         self.told = text;
@@ -171,8 +186,10 @@ impl Agreement {
 
     /// Does what is due; afterwards the CA in the Secret is in use and in place.
     async fn settle(&mut self) -> Result<(), Failed> {
-        // A Secret that cannot be read or written holds up nothing of what is in use already.
-        let advanced = self.advance_all().await.and_then(|()| self.adopt());
+        // A Secret that cannot be written is adopted as it is, and one that cannot be read holds up nothing of what is in
+        // use already.
+        let advanced = self.advance_all().await;
+        let advanced = advanced.and(self.adopt());
         let Some((_, content)) = &self.adopted else {
             return advanced;
         };
@@ -187,10 +204,14 @@ impl Agreement {
     }
 
     async fn advance_all(&mut self) -> Result<(), Failed> {
+        if Instant::now() < self.written_until {
+            return Ok(());
+        }
         for _ in 0..STEPS_AT_ONCE {
             if !self.advance().await? {
                 break;
             }
+            self.written_until = Instant::now() + PAUSE;
         }
         Ok(())
     }

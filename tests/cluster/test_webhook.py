@@ -122,6 +122,34 @@ def answers():
         return False
 
 
+def test_a_replica_that_may_not_write_the_secret_serves_with_what_is_in_it(system, namespace):
+    kept = secret(system)
+    writes(system, ["get", "list", "watch"])
+    # What is left of the serving certificate is less than a third of so long a life: a new one is due.
+    system.kubectl("patch", "deployment", INJECTOR, "--type=json", "--patch", json.dumps([
+        {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--certificate-lifetime=4000h"}]))
+    system.rolled_out(f"deployment/{INJECTOR}")
+    reasons = eventually("each says what it may not do", lambda: both(line["reason"] for line in said(system, MISSING)))
+    assert all("the Secret cannot be written" in reason and "forbidden" in reason for reason in reasons)
+    assert injected(namespace)
+    assert secret(system) == kept
+    writes(system, ["get", "list", "watch", "update"])
+    eventually("the serving certificate is made anew", lambda: secret(system)["tls.crt"] != kept["tls.crt"], timeout=60)
+    assert secret(system)["ca.crt"] == kept["ca.crt"]
+    eventually("pods are injected", lambda: injected(namespace))
+
+
+def writes(system, verbs):
+    """What may be done to the Secret."""
+    change = [{"op": "replace", "path": "/rules/0/verbs", "value": verbs}]
+    system.kubectl("patch", "role", INJECTOR, "--type=json", "--patch", json.dumps(change))
+
+
+def both(values):
+    values = list(values)
+    return values if len(values) == 2 else None
+
+
 @pytest.mark.parametrize("change", ["another CA", "none"])
 def test_a_foreign_change_of_the_ca_bundle_is_repaired(system, namespace, change):
     ours = authority(system)
