@@ -148,7 +148,7 @@ fn port_clash(port: &serde_json::Value) -> Option<String> {
 
 fn contradictions(resources: &Resources) -> impl Iterator<Item = String> {
     let both = [("cpu", &resources.cpu), ("memory", &resources.memory)];
-    let contradictions = both.into_iter().filter(|(_, bounds)| bounds.is_contradiction());
+    let contradictions = both.into_iter().filter(|(_, share)| share.is_contradiction());
     contradictions.map(|(name, _)| {
         format!(
             "the sidecar's {name} request is above its limit, and the annotations warmline.dev/{name}-request and \

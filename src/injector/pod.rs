@@ -78,6 +78,12 @@ impl<'a> Pod<'a> {
         self.spec.get("securityContext")?.get("runAsUser")?.as_i64()
     }
 
+    /// Whether it has a request or a limit of this resource as a whole, for all its containers.
+    pub(super) fn has_budget(self, resource: &str) -> bool {
+        let side = |side| self.spec.get("resources")?.get(side)?.get(resource);
+        side("requests").or_else(|| side("limits")).is_some()
+    }
+
     pub(super) fn has_volume(self, name: &str) -> bool {
         let mut volumes = self.list("volumes");
         volumes.any(|volume| volume.get("name").and_then(Value::as_str) == Some(name))

@@ -1,6 +1,7 @@
-//! What the sidecar asks for and may have: annotations, else defaults; in a Guaranteed pod both are the same.
+//! What the sidecar asks for and may have: annotations, else defaults; in a Guaranteed pod both are the same, and of what
+//! the pod has a budget for as a whole (`spec.resources`) the sidecar has no part of its own.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     annotations::{Wish, Wishes},
@@ -32,64 +33,89 @@ const GUARANTEED_CPU: &str = "100m";
 /// What one sidecar asks for and may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resources {
-    pub(super) cpu: Bounds,
-    pub(super) memory: Bounds,
+    pub(super) cpu: Share,
+    pub(super) memory: Share,
+}
+
+/// Of one resource; `None`: nothing of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Share {
+    request: Option<String>,
+    limit: Option<String>,
 }
 
 impl Resources {
     /// For this pod.
     pub(super) fn of(pod: Pod<'_>, wishes: &Wishes<'_>, defaults: &Defaults) -> Self {
-        let (cpu, memory) = (wishes.cpu, wishes.memory);
-        if is_guaranteed(pod) {
-            let memory_limit = defaults.memory.limit.as_deref();
-            let memory_limit = memory_limit.unwrap_or(&defaults.memory.request);
-            return Self {
-                cpu: fixed(cpu, defaults.cpu.limit.as_deref().unwrap_or(GUARANTEED_CPU)),
-                memory: fixed(memory, memory_limit),
-            };
+        let cpu_limit = defaults.cpu.limit.as_deref().unwrap_or(GUARANTEED_CPU);
+        let memory_limit = defaults.memory.limit.as_deref().unwrap_or(&defaults.memory.request);
+        let guaranteed = is_guaranteed(pod);
+        let share = |name, wish: Wish<'_>, defaults: &Bounds, limit: &str| {
+            if pod.has_budget(name) {
+                Share::of_budget(wish)
+            } else if guaranteed {
+                Share::fixed(wish, limit)
+            } else {
+                Share::bounded(wish, defaults)
+            }
+        };
+        Self {
+            cpu: share("cpu", wishes.cpu, &defaults.cpu, cpu_limit),
+            memory: share("memory", wishes.memory, &defaults.memory, memory_limit),
         }
-        Self { cpu: bounds(cpu, &defaults.cpu), memory: bounds(memory, &defaults.memory) }
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let mut requests = Map::new();
-        let mut limits = Map::new();
-        for (resource, bounds) in [("cpu", &self.cpu), ("memory", &self.memory)] {
-            requests.insert(resource.into(), bounds.request.as_str().into());
-            if let Some(limit) = &bounds.limit {
-                limits.insert(resource.into(), limit.as_str().into());
-            }
-        }
-        if limits.is_empty() {
-            return json!({ "requests": requests });
-        }
-        json!({"requests": requests, "limits": limits})
+        let side = |side: fn(&Share) -> Option<&str>| {
+            let both = [("cpu", side(&self.cpu)), ("memory", side(&self.memory))];
+            let there = both.into_iter().filter_map(|(name, amount)| Some((name, amount?)));
+            there.map(|(name, amount)| (name.into(), amount.into())).collect::<Map<_, _>>()
+        };
+        let sides = [
+            ("requests", side(|share| share.request.as_deref())),
+            ("limits", side(|share| share.limit.as_deref())),
+        ];
+        let there = sides.into_iter().filter(|(_, amounts)| !amounts.is_empty());
+        Value::Object(there.map(|(name, amounts)| (name.into(), amounts.into())).collect())
     }
 }
 
 impl Bounds {
     /// More is asked for than allowed.
     pub(super) fn is_contradiction(&self) -> bool {
-        let limit = self.limit.as_deref().and_then(amount);
-        limit.is_some_and(|limit| amount(&self.request) > Some(limit))
+        contradict(Some(&self.request), self.limit.as_deref())
     }
 }
 
-fn bounds(wish: Wish<'_>, defaults: &Bounds) -> Bounds {
-    Bounds {
-        request: wish.request.unwrap_or(&defaults.request).into(),
-        limit: wish.limit.or(defaults.limit.as_deref()).map(Into::into),
+impl Share {
+    /// Whatever it took by default, the containers together could have more than the pod.
+    fn of_budget(wish: Wish<'_>) -> Self {
+        Self { request: wish.request.map(Into::into), limit: wish.limit.map(Into::into) }
+    }
+
+    /// Request and limit are one; where both were asked for and contradict each other they stay so, and are told of.
+    fn fixed(wish: Wish<'_>, limit: &str) -> Self {
+        let limit = wish.limit.or(wish.request).unwrap_or(limit);
+        let request = wish.request.filter(|request| contradict(Some(request), Some(limit)));
+        Self { request: Some(request.unwrap_or(limit).into()), limit: Some(limit.into()) }
+    }
+
+    fn bounded(wish: Wish<'_>, defaults: &Bounds) -> Self {
+        Self {
+            request: Some(wish.request.unwrap_or(&defaults.request).into()),
+            limit: wish.limit.or(defaults.limit.as_deref()).map(Into::into),
+        }
+    }
+
+    /// More is asked for than allowed.
+    pub(super) fn is_contradiction(&self) -> bool {
+        contradict(self.request.as_deref(), self.limit.as_deref())
     }
 }
 
-/// Request and limit are one; where both were asked for and contradict each other they stay so, and are told of.
-fn fixed(wish: Wish<'_>, limit: &str) -> Bounds {
-    let limit = wish.limit.or(wish.request).unwrap_or(limit);
-    let asked = Bounds { request: wish.request.unwrap_or(limit).into(), limit: Some(limit.into()) };
-    if asked.is_contradiction() {
-        return asked;
-    }
-    Bounds { request: limit.into(), limit: Some(limit.into()) }
+fn contradict(request: Option<&str>, limit: Option<&str>) -> bool {
+    let limit = limit.and_then(amount);
+    limit.is_some_and(|limit| request.and_then(amount) > Some(limit))
 }
 
 /// Whether every container of its own has limits for both, and asks for no less.

@@ -92,7 +92,12 @@ objectSelector:
         ? "" : "the annotation warmline.dev/{{ $key }} must be {{ index $demand 1 }}",
       {{- end }}
     ].filter(reason, reason != "")
-# The sidecar's resources: a pod that is Guaranteed without it stays so with it.
+# The sidecar's resources. Of what the pod has a budget for as a whole, none of its own.
+- name: budgets
+  expression: >-
+    ["cpu", "memory"].filter(r,
+      object.spec.?resources.?requests[?r].hasValue() || object.spec.?resources.?limits[?r].hasValue())
+# A pod that is Guaranteed without the sidecar stays so with it.
 - name: guaranteed
   expression: >-
     variables.containers.all(c, ["cpu", "memory"].all(r,
@@ -103,17 +108,19 @@ objectSelector:
 {{- $limit := index $.Values.injection.resources.limits $name | default "" | toString }}
 - name: {{ $name }}Limit
   expression: >-
-    variables.annotations[?"warmline.dev/{{ $name }}-limit"].orValue(variables.guaranteed
+    variables.annotations[?"warmline.dev/{{ $name }}-limit"].orValue("{{ $name }}" in variables.budgets ? "" : variables.guaranteed
       ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue({{ $limit | default "100m" | quote }})
       : {{ $limit | quote }})
 - name: {{ $name }}Request
   expression: >-
-    variables.guaranteed ? variables.{{ $name }}Limit
+    "{{ $name }}" in variables.budgets ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue("")
+      : variables.guaranteed ? variables.{{ $name }}Limit
       : variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue({{ $request | quote }})
 - name: {{ $name }}Contradicts
   # More asked for than allowed; of a Guaranteed pod, only where annotations say both.
   expression: >-
-    size(variables.unknown) == 0 && size(variables.badAnnotations) == 0 && variables.{{ $name }}Limit != ""
+    size(variables.unknown) == 0 && size(variables.badAnnotations) == 0
+      && variables.{{ $name }}Request != "" && variables.{{ $name }}Limit != ""
       && quantity(variables.guaranteed
         ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue(variables.{{ $name }}Limit)
         : variables.{{ $name }}Request).isGreaterThan(quantity(variables.{{ $name }}Limit))
@@ -228,9 +235,10 @@ of typed objects crashes the request in Kubernetes 1.36.3. Our own container com
           periodSeconds: {{ index $probe 1 }}, failureThreshold: {{ index $probe 2 }}},
         {{- end }}
         resources: {{ $pod }}.resources{
-          requests: {"cpu": variables.cpuRequest, "memory": variables.memoryRequest},
-          limits: variables.cpuLimit == "" ? {"memory": variables.memoryLimit}
-            : {"cpu": variables.cpuLimit, "memory": variables.memoryLimit}},
+          requests: {"cpu": variables.cpuRequest, "memory": variables.memoryRequest}
+            .transformMap(name, amount, amount != "", amount),
+          limits: {"cpu": variables.cpuLimit, "memory": variables.memoryLimit}
+            .transformMap(name, amount, amount != "", amount)},
         securityContext: {{ $pod }}.securityContext{
           allowPrivilegeEscalation: false,
           capabilities: {{ $pod }}.securityContext.capabilities{drop: ["ALL"]},

@@ -343,6 +343,32 @@ fn a_pod_is_guaranteed_only_where_every_container_fixes_both() {
 }
 
 #[test]
+fn of_what_the_pod_has_a_budget_for_the_sidecar_has_no_part_of_its_own_unless_annotations_say_so() {
+    let resources = |budget: Value, annotations: Value| {
+        let limits = json!({"cpu": "1", "memory": "1Gi"});
+        let pod = asking(&json!({
+            "metadata": {"annotations": annotations},
+            "spec": {"resources": budget, "containers": [{"name": "app", "resources": {"limits": limits}}]},
+        }));
+        sidecar_of(&injected(&pod))["resources"].clone()
+    };
+    let both = json!({"cpu": "2", "memory": "2Gi"});
+    assert_eq!(resources(json!({"requests": both, "limits": both}), json!({})), json!({}));
+    assert_eq!(resources(json!({"limits": both}), json!({})), json!({}));
+    let memory = json!({"requests": {"memory": "2Gi"}});
+    let cpu_alone = json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "100m"}});
+    assert_eq!(resources(memory.clone(), json!({})), cpu_alone);
+    let annotated = resources(memory, json!({"warmline.dev/memory-request": "16Mi"}));
+    assert_eq!(annotated["requests"], json!({"cpu": "100m", "memory": "16Mi"}));
+    assert_eq!(annotated["limits"], json!({"cpu": "100m"}));
+    let refused = obstacle(&json!({
+        "metadata": {"annotations": {"warmline.dev/cpu-request": "2", "warmline.dev/cpu-limit": "1"}},
+        "spec": {"resources": {"limits": both}},
+    }));
+    assert!(refused.starts_with("the sidecar's cpu request is above its limit"), "{refused}");
+}
+
+#[test]
 fn pods_that_said_no_that_have_a_sidecar_or_that_nobody_can_change_are_left_alone() {
     let no = asking(
         &json!({"metadata": {"labels": {"warmline.dev/inject": "false"}}, "spec": {"hostNetwork": true}}),
