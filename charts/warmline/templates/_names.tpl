@@ -45,3 +45,22 @@ key: kubernetes.io/metadata.name
 operator: NotIn
 values: [kube-system, kube-public, kube-node-lease]
 {{- end }}
+
+{{/* A quantity as a number of thousandths, of those that the schema lets pass. */}}
+{{- define "warmline.thousandths" -}}
+{{- $suffix := regexFind "[A-Za-z]*$" . -}}
+{{- $factor := get (dict "m" 1 "k" 1e6 "M" 1e9 "G" 1e12 "Ki" 1024e3 "Mi" 1048576e3 "Gi" 1073741824e3) $suffix | default 1000 -}}
+{{- mulf (trimSuffix $suffix . | float64) $factor -}}
+{{- end }}
+
+{{/* What the schema cannot say. */}}
+{{- define "warmline.validate" -}}
+{{- $resources := .Values.injection.resources -}}
+{{- range $name, $limit := $resources.limits -}}
+  {{- $request := get $resources.requests $name | toString -}}
+  {{- $limit = toString $limit -}}
+  {{- if and $limit (gt (include "warmline.thousandths" $request | float64) (include "warmline.thousandths" $limit | float64)) -}}
+    {{- fail (printf "injection.resources: the %s request %s is above the limit %s: ask for no more than is allowed" $name $request $limit) -}}
+  {{- end -}}
+{{- end -}}
+{{- end }}
