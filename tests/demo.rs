@@ -130,6 +130,17 @@ fn row(lines: &[String], label: &str) -> (u64, u64) {
 }
 
 #[test]
+fn there_are_as_many_requests_as_are_asked_for_and_not_none() {
+    let _ports = ports();
+    let (status, out, _) = Demo::start(&["--once", "--round-trip", "0", "--requests", "3"]).end();
+    assert!(status.success(), "{status}");
+    assert_eq!(row(&out, "requests  "), (3, 3));
+    let (status, _, err) = Demo::start(&["--once", "--requests", "0"]).end();
+    assert_eq!(status.code(), Some(2));
+    assert!(err.concat().contains("0 is not in 1..=1000000"), "{err:#?}");
+}
+
+#[test]
 fn forty_one_shot_requests_become_one_connection_with_one_full_handshake() {
     let _ports = ports();
     let (status, out, err) = Demo::start(&["--once", "--round-trip", "0"]).end();

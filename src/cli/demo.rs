@@ -34,10 +34,11 @@ pub(super) struct Arguments {
     /// The simulated network's round trip before the origin, such as 20ms; 0 for none
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = round_trip)]
     round_trip: Duration,
+    /// Requests each way
+    #[arg(long, value_name = "NUMBER", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    requests: u32,
 }
 
-/// Requests each way.
-const REQUESTS: usize = 40;
 /// Longer ones only make people wait.
 const LONGEST_ROUND_TRIP: u64 = 500;
 
@@ -51,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn show(arguments: &Arguments) -> Result<ExitCode, Failed> {
-    let scene = Scene::set(arguments.round_trip)?;
+    let scene = Scene::set(arguments)?;
     say(&scene.introduction());
     say(&scene.measure()?);
     let Scene { origin, running, plan, .. } = scene;
@@ -72,6 +73,8 @@ fn show(arguments: &Arguments) -> Result<ExitCode, Failed> {
 /// Everything that runs.
 struct Scene {
     round_trip: Duration,
+    /// Each way.
+    requests: usize,
     origin: Origin,
     client: OneShot,
     running: Running,
@@ -81,7 +84,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn set(round_trip: Duration) -> Result<Self, Failed> {
+    fn set(&Arguments { round_trip, requests, .. }: &Arguments) -> Result<Self, Failed> {
         let authority = Authority::new()?;
         let application = authority.client(APPLICATION)?;
         let origin = Origin::start(&authority, &authority.server(ORIGIN)?, round_trip)?;
@@ -89,7 +92,8 @@ impl Scene {
         let memory = Memory::new(&authority, &application);
         let (running, plan) = start(origin.address(), &memory)?;
         let replaced = replaced(&running);
-        Ok(Self { round_trip, origin, client, running, plan, replaced })
+        let requests = requests as usize;
+        Ok(Self { round_trip, requests, origin, client, running, plan, replaced })
     }
 
     fn introduction(&self) -> String {
@@ -97,7 +101,7 @@ impl Scene {
             traffic: first(&self.running.listeners()),
             origin: self.origin.address(),
             round_trip: self.round_trip,
-            requests: REQUESTS,
+            requests: self.requests,
         };
         format!("{}{introduction}", self.replaced)
     }
@@ -118,7 +122,7 @@ impl Scene {
     async fn way(&self, to: &str) -> Result<Way, Failed> {
         let to: Uri = to.parse()?;
         let before = self.origin.seen();
-        let times = self.client.send(&to, REQUESTS).await?;
+        let times = self.client.send(&to, self.requests).await?;
         Ok(Way { seen: self.origin.seen() - before, times })
     }
 }

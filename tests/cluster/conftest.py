@@ -10,6 +10,7 @@ import yaml
 
 from support.application import Reports
 from support.certificates import Authority
+from support.egress import give_identity, give_trust
 from support.helm import CHARTS, install, uninstall
 from support.kube import Namespace
 from support.shell import run
@@ -64,6 +65,15 @@ def namespace(make_namespace):
 def authority():
     """Signs upstreams and their clients."""
     return Authority("test authority")
+
+
+@pytest.fixture
+def identity(namespace, authority):
+    """The namespace's identity, with its trust, as they are at the beginning."""
+    credential = authority.client("application")
+    give_identity(namespace, credential)
+    give_trust(namespace, authority)
+    return credential
 
 
 @pytest.fixture

@@ -13,15 +13,6 @@ pytestmark = pytest.mark.usefixtures("policies")
 
 
 @pytest.fixture
-def identity(namespace, authority):
-    """The identity at the beginning."""
-    credential = authority.client("application")
-    give_identity(namespace, credential)
-    give_trust(namespace, authority)
-    return credential
-
-
-@pytest.fixture
 def calling(namespace, identity, outside, reports):
     """The name of a pod that calls the upstream outside all the time."""
     configure(namespace, mutual("outside", 13402, outside.endpoint, serverName=outside.name))

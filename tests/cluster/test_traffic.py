@@ -3,7 +3,7 @@
 import pytest
 
 from support.application import caller, caller_script
-from support.egress import configure, give_identity, give_trust, mutual
+from support.egress import configure, mutual
 from support.kube import deployment, job, pod, pod_template, tools
 from support.patience import eventually
 from support.shell import run
@@ -12,15 +12,6 @@ from support.upstream import UpstreamOutside, upstream_in_pod
 
 pytestmark = pytest.mark.usefixtures("webhook")
 ASKING = {"warmline.dev/inject": "true"}
-
-
-@pytest.fixture
-def identity(namespace, authority):
-    """The namespace's identity and trust."""
-    credential = authority.client("application")
-    give_identity(namespace, credential)
-    give_trust(namespace, authority)
-    return credential
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_a_replica_that_may_not_write_the_secret_serves_with_what_is_in_it(syste
     writes(system, ["get", "list", "watch"])
     # What is left of the serving certificate is less than a third of so long a life: a new one is due.
     system.kubectl("patch", "deployment", INJECTOR, "--type=json", "--patch", json.dumps([
-        {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--certificate-lifetime=4000h"}]))
+        {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--certificate-lifetime=2400h"}]))
     system.rolled_out(f"deployment/{INJECTOR}")
     reasons = eventually("each says what it may not do", lambda: both(line["reason"] for line in said(system, MISSING)))
     assert all("the Secret cannot be written" in reason and "forbidden" in reason for reason in reasons)
@@ -137,6 +137,8 @@ def test_a_replica_that_may_not_write_the_secret_serves_with_what_is_in_it(syste
     eventually("the serving certificate is made anew", lambda: secret(system)["tls.crt"] != kept["tls.crt"], timeout=60)
     assert secret(system)["ca.crt"] == kept["ca.crt"]
     eventually("pods are injected", lambda: injected(namespace))
+    system.kubectl("rollout", "undo", f"deployment/{INJECTOR}")
+    system.rolled_out(f"deployment/{INJECTOR}")
 
 
 def writes(system, verbs):
