@@ -26,7 +26,7 @@ lint: install-lint ## Format, clippy with warnings denied, dependencies
 	cargo clippy --all-targets -- --deny warnings
 	cargo deny --log-level error check bans licenses sources
 
-bench: ## Beside HAProxy, nginx and Envoy, in one run (about six minutes)
+bench: ## Beside HAProxy, nginx and Envoy, in one run (about six minutes, and fifteen for the first build)
 	bench/run $(BENCH)
 
 seeds: ## The situations that made people look for this, with HAProxy's figure beside ours

@@ -52,7 +52,7 @@ def _options():
     parser.add_argument("--quick", action="store_true",
                         help="under 90 s: one short round, fewer requests, no row with 20 s gaps")
     parser.add_argument("--warmline", metavar="FILE",
-                        help="a warmline that is built already (default: target/release/warmline, built first)")
+                        help="a warmline that is built already (default: as scripts/release builds it)")
     parser.add_argument("--warmline-arguments", type=shlex.split, default=[], metavar="TEXT",
                         help="more arguments for `warmline run`")
     parser.add_argument("--nice", type=int, default=0, metavar="N",

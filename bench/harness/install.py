@@ -71,9 +71,8 @@ def relay():
 
 
 def warmline():
-    """The path of Warmline's release binary, built if it is not."""
-    _cargo_build(REPOSITORY / "Cargo.toml", "--target-dir", REPOSITORY / "target")
-    return REPOSITORY / "target" / "release" / "warmline"
+    """The path of Warmline as its image has it, built if it is not."""
+    return Path(_run([REPOSITORY / "scripts" / "release"]).splitlines()[-1])
 
 
 def _cargo_build(manifest, *options):
@@ -83,9 +82,10 @@ def _cargo_build(manifest, *options):
 def _run(command, environment=None):
     command = [str(part) for part in command]
     try:
-        subprocess.run(
+        done = subprocess.run(
             command, check=True, capture_output=True, text=True, env={**os.environ, **(environment or {})}
         )
+        return done.stdout
     except FileNotFoundError:
         raise Missing(f"{command[0]} not found; it is needed for: {' '.join(command)}") from None
     except subprocess.CalledProcessError as error:
