@@ -1,6 +1,6 @@
 //! HTTP for operators, bounded against those who are slow or hostile.
 
-use std::{pin::pin, time::Duration};
+use std::{net::IpAddr, pin::pin, time::Duration};
 
 use axum::Router;
 use http::Request;
@@ -23,7 +23,7 @@ use crate::guests::{Answering, Guests};
 /// Bounds on the clients of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Connections at once; for the next one, the oldest that is not being answered goes.
+    /// Connections at once; for the next one, one from the address with the most goes (`guests`).
     pub connections: usize,
     /// From the end of an answer, or from the start, to the end of the next request's header.
     pub header: Duration,
@@ -55,16 +55,16 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
         };
     let mut guests = Guests::default();
     loop {
-        let stream = accept(&listener).await;
-        guests.make_room(limits.connections).await;
-        guests.welcome(|answering| converse(stream, router.clone(), answering, limits)).await;
+        let (stream, from) = accept(&listener).await;
+        guests.make_room(limits.connections, from).await;
+        guests.welcome(from, |answering| converse(stream, router.clone(), answering, limits)).await;
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, from)) => return (stream, from.ip()),
             Err(error) => {
                 tracing::warn!(%error, "an operator's connection cannot be accepted");
                 sleep(ACCEPT_PAUSE).await;

@@ -129,8 +129,8 @@ pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
             return Err(Error::Resources(name));
         }
     }
-    let webhook = bound(settings.bind).await?;
-    let health = bound(settings.health_bind).await?;
+    let webhook = bound(settings.bind)?;
+    let health = bound(settings.health_bind)?;
     let standing = Arc::new(Standing::new(drain.clone())?);
     let tls = acceptor(Arc::clone(&standing.current))?;
     announce(&webhook, &health);
@@ -169,8 +169,8 @@ async fn keep_certificate(certificate: Certificate, standing: Arc<Standing>) -> 
     }
 }
 
-async fn bound(address: SocketAddr) -> Result<TcpListener, Error> {
-    bind::bind(address).await.map_err(|error| Error::Bind { address, error })
+fn bound(address: SocketAddr) -> Result<TcpListener, Error> {
+    bind::bind(address).map_err(|error| Error::Bind { address, error })
 }
 
 /// TLS with the newest certificate. Without resumption: no handshake leans on a certificate of before.

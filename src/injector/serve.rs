@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    net::IpAddr,
     pin::pin,
     sync::{
         Arc,
@@ -42,7 +43,7 @@ pub(super) struct End {
     pub(super) come: Drain,
 }
 
-/// Connections at once; for the next one, the oldest that is not being answered goes.
+/// Connections at once; for the next one, one from the address with the most goes (`guests`).
 const CONNECTIONS: usize = 256;
 /// To the end of the TLS handshake, and from there to the end of the first request's header.
 const FIRST: Duration = Duration::from_secs(5);
@@ -68,25 +69,25 @@ pub(super) async fn serve(
     let mut guests = Guests::default();
     loop {
         let accepted = async {
-            let stream = accept(&listener).await;
-            guests.make_room(CONNECTIONS).await;
-            stream
+            let (stream, from) = accept(&listener).await;
+            guests.make_room(CONNECTIONS, from).await;
+            (stream, from)
         };
-        let stream = tokio::select! {
-            stream = accepted => stream,
+        let (stream, from) = tokio::select! {
+            accepted = accepted => accepted,
             () = end.come.begun() => break,
         };
         let (tls, router, end) = (tls.clone(), router.clone(), end.clone());
-        guests.welcome(|answering| converse(stream, tls, router, answering, end)).await;
+        guests.welcome(from, |answering| converse(stream, tls, router, answering, end)).await;
     }
     drop(listener);
     let _ = timeout(FINISH, guests.gone()).await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, from)) => return (stream, from.ip()),
             Err(error) => {
                 tracing::warn!(%error, "a connection cannot be accepted");
                 sleep(ACCEPT_PAUSE).await;

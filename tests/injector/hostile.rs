@@ -171,6 +171,45 @@ fn a_crowd_that_sits_on_its_connections_keeps_neither_reviews_nor_probes_away() 
     }
 }
 
+#[test]
+fn a_crowd_whose_bodies_come_slowly_and_that_then_sits_keeps_no_review_away() {
+    let injector = Injector::start();
+    let mut crowd: Vec<_> = (0..256).map(|_| injector.connect()).collect();
+    for one in &mut crowd {
+        one.write_all(b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabcde")
+            .unwrap();
+    }
+    thread::scope(|scope| {
+        // It waits while all of them are being answered.
+        let honest = scope.spawn(|| assert_well(&injector));
+        for one in &mut crowd {
+            one.write_all(b"fghij").unwrap();
+        }
+        for one in &mut crowd {
+            // Who had to go for the honest one has no answer.
+            let _ = one.read(&mut [0; 16]);
+        }
+        honest.join().unwrap();
+    });
+}
+
+#[test]
+fn more_reviews_at_once_than_there_is_room_for_are_all_answered() {
+    let injector = Injector::start();
+    let connecting = (0..400).map(|_| std::net::TcpStream::connect(injector.webhook).unwrap());
+    let arrived: Vec<_> = connecting.collect();
+    thread::scope(|scope| {
+        for stream in arrived {
+            let injector = &injector;
+            scope.spawn(move || {
+                let mut connection = injector.handshake(stream).unwrap();
+                let answer = post(&mut connection, creation(&asking()).to_string().as_bytes());
+                assert_eq!(answer.status, 200);
+            });
+        }
+    });
+}
+
 trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 

@@ -96,22 +96,12 @@ impl Injector {
     }
 
     pub fn try_connect(&self, authority: &Authority) -> std::io::Result<Tls> {
-        let mut roots = RootCertStore::empty();
-        let pem = authority.certificate_pem();
-        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
-        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = ClientConnection::new(Arc::new(tls), NAME.try_into().unwrap()).unwrap();
-        let tcp = TcpStream::connect(self.webhook)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        let mut stream = StreamOwned::new(client, tcp);
-        while stream.conn.is_handshaking() {
-            stream.conn.complete_io(&mut stream.sock)?;
-        }
-        Ok(stream)
+        handshake(TcpStream::connect(self.webhook)?, authority)
+    }
+
+    /// The same over a connection that is there already.
+    pub fn handshake(&self, tcp: TcpStream) -> std::io::Result<Tls> {
+        handshake(tcp, &self.authority)
     }
 
     /// What comes back for this body.
@@ -167,6 +157,24 @@ impl Drop for Injector {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn handshake(tcp: TcpStream, authority: &Authority) -> std::io::Result<Tls> {
+    let mut roots = RootCertStore::empty();
+    let pem = authority.certificate_pem();
+    roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+    let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = ClientConnection::new(Arc::new(tls), NAME.try_into().unwrap()).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = StreamOwned::new(client, tcp);
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(stream)
 }
 
 /// Puts a certificate of this authority into the folder.
