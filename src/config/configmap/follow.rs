@@ -98,6 +98,7 @@ pub async fn follow(client: Client, reference: Reference, feed: Feed, jitter: Du
         version: None,
         backoff: Backoff::new(FIRST_WAIT),
         answer: LONGEST_ANSWER,
+        expired: false,
     };
     tokio::join!(follower.run(), notice::publish(client, namespace, reference, seen, rejected));
 }
@@ -111,6 +112,8 @@ struct Follower {
     backoff: Backoff,
     /// How long the next question may take.
     answer: Duration,
+    /// The version was forgotten, and no watch has lasted since.
+    expired: bool,
 }
 
 impl Follower {
@@ -119,19 +122,24 @@ impl Follower {
             match self.contact().await {
                 Ok(()) => {}
                 Err(lost) => {
+                    let first = !self.expired;
                     if lost.is_expired() {
-                        tracing::debug!(
-                            "the ConfigMap's watch cannot go on from where it was; the whole is asked for anew"
-                        );
-                        self.version = None;
-                    } else {
+                        self.forget();
+                    }
+                    if !(lost.is_expired() && first) {
                         self.lose(&lost);
                     }
-                    // Where an API server lags behind, the next watch may be as old as this one.
                     sleep(self.backoff.after_failure(lost.longest_wait(), fastrand::f64())).await;
                 }
             }
         }
+    }
+
+    /// The whole is asked for anew. That is ordinary; but where an API server lags behind, it may go on like this.
+    fn forget(&mut self) {
+        tracing::debug!("the ConfigMap's watch cannot go on from where it was");
+        self.version = None;
+        self.expired = true;
     }
 
     /// One list where that is needed, and one watch to its end.
@@ -153,7 +161,6 @@ impl Follower {
                 Ok(Ok(Some(event))) => {
                     patience.heard(Instant::now(), matches!(event, WatchEvent::Bookmark(_)));
                     self.take(event)?;
-                    self.backoff.reset();
                 }
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => return Err(error.into()),
@@ -164,16 +171,16 @@ impl Follower {
         }
         if opened.elapsed() < Duration::from_secs(age.into()).saturating_sub(SILENCE) {
             sleep(self.backoff.after_failure(LONGEST_WAIT, fastrand::f64())).await;
-        } else {
-            self.backoff.reset();
         }
         Ok(())
     }
 
-    /// Asks for the whole; gives back the version from which a watch goes on. Any version will do, out of memory: what
-    /// is newer comes with the watch.
+    /// Asks for the whole; gives back the version from which a watch goes on. At the start any version will do, out of
+    /// memory: what is newer comes with the watch. Later it must be the newest, so that nothing goes back.
     async fn list(&mut self) -> Result<String, Lost> {
-        let params = ListParams::default().fields(&self.selector()).match_any();
+        let newest = ListParams::default().fields(&self.selector());
+        let is_first = self.known.borrow().content.is_none();
+        let params = if is_first { newest.match_any() } else { newest };
         let api = self.api.clone();
         let list = self.answered(api.list(&params)).await?;
         self.found(list.items.first());
@@ -220,7 +227,10 @@ impl Follower {
         });
     }
 
-    fn regain(&self) {
+    /// A watch lasts.
+    fn regain(&mut self) {
+        self.expired = false;
+        self.backoff.reset();
         self.known.send_if_modified(|known| {
             let was_away = known.away.take().is_some();
             if was_away {
@@ -320,6 +330,7 @@ mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::TcpListener,
+        sync::mpsc::{Receiver, channel},
         thread,
     };
 
@@ -327,8 +338,9 @@ mod tests {
     use crate::config::configmap::ConfigMap;
 
     /// What an API server does that lags behind cannot be had from a real one: this one has an empty list, and lets each
-    /// watch say this.
-    fn api_server(watched: &'static str) -> Client {
+    /// watch say this. What it is asked comes back.
+    fn api_server(watched: &'static str) -> (Client, Receiver<String>) {
+        let (tell, questions) = channel();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
@@ -337,14 +349,16 @@ mod tests {
                 let read = client.read(&mut request).unwrap();
                 let asked = String::from_utf8_lossy(&request[..read]).into_owned();
                 let list = r#"{"kind":"ConfigMapList","apiVersion":"v1","metadata":{"resourceVersion":"1"},"items":[]}"#;
+                let question = asked.lines().next().unwrap_or_default().to_owned();
                 let body = if asked.contains("watch=true") { watched } else { list };
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n";
                 client.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                let _ = tell.send(question);
             }
         });
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-        Client::try_from(config).unwrap()
+        (Client::try_from(config).unwrap(), questions)
     }
 
     fn follower(client: Client) -> (Follower, ConfigMap) {
@@ -357,6 +371,7 @@ mod tests {
             version: None,
             backoff: Backoff::new(FIRST_WAIT),
             answer: LONGEST_ANSWER,
+            expired: false,
         };
         (follower, configmap)
     }
@@ -365,14 +380,23 @@ mod tests {
     async fn a_watch_that_opens_and_fails_at_once_is_no_contact_so_that_away_counts_from_when_it_was_lost()
      {
         let expired = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"status":"Failure","message":"too old","reason":"Expired"}}"#;
-        let (mut follower, configmap) = follower(api_server(expired));
+        let (client, questions) = api_server(expired);
+        let (mut follower, configmap) = follower(client);
         follower.lose(&Lost::Silent);
         let lost = configmap.known().away;
         for _ in 0..3 {
             assert!(follower.contact().await.unwrap_err().is_expired());
             assert!(configmap.known().content.is_some(), "the list came");
             assert_eq!(configmap.known().away, lost);
+            follower.forget();
         }
+        let lists: Vec<_> = questions.try_iter().filter(|asked| !asked.contains("watch")).collect();
+        let of_any_age = lists.iter().map(|asked| asked.contains("resourceVersion=0"));
+        assert_eq!(
+            of_any_age.collect::<Vec<_>>(),
+            [true, false, false],
+            "nothing goes back: {lists:?}"
+        );
     }
 
     #[test]
@@ -393,7 +417,7 @@ mod tests {
     #[tokio::test]
     async fn a_watch_with_an_event_is_contact() {
         let mark = r#"{"type":"BOOKMARK","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}"#;
-        let (mut follower, configmap) = follower(api_server(mark));
+        let (mut follower, configmap) = follower(api_server(mark).0);
         follower.lose(&Lost::Silent);
         tokio::select! {
             // It waits for a while before the next, because this one ended early.
