@@ -50,8 +50,9 @@ const DEADLINE_EVENTS: u32 = 3;
 const HABIT_EVENTS: u32 = 4;
 /// A habit: the upstream closes more often than so many times in each second that a connection is idle...
 const HABIT_RATE: f64 = 4.0;
-/// ... and not less than one in so many idle periods ends so: where they are short, few do, and those cost most.
-const HABIT_SHARE: u32 = 1000;
+/// ... and not less than one in so many idle periods ends so: where they are short, few do, and yet a request is lost now and
+/// then. Servers that end each connection after some hundred requests, without a word, do not count.
+const HABIT_SHARE: u32 = 400;
 /// Up to 2^22 ms, more than an hour.
 const BINS: usize = 88;
 
