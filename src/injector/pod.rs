@@ -14,6 +14,12 @@ pub(super) struct Pod<'a> {
     pub(super) spec: &'a Map<String, Value>,
 }
 
+/// A request of the pod's own, or a limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) is_limited: bool,
+}
+
 /// A container or init container.
 #[derive(Clone, Copy)]
 pub(super) struct Container<'a> {
@@ -78,10 +84,11 @@ impl<'a> Pod<'a> {
         self.spec.get("securityContext")?.get("runAsUser")?.as_i64()
     }
 
-    /// Whether it has a request or a limit of this resource as a whole, for all its containers.
-    pub(super) fn has_budget(self, resource: &str) -> bool {
-        let side = |side| self.spec.get("resources")?.get(side)?.get(resource);
-        side("requests").or_else(|| side("limits")).is_some()
+    /// What it has of this resource as a whole, for all its containers together.
+    pub(super) fn budget(self, resource: &str) -> Option<Budget> {
+        let has = |side| self.spec.get("resources")?.get(side)?.get(resource);
+        let is_limited = has("limits").is_some();
+        (is_limited || has("requests").is_some()).then_some(Budget { is_limited })
     }
 
     pub(super) fn has_volume(self, name: &str) -> bool {

@@ -1,11 +1,11 @@
 //! What the sidecar asks for and may have: annotations, else defaults; in a Guaranteed pod both are the same, and of what
-//! the pod has a budget for as a whole (`spec.resources`) the sidecar has no part of its own.
+//! the pod has a budget for as a whole (`spec.resources`) the sidecar asks for nothing.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     annotations::{Wish, Wishes},
-    pod::{Container, Pod},
+    pod::{Budget, Container, Pod},
     quantity::amount,
 };
 
@@ -27,21 +27,16 @@ pub struct Bounds {
     pub limit: Option<String>,
 }
 
+/// A request of no amount.
+const NOTHING: &str = "0";
 /// CPU of the sidecar in a Guaranteed pod, where nobody says otherwise: such a pod needs a limit.
 const GUARANTEED_CPU: &str = "100m";
 
 /// What one sidecar asks for and may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resources {
-    pub(super) cpu: Share,
-    pub(super) memory: Share,
-}
-
-/// Of one resource; `None`: nothing of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Share {
-    request: Option<String>,
-    limit: Option<String>,
+    pub(super) cpu: Bounds,
+    pub(super) memory: Bounds,
 }
 
 impl Resources {
@@ -50,78 +45,76 @@ impl Resources {
         let cpu_limit = defaults.cpu.limit.as_deref().unwrap_or(GUARANTEED_CPU);
         let memory_limit = defaults.memory.limit.as_deref().unwrap_or(&defaults.memory.request);
         let guaranteed = is_guaranteed(pod);
-        let share = |name, wish: Wish<'_>, defaults: &Bounds, limit: &str| {
-            if pod.has_budget(name) {
-                Share::of_budget(wish)
-            } else if guaranteed {
-                Share::fixed(wish, limit)
-            } else {
-                Share::bounded(wish, defaults)
-            }
+        let bounds = |name, wish: Wish<'_>, defaults: &Bounds, limit: &str| match pod.budget(name) {
+            Some(budget) => Bounds::within(budget, wish, defaults),
+            None if guaranteed => Bounds::fixed(wish, limit),
+            None => Bounds::loose(wish, defaults),
         };
         Self {
-            cpu: share("cpu", wishes.cpu, &defaults.cpu, cpu_limit),
-            memory: share("memory", wishes.memory, &defaults.memory, memory_limit),
+            cpu: bounds("cpu", wishes.cpu, &defaults.cpu, cpu_limit),
+            memory: bounds("memory", wishes.memory, &defaults.memory, memory_limit),
         }
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let side = |side: fn(&Share) -> Option<&str>| {
-            let both = [("cpu", side(&self.cpu)), ("memory", side(&self.memory))];
-            let there = both.into_iter().filter_map(|(name, amount)| Some((name, amount?)));
-            there.map(|(name, amount)| (name.into(), amount.into())).collect::<Map<_, _>>()
-        };
-        let sides = [
-            ("requests", side(|share| share.request.as_deref())),
-            ("limits", side(|share| share.limit.as_deref())),
-        ];
-        let there = sides.into_iter().filter(|(_, amounts)| !amounts.is_empty());
-        Value::Object(there.map(|(name, amounts)| (name.into(), amounts.into())).collect())
+        let mut requests = Map::new();
+        let mut limits = Map::new();
+        for (resource, bounds) in [("cpu", &self.cpu), ("memory", &self.memory)] {
+            requests.insert(resource.into(), bounds.request.as_str().into());
+            if let Some(limit) = &bounds.limit {
+                limits.insert(resource.into(), limit.as_str().into());
+            }
+        }
+        if limits.is_empty() {
+            return json!({ "requests": requests });
+        }
+        json!({"requests": requests, "limits": limits})
     }
 }
 
 impl Bounds {
     /// More is asked for than allowed.
     pub(super) fn is_contradiction(&self) -> bool {
-        contradict(Some(&self.request), self.limit.as_deref())
+        let limit = self.limit.as_deref().and_then(amount);
+        limit.is_some_and(|limit| amount(&self.request) > Some(limit))
     }
-}
 
-impl Share {
-    /// Whatever it took by default, the containers together could have more than the pod.
-    fn of_budget(wish: Wish<'_>) -> Self {
-        Self { request: wish.request.map(Into::into), limit: wish.limit.map(Into::into) }
+    /// Whatever it asked for, the containers together could ask for more than the pod. Nothing is written as 0: where
+    /// it is left out, a `LimitRange` or the limit takes its place.
+    fn within(budget: Budget, wish: Wish<'_>, defaults: &Self) -> Self {
+        let limit = defaults.limit.as_deref().filter(|_| !budget.is_limited);
+        Self {
+            request: wish.request.unwrap_or(NOTHING).into(),
+            limit: wish.limit.or(limit).map(Into::into),
+        }
     }
 
     /// Request and limit are one; where both were asked for and contradict each other they stay so, and are told of.
     fn fixed(wish: Wish<'_>, limit: &str) -> Self {
         let limit = wish.limit.or(wish.request).unwrap_or(limit);
-        let request = wish.request.filter(|request| contradict(Some(request), Some(limit)));
-        Self { request: Some(request.unwrap_or(limit).into()), limit: Some(limit.into()) }
+        let asked =
+            Self { request: wish.request.unwrap_or(limit).into(), limit: Some(limit.into()) };
+        if asked.is_contradiction() {
+            return asked;
+        }
+        Self { request: limit.into(), limit: Some(limit.into()) }
     }
 
-    fn bounded(wish: Wish<'_>, defaults: &Bounds) -> Self {
+    fn loose(wish: Wish<'_>, defaults: &Self) -> Self {
         Self {
-            request: Some(wish.request.unwrap_or(&defaults.request).into()),
+            request: wish.request.unwrap_or(&defaults.request).into(),
             limit: wish.limit.or(defaults.limit.as_deref()).map(Into::into),
         }
     }
-
-    /// More is asked for than allowed.
-    pub(super) fn is_contradiction(&self) -> bool {
-        contradict(self.request.as_deref(), self.limit.as_deref())
-    }
 }
 
-fn contradict(request: Option<&str>, limit: Option<&str>) -> bool {
-    let limit = limit.and_then(amount);
-    limit.is_some_and(|limit| request.and_then(amount) > Some(limit))
-}
-
-/// Whether every container of its own has limits for both, and asks for no less.
+/// Whether every container of its own has limits for both, and asks for no less; with a budget, that alone counts.
 fn is_guaranteed(pod: Pod<'_>) -> bool {
-    pod.all_containers()
-        .all(|container| ["cpu", "memory"].iter().all(|resource| is_fixed(container, resource)))
+    let has_budget = ["cpu", "memory"].iter().any(|resource| pod.budget(resource).is_some());
+    !has_budget
+        && pod
+            .all_containers()
+            .all(|container| ["cpu", "memory"].iter().all(|resource| is_fixed(container, resource)))
 }
 
 fn is_fixed(container: Container<'_>, resource: &str) -> bool {

@@ -155,7 +155,10 @@ def test_the_charts_settings_reach_the_sidecar(namespaces, mode):
 def test_what_the_policies_miss_is_refused_where_the_pod_asked_and_warned_of_where_its_namespace_did(namespaces):
     switch_to("policy")
     kubectl("delete", "mutatingadmissionpolicybinding", "warmline-inject-pods", "warmline-inject-namespaces")
-    why = "the API server does not follow the policies warmline-inject-pods and warmline-inject-namespaces yet; try again"
+    why = (
+        "the policies warmline-inject-pods and warmline-inject-namespaces missed it: the API server does not follow them yet (try again), "
+        "or the label came after them"
+    )
     pod, of_namespace = CASES["labelled"], CASES["by-namespace"]
     denied, warned = (SPEAKERS[kind]["policy"] + WORDS[kind] + why for kind in ("denied", "warned"))
     eventually("the pod that asked is refused", lambda: submit(pod)["said"].endswith(denied))

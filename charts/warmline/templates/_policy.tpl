@@ -92,15 +92,17 @@ objectSelector:
         ? "" : "the annotation warmline.dev/{{ $key }} must be {{ index $demand 1 }}",
       {{- end }}
     ].filter(reason, reason != "")
-# The sidecar's resources. Of what the pod has a budget for as a whole, none of its own.
+# The sidecar's resources. Of what the pod has a budget for as a whole, it asks for nothing.
+- name: limited
+  expression: >-
+    ["cpu", "memory"].filter(r, object.spec.?resources.?limits[?r].hasValue())
 - name: budgets
   expression: >-
-    ["cpu", "memory"].filter(r,
-      object.spec.?resources.?requests[?r].hasValue() || object.spec.?resources.?limits[?r].hasValue())
+    variables.limited + ["cpu", "memory"].filter(r, object.spec.?resources.?requests[?r].hasValue())
 # A pod that is Guaranteed without the sidecar stays so with it.
 - name: guaranteed
   expression: >-
-    variables.containers.all(c, ["cpu", "memory"].all(r,
+    size(variables.budgets) == 0 && variables.containers.all(c, ["cpu", "memory"].all(r,
       c.?resources.?limits[?r].hasValue()
       && quantity(c.?resources.?requests[?r].orValue(c.resources.limits[r])).compareTo(quantity(c.resources.limits[r])) == 0))
 {{- range $name := list "cpu" "memory" }}
@@ -108,19 +110,18 @@ objectSelector:
 {{- $limit := index $.Values.injection.resources.limits $name | default "" | toString }}
 - name: {{ $name }}Limit
   expression: >-
-    variables.annotations[?"warmline.dev/{{ $name }}-limit"].orValue("{{ $name }}" in variables.budgets ? "" : variables.guaranteed
+    variables.annotations[?"warmline.dev/{{ $name }}-limit"].orValue(variables.guaranteed
       ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue({{ $limit | default "100m" | quote }})
-      : {{ $limit | quote }})
+      : ("{{ $name }}" in variables.limited ? "" : {{ $limit | quote }}))
 - name: {{ $name }}Request
   expression: >-
-    "{{ $name }}" in variables.budgets ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue("")
-      : variables.guaranteed ? variables.{{ $name }}Limit
-      : variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue({{ $request | quote }})
+    variables.guaranteed ? variables.{{ $name }}Limit
+      : variables.annotations[?"warmline.dev/{{ $name }}-request"]
+        .orValue("{{ $name }}" in variables.budgets ? "0" : {{ $request | quote }})
 - name: {{ $name }}Contradicts
   # More asked for than allowed; of a Guaranteed pod, only where annotations say both.
   expression: >-
-    size(variables.unknown) == 0 && size(variables.badAnnotations) == 0
-      && variables.{{ $name }}Request != "" && variables.{{ $name }}Limit != ""
+    size(variables.unknown) == 0 && size(variables.badAnnotations) == 0 && variables.{{ $name }}Limit != ""
       && quantity(variables.guaranteed
         ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue(variables.{{ $name }}Limit)
         : variables.{{ $name }}Request).isGreaterThan(quantity(variables.{{ $name }}Limit))
@@ -235,8 +236,7 @@ of typed objects crashes the request in Kubernetes 1.36.3. Our own container com
           periodSeconds: {{ index $probe 1 }}, failureThreshold: {{ index $probe 2 }}},
         {{- end }}
         resources: {{ $pod }}.resources{
-          requests: {"cpu": variables.cpuRequest, "memory": variables.memoryRequest}
-            .transformMap(name, amount, amount != "", amount),
+          requests: {"cpu": variables.cpuRequest, "memory": variables.memoryRequest},
           limits: {"cpu": variables.cpuLimit, "memory": variables.memoryLimit}
             .transformMap(name, amount, amount != "", amount)},
         securityContext: {{ $pod }}.securityContext{

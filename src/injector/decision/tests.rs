@@ -343,7 +343,7 @@ fn a_pod_is_guaranteed_only_where_every_container_fixes_both() {
 }
 
 #[test]
-fn of_what_the_pod_has_a_budget_for_the_sidecar_has_no_part_of_its_own_unless_annotations_say_so() {
+fn of_what_the_pod_has_a_budget_for_the_sidecar_asks_for_nothing_unless_annotations_say_so() {
     let resources = |budget: Value, annotations: Value| {
         let limits = json!({"cpu": "1", "memory": "1Gi"});
         let pod = asking(&json!({
@@ -353,14 +353,26 @@ fn of_what_the_pod_has_a_budget_for_the_sidecar_has_no_part_of_its_own_unless_an
         sidecar_of(&injected(&pod))["resources"].clone()
     };
     let both = json!({"cpu": "2", "memory": "2Gi"});
-    assert_eq!(resources(json!({"requests": both, "limits": both}), json!({})), json!({}));
-    assert_eq!(resources(json!({"limits": both}), json!({})), json!({}));
+    let nothing = json!({"requests": {"cpu": "0", "memory": "0"}});
+    assert_eq!(resources(json!({"requests": both, "limits": both}), json!({})), nothing);
+    assert_eq!(resources(json!({"limits": both}), json!({})), nothing);
     let memory = json!({"requests": {"memory": "2Gi"}});
-    let cpu_alone = json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "100m"}});
-    assert_eq!(resources(memory.clone(), json!({})), cpu_alone);
-    let annotated = resources(memory, json!({"warmline.dev/memory-request": "16Mi"}));
-    assert_eq!(annotated["requests"], json!({"cpu": "100m", "memory": "16Mi"}));
-    assert_eq!(annotated["limits"], json!({"cpu": "100m"}));
+    assert_eq!(
+        resources(memory.clone(), json!({})),
+        json!({"requests": {"cpu": "10m", "memory": "0"}, "limits": {"memory": "128Mi"}}),
+        "the pod's memory has no limit, and it is not Guaranteed"
+    );
+    let annotated =
+        json!({"warmline.dev/memory-request": "16Mi", "warmline.dev/memory-limit": "64Mi"});
+    assert_eq!(
+        resources(memory, annotated),
+        json!({"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}})
+    );
+    let limit = resources(json!({"limits": both}), json!({"warmline.dev/memory-limit": "64Mi"}));
+    assert_eq!(
+        limit,
+        json!({"requests": {"cpu": "0", "memory": "0"}, "limits": {"memory": "64Mi"}})
+    );
     let refused = obstacle(&json!({
         "metadata": {"annotations": {"warmline.dev/cpu-request": "2", "warmline.dev/cpu-limit": "1"}},
         "spec": {"resources": {"limits": both}},
