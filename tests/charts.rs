@@ -73,6 +73,7 @@ fn confine(path: &mut Value) {
     let path = path.as_object_mut().unwrap();
     path.remove("minLength").unwrap();
     path.insert("pattern".into(), json!("^/etc/warmline/"));
+    path.insert("not".into(), json!({"pattern": r"(^|/)\.\.(/|$)"}));
 }
 
 fn remove(properties: &mut Value, keys: &[&str]) {

@@ -97,6 +97,19 @@ REFUSED = [
     ),
     (
         "egress",
+        {"upstreams": [{"name": "a", "port": 1, "endpoints": ["b:1"], "tls": {"trust": "/etc/warmline/../ca.crt"}}]},
+        "at '/upstreams/0/tls/trust': 'not' failed",
+    ),
+    (
+        "egress",
+        {
+            "upstreams": [{"name": "a", "port": 13401, "endpoints": ["b:1"]}],
+            "config": {"listeners": [{"bind": ["127.0.0.1:13301", "127.0.0.1:13401"]}]},
+        },
+        "config.listeners[0].bind: the port of 127.0.0.1:13401 is already that of upstreams[0] (a): take another",
+    ),
+    (
+        "egress",
         {"upstreams": [{"name": "a", "port": 13401, "endpoints": ["b:1"]}, {"name": "b-c", "endpoints": ["c:1"]}]},
         "upstreams[1] (b-c): port is missing: give it a loopback port of its own, such as 13402; applications find it in WARMLINE_B_C_URL",
     ),

@@ -44,4 +44,11 @@ app.kubernetes.io/part-of: warmline
   {{- $_ := set $ports $port $path -}}
   {{- $_ := set $names $upstream.name $path -}}
 {{- end -}}
+{{- range $index, $listener := dig "listeners" list (.Values.config | default dict) -}}
+  {{- range $bind := $listener.bind -}}
+    {{- with get $ports (regexFind "[0-9]+$" $bind) -}}
+      {{- fail (printf "config.listeners[%d].bind: the port of %s is already that of %s: take another" $index $bind .) -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}
 {{- end }}
