@@ -69,6 +69,8 @@ enum Lost {
     Status(Box<Status>),
     #[error("the API server did not answer in time")]
     Silent,
+    #[error("the API server ended the watch at once")]
+    Short,
 }
 
 /// The way to the API server that this process has: a pod's token, or a kubeconfig. It belongs to the runtime that
@@ -162,6 +164,7 @@ impl Follower {
                     patience.heard(Instant::now(), matches!(event, WatchEvent::Bookmark(_)));
                     self.take(event)?;
                 }
+                Ok(Ok(None)) if !patience.settled => return Err(Lost::Short),
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) if patience.settled => return Err(Lost::Silent),
@@ -306,7 +309,7 @@ impl Lost {
     fn code(&self) -> u16 {
         match self {
             Self::Api(kube::Error::Api(status)) | Self::Status(status) => status.code,
-            Self::Api(_) | Self::Silent => 0,
+            Self::Api(_) | Self::Silent | Self::Short => 0,
         }
     }
 }
@@ -397,6 +400,14 @@ mod tests {
             [true, false, false],
             "nothing goes back: {lists:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_ends_at_once_is_no_contact_either() {
+        let (mut follower, configmap) = follower(api_server("").0);
+        follower.lose(&Lost::Silent);
+        assert!(matches!(follower.contact().await, Err(Lost::Short)));
+        assert!(configmap.known().away.is_some());
     }
 
     #[test]
