@@ -31,8 +31,6 @@ const AGES: std::ops::RangeInclusive<u32> = 200..=290;
 const SETTLED: Duration = Duration::from_secs(1);
 /// How much longer than its age a watch may stay silent before it counts as broken.
 const SILENCE: Duration = Duration::from_secs(10);
-/// The same once a bookmark came: the API server sends one a minute, where it sends any.
-const SILENCE_WITH_BOOKMARKS: Duration = Duration::from_secs(150);
 /// How long a question may take once one was answered; each that was not doubles that. Short, because an API server that
 /// starts holds all questions back and then answers them in one moment: whoever has gone by then comes later.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -156,20 +154,20 @@ impl Follower {
         let stream = self.answered(api.watch(&params, &from)).await?;
         let opened = Instant::now();
         let mut stream = pin!(stream);
-        let mut patience = Patience::new(opened, Duration::from_secs(age.into()));
+        let end = opened + Duration::from_secs(age.into()) + SILENCE;
+        let mut is_settled = false;
         loop {
-            let left = patience.ends().saturating_duration_since(Instant::now());
+            let patience = if is_settled { end } else { opened + SETTLED };
+            let left = patience.saturating_duration_since(Instant::now());
             match timeout(left, stream.try_next()).await {
-                Ok(Ok(Some(event))) => {
-                    patience.heard(Instant::now(), matches!(event, WatchEvent::Bookmark(_)));
-                    self.take(event)?;
-                }
-                Ok(Ok(None)) if !patience.settled => return Err(Lost::Short),
+                Ok(Ok(Some(event))) => self.take(event)?,
+                Ok(Ok(None)) if !is_settled => return Err(Lost::Short),
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) if patience.settled => return Err(Lost::Silent),
-                Err(_) => patience.settled = true,
+                Err(_) if is_settled => return Err(Lost::Silent),
+                Err(_) => {}
             }
+            is_settled = true;
             self.regain();
         }
         if opened.elapsed() < Duration::from_secs(age.into()).saturating_sub(SILENCE) {
@@ -260,38 +258,6 @@ impl Follower {
     /// The API server honours `resourceNames` for list and watch only with this selector.
     fn selector(&self) -> String {
         format!("metadata.name={}", self.reference.name)
-    }
-}
-
-/// How long a watch may say nothing.
-struct Patience {
-    opened: Instant,
-    /// When it is too old.
-    end: Instant,
-    /// It has lasted for a moment, or brought something.
-    settled: bool,
-    /// When something came last, once a bookmark was among it.
-    beat: Option<Instant>,
-}
-
-impl Patience {
-    fn new(opened: Instant, age: Duration) -> Self {
-        Self { opened, end: opened + age + SILENCE, settled: false, beat: None }
-    }
-
-    fn heard(&mut self, now: Instant, is_bookmark: bool) {
-        self.settled = true;
-        if is_bookmark || self.beat.is_some() {
-            self.beat = Some(now);
-        }
-    }
-
-    fn ends(&self) -> Instant {
-        match self.beat {
-            _ if !self.settled => self.opened + SETTLED,
-            Some(beat) => self.end.min(beat + SILENCE_WITH_BOOKMARKS),
-            None => self.end,
-        }
     }
 }
 
@@ -408,21 +374,6 @@ mod tests {
         follower.lose(&Lost::Silent);
         assert!(matches!(follower.contact().await, Err(Lost::Short)));
         assert!(configmap.known().away.is_some());
-    }
-
-    #[test]
-    fn silence_is_borne_for_a_moment_at_first_then_to_the_watchs_end_and_between_bookmarks_for_some_minutes()
-     {
-        let (opened, age) = (Instant::now(), Duration::from_secs(280));
-        let mut patience = Patience::new(opened, age);
-        assert_eq!(patience.ends(), opened + SETTLED);
-        patience.heard(opened, false);
-        assert_eq!(patience.ends(), opened + age + SILENCE, "not every API server sends bookmarks");
-        let minute = Duration::from_mins(1);
-        patience.heard(opened + minute, true);
-        assert_eq!(patience.ends(), opened + minute + SILENCE_WITH_BOOKMARKS);
-        patience.heard(opened + 4 * minute, false);
-        assert_eq!(patience.ends(), opened + age + SILENCE, "its end comes first");
     }
 
     #[tokio::test]
