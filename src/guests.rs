@@ -15,13 +15,22 @@ use tokio::{
 };
 
 /// Dropped, it ends all of them.
-#[derive(Default)]
 pub struct Guests {
+    bounds: Bounds,
     tasks: JoinSet<()>,
     /// The oldest first.
     all: VecDeque<Guest>,
     /// Rung when one of them has its answer.
     answered: Arc<Notify>,
+}
+
+/// How many, and when one of them may have to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Of connections at once.
+    pub most: usize,
+    /// Far longer than a handshake, a request or its answer takes: who is busy for so long may have to go.
+    pub patience: Duration,
 }
 
 struct Guest {
@@ -32,8 +41,10 @@ struct Guest {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
-    /// Its first request, or the answer to one, has been under way since.
-    Busy(Instant),
+    /// Its first request has been under way since.
+    Arriving(Instant),
+    /// It has been waiting for an answer since.
+    Asking(Instant),
     /// It has had an answer, and asks nothing.
     Sitting,
 }
@@ -45,13 +56,10 @@ pub struct Answering {
     answered: Arc<Notify>,
 }
 
-/// Who is busy for so long may have to go: far longer than a handshake, a request and its answer take.
-const BUSY: Duration = Duration::from_secs(2);
-
 impl Answering {
     /// From now until the answer is there.
     pub fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
-        *lock(&self.doing) = Doing::Busy(Instant::now());
+        *lock(&self.doing) = Doing::Asking(Instant::now());
         let Self { doing, answered } = self.clone();
         async move {
             let answer = answer.await;
@@ -63,17 +71,24 @@ impl Answering {
 }
 
 impl Guests {
-    /// Waits until there are less than `most`, for one from this address; that takes time only where all are busy.
-    pub async fn make_room(&mut self, most: usize, from: IpAddr) {
+    /// Nobody yet.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        let (tasks, all) = (JoinSet::new(), VecDeque::new());
+        Self { bounds, tasks, all, answered: Arc::default() }
+    }
+
+    /// Waits until there is room for one from this address; that takes time only where all are busy.
+    pub async fn make_room(&mut self, from: IpAddr) {
         loop {
             while self.tasks.try_join_next().is_some() {}
             self.all.retain(|guest| !guest.task.is_finished());
-            if self.all.len() < most {
+            if self.all.len() < self.bounds.most {
                 return;
             }
             let seen: Vec<_> =
                 self.all.iter().map(|guest| (guest.from, *lock(&guest.doing))).collect();
-            match who_goes(&seen, from, Instant::now()) {
+            match who_goes(&seen, from, self.bounds.patience, Instant::now()) {
                 Ok(index) => self.all.remove(index).iter().for_each(|guest| guest.task.abort()),
                 Err(wait) => tokio::select! {
                     _ = self.tasks.join_next() => {}
@@ -90,7 +105,7 @@ impl Guests {
     where
         C: Future<Output = ()> + Send + 'static,
     {
-        let doing = Arc::new(Mutex::new(Doing::Busy(Instant::now())));
+        let doing = Arc::new(Mutex::new(Doing::Arriving(Instant::now())));
         let answering =
             Answering { doing: Arc::clone(&doing), answered: Arc::clone(&self.answered) };
         let task = self.tasks.spawn(conversing(answering));
@@ -104,31 +119,44 @@ impl Guests {
     }
 }
 
-/// Of these, the oldest first, who goes for one that comes from there: of those from the address with the most, the oldest
-/// that sits, else the oldest that was busy for long, else, where the newcomer's address has fewer, the oldest. Or how long to
-/// wait at most.
-fn who_goes(all: &[(IpAddr, Doing)], newcomer: IpAddr, now: Instant) -> Result<usize, Duration> {
+/// Of these, the oldest first, who goes for one that comes from there. Of those from the address with the most: the oldest
+/// that sits, else who has been arriving the longest, or asking where nobody arrives, if that is too long, else, where the
+/// newcomer's address has fewer, the oldest. Or how long to wait at most.
+fn who_goes(
+    all: &[(IpAddr, Doing)],
+    newcomer: IpAddr,
+    patience: Duration,
+    now: Instant,
+) -> Result<usize, Duration> {
     let mut counts = BTreeMap::<IpAddr, usize>::new();
     for (from, _) in all {
         *counts.entry(*from).or_default() += 1;
     }
     let most = counts.values().copied().max().unwrap_or_default();
-    let crowd = || all.iter().enumerate().filter(|(_, (from, _))| counts[from] == most);
-    let sits = crowd().find(|(_, (_, doing))| *doing == Doing::Sitting);
-    let lasts = || crowd().find(|(_, (_, doing))| doing.busy_for(now) >= BUSY);
     let has_fewer = counts.get(&newcomer).copied().unwrap_or_default() + 1 < most;
-    let oldest = || crowd().next().filter(|_| has_fewer);
-    let goes = sits.or_else(lasts).or_else(oldest);
-    let longest = || crowd().map(|(_, (_, doing))| doing.busy_for(now)).max().unwrap_or_default();
-    goes.map(|(index, _)| index).ok_or_else(|| BUSY.saturating_sub(longest()))
+    let crowd = || all.iter().enumerate().filter(|(_, (from, _))| counts[from] == most);
+    if let Some((sitting, _)) = crowd().find(|(_, (_, doing))| *doing == Doing::Sitting) {
+        return Ok(sitting);
+    }
+    let since = |of: fn(Doing) -> Option<Instant>| {
+        let since = crowd().filter_map(|(index, (_, doing))| Some((of(*doing)?, index)));
+        since.min()
+    };
+    let longest = since(Doing::arriving).or_else(|| since(Doing::asking));
+    let left =
+        longest.map_or(patience, |(since, _)| (since + patience).saturating_duration_since(now));
+    let lasts = longest.filter(|_| left.is_zero()).map(|(_, index)| index);
+    let oldest = || crowd().next().map(|(index, _)| index).filter(|_| has_fewer);
+    lasts.or_else(oldest).ok_or(left)
 }
 
 impl Doing {
-    fn busy_for(self, now: Instant) -> Duration {
-        match self {
-            Self::Busy(since) => now.saturating_duration_since(since),
-            Self::Sitting => Duration::ZERO,
-        }
+    const fn arriving(self) -> Option<Instant> {
+        if let Self::Arriving(since) = self { Some(since) } else { None }
+    }
+
+    const fn asking(self) -> Option<Instant> {
+        if let Self::Asking(since) = self { Some(since) } else { None }
     }
 }
 
@@ -140,53 +168,66 @@ fn lock(doing: &Mutex<Doing>) -> MutexGuard<'_, Doing> {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(2);
+
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
 
+    fn goes(all: &[(IpAddr, Doing)], newcomer: u8, now: Instant) -> Result<usize, Duration> {
+        who_goes(all, address(newcomer), PATIENCE, now)
+    }
+
     #[test]
-    fn who_sits_goes_first_then_who_is_busy_for_long_and_the_oldest_of_them() {
-        let now = Instant::now();
-        let long = Doing::Busy(now);
-        let now = now + BUSY;
-        let just = Doing::Busy(now);
+    fn who_sits_goes_first_then_who_arrives_for_long_then_who_asks_for_long_and_the_oldest_of_them()
+    {
+        let long = Instant::now();
+        let now = long + PATIENCE;
+        let (asking, arriving) = (Doing::Asking(long), Doing::Arriving(long));
+        let just = [Doing::Asking(now), Doing::Arriving(now)];
         let of_one = |doings: &[Doing]| {
             let all: Vec<_> = doings.iter().map(|doing| (address(1), *doing)).collect();
-            who_goes(&all, address(1), now)
+            goes(&all, 1, now)
         };
-        assert_eq!(of_one(&[just, long, Doing::Sitting, Doing::Sitting]), Ok(2));
-        assert_eq!(of_one(&[just, long, long]), Ok(1));
-        assert_eq!(of_one(&[just, just]), Err(BUSY), "a burst of honest ones waits for each other");
+        let [asks, arrives] = just;
+        assert_eq!(of_one(&[asking, arriving, Doing::Sitting, Doing::Sitting]), Ok(2));
+        assert_eq!(of_one(&[asks, asking, arriving, arriving]), Ok(2));
+        assert_eq!(of_one(&[asks, asking, asking]), Ok(1));
+        assert_eq!(of_one(&[asking, arrives]), Err(PATIENCE), "who arrives will ask, or go");
+        assert_eq!(of_one(&just), Err(PATIENCE), "a burst of honest ones waits for each other");
     }
 
     #[test]
     fn a_wait_is_over_when_the_first_was_busy_for_long() {
         let began = Instant::now();
-        let all = [(address(1), Doing::Busy(began + BUSY / 2)), (address(1), Doing::Busy(began))];
-        assert_eq!(who_goes(&all, address(1), began + BUSY / 2), Err(BUSY / 2));
+        let all = [
+            (address(1), Doing::Asking(began + PATIENCE / 2)),
+            (address(1), Doing::Arriving(began)),
+        ];
+        assert_eq!(goes(&all, 1, began + PATIENCE / 2), Err(PATIENCE / 2));
     }
 
     #[test]
     fn room_is_made_at_the_expense_of_the_address_with_the_most_and_at_once_for_another() {
         let now = Instant::now();
-        let busy = Doing::Busy(now);
+        let busy = Doing::Asking(now);
         let crowd = [
             (address(1), Doing::Sitting),
             (address(2), busy),
             (address(2), busy),
             (address(2), busy),
         ];
-        assert_eq!(who_goes(&crowd, address(1), now), Ok(1), "it has one itself");
-        assert_eq!(who_goes(&crowd, address(3), now), Ok(1));
-        assert_eq!(who_goes(&crowd, address(2), now), Err(BUSY), "its own wait for each other");
+        assert_eq!(goes(&crowd, 1, now), Ok(1), "it has one itself");
+        assert_eq!(goes(&crowd, 3, now), Ok(1));
+        assert_eq!(goes(&crowd, 2, now), Err(PATIENCE), "its own wait for each other");
     }
 
     #[test]
     fn where_all_have_one_who_comes_waits_for_the_first_that_sits() {
         let now = Instant::now();
-        let mut all = [(address(1), Doing::Busy(now)), (address(2), Doing::Busy(now))];
-        assert_eq!(who_goes(&all, address(3), now), Err(BUSY));
+        let mut all = [(address(1), Doing::Asking(now)), (address(2), Doing::Arriving(now))];
+        assert_eq!(goes(&all, 3, now), Err(PATIENCE));
         all[1].1 = Doing::Sitting;
-        assert_eq!(who_goes(&all, address(3), now), Ok(1));
+        assert_eq!(goes(&all, 3, now), Ok(1));
     }
 }

@@ -18,13 +18,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::guests::{Answering, Guests};
+use crate::guests::{Answering, Bounds, Guests};
 
 /// Bounds on the clients of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// Connections at once; for the next one, one from the address with the most goes (`guests`).
-    pub connections: usize,
+    /// On connections at once.
+    pub guests: Bounds,
     /// From the end of an answer, or from the start, to the end of the next request's header.
     pub header: Duration,
     /// How old a connection becomes before it takes no further request.
@@ -35,7 +35,7 @@ pub(super) struct Limits {
 
 /// What both ports use.
 pub(super) const LIMITS: Limits = Limits {
-    connections: 64,
+    guests: Bounds { most: 64, patience: Duration::from_millis(250) },
     header: Duration::from_secs(10),
     age: Duration::from_mins(1),
     finish: Duration::from_secs(10),
@@ -53,10 +53,10 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "an operator's port cannot be served"),
         };
-    let mut guests = Guests::default();
+    let mut guests = Guests::new(limits.guests);
     loop {
         let (stream, from) = accept(&listener).await;
-        guests.make_room(limits.connections, from).await;
+        guests.make_room(from).await;
         guests.welcome(from, |answering| converse(stream, router.clone(), answering, limits)).await;
     }
 }

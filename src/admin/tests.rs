@@ -16,6 +16,7 @@ use super::{serve::Limits, *};
 use crate::{
     config::{self, Context, Credentials, Files, Plan, Source},
     connect::{self, Endpoint, EndpointHost},
+    guests::Bounds,
     pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
     tls::{self, Identity, MinVersion, Trust, trust::TrustError},
@@ -381,12 +382,16 @@ async fn a_process_without_a_file_says_that_there_is_nothing_to_reload() {
 }
 
 const PATIENT: Limits = Limits {
-    connections: 1,
+    guests: at_most(1),
     header: Duration::from_secs(20),
     age: Duration::from_secs(20),
     finish: Duration::from_secs(20),
 };
 const SOON: Duration = Duration::from_millis(50);
+
+const fn at_most(most: usize) -> Bounds {
+    Bounds { most, patience: SOON }
+}
 
 /// More than any socket buffers.
 fn large() -> Router {
@@ -405,7 +410,7 @@ async fn a_header_that_does_not_end_ends_the_connection_and_frees_its_place() {
 
 #[tokio::test]
 async fn a_crowd_that_never_ends_its_headers_keeps_nobody_out() {
-    let limits = Limits { connections: 2, ..PATIENT };
+    let limits = Limits { guests: at_most(2), ..PATIENT };
     let port = Port::open(|listener| serve::serve(listener, large(), limits));
     let mut crowd = Vec::new();
     for _ in 0..8 {
@@ -427,7 +432,7 @@ async fn whoever_is_being_answered_is_not_sent_away_for_a_crowd() {
             "held"
         })
     };
-    let limits = Limits { connections: 2, ..PATIENT };
+    let limits = Limits { guests: at_most(2), ..PATIENT };
     let router = large().route("/held", held);
     let port = Port::open(|listener| serve::serve(listener, router, limits));
     let mut waiting = port.connect().await;

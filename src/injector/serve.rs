@@ -31,7 +31,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     drain::Drain,
-    guests::{Answering, Guests},
+    guests::{Answering, Bounds, Guests},
 };
 
 /// The end of a port.
@@ -43,8 +43,8 @@ pub(super) struct End {
     pub(super) come: Drain,
 }
 
-/// Connections at once; for the next one, one from the address with the most goes (`guests`).
-const CONNECTIONS: usize = 256;
+/// Connections at once. API servers wait 5 s for a review.
+const GUESTS: Bounds = Bounds { most: 256, patience: Duration::from_secs(2) };
 /// To the end of the TLS handshake, and from there to the end of the first request's header.
 const FIRST: Duration = Duration::from_secs(5);
 /// For each header after that. API servers keep idle connections for 90 s, and must be the first to close them: a
@@ -66,11 +66,11 @@ pub(super) async fn serve(
     router: Router,
     end: End,
 ) {
-    let mut guests = Guests::default();
+    let mut guests = Guests::new(GUESTS);
     loop {
         let accepted = async {
             let (stream, from) = accept(&listener).await;
-            guests.make_room(CONNECTIONS, from).await;
+            guests.make_room(from).await;
             (stream, from)
         };
         let (stream, from) = tokio::select! {
