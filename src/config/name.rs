@@ -112,7 +112,7 @@ impl Kind for EndpointAddress {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": ":[0-9]{1,5}$" })
+        json_schema!({ "type": "string", "pattern": "^[^/]+:[0-9]{1,5}$" })
     }
 }
 

@@ -122,6 +122,7 @@ pub(super) struct Upstream {
     /// A loopback port of its own, where any Host is taken; 0 is a free port.
     pub(super) port: Option<Written<Count<0, 65_535>>>,
     /// Where to dial: exactly one `HOST:PORT` in this version.
+    #[schemars(length(equal = 1))]
     pub(super) endpoints: Option<Placed<Vec<Written<EndpointAddress>>>>,
     /// How the upstream is verified, and what we show it.
     pub(super) tls: Option<Tls>,

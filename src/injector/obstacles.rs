@@ -148,11 +148,13 @@ fn port_clash(port: &serde_json::Value) -> Option<String> {
 
 fn contradictions(resources: &Resources) -> impl Iterator<Item = String> {
     let both = [("cpu", &resources.cpu), ("memory", &resources.memory)];
-    let contradictions = both.into_iter().filter(|(_, share)| share.is_contradiction());
-    contradictions.map(|(name, _)| {
+    let contradictions = both.into_iter().filter(|(_, bounds)| bounds.is_contradiction());
+    contradictions.map(|(name, bounds)| {
         format!(
-            "the sidecar's {name} request is above its limit, and the annotations warmline.dev/{name}-request and \
-             warmline.dev/{name}-limit set them"
+            "the sidecar's {name} request {} is above its limit {}, and the annotations warmline.dev/{name}-request and \
+             warmline.dev/{name}-limit set them",
+            bounds.request,
+            bounds.limit.as_deref().unwrap_or_default(),
         )
     })
 }

@@ -118,13 +118,15 @@ objectSelector:
     variables.guaranteed ? variables.{{ $name }}Limit
       : variables.annotations[?"warmline.dev/{{ $name }}-request"]
         .orValue("{{ $name }}" in variables.budgets ? "0" : {{ $request | quote }})
+# Of a Guaranteed pod, request and limit differ only where annotations say both.
+- name: {{ $name }}Asked
+  expression: >-
+    variables.guaranteed
+      ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue(variables.{{ $name }}Limit) : variables.{{ $name }}Request
 - name: {{ $name }}Contradicts
-  # More asked for than allowed; of a Guaranteed pod, only where annotations say both.
   expression: >-
     size(variables.unknown) == 0 && size(variables.badAnnotations) == 0 && variables.{{ $name }}Limit != ""
-      && quantity(variables.guaranteed
-        ? variables.annotations[?"warmline.dev/{{ $name }}-request"].orValue(variables.{{ $name }}Limit)
-        : variables.{{ $name }}Request).isGreaterThan(quantity(variables.{{ $name }}Limit))
+      && quantity(variables.{{ $name }}Asked).isGreaterThan(quantity(variables.{{ $name }}Limit))
 {{- end }}
 - name: reasons
   expression: >-
@@ -167,7 +169,7 @@ objectSelector:
     ] + variables.badAnnotations + [
       {{- range $index, $name := list "cpu" "memory" }}
       variables.{{ $name }}Contradicts
-        ? "the sidecar's {{ $name }} request is above its limit, and the annotations "
+        ? "the sidecar's {{ $name }} request " + variables.{{ $name }}Asked + " is above its limit " + variables.{{ $name }}Limit + ", and the annotations "
           + "warmline.dev/{{ $name }}-request and warmline.dev/{{ $name }}-limit set them" : ""
         {{- if not $index }},{{ end }}
       {{- end }}

@@ -148,8 +148,26 @@ fn missing(concern: Concern, path: &Path, error: &io::Error) -> Wrong {
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
     let relative = if path.is_relative() { " (relative to the working directory)" } else { "" };
-    let path = path.display();
-    format!("{path}{relative}: cannot be read: {error}; name a PEM file that this process may read")
+    let right = match mounted(path).filter(|_| error.kind() == io::ErrorKind::NotFound) {
+        Some((object, key)) => {
+            format!("{object} is not there, or has no key {key}; create it, or name another")
+        }
+        None => "name a".into(),
+    };
+    format!(
+        "{}{relative}: cannot be read: {error}; {right} PEM file that this process may read",
+        path.display()
+    )
+}
+
+/// What a pod has there, and the key in it: the mounts of design section 9.
+fn mounted(path: &Path) -> Option<(&'static str, &str)> {
+    let object = match path.parent()?.to_str()? {
+        "/etc/warmline/identity" => "the Secret warmline-identity",
+        "/etc/warmline/trust" => "the ConfigMap warmline-trust",
+        _ => return None,
+    };
+    Some((object, path.file_name()?.to_str()?))
 }
 
 /// Puts the file's name before what is wrong with it.

@@ -19,7 +19,7 @@ use super::{Known, Reference, Rejected};
 /// The first to speak is a matter of chance: within this time.
 const SPREAD: Duration = Duration::from_secs(10);
 /// The least time between two Events of this process.
-const PACE: Duration = Duration::from_mins(5);
+const PACE: Duration = Duration::from_mins(1);
 /// Bytes of an Event's note, and of the name of whom it is from.
 const NOTE: usize = 1024;
 const INSTANCE: usize = 128;

@@ -377,7 +377,7 @@ fn of_what_the_pod_has_a_budget_for_the_sidecar_asks_for_nothing_unless_annotati
         "metadata": {"annotations": {"warmline.dev/cpu-request": "2", "warmline.dev/cpu-limit": "1"}},
         "spec": {"resources": {"limits": both}},
     }));
-    assert!(refused.starts_with("the sidecar's cpu request is above its limit"), "{refused}");
+    assert!(refused.starts_with("the sidecar's cpu request 2 is above its limit 1,"), "{refused}");
 }
 
 #[test]
@@ -574,25 +574,27 @@ fn the_sidecars_ports_are_refused_with_who_has_them() {
 
 #[test]
 fn a_request_above_its_limit_is_refused_whoever_set_the_other() {
-    let text = |name: &str| {
+    let text = |name: &str, request: &str, limit: &str| {
         format!(
-            "the sidecar's {name} request is above its limit, and the annotations warmline.dev/{name}-request and \
-             warmline.dev/{name}-limit set them"
+            "the sidecar's {name} request {request} is above its limit {limit}, and the annotations \
+             warmline.dev/{name}-request and warmline.dev/{name}-limit set them"
         )
     };
     let annotated = |pairs: &[(&str, &str)]| {
         let pairs = pairs.iter().map(|(key, value)| (format!("warmline.dev/{key}"), json!(value)));
         json!({"metadata": {"annotations": Value::Object(pairs.collect())}})
     };
-    assert_eq!(obstacle(&annotated(&[("memory-request", "256Mi")])), text("memory"));
-    assert_eq!(obstacle(&annotated(&[("memory-limit", "16Mi")])), text("memory"));
-    assert_eq!(obstacle(&annotated(&[("cpu-limit", "5m")])), text("cpu"));
+    let high = annotated(&[("memory-request", "256Mi")]);
+    assert_eq!(obstacle(&high), text("memory", "256Mi", "128Mi"));
+    let low = annotated(&[("memory-limit", "16Mi")]);
+    assert_eq!(obstacle(&low), text("memory", "32Mi", "16Mi"));
+    assert_eq!(obstacle(&annotated(&[("cpu-limit", "5m")])), text("cpu", "10m", "5m"));
     let both = annotated(&[("cpu-request", "2"), ("cpu-limit", "1999m")]);
-    assert_eq!(obstacle(&both), text("cpu"));
+    assert_eq!(obstacle(&both), text("cpu", "2", "1999m"));
     let mut guaranteed = both.clone();
     guaranteed["spec"] = json!({"containers": [
         {"name": "app", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}]});
-    assert_eq!(obstacle(&guaranteed), text("cpu"));
+    assert_eq!(obstacle(&guaranteed), text("cpu", "2", "1999m"));
     injected(&asking(&annotated(&[("memory-limit", "32Mi"), ("cpu-limit", "0.01")])));
 }
 
