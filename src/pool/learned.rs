@@ -107,10 +107,11 @@ pub fn with_margin(timeout: Duration) -> Duration {
 }
 
 impl Lessons {
-    /// The limit in force; a connection's own announcement goes before the upstream's last one.
-    pub fn limit(&self, own: Option<Duration>) -> Option<Duration> {
-        let announced = own.or(self.announced.map(|(limit, _)| limit));
-        announced.into_iter().chain(self.seen).min()
+    /// The limit in force. Of a connection that has `answered`, its own announcement counts, or that there was none; of one
+    /// that has not, the upstream's last one.
+    pub fn limit(&self, own: Option<Duration>, answered: bool) -> Option<Duration> {
+        let last = self.announced.map(|(limit, _)| limit).filter(|_| !answered);
+        own.or(last).into_iter().chain(self.seen).min()
     }
 
     /// The same, for a person.
@@ -126,10 +127,12 @@ impl Lessons {
         self.habit
     }
 
-    /// The upstream announced this timeout; returns the limit that follows.
+    /// The upstream announced this timeout; returns the limit that follows. No time at all is said of that connection alone.
     pub fn announced(&mut self, timeout: Duration, now: Instant) -> Duration {
         let limit = with_margin(timeout);
-        self.announced = Some((limit, now));
+        if !timeout.is_zero() {
+            self.announced = Some((limit, now));
+        }
         limit
     }
 
@@ -209,9 +212,9 @@ impl Lessons {
         if now.saturating_duration_since(since) < HALF_LIFE {
             return false;
         }
-        let before = self.limit(None);
+        let before = self.limit(None, false);
         self.forget(since, now);
-        self.limit(None) != before
+        self.limit(None, false) != before
     }
 
     fn forget(&mut self, since: Instant, now: Instant) {

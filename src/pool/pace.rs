@@ -23,12 +23,14 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Somebody stands in line, the first. If the last one gave up just now, it is the same standstill still.
+    /// Somebody stands in line, the first. If the last one gave up just now, it is the same standstill still. If the line
+    /// has not moved for longer than anybody waits, how fast it was then says nothing of today.
     pub fn begins(&mut self, now: Instant, patience: Duration) {
         let same =
             self.given_up.take().is_some_and(|at| now.saturating_duration_since(at) < patience);
         if !same {
-            self.since = Some(now);
+            let rested = self.since.replace(now).is_none_or(|at| now - at >= patience);
+            self.steps = if rested { 0 } else { self.steps };
         }
     }
 
@@ -128,6 +130,16 @@ mod tests {
         pace.given_up(now + secs(5));
         pace.begins(now + secs(60), PATIENCE);
         assert!(!pace.is_too_slow(1, now + secs(61), PATIENCE));
+    }
+
+    #[test]
+    fn a_pace_of_long_ago_turns_nobody_away() {
+        let (mut pace, now) = moved(8, 60);
+        pace.begins(now + PATIENCE, PATIENCE);
+        assert!(!pace.is_too_slow(30, now + PATIENCE, PATIENCE));
+        let (mut pace, now) = moved(8, 60);
+        pace.begins(now + PATIENCE / 2, PATIENCE);
+        assert!(pace.is_too_slow(1, now + PATIENCE / 2, PATIENCE), "it was just now");
     }
 
     #[test]

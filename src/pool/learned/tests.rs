@@ -30,7 +30,7 @@ impl Play {
 
     /// One idle period after which a request comes; the upstream would close after `life`. True if it did.
     fn idles(&mut self, gap: Duration, life: Duration) -> bool {
-        let kept = self.lessons.limit(None).unwrap_or(Duration::MAX);
+        let kept = self.lessons.limit(None, false).unwrap_or(Duration::MAX);
         let ends = gap.min(life).min(kept);
         self.now += ends;
         if life < gap && life < kept {
@@ -74,8 +74,12 @@ fn an_announcement_is_believed_at_once_and_the_last_one_counts() {
     let learned = Learned { limit: secs(4), from: Source::Announced };
     assert_eq!(play.lessons.learned(), Some(learned));
     play.lessons.announced(secs(20), play.now);
-    assert_eq!(play.lessons.limit(None), Some(secs(18)));
-    assert_eq!(play.lessons.limit(Some(secs(3))), Some(secs(3)), "a connection's own goes before");
+    assert_eq!(play.lessons.limit(None, false), Some(secs(18)));
+    assert_eq!(
+        play.lessons.limit(Some(secs(3)), true),
+        Some(secs(3)),
+        "a connection's own goes before"
+    );
 }
 
 #[test]

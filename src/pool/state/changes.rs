@@ -24,6 +24,9 @@ impl<C, E, W> State<C, E, W> {
     ) -> Advanced {
         if generation > self.generation {
             (self.generation, self.outdated) = (generation, reason);
+            if reason == EndReason::Reconfigured {
+                self.forget_lessons(effects);
+            }
         }
         let outdated = |state: &Self, s: Standing| s.generation < state.generation;
         let idle_closed = self.close_idle_that(outdated, self.outdated, effects);

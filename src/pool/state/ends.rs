@@ -112,7 +112,10 @@ impl<C, E, W> State<C, E, W> {
     pub(super) fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
         let Stay { since, announced, retires } = self.connections.stay(id)?;
         let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
-        let timeout = timeout.into_iter().chain(self.lessons.limit(announced)).min();
+        let timeout = timeout
+            .into_iter()
+            .chain(self.lessons.limit(announced, self.connections.uses(id) > 0))
+            .min();
         let idle = timeout.and_then(|timeout| since.checked_add(timeout));
         let idle = idle.map(|at| (at, EndReason::Idle));
         idle.into_iter().chain(retires.map(|at| (at, EndReason::Aged))).min_by_key(|(at, _)| *at)

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Ask, ConnectionId, Effects, EndReason, KeepAlive, Learned, Side, State, Stay, reason_of,
+    Ask, ConnectionId, Effects, EndReason, KeepAlive, Learned, Lessons, Side, State, Stay,
+    reason_of,
 };
 
 impl<C, E, W> State<C, E, W> {
@@ -35,12 +36,12 @@ impl<C, E, W> State<C, E, W> {
             self.lessons.survived(idle, now);
         }
         if let Some(KeepAlive { timeout, max }) = hint {
-            let before = self.lessons.limit(None);
+            let before = self.lessons.limit(None, false);
             let limit = timeout.map(|timeout| self.lessons.announced(timeout, now));
             // No time at all: it takes no more, not even from who waits already.
             let over = timeout.filter(Duration::is_zero).map(|_| 0);
             self.connections.announce(id, limit, over.or(max));
-            self.rearm_if(self.lessons.limit(None) != before, effects);
+            self.rearm_if(self.lessons.limit(None, false) != before, effects);
         }
         self.rearm_if(changed, effects);
     }
@@ -70,7 +71,8 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) {
-        let stay = self.connections.stay(id).filter(|_| by == Side::Peer);
+        let stay =
+            self.connections.stay(id).filter(|_| by == Side::Peer && !self.was_in_vain(id, now));
         // First, so that its own deadline is none of those that a lesson makes anew.
         self.close_ended(id, reason_of(by), now, effects);
         if let Some(Stay { since, .. }) = stay {
@@ -94,9 +96,16 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) {
-        let before = self.lessons.limit(None);
+        let before = self.lessons.limit(None, false);
         self.lessons.closed(idle, now);
-        self.rearm_if(self.lessons.limit(None) != before, effects);
+        self.rearm_if(self.lessons.limit(None, false) != before, effects);
+    }
+
+    /// Another upstream stands behind the name now: what was learned was learned of the other one.
+    pub(super) fn forget_lessons(&mut self, effects: &mut Effects<C, W>) {
+        let before = self.lessons.limit(None, false);
+        self.lessons = Lessons::default();
+        self.rearm_if(before.is_some(), effects);
     }
 
     /// Another limit makes other deadlines.

@@ -59,11 +59,17 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) {
-        if self.connections.uses(id) == 0 && self.connections.age(id, now) < SHORT_LIFE {
+        if self.was_in_vain(id, now) {
             self.refill.trouble(now);
         }
         self.learn_from_expiry(id, reason, now);
         self.close_idle(id, reason, effects);
+    }
+
+    /// Whether a connection is as good as none: it was used by nobody, and not for long. A server that refuses our
+    /// certificate under TLS 1.3 ends it like this.
+    pub(super) fn was_in_vain(&self, id: ConnectionId, now: Instant) -> bool {
+        self.connections.uses(id) == 0 && self.connections.age(id, now) < SHORT_LIFE
     }
 
     /// Dials that are nobody's will be idle.

@@ -37,13 +37,52 @@ fn the_configured_limit_stays_in_force_where_it_is_lower() {
 }
 
 #[test]
-fn an_announcement_holds_for_a_connection_that_carried_none_and_shortens_what_is_idle() {
+fn an_announcement_holds_for_a_connection_that_has_not_answered_yet_and_not_for_one_whose_answers_had_none()
+ {
     let mut scene = Scene::with_cap(9);
-    let silent = scene.idle(1)[0];
+    let answered = scene.idle(1)[0];
     let told = scene.lease_new();
+    scene.reconfigure(|s| s.min_idle = 2);
+    let unused = scene.warm_up()[0];
     scene.check_in_told(told, Some(10), None);
     scene.pass(secs(9));
-    assert_eq!(scene.closed, [silent, told]);
+    assert_eq!(scene.closed, [unused, told]);
+    assert_eq!(scene.reuse(), answered);
+}
+
+#[test]
+fn no_time_at_all_is_said_of_one_connection_alone() {
+    let mut scene = Scene::with_cap(9);
+    let id = scene.lease_new();
+    scene.check_in_told(id, Some(0), None);
+    assert_eq!(scene.closed, [id]);
+    assert_eq!(scene.state.learned(), None);
+}
+
+#[test]
+fn one_that_nobody_used_and_that_ends_at_once_teaches_nothing() {
+    let mut scene = Scene::new(|s| (s.min_idle, s.max_connections) = (1, 9));
+    for _ in 0..20 {
+        for id in scene.wanted() {
+            scene.opens(id);
+            scene.pass(millis(1));
+            scene.socket_ends(id, PEER_POLITE);
+        }
+        scene.pass(secs(40));
+    }
+    assert_eq!(scene.state.learned(), None);
+    assert!(!scene.state.closes_at_any_time());
+}
+
+#[test]
+fn what_was_learned_is_forgotten_with_another_upstream_and_kept_with_another_certificate() {
+    let mut scene = Scene::with_cap(9);
+    let id = scene.lease_new();
+    scene.check_in_told(id, Some(5), None);
+    scene.rotate(1);
+    assert!(scene.state.learned().is_some());
+    scene.advance(2, EndReason::Reconfigured);
+    assert_eq!(scene.state.learned(), None);
 }
 
 #[test]

@@ -253,7 +253,10 @@ impl Model {
     fn limit(&self, connection: &Connection) -> Option<(u64, EndReason)> {
         let Stage::Idle { since, .. } = connection.stage else { return None };
         let timeout = ms(self.settings.idle_timeout);
-        let learned = self.lessons.limit(connection.announced).map(|limit| since + ms_up(limit));
+        let learned = self
+            .lessons
+            .limit(connection.announced, connection.uses > 0)
+            .map(|limit| since + ms_up(limit));
         let idle = if timeout > 0 { since + timeout } else { u64::MAX };
         let idle = idle.min(learned.unwrap_or(u64::MAX));
         let aged = self.retires(connection).unwrap_or(u64::MAX);
@@ -489,10 +492,8 @@ impl Model {
 
     /// Closes an idle one that came to its end by itself; if it was of no use, that is trouble.
     fn ends(&mut self, id: Id, reason: EndReason) {
-        let (at, now) = (self.at(), self.now);
-        let connection = self.connection(id);
-        let opened = connection.opened.map_or(now, |(opened, _)| opened);
-        if connection.uses == 0 && Duration::from_millis(now - opened) < SHORT_LIFE {
+        let at = self.at();
+        if self.in_vain(id) {
             self.refill.trouble(at);
         }
         if reason == EndReason::Idle || reason == EndReason::Aged {
@@ -500,6 +501,13 @@ impl Model {
             self.lessons.survived(idle, at);
         }
         self.close(id, reason);
+    }
+
+    fn in_vain(&mut self, id: Id) -> bool {
+        let now = self.now;
+        let connection = self.connection(id);
+        let opened = connection.opened.map_or(now, |(opened, _)| opened);
+        connection.uses == 0 && Duration::from_millis(now - opened) < SHORT_LIFE
     }
 
     fn idle_for(&self, id: Id) -> Option<u64> {
@@ -625,6 +633,7 @@ impl Model {
         match self.stage(id) {
             Some(Stage::Idle { .. }) => {
                 let idle = self.idle_for(id).filter(|_| by == Side::Peer);
+                let idle = if self.in_vain(id) { None } else { idle };
                 self.cut_short(idle);
                 self.ends(id, reason);
             }
@@ -641,6 +650,7 @@ impl Model {
             }
             Stage::Idle { .. } => {
                 let idle = self.idle_for(id).filter(|_| end.by == Side::Peer);
+                let idle = if self.in_vain(id) { None } else { idle };
                 self.cut_short(idle);
                 self.ends(id, ended_by(end));
                 self.bury(id, ended_by(end));
@@ -873,6 +883,9 @@ impl Model {
     pub fn advance(&mut self, generation: u64, reason: EndReason) -> (usize, usize) {
         if generation > self.generation {
             (self.generation, self.outdated) = (generation, reason);
+            if reason == EndReason::Reconfigured {
+                self.lessons = Lessons::default();
+            }
         }
         let old = |c: &&Connection| c.generation < self.generation;
         let old: Vec<_> = self.connections.iter().filter(old).map(|c| (c.id, c.stage)).collect();
