@@ -89,7 +89,8 @@ pub async fn reach(
     Ok(Reached { stream, peer, connect_time: begun.elapsed() })
 }
 
-/// Makes the TLS handshake. A failed one is ended politely too: alert, FIN, close. One that takes too long is dropped:
+/// Makes the TLS handshake. A failed one is ended politely too, before it is told: alert, FIN, close; until then its socket
+/// is open, and has its place. One that takes too long is dropped:
 /// it ends with FIN at once (RST, where bytes of the peer's lie unread), as there is neither a session to save nor an
 /// answer to wait for.
 pub async fn shake_hands(
@@ -105,7 +106,7 @@ pub async fn shake_hands(
     match timeout(limits.handshake, handshake).await {
         Err(_) => Err(ConnectError::HandshakeTimeout { address: peer, limit: limits.handshake }),
         Ok(Err((error, stream))) => {
-            tokio::spawn(socket::close_politely(stream));
+            socket::close_politely(stream).await;
             Err(ConnectError::handshake(peer, error, client.trust()))
         }
         Ok(Ok(stream)) => {

@@ -1,7 +1,11 @@
 //! `maxConnections` is strict, at every instant and over every thread.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    io::{Read as _, Write as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -96,4 +100,34 @@ fn places_come_back_when_dials_fail() {
         assert_eq!(client.get("127.0.0.1", "/any").status, 502);
     });
     assert_eq!(warmline.pool("origin").census.total(), 0);
+}
+
+#[test]
+fn a_connection_whose_handshake_failed_counts_until_it_is_closed() {
+    const REFUSAL: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counting, highest) = (Arc::clone(&open), Arc::clone(&most));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, open) = (stream.unwrap(), Arc::clone(&counting));
+            highest.fetch_max(open.fetch_add(1, Relaxed) + 1, Relaxed);
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(&REFUSAL);
+                // It ends its side only a while after Warmline has.
+                while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {}
+                thread::sleep(Duration::from_millis(50));
+                open.fetch_sub(1, Relaxed);
+            });
+        }
+    });
+    let setup = Setup::new().upstream_at("origin", &address.to_string());
+    let warmline = setup.set("tls.verifyName", origin::NAME).set("pool.maxConnections", 1).start();
+    for _ in 0..4 {
+        let mut client = Client::connect(warmline.address());
+        assert_eq!(client.get("127.0.0.1", "/any").status, 502);
+    }
+    assert_eq!(most.load(Relaxed), 1);
 }
