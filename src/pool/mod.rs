@@ -33,7 +33,7 @@ pub use ids::ClientId;
 pub use learned::{KeepAlive, Learned, Source};
 pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
-pub use state::{Advanced, Census, ConnectionId};
+pub use state::{Advanced, Census, ConnectionId, PROOF};
 use state::{Effects, Ended, Found, Leased, State, Wanted};
 pub use tokens::{Lease, Permit, Place, Step, Waiter};
 
@@ -233,6 +233,11 @@ impl<C, E> Pool<C, E> {
     /// Waits until as many connections as the warm floor wants were there at once.
     pub async fn warmed(&self) {
         self.comes_to(State::is_warm).await;
+    }
+
+    /// Whether as many are there now that have lasted for [`PROOF`] or carried a request.
+    pub fn is_proven(&self, now: Instant) -> bool {
+        self.lock().is_proven(now)
     }
 
     /// Whether they were, ever.

@@ -155,6 +155,12 @@ impl<C, E> Place<C, E> {
         self.pool.change(|state, effects| state.socket_closing(self.id, by, now, effects));
     }
 
+    /// Whether nobody has leased it yet.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.pool.lock().is_unused(self.id)
+    }
+
     /// The socket is closed.
     pub fn socket_ended(mut self, end: End, now: Instant) {
         self.give_back(end, now);

@@ -8,12 +8,15 @@ use std::{
 use super::{Failed, Party, Stage, Upstream, Worker, generation::Generation};
 use crate::{
     connect::{
-        ConnectError, Connection, Driver, Resolver, connection,
+        ConnectError, Connection, Driver, Resolver,
+        connection::{self, Facts},
         dial::{reach, shake_hands},
+        meter::Meter,
     },
     descriptors,
     pool::Permit,
     telemetry::{ends::Facing, log::seconds},
+    tls::Version,
 };
 
 /// A connection that is ready for its first exchange.
@@ -76,10 +79,28 @@ impl Upstream {
 
     /// A failed dial of the warm floor fails nobody: who asks why a connection is missing finds it among the failures.
     pub(super) fn note_cold(&self, error: &ConnectError) {
-        let text = format!("a warm connection (pool.minIdle) could not be made: {error}");
+        self.note_missing(&error.to_string());
+    }
+
+    fn note_missing(&self, why: &str) {
+        let text = format!("a warm connection (pool.minIdle) could not be made: {why}");
         let failed = Failed::new(None, Party::Upstream, Stage::Connect, text);
         if self.counters.exchanges.failures.note(failed, SystemTime::now()) {
-            tracing::warn!(upstream = self.name(), %error, "a warm connection (pool.minIdle) could not be made");
+            tracing::warn!(upstream = self.name(), error = %why, "a warm connection (pool.minIdle) could not be made");
+        }
+    }
+
+    /// Under TLS 1.3 the server judges our certificate when our side of the handshake is over: where no request was there to
+    /// find out, its alert ends the connection unused.
+    fn note_refusal(&self, facts: &Facts, meter: &Meter) {
+        if let Some(alert) = meter.alert()
+            && facts.version == Version::Tls13
+        {
+            self.counters.identity_refused(facts.version);
+            self.note_missing(&format!(
+                "{} refused our certificate with the alert {alert:?}",
+                facts.peer
+            ));
         }
     }
 
@@ -87,6 +108,7 @@ impl Upstream {
     fn spawn_driver(self: Arc<Self>, permit: Permit<Connection, ConnectError>, ready: Ready) {
         let Ready { connection, driver, generation } = ready;
         let (id, peer) = (permit.id(), connection.facts.peer);
+        let (facts, meter) = (Arc::clone(&connection.facts), Arc::clone(&connection.meter));
         let place = permit.established(
             connection,
             generation.number,
@@ -98,6 +120,9 @@ impl Upstream {
             let end = driver.run(|by| place.closing(by, Instant::now())).await;
             self.ends.increment((Facing::Upstream, end.how));
             let now = Instant::now();
+            if place.is_unused() {
+                self.note_refusal(&facts, &meter);
+            }
             place.socket_ended(end, now);
             self.connection_gone(&generation, id, now);
             self.tell_learned_timeout();

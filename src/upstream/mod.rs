@@ -20,7 +20,7 @@ use http::HeaderName;
 use rustls::KeyLog;
 use tokio::{
     sync::Notify,
-    time::{sleep_until, timeout_at},
+    time::{sleep, sleep_until, timeout_at},
 };
 
 pub use change::Change;
@@ -35,7 +35,9 @@ use crate::{
     connect::{self, ConnectError, Connection, Resolver},
     descriptors,
     latest::Latest,
-    pool::{self, Ask, Checkout, EndReason, KeepAlive, Permit, Pool, Rejection, Step, Waiter},
+    pool::{
+        self, Ask, Checkout, EndReason, KeepAlive, PROOF, Permit, Pool, Rejection, Step, Waiter,
+    },
     telemetry::ends::Ends,
     tls,
 };
@@ -250,7 +252,10 @@ impl Upstream {
     /// Purges and closes what is due, for as long as it is polled.
     pub async fn maintain(&self) {
         let until_warm = async {
-            self.pool.warmed().await;
+            while !self.pool.is_proven(Instant::now()) {
+                self.pool.warmed().await;
+                sleep(PROOF).await;
+            }
             self.was_warm.store(true, SeqCst);
         };
         tokio::join!(self.pool.maintain(), self.end_replaced(), self.make_room(), until_warm);

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::support::{
+    authority::Authority,
     client::Client,
     log_lines,
     origin::{self, End, Origin},
@@ -148,6 +149,21 @@ fn a_required_upstream_without_its_warm_connections_is_named_by_readyz_until_it_
     assert_eq!(warmline.health("/startupz").status, 200);
     gate.open();
     wait_for("it is ready", || ready().status == 200);
+}
+
+#[test]
+fn warm_connections_that_the_upstream_refuses_after_the_handshake_make_nothing_ready_and_are_told()
+{
+    let origin = Origin::serving().requires(&Authority::new("another")).start();
+    let setup = Setup::before(&origin).set("pool.minIdle", 1);
+    let warmline = setup.set_global("readiness", json!({ "requireUpstreams": ["origin"] })).start();
+    let failed = || warmline.metric("warmline_tls_handshakes_total", &[("result", "failed")]);
+    wait_for("two were refused", || failed() >= 2);
+    assert_eq!(warmline.health("/readyz").status, 503);
+    let told = warmline.admin("/pools").text();
+    assert!(told.contains("refused our certificate with the alert"), "{told}");
+    let upstream = warmline.upstream("origin");
+    assert_eq!((upstream.pool().learned(), upstream.pool().closes_at_any_time()), (None, false));
 }
 
 #[test]

@@ -18,7 +18,7 @@ mod warm;
 use std::time::{Duration, Instant};
 
 pub use changes::Advanced;
-pub use warm::Wanted;
+pub use warm::{PROOF, Wanted};
 
 use super::{
     Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,

@@ -1,6 +1,6 @@
 //! The warm floor: `minIdle` connections that are dialled for nobody, and kept.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{ConnectionId, Effects, EndReason, State};
 use crate::pool::refill::{AT_ONCE, SHORT_LIFE};
@@ -15,6 +15,10 @@ pub enum Wanted {
     /// Ask again when told so by [`State::tells_of_lack`].
     Nothing,
 }
+
+/// What lives for so long was not refused: a server that does not like our certificate ends a connection of TLS 1.3 one round
+/// trip after its handshake.
+pub const PROOF: Duration = Duration::from_millis(250);
 
 impl<C, E, W> State<C, E, W> {
     /// Takes a place for a dial that keeps the floor. Waiters go first: while one has no dial, no place is free.
@@ -44,6 +48,14 @@ impl<C, E, W> State<C, E, W> {
         self.warm
     }
 
+    /// Whether as many are there now that the upstream has let live.
+    pub fn is_proven(&self, now: Instant) -> bool {
+        let lasts =
+            |id: &ConnectionId| !self.is_unused(*id) || self.connections.age(*id, now) >= PROOF;
+        let proven = self.connections.idle().filter(lasts).count() + self.census().active;
+        proven >= self.settings.min_idle.min(self.settings.max_connections)
+    }
+
     /// Looks whether they are now; those in use are as verified as the idle ones.
     pub(super) fn notice_warmth(&mut self) {
         let census = self.census();
@@ -66,10 +78,15 @@ impl<C, E, W> State<C, E, W> {
         self.close_idle(id, reason, effects);
     }
 
+    /// Whether nobody has leased it yet.
+    pub fn is_unused(&self, id: ConnectionId) -> bool {
+        self.connections.uses(id) == 0
+    }
+
     /// Whether a connection is as good as none: it was used by nobody, and not for long. A server that refuses our
     /// certificate under TLS 1.3 ends it like this.
     pub(super) fn was_in_vain(&self, id: ConnectionId, now: Instant) -> bool {
-        self.connections.uses(id) == 0 && self.connections.age(id, now) < SHORT_LIFE
+        self.is_unused(id) && self.connections.age(id, now) < SHORT_LIFE
     }
 
     /// Dials that are nobody's will be idle.

@@ -350,6 +350,10 @@ impl Scene {
     }
 
     /// Opens what the floor wants, until it wants no more.
+    pub fn proven(&self) -> bool {
+        self.state.is_proven(self.now)
+    }
+
     pub fn warm_up(&mut self) -> Vec<ConnectionId> {
         let ids = self.wanted();
         for id in &ids {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scene::{PEER_POLITE, Scene, Told, millis, secs};
-use crate::pool::{Reuse, state::Wanted};
+use crate::pool::{PROOF, Reuse, state::Wanted};
 
 fn scene(min_idle: usize) -> Scene {
     Scene::new(|s| (s.min_idle, s.max_connections, s.idle_timeout) = (min_idle, 9, Duration::ZERO))
@@ -185,4 +185,21 @@ fn a_raised_floor_is_filled_and_a_lowered_one_closes_nothing() {
     scene.warm_up();
     scene.reconfigure(|s| s.min_idle = 0);
     assert_eq!(scene.counts(), [0, 0, 3, 0]);
+}
+
+#[test]
+fn a_floor_is_proven_by_what_lasts_or_was_used() {
+    let mut scene = scene(2);
+    scene.warm_up();
+    assert!(scene.state.is_warm() && !scene.proven());
+    scene.pass(PROOF);
+    assert!(scene.proven());
+
+    let mut scene = self::scene(1);
+    scene.warm_up();
+    let id = scene.reuse();
+    assert!(scene.proven(), "it is in use");
+    scene.check_in(id);
+    assert!(scene.proven());
+    assert!(self::scene(0).proven(), "none is wanted");
 }
