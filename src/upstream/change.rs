@@ -82,9 +82,7 @@ impl Upstream {
 
     /// Every connection that exists now is to be replaced as soon as nobody uses it; settings and sessions stay.
     pub fn renew(&self, now: Instant) -> Advanced {
-        let old = self.generation.share();
-        let next = old.successor();
-        let (old, advanced) = self.succeed(next, EndReason::Drained, None, now);
+        let (old, advanced) = self.succeed(Generation::successor, EndReason::Drained, None, now);
         self.report_gone(&old, now);
         advanced
     }
@@ -96,17 +94,13 @@ impl Upstream {
         tls: tls::Client,
         now: Instant,
     ) {
-        let number = self.generation.get().number + 1;
-        let next = Generation::new(number, settings, tls);
+        let next = |old: &Generation| Generation::new(old.number + 1, settings, tls);
         let deadline = now.checked_add(settings.rotation_deadline);
-        for old in self.older().iter() {
-            old.bound(reason, deadline);
-        }
         let (old, advanced) = self.succeed(next, reason, deadline, now);
         let identity = settings.tls.identity.as_ref();
         tracing::info!(
             upstream = %self.name,
-            generation = number,
+            generation = old.number + 1,
             %reason,
             identity = identity.map(|identity| tls::fingerprint(&identity.chain()[0])),
             not_after = identity.map(|identity| identity.not_after_text()),
@@ -119,20 +113,30 @@ impl Upstream {
         self.report_gone(&old, now);
     }
 
+    /// One at a time: the watch and an operator may both want it, and the second one's successor is that of the first one's.
     fn succeed(
         &self,
-        next: Arc<Generation>,
+        next: impl FnOnce(&Generation) -> Arc<Generation>,
         reason: EndReason,
         deadline: Option<Instant>,
         now: Instant,
     ) -> (Arc<Generation>, Advanced) {
+        let _alone = self.succeeding.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = next(&self.generation.get());
         let number = next.number;
         let old = self.generation.replace(next);
         old.replace(reason, now, deadline);
-        self.older().push(Arc::clone(&old));
+        self.note_older(&old, reason, deadline);
         let advanced = self.pool.advance(number, reason, now);
         self.replaced.notify_one();
         (old, advanced)
+    }
+
+    /// Those before it that had no deadline get this one's.
+    fn note_older(&self, old: &Arc<Generation>, reason: EndReason, deadline: Option<Instant>) {
+        let mut older = self.older();
+        older.iter().for_each(|before| before.bound(reason, deadline));
+        older.push(Arc::clone(old));
     }
 
     /// Ends exchanges on replaced generations when their time is over, for as long as it is polled.

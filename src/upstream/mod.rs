@@ -104,6 +104,8 @@ pub struct Upstream {
     settings: Latest<Settings>,
     /// What new handshakes are made under.
     generation: Latest<Generation>,
+    /// Held while a generation takes another one's place, there and in the pool.
+    succeeding: Mutex<()>,
     /// Generations that were replaced and have connections left, oldest first.
     older: Mutex<Vec<Arc<Generation>>>,
     /// A generation was replaced: there is a deadline to watch.
@@ -135,6 +137,7 @@ impl Upstream {
             pool: Pool::new(&settings.name, settings.pool.clone(), threads),
             settings: Latest::new(settings),
             generation: Latest::new(generation),
+            succeeding: Mutex::default(),
             older: Mutex::default(),
             replaced: Notify::new(),
             was_warm: AtomicBool::new(false),
