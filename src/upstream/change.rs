@@ -63,6 +63,7 @@ impl Upstream {
             self.habit_told.store(false, SeqCst);
         }
         self.pool.reconfigure(settings.pool.clone(), now);
+        self.generation.get().tls.resize(settings.pool.max_connections);
         if let Some(Next { reason, tls, trust }) = next {
             self.begin_generation(&settings, reason, tls, now);
             if let Some(trust) = trust {
