@@ -150,7 +150,7 @@ impl Live {
         let now = Instant::now();
         let Prepared { upstreams, new, changes, opening } = prepared;
         for (upstream, change) in changes {
-            upstream.pool().resume();
+            upstream.resume();
             upstream.apply(change, now);
         }
         let mut running = self.running.share().to_vec();
@@ -168,7 +168,7 @@ impl Live {
             self.run_on_first(move |_| bound_drain(closing, drain));
         }
         for removed in changing.upstreams.iter().filter(|old| !contains(&upstreams, old)) {
-            removed.pool().drain();
+            removed.retire(now);
         }
         changing.upstreams = upstreams;
     }

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering::SeqCst},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::time::sleep_until;
@@ -17,6 +17,9 @@ use crate::{
     telemetry::log::seconds,
     tls::{self, Trust},
 };
+
+/// A `rotationDeadline` of nothing must not keep a thread busy.
+const SHORTEST_RETIREMENT: Duration = Duration::from_millis(50);
 
 /// Other settings for an upstream, prepared: what could fail has not.
 pub struct Change {
@@ -140,19 +143,43 @@ impl Upstream {
         older.push(Arc::clone(old));
     }
 
-    /// Ends exchanges on replaced generations when their time is over, for as long as it is polled.
+    /// It is configured no more: closes what is idle, and what is in flight has as long as on a replaced generation, as
+    /// neither rotations nor another trust reach it from now on.
+    pub fn retire(&self, now: Instant) {
+        self.pool.drain();
+        *self.retired_until() = now.checked_add(self.settings().rotation_deadline);
+        self.replaced.notify_one();
+    }
+
+    /// It is configured again.
+    pub fn resume(&self) {
+        *self.retired_until() = None;
+        self.pool.resume();
+    }
+
+    /// Ends exchanges on replaced generations, and on a retired upstream, when their time is over, for as long as it is
+    /// polled.
     pub(super) async fn end_replaced(&self) {
         loop {
             let replaced = self.replaced.notified();
-            let next = self.older().iter().filter_map(|old| old.deadline()).min();
-            match next {
+            match self.next_deadline() {
                 Some(at) => tokio::select! {
-                    () = sleep_until(at.into()) => self.end_overdue(Instant::now()),
+                    () = sleep_until(at.into()) => self.end_due(Instant::now()),
                     () = replaced => {}
                 },
                 None => replaced.await,
             }
         }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let retired = *self.retired_until();
+        self.older().iter().filter_map(|old| old.deadline()).chain(retired).min()
+    }
+
+    fn end_due(&self, now: Instant) {
+        self.end_overdue(now);
+        self.end_retired(now);
     }
 
     fn end_overdue(&self, now: Instant) {
@@ -161,6 +188,21 @@ impl Upstream {
             if ended > 0 {
                 tracing::warn!(upstream = %self.name, generation = old.number, connections = ended, "rotationDeadline is over: exchanges on a replaced generation end");
             }
+        }
+    }
+
+    fn end_retired(&self, now: Instant) {
+        let mut until = self.retired_until();
+        if until.is_none_or(|until| until > now) {
+            return;
+        }
+        // Again later: who waited, or goes again, gets another connection, which must not last for ever either.
+        *until = now.checked_add(self.settings().rotation_deadline.max(SHORTEST_RETIREMENT));
+        let mut generations = self.older().clone();
+        generations.push(self.generation.share());
+        let ended = generations.iter().map(|g| g.end_all(EndReason::Reconfigured)).sum::<usize>();
+        if ended > 0 {
+            tracing::warn!(upstream = %self.name, connections = ended, "rotationDeadline is over: exchanges on a removed upstream end");
         }
     }
 
@@ -197,5 +239,9 @@ impl Upstream {
 
     fn older(&self) -> MutexGuard<'_, Vec<Arc<Generation>>> {
         self.older.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retired_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.retired_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

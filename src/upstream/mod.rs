@@ -108,7 +108,9 @@ pub struct Upstream {
     succeeding: Mutex<()>,
     /// Generations that were replaced and have connections left, oldest first.
     older: Mutex<Vec<Arc<Generation>>>,
-    /// A generation was replaced: there is a deadline to watch.
+    /// Set while it is configured no more: when what it has left ends.
+    retired_until: Mutex<Option<Instant>>,
+    /// A generation was replaced, or all of it retired: there is a deadline to watch.
     replaced: Notify,
     pool: Arc<Pool<Connection, ConnectError>>,
     was_warm: AtomicBool,
@@ -139,6 +141,7 @@ impl Upstream {
             generation: Latest::new(generation),
             succeeding: Mutex::default(),
             older: Mutex::default(),
+            retired_until: Mutex::default(),
             replaced: Notify::new(),
             was_warm: AtomicBool::new(false),
             timeout_told: AtomicBool::new(false),
