@@ -150,7 +150,7 @@ impl Live {
         let now = Instant::now();
         let Prepared { upstreams, new, changes, opening } = prepared;
         for (upstream, change) in changes {
-            upstream.pool().resume();
+            upstream.resume();
             upstream.apply(change, now);
         }
         let mut running = self.running.share().to_vec();
@@ -168,7 +168,7 @@ impl Live {
             self.run_on_first(move |_| bound_drain(closing, drain));
         }
         for removed in changing.upstreams.iter().filter(|old| !contains(&upstreams, old)) {
-            removed.pool().drain();
+            removed.retire(now);
         }
         changing.upstreams = upstreams;
     }
@@ -284,8 +284,7 @@ fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {
 
 /// Purges, closes and keeps warm what is due, until the upstream is configured no more and its last connection is gone.
 async fn keep(live: Arc<Live>, upstream: Arc<Upstream>) {
-    let maintained = upstream.maintain();
-    let warm = keep_warm(&live, &upstream);
+    let kept = async { tokio::join!(upstream.maintain(), keep_warm(&live, &upstream)) };
     let left = async {
         loop {
             upstream.pool().drained().await;
@@ -297,18 +296,21 @@ async fn keep(live: Arc<Live>, upstream: Arc<Upstream>) {
         }
     };
     tokio::select! {
-        () = maintained => {}
-        () = warm => {}
+        _ = kept => {}
         () = left => {}
     }
 }
 
-/// Has the threads dial in turn: each drives what it dialled.
+/// Has the threads dial in turn, until the process's drain begins: each drives what it dialled.
 async fn keep_warm(live: &Live, upstream: &Arc<Upstream>) {
     let threads = live.common.workers.len();
     let first = fastrand::usize(..threads);
     for thread in (0..threads).cycle().skip(first) {
-        let permit = upstream.lacks_warm(thread).await;
+        let permit = tokio::select! {
+            biased;
+            () = live.common.drain.begun() => return,
+            permit = upstream.lacks_warm(thread) => permit,
+        };
         let upstream = Arc::clone(upstream);
         live.run_on(thread, |worker| async move { upstream.dial_warm(permit, &worker) });
     }

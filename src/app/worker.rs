@@ -1,7 +1,7 @@
 //! Worker threads: each accepts, serves, dials and drives on a runtime of its own, as the jobs come that it is given.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -65,26 +65,37 @@ async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     let resolver = work.resolver.clone().unwrap_or_else(Resolver::system);
     let worker = Arc::new(Worker { thread, resolver });
     let mut accepting = JoinSet::new();
+    serve(work, &mut jobs, &worker, &mut accepting).await;
+    // Others may still be served, and what they wait for may have been given to this thread to dial.
+    let mut everyone_idle = pin!(work.everyone_idle.wait());
     loop {
         tokio::select! {
             biased;
-            () = work.drain.begun() => break,
-            Some(_) = accepting.join_next() => {}
-            job = jobs.recv() => match job {
-                Some(job) => take(job, &worker, &mut accepting),
-                None => break,
-            }
+            Some(job) = jobs.recv() => take(job, &worker, &mut accepting),
+            _ = &mut everyone_idle => break,
         }
     }
-    // Whoever connected in time is served, also where the socket is still on its way here.
-    while let Ok(job) = jobs.try_recv() {
-        take(job, &worker, &mut accepting);
-    }
-    while accepting.join_next().await.is_some() {}
-    work.everyone_idle.wait().await;
     let upstreams = work.upstreams.share();
     upstreams.iter().for_each(|upstream| upstream.pool().drain());
     all_emptied(&upstreams, CLOSING_TIME).await;
+}
+
+/// Until the drain has begun and nobody is served here any more. Jobs come first: whoever connected in time is served,
+/// also where the socket is still on its way here.
+async fn serve(
+    work: &Work,
+    jobs: &mut UnboundedReceiver<Job>,
+    worker: &Arc<Worker>,
+    accepting: &mut JoinSet<()>,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            Some(job) = jobs.recv() => take(job, worker, accepting),
+            Some(_) = accepting.join_next() => {}
+            () = work.drain.begun(), if accepting.is_empty() => return,
+        }
+    }
 }
 
 fn take(job: Job, worker: &Arc<Worker>, accepting: &mut JoinSet<()>) {

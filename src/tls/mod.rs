@@ -134,6 +134,11 @@ impl Client {
         &self.trust
     }
 
+    /// From now on there are up to so many connections at once: a burst of dials wants a session for each.
+    pub fn resize(&self, connections: usize) {
+        self.sessions.resize(connections);
+    }
+
     /// Prepares one handshake with this address.
     pub fn prepare(&self, address: IpAddr) -> Preparation {
         let offer = Arc::new(Offer::new(Arc::clone(&self.sessions), address));

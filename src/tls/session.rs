@@ -23,12 +23,12 @@ const ADDRESSES: usize = 64;
 /// The sessions of one key.
 pub(super) struct Sessions {
     store: Mutex<Store>,
-    /// Tickets kept per address.
-    tickets: usize,
 }
 
 #[derive(Default)]
 struct Store {
+    /// Kept per address, at most.
+    tickets: usize,
     by_address: HashMap<IpAddr, Kept>,
     /// The addresses in order of arrival; the same ones as in the map.
     arrival: VecDeque<IpAddr>,
@@ -47,12 +47,25 @@ struct Kept {
 impl Sessions {
     /// A store that serves so many connections at once.
     pub(super) fn new(connections: usize) -> Self {
-        Self { store: Mutex::default(), tickets: connections.clamp(1, TICKETS) }
+        let store = Store { tickets: tickets_for(connections), ..Store::default() };
+        Self { store: Mutex::new(store) }
+    }
+
+    /// From now on it serves so many; what is too much is forgotten, the oldest first.
+    pub(super) fn resize(&self, connections: usize) {
+        let mut store = self.lock();
+        let tickets = tickets_for(connections);
+        store.tickets = tickets;
+        store.by_address.values_mut().for_each(|kept| kept.keep_newest(tickets));
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tickets_for(connections: usize) -> usize {
+    connections.clamp(1, TICKETS)
 }
 
 impl Store {
@@ -66,6 +79,13 @@ impl Store {
             self.arrival.push_back(address);
         }
         self.by_address.entry(address).or_default()
+    }
+}
+
+impl Kept {
+    fn keep_newest(&mut self, tickets: usize) {
+        let surplus = self.tickets.len().saturating_sub(tickets);
+        self.tickets.drain(..surplus);
     }
 }
 
@@ -126,12 +146,11 @@ impl ClientSessionStore for Offer {
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.with(|kept| {
-            if kept.tickets.len() == self.sessions.tickets {
-                kept.tickets.pop_front();
-            }
-            kept.tickets.push_back(ticket);
-        });
+        let mut store = self.sessions.lock();
+        let tickets = store.tickets;
+        let kept = store.kept(self.address);
+        kept.tickets.push_back(ticket);
+        kept.keep_newest(tickets);
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {

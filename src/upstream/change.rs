@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering::SeqCst},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::time::sleep_until;
@@ -17,6 +17,9 @@ use crate::{
     telemetry::log::seconds,
     tls::{self, Trust},
 };
+
+/// A `rotationDeadline` of nothing must not keep a thread busy.
+const SHORTEST_RETIREMENT: Duration = Duration::from_millis(50);
 
 /// Other settings for an upstream, prepared: what could fail has not.
 pub struct Change {
@@ -63,6 +66,7 @@ impl Upstream {
             self.habit_told.store(false, SeqCst);
         }
         self.pool.reconfigure(settings.pool.clone(), now);
+        self.generation.get().tls.resize(settings.pool.max_connections);
         if let Some(Next { reason, tls, trust }) = next {
             self.begin_generation(&settings, reason, tls, now);
             if let Some(trust) = trust {
@@ -82,9 +86,7 @@ impl Upstream {
 
     /// Every connection that exists now is to be replaced as soon as nobody uses it; settings and sessions stay.
     pub fn renew(&self, now: Instant) -> Advanced {
-        let old = self.generation.share();
-        let next = old.successor();
-        let (old, advanced) = self.succeed(next, EndReason::Drained, None, now);
+        let (old, advanced) = self.succeed(Generation::successor, EndReason::Drained, None, now);
         self.report_gone(&old, now);
         advanced
     }
@@ -96,17 +98,13 @@ impl Upstream {
         tls: tls::Client,
         now: Instant,
     ) {
-        let number = self.generation.get().number + 1;
-        let next = Generation::new(number, settings, tls);
+        let next = |old: &Generation| Generation::new(old.number + 1, settings, tls);
         let deadline = now.checked_add(settings.rotation_deadline);
-        for old in self.older().iter() {
-            old.bound(reason, deadline);
-        }
         let (old, advanced) = self.succeed(next, reason, deadline, now);
         let identity = settings.tls.identity.as_ref();
         tracing::info!(
             upstream = %self.name,
-            generation = number,
+            generation = old.number + 1,
             %reason,
             identity = identity.map(|identity| tls::fingerprint(&identity.chain()[0])),
             not_after = identity.map(|identity| identity.not_after_text()),
@@ -119,35 +117,69 @@ impl Upstream {
         self.report_gone(&old, now);
     }
 
+    /// One at a time: the watch and an operator may both want it, and the second one's successor is that of the first one's.
     fn succeed(
         &self,
-        next: Arc<Generation>,
+        next: impl FnOnce(&Generation) -> Arc<Generation>,
         reason: EndReason,
         deadline: Option<Instant>,
         now: Instant,
     ) -> (Arc<Generation>, Advanced) {
+        let _alone = self.succeeding.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = next(&self.generation.get());
         let number = next.number;
         let old = self.generation.replace(next);
         old.replace(reason, now, deadline);
-        self.older().push(Arc::clone(&old));
+        self.note_older(&old, reason, deadline);
         let advanced = self.pool.advance(number, reason, now);
         self.replaced.notify_one();
         (old, advanced)
     }
 
-    /// Ends exchanges on replaced generations when their time is over, for as long as it is polled.
+    /// Those before it that had no deadline get this one's.
+    fn note_older(&self, old: &Arc<Generation>, reason: EndReason, deadline: Option<Instant>) {
+        let mut older = self.older();
+        older.iter().for_each(|before| before.bound(reason, deadline));
+        older.push(Arc::clone(old));
+    }
+
+    /// It is configured no more: closes what is idle, and what is in flight has as long as on a replaced generation, as
+    /// neither rotations nor another trust reach it from now on.
+    pub fn retire(&self, now: Instant) {
+        self.pool.drain();
+        *self.retired_until() = now.checked_add(self.settings().rotation_deadline);
+        self.replaced.notify_one();
+    }
+
+    /// It is configured again.
+    pub fn resume(&self) {
+        *self.retired_until() = None;
+        self.pool.resume();
+    }
+
+    /// Ends exchanges on replaced generations, and on a retired upstream, when their time is over, for as long as it is
+    /// polled.
     pub(super) async fn end_replaced(&self) {
         loop {
             let replaced = self.replaced.notified();
-            let next = self.older().iter().filter_map(|old| old.deadline()).min();
-            match next {
+            match self.next_deadline() {
                 Some(at) => tokio::select! {
-                    () = sleep_until(at.into()) => self.end_overdue(Instant::now()),
+                    () = sleep_until(at.into()) => self.end_due(Instant::now()),
                     () = replaced => {}
                 },
                 None => replaced.await,
             }
         }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let retired = *self.retired_until();
+        self.older().iter().filter_map(|old| old.deadline()).chain(retired).min()
+    }
+
+    fn end_due(&self, now: Instant) {
+        self.end_overdue(now);
+        self.end_retired(now);
     }
 
     fn end_overdue(&self, now: Instant) {
@@ -156,6 +188,21 @@ impl Upstream {
             if ended > 0 {
                 tracing::warn!(upstream = %self.name, generation = old.number, connections = ended, "rotationDeadline is over: exchanges on a replaced generation end");
             }
+        }
+    }
+
+    fn end_retired(&self, now: Instant) {
+        let mut until = self.retired_until();
+        if until.is_none_or(|until| until > now) {
+            return;
+        }
+        // Again later: who waited, or goes again, gets another connection, which must not last for ever either.
+        *until = now.checked_add(self.settings().rotation_deadline.max(SHORTEST_RETIREMENT));
+        let mut generations = self.older().clone();
+        generations.push(self.generation.share());
+        let ended = generations.iter().map(|g| g.end_all(EndReason::Reconfigured)).sum::<usize>();
+        if ended > 0 {
+            tracing::warn!(upstream = %self.name, connections = ended, "rotationDeadline is over: exchanges on a removed upstream end");
         }
     }
 
@@ -192,5 +239,9 @@ impl Upstream {
 
     fn older(&self) -> MutexGuard<'_, Vec<Arc<Generation>>> {
         self.older.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retired_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.retired_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -204,11 +204,16 @@ impl Generation {
         let Connections { open, replaced, .. } = &mut *connections;
         if let Some(replaced) = replaced {
             replaced.deadline = Deadline::Over;
-            for open in open.values() {
-                open.switch.turn_off(replaced.reason);
-            }
+            turn_off(open, replaced.reason);
         }
         open.len()
+    }
+
+    /// Ends what there is; says how many.
+    pub(super) fn end_all(&self, reason: EndReason) -> usize {
+        let connections = self.lock();
+        turn_off(&connections.open, reason);
+        connections.open.len()
     }
 
     /// Ends each connection whose server this trust does not cover; says how many.
@@ -235,5 +240,11 @@ impl Generation {
 
     fn lock(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn turn_off(open: &HashMap<ConnectionId, Open>, reason: EndReason) {
+    for open in open.values() {
+        open.switch.turn_off(reason);
     }
 }

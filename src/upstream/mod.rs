@@ -106,9 +106,13 @@ pub struct Upstream {
     settings: Latest<Settings>,
     /// What new handshakes are made under.
     generation: Latest<Generation>,
+    /// Held while a generation takes another one's place, there and in the pool.
+    succeeding: Mutex<()>,
     /// Generations that were replaced and have connections left, oldest first.
     older: Mutex<Vec<Arc<Generation>>>,
-    /// A generation was replaced: there is a deadline to watch.
+    /// Set while it is configured no more: when what it has left ends.
+    retired_until: Mutex<Option<Instant>>,
+    /// A generation was replaced, or all of it retired: there is a deadline to watch.
     replaced: Notify,
     pool: Arc<Pool<Connection, ConnectError>>,
     was_warm: AtomicBool,
@@ -137,7 +141,9 @@ impl Upstream {
             pool: Pool::new(&settings.name, settings.pool.clone(), threads),
             settings: Latest::new(settings),
             generation: Latest::new(generation),
+            succeeding: Mutex::default(),
             older: Mutex::default(),
+            retired_until: Mutex::default(),
             replaced: Notify::new(),
             was_warm: AtomicBool::new(false),
             timeout_told: AtomicBool::new(false),

@@ -77,6 +77,38 @@ fn waiters_still_get_connections() {
 }
 
 #[test]
+fn whoever_asks_within_the_drain_gets_a_connection_although_the_warm_floor_lacks_one() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set("pool.minIdle", 1).set_global("drain", "20s");
+    let warmline = setup.start();
+    warmline.wait_for_pool("one is idle", |pool| pool.census.idle == 1);
+    // They are read before the one that comes after them is answered by the origin.
+    let mut late = [half_asked(&warmline, "/hold"), half_asked(&warmline, "/any")];
+    let mut held = warmline.ask("/hold");
+    origin.wait_for("the request", |record| record.request_count == 1);
+    warmline.wait_for_pool("one is idle again", |pool| pool.census.idle == 1);
+    let upstream = warmline.upstream("origin");
+    warmline.shutdown();
+    wait_for("the drain", || warmline.health("/readyz").status == 503);
+    late[0].send("\r\n");
+    origin.wait_for("it takes the idle one", |record| record.request_count == 2);
+    late[1].send("\r\n");
+    assert_eq!(late[1].response().text(), "hello\n");
+    assert_eq!(origin.read(|record| record.connections.len()), 3, "nothing for the floor");
+    origin.release();
+    assert_eq!((held.response().status, late[0].response().status), (200, 200));
+    warmline.join();
+    assert_eq!(upstream.pool().census().total(), 0);
+}
+
+/// A client that has sent a GET but for the empty line.
+fn half_asked(warmline: &Running, target: &str) -> Client {
+    let mut client = warmline.connect();
+    client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n", origin::NAME));
+    client
+}
+
+#[test]
 fn a_request_without_an_answer_at_the_drains_end_gets_504() {
     let (_origin, warmline, mut client) = draining(|setup| setup.set_global("drain", "100ms"));
     let answer = client.response();

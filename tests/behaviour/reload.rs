@@ -14,7 +14,7 @@ use crate::support::{
     mount::Mount,
     origin::{End, Origin},
     program::Program,
-    setup::Setup,
+    setup::{Following, Setup},
     soaking, wait_for,
 };
 
@@ -194,6 +194,61 @@ fn an_upstream_that_is_added_serves_and_one_that_is_removed_finishes_what_it_has
     first.release();
     assert_eq!(waiting.response().status, 200, "what was in flight finishes");
     first.wait_for("its connection closes politely", |record| record.ends() == [Some(End::Polite)]);
+}
+
+/// A held request to an upstream at `a.test` with these settings, and one at `b.test` that is there to stay.
+fn held_beside_another(
+    set: impl FnOnce(Setup) -> Setup,
+    request: &str,
+) -> (Origin, Following, Client) {
+    let origin = Origin::serving().start();
+    let setup = set(Setup::before(&origin).set("hosts", json!(["a.test"])));
+    let setup = setup.upstream("other", &origin).set("hosts", json!(["b.test"]));
+    let warmline = setup.set("timeouts.response", "300ms").start_following();
+    let mut held = warmline.connect();
+    held.send(format!("{request} /hold HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"));
+    origin.wait_for("a request in flight", |record| record.requests.len() == 1);
+    (origin, warmline, held)
+}
+
+/// Takes the first upstream away, at once.
+fn remove_first(warmline: &Following) {
+    let mut document = warmline.document.clone();
+    document["upstreams"].as_array_mut().unwrap().remove(0);
+    warmline.reconfigure(&document);
+}
+
+#[test]
+fn what_a_removed_upstream_has_in_flight_ends_at_the_rotation_deadline() {
+    let set = |setup: Setup| setup.set("pool.rotationDeadline", "100ms");
+    let (origin, warmline, mut held) = held_beside_another(set, "POST");
+    remove_first(&warmline);
+    let answer = held.response();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert!(answer.text().contains("rotationDeadline"), "{}", answer.text());
+    origin.release();
+    origin.wait_for("a polite end", |record| record.ends() == [Some(End::Polite)]);
+}
+
+#[test]
+fn what_goes_again_on_a_removed_upstream_ends_likewise() {
+    let set = |setup: Setup| setup.set("pool.rotationDeadline", "100ms").set("retries.max", 1);
+    let (origin, warmline, mut held) = held_beside_another(set, "GET");
+    remove_first(&warmline);
+    let answer = held.response();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert_eq!(origin.read(|record| record.requests.len()), 2);
+}
+
+#[test]
+fn an_upstream_that_returns_in_time_ends_nothing() {
+    let set = |setup: Setup| setup.set("pool.rotationDeadline", "200ms");
+    let (origin, warmline, mut held) = held_beside_another(set, "POST");
+    remove_first(&warmline);
+    warmline.reconfigure(&warmline.document);
+    assert_eq!(warmline.connect().get("b.test", "/hold").status, 504, "300 ms are over");
+    origin.release();
+    assert_eq!(held.response().status, 200);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     thread,
+    time::Instant,
 };
 
 use serde_json::{Value, json};
@@ -167,4 +168,38 @@ fn a_thousand_reloads_and_a_hundred_rotations_under_load_lose_nothing() {
 #[test]
 fn a_thousand_reloads_and_a_hundred_rotations_under_load_lose_nothing_on_two_threads() {
     a_thousand_reloads(2);
+}
+
+/// Whether the newest connection's handshake named the server.
+fn named_last(record: &Record) -> bool {
+    let last = record.connections.last().and_then(|connection| connection.handshake.as_ref());
+    last.unwrap().server_name.is_some()
+}
+
+#[test]
+fn whatever_an_operator_drains_meanwhile_new_connections_are_as_was_configured_last() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set("tls.verifyName", "api.test");
+    let mut document: Value = serde_json::from_str(&setup.text()).unwrap();
+    let warmline = setup.start();
+    let upstream = warmline.upstream("origin");
+    for turn in 0..100 {
+        let named = turn % 2 == 1;
+        document["upstreams"][0]["tls"]["serverName"] =
+            if named { "api.test" } else { "none" }.into();
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let _ends_all = Over(&over);
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    upstream.renew(Instant::now());
+                }
+            });
+            warmline.reconfigure(&document);
+        });
+        assert_eq!(warmline.one_shot("/any").status, 200);
+        assert_eq!(origin.read(named_last), named, "in turn {turn}");
+        let pool = warmline.pool("origin");
+        assert!(pool.connections.iter().all(|c| c.generation == pool.generation), "{pool:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! Sessions: whatever ends a connection politely, the next one resumes, and what a peer refuses is counted as refused.
 
 use crate::support::{
+    client::Client,
     origin::{Handshakes, Origin, Resumption},
     running::Running,
     setup::Setup,
@@ -84,6 +85,39 @@ fn several_tickets_let_several_connections_resume_at_once() {
     }
     origin.wait_for("both requests", |record| record.request_count == 3);
     assert_eq!(origin.record().handshakes(), Handshakes { full: 1, resumed: 2 });
+}
+
+/// Clients whose requests are held at once, each on a connection of its own.
+fn hold_at_once(origin: &Origin, warmline: &Running, count: usize) -> Vec<Client> {
+    let before = origin.read(|record| record.request_count);
+    let clients: Vec<_> = (0..count).map(|_| warmline.ask("/hold")).collect();
+    origin.wait_for("all requests", |record| record.request_count == before + count);
+    clients
+}
+
+#[test]
+fn a_raised_cap_lets_as_many_connections_resume_at_once() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).set("pool.maxConnections", 1).start_following();
+    assert_eq!(warmline.one_shot("/close").status, 200);
+    warmline.set("upstreams.0.pool.maxConnections", 2).apply();
+    assert_eq!(warmline.one_shot("/close").status, 200);
+    let _held = hold_at_once(&origin, &warmline, 2);
+    assert_eq!(origin.record().handshakes(), Handshakes { full: 1, resumed: 3 });
+}
+
+#[test]
+fn a_lowered_cap_keeps_no_more_sessions_than_it_has_connections() {
+    let origin = Origin::serving().start();
+    let mut warmline = Setup::before(&origin).set("pool.maxConnections", 4).start_following();
+    for _ in 0..2 {
+        assert_eq!(warmline.one_shot("/close").status, 200);
+    }
+    warmline.set("upstreams.0.pool.maxConnections", 1).apply();
+    assert_eq!(warmline.one_shot("/close").status, 200);
+    warmline.set("upstreams.0.pool.maxConnections", 2).apply();
+    let _held = hold_at_once(&origin, &warmline, 2);
+    assert_eq!(origin.record().handshakes(), Handshakes { full: 2, resumed: 3 });
 }
 
 #[test]
