@@ -229,7 +229,8 @@ impl Generation {
             judged.push((Arc::clone(chain), believed));
             believed
         };
-        // Judged without the lock, which workers want: whoever opens meanwhile does so under the new trust.
+        // Judged without the lock, which workers want. A dial that began before and opens meanwhile is of an older generation:
+        // the pool closes it.
         let open: Vec<_> = {
             let connections = self.lock();
             connections.open.values().map(|o| (o.switch.clone(), Arc::clone(&o.chain))).collect()

@@ -7,7 +7,7 @@ import pytest
 from support.default_image import default_image  # noqa: F401 (a fixture)
 from support.kube import Namespace, kubectl
 from support.patience import eventually
-from support.shell import run
+from support.shell import Failed, run
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -53,4 +53,8 @@ def tenth_answer(sample):
 
 def dry_run_of_a_pod_that_asks():
     words = ["run", "asks", "--image=any", "--labels=warmline.dev/inject=true", "--dry-run=server"]
-    return kubectl(*words, "--output=jsonpath={.spec.initContainers[*].name}")
+    try:
+        return kubectl(*words, "--output=jsonpath={.spec.initContainers[*].name}")
+    except Failed:
+        # The policies missed it: the API server does not follow all of them yet.
+        return ""
