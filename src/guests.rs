@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{
+    net::{TcpListener, TcpStream},
     sync::Notify,
     task::{AbortHandle, JoinSet, yield_now},
     time::sleep,
@@ -56,6 +57,9 @@ pub struct Answering {
     answered: Arc<Notify>,
 }
 
+/// After an accept that failed, for want of descriptors most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 impl Answering {
     /// From now until the answer is there.
     pub fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
@@ -78,8 +82,23 @@ impl Guests {
         Self { bounds, tasks, all, answered: Arc::default() }
     }
 
+    /// Accepts the next one, and has room for it. `what` is what the log calls one that cannot be accepted.
+    pub async fn next(&mut self, listener: &TcpListener, what: &str) -> (TcpStream, IpAddr) {
+        let (stream, from) = loop {
+            match listener.accept().await {
+                Ok(accepted) => break accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "{what} cannot be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        };
+        self.make_room(from.ip()).await;
+        (stream, from.ip())
+    }
+
     /// Waits until there is room for one from this address; that takes time only where all are busy.
-    pub async fn make_room(&mut self, from: IpAddr) {
+    async fn make_room(&mut self, from: IpAddr) {
         loop {
             while self.tasks.try_join_next().is_some() {}
             self.all.retain(|guest| !guest.task.is_finished());

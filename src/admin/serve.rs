@@ -1,6 +1,6 @@
 //! HTTP for operators, bounded against those who are slow or hostile.
 
-use std::{net::IpAddr, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use axum::Router;
 use http::Request;
@@ -15,7 +15,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use crate::guests::{Answering, Bounds, Guests};
@@ -43,8 +43,6 @@ pub(super) const LIMITS: Limits = Limits {
 
 /// Bytes of a request's header section.
 const HEADER_BYTES: usize = 16 * 1024;
-/// After an accept that failed, for want of descriptors most likely.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves for as long as it is polled.
 pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limits: Limits) {
@@ -55,21 +53,8 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
         };
     let mut guests = Guests::new(limits.guests);
     loop {
-        let (stream, from) = accept(&listener).await;
-        guests.make_room(from).await;
+        let (stream, from) = guests.next(&listener, "an operator's connection").await;
         guests.welcome(from, |answering| converse(stream, router.clone(), answering, limits)).await;
-    }
-}
-
-async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, from)) => return (stream, from.ip()),
-            Err(error) => {
-                tracing::warn!(%error, "an operator's connection cannot be accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
     }
 }
 

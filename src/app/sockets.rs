@@ -6,16 +6,13 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::StartError;
 use crate::{
     config::{Bind, Plan},
-    socket::{ipv4_instead, lacks_family},
+    socket::{self, ipv4_instead, lacks_family},
 };
 
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 1024;
 /// Descriptors that are neither a client's nor an upstream's.
 const OWN_DESCRIPTORS: usize = 64;
 
@@ -56,16 +53,7 @@ pub(super) fn bind_own_port(name: &str, port: u16) -> Result<Vec<Bound>, StartEr
 }
 
 fn listen(address: SocketAddr) -> io::Result<Bound> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // One socket for both families, whatever the machine's default.
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    let listener = TcpListener::from(socket);
+    let listener = socket::listen(address)?;
     let address = listener.local_addr()?;
     Ok(Bound { listener, address })
 }

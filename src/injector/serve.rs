@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     io,
-    net::IpAddr,
     pin::pin,
     sync::{
         Arc,
@@ -56,8 +55,6 @@ const AGE: Duration = Duration::from_mins(5);
 const FINISH: Duration = Duration::from_secs(5);
 /// Bytes of a request's header section.
 const HEADER_BYTES: usize = 32 * 1024;
-/// After an accept that failed, for want of descriptors most likely.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the end has begun and what was in flight is finished.
 pub(super) async fn serve(
@@ -68,13 +65,8 @@ pub(super) async fn serve(
 ) {
     let mut guests = Guests::new(GUESTS);
     loop {
-        let accepted = async {
-            let (stream, from) = accept(&listener).await;
-            guests.make_room(from).await;
-            (stream, from)
-        };
         let (stream, from) = tokio::select! {
-            accepted = accepted => accepted,
+            next = guests.next(&listener, "a connection") => next,
             () = end.come.begun() => break,
         };
         let (tls, router, end) = (tls.clone(), router.clone(), end.clone());
@@ -82,18 +74,6 @@ pub(super) async fn serve(
     }
     drop(listener);
     let _ = timeout(FINISH, guests.gone()).await;
-}
-
-async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, from)) => return (stream, from.ip()),
-            Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 /// How a connection ends concerns nobody: what it was asked for is answered or not.

@@ -240,11 +240,6 @@ impl<C, E> Pool<C, E> {
         self.lock().is_proven(now)
     }
 
-    /// Whether they were, ever.
-    pub fn is_warm(&self) -> bool {
-        self.lock().is_warm()
-    }
-
     /// The end has begun: closes what is idle, and from now on what is checked in while nobody waits.
     pub fn drain(&self) {
         self.change(State::drain);

@@ -122,12 +122,12 @@ impl Follower {
             match self.contact().await {
                 Ok(()) => {}
                 Err(lost) => {
-                    let first = !self.expired;
+                    // A version that is forgotten once is ordinary.
+                    if self.expired || !lost.is_expired() {
+                        self.lose(&lost);
+                    }
                     if lost.is_expired() {
                         self.forget();
-                    }
-                    if !(lost.is_expired() && first) {
-                        self.lose(&lost);
                     }
                     sleep(self.backoff.after_failure(lost.longest_wait(), fastrand::f64())).await;
                 }

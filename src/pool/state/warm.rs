@@ -53,14 +53,18 @@ impl<C, E, W> State<C, E, W> {
         let lasts =
             |id: &ConnectionId| !self.is_unused(*id) || self.connections.age(*id, now) >= PROOF;
         let proven = self.connections.idle().filter(lasts).count() + self.census().active;
-        proven >= self.settings.min_idle.min(self.settings.max_connections)
+        proven >= self.floor()
     }
 
     /// Looks whether they are now; those in use are as verified as the idle ones.
     pub(super) fn notice_warmth(&mut self) {
         let census = self.census();
-        let floor = self.settings.min_idle.min(self.settings.max_connections);
-        self.warm |= census.idle + census.active >= floor;
+        self.warm |= census.idle + census.active >= self.floor();
+    }
+
+    /// As many as are wanted, of those that there can be.
+    fn floor(&self) -> usize {
+        self.settings.min_idle.min(self.settings.max_connections)
     }
 
     /// Closes an idle connection that came to its end. If it was of no use to anybody, the next one may wait.
