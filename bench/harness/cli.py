@@ -16,7 +16,7 @@ from .bench import Bench
 from .certs import Certificates
 from .peers import Envoy, HaProxy, Nginx, Warmline
 from .processes import prefer, stop_all, stop_on_signals
-from .rows import distance, handshake, lost, memory, pooled, reuse, stalled
+from .rows import distance, handshake, lost, memory, pairs, pooled, reuse, stalled
 
 PROXIES = ("haproxy", "nginx", "envoy", "warmline")
 
@@ -53,12 +53,18 @@ def _options():
                         help="under 90 s: one short round, fewer requests, no row with 20 s gaps")
     parser.add_argument("--warmline", metavar="FILE",
                         help="a warmline that is built already (default: as scripts/release builds it)")
+    parser.add_argument("--before", metavar="FILE",
+                        help="a warmline of another commit: the row `pairs` loads it and this one in turn")
     parser.add_argument("--warmline-arguments", type=shlex.split, default=[], metavar="TEXT",
                         help="more arguments for `warmline run`")
     parser.add_argument("--nice", type=int, default=0, metavar="N",
                         help="nice value of everything in the run: below 0 (as root) on a machine in use")
     parser.add_argument("--strict", action="store_true", help="exit status 1 when a target is missed")
     options = parser.parse_args()
+    if "pairs" in options.only and options.before is None:
+        if options.only != report.ROWS:
+            parser.error("the row `pairs` needs --before FILE, a warmline of another commit")
+        options.only = tuple(name for name in options.only if name != "pairs")
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (2 if options.quick else 4)
     return options
@@ -125,6 +131,11 @@ def _proxies(options, programs):
     return tuple(make() for name, make in every.items() if name not in options.without)
 
 
+def _pairs(options, bench, programs):
+    before = Warmline(options.before, arguments=options.warmline_arguments, name="warmline-before")
+    return pairs.run(bench, before, _warmline(options, programs))
+
+
 def _one_shot_proxies(options, bench, programs):
     """The row's own variants beside the proxies of all rows."""
     variants = [] if "haproxy" in options.without else [HaProxy("aggressive")]
@@ -155,6 +166,7 @@ def _rows(options, bench, programs):
             rows[name] = _row(name, run)
 
     row("pooled", lambda: pooled.run(bench))
+    row("pairs", lambda: _pairs(options, bench, programs))
     row("handshake", lambda: handshake.run(bench, bench.proxies))
     with ThreadPoolExecutor(2) as background:
         waiting = _waiting_rows(options, bench, programs)

@@ -3,11 +3,12 @@
 import json
 from statistics import median
 
-from .targets import ratios, verdicts
+from .targets import interval, ratios, verdicts
 
 _TITLES = {
     "relay": "TCP relay", "haproxy": "HAProxy", "haproxy-aggressive": "HAProxy aggressive",
     "nginx": "nginx", "envoy": "Envoy", "warmline": "Warmline", "warmline-2-threads": "Warmline, 2 threads",
+    "warmline-before": "Warmline before",
 }
 _SEEN = ("requests", "connections", "full_handshakes", "resumed_handshakes")
 _DISTURBED = 0.05
@@ -53,6 +54,17 @@ def _pooled(figures):
         "Pooled: 64 connections, 1 KiB answers, kept upstream connections (median, min–max)",
         _under_load(figures["samples"]), _notes(figures["samples"]),
     )
+
+
+def _pairs(figures):
+    samples = figures["samples"]
+    each = ratios(samples, "warmline", "warmline-before", "cpu_us")
+    low, high = interval(each)
+    notes = [
+        f"to the program before: {median(each):.3f}× in the median of {len(each)} pairs, 95 % interval {low:.3f} to {high:.3f}",
+        *_notes(samples),
+    ]
+    return _section("Pairs: the program before and this one in turn, work as in `pooled`", _under_load(samples), notes)
 
 
 def _handshake(figures):
@@ -153,6 +165,7 @@ def _targets(rows):
 
 _ROWS = {
     "pooled": _pooled,
+    "pairs": _pairs,
     "handshake": _handshake,
     "memory": _memory,
     "one-shot": _seen("40 one-shot clients, one after the other, as the upstream saw them"),

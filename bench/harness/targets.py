@@ -1,6 +1,7 @@
 """The targets of the issue, each with what was measured and a verdict."""
 
 from dataclasses import dataclass
+from math import comb
 from statistics import median
 
 
@@ -24,12 +25,24 @@ def ratios(samples, name, other, field):
     return [one[field] / two[field] for one, two in zip(samples[name], samples[other])]
 
 
+def interval(values):
+    """The 95 % interval of the median: by rank alone, whatever the values' distribution is."""
+    ordered, count = sorted(values), len(values)
+    outside, rank = 0, 0
+    while rank < count // 2 and outside + comb(count, rank) <= 0.025 * 2**count:
+        outside += comb(count, rank)
+        rank += 1
+    rank = max(0, rank - 1)
+    return ordered[rank], ordered[-1 - rank]
+
+
 def verdicts(rows):
     """All targets, in the order of the issue."""
     return [
         _ratio(rows, "pooled", "cpu_us", "haproxy", 0.80, "pooled CPU per request, to HAProxy"),
         _ratio(rows, "pooled", "cpu_us", "nginx", 0.95, "pooled CPU per request, to nginx"),
         _ratio(rows, "pooled", "cpu_us", "envoy", 0.50, "pooled CPU per request, to Envoy"),
+        _no_dearer(rows),
         _ratio(rows, "handshake", "cpu_us", "haproxy", 0.45, "handshake per request, to HAProxy"),
         _ratio(rows, "pooled", "p99_us", "haproxy", 1.00, "p99 at 64 connections, to HAProxy"),
         _at_most("memory at start", 12, "MiB", _find(rows, "memory", "warmline", "start"), 1024),
@@ -53,6 +66,17 @@ def _ratio(rows, row, field, other, limit, text):
     spread = f" ({min(each):.2f}–{max(each):.2f})" if len(each) > 1 else ""
     found = f"{median(each):.2f}×{spread}"
     return Verdict(text, wanted, found, median(each) <= limit)
+
+
+def _no_dearer(rows):
+    text, wanted = "pooled CPU per request, to the program before", "≤ 1.01×, interval from ≤ 1.00"
+    samples = _find(rows, "pairs", "samples")
+    if not samples:
+        return Verdict(text, wanted, "", None)
+    each = ratios(samples, "warmline", "warmline-before", "cpu_us")
+    low, high = interval(each)
+    found = f"{median(each):.3f}× ({low:.3f}–{high:.3f})"
+    return Verdict(text, wanted, found, median(each) <= 1.01 and low <= 1.00)
 
 
 def _at_most(text, limit, unit, value, scale=1):
