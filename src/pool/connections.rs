@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     ConnectionPhase, ConnectionView, End, EndReason, Reuse,
-    idle::{IdleList, Position},
+    idle::{IdleList, List, Position},
     ids::{ClientId, ConnectionId, IdMap, WaiterId},
     sharing::Past,
 };
@@ -152,6 +152,8 @@ struct Record {
     uses: u64,
     /// Whose it is, where connections belong to somebody.
     owner: Option<ClientId>,
+    /// True if its owner authenticated itself on it.
+    private: bool,
     peer: Option<SocketAddr>,
     /// How long it was idle before the exchange that it is leased for, if it was.
     idle_before: Option<Duration>,
@@ -200,6 +202,8 @@ pub struct Connections<C> {
     roll: Roll,
     /// Those in [`Phase::Idle`], with their handles.
     idle: IdleList<C>,
+    /// The private connections of each client that has any; one, as a rule.
+    claimed: IdMap<Vec<ConnectionId>>,
     next_id: ConnectionId,
 }
 
@@ -209,6 +213,7 @@ impl<C> Connections<C> {
             records: IdMap::default(),
             roll: Roll::default(),
             idle: IdleList::new(threads),
+            claimed: IdMap::default(),
             next_id: 1,
         }
     }
@@ -249,7 +254,7 @@ impl<C> Connections<C> {
     /// What decides whether it may be leased again: one look on the warm path.
     pub fn standing(&self, id: ConnectionId) -> Option<Standing> {
         let record = self.records.get(&id)?;
-        let past = Past { uses: record.uses, owner: record.owner };
+        let past = record.past();
         let Record { over, generation, retires, last_use, .. } = *record;
         Some(Standing { over, generation, past, retires, last_use })
     }
@@ -284,8 +289,33 @@ impl<C> Connections<C> {
     }
 
     pub fn past(&self, id: ConnectionId) -> Past {
-        let record = self.records.get(&id);
-        record.map_or(Past { uses: 0, owner: None }, |r| Past { uses: r.uses, owner: r.owner })
+        let unused = Past { uses: 0, owner: None, private: false };
+        self.records.get(&id).map_or(unused, Record::past)
+    }
+
+    /// Counts the idle ones that are private.
+    pub fn private_idle(&self) -> usize {
+        self.idle.private()
+    }
+
+    /// Makes a leased connection the property of this client, which authenticated itself on it.
+    pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
+        if let Some(record) = self.records.get_mut(&id) {
+            (record.owner, record.private) = (Some(client), true);
+            let its = self.claimed.entry(client).or_default();
+            if !its.contains(&id) {
+                its.push(id);
+            }
+        }
+    }
+
+    /// Finds the newest idle one of this client's private connections.
+    pub fn claimed_idle(&self, client: ClientId) -> Option<ConnectionId> {
+        let idle = self.claimed.get(&client)?.iter().filter_map(|id| match self.phase(*id)? {
+            Phase::Idle(position) => Some((position.turn, *id)),
+            _ => None,
+        });
+        idle.max().map(|(_, id)| id)
     }
 
     /// The connection belongs to this client from now on.
@@ -297,6 +327,7 @@ impl<C> Connections<C> {
 
     /// Nothing belongs to this client any more; returns what did and is idle.
     pub fn disown(&mut self, owner: ClientId) -> Vec<ConnectionId> {
+        self.claimed.remove(&owner);
         let its = self.records.iter_mut().filter(|(_, record)| record.owner == Some(owner));
         let disowned = its.filter_map(|(id, record)| {
             record.owner = None;
@@ -305,9 +336,10 @@ impl<C> Connections<C> {
         disowned.collect()
     }
 
-    /// Nothing belongs to anybody any more.
+    /// Nothing belongs to anybody any more, but for what is private.
     pub fn disown_all(&mut self) {
-        self.records.values_mut().for_each(|record| record.owner = None);
+        let shared = self.records.values_mut().filter(|record| !record.private);
+        shared.for_each(|record| record.owner = None);
     }
 
     pub fn oldest_idle(&self) -> Option<ConnectionId> {
@@ -347,6 +379,7 @@ impl<C> Connections<C> {
             generation: 0,
             uses: 0,
             owner: None,
+            private: false,
             peer: None,
             idle_before: None,
             announced: None,
@@ -397,6 +430,17 @@ impl<C> Connections<C> {
         Leased { id, handle, uses: record.uses, age, reuse }
     }
 
+    /// The lease goes on with another request of its client: one use more, if the socket is still open.
+    pub fn lease_again(&mut self, id: ConnectionId, now: Instant) -> Option<(u64, Duration)> {
+        let record = self.records.get_mut(&id)?;
+        if !matches!(record.phase, Phase::Active) || record.over.is_some() {
+            return None;
+        }
+        record.uses += 1;
+        record.last_reuse = Some(Reuse::Reused);
+        Some((record.uses, now.saturating_duration_since(record.opened)))
+    }
+
     /// A lease was never taken up: it does not count as a use.
     pub fn unlease(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.get_mut(&id) {
@@ -408,7 +452,8 @@ impl<C> Connections<C> {
     /// Keeps an active connection as the newest idle one.
     pub fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
         let record = self.records.get_mut(&id).expect("a kept connection has a record");
-        let position = self.idle.push(record.thread, id, handle, now);
+        let list = if record.private { List::Private } else { List::Shared(record.thread) };
+        let position = self.idle.push(list, id, handle, now);
         record.enter(id, Phase::Idle(position), &mut self.roll);
     }
 
@@ -418,7 +463,7 @@ impl<C> Connections<C> {
         let Phase::Idle(position) = record.phase else { return None };
         record.idle_before = Some(now.saturating_duration_since(position.since));
         record.enter(id, Phase::Active, &mut self.roll);
-        self.idle.remove(record.thread, position)
+        self.idle.remove(position)
     }
 
     /// Takes an idle connection's handle; it is active then.
@@ -426,7 +471,7 @@ impl<C> Connections<C> {
         let record = self.records.get_mut(&id)?;
         let Phase::Idle(position) = record.phase else { return None };
         record.enter(id, Phase::Active, &mut self.roll);
-        self.idle.remove(record.thread, position)
+        self.idle.remove(position)
     }
 
     /// HTTP on a leased connection is over.
@@ -452,6 +497,15 @@ impl<C> Connections<C> {
     pub fn forget(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.remove(&id) {
             self.roll.remove(id, record.phase);
+            if record.private
+                && let Some(owner) = record.owner
+                && let Some(its) = self.claimed.get_mut(&owner)
+            {
+                its.retain(|claimed| *claimed != id);
+                if its.is_empty() {
+                    self.claimed.remove(&owner);
+                }
+            }
         }
     }
 
@@ -476,6 +530,10 @@ impl Record {
         roll.remove(id, self.phase);
         roll.add(id, phase);
         self.phase = phase;
+    }
+
+    fn past(&self) -> Past {
+        Past { uses: self.uses, owner: self.owner, private: self.private }
     }
 
     /// A zero limit is none. The jitter shortens it by up to a tenth.

@@ -10,7 +10,18 @@ pub struct Position {
     /// When it became idle.
     pub since: Instant,
     /// Ascending over the whole pool: a clock that stands still does not blur the order.
-    turn: u64,
+    pub turn: u64,
+    /// The list that it is in.
+    list: List,
+}
+
+/// A list of idle connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// The connections that this thread drives, for all whom the reuse mode lets take them.
+    Shared(usize),
+    /// The connections that only their owners may take, whichever thread drives them. No search passes over them.
+    Private,
 }
 
 #[derive(Debug)]
@@ -20,28 +31,32 @@ struct Entry<C> {
     handle: C,
 }
 
-/// Idle connections with their handles, each in the list of the thread that drives it, in ascending turns.
+type Entries<C> = VecDeque<Entry<C>>;
+
+/// Idle connections with their handles, each in one list, in ascending turns.
 #[derive(Debug)]
 pub struct IdleList<C> {
-    threads: Vec<VecDeque<Entry<C>>>,
+    threads: Vec<Entries<C>>,
+    private: Entries<C>,
     next_turn: u64,
 }
 
 impl<C> IdleList<C> {
     pub fn new(threads: usize) -> Self {
-        Self { threads: (0..threads.max(1)).map(|_| VecDeque::new()).collect(), next_turn: 0 }
+        let threads = (0..threads.max(1)).map(|_| VecDeque::new()).collect();
+        Self { threads, private: VecDeque::new(), next_turn: 0 }
     }
 
     /// Adds the newest.
-    pub fn push(&mut self, thread: usize, id: ConnectionId, handle: C, now: Instant) -> Position {
+    pub fn push(&mut self, list: List, id: ConnectionId, handle: C, now: Instant) -> Position {
         let turn = self.next_turn;
         self.next_turn += 1;
-        self.threads[thread].push_back(Entry { turn, id, handle });
-        Position { since: now, turn }
+        self.entries(list).push_back(Entry { turn, id, handle });
+        Position { since: now, turn, list }
     }
 
-    pub fn remove(&mut self, thread: usize, position: Position) -> Option<C> {
-        let list = &mut self.threads[thread];
+    pub fn remove(&mut self, position: Position) -> Option<C> {
+        let list = self.entries(position.list);
         let entry = if list.back()?.turn == position.turn {
             list.pop_back()
         } else {
@@ -51,13 +66,18 @@ impl<C> IdleList<C> {
         entry.map(|entry| entry.handle)
     }
 
-    /// The newest of this thread that is allowed, else the newest such of all others.
+    /// Counts the private ones.
+    pub fn private(&self) -> usize {
+        self.private.len()
+    }
+
+    /// The newest of this thread that is allowed, else the newest such of all others; none that is private.
     pub fn newest(
         &self,
         thread: usize,
         allowed: impl Fn(ConnectionId) -> bool,
     ) -> Option<ConnectionId> {
-        let newest = |list: &VecDeque<Entry<C>>| {
+        let newest = |list: &Entries<C>| {
             let entry = list.iter().rev().find(|entry| allowed(entry.id))?;
             Some((entry.turn, entry.id))
         };
@@ -67,17 +87,28 @@ impl<C> IdleList<C> {
 
     /// The oldest of all.
     pub fn oldest(&self) -> Option<ConnectionId> {
-        let oldest = self.threads.iter().filter_map(VecDeque::front).min_by_key(|e| e.turn);
+        let oldest = self.lists().filter_map(VecDeque::front).min_by_key(|e| e.turn);
         oldest.map(|entry| entry.id)
     }
 
     pub fn oldest_first(&self) -> Vec<ConnectionId> {
-        let mut idle: Vec<_> = self.threads.iter().flatten().map(|e| (e.turn, e.id)).collect();
+        let mut idle: Vec<_> = self.lists().flatten().map(|e| (e.turn, e.id)).collect();
         idle.sort_unstable();
         idle.into_iter().map(|(_, id)| id).collect()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        self.threads.iter().flatten().map(|entry| entry.id)
+        self.lists().flatten().map(|entry| entry.id)
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &Entries<C>> {
+        self.threads.iter().chain(std::iter::once(&self.private))
+    }
+
+    fn entries(&mut self, list: List) -> &mut Entries<C> {
+        match list {
+            List::Shared(thread) => &mut self.threads[thread],
+            List::Private => &mut self.private,
+        }
     }
 }

@@ -191,8 +191,8 @@ impl<C, E> Pool<C, E> {
         }
     }
 
-    /// A client connection is gone: with [`Sharing::Never`], what belongs to it closes, if in use once that is over. A
-    /// dial that it leaves behind is anybody's.
+    /// A client connection is gone: what belongs to it closes, if in use once that is over. That is what it used with
+    /// [`Sharing::Never`], and what it claimed ([`Lease::claim`]). A dial that it leaves behind is anybody's.
     pub fn client_left(&self, client: ClientId) {
         self.change(|state, effects| state.client_left(client, effects));
     }

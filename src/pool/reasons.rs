@@ -27,6 +27,8 @@ label! {
         Reconfigured = "reconfigured",
         /// `reuse` leaves nobody who may take it.
         Policy = "policy",
+        /// Its client authenticated itself on it (NTLM, Negotiate) and is gone: nobody else may be served as that client.
+        Authenticated = "authenticated",
         /// An operator closed it, or Warmline is ending.
         Drained = "drained",
     }
@@ -39,6 +41,8 @@ label! {
         Reused = "reused",
         /// New: reuse was forbidden (by `reuse`, or to a retry).
         Policy = "policy",
+        /// New: those that were idle belong to other clients, which authenticated themselves on them; or so did the last one.
+        Authenticated = "authenticated",
         /// New: the upstream closes idle connections at any time, and this request could not be sent again.
         Risky = "risky",
         /// New: waited at the cap, then dialled in a freed place.
@@ -87,6 +91,7 @@ impl EndReason {
             Self::Rotated => Reuse::Rotated,
             Self::Reconfigured => Reuse::Reconfigured,
             Self::Policy => Reuse::Policy,
+            Self::Authenticated => Reuse::Authenticated,
             Self::Drained => Reuse::Drained,
         }
     }

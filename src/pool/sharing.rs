@@ -44,6 +44,8 @@ pub struct Past {
     pub uses: u64,
     /// Whose it is, where connections belong to somebody.
     pub owner: Option<ClientId>,
+    /// True if its owner authenticated itself on it: no one else may ever take it, in any mode.
+    pub private: bool,
 }
 
 impl Sharing {
@@ -54,6 +56,7 @@ impl Sharing {
         }
         !ask.fresh
             && match self {
+                _ if past.private => past.owner == Some(ask.client),
                 Self::Always => true,
                 Self::Aggressive => !ask.first || past.uses > 1,
                 Self::Safe => !ask.first,
@@ -74,7 +77,7 @@ mod tests {
     const MINE: ClientId = 1;
 
     fn past(uses: u64, owner: Option<ClientId>) -> Past {
-        Past { uses, owner }
+        Past { uses, owner, private: false }
     }
 
     fn ask(first: bool) -> Ask {
@@ -108,6 +111,17 @@ mod tests {
     fn with_never_only_the_first_to_use_it_takes_it_again() {
         for (owner, may) in [(Some(MINE), true), (Some(2), false), (None, false)] {
             assert_eq!(Sharing::Never.allows(&ask(false), past(3, owner)), may);
+        }
+    }
+
+    #[test]
+    fn fault_01_in_every_mode_a_private_connection_is_its_owners_alone_from_its_first_request_on() {
+        for mode in [Sharing::Always, Sharing::Aggressive, Sharing::Safe, Sharing::Never] {
+            for first in [true, false] {
+                let may =
+                    |owner| mode.allows(&ask(first), Past { private: true, ..past(1, owner) });
+                assert_eq!([Some(MINE), Some(2), None].map(may), [true, false, false], "{mode:?}");
+            }
         }
     }
 

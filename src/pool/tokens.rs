@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ConnectionId, End, EndReason, KeepAlive, Pool, Rejection, Reuse,
+    ClientId, ConnectionId, End, EndReason, KeepAlive, Pool, Rejection, Reuse,
     state::{Collected, Dialled, Leased, WaiterId},
 };
 use crate::telemetry::ends::{Manner, Side};
@@ -207,6 +207,22 @@ impl<C, E> Lease<C, E> {
     /// The connection.
     pub fn handle(&mut self) -> &mut C {
         self.handle.as_mut().expect("a lease holds its handle until it ends")
+    }
+
+    /// Makes the connection the property of this client, which authenticated itself on it. No one else may take it, and it closes once
+    /// [`Pool::client_left`] says that the client is gone.
+    pub fn claim(&self, client: ClientId) {
+        self.pool.change(|state, _| state.claim(self.id, client));
+    }
+
+    /// Goes on with another request of the same client; false if the connection has ended meanwhile.
+    pub fn again(&mut self, now: Instant) -> bool {
+        let again = self.pool.change(|state, _| state.lease_again(self.id, now));
+        if let Some((uses, age)) = again {
+            (self.uses, self.age, self.reuse, self.queued) = (uses, age, Reuse::Reused, None);
+            self.pool.counters.checkouts.increment(Reuse::Reused);
+        }
+        again.is_some()
     }
 
     /// The exchange is over and the connection fit for another; `hint` is what its response's `Keep-Alive` announced.

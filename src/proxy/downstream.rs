@@ -12,7 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{drain::Drain, pool::ClientId, stamp::Stamp, upstream::Upstream};
+use crate::{
+    drain::Drain,
+    pool::{ClientId, EndReason},
+    stamp::Stamp,
+    upstream::{Lease, Upstream},
+};
 
 /// Where a client connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,10 @@ pub struct Downstream {
     exchanges: AtomicU64,
     /// Upstreams of which it may have connections that are for nobody else.
     owning: Mutex<Vec<Arc<Upstream>>>,
+    /// The connections on which the client is in the midst of a handshake.
+    kept: Mutex<Vec<Kept>>,
+    /// True if there are any.
+    keeps: AtomicBool,
     phase: AtomicU8,
     /// When the phase began.
     since: Stamp,
@@ -67,6 +76,14 @@ pub struct Downstream {
     broken: AtomicBool,
 }
 
+/// A connection that waits for the client's next request, and counts as in use until then: nothing but the client, or
+/// the connection's own end, may come between two messages of a handshake.
+struct Kept {
+    upstream: Arc<Upstream>,
+    /// Boxed: it is rare, and the future that takes it lives as long as its exchange.
+    lease: Box<Lease>,
+}
+
 impl Downstream {
     /// A connection that was just accepted.
     pub fn new(client: SocketAddr, drain: Drain, now: Instant) -> Self {
@@ -75,6 +92,8 @@ impl Downstream {
             id: NEXT.fetch_add(1, Relaxed),
             exchanges: AtomicU64::new(0),
             owning: Mutex::default(),
+            kept: Mutex::default(),
+            keeps: AtomicBool::new(false),
             client,
             drain,
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -136,6 +155,26 @@ impl Downstream {
         if !owning.iter().any(|known| Arc::ptr_eq(known, upstream)) {
             owning.push(Arc::clone(upstream));
         }
+    }
+
+    /// Keeps a connection for the client's next request to this upstream.
+    pub(super) fn keep(&self, upstream: Arc<Upstream>, mut lease: Lease, now: Instant) {
+        lease.handle().release(now);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(Kept { upstream, lease: Box::new(lease) });
+        self.keeps.store(true, Relaxed);
+    }
+
+    /// Takes the connection over which the next request to this upstream has to go, if there is one.
+    pub(super) fn take_kept(&self, upstream: &Arc<Upstream>) -> Option<Box<Lease>> {
+        if !self.keeps.load(Relaxed) {
+            return None;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = kept.iter().position(|kept| Arc::ptr_eq(&kept.upstream, upstream))?;
+        let Kept { lease, .. } = kept.swap_remove(index);
+        self.keeps.store(!kept.is_empty(), Relaxed);
+        Some(lease)
     }
 
     /// A response is handed over; no byte for so long is too long.
@@ -245,6 +284,10 @@ impl Downstream {
 
 impl Drop for Downstream {
     fn drop(&mut self) {
+        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for Kept { lease, .. } in kept.drain(..) {
+            lease.discard(EndReason::Authenticated);
+        }
         let owning = self.owning.get_mut().unwrap_or_else(PoisonError::into_inner);
         for upstream in owning {
             upstream.pool().client_left(self.id);

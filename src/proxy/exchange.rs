@@ -13,6 +13,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
     Downstream, Failure,
+    authentication::{self, Challenge},
     fields::{self, Fitness},
     outbound::Outbound,
     record::Record,
@@ -55,17 +56,19 @@ pub(super) struct Responded {
     pub(super) lease: Lease,
     /// Whether its framing leaves the connection fit for another exchange.
     pub(super) fitness: Fitness,
+    /// True in the midst of a handshake that authenticates the connection.
+    pub(super) midway: bool,
 }
 
 impl Responded {
     /// Judges a response's header, and makes its fields fit to go down.
-    fn new(response: Response<Incoming>, lease: Lease) -> Result<Self, Failure> {
+    fn new(response: Response<Incoming>, lease: Lease, midway: bool) -> Result<Self, Failure> {
         let (mut response, body) = response.into_parts();
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::malformed("101 to a request that asked for no upgrade"));
         }
         let fitness = fields::to_downstream(&mut response)?;
-        Ok(Self { response, body, lease, fitness })
+        Ok(Self { response, body, lease, fitness, midway })
     }
 }
 
@@ -78,11 +81,19 @@ impl Exchange<'_> {
     ) -> Result<Responded, Failure> {
         self.upstream.note_request();
         let mut fresh = false;
+        let mut kept = self.kept(outbound)?;
         loop {
             let ask = self.ask(fresh, outbound, record);
-            let (mut lease, now) = self.lease(ask, record).await?;
+            let continued = kept.is_some() && outbound.authenticates();
+            let (mut lease, now) = match kept.take() {
+                Some(lease) => (*lease, Instant::now()),
+                None => self.lease(ask, record).await?,
+            };
+            if outbound.authenticates() {
+                self.claim(&lease);
+            }
             let broken = match self.attempt(&mut lease, outbound, record, now).await {
-                Ok(response) => return Responded::new(response, lease),
+                Ok(response) => return self.responded(response, lease),
                 Err(broken) => broken,
             };
             let reused = lease.uses > 1;
@@ -90,6 +101,9 @@ impl Exchange<'_> {
                 lease.teaches_nothing();
             }
             lease.discard(broken.end_reason(reused));
+            if continued && !matches!(broken, Broken::Failed(_)) {
+                return Err(Failure::HandshakeLost);
+            }
             self.prepare_again(broken, reused, outbound, record)?;
             fresh = true;
         }
@@ -105,6 +119,33 @@ impl Exchange<'_> {
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
         let repeatable = !outbound.is_sent_once() && record.retries() < settings.retries.max;
         Ask { thread: self.worker.thread, fresh, repeatable, client, first, urgency }
+    }
+
+    /// Takes the connection on which the client is in the midst of a handshake, if there is one. No other one does for a
+    /// request that goes on with the handshake.
+    fn kept(&self, outbound: &Outbound) -> Result<Option<Box<Lease>>, Failure> {
+        let Some(mut lease) = self.downstream.take_kept(self.upstream) else { return Ok(None) };
+        if lease.again(Instant::now()) {
+            return Ok(Some(lease));
+        }
+        let reason = lease.handle().switched_off().unwrap_or(EndReason::PeerClosed);
+        lease.discard(reason);
+        if outbound.authenticates() { Err(Failure::HandshakeLost) } else { Ok(None) }
+    }
+
+    /// Makes the connection this client's own: no one else is served over it from now on.
+    #[cold]
+    fn claim(&self, lease: &Lease) {
+        self.downstream.owns_connections_of(self.upstream);
+        lease.claim(self.downstream.id);
+    }
+
+    fn responded(&self, response: Response<Incoming>, lease: Lease) -> Result<Responded, Failure> {
+        let challenge = authentication::challenge(response.status(), response.headers());
+        if challenge != Challenge::None {
+            self.claim(&lease);
+        }
+        Responded::new(response, lease, challenge == Challenge::Midway)
     }
 
     /// A connection, over as many dials as `retries.max` allows.

@@ -118,6 +118,12 @@ pub enum Failure {
         }
     )]
     Replaced(EndReason),
+    /// The connection ended in the midst of a handshake that authenticates it.
+    #[error(
+        "the connection on which this client was authenticating itself (NTLM or Negotiate) has ended, and no other one knows \
+         the beginning of that handshake: begin it again on a new connection"
+    )]
+    HandshakeLost,
     /// The response broke off in its header, or is none.
     #[error("the upstream's response cannot be read: {0}")]
     Malformed(Cow<'static, str>),
@@ -185,6 +191,7 @@ impl Failure {
             | Self::NotSent { .. } => Stage::Connect,
             Self::Unanswered { .. }
             | Self::Replaced(_)
+            | Self::HandshakeLost
             | Self::Malformed(_)
             | Self::ResponseTimeout(_)
             | Self::Ending => Stage::Response,
@@ -236,6 +243,7 @@ impl Failure {
             | Self::IdentityRefused { .. }
             | Self::Unanswered { .. }
             | Self::NotSent { .. }
+            | Self::HandshakeLost
             | Self::Malformed(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -255,7 +263,9 @@ impl Failure {
             Self::Outdated(_) => "connection_timeout",
             Self::IdentityRefused { .. } => "tls_alert_received",
             Self::Unanswered { .. } => "http_response_incomplete",
-            Self::NotSent { .. } | Self::Replaced(_) => "connection_terminated",
+            Self::NotSent { .. } | Self::Replaced(_) | Self::HandshakeLost => {
+                "connection_terminated"
+            }
             Self::Malformed(_) => "http_protocol_error",
             Self::ResponseTimeout(_) => "http_response_timeout",
             Self::UploadIdle(_) => "connection_write_timeout",
@@ -272,6 +282,7 @@ impl Failure {
                 | Self::HeaderTimeout
                 | Self::UploadBroken
                 | Self::UploadIdle(_)
+                | Self::HandshakeLost
         )
     }
 

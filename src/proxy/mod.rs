@@ -1,6 +1,7 @@
 //! A request's journey: route, pick, lease, send, relay, retry; and the one mapping from failure to answer.
 
 mod attempt;
+mod authentication;
 mod downstream;
 mod exchange;
 mod explain;
@@ -186,7 +187,7 @@ fn relay(
     downstream: &Arc<Downstream>,
     record: Record,
 ) -> Response<Answer> {
-    let Responded { response, body, lease, fitness } = responded;
+    let Responded { response, body, lease, fitness, midway } = responded;
     let upstream = Arc::clone(&journey.upstream);
     let upload = journey.outbound.upload().cloned();
     downstream.body_begins(Instant::now(), upstream.settings().idle_timeout);
@@ -194,7 +195,7 @@ fn relay(
         upload.stop();
     }
     let downstream = Arc::clone(downstream);
-    let ending = Ending { upstream, lease, downstream, upload, record, fitness };
+    let ending = Ending { upstream, lease, downstream, upload, record, fitness, midway };
     if body.is_end_stream() {
         ending.complete();
         return Response::from_parts(response, Answer::Empty);

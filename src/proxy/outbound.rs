@@ -7,7 +7,7 @@ use http::{
 };
 use hyper::body::{Body as _, Incoming};
 
-use super::fields;
+use super::{authentication, fields};
 use crate::{
     connect::{
         RequestBody,
@@ -24,6 +24,7 @@ pub(super) struct Outbound {
     request: Option<Request<RequestBody>>,
     copy: Option<Copy>,
     upload: Option<Arc<Upload>>,
+    authenticates: bool,
 }
 
 impl Outbound {
@@ -32,10 +33,16 @@ impl Outbound {
         let by_key = || upstream.settings().retries.idempotency_key;
         let idempotent = is_idempotent(&parts, by_key);
         let copy = idempotent.then(|| Copy::of(&parts));
+        let authenticates = authentication::is_in(&parts.headers);
         let (body, upload) = guard(incoming, &parts, idempotent);
         let mut request = Request::from_parts(parts, body);
         unpark_on_continue(&mut request, upload.as_ref());
-        Self { request: Some(request), copy, upload }
+        Self { request: Some(request), copy, upload, authenticates }
+    }
+
+    /// True if it authenticates the connection that it is sent on.
+    pub(super) fn authenticates(&self) -> bool {
+        self.authenticates
     }
 
     /// The application must not take its connection for another request: not all of this one was read.

@@ -53,6 +53,8 @@ pub(super) struct Ending {
     pub(super) record: Record,
     /// Whether the response's framing leaves the connection fit.
     pub(super) fitness: Fitness,
+    /// True in the midst of a handshake that authenticates the connection: the client's next request goes over it.
+    pub(super) midway: bool,
 }
 
 impl Ending {
@@ -62,6 +64,9 @@ impl Ending {
         self.downstream.body_ends();
         let uploaded = self.upload.is_none_or(|upload| upload.progress() == Progress::Complete);
         match self.fitness {
+            Fitness::Fit(_) if uploaded && self.midway => {
+                self.downstream.keep(self.upstream, self.lease, now);
+            }
             Fitness::Fit(announced) if uploaded => {
                 self.upstream.check_in(self.lease, announced, now);
             }

@@ -14,6 +14,7 @@ mod cap;
 mod configmap;
 mod draining;
 mod explain;
+mod faults;
 mod fields;
 mod hostile;
 mod identity;

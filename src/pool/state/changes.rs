@@ -50,7 +50,8 @@ impl<C, E, W> State<C, E, W> {
         self.connections.limit_age(self.settings.max_age);
         self.close_expired(now, effects);
         self.close_idle_that(|state, s| state.is_worn(&s), EndReason::Requests, effects);
-        self.close_idle_that(|state, s| state.is_nobodys(s.past), EndReason::Policy, effects);
+        let nobodys = |state: &Self, s: Standing| state.reason_if_nobodys(s.past).is_some();
+        self.close_idle_that(nobodys, EndReason::Policy, effects);
         while self.census().staying() > self.settings.max_connections
             && self.close_oldest_idle(EndReason::Reconfigured, effects)
         {}

@@ -16,8 +16,8 @@ impl<C, E, W> State<C, E, W> {
             Some(self.outdated)
         } else if self.is_worn(&standing) {
             Some(EndReason::Requests)
-        } else if self.is_nobodys(standing.past) {
-            Some(EndReason::Policy)
+        } else if let Some(reason) = self.reason_if_nobodys(standing.past) {
+            Some(reason)
         } else if standing.retires.is_some_and(|at| at <= now) {
             Some(EndReason::Aged)
         } else {
@@ -31,9 +31,15 @@ impl<C, E, W> State<C, E, W> {
         most.is_some_and(|most| standing.past.uses >= most)
     }
 
-    /// Used, and by none who is still there, where connections belong to somebody.
-    pub(super) fn is_nobodys(&self, past: Past) -> bool {
-        self.settings.sharing == Sharing::Never && past.uses > 0 && past.owner.is_none()
+    /// Why a connection that was used by nobody who is still there must close, where it belongs to somebody.
+    pub(super) fn reason_if_nobodys(&self, past: Past) -> Option<EndReason> {
+        if past.uses == 0 || past.owner.is_some() {
+            None
+        } else if past.private {
+            Some(EndReason::Authenticated)
+        } else {
+            (self.settings.sharing == Sharing::Never).then_some(EndReason::Policy)
+        }
     }
 
     /// Closes an active connection whose handle came back.

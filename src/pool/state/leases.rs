@@ -1,10 +1,10 @@
 //! Who gets a connection: a checkout, the first in line, or nobody yet.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
-    Arrival, Ask, Census, ConnectionId, Effects, EndReason, Leased, Phase, Reuse, Sharing, State,
-    Taker, WaiterId, reason_of,
+    Arrival, Ask, Census, ClientId, ConnectionId, Effects, EndReason, Leased, Phase, Reuse,
+    Sharing, State, Taker, WaiterId, reason_of,
 };
 
 impl<C, E, W> State<C, E, W> {
@@ -31,6 +31,36 @@ impl<C, E, W> State<C, E, W> {
         self.connections.newest_idle(ask.thread, |id| {
             sharing == Sharing::Always || sharing.allows(ask, self.connections.past(id))
         })
+    }
+
+    /// Leases the connection on which this client authenticated itself, if it is idle: on any other one the server does not
+    /// know the client.
+    pub(super) fn lease_claimed(
+        &mut self,
+        ask: &Ask,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) -> Option<Leased<C>> {
+        while let Some(id) = self.connections.claimed_idle(ask.client).filter(|_| !ask.fresh) {
+            if let Some(reason) = self.expired(id, now) {
+                self.close_ended(id, reason, now, effects);
+            } else {
+                let handle = self.connections.lease_idle(id, now)?;
+                return Some(self.lease(id, handle, ask, Reuse::Reused, now));
+            }
+        }
+        None
+    }
+
+    /// Makes a leased connection the property of this client, which authenticated itself on it: no one else may take it.
+    pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
+        self.connections.claim(id, client);
+    }
+
+    /// Counts another request of the same client on a lease that goes on, and gives its uses and age; `None` if the
+    /// connection has ended.
+    pub fn lease_again(&mut self, id: ConnectionId, now: Instant) -> Option<(u64, Duration)> {
+        self.connections.lease_again(id, now)
     }
 
     /// Leases an active connection.
@@ -191,8 +221,10 @@ impl<C, E, W> State<C, E, W> {
     pub(super) fn reason_for_new(&self, ask: &Ask, place_free: bool) -> Reuse {
         let Census { active, connecting, idle, .. } = self.census();
         // What is idle now is not for it: it would have it already.
-        if idle > 0 || self.settings.sharing.forbids_all(ask) {
+        if self.settings.sharing.forbids_all(ask) || idle > self.connections.private_idle() {
             Reuse::Policy
+        } else if idle > 0 {
+            Reuse::Authenticated
         } else if !place_free {
             Reuse::Cap
         } else if active + connecting > 0 {

@@ -133,6 +133,9 @@ impl<C, E, W> State<C, E, W> {
         ask: Ask,
         effects: &mut Effects<C, W>,
     ) -> Result<Found<C>, Rejection> {
+        if let Some(leased) = self.lease_claimed(&ask, now, effects) {
+            return Ok(Found::Leased(leased));
+        }
         let risky = self.is_risky_for(&ask);
         let ask = Ask { fresh: ask.fresh || risky, ..ask };
         if !ask.fresh
@@ -347,9 +350,9 @@ impl<C, E, W> State<C, E, W> {
 
     /// A client connection is gone, and nobody may take what belonged to it.
     pub fn client_left(&mut self, client: ClientId, effects: &mut Effects<C, W>) {
-        if self.settings.sharing == Sharing::Never {
-            for id in self.connections.disown(client) {
-                self.close_idle(id, EndReason::Policy, effects);
+        for id in self.connections.disown(client) {
+            if let Some(reason) = self.reason_if_nobodys(self.connections.past(id)) {
+                self.close_idle(id, reason, effects);
             }
         }
     }

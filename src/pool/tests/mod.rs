@@ -2,6 +2,7 @@
 
 #![allow(clippy::unchecked_time_subtraction, reason = "of constants")]
 
+mod authenticated;
 mod cap;
 mod closing;
 mod crowd;

@@ -34,6 +34,8 @@ pub struct Connection {
     pub generation: u64,
     pub uses: u64,
     owner: Option<u64>,
+    /// Its owner authenticated itself on it.
+    pub private: bool,
     idle_before: Option<u64>,
     announced: Option<Duration>,
     last_use: Option<u64>,
@@ -65,6 +67,13 @@ pub struct Waiter {
     outcome: Option<Outcome>,
     /// It lost its dial and has not been told.
     sent_back: bool,
+}
+
+impl Connection {
+    /// The client that authenticated itself on it.
+    pub fn private_to(&self) -> Option<u64> {
+        self.owner.filter(|_| self.private)
+    }
 }
 
 impl Waiter {
@@ -227,7 +236,9 @@ impl Model {
 
     fn newest(&self, ask: &Ask) -> Option<Id> {
         let (own, all) = (self.idle(|of| of == ask.thread), self.idle(|_| true));
-        let mut newest_first = own.iter().rev().chain(all.iter().rev()).map(|(_, id)| *id);
+        let private_first = all.iter().rev().filter(|(_, id)| self.is_private(*id));
+        let newest_first = private_first.chain(own.iter().rev()).chain(all.iter().rev());
+        let mut newest_first = newest_first.map(|(_, id)| *id);
         newest_first.find(|id| self.may_take(ask, *id)).filter(|_| !ask.fresh)
     }
 
@@ -236,6 +247,7 @@ impl Model {
         match (connection.uses, self.settings.sharing) {
             (0, _) => true,
             _ if ask.fresh => false,
+            _ if connection.private => connection.owner == Some(ask.client),
             (1, Sharing::Aggressive) | (_, Sharing::Safe) => !ask.first,
             (_, Sharing::Always | Sharing::Aggressive) => true,
             (_, Sharing::Never) => connection.owner == Some(ask.client),
@@ -303,15 +315,20 @@ impl Model {
     // ---- checkouts
 
     pub fn check_out(&mut self, asked: Ask) -> Answer {
+        while let Some(id) = self.newest(&asked).filter(|id| self.is_private(*id)) {
+            if let Some(reason) = self.over_limit(id) {
+                self.ends(id, reason);
+            } else {
+                return self.leased_idle(id, &asked);
+            }
+        }
         let gambles = self.lessons.has_habit() && !asked.fresh && !asked.repeatable;
         let ask = if gambles { Ask { fresh: true, ..asked } } else { asked };
         while let Some(id) = self.newest(&ask) {
             if let Some(reason) = self.over_limit(id) {
                 self.ends(id, reason);
             } else {
-                let idle = self.idle_for(id);
-                self.connection(id).idle_before = idle;
-                return self.leased(id, &ask, Reuse::Reused);
+                return self.leased_idle(id, &ask);
             }
         }
         let full = self.full();
@@ -335,13 +352,43 @@ impl Model {
         Answer::Waits(id)
     }
 
+    fn leased_idle(&mut self, id: Id, ask: &Ask) -> Answer {
+        let idle = self.idle_for(id);
+        self.connection(id).idle_before = idle;
+        self.leased(id, ask, Reuse::Reused)
+    }
+
+    fn is_private(&self, id: Id) -> bool {
+        self.connections.iter().any(|c| c.id == id && c.private)
+    }
+
+    /// A client authenticates itself on what it has leased.
+    pub fn claim(&mut self, id: Id, client: u64) {
+        let connection = self.connection(id);
+        (connection.owner, connection.private) = (Some(client), true);
+    }
+
+    /// The uses of a lease that goes on.
+    pub fn again(&mut self, id: Id) -> Option<u64> {
+        let connection = self.connection(id);
+        if connection.stage != Stage::InUse || connection.over.is_some() {
+            return None;
+        }
+        connection.uses += 1;
+        connection.last_reuse = Some(Reuse::Reused);
+        Some(connection.uses)
+    }
+
     fn join(&mut self, ask: Ask, gambles: bool) -> Id {
         let census = self.census();
         let never_used = matches!(self.settings.sharing, Sharing::Safe | Sharing::Never);
         let reason = if gambles {
             Reuse::Risky
-        } else if ask.fresh || ask.first && never_used || census.idle > 0 {
+        } else if ask.fresh || ask.first && never_used {
             Reuse::Policy
+        } else if census.idle > 0 {
+            let shared = self.idle(|_| true).iter().any(|(_, id)| !self.is_private(*id));
+            if shared { Reuse::Policy } else { Reuse::Authenticated }
         } else if !self.place_free() {
             Reuse::Cap
         } else if census.active + census.connecting > 0 {
@@ -578,14 +625,14 @@ impl Model {
         let connection = self.connections.iter().find(|c| c.id == id)?;
         let old = connection.generation < self.generation;
         let worn = self.is_worn(connection);
-        let nobodys = self.is_nobodys(connection);
+        let nobodys = self.reason_if_nobodys(connection);
         let aged = self.retires(connection).is_some_and(|at| at <= self.now);
         let surplus = self.staying() > self.settings.max_connections;
         [
             connection.over,
             old.then_some(self.outdated),
             worn.then_some(EndReason::Requests),
-            nobodys.then_some(EndReason::Policy),
+            nobodys,
             aged.then_some(EndReason::Aged),
             surplus.then_some(EndReason::Reconfigured),
         ]
@@ -598,9 +645,13 @@ impl Model {
         most || connection.last_use.is_some_and(|last| connection.uses >= last)
     }
 
-    fn is_nobodys(&self, connection: &Connection) -> bool {
+    fn reason_if_nobodys(&self, connection: &Connection) -> Option<EndReason> {
         let never = self.settings.sharing == Sharing::Never;
-        never && connection.uses > 0 && connection.owner.is_none()
+        match (connection.uses > 0 && connection.owner.is_none(), connection.private) {
+            (true, true) => Some(EndReason::Authenticated),
+            (true, false) => never.then_some(EndReason::Policy),
+            (false, _) => None,
+        }
     }
 
     /// A handle comes from a dial or a lease.
@@ -780,7 +831,7 @@ impl Model {
         self.made += 1;
         let (id, stage) = (self.made, Stage::Dialling);
         let (thread, opened, generation) = (0, None, 0);
-        let (uses, owner, last_reuse, over) = (0, None, None, None);
+        let (uses, owner, private, last_reuse, over) = (0, None, false, None, None);
         let (idle_before, announced, last_use) = (None, None, None);
         let dial = Connection {
             id,
@@ -790,6 +841,7 @@ impl Model {
             generation,
             uses,
             owner,
+            private,
             idle_before,
             announced,
             last_use,
@@ -898,8 +950,10 @@ impl Model {
 
     pub fn client_left(&mut self, client: u64) {
         for (_, id) in self.idle(|_| true) {
-            if self.connection(id).owner == Some(client) {
-                self.close(id, EndReason::Policy);
+            let connection = self.connection(id);
+            if connection.owner == Some(client) {
+                let private = connection.private;
+                self.close(id, if private { EndReason::Authenticated } else { EndReason::Policy });
             }
         }
         for connection in &mut self.connections {
@@ -909,7 +963,7 @@ impl Model {
 
     pub fn reconfigure(&mut self, settings: Settings) {
         if settings.sharing != self.settings.sharing {
-            self.connections.iter_mut().for_each(|c| c.owner = None);
+            self.connections.iter_mut().filter(|c| !c.private).for_each(|c| c.owner = None);
         }
         self.settings = settings;
         self.close_over_limit();
@@ -919,8 +973,9 @@ impl Model {
             }
         }
         for (_, id) in self.idle(|_| true) {
-            if self.is_nobodys(self.connections.iter().find(|c| c.id == id).unwrap()) {
-                self.close(id, EndReason::Policy);
+            let connection = self.connections.iter().find(|c| c.id == id).unwrap();
+            if let Some(reason) = self.reason_if_nobodys(connection) {
+                self.close(id, reason);
             }
         }
         for (_, id) in self.idle(|_| true) {

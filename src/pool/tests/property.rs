@@ -60,6 +60,15 @@ enum Step {
         pick: usize,
         reason: EndReason,
     },
+    /// Its client authenticates itself on a leased connection.
+    Claim {
+        pick: usize,
+        client: u64,
+    },
+    /// A lease goes on with another request.
+    Again {
+        pick: usize,
+    },
     SocketCloses {
         pick: usize,
         by_peer: bool,
@@ -107,6 +116,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (pick(), hint()).prop_map(|(pick, hint)| Step::CheckIn { pick, hint }),
         3 => (pick(), prop::sample::select(EndReason::ALL))
             .prop_map(|(pick, reason)| Step::Discard { pick, reason }),
+        2 => (pick(), 0..4_u64).prop_map(|(pick, client)| Step::Claim { pick, client }),
+        1 => pick().prop_map(|pick| Step::Again { pick }),
         3 => (pick(), any::<bool>())
             .prop_map(|(pick, by_peer)| Step::SocketCloses { pick, by_peer }),
         5 => (pick(), any::<bool>()).prop_map(|(pick, by_peer)| Step::SocketEnds { pick, by_peer }),
@@ -250,6 +261,8 @@ impl Life {
                 Step::Fails { error, .. } => self.fails(id, error),
                 Step::CheckIn { hint, .. } => self.check_in(id, hint),
                 Step::Discard { reason, .. } => self.discard(id, reason),
+                Step::Claim { client, .. } => self.claim(id, client),
+                Step::Again { .. } => self.again(id),
                 Step::SocketCloses { by_peer, .. } => self.socket_closes(id, by_peer),
                 Step::SocketEnds { by_peer, .. } => self.socket_ends(id, by_peer),
                 Step::Habit => self.habit(),
@@ -276,7 +289,10 @@ impl Life {
                 (&self.waiters, pick)
             }
             Step::Opens { pick, .. } | Step::Fails { pick, .. } => (&self.dials, pick),
-            Step::CheckIn { pick, .. } | Step::Discard { pick, .. } => (&self.leases, pick),
+            Step::CheckIn { pick, .. }
+            | Step::Discard { pick, .. }
+            | Step::Claim { pick, .. }
+            | Step::Again { pick } => (&self.leases, pick),
             Step::SocketCloses { pick, .. } | Step::SocketEnds { pick, .. } => {
                 (&self.sockets, pick)
             }
@@ -398,6 +414,19 @@ impl Life {
         self.state.discard(id, reason, self.now(), &mut effects);
         self.model.discard(id, reason);
         self.follow_up(effects);
+    }
+
+    /// No client but the owner has a private one: nobody else can be given it.
+    fn claim(&mut self, id: Id, client: u64) {
+        let owner = self.model.connections.iter().find(|c| c.id == id).and_then(|c| c.private_to());
+        let client = owner.unwrap_or(client);
+        self.state.claim(id, client);
+        self.model.claim(id, client);
+    }
+
+    fn again(&mut self, id: Id) {
+        let again = self.state.lease_again(id, self.now()).map(|(uses, _)| uses);
+        assert_eq!(again, self.model.again(id));
     }
 
     fn socket_closes(&mut self, id: Id, by_peer: bool) {

@@ -280,6 +280,11 @@ impl Scene {
         self.play(|state, now, effects| state.check_in(id, id, hint, now, effects));
     }
 
+    /// This client authenticates itself on the connection that it has leased.
+    pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
+        self.play(|state, _, _| state.claim(id, client));
+    }
+
     pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
         self.play(|state, now, effects| state.discard(id, reason, now, effects));
     }
