@@ -188,14 +188,14 @@ fn unknown_keys_are_named_with_what_was_meant() {
         ),
         (
             "    retries: {foo: 5}",
-            &["4:15: upstreams[0].retries.foo: `foo` is no key here; write one of max, \
-               budget, idempotencyKey"],
+            &["4:15: upstreams[0].retries.foo: `foo` is no key here; write one of budget, \
+               idempotencyKey, max"],
         ),
         (
             "5: x",
             &[
-                "4:1: 5: `5` is no key here; write one of threads, log, metrics, admin, drain, readiness, \
-               listeners, upstreams",
+                "4:1: 5: `5` is no key here; write one of admin, drain, listeners, log, metrics, readiness, \
+               threads, upstreams",
             ],
         ),
     ]);
@@ -809,7 +809,8 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
         )
     );
     assert!(
-        pair(crt, "/encrypted.key")[0].contains("/encrypted.key: its private key is encrypted")
+        pair(crt, "/encrypted.key")[0]
+            .contains("/encrypted.key: line 1: the private key is encrypted")
     );
     table(&[
         ("    tls: {trust: /nope}", &[&format!("4:18: upstreams[0].tls.trust: /nope: {missing}")]),
@@ -1056,11 +1057,12 @@ fn example_on_disk() -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn check_says_in_one_line_what_was_accepted() {
+fn check_says_in_its_first_line_what_was_accepted() {
     let (_directory, file) = example_on_disk();
+    let said = check(&[&file]).unwrap();
     assert_eq!(
-        check(&[&file]),
-        Ok(format!(
+        said.lines().next().map(|line| format!("{line}\n")),
+        Some(format!(
             "{file}: accepted: 1 upstream on 127.0.0.1:13301, [::1]:13301; payments (host \
              api.payments.example, port 13401) to api.payments.example:443\n"
         ))
@@ -1223,4 +1225,255 @@ fn errors_of_files_alone_are_told_apart_from_those_of_the_text() {
     assert!(!with(missing, ", pool: { maxIdle: many }"));
     assert!(!with("{ identity: { certificate: /not/there.crt } }", ""), "a key is left out");
     assert!(!with("7", ""), "an error of structure");
+}
+
+/// A file beside the example of [`example_on_disk`].
+fn put(directory: &tempfile::TempDir, name: &str, content: &str) -> String {
+    let path = directory.path().join(name);
+    fs::write(&path, content).unwrap();
+    path.to_str().unwrap().into()
+}
+
+#[test]
+fn fault_05_check_prints_how_many_certificates_it_read_and_which_key() {
+    let (directory, file) = example_on_disk();
+    let root = directory.path().to_str().unwrap();
+    let said = check(&[&file]).unwrap();
+    let lines: Vec<_> = said.lines().skip(1).collect();
+    assert_eq!(lines[0], format!("{root}/trust/ca.crt: 1 trusted certificate"));
+    assert_eq!(
+        lines[1],
+        format!(
+            "{root}/identity/tls.crt: 1 certificate: CN=rcgen self signed cert, until 2999-01-01 00:00:00 UTC; \
+             {root}/identity/tls.key: ECDSA P-256"
+        )
+    );
+    assert_eq!(lines.len(), 2, "{said}");
+    let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let (short, long) = (certificate(&key, (2020, 2998)), certificate(&key, (2020, 2999)));
+    put(
+        &directory,
+        "identity/tls.crt",
+        &format!("{short}{}{long}", certificate(&other, (2020, 2999))),
+    );
+    put(&directory, "identity/tls.key", &key.serialize_pem());
+    put(&directory, "trust/ca.crt", &format!("{}{short}{}", long.trim_end(), key.serialize_pem()));
+    let said = check(&[&file]).unwrap();
+    assert!(said.contains("trust/ca.crt: 2 trusted certificates\n"), "{said}");
+    assert!(said.contains("tls.crt: 3 certificates, 1 of them sent: "), "{said}");
+    assert!(said.contains("until 2999-01-01"), "{said}");
+    let line = format!("{long}{short}").lines().count();
+    assert!(
+        said.contains(&format!("warning: {root}/trust/ca.crt: line {line}: a private key")),
+        "{said}"
+    );
+}
+
+#[test]
+fn fault_05_a_part_that_would_be_lost_is_refused_at_the_key_that_names_the_file() {
+    let key = KeyPair::generate().unwrap();
+    let world = |content: &str| World {
+        files: BTreeMap::from([("/file", content.to_owned())]),
+        roots: WORLD.roots.clone(),
+    };
+    let found = |key: &str, content: &str| {
+        let world = world(content);
+        let text = format!("{ONE}    tls: {{{key}}}\n");
+        let errors = config::compile(&text, &Context { files: &world, ..context() }).unwrap_err();
+        listed(&errors).remove(0)
+    };
+    let whole = certificate(&key, (2020, 2030));
+    let damaged = format!("{whole}{}", whole.replace("-----BEGIN", "----BEGIN"));
+    let line = whole.lines().count() + 1;
+    for (key, path) in [("trust: /file", "trust"), ("identity: {bundle: /file}", "identity.bundle")]
+    {
+        let found = found(key, &damaged);
+        let says = format!(
+            "upstreams[0].tls.{path}: /file: line {line}: this looks like a BEGIN or END line"
+        );
+        assert!(found.contains(&says), "{found}");
+    }
+}
+
+#[test]
+fn fault_14_an_expired_ca_in_trust_is_a_warning_of_check() {
+    let (directory, file) = example_on_disk();
+    let (old, new) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    let trust = format!("{}{}", certificate(&new, (2020, 2999)), certificate(&old, (2019, 2020)));
+    let path = put(&directory, "trust/ca.crt", &trust);
+    let said = check(&[&file]).unwrap();
+    let warning = format!(
+        "warning: {path}: certificate 2 (CN=rcgen self signed cert) expired on 2020-01-01 00:00:00 UTC; it is believed all \
+         the same: take it out once no upstream needs it\n"
+    );
+    assert!(said.ends_with(&warning), "{said}");
+}
+
+/// What `check` warns of in a configuration whose one upstream has these keys.
+fn warned(upstream: &str) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!("upstreams:\n  - {{name: a, {upstream}}}\n");
+    let file = put(&directory, "w.yaml", &text);
+    let said = check(&[&file, "--without-files"]).unwrap_or_else(|errors| panic!("{errors}"));
+    said.lines().filter_map(|line| line.strip_prefix("warning: ")).map(Into::into).collect()
+}
+
+#[test]
+fn fault_20_check_warns_where_hosts_differ_from_the_server_name() {
+    let endpoint = "endpoints: [\"api.example:443\"]";
+    for fine in [
+        "",
+        ", hosts: [API.example]",
+        ", hosts: [x, api.example]",
+        ", hosts: [\"*\"]",
+        ", tls: {serverName: none}",
+    ] {
+        assert_eq!(warned(&format!("{endpoint}{fine}")), [""; 0], "{fine}");
+    }
+    for wrong in [", hosts: [payments, other]", ", hosts: [\"*\", payments]"] {
+        let warned = warned(&format!("{endpoint}{wrong}"));
+        assert_eq!(warned.len(), 1, "{warned:?}");
+        assert!(
+            warned[0]
+                .starts_with("upstreams[0].hosts: requests go up with the Host `payments` and"),
+            "{warned:?}"
+        );
+        assert!(warned[0].contains("add `api.example` to `hosts`"), "{warned:?}");
+    }
+    let warned = warned(&format!("{endpoint}, tls: {{serverName: inner.example}}"));
+    assert!(warned[0].contains("`tls.serverName: api.example`"), "{warned:?}");
+}
+
+#[test]
+fn fault_20_check_warns_where_an_address_has_no_server_name() {
+    for endpoint in ["192.0.2.1:443", "[2001:db8::1]:443"] {
+        let endpoint = format!("endpoints: [\"{endpoint}\"]");
+        let warned = |more: &str| warned(&format!("{endpoint}{more}"));
+        let found = warned("");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with("upstreams[0].tls.serverName: the endpoint is an address"),
+            "{found:?}"
+        );
+        assert_eq!(warned(", hosts: [a.example], tls: {serverName: a.example}"), [""; 0]);
+        assert_eq!(warned(", tls: {serverName: none, verifyName: a.example}"), [""; 0]);
+    }
+}
+
+#[test]
+fn fault_20_keys_of_http_proxies_are_told_what_this_version_does() {
+    for key in ["proxy", "httpProxy", "https_proxy", "via", "noProxy"] {
+        let found = complaints(&format!("{ONE}    {key}: \"http://proxy.example:3128\"\n"));
+        assert!(found[0].contains("goes through no HTTP proxy"), "{found:?}");
+    }
+}
+
+#[test]
+fn fault_20_check_reads_no_files_where_they_are_elsewhere() {
+    let (directory, file) = example_on_disk();
+    fs::remove_dir_all(directory.path().join("identity")).unwrap();
+    fs::remove_dir_all(directory.path().join("trust")).unwrap();
+    assert!(check(&[&file]).unwrap_err().contains("cannot be read"));
+    let said = check(&[&file, "--without-files"]).unwrap();
+    assert!(said.contains("accepted: 1 upstream"), "{said}");
+    assert!(said.contains("certificates and keys were not read (--without-files)\n"), "{said}");
+    assert!(!said.contains("trusted certificate"), "{said}");
+    let text = format!("{}\ndrian: 5s\n", fs::read_to_string(&file).unwrap());
+    let wrong = put(&directory, "wrong.yaml", &text);
+    assert!(check(&[&wrong, "--without-files"]).is_err(), "values are judged all the same");
+    assert!(check(&["--without-files"]).is_err(), "a file is needed");
+    assert!(check(&["--schema", "--without-files"]).is_err());
+}
+
+#[test]
+fn fault_20_wrong_keys_and_wrong_values_come_together() {
+    table(&[(
+        "    pool: {maxIdl: 5, maxQueue: x}
+    foo: {a: 1}
+threads: many
+driain: 5s",
+        &[
+            "4:12: upstreams[0].pool.maxIdl: `maxIdl` is no key here; did you mean `maxIdle`?",
+            "4:33: upstreams[0].pool.maxQueue: `x` is no whole number; write one from 0 to 1000000",
+            "5:5: upstreams[0].foo: `foo` is no key here; write one of endpoints, hosts, name, pool, port, retries, \
+             timeouts, tls",
+            "6:10: threads: `many` is no whole number; write one from 1 to 64",
+            "7:1: driain: `driain` is no key here; did you mean `drain`?",
+        ],
+    )]);
+    let both = complaints(&format!("{ONE}    foo: 1\n    pool: [1]\n"));
+    assert_eq!(both.len(), 2, "an error of structure comes beside them: {both:?}");
+}
+
+#[test]
+fn fault_39_tags_are_refused() {
+    for (lines, tag) in [
+        ("drain: !!python/object/apply:os.system 5s", "python"),
+        ("drain: !mine 5s", "mine"),
+        ("    pool: !mine {maxIdle: 1}", "mine"),
+        ("    hosts: !!set [a]", "set"),
+        ("    tls: {trust: !include /bundle}", "include"),
+        ("log: !<tag:example.com,2000:x> {}", "tag:example.com,2000:x"),
+        ("!mine drain: 5s", "mine"),
+    ] {
+        let found = complaints(&format!("{ONE}{lines}\n"));
+        assert!(found[0].contains("the tag") && found[0].contains(tag), "{lines}: {found:?}");
+        assert!(found[0].contains("without a tag"), "{found:?}");
+    }
+}
+
+#[test]
+fn fault_39_a_number_with_a_leading_zero_is_told_what_it_is() {
+    let octal = |written: &str, octal: &str, right: &str| {
+        format!(
+            "`{written}` has a leading zero, which older YAML readers take for octal, {octal} in decimal; write {right}"
+        )
+    };
+    for (lines, message) in [
+        ("threads: 010", octal("010", "8", "10")),
+        ("    pool: {maxIdle: 0012}", octal("0012", "10", "12")),
+        ("    pool: {maxIdle: -01}", "`-01` has a leading zero; write -1".into()),
+        ("    port: 013401", octal("013401", "5889", "13401")),
+        ("threads: 08", "`08` has a leading zero; write 8".into()),
+        (
+            "listeners: [{limits: {headerBytes: 032768}}]",
+            "`032768` has a leading zero; write 32768".into(),
+        ),
+    ] {
+        let found = complaints(&format!("{ONE}{lines}\n"));
+        assert!(found.len() == 1 && found[0].ends_with(&message), "{found:?}");
+    }
+    for lines in ["metrics: {bind: [\"127.0.0.1:013320\"]}", "    endpoints: [\"a:0443\"]"] {
+        let lines = lines.replace("    endpoints", "  - name: b\n    endpoints");
+        assert_eq!(complaints(&format!("{ONE}{lines}\n")).len(), 1, "{lines}");
+    }
+    for fine in ["drain: 0", "drain: 030s", "    pool: {maxIdle: 0}", "    retries: {budget: 007%}"]
+    {
+        accepted(&format!("{ONE}{fine}\n"));
+    }
+}
+
+#[test]
+fn fault_39_an_ipv4_address_and_its_ipv6_spelling_are_one_address() {
+    let binds = |a: &str, b: &str| format!("metrics: {{bind: [\"{a}:1\", \"{b}:1\"]}}");
+    for (a, b) in [
+        ("127.0.0.1", "[::ffff:127.0.0.1]"),
+        ("[::ffff:127.0.0.1]", "127.0.0.1"),
+        ("[::ffff:7f00:1]", "[::ffff:127.0.0.1]"),
+        ("0.0.0.0", "[::ffff:127.0.0.1]"),
+        ("[::ffff:0.0.0.0]", "127.0.0.1"),
+        ("[::]", "[::ffff:127.0.0.1]"),
+        ("[::ffff:0.0.0.0]", "[::]"),
+    ] {
+        let found = complaints(&format!("{ONE}{}\n", binds(a, b)));
+        assert!(
+            found.len() == 1 && found[0].contains("is taken by metrics.bind[0]"),
+            "{a} {b}: {found:?}"
+        );
+    }
+    accepted(&format!("{ONE}{}\n", binds("[::1]", "[::ffff:127.0.0.1]")));
+    let port = "listeners: [{bind: [\"[::ffff:127.0.0.1]:13401\"]}]\n    port: 13401";
+    let (listeners, port) = port.split_once('\n').unwrap();
+    let found = complaints(&format!("{ONE}{port}\n{listeners}\n"));
+    assert!(found[0].contains("127.0.0.1:13401 is taken by"), "{found:?}");
 }

@@ -165,6 +165,15 @@ impl Group {
         files.join(", ")
     }
 
+    /// Says what the end of a certificate means here, where that is not plain: an expired CA goes on being believed.
+    pub fn note(&self, certificate: &Certificate, now: SystemTime) -> &'static str {
+        if self.role == Role::Trust && certificate.ends < now {
+            ", believed all the same until it is taken out of `trust`"
+        } else {
+            ""
+        }
+    }
+
     /// What they are for, for people.
     pub fn title(&self) -> String {
         let upstreams = self.upstreams.join(", ");
@@ -192,9 +201,10 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         for certificate in &group.certificates {
             let Certificate { subject, issuer, fingerprint, not_after, .. } = certificate;
             let left = certificate.left(snapshot.at);
+            let note = group.note(certificate, snapshot.at);
             let (subject, issuer) = (subject.escape_debug(), issuer.escape_debug());
             let _ = writeln!(page, "  subject      {subject}\n  issuer       {issuer}");
-            let _ = writeln!(page, "  expires      {not_after} ({left})");
+            let _ = writeln!(page, "  expires      {not_after} ({left}{note})");
             let _ = writeln!(page, "  fingerprint  {fingerprint}\n");
         }
     }

@@ -41,7 +41,8 @@ pub(super) fn credentials() -> (String, String) {
 
 fn tls_settings() -> tls::Settings {
     let (certificate, key) = credentials();
-    let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes());
+    let now = SystemTime::now();
+    let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes(), now);
     tls::Settings {
         server_name: None,
         verify_name: ServerName::try_from("a.example").unwrap(),

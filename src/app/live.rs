@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     admin,
-    config::{Bind, Plan, Standing},
+    config::{self, Bind, Plan, Standing},
     drain::Drain,
     latest::Latest,
     proxy::Destination,
@@ -90,6 +90,7 @@ impl Live {
         let prepared = self.prepare(plan, &changing)?;
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
+        warn_of_expired_trust(None, plan);
         let live = Arc::clone(self);
         self.run_on_first(|_| async move {
             live.common.drain.begun().await;
@@ -118,6 +119,7 @@ impl Live {
         recheck_descriptor_limit(&in_force.plan, &plan);
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
+        warn_of_expired_trust(Some(&in_force.plan), &plan);
         self.standing.applied(plan, text, SystemTime::now());
         Ok(())
     }
@@ -257,6 +259,15 @@ impl Changing {
                 }
             }
         }
+    }
+}
+
+/// Logs the trusted certificates whose time is over, but for those that were logged for the plan before.
+fn warn_of_expired_trust(before: Option<&Plan>, plan: &Plan) {
+    let expired = |plan: &Plan| config::expired_trust(&plan.credentials, SystemTime::now());
+    let told = before.map(expired).unwrap_or_default();
+    for warning in expired(plan).into_iter().filter(|warning| !told.contains(warning)) {
+        tracing::warn!(reason = warning, "an expired certificate is trusted");
     }
 }
 

@@ -3,21 +3,27 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
+    time::SystemTime,
 };
 
 use crate::{
-    config::{self, Errors, Plan},
+    config::{self, Errors, IdentityFiles, Plan},
+    tls::Identity,
     upstream,
 };
 
-/// What `warmline check` is asked for: exactly one of these.
+/// What `warmline check` is asked for: a file, the example or the schema.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["file", "example", "schema"])))]
 pub struct Arguments {
     /// The configuration to validate, with the certificates and keys that it names
     file: Option<PathBuf>,
+    /// Read none of the certificates and keys that it names: they are on another machine
+    #[arg(long, requires = "file", conflicts_with_all = ["example", "schema"])]
+    without_files: bool,
     /// Print a complete configuration that this version accepts
     #[arg(long)]
     example: bool,
@@ -50,17 +56,56 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 /// What is printed.
 pub fn answer(arguments: &Arguments) -> Result<String, Errors> {
     match arguments {
-        Arguments { file: Some(file), .. } => {
+        Arguments { file: Some(file), without_files, .. } => {
+            let mut source = config::Source::file(file);
             let loaded =
-                config::Source::file(file).load(None).map_err(|unusable| unusable.errors)?;
-            Ok(format!("{}: {}\n", file.display(), summary(&loaded.plan)))
+                if *without_files { source.load_without_files() } else { source.load(None) };
+            let plan = loaded.map_err(|unusable| unusable.errors)?.plan;
+            Ok(report(file, &plan, *without_files))
         }
         Arguments { schema: true, .. } => Ok(format!("{:#}\n", config::schema())),
         _ => Ok(config::example().into()),
     }
 }
 
-/// One line: what was accepted.
+/// Writes down what was accepted, what was read of which file, and what is likely to be a mistake.
+fn report(file: &Path, plan: &Plan, without_files: bool) -> String {
+    let mut text = format!("{}: {}\n", file.display(), summary(plan));
+    if without_files {
+        text.push_str("certificates and keys were not read (--without-files)\n");
+    }
+    for (file, trust) in &plan.credentials.trusts {
+        let place =
+            file.as_ref().map_or("the system's roots".into(), |file| file.display().to_string());
+        let count = plural(trust.certificates().len(), "trusted certificate");
+        let _ = writeln!(text, "{place}: {count}");
+    }
+    for (files, identity) in &plan.credentials.identities {
+        let _ = writeln!(text, "{}", shown(files, identity));
+    }
+    for warning in config::warnings(plan, SystemTime::now()) {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    text
+}
+
+/// `tls.crt: 3 certificates, 2 of them sent: CN=shop, until 2027-01-01 00:00:00 UTC; tls.key: ECDSA P-256`.
+fn shown(files: &IdentityFiles, identity: &Identity) -> String {
+    let (certificate, key) = match files {
+        IdentityFiles::Pair { certificate, key } => (certificate, format!("; {}: ", key.display())),
+        IdentityFiles::Bundle(bundle) => (bundle, ", with its key: ".into()),
+    };
+    let found = plural(identity.found(), "certificate");
+    let sent = match identity.chain().len() {
+        sent if sent == identity.found() => String::new(),
+        sent => format!(", {sent} of them sent"),
+    };
+    let (subject, until) = (identity.subject(), identity.not_after_text());
+    let (certificate, kind) = (certificate.display(), identity.key_kind());
+    format!("{certificate}: {found}{sent}: {subject}, until {until}{key}{kind}")
+}
+
+/// Sums up in one line what was accepted.
 fn summary(plan: &Plan) -> String {
     let binds: Vec<_> = plan.listeners.iter().flat_map(|listener| &listener.binds).collect();
     let mut line = format!("accepted: {} on", plural(plan.upstreams.len(), "upstream"));

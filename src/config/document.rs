@@ -1,5 +1,8 @@
 //! From text to the document: what the YAML parser says, in words that name the key and the remedy.
 
+use std::sync::LazyLock;
+
+use serde_json::Value;
 use serde_yaml::{DuplicateKeyPolicy, Error, MessageFormatter as _, Options, UserMessageFormatter};
 
 use super::{
@@ -14,8 +17,8 @@ use super::{
 /// Where nothing else is known: the document's start.
 pub(super) const START: Position = Position { line: 1, column: 1 };
 
-/// The document, and each key that is written with nothing behind it; the first error of structure
-/// comes alone.
+/// Reads the document. Every key that does not exist, and each that is written with nothing behind it, is a finding beside
+/// those that `compile` makes; of errors of structure only the first is told.
 ///
 /// Null is no way to say "the default": an empty template value must not turn `trust` into the
 /// system's roots.
@@ -23,6 +26,10 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Find
     let outline: Placed<Outline> =
         serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::LastWins))
             .map_err(|e| malformed(&e))?;
+    for unknown in outline.unknown_keys(&SCHEMA) {
+        let message = remedy_for_key(unknown.key, &unknown.known);
+        findings.add(unknown.path, unknown.at, message);
+    }
     let document = serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::Error))
         .map_err(|error| misshapen(&error, &outline))?;
     for (path, at) in outline.nulls() {
@@ -31,6 +38,9 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Find
     Ok(document)
 }
 
+/// The document's keys, made once: every configuration is compared with it.
+static SCHEMA: LazyLock<Value> = LazyLock::new(super::schema);
+
 const NOTHING: &str = "nothing is written here; write a value, or remove the key";
 
 /// Bounds that no honest document of a megabyte reaches: aliases can make a small text large, and
@@ -38,6 +48,7 @@ const NOTHING: &str = "nothing is written here; write a value, or remove the key
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_yaml::options! {
         duplicate_keys: duplicate_keys,
+        reject_unsupported_tags: true,
         with_snippet: false,
         emit_comments: false,
         budget: serde_yaml::budget! { max_depth: 16, flow_nesting_limit: 64, max_events: 500_000 },
@@ -59,6 +70,10 @@ fn malformed(error: &Error) -> Finding {
             "the document is too large, too deep, or its aliases make it so; write it out plainly"
                 .into()
         }
+        Error::UnsupportedTag { tag, .. } => format!(
+            "the tag {} means nothing here; write the value alone, without a tag (a value that begins with ! needs quotes)",
+            quote(tag)
+        ),
         Error::MultipleDocuments { .. } => {
             "a second document begins here; write one, without `---`".into()
         }
@@ -72,9 +87,6 @@ fn malformed(error: &Error) -> Finding {
 fn misshapen(error: &Error, outline: &Placed<Outline>) -> Finding {
     let at = place(error);
     let (path, message) = match innermost(error) {
-        Error::SerdeUnknownField { field, expected, .. } => {
-            (outline.path_of_key(at), remedy_for_key(field, expected))
-        }
         Error::DuplicateMappingKey { key, .. } => {
             (outline.path_of_key(at), duplicate(key.as_deref()))
         }

@@ -102,6 +102,7 @@ impl<const LEAST: usize, const MOST: usize> Kind for Bytes<LEAST, MOST> {
                 quote(text)
             ));
         };
+        refuse_leading_zero(text)?;
         count.checked_mul(factor).filter(|bytes| (LEAST..=MOST).contains(bytes)).ok_or_else(|| {
             format!(
                 "{} is out of bounds; write {}KiB to {}KiB",
@@ -133,6 +134,7 @@ impl<const LEAST: usize, const MOST: usize> Kind for Count<LEAST, MOST> {
         let count = whole(text).ok_or_else(|| {
             format!("{} is no whole number; write one from {LEAST} to {MOST}", quote(text))
         })?;
+        refuse_leading_zero(text)?;
         usize::try_from(count)
             .ok()
             .filter(|count| (LEAST..=MOST).contains(count))
@@ -152,6 +154,7 @@ impl Kind for MaxIdle {
     type Value = Option<usize>;
 
     fn read(text: &str) -> Result<Option<usize>, String> {
+        refuse_leading_zero(text)?;
         match whole(text) {
             Some(-1) => Ok(None),
             Some(count) if (0..=1_000_000).contains(&count) => Ok(usize::try_from(count).ok()),
@@ -194,6 +197,24 @@ fn whole(text: &str) -> Option<i64> {
         return None;
     }
     text.parse().ok()
+}
+
+/// Refuses the bare number `010`: ten here, and eight to the YAML readers that take it for octal. With a unit no reader does.
+fn refuse_leading_zero(text: &str) -> Result<(), String> {
+    let digits = text.trim_start_matches('-');
+    let plain = digits.trim_start_matches('0');
+    let all_digits = plain.bytes().all(|byte| byte.is_ascii_digit());
+    if plain.is_empty() || plain.len() == digits.len() || !all_digits {
+        return Ok(());
+    }
+    let octal = match i64::from_str_radix(plain, 8) {
+        Ok(octal) if octal.to_string() != plain => {
+            format!(", which older YAML readers take for octal, {octal} in decimal")
+        }
+        _ => String::new(),
+    };
+    let right = text.replacen(digits, plain, 1);
+    Err(format!("{} has a leading zero{octal}; write {right}", quote(text)))
 }
 
 /// Declares a kind that is one of several words.

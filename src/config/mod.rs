@@ -19,6 +19,7 @@ mod source;
 mod spec;
 mod standing;
 mod suggestion;
+mod warnings;
 mod written;
 
 use serde_json::Value;
@@ -29,6 +30,7 @@ pub use kept::Kept;
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
 pub use source::{Disk, Files, Loaded, Origin, Source, Terms, Unusable};
 pub use standing::{InForce, Outcome, Refusal, Refused, Standing};
+pub use warnings::{expired_trust, warnings};
 pub use written::Position;
 
 use crate::tls;
@@ -62,8 +64,13 @@ pub fn default_metrics() -> Vec<Bind> {
 /// Makes a plan of a text, or says everything that is wrong with it.
 pub fn compile(text: &str, context: &Context<'_>) -> Result<Plan, Errors> {
     let mut findings = Findings::default();
-    let document = document::read(text, &mut findings)
-        .map_err(|alone| Errors::new(context.source, text, vec![alone]))?;
+    let document = match document::read(text, &mut findings) {
+        Ok(document) => document,
+        Err(structure) => {
+            findings.push(structure);
+            return Err(Errors::new(context.source, text, findings.into_sorted()));
+        }
+    };
     match compile::plan(&document, context, &mut findings) {
         Some(plan) if findings.is_empty() => Ok(plan),
         _ => {

@@ -140,7 +140,9 @@ impl Kind for BindAddress {
     type Value = SocketAddr;
 
     fn read(text: &str) -> Result<SocketAddr, String> {
-        text.parse().map_err(|_| {
+        let padded = text.rsplit_once(':').is_some_and(|(_, port)| decimal(port).is_none());
+        let address = text.parse().ok().filter(|_| !padded);
+        address.ok_or_else(|| {
             format!(
                 "{} is no IP address with a port; write such as \"127.0.0.1:13301\" or \
                  \"[::1]:13301\"",
@@ -263,9 +265,11 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// A port in plain digits (`u16`'s own parser takes a plus sign).
+/// A port in plain digits without leading zeros (`u16`'s own parser takes those and a plus sign).
 fn decimal(text: &str) -> Option<u16> {
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let padded = text.len() > 1 && text.starts_with('0');
+    (digits && !padded).then(|| text.parse().ok()).flatten()
 }
 
 /// What people write in place of a host.

@@ -7,11 +7,22 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
+use serde_json::Value;
 
 use super::{
     errors::join,
     written::{Placed, Position},
 };
+
+/// A key that does not exist where it stands.
+#[derive(Debug)]
+pub(super) struct UnknownKey<'a> {
+    pub(super) path: String,
+    pub(super) key: &'a str,
+    pub(super) at: Position,
+    /// The keys that exist there.
+    pub(super) known: Vec<&'a str>,
+}
 
 /// A node of the document.
 #[derive(Debug)]
@@ -54,6 +65,39 @@ impl Placed<Outline> {
             false
         });
         nulls
+    }
+
+    /// Every key that the schema does not know at its place.
+    pub(super) fn unknown_keys<'a>(&'a self, schema: &'a Value) -> Vec<UnknownKey<'a>> {
+        let mut unknown = Vec::new();
+        self.compare("", schema, &mut unknown);
+        unknown
+    }
+
+    fn compare<'a>(&'a self, path: &str, schema: &'a Value, unknown: &mut Vec<UnknownKey<'a>>) {
+        match &self.value {
+            Outline::Nothing | Outline::Value => {}
+            Outline::List(list) => {
+                let Some(items) = schema.get("items") else { return };
+                for (index, child) in list.iter().enumerate() {
+                    child.compare(&format!("{path}[{index}]"), items, unknown);
+                }
+            }
+            Outline::Mapping(entries) => {
+                let properties = schema.get("properties").and_then(Value::as_object);
+                let Some(properties) = properties else { return };
+                for (Placed { value: key, at }, child) in entries {
+                    let path = join(path, key);
+                    match properties.get(key) {
+                        Some(below) => child.compare(&path, below, unknown),
+                        None => {
+                            let known = properties.keys().map(String::as_str).collect();
+                            unknown.push(UnknownKey { path, key, at: *at, known });
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// The first node, outermost first, that satisfies the test.

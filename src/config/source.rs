@@ -36,6 +36,29 @@ pub trait Files {
 
     /// The machine's own roots.
     fn system_trust(&self) -> Result<Trust, TrustError>;
+
+    /// True if the files are on another machine: none is read, and nothing is said of their content.
+    fn are_elsewhere(&self) -> bool {
+        false
+    }
+}
+
+/// Files of another machine.
+#[derive(Debug, Clone, Copy)]
+struct Elsewhere;
+
+impl Files for Elsewhere {
+    fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn system_trust(&self) -> Result<Trust, TrustError> {
+        Ok(Trust::not_read())
+    }
+
+    fn are_elsewhere(&self) -> bool {
+        true
+    }
 }
 
 /// The file system.
@@ -227,11 +250,21 @@ impl Source {
         let Found { origin, text } = self.places.find(Instant::now());
         match text {
             Ok(text) => self.compile(text, origin, in_force),
-            Err(reason) => {
-                let errors = Errors::unreadable(&self.name(origin), reason);
-                Err(Unusable { errors, hash: None })
-            }
+            Err(reason) => Err(self.unreadable(origin, reason)),
         }
+    }
+
+    /// Reads and compiles what leads now without the files that it names: they are elsewhere, and the plan trusts nobody.
+    pub fn load_without_files(&mut self) -> Result<Loaded, Unusable> {
+        let Found { origin, text } = self.places.find(Instant::now());
+        match text {
+            Ok(text) => self.compile_with(text, origin, None, &Elsewhere),
+            Err(reason) => Err(self.unreadable(origin, reason)),
+        }
+    }
+
+    fn unreadable(&self, origin: Origin, reason: String) -> Unusable {
+        Unusable { errors: Errors::unreadable(&self.name(origin), reason), hash: None }
     }
 
     /// Compiles a text as if it had come from there.
@@ -241,10 +274,20 @@ impl Source {
         origin: Origin,
         in_force: Option<&Credentials>,
     ) -> Result<Loaded, Unusable> {
+        self.compile_with(text, origin, in_force, &Disk)
+    }
+
+    fn compile_with(
+        &self,
+        text: String,
+        origin: Origin,
+        in_force: Option<&Credentials>,
+        files: &dyn Files,
+    ) -> Result<Loaded, Unusable> {
         let Terms { terminal, access, level, confined } = self.terms;
         let name = self.name(origin);
         let now = SystemTime::now();
-        let context = Context { source: &name, terminal, files: &Disk, now, in_force, confined };
+        let context = Context { source: &name, terminal, files, now, in_force, confined };
         match compile(&text, &context) {
             Ok(mut plan) => {
                 plan.log.access = access.unwrap_or(plan.log.access);

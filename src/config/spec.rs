@@ -24,7 +24,8 @@ const MIB: usize = 1024 * 1024;
 
 /// A configuration of Warmline, a sidecar for outbound calls.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(title = "Warmline", extend("required" = ["upstreams"]))]
 pub(super) struct Document {
     /// Worker threads.
@@ -48,7 +49,8 @@ pub(super) struct Document {
 
 /// The log, on standard error.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Log {
     /// JSON lines, or text for people. Default: json; on a terminal text.
@@ -61,7 +63,8 @@ pub(super) struct Log {
 
 /// Addresses of an edge that is not for traffic.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Edge {
     /// Addresses with ports.
@@ -70,7 +73,8 @@ pub(super) struct Edge {
 
 /// When `/readyz` says that traffic may come.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Readiness {
     /// Upstreams without whose warm connections (`pool.minIdle`) the start is not over. Others are
@@ -80,7 +84,8 @@ pub(super) struct Readiness {
 
 /// Where applications come in.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Listener {
     /// Addresses with ports; loopback only, unless `allowNonLoopback` is set.
@@ -95,7 +100,8 @@ pub(super) struct Listener {
 
 /// Bounds on what the application may send and hold.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Limits {
     /// Size of a request's header section.
@@ -112,7 +118,8 @@ pub(super) struct Limits {
 
 /// One named destination.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline, extend("required" = ["name", "endpoints"]))]
 pub(super) struct Upstream {
     /// The label in metrics and logs.
@@ -136,7 +143,8 @@ pub(super) struct Upstream {
 
 /// How the upstream is verified, and what we show it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Tls {
     /// The name sent as SNI; "none" sends none. Default: the endpoint's host, if it is a name.
@@ -155,7 +163,8 @@ pub(super) struct Tls {
 
 /// Client certificate: `certificate` and `key`, or `bundle`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Identity {
     /// PEM file: our certificate, then its chain.
@@ -168,7 +177,8 @@ pub(super) struct Identity {
 
 /// The pool of connections, per upstream.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Pool {
     /// When a request may take an idle connection.
@@ -200,7 +210,8 @@ pub(super) struct Pool {
 
 /// Bounds on each stage of a request.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Timeouts {
     /// Name and TCP, all addresses of one attempt.
@@ -215,7 +226,8 @@ pub(super) struct Timeouts {
 
 /// Retries, only where nothing can be done twice.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Retries {
     /// Retries after the first try.

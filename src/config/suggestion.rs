@@ -31,6 +31,10 @@ const UNVERIFIED: &[&str] = &[
     "verifyPeer",
 ];
 
+/// Keys by which other programs are told of an HTTP proxy.
+const PROXIES: &[&str] =
+    &["forwardProxy", "httpProxy", "httpsProxy", "noProxy", "proxies", "proxy", "proxyUrl", "via"];
+
 /// What is wrong with an unknown key, and what would be right.
 pub(super) fn remedy_for_key(key: &str, expected: &[&str]) -> String {
     if let Some(known) = NOT_YET.iter().find(|known| same(known, key)) {
@@ -41,6 +45,12 @@ pub(super) fn remedy_for_key(key: &str, expected: &[&str]) -> String {
         return format!(
             "{wrong}: nothing turns verification off; put the CA, or the server's own certificate, into `tls.trust`, and \
              the name that the certificate carries into `tls.verifyName`"
+        );
+    }
+    if PROXIES.iter().any(|known| same(known, key)) {
+        return format!(
+            "{wrong}: this version dials each endpoint itself and goes through no HTTP proxy (HTTPS_PROXY is not read either); \
+             take it out, and let the network pass connections to the endpoint"
         );
     }
     if let Some(meant) = closest(key, expected) {

@@ -265,7 +265,8 @@ impl Agreement {
             .and_then(|data| Some((data.clone(), Content::read(data)?)))
             .ok_or_else(|| self.no_secret())?;
         let pair = &content.serving;
-        let serving = Serving::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes())?;
+        let serving =
+            Serving::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes(), SystemTime::now())?;
         self.standing.current.replace(serving);
         self.standing.authority_ends(content.authority.not_after);
         self.adopted = Some((data, content));

@@ -17,11 +17,12 @@ use rustls::{
         danger::{ServerCertVerified, ServerCertVerifier as _},
     },
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::certificate::{Serving, not_after};
+use crate::tls::pem;
 
 /// A certificate and its key, both in PEM.
 #[derive(Clone, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl Authority {
 
     /// One that [`Authority::make`] made before; `None` where these are not its certificate and key.
     pub(super) fn read(pair: Pair) -> Option<Self> {
-        let der = CertificateDer::from_pem_slice(pair.certificate.as_bytes()).ok()?;
+        let read = pem::read(pair.certificate.as_bytes()).ok()?;
+        let (der, _) = read.certificates.into_iter().next()?;
         let (_, parsed) = X509Certificate::from_der(&der).ok()?;
         let key = KeyPair::from_pem(&pair.key).ok()?;
         let matching = parsed.public_key().raw == key.subject_public_key_info();

@@ -8,12 +8,16 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use rustls::{
-    crypto::aws_lc_rs::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::CertificateDer,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::tls::{
+    Identity,
+    identity::{Concern, IdentityError},
+};
 
 /// A certificate, its chain and its key. `Debug` shows no key.
 pub(super) struct Serving {
@@ -22,28 +26,29 @@ pub(super) struct Serving {
 }
 
 /// Why a certificate and key cannot be used. No text quotes them.
-#[derive(Debug, Clone, Copy, thiserror::Error, PartialEq, Eq)]
-pub(super) enum Unusable {
-    #[error("tls.crt holds no certificate that can be read (PEM is wanted, the server's first)")]
-    Certificate,
-    #[error("tls.key holds no private key that can be read (PEM, not encrypted, is wanted)")]
-    Key,
-    #[error("tls.key is of a kind that is not supported (RSA, ECDSA P-256, P-384, P-521, Ed25519)")]
-    KeyKind,
-    #[error("tls.key does not belong to tls.crt: their public keys differ")]
-    Mismatch,
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{}: {}", file(.0), .0)]
+pub(super) struct Unusable(#[from] IdentityError);
+
+/// Names the file that an error is about.
+const fn file(error: &IdentityError) -> &'static str {
+    match error.concern() {
+        Concern::Certificate => "tls.crt",
+        Concern::Key => "tls.key",
+        Concern::Both => "tls.key with tls.crt",
+    }
 }
 
 impl Serving {
-    pub(super) fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, Unusable> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-        let chain = chain.map_err(|_| Unusable::Certificate)?;
-        let not_after = chain.first().and_then(not_after).ok_or(Unusable::Certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| Unusable::Key)?;
-        let key = any_supported_type(&key).map_err(|_| Unusable::KeyKind)?;
-        let certified = CertifiedKey::new(chain, key);
-        certified.keys_match().map_err(|_| Unusable::Mismatch)?;
-        Ok(Self { certified: Arc::new(certified), not_after })
+    /// Reads both; of several certificates of the key the one counts that is valid `now` and ends last.
+    pub(super) fn from_pem(
+        certificate: &[u8],
+        key: &[u8],
+        now: SystemTime,
+    ) -> Result<Self, Unusable> {
+        let identity = Identity::from_pem(certificate, key, now)?;
+        let certified = Arc::clone(identity.certified_key());
+        Ok(Self { certified, not_after: identity.not_after() })
     }
 
     /// The server's own certificate.

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::sleep;
@@ -63,7 +63,7 @@ fn look(folder: &Path, known: &mut Option<Pair>) -> Result<Option<Serving>, Fail
     if known.as_ref() == Some(&pair) {
         return Ok(None);
     }
-    let serving = Serving::from_pem(&pair.0, &pair.1)?;
+    let serving = Serving::from_pem(&pair.0, &pair.1, SystemTime::now())?;
     *known = Some(pair);
     Ok(Some(serving))
 }

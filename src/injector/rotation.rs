@@ -149,7 +149,7 @@ impl Content {
     /// Whether its serving certificate is good, and will be for a while.
     fn serves(&self, now: SystemTime, terms: &Terms) -> bool {
         let Pair { certificate, key } = &self.serving;
-        Serving::from_pem(certificate.as_bytes(), key.as_bytes()).is_ok_and(|serving| {
+        Serving::from_pem(certificate.as_bytes(), key.as_bytes(), now).is_ok_and(|serving| {
             // One that ends with its CA cannot be bettered by another.
             let longest = serving.not_after >= self.authority.not_after;
             self.authority.vouches_for(&serving, &terms.name, now)

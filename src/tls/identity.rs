@@ -1,67 +1,75 @@
 //! Our certificate chain and its private key, read from PEM.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use rustls::{
-    crypto::aws_lc_rs::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer},
     sign::CertifiedKey,
 };
-use x509_parser::prelude::{FromDer as _, Validity, X509Certificate};
+use x509_parser::prelude::{Validity, X509Certificate};
 
-use super::trust::reason;
+use super::{
+    key::{Key, KeyFault},
+    pem::{self, Contents, PemError},
+    x509,
+};
 use crate::telemetry::Moment;
 
 /// Our certificate chain and its key; they match, and `Debug` shows no key. Equal when their bytes
 /// are.
 pub struct Identity {
     certified: Arc<CertifiedKey>,
-    key: PrivateKeyDer<'static>,
+    key: Key,
     /// When the leaf is valid.
     validity: Validity,
+    /// The number of certificates in the file, of which the chain is a part.
+    found: usize,
 }
 
-/// Why a certificate and key cannot be used. No text quotes the files' content, but for the dates.
+/// Why a certificate and key cannot be used. No text quotes the files' content, but for subjects and dates.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
+    /// The certificate file is refused as a text.
+    #[error("{0}")]
+    CertificateFile(PemError),
+    /// The key file is refused as a text.
+    #[error("{0}")]
+    KeyFile(PemError),
     /// The certificate file holds none.
     #[error(
         "it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)"
     )]
     NoCertificate,
     /// A certificate cannot be read.
-    #[error("certificate {number} cannot be read: {reason}")]
+    #[error(
+        "line {line}: certificate {number} is not an X.509 certificate, or a part of it is missing (copy the file once more, \
+         whole)"
+    )]
     MalformedCertificate {
         /// Counted from 1, in the order of the file.
         number: usize,
-        /// What is wrong with it.
-        reason: &'static str,
+        /// The line of the file that it begins in.
+        line: usize,
     },
+    /// The certificate file holds a key that is not the one of the key file.
+    #[error(
+        "line {0}: a private key that is not the one of the key file (take it out; for one file with both write `bundle`)"
+    )]
+    StrayKey(usize),
+    /// The key file holds a certificate that the certificate file lacks.
+    #[error(
+        "line {0}: a certificate that the certificate file lacks (move it there; for one file with both write `bundle`)"
+    )]
+    StrayCertificate(usize),
     /// The key file holds none.
     #[error("it holds no private key (PKCS#8, PKCS#1 or SEC1, in PEM, not encrypted, is wanted)")]
     NoKey,
     /// The key file holds more than one.
     #[error("it holds {0} private keys (exactly one is wanted)")]
     ManyKeys(usize),
-    /// The key needs a pass phrase.
-    #[error(
-        "its private key is encrypted, and a sidecar has nobody to ask for the pass phrase (write \
-         it decrypted: openssl pkey -in ENCRYPTED -out KEY)"
-    )]
-    EncryptedKey,
-    /// The key cannot be read.
-    #[error("its private key cannot be read: {0}")]
-    MalformedKey(&'static str),
     /// The key is of a kind that cannot sign here.
-    #[error(
-        "its private key is of no supported kind (RSA of 2048 bits and more, ECDSA P-256, P-384, \
-         P-521, Ed25519)"
-    )]
-    UnsupportedKey,
+    #[error("its private key is {0}")]
+    UnsupportedKey(KeyFault),
     /// The key belongs to another certificate.
     #[error(
         "the private key does not belong to the certificate: their public keys differ (give the \
@@ -101,34 +109,58 @@ impl IdentityError {
     #[must_use]
     pub const fn concern(&self) -> Concern {
         match self {
-            Self::NoCertificate
+            Self::CertificateFile(_)
+            | Self::NoCertificate
             | Self::MalformedCertificate { .. }
+            | Self::StrayKey(_)
             | Self::Expired { .. }
             | Self::NotYetValid { .. } => Concern::Certificate,
-            Self::NoKey
+            Self::KeyFile(_)
+            | Self::StrayCertificate(_)
+            | Self::NoKey
             | Self::ManyKeys(_)
-            | Self::EncryptedKey
-            | Self::MalformedKey(_)
-            | Self::UnsupportedKey => Concern::Key,
+            | Self::UnsupportedKey(_) => Concern::Key,
             Self::Mismatch => Concern::Both,
         }
     }
 }
 
 impl Identity {
-    /// A certificate file (leaf first, then its chain) and a key file, both PEM.
-    pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, IdentityError> {
-        let mut chain = read_chain(certificates)?;
-        let key = read_key(key)?;
-        let signing = any_supported_type(&key).map_err(|_| IdentityError::UnsupportedKey)?;
-        let public = signing.public_key().ok_or(IdentityError::UnsupportedKey)?;
-        let validity = leaf_first(&mut chain, &public)?;
-        Ok(Self { certified: Arc::new(CertifiedKey::new(chain, signing)), key, validity })
+    /// Reads a certificate file and a key file, both PEM. Of several certificates of this key the one is shown that is valid
+    /// `now` and ends last.
+    pub fn from_pem(
+        certificates: &[u8],
+        key: &[u8],
+        now: SystemTime,
+    ) -> Result<Self, IdentityError> {
+        let chain = pem::read(certificates).map_err(IdentityError::CertificateFile)?;
+        let secret = pem::read(key).map_err(IdentityError::KeyFile)?;
+        Self::from_contents(chain, secret, now)
     }
 
-    /// One PEM file with key and chain, in any order.
-    pub fn from_bundle(bundle: &[u8]) -> Result<Self, IdentityError> {
-        Self::from_pem(bundle, bundle)
+    /// Reads one PEM file with key and chain, in any order.
+    pub fn from_bundle(bundle: &[u8], now: SystemTime) -> Result<Self, IdentityError> {
+        Self::from_pem(bundle, bundle, now)
+    }
+
+    fn from_contents(
+        chain: Contents,
+        secret: Contents,
+        now: SystemTime,
+    ) -> Result<Self, IdentityError> {
+        if chain.certificates.is_empty() {
+            return Err(IdentityError::NoCertificate);
+        }
+        let key = the_key(&secret)?;
+        refuse_strays(&chain, &secret, key)?;
+        let key = Key::read(key).map_err(IdentityError::UnsupportedKey)?;
+        let all = parsed(&chain.certificates)?;
+        let own = own(&all, &key, now).ok_or(IdentityError::Mismatch)?;
+        let validity = all[own].validity().clone();
+        let shown = chain_of(own, &all, now);
+        let shown = shown.into_iter().map(|index| chain.certificates[index].0.clone()).collect();
+        let certified = Arc::new(CertifiedKey::new(shown, Arc::clone(&key.signing)));
+        Ok(Self { certified, key, validity, found: all.len() })
     }
 
     /// The chain, our own certificate first; never empty.
@@ -137,10 +169,32 @@ impl Identity {
         &self.certified.cert
     }
 
+    /// The number of certificates in the file: those of the chain, and those that are left out of it.
+    #[must_use]
+    pub const fn found(&self) -> usize {
+        self.found
+    }
+
     /// The private key.
     #[must_use]
     pub fn key(&self) -> &PrivateKeyDer<'static> {
-        &self.key
+        &self.key.der
+    }
+
+    /// The kind of the private key, for people: `ECDSA P-256`, `RSA 2048`.
+    #[must_use]
+    pub fn key_kind(&self) -> &str {
+        &self.key.kind
+    }
+
+    /// The subject of our own certificate, escaped and cut.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.chain()
+            .first()
+            .and_then(x509::parse)
+            .map(|own| x509::subject(&own))
+            .unwrap_or_default()
     }
 
     /// Chain and key as rustls wants them.
@@ -169,84 +223,100 @@ impl Identity {
 
     /// Whether our own certificate is valid at `now` (RFC 5280 section 4.1.2.5).
     pub fn check_validity(&self, now: SystemTime) -> Result<(), IdentityError> {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let seconds = i64::try_from(since).unwrap_or(i64::MAX);
         let Validity { not_before, not_after } = &self.validity;
-        if seconds < not_before.timestamp() {
-            return Err(IdentityError::NotYetValid {
-                not_before: Moment::from(*not_before).to_string(),
-            });
+        if x509::is_valid(&self.validity, now) {
+            Ok(())
+        } else if x509::seconds(now) < not_before.timestamp() {
+            Err(IdentityError::NotYetValid { not_before: Moment::from(*not_before).to_string() })
+        } else {
+            Err(IdentityError::Expired { not_after: Moment::from(*not_after).to_string() })
         }
-        if seconds > not_after.timestamp() {
-            return Err(IdentityError::Expired { not_after: Moment::from(*not_after).to_string() });
-        }
-        Ok(())
     }
 }
 
-/// Every certificate of a PEM text.
-fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let chain = CertificateDer::pem_slice_iter(pem)
-        .zip(1..)
-        .map(|(section, number)| {
-            let malformed =
-                |error| IdentityError::MalformedCertificate { number, reason: reason(&error) };
-            section.map_err(malformed)
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    if chain.is_empty() { Err(IdentityError::NoCertificate) } else { Ok(chain) }
-}
-
-/// The one private key of a PEM text.
-fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    if is_encrypted(pem) {
-        return Err(IdentityError::EncryptedKey);
-    }
-    let mut keys = PrivateKeyDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| IdentityError::MalformedKey(reason(&error)))?;
-    match (keys.pop(), keys.len()) {
-        (None, _) => Err(IdentityError::NoKey),
-        (Some(key), 0) => Ok(key),
-        (Some(_), others) => Err(IdentityError::ManyKeys(others + 1)),
+/// Finds the one private key of a file.
+fn the_key(contents: &Contents) -> Result<&PrivateKeyDer<'static>, IdentityError> {
+    match &contents.keys[..] {
+        [] => Err(IdentityError::NoKey),
+        [(key, _)] => Ok(key),
+        keys => Err(IdentityError::ManyKeys(keys.len())),
     }
 }
 
-/// PKCS#8 says it in the section's name, PKCS#1 and SEC1 in a header line (RFC 1421 section
-/// 4.6.1.1).
-fn is_encrypted(pem: &[u8]) -> bool {
-    pem.split(|byte| matches!(byte, b'\n' | b'\r')).any(|line| {
-        line.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
-            || (line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED"))
-    })
+/// Refuses a key in the certificate file and a certificate in the key file, unless the other file has it too: else it would
+/// be lost in silence.
+fn refuse_strays(
+    chain: &Contents,
+    secret: &Contents,
+    key: &PrivateKeyDer<'static>,
+) -> Result<(), IdentityError> {
+    let is_other =
+        |(other, _): &&(PrivateKeyDer<'_>, usize)| other.secret_der() != key.secret_der();
+    if let Some((_, line)) = chain.keys.iter().find(is_other) {
+        return Err(IdentityError::StrayKey(*line));
+    }
+    let mut certificates = chain.certificates.iter();
+    let is_lost =
+        |(lost, _): &&(CertificateDer<'_>, usize)| !certificates.any(|(der, _)| der == lost);
+    match secret.certificates.iter().find(is_lost) {
+        Some((_, line)) => Err(IdentityError::StrayCertificate(*line)),
+        None => Ok(()),
+    }
 }
 
-/// Moves the certificate of this public key to the front, where TLS wants it (a bundle may have any
-/// order), and says when it is valid.
+/// Parses each certificate of a file.
+fn parsed<'a>(
+    certificates: &'a [(CertificateDer<'_>, usize)],
+) -> Result<Vec<X509Certificate<'a>>, IdentityError> {
+    let parse = |((der, line), number): (&'a (CertificateDer<'_>, usize), usize)| {
+        let malformed = IdentityError::MalformedCertificate { number, line: *line };
+        x509::parse(der).ok_or(malformed)
+    };
+    certificates.iter().zip(1..).map(parse).collect()
+}
+
+/// Picks our own certificate: of those with our public key the one that is valid now and ends last.
 ///
-/// `CertifiedKey::keys_match` compares the same bytes, but refuses certificates of X.509 version 1,
+/// `CertifiedKey::keys_match` compares the same keys, but refuses certificates of X.509 version 1,
 /// which `openssl x509 -req` makes; whether those are good enough is the server's to say.
-fn leaf_first(
-    chain: &mut [CertificateDer<'static>],
-    public: &[u8],
-) -> Result<Validity, IdentityError> {
-    for (index, number) in (0..chain.len()).zip(1..) {
-        let Ok((_, certificate)) = X509Certificate::from_der(&chain[index]) else {
-            let reason = "it is no X.509 certificate";
-            return Err(IdentityError::MalformedCertificate { number, reason });
-        };
-        if certificate.public_key().raw == public {
-            let validity = certificate.validity().clone();
-            chain[..=index].rotate_right(1);
-            return Ok(validity);
+fn own(all: &[X509Certificate<'_>], key: &Key, now: SystemTime) -> Option<usize> {
+    let ours = |index: &usize| key.belongs_to(all[*index].public_key());
+    best((0..all.len()).filter(ours), all, now)
+}
+
+/// Picks the certificate that is valid now and ends last; of equal ones the first.
+fn best(
+    candidates: impl DoubleEndedIterator<Item = usize>,
+    all: &[X509Certificate<'_>],
+    now: SystemTime,
+) -> Option<usize> {
+    let rank = |index: &usize| {
+        let validity = all[*index].validity();
+        (x509::is_valid(validity, now), validity.not_after.timestamp())
+    };
+    candidates.rev().max_by_key(rank)
+}
+
+/// Orders the chain: our own certificate, its issuer, the issuer of that one, as far as the file has them.
+fn chain_of(own: usize, all: &[X509Certificate<'_>], now: SystemTime) -> Vec<usize> {
+    let mut chain = vec![own];
+    let mut last = own;
+    // A root is its own issuer, as is every other certificate of its name and key.
+    while !x509::is_issuer(&all[last], &all[last]) {
+        let issues =
+            |index: &usize| !chain.contains(index) && x509::is_issuer(&all[*index], &all[last]);
+        match best((0..all.len()).filter(issues), all, now) {
+            Some(issuer) => chain.push(issuer),
+            None => break,
         }
+        last = chain[chain.len() - 1];
     }
-    Err(IdentityError::Mismatch)
+    chain
 }
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        self.chain() == other.chain() && self.key.secret_der() == other.key.secret_der()
+        self.chain() == other.chain() && self.key().secret_der() == other.key().secret_der()
     }
 }
 
@@ -264,7 +334,7 @@ impl fmt::Debug for Identity {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed test is what it is for
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use rcgen::{
         CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
@@ -272,6 +342,11 @@ mod tests {
     };
 
     use super::*;
+    use crate::tls::pem::Flaw;
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_780_000_000)
+    }
 
     fn certificate(key: &KeyPair) -> String {
         let mut params = CertificateParams::new(["client.example".into()]).unwrap();
@@ -300,7 +375,7 @@ mod tests {
     }
 
     fn error(certificates: &str, key: &str) -> IdentityError {
-        Identity::from_pem(certificates.as_bytes(), key.as_bytes()).unwrap_err()
+        Identity::from_pem(certificates.as_bytes(), key.as_bytes(), now()).unwrap_err()
     }
 
     #[test]
@@ -319,7 +394,7 @@ mod tests {
         ];
         for (key, text) in cases {
             let label = text.lines().next().unwrap().to_owned();
-            let identity = Identity::from_pem(certificate(key).as_bytes(), text.as_bytes());
+            let identity = Identity::from_pem(certificate(key).as_bytes(), text.as_bytes(), now());
             let identity = identity.unwrap_or_else(|error| panic!("{label}: {error}"));
             assert_eq!(identity.certified_key().keys_match(), Ok(()), "{label}");
             assert_eq!(identity.chain().len(), 1);
@@ -331,14 +406,15 @@ mod tests {
         let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let (leaf, issuer, secret) = (certificate(&key), certificate(&other), key.serialize_pem());
         let plain =
-            Identity::from_pem(format!("{leaf}{issuer}").as_bytes(), secret.as_bytes()).unwrap();
+            Identity::from_pem(format!("{leaf}{issuer}").as_bytes(), secret.as_bytes(), now())
+                .unwrap();
         for bundle in [
             format!("{secret}{leaf}{issuer}"),
             format!("{leaf}{issuer}{secret}"),
             format!("{issuer}{secret}{leaf}"),
             format!("comment\r\n{}", format!("{leaf}{secret}{issuer}").replace('\n', "\r\n")),
         ] {
-            assert_eq!(Identity::from_bundle(bundle.as_bytes()).unwrap(), plain);
+            assert_eq!(Identity::from_bundle(bundle.as_bytes(), now()).unwrap(), plain);
         }
     }
 
@@ -347,7 +423,7 @@ mod tests {
         let (a, b) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let (chain, other) = (certificate(&a), certificate(&a));
         let identity = |chain: &str, key: &KeyPair| {
-            Identity::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+            Identity::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes(), now()).unwrap()
         };
         assert_eq!(identity(&chain, &a), identity(&chain, &a));
         assert_ne!(
@@ -367,7 +443,7 @@ mod tests {
         let broken_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let broken_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
         let both = format!("{secret}{}", other.serialize_pem());
-        let no_x509 = "it is no X.509 certificate";
+        let encrypted = |line| PemError { line, flaw: Flaw::EncryptedKey };
         for (certificates, key, expected, concern) in [
             ("", secret.as_str(), IdentityError::NoCertificate, Concern::Certificate),
             (&secret, &secret, IdentityError::NoCertificate, Concern::Certificate),
@@ -377,22 +453,22 @@ mod tests {
             (
                 &chain,
                 &secret.replace("PRIVATE", "ENCRYPTED PRIVATE"),
-                IdentityError::EncryptedKey,
+                IdentityError::KeyFile(encrypted(1)),
                 Concern::Key,
             ),
-            (&chain, &legacy, IdentityError::EncryptedKey, Concern::Key),
-            (&chain, broken_key, IdentityError::UnsupportedKey, Concern::Key),
+            (&chain, &legacy, IdentityError::KeyFile(encrypted(2)), Concern::Key),
+            (&chain, broken_key, IdentityError::UnsupportedKey(KeyFault::Unreadable), Concern::Key),
             (
                 &chain,
                 &secret.replace("MI", "??"),
-                IdentityError::MalformedKey("a PEM section is not base64"),
+                IdentityError::KeyFile(PemError { line: 2, flaw: Flaw::NoBase64 }),
                 Concern::Key,
             ),
             (&chain, &other.serialize_pem(), IdentityError::Mismatch, Concern::Both),
             (
                 broken_certificate,
                 &secret,
-                IdentityError::MalformedCertificate { number: 1, reason: no_x509 },
+                IdentityError::MalformedCertificate { number: 1, line: 1 },
                 Concern::Certificate,
             ),
         ] {
@@ -406,7 +482,7 @@ mod tests {
     fn a_certificate_is_valid_from_its_first_second_to_its_last() {
         let key = KeyPair::generate().unwrap();
         let identity =
-            Identity::from_pem(certificate(&key).as_bytes(), key.serialize_pem().as_bytes())
+            Identity::from_pem(certificate(&key).as_bytes(), key.serialize_pem().as_bytes(), now())
                 .unwrap();
         let (first, last) = (1_577_836_800, 1_893_456_000);
         let at = |seconds| identity.check_validity(UNIX_EPOCH + Duration::from_secs(seconds));
@@ -423,11 +499,102 @@ mod tests {
         assert_eq!(identity.not_after(), UNIX_EPOCH + Duration::from_secs(last));
     }
 
+    /// A certificate of these years for this key, by its issuer or by itself.
+    fn issued(
+        name: &str,
+        key: &KeyPair,
+        issuer: Option<(&str, &KeyPair)>,
+        years: (i32, i32),
+    ) -> String {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = date_time_ymd(years.0, 1, 1);
+        params.not_after = date_time_ymd(years.1, 1, 1);
+        let certificate = match issuer {
+            None => params.self_signed(key),
+            Some((issuer_name, issuer_key)) => {
+                let mut issuer = CertificateParams::default();
+                issuer.distinguished_name.push(rcgen::DnType::CommonName, issuer_name);
+                params.signed_by(key, &rcgen::Issuer::new(issuer, issuer_key))
+            }
+        };
+        certificate.unwrap().pem()
+    }
+
+    #[test]
+    fn fault_05_of_several_certificates_of_our_key_the_one_that_is_valid_now_and_ends_last_is_shown()
+     {
+        let key = KeyPair::generate().unwrap();
+        let of = |years| issued("client", &key, None, years);
+        let (expired, short, long, future) =
+            (of((2020, 2024)), of((2025, 2027)), of((2025, 2029)), of((2028, 2040)));
+        let shown = |files: &[&String]| {
+            let text: String = files.iter().map(|file| file.as_str()).collect();
+            let identity =
+                Identity::from_pem(text.as_bytes(), key.serialize_pem().as_bytes(), now()).unwrap();
+            assert_eq!((identity.chain().len(), identity.found()), (1, files.len()));
+            identity.not_after_text()
+        };
+        assert_eq!(shown(&[&expired, &short, &long, &future]), "2029-01-01 00:00:00 UTC");
+        assert_eq!(shown(&[&future, &long, &short, &expired]), "2029-01-01 00:00:00 UTC");
+        assert_eq!(shown(&[&expired, &short]), "2027-01-01 00:00:00 UTC");
+        assert_eq!(
+            shown(&[&expired, &future]),
+            "2040-01-01 00:00:00 UTC",
+            "none is valid: told later"
+        );
+    }
+
+    #[test]
+    fn fault_05_the_chain_is_leaf_issuer_issuer_and_the_rest_is_left_out() {
+        let [leaf, middle, root, other] = std::array::from_fn(|_| KeyPair::generate().unwrap());
+        let years = (2025, 2030);
+        let leaf_pem = issued("leaf", &leaf, Some(("middle", &middle)), years);
+        let middle_pem = issued("middle", &middle, Some(("root", &root)), years);
+        let root_pem = issued("root", &root, None, years);
+        let stranger = issued("stranger", &other, None, years);
+        let namesake = issued("middle", &other, Some(("root", &root)), (2025, 2040));
+        let short = issued("middle", &middle, Some(("root", &root)), (2025, 2027));
+        let secret = leaf.serialize_pem();
+        let chain = |parts: &[&String]| {
+            let text: String = parts.iter().map(|part| part.as_str()).collect();
+            Identity::from_pem(text.as_bytes(), secret.as_bytes(), now()).unwrap()
+        };
+        let right = chain(&[&leaf_pem, &middle_pem, &root_pem]);
+        assert_eq!(right.chain().len(), 3);
+        for parts in [
+            [&root_pem, &middle_pem, &leaf_pem, &stranger],
+            [&stranger, &root_pem, &leaf_pem, &middle_pem],
+            [&namesake, &middle_pem, &root_pem, &leaf_pem],
+            [&short, &leaf_pem, &root_pem, &middle_pem],
+        ] {
+            let read = chain(&parts);
+            assert_eq!((read.chain(), read.found()), (right.chain(), 4));
+        }
+        assert_eq!(chain(&[&root_pem, &leaf_pem]).chain().len(), 1, "its issuer is not there");
+    }
+
+    #[test]
+    fn fault_05_no_key_and_no_certificate_is_lost_in_the_other_file() {
+        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let (chain, secret) = (certificate(&key), key.serialize_pem());
+        let lines = |text: &str| text.lines().count();
+        let stray = error(&format!("{chain}{}", other.serialize_pem()), &secret);
+        assert_eq!(stray, IdentityError::StrayKey(lines(&chain) + 1));
+        let stray = error(&chain, &format!("{secret}{}", certificate(&other)));
+        assert_eq!(stray, IdentityError::StrayCertificate(lines(&secret) + 1));
+        let both = format!("{chain}{secret}");
+        for (certificates, key) in [(&both, &secret), (&chain, &both), (&both, &both)] {
+            assert!(Identity::from_pem(certificates.as_bytes(), key.as_bytes(), now()).is_ok());
+        }
+    }
+
     #[test]
     fn debug_output_shows_no_key() {
         let key = KeyPair::generate().unwrap();
         let identity =
-            Identity::from_pem(certificate(&key).as_bytes(), key.serialize_pem().as_bytes())
+            Identity::from_pem(certificate(&key).as_bytes(), key.serialize_pem().as_bytes(), now())
                 .unwrap();
         assert_eq!(
             format!("{identity:?}"),

@@ -4,10 +4,13 @@
 //! lives as long as they do: a session resumes only under the verifier and certificate that it was made with.
 
 pub mod identity;
+mod key;
 pub mod key_log;
+pub mod pem;
 mod session;
 pub mod trust;
 mod verify;
+mod x509;
 
 use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 

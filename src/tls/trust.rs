@@ -1,12 +1,14 @@
 //! Which certificates are believed: a PEM bundle, or the machine's own roots.
 
-use rustls::{
-    RootCertStore,
-    pki_types::{
-        CertificateDer,
-        pem::{self, PemObject as _},
-    },
+use std::time::SystemTime;
+
+use rustls::{RootCertStore, pki_types::CertificateDer};
+
+use super::{
+    pem::{self, PemError},
+    x509,
 };
+use crate::telemetry::Moment;
 
 /// Which certificates are believed: at least one, each of them readable. Equal when their bytes
 /// and their origin are.
@@ -15,23 +17,31 @@ pub struct Trust {
     certificates: Vec<CertificateDer<'static>>,
     /// They are the machine's own roots.
     system: bool,
+    /// The line of a private key in the same file, of which nothing makes use.
+    key: Option<usize>,
 }
 
-/// Why a trust bundle cannot be used. No text quotes the file's content.
+/// Why a trust bundle cannot be used. No text quotes the file's content, but for subjects.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrustError {
+    /// The text is refused.
+    #[error("{0}")]
+    File(PemError),
     /// The text holds no `-----BEGIN CERTIFICATE-----`.
     #[error(
         "it holds no certificate (a PEM bundle of CA certificates, or the server's own, is wanted)"
     )]
     Empty,
     /// A certificate cannot be read.
-    #[error("certificate {number} cannot be read: {reason}")]
+    #[error(
+        "line {line}: {certificate} is not an X.509 certificate that can be trusted: its encoding is broken or a part of it is \
+         missing (copy the file once more, whole, or have it issued again)"
+    )]
     Malformed {
-        /// Counted from 1, in the order of the file.
-        number: usize,
-        /// The parser's words.
-        reason: String,
+        /// Its number, counted from 1 in the order of the file, and where it can be read its subject.
+        certificate: String,
+        /// The line of the file that it begins in.
+        line: usize,
     },
     /// The machine's own roots cannot be read.
     #[error("the system's roots cannot be read: {0} (set `trust` to a PEM bundle)")]
@@ -41,17 +51,20 @@ pub enum TrustError {
 impl Trust {
     /// Reads a PEM bundle: CA certificates, or the server's own self-signed one.
     pub fn from_pem(pem: &[u8]) -> Result<Self, TrustError> {
+        let contents = pem::read(pem).map_err(TrustError::File)?;
+        let key = contents.keys.first().map(|(_, line)| *line);
         let mut certificates = Vec::new();
-        for (section, number) in CertificateDer::pem_slice_iter(pem).zip(1..) {
-            let malformed = |reason: String| TrustError::Malformed { number, reason };
-            let certificate = section.map_err(|error| malformed(reason(&error).into()))?;
-            readable(&certificate).map_err(|error| malformed(error.to_string()))?;
+        for ((certificate, line), number) in contents.certificates.into_iter().zip(1..) {
+            if readable(&certificate).is_err() {
+                let certificate = x509::named(number, &certificate);
+                return Err(TrustError::Malformed { certificate, line });
+            }
             certificates.push(certificate);
         }
         if certificates.is_empty() {
             return Err(TrustError::Empty);
         }
-        Ok(Self { certificates, system: false })
+        Ok(Self { certificates, system: false, key })
     }
 
     /// The machine's own roots; those that cannot be read are left out, and at least one must
@@ -64,7 +77,7 @@ impl Trust {
             let reason = found.errors.first().map_or("there are none".into(), ToString::to_string);
             return Err(TrustError::System(reason));
         }
-        Ok(Self { certificates, system: true })
+        Ok(Self { certificates, system: true, key: None })
     }
 
     /// Whether they are the machine's own roots, which others renew.
@@ -73,7 +86,31 @@ impl Trust {
         self.system
     }
 
-    /// The certificates, in the order of their file; never empty.
+    /// Certificates that were not read, because their files are elsewhere: nothing is believed.
+    #[must_use]
+    pub const fn not_read() -> Self {
+        Self { certificates: Vec::new(), system: false, key: None }
+    }
+
+    /// The line of a private key in the same file: of no use there, and readable by more people than need it.
+    #[must_use]
+    pub const fn stray_key(&self) -> Option<usize> {
+        self.key
+    }
+
+    /// The certificates whose time is over at `now`, each by its number and subject, with the end.
+    #[must_use]
+    pub fn expired(&self, now: SystemTime) -> Vec<String> {
+        let expired = |(der, number): (&CertificateDer<'_>, usize)| {
+            let not_after = x509::parse(der)?.validity().not_after;
+            let is_over = not_after.timestamp() < x509::seconds(now);
+            let named = x509::named(number, der);
+            is_over.then(|| format!("{named} expired on {}", Moment::from(not_after)))
+        };
+        self.certificates.iter().zip(1..).filter_map(expired).collect()
+    }
+
+    /// The certificates, in the order of their file; never empty, unless they were not read.
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
@@ -83,17 +120,6 @@ impl Trust {
 /// Whether a certificate can serve as a trust anchor.
 fn readable(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> {
     RootCertStore::empty().add(certificate.clone())
-}
-
-/// What is wrong with a PEM text, without quoting it: the parser's own words hold the broken line,
-/// which in a file of keys may be a secret.
-pub(super) fn reason(error: &pem::Error) -> &'static str {
-    match error {
-        pem::Error::MissingSectionEnd { .. } => "a PEM section has no END line",
-        pem::Error::IllegalSectionStart { .. } => "a PEM section's BEGIN line is broken",
-        pem::Error::Base64Decode(_) => "a PEM section is not base64",
-        _ => "it is no well-formed PEM",
-    }
 }
 
 #[cfg(test)]
@@ -128,18 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_certificate_is_refused_by_its_number_without_quoting_the_file() {
+    fn fault_05_a_key_among_trusted_certificates_is_noted_with_its_line() {
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let certificate = certificate();
+        let trust = Trust::from_pem(format!("{certificate}{key}").as_bytes()).unwrap();
+        assert_eq!(trust.stray_key(), Some(certificate.lines().count() + 1));
+        assert_eq!(Trust::from_pem(certificate.as_bytes()).unwrap().stray_key(), None);
+    }
+
+    #[test]
+    fn a_broken_certificate_is_refused_by_its_line_without_quoting_the_file() {
         let good = certificate();
+        let line = good.lines().count() + 2;
         let broken = good.replacen("MII", "???", 1);
         let error = Trust::from_pem(format!("{good}{broken}").as_bytes()).unwrap_err();
-        assert_eq!(error.to_string(), "certificate 2 cannot be read: a PEM section is not base64");
-        let error =
-            Trust::from_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----");
-        assert!(matches!(error, Err(TrustError::Malformed { number: 1, .. })), "{error:?}");
-        let error = Trust::from_pem(b"-----BEGIN CERTIFICATE-----\nsecret").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "certificate 1 cannot be read: a PEM section has no END line"
+        assert!(
+            error.to_string().starts_with(&format!("line {line}: this is not base64")),
+            "{error}"
         );
+        let broken = format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----");
+        let error = Trust::from_pem(broken.as_bytes()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("line {}: certificate 2 is not", line - 1)), "{error}");
+        let error = Trust::from_pem(b"-----BEGIN CERTIFICATE-----\nsecret").unwrap_err();
+        assert!(error.to_string().contains("no END line"), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

@@ -36,7 +36,7 @@ fn rows(group: &Group, snapshot: &Snapshot) -> Markup {
             }
             @for certificate in group.certificates.iter().take(LISTED) {
                 tr {
-                    (expiry(certificate, snapshot))
+                    (expiry(group, certificate, snapshot))
                     td.name { bdi { (certificate.subject) } }
                     td.name.issuer { bdi { (certificate.issuer) } }
                     td { code title=(certificate.fingerprint) { (certificate.fingerprint.get(..DIGITS).unwrap_or_default()) "…" } }
@@ -50,13 +50,16 @@ fn rows(group: &Group, snapshot: &Snapshot) -> Markup {
     }
 }
 
-fn expiry(certificate: &Certificate, snapshot: &Snapshot) -> Markup {
+fn expiry(group: &Group, certificate: &Certificate, snapshot: &Snapshot) -> Markup {
     let class = match certificate.nearness(snapshot.at) {
         Nearness::Far => "",
         Nearness::Near => "warn",
         Nearness::VeryNear => "bad",
     };
     html! {
-        td.when title=(certificate.not_after) { span class=(class) { (certificate.left(snapshot.at)) } }
+        td.when title=(certificate.not_after) {
+            span class=(class) { (certificate.left(snapshot.at)) }
+            (group.note(certificate, snapshot.at))
+        }
     }
 }

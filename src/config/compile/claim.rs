@@ -49,6 +49,8 @@ impl Ports {
 
 /// Whether one port cannot be had on both addresses. `[::]` takes IPv4 too, as Linux does it.
 fn overlap(a: IpAddr, b: IpAddr) -> bool {
+    // `[::ffff:127.0.0.1]` is 127.0.0.1 to the kernel.
+    let (a, b) = (a.to_canonical(), b.to_canonical());
     let covers =
         |wide: IpAddr, other: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
     a == b || covers(a, b) || covers(b, a)

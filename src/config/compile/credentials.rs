@@ -40,6 +40,9 @@ impl<'a> Reader<'a> {
 
     /// The certificates of this file; `None` are the system's roots.
     pub(super) fn trust(&mut self, path: Option<PathBuf>) -> Result<Arc<Trust>, String> {
+        if self.context.files.are_elsewhere() {
+            return Ok(Arc::new(Trust::not_read()));
+        }
         if let Some(trust) = self.found.trusts.get(&path) {
             return Ok(Arc::clone(trust));
         }
@@ -73,8 +76,18 @@ impl<'a> Reader<'a> {
         read.map(|trust| unchanged(kept, trust))
     }
 
-    /// The certificate and key of these files.
-    pub(super) fn identity(&mut self, files: IdentityFiles) -> Result<Arc<Identity>, Vec<Wrong>> {
+    /// The certificate and key of these files; `None` where the files are not read.
+    pub(super) fn identity(
+        &mut self,
+        files: IdentityFiles,
+    ) -> Result<Option<Arc<Identity>>, Vec<Wrong>> {
+        if self.context.files.are_elsewhere() {
+            return Ok(None);
+        }
+        self.read_once(files).map(Some)
+    }
+
+    fn read_once(&mut self, files: IdentityFiles) -> Result<Arc<Identity>, Vec<Wrong>> {
         if let Some(identity) = self.found.identities.get(&files) {
             return Ok(Arc::clone(identity));
         }
@@ -100,12 +113,12 @@ impl<'a> Reader<'a> {
         let identity = match files {
             IdentityFiles::Pair { certificate, key } => {
                 let [chain, secret] = self.read_pair(certificate, key)?;
-                Identity::from_pem(&chain, &secret)
+                Identity::from_pem(&chain, &secret, self.context.now)
             }
             IdentityFiles::Bundle(path) => {
                 let bundle = self.context.files.read(path);
                 let bundle = bundle.map_err(|error| vec![missing(Concern::Both, path, &error)])?;
-                Identity::from_bundle(&bundle)
+                Identity::from_bundle(&bundle, self.context.now)
             }
         };
         let identity = identity.map(|identity| unchanged(kept, identity));

@@ -88,7 +88,7 @@ impl<'a> Credentials<'a> {
         let Some(placed) = written else { return Ok(None) };
         let mut section = section.section("identity");
         let files = self.identity_files(placed, &mut section).ok_or(())?;
-        self.reader.identity(files).map(Some).map_err(|wrong| {
+        self.reader.identity(files).map_err(|wrong| {
             for Wrong { concern, message } in wrong {
                 let (key, at) = concerned(placed, concern);
                 section.add_file(key, at, message);

@@ -50,7 +50,8 @@ fn keys(data: &Data) -> Vec<&str> {
 /// Whether who trusts this bundle accepts what this data serves.
 fn trusts(bundle: &str, data: &Data, now: SystemTime) -> bool {
     let served = Content::read(data).unwrap().serving;
-    let serving = Serving::from_pem(served.certificate.as_bytes(), served.key.as_bytes()).unwrap();
+    let serving =
+        Serving::from_pem(served.certificate.as_bytes(), served.key.as_bytes(), now).unwrap();
     CertificateDer::pem_slice_iter(bundle.as_bytes()).any(|authority| {
         let authority = authority.unwrap();
         let living = not_after(&authority).unwrap() > now;

@@ -1,0 +1,74 @@
+//! Warnings: settings that are accepted and are likely to be mistakes. `warmline check` prints them; the log has those of certificates.
+
+use std::{path::Path, time::SystemTime};
+
+use rustls::pki_types::ServerName;
+
+use super::{Credentials, Plan};
+use crate::{connect::EndpointHost, upstream::Settings};
+
+/// Everything in a plan that its writer should look at once more.
+#[must_use]
+pub fn warnings(plan: &Plan, now: SystemTime) -> Vec<String> {
+    let upstreams = plan.upstreams.iter().enumerate();
+    let names = upstreams.flat_map(|(index, upstream)| {
+        let path = format!("upstreams[{index}]");
+        [no_server_name(&path, upstream), other_hosts(&path, upstream)].into_iter().flatten()
+    });
+    let credentials = &plan.credentials;
+    names.chain(stray_keys(credentials)).chain(expired_trust(credentials, now)).collect()
+}
+
+/// Private keys in files that are read by all who need to know whom to trust.
+fn stray_keys(credentials: &Credentials) -> impl Iterator<Item = String> {
+    credentials.trusts.iter().filter_map(|(file, trust)| {
+        let (file, line) = (file.as_deref()?.display(), trust.stray_key()?);
+        Some(format!(
+            "{file}: line {line}: a private key, which is of no use in `trust`; take it out"
+        ))
+    })
+}
+
+/// The trusted certificates whose time is over. They go on being believed, as everywhere else: only their removal ends that.
+#[must_use]
+pub fn expired_trust(credentials: &Credentials, now: SystemTime) -> Vec<String> {
+    let files =
+        credentials.trusts.iter().filter_map(|(file, trust)| Some((file.as_deref()?, trust)));
+    files
+        .flat_map(|(file, trust)| trust.expired(now).into_iter().map(move |ca| expired(file, &ca)))
+        .collect()
+}
+
+fn expired(file: &Path, certificate: &str) -> String {
+    format!(
+        "{}: {certificate}; it is believed all the same: take it out once no upstream needs it",
+        file.display()
+    )
+}
+
+/// An address has no server name, and many servers choose their certificate by that.
+fn no_server_name(path: &str, upstream: &Settings) -> Option<String> {
+    let address = match (&upstream.endpoint.host, &upstream.tls) {
+        (EndpointHost::Address(address), tls) if tls.server_name.is_none() => address,
+        _ => return None,
+    };
+    matches!(upstream.tls.verify_name, ServerName::IpAddress(_)).then(|| {
+        format!(
+            "{path}.tls.serverName: the endpoint is an address, so no server name (SNI) is sent and the certificate must \
+             carry {address}; write the name that the certificate carries, unless that is so"
+        )
+    })
+}
+
+/// The application's Host goes up as it is, and many servers compare it with the server name.
+fn other_hosts(path: &str, upstream: &Settings) -> Option<String> {
+    let name = upstream.tls.server_name.as_ref()?.as_ref().trim_end_matches('.');
+    let mut hosts = upstream.hosts.iter().filter(|host| *host != "*").peekable();
+    let first = (*hosts.peek()?).clone();
+    (!hosts.any(|host| host.eq_ignore_ascii_case(name))).then(|| {
+        format!(
+            "{path}.hosts: requests go up with the Host `{first}` and the server name (SNI) `{name}`; a server that compares \
+             them answers 421 or 404: add `{name}` to `hosts`, or write `tls.serverName: {first}`, unless it takes both"
+        )
+    })
+}

@@ -1,0 +1,224 @@
+//! Our private key: read whatever its label says, and where it cannot sign here, told by its kind.
+
+use std::{fmt, sync::Arc};
+
+use rustls::{
+    crypto::aws_lc_rs::sign::any_supported_type,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::SigningKey,
+};
+use x509_parser::{
+    asn1_rs::Tag,
+    der_parser::{der::DerObject, parse_der},
+    prelude::FromDer as _,
+    public_key::PublicKey,
+    x509::SubjectPublicKeyInfo,
+};
+
+/// A private key that can sign.
+pub(super) struct Key {
+    pub(super) der: PrivateKeyDer<'static>,
+    pub(super) signing: Arc<dyn SigningKey>,
+    /// Its kind, for people: `ECDSA P-256`.
+    pub(super) kind: String,
+    /// The content of its public key, as certificates carry it.
+    public: Vec<u8>,
+}
+
+/// Why a private key cannot sign here; the text follows "its private key is".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyFault {
+    /// The bytes are not a private key.
+    Unreadable,
+    /// RSA of an unsuitable size, in bits.
+    RsaSize(usize),
+    /// RSA for PSS signatures alone.
+    RsaPss,
+    /// An elliptic curve that is not among ours, by its name.
+    Curve(String),
+    /// An elliptic curve that is given by numbers instead of a name.
+    ExplicitCurve,
+    /// Another kind, by its name.
+    Other(&'static str),
+}
+
+impl fmt::Display for KeyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ISSUE: &str = "have the certificate issued for ECDSA P-256, or RSA of 2048 bits";
+        match self {
+            Self::Unreadable => f.write_str(
+                "damaged, or of a kind that is not known here (openssl pkey -in KEY -out NEW writes it as PKCS#8)",
+            ),
+            Self::RsaSize(bits) => {
+                write!(f, "RSA of {bits} bits, and 2048 to 8192 are taken ({ISSUE})")
+            }
+            Self::RsaPss => {
+                write!(f, "for RSA-PSS alone, which is not taken ({ISSUE} without that restriction)")
+            }
+            Self::Curve(name) => {
+                write!(f, "on the curve {name}, and P-256, P-384 and P-521 are taken ({ISSUE})")
+            }
+            Self::ExplicitCurve => f.write_str(
+                "on a curve that is written out in numbers (openssl ec -in KEY -param_enc named_curve -out NEW names it)",
+            ),
+            Self::Other(name) => write!(f, "of the kind {name}, which cannot sign here ({ISSUE})"),
+        }
+    }
+}
+
+impl Key {
+    /// Reads a key by its structure: files with PKCS#1 or SEC1 under the label of PKCS#8 exist, and the other way round.
+    pub(super) fn read(labelled: &PrivateKeyDer<'static>) -> Result<Self, KeyFault> {
+        let bytes = labelled.secret_der();
+        let forms = [
+            PrivateKeyDer::try_from(bytes).ok().map(|key| key.clone_key()),
+            Some(labelled.clone_key()),
+            plain_ed25519(bytes),
+        ];
+        let mut usable = forms.into_iter().flatten().filter_map(|der| {
+            let signing = any_supported_type(&der).ok()?;
+            let spki = signing.public_key()?.to_vec();
+            let (_, public) = SubjectPublicKeyInfo::from_der(&spki).ok()?;
+            let (kind, public) = (kind(&public), public.subject_public_key.data.to_vec());
+            Some(Self { der, signing, kind, public })
+        });
+        usable.next().ok_or_else(|| fault(bytes))
+    }
+
+    /// True if a certificate with this public key is one of this private key. Only the keys are compared: some certificates
+    /// leave out the empty parameters of RSA.
+    pub(super) fn belongs_to(&self, public: &SubjectPublicKeyInfo<'_>) -> bool {
+        *public.subject_public_key.data == *self.public
+    }
+}
+
+/// The kind of a public key.
+fn kind(key: &SubjectPublicKeyInfo<'_>) -> String {
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) => format!("RSA {}", rsa.key_size()),
+        Ok(PublicKey::EC(point)) => format!(
+            "ECDSA P-{}",
+            match point.key_size() {
+                // The size is that of whole bytes.
+                528 => 521,
+                size => size,
+            }
+        ),
+        _ => "Ed25519".into(),
+    }
+}
+
+/// Rewrites an Ed25519 key in the first form of PKCS#8, without a public key: in the second form there are several spellings
+/// of that, of which not all are read.
+fn plain_ed25519(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    const SEED: usize = 32;
+    const HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    let Structure::Pkcs8 { algorithm, secret, .. } = structure(bytes)? else { return None };
+    // Old programs left out the inner wrapping.
+    let seed = match secret {
+        [4, 0x20, seed @ ..] if seed.len() == SEED => seed,
+        seed if seed.len() == SEED => seed,
+        _ => return None,
+    };
+    (algorithm == "1.3.101.112")
+        .then(|| PrivatePkcs8KeyDer::from([&HEAD[..], seed].concat()).into())
+}
+
+/// A private key's outer structure.
+enum Structure<'a> {
+    /// PKCS#8: the algorithm, the beginning of its parameters, and the key itself.
+    Pkcs8 { algorithm: String, curve: Curve, secret: &'a [u8] },
+    /// PKCS#1, with the size of the modulus.
+    Pkcs1 { bits: usize },
+    /// SEC1.
+    Sec1 { curve: Curve },
+}
+
+/// The curve of an EC key.
+enum Curve {
+    Named(String),
+    Explicit,
+    None,
+}
+
+fn structure(bytes: &[u8]) -> Option<Structure<'_>> {
+    let (_, outer) = parse_der(bytes).ok()?;
+    let [_version, second, others @ ..] = &outer.as_sequence().ok()?[..] else { return None };
+    if let Ok(algorithm) = second.as_sequence() {
+        return Some(Structure::Pkcs8 {
+            algorithm: algorithm.first()?.as_oid().ok()?.to_id_string(),
+            curve: curve(algorithm.get(1)),
+            secret: others.first()?.as_slice().ok()?,
+        });
+    }
+    if second.header.tag() == Tag::Integer {
+        let modulus = second.as_slice().ok()?;
+        let zeroes = modulus.iter().take_while(|byte| **byte == 0).count();
+        return Some(Structure::Pkcs1 { bits: (modulus.len() - zeroes) * 8 });
+    }
+    let parameters = others.iter().find(|part| part.header.tag() == Tag(0));
+    let parameters = parameters.and_then(|tagged| parse_der(tagged.as_slice().ok()?).ok());
+    Some(Structure::Sec1 { curve: curve(parameters.as_ref().map(|(_, parameters)| parameters)) })
+}
+
+fn curve(parameters: Option<&DerObject<'_>>) -> Curve {
+    match parameters {
+        Some(parameters) => match parameters.as_oid() {
+            Ok(oid) => Curve::Named(curve_name(&oid.to_id_string())),
+            Err(_) => Curve::Explicit,
+        },
+        None => Curve::None,
+    }
+}
+
+/// The name of a curve that is not among ours; its number, where it has no name here.
+fn curve_name(oid: &str) -> String {
+    match oid {
+        "1.2.840.10045.3.1.1" => "P-192",
+        "1.3.132.0.33" => "P-224",
+        "1.3.132.0.10" => "secp256k1",
+        "1.3.36.3.3.2.8.1.1.7" => "brainpoolP256r1",
+        "1.3.36.3.3.2.8.1.1.11" => "brainpoolP384r1",
+        "1.3.36.3.3.2.8.1.1.13" => "brainpoolP512r1",
+        "1.2.156.10197.1.301" => "SM2",
+        other => other,
+    }
+    .into()
+}
+
+/// Says why a key cannot sign here.
+fn fault(bytes: &[u8]) -> KeyFault {
+    match structure(bytes) {
+        None => KeyFault::Unreadable,
+        Some(Structure::Pkcs1 { bits }) => rsa_fault(bits),
+        Some(Structure::Sec1 { curve }) => curve_fault(curve),
+        Some(Structure::Pkcs8 { algorithm, curve, secret }) => match &algorithm[..] {
+            "1.2.840.113549.1.1.1" => match structure(secret) {
+                Some(Structure::Pkcs1 { bits }) => rsa_fault(bits),
+                _ => KeyFault::Unreadable,
+            },
+            "1.2.840.113549.1.1.10" => KeyFault::RsaPss,
+            "1.2.840.10045.2.1" => curve_fault(curve),
+            "1.3.101.113" => KeyFault::Other("Ed448"),
+            "1.3.101.110" => KeyFault::Other("X25519"),
+            "1.3.101.111" => KeyFault::Other("X448"),
+            "1.2.840.10040.4.1" => KeyFault::Other("DSA"),
+            "1.2.840.113549.1.3.1" => KeyFault::Other("Diffie-Hellman"),
+            _ => KeyFault::Unreadable,
+        },
+    }
+}
+
+fn rsa_fault(bits: usize) -> KeyFault {
+    if (2048..=8192).contains(&bits) { KeyFault::Unreadable } else { KeyFault::RsaSize(bits) }
+}
+
+fn curve_fault(curve: Curve) -> KeyFault {
+    const OURS: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
+    match curve {
+        Curve::Named(name) if OURS.contains(&&name[..]) => KeyFault::Unreadable,
+        Curve::Named(name) => KeyFault::Curve(name),
+        Curve::Explicit => KeyFault::ExplicitCurve,
+        Curve::None => KeyFault::Unreadable,
+    }
+}

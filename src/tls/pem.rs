@@ -1,0 +1,488 @@
+//! Reads PEM. Every certificate and key that the program reads passes through this reader, and no part of the text is
+//! lost in silence: a line that looks like the begin or end of a section and belongs to none makes the text refused.
+//!
+//! Read, because only one meaning is possible: CRLF and CR line ends, a byte order mark, indentation, `X509 CERTIFICATE`,
+//! and two files that were joined without a line break between them. Text between sections is comment.
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+
+/// The sections of a PEM text that the program can use, in their order.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The certificates, each with the line that it begins in.
+    pub certificates: Vec<(CertificateDer<'static>, usize)>,
+    /// The private keys, each with the line that it begins in.
+    pub keys: Vec<(PrivateKeyDer<'static>, usize)>,
+}
+
+/// Why a PEM text is refused. No text quotes the content, which may be a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {flaw}")]
+pub struct PemError {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The fault in it, with the remedy.
+    pub flaw: Flaw,
+}
+
+/// A fault in a PEM text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// The text is UTF-16, as some editors and shells on Windows write it.
+    #[error("the file is UTF-16, and PEM is ASCII (iconv -f UTF-16 -t ASCII FILE > NEW)")]
+    Utf16,
+    /// The content is DER without PEM around it.
+    #[error(
+        "the file is binary, not PEM (a certificate: openssl x509 -inform DER -in FILE -out NEW; a key: openssl pkey \
+         -inform DER -in FILE -out NEW; PKCS#12: openssl pkcs12 -in FILE -nodes -out NEW)"
+    )]
+    Binary,
+    /// A line resembles a BEGIN or END line.
+    #[error(
+        "this looks like a BEGIN or END line and is none (five hyphens, BEGIN or END, the label, five hyphens, and nothing \
+         else in the line)"
+    )]
+    NoMarker,
+    /// A section has no end.
+    #[error(
+        "the section that begins here has no END line (the file is cut short, or that line is damaged)"
+    )]
+    NoEnd,
+    /// An end has no section.
+    #[error(
+        "an END line without its BEGIN line (the file lacks its beginning, or that line is damaged)"
+    )]
+    NoBegin,
+    /// An end closes a section of another label.
+    #[error(
+        "this END line has another label than the BEGIN line before it (a part is missing between them)"
+    )]
+    OtherEnd,
+    /// The content of a section is not base64.
+    #[error(
+        "this is not base64, and stands between a BEGIN and an END line (copy the file once more, whole)"
+    )]
+    NoBase64,
+    /// The content of a section ends too early.
+    #[error("the section that begins here is empty or cut short (copy the file once more, whole)")]
+    CutShort,
+    /// A private key is encrypted.
+    #[error(
+        "the private key is encrypted, and a sidecar has nobody to ask for the pass phrase (write it decrypted: openssl pkey \
+         -in ENCRYPTED -out KEY)"
+    )]
+    EncryptedKey,
+    /// A private key in the format of `OpenSSH`.
+    #[error(
+        "a private key in OpenSSH's own format (ssh-keygen -p -m PKCS8 -N '' -f KEY converts it in place)"
+    )]
+    OpenSsh,
+    /// A DSA key.
+    #[error(
+        "a DSA key, which TLS has no use for any more (have the certificate issued for an ECDSA or RSA key)"
+    )]
+    Dsa,
+    /// A certificate with settings that only OpenSSL reads.
+    #[error(
+        "a TRUSTED CERTIFICATE carries settings that only OpenSSL follows (write it without them, one certificate at a time: \
+         openssl x509 -in FILE -out NEW)"
+    )]
+    Trusted,
+    /// Certificates inside another envelope.
+    #[error("certificates in a PKCS#7 envelope (openssl pkcs7 -print_certs -in FILE -out NEW)")]
+    Pkcs7,
+    /// A request for a certificate.
+    #[error(
+        "a certificate request, not a certificate (give the certificate that the CA made of it)"
+    )]
+    Request,
+    /// A list of revoked certificates.
+    #[error(
+        "a list of revoked certificates (CRL), which this version does not follow (take it out of the file)"
+    )]
+    Crl,
+    /// A public key.
+    #[error(
+        "a public key alone, which is of no use here (take it out, or give the certificate or the private key)"
+    )]
+    PublicKey,
+    /// A label that no other case covers.
+    #[error(
+        "a section whose label is not known here (take it out; CERTIFICATE and PRIVATE KEY are known)"
+    )]
+    Unknown,
+}
+
+/// The kinds of sections.
+enum Kind {
+    Certificate,
+    Key,
+    /// Parameters of a key that holds them too, and for servers.
+    Parameters,
+}
+
+/// A line that begins or ends a section.
+#[derive(Clone, Copy)]
+enum Marker<'a> {
+    Begin(&'a str),
+    End(&'a str),
+}
+
+/// A section whose end has not come yet.
+struct Open<'a> {
+    label: &'a str,
+    kind: Kind,
+    line: usize,
+    base64: Vec<u8>,
+}
+
+/// Reads every section of a PEM text.
+pub fn read(text: &[u8]) -> Result<Contents, PemError> {
+    if let Some(flaw) = no_text(text) {
+        return Err(PemError { line: 1, flaw });
+    }
+    let mut contents = Contents::default();
+    let mut open: Option<Open<'_>> = None;
+    for (line, number) in lines(text).zip(1..) {
+        let refused = |flaw| Err(PemError { line: number, flaw });
+        let markers = match markers(line) {
+            Ok(markers) => markers,
+            Err(flaw) => return refused(flaw),
+        };
+        if let ([None, None], Some(open)) = (markers, &mut open) {
+            match line.iter().all(|byte| is_base64(*byte)) {
+                true => open.base64.extend(line),
+                false if is_encryption_header(line) => return refused(Flaw::EncryptedKey),
+                false => return refused(Flaw::NoBase64),
+            }
+        }
+        for marker in markers.into_iter().flatten() {
+            open = match (marker, open.take()) {
+                (Marker::Begin(label), None) => match kind(label) {
+                    Ok(kind) => Some(Open { label, kind, line: number, base64: Vec::new() }),
+                    Err(flaw) => return refused(flaw),
+                },
+                (Marker::Begin(_), Some(open)) => {
+                    return Err(PemError { line: open.line, flaw: Flaw::NoEnd });
+                }
+                (Marker::End(_), None) => return refused(Flaw::NoBegin),
+                (Marker::End(label), Some(open)) if label != open.label => {
+                    return refused(Flaw::OtherEnd);
+                }
+                (Marker::End(_), Some(open)) => {
+                    open.decode(&mut contents)?;
+                    None
+                }
+            };
+        }
+    }
+    match open {
+        Some(open) => Err(PemError { line: open.line, flaw: Flaw::NoEnd }),
+        None => Ok(contents),
+    }
+}
+
+impl Open<'_> {
+    /// Decodes a finished section. The decoder of rustls reads a canonical text of it: for keys in constant time.
+    fn decode(self, contents: &mut Contents) -> Result<(), PemError> {
+        let Self { label, kind, line, base64 } = self;
+        let label = if matches!(kind, Kind::Certificate) { "CERTIFICATE" } else { label };
+        let framed = |word: &str| format!("-----{word} {label}-----\n").into_bytes();
+        let text = [framed("BEGIN"), base64, b"\n".to_vec(), framed("END")].concat();
+        let cut_short = |_| PemError { line, flaw: Flaw::CutShort };
+        match kind {
+            Kind::Certificate => {
+                let certificate = CertificateDer::from_pem_slice(&text).map_err(cut_short)?;
+                if certificate.is_empty() {
+                    return Err(PemError { line, flaw: Flaw::CutShort });
+                }
+                contents.certificates.push((certificate, line));
+            }
+            Kind::Key => {
+                let key = PrivateKeyDer::from_pem_slice(&text).map_err(cut_short)?;
+                contents.keys.push((key, line));
+            }
+            Kind::Parameters => {}
+        }
+        Ok(())
+    }
+}
+
+/// Finds out that a content is no text that PEM could be in.
+fn no_text(text: &[u8]) -> Option<Flaw> {
+    let utf16 = matches!(text, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, b'-', ..] | [b'-', 0, ..]);
+    // The tag of a DER sequence whose length takes more than a byte: no certificate or key is shorter.
+    let der = matches!(text, [0x30, 0x80..=0x84, ..]);
+    if utf16 { Some(Flaw::Utf16) } else { der.then_some(Flaw::Binary) }
+}
+
+/// Splits a text at LF, CRLF or CR; each line is without blanks and byte order marks at its ends.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let (line, after) = text.split_at(end.unwrap_or(text.len()));
+        rest = match after {
+            [b'\r', b'\n', after @ ..] | [_, after @ ..] => Some(after),
+            [] => None,
+        };
+        Some(trimmed(line))
+    })
+}
+
+fn trimmed(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii();
+    line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii()
+}
+
+/// Finds the markers of a line: none, one, or an end with the begin of a file that was joined to it.
+fn markers(line: &[u8]) -> Result<[Option<Marker<'_>>; 2], Flaw> {
+    const JOINED: &str = "----------BEGIN ";
+    const HYPHENS: usize = 5;
+    let Ok(text) = str::from_utf8(line) else {
+        let lossy = String::from_utf8_lossy(line);
+        return if looks_like_marker(&lossy) { Err(Flaw::NoMarker) } else { Ok([None; 2]) };
+    };
+    let (first, second) = match text.find(JOINED).filter(|_| text.starts_with("-----END ")) {
+        Some(at) => {
+            let (end, begin) = text.split_at(at + HYPHENS);
+            (end, Some(begin))
+        }
+        None => (text, None),
+    };
+    match (marker(first), second.map(marker)) {
+        (Some(first), None) => Ok([Some(first), None]),
+        (Some(first), Some(Some(second))) => Ok([Some(first), Some(second)]),
+        _ if looks_like_marker(text) => Err(Flaw::NoMarker),
+        _ => Ok([None; 2]),
+    }
+}
+
+/// Reads a line that is a marker and nothing else.
+fn marker(line: &str) -> Option<Marker<'_>> {
+    let inner = line.strip_prefix("-----")?.strip_suffix("-----")?;
+    let (word, label) = inner.split_once(' ')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '#' | '.' | '/' | '_');
+    if label.trim() != label || label.is_empty() || !label.chars().all(plain) {
+        return None;
+    }
+    match word {
+        "BEGIN" => Some(Marker::Begin(label)),
+        "END" => Some(Marker::End(label)),
+        _ => None,
+    }
+}
+
+/// Beginnings of the labels that people have in their files.
+const LABELS: [&str; 9] = [
+    "CERTIFICATE",
+    "TRUSTED CERTIFICATE",
+    "X509 C",
+    "PRIVATE KEY",
+    "RSA PRIVATE KEY",
+    "EC PRIVATE KEY",
+    "ENCRYPTED PRIVATE KEY",
+    "PKCS",
+    "PUBLIC KEY",
+];
+
+/// True if a line resembles a marker: BEGIN or END behind hyphens or dashes, of which there are many, or before a label.
+fn looks_like_marker(line: &str) -> bool {
+    let line = line.to_uppercase();
+    ["BEGIN", "END"].into_iter().any(|word| {
+        line.match_indices(word).any(|(at, _)| {
+            let before = line[..at].trim_end();
+            let after = &line[at + word.len()..];
+            let dashes = before.chars().rev().take_while(|c| is_dash(*c)).count();
+            let label = after.trim_start_matches(|c| is_dash(c) || c == ' ');
+            let known = LABELS.iter().any(|known| label.starts_with(known));
+            let whole_word = !after.starts_with(char::is_alphanumeric);
+            dashes >= 4 && whole_word
+                || dashes > 0 && known
+                || before.is_empty() && LABELS.contains(&label)
+        })
+    })
+}
+
+/// True for the hyphen and for what word processors make of it.
+fn is_dash(c: char) -> bool {
+    matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ad}')
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b' ' | b'\t')
+}
+
+/// True for the header line by which PKCS#1 and SEC1 keys say that they are encrypted (RFC 1421 section 4.6.1.1).
+fn is_encryption_header(line: &[u8]) -> bool {
+    line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED")
+}
+
+/// Tells what a label stands for.
+fn kind(label: &str) -> Result<Kind, Flaw> {
+    match label {
+        "CERTIFICATE" | "X509 CERTIFICATE" => Ok(Kind::Certificate),
+        "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Ok(Kind::Key),
+        "EC PARAMETERS" | "DH PARAMETERS" | "X9.42 DH PARAMETERS" => Ok(Kind::Parameters),
+        "ENCRYPTED PRIVATE KEY" => Err(Flaw::EncryptedKey),
+        "OPENSSH PRIVATE KEY" => Err(Flaw::OpenSsh),
+        "DSA PRIVATE KEY" | "DSA PARAMETERS" => Err(Flaw::Dsa),
+        "TRUSTED CERTIFICATE" => Err(Flaw::Trusted),
+        "PKCS7" | "PKCS #7 SIGNED DATA" | "CMS" => Err(Flaw::Pkcs7),
+        "CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST" => Err(Flaw::Request),
+        "X509 CRL" => Err(Flaw::Crl),
+        "PUBLIC KEY" | "RSA PUBLIC KEY" => Err(Flaw::PublicKey),
+        _ => Err(Flaw::Unknown),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed test is what it is for
+mod tests {
+    use super::*;
+
+    fn key() -> rcgen::KeyPair {
+        rcgen::KeyPair::generate().unwrap()
+    }
+
+    fn certificate(key: &rcgen::KeyPair) -> String {
+        rcgen::CertificateParams::new(["a.example".into()]).unwrap().self_signed(key).unwrap().pem()
+    }
+
+    /// The numbers of certificates and keys in a text.
+    fn counts(text: &str) -> (usize, usize) {
+        let contents = read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        (contents.certificates.len(), contents.keys.len())
+    }
+
+    fn refusal(text: &[u8]) -> (usize, Flaw) {
+        let error = read(text).expect_err("it is refused");
+        (error.line, error.flaw)
+    }
+
+    #[test]
+    fn fault_05_what_has_one_meaning_only_is_read_whole() {
+        let (a, b) = (certificate(&key()), certificate(&key()));
+        let joined = format!("{}{b}", a.trim_end());
+        assert!(joined.contains("-----END CERTIFICATE----------BEGIN CERTIFICATE-----"));
+        let indented: String =
+            format!("{a}{b}").lines().map(|line| format!("    {line}\t\n")).collect();
+        for text in [
+            format!("{a}{b}"),
+            joined,
+            indented,
+            format!("\u{feff}{a}\u{feff}{b}"),
+            format!("{a}{b}").replace('\n', "\r\n"),
+            format!("{a}{b}").replace('\n', "\r"),
+            format!("{a}{b}").replace('\n', "\n\n"),
+            format!("{a}{b}").replace("CERTIFICATE-", "#").replace(" #", " X509 CERTIFICATE-"),
+            format!("subject=CN = a\nissuer=CN = The Begin and End of all\n{a}# the end\n\n{b}")
+                .trim_end()
+                .into(),
+        ] {
+            assert_eq!(counts(&text), (2, 0), "{text}");
+            let read = read(text.as_bytes()).unwrap();
+            assert_ne!(read.certificates[0].0, read.certificates[1].0);
+        }
+    }
+
+    #[test]
+    fn fault_05_a_key_may_stand_between_certificates_and_behind_its_parameters() {
+        let key = key();
+        let (certificate, secret) = (certificate(&key), key.serialize_pem());
+        let parameters =
+            "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+        let text =
+            format!("{parameters}{}{}{certificate}", secret.trim_end(), certificate.trim_end());
+        assert_eq!(counts(&text), (2, 1));
+    }
+
+    #[test]
+    fn fault_05_a_line_that_resembles_a_marker_and_is_none_is_refused_by_its_number() {
+        let (a, b) = (certificate(&key()), certificate(&key()));
+        let lines = a.lines().count();
+        for damaged in [
+            "----BEGIN CERTIFICATE-----",
+            "-----BEGIN CERTIFICATE----",
+            "-----BEGIN CERTIFICATE",
+            "-----BEGINCERTIFICATE-----",
+            "-----begin certificate-----",
+            "----- BEGIN CERTIFICATE -----",
+            "\u{2014}\u{2014}BEGIN CERTIFICATE\u{2014}\u{2014}",
+            "\u{a0}-----BEGIN CERTIFICATE-----",
+            "# -----BEGIN CERTIFICATE-----",
+            "BEGIN CERTIFICATE",
+            "-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----",
+            "-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----",
+            "x-----END CERTIFICATE----------BEGIN CERTIFICATE-----",
+        ] {
+            let text = format!("{a}{}", b.replacen("-----BEGIN CERTIFICATE-----", damaged, 1));
+            assert_eq!(refusal(text.as_bytes()), (lines + 1, Flaw::NoMarker), "{text}");
+        }
+    }
+
+    #[test]
+    fn fault_05_a_section_that_lacks_a_part_is_refused_where_it_begins_or_ends() {
+        let (a, b) = (certificate(&key()), key().serialize_pem());
+        let (end, begin) = ("-----END CERTIFICATE-----\n", "-----BEGIN CERTIFICATE-----\n");
+        let lines = a.lines().count();
+        assert_eq!(refusal(a.replace(end, "").as_bytes()), (1, Flaw::NoEnd));
+        assert_eq!(refusal(format!("{}{a}", a.replace(end, "")).as_bytes()), (1, Flaw::NoEnd));
+        assert_eq!(
+            refusal(format!("{a}{}", a.replace(begin, "")).as_bytes()),
+            (2 * lines - 1, Flaw::NoBegin)
+        );
+        let other = b.replace("END PRIVATE KEY", "END CERTIFICATE");
+        assert_eq!(refusal(other.as_bytes()), (b.lines().count(), Flaw::OtherEnd));
+        assert_eq!(refusal(a.replacen("MII", "M?I", 1).as_bytes()), (2, Flaw::NoBase64));
+        assert_eq!(refusal(format!("{begin}{end}").as_bytes()), (1, Flaw::CutShort));
+        assert_eq!(refusal(format!("{begin}MIIBQ\n{end}").as_bytes()), (1, Flaw::CutShort));
+    }
+
+    #[test]
+    fn fault_05_sections_that_nothing_here_uses_are_refused_each_with_its_remedy() {
+        let a = certificate(&key());
+        for (label, remedy) in [
+            ("TRUSTED CERTIFICATE", "openssl x509"),
+            ("PKCS7", "openssl pkcs7 -print_certs"),
+            ("CMS", "openssl pkcs7 -print_certs"),
+            ("CERTIFICATE REQUEST", "the CA made of it"),
+            ("NEW CERTIFICATE REQUEST", "the CA made of it"),
+            ("X509 CRL", "CRL"),
+            ("ENCRYPTED PRIVATE KEY", "openssl pkey"),
+            ("OPENSSH PRIVATE KEY", "ssh-keygen"),
+            ("DSA PRIVATE KEY", "ECDSA"),
+            ("PUBLIC KEY", "public key alone"),
+            ("PGP MESSAGE", "label"),
+        ] {
+            let text = format!("{a}\n{}", a.replace("CERTIFICATE-", &format!("{label}-")));
+            let error = read(text.as_bytes()).expect_err(label).to_string();
+            let line = format!("line {}: ", a.lines().count() + 2);
+            assert!(error.starts_with(&line) && error.contains(remedy), "{label}: {error}");
+        }
+        let legacy = key().serialize_pem().replacen(
+            '\n',
+            "\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n",
+            1,
+        );
+        assert_eq!(refusal(legacy.as_bytes()), (2, Flaw::EncryptedKey));
+    }
+
+    #[test]
+    fn fault_05_what_is_no_ascii_is_told_as_what_it_is() {
+        let a = certificate(&key());
+        let little: Vec<u8> =
+            format!("\u{feff}{a}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> =
+            format!("\u{feff}{a}").encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for utf16 in [&little[..], &big, &little[2..], &big[2..]] {
+            assert_eq!(refusal(utf16), (1, Flaw::Utf16));
+        }
+        let der = read(a.as_bytes()).unwrap().certificates.remove(0).0;
+        assert_eq!(refusal(&der), (1, Flaw::Binary));
+        assert_eq!(counts(""), (0, 0));
+        let latin_1 = [b"# caf\xe9\n", a.as_bytes()].concat();
+        assert_eq!(read(&latin_1).unwrap().certificates.len(), 1);
+    }
+}
