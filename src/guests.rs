@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    io,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -15,6 +16,8 @@ use tokio::{
     time::sleep,
 };
 
+use crate::socket::BACKLOG;
+
 /// Dropped, it ends all of them.
 pub struct Guests {
     bounds: Bounds,
@@ -23,6 +26,8 @@ pub struct Guests {
     all: VecDeque<Guest>,
     /// Rung when one of them has its answer.
     answered: Arc<Notify>,
+    /// The time of the newest line about a client that could not be accepted.
+    told: Option<Instant>,
 }
 
 /// How many, and when one of them may have to go.
@@ -30,8 +35,20 @@ pub struct Guests {
 pub struct Bounds {
     /// Of connections at once.
     pub most: usize,
-    /// Far longer than a handshake, a request or its answer takes: who is busy for so long may have to go.
-    pub patience: Duration,
+    /// The time that a first request may take to come before its connection may have to go.
+    pub arriving: Duration,
+    /// The time that an answer may take before its connection may have to go.
+    pub asking: Duration,
+}
+
+impl Bounds {
+    /// For so many at once. A crowd that asks nothing is replaced fast enough for all who wait in the kernel's backlog to be
+    /// accepted within the turnover: so nobody behind a crowd waits for longer.
+    #[must_use]
+    pub fn new(most: usize, turnover: Duration, asking: Duration) -> Self {
+        let crowds = BACKLOG.div_ceil(u32::try_from(most).unwrap_or(u32::MAX).max(1));
+        Self { most, arriving: turnover / crowds, asking }
+    }
 }
 
 struct Guest {
@@ -59,6 +76,8 @@ pub struct Answering {
 
 /// After an accept that failed, for want of descriptors most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The least time between two lines about it.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Answering {
     /// From now until the answer is there.
@@ -79,7 +98,7 @@ impl Guests {
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         let (tasks, all) = (JoinSet::new(), VecDeque::new());
-        Self { bounds, tasks, all, answered: Arc::default() }
+        Self { bounds, tasks, all, answered: Arc::default(), told: None }
     }
 
     /// Accepts the next one, and has room for it. `what` is what the log calls one that cannot be accepted.
@@ -88,13 +107,22 @@ impl Guests {
             match listener.accept().await {
                 Ok(accepted) => break accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "{what} cannot be accepted");
+                    self.tell_unaccepted(&error, what);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
         };
         self.make_room(from.ip()).await;
         (stream, from.ip())
+    }
+
+    /// Says it once in a while: the error may come back at each try.
+    fn tell_unaccepted(&mut self, error: &io::Error, what: &str) {
+        let now = Instant::now();
+        if self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
+            self.told = Some(now);
+            tracing::warn!(%error, "{what} cannot be accepted");
+        }
     }
 
     /// Waits until there is room for one from this address; that takes time only where all are busy.
@@ -107,7 +135,7 @@ impl Guests {
             }
             let seen: Vec<_> =
                 self.all.iter().map(|guest| (guest.from, *lock(&guest.doing))).collect();
-            match who_goes(&seen, from, self.bounds.patience, Instant::now()) {
+            match who_goes(&seen, from, self.bounds, Instant::now()) {
                 Ok(index) => self.all.remove(index).iter().for_each(|guest| guest.task.abort()),
                 Err(wait) => tokio::select! {
                     _ = self.tasks.join_next() => {}
@@ -144,7 +172,7 @@ impl Guests {
 fn who_goes(
     all: &[(IpAddr, Doing)],
     newcomer: IpAddr,
-    patience: Duration,
+    bounds: Bounds,
     now: Instant,
 ) -> Result<usize, Duration> {
     let mut counts = BTreeMap::<IpAddr, usize>::new();
@@ -157,13 +185,13 @@ fn who_goes(
     if let Some((sitting, _)) = crowd().find(|(_, (_, doing))| *doing == Doing::Sitting) {
         return Ok(sitting);
     }
-    let since = |of: fn(Doing) -> Option<Instant>| {
-        let since = crowd().filter_map(|(index, (_, doing))| Some((of(*doing)?, index)));
+    let since = |of: fn(Doing) -> Option<Instant>, patience: Duration| {
+        let since = crowd().filter_map(|(index, (_, doing))| Some((of(*doing)? + patience, index)));
         since.min()
     };
-    let longest = since(Doing::arriving).or_else(|| since(Doing::asking));
-    let left =
-        longest.map_or(patience, |(since, _)| (since + patience).saturating_duration_since(now));
+    let longest = since(Doing::arriving, bounds.arriving);
+    let longest = longest.or_else(|| since(Doing::asking, bounds.asking));
+    let left = longest.map_or(bounds.asking, |(until, _)| until.saturating_duration_since(now));
     let lasts = longest.filter(|_| left.is_zero()).map(|(_, index)| index);
     let oldest = || crowd().next().map(|(index, _)| index).filter(|_| has_fewer);
     lasts.or_else(oldest).ok_or(left)
@@ -188,13 +216,14 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(2);
+    const BOUNDS: Bounds = Bounds { most: 2, arriving: PATIENCE, asking: PATIENCE };
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
 
     fn goes(all: &[(IpAddr, Doing)], newcomer: u8, now: Instant) -> Result<usize, Duration> {
-        who_goes(all, address(newcomer), PATIENCE, now)
+        who_goes(all, address(newcomer), BOUNDS, now)
     }
 
     #[test]
@@ -214,6 +243,26 @@ mod tests {
         assert_eq!(of_one(&[asks, asking, asking]), Ok(1));
         assert_eq!(of_one(&[asking, arrives]), Err(PATIENCE), "who arrives will ask, or go");
         assert_eq!(of_one(&just), Err(PATIENCE), "a burst of honest ones waits for each other");
+    }
+
+    #[test]
+    fn fault_34_who_asks_nothing_has_less_time_than_who_waits_for_an_answer() {
+        let now = Instant::now();
+        let bounds = Bounds { arriving: PATIENCE / 10, ..BOUNDS };
+        let all = [(address(1), Doing::Asking(now)), (address(1), Doing::Arriving(now))];
+        let goes = |at| who_goes(&all, address(1), bounds, at);
+        assert_eq!(goes(now), Err(PATIENCE / 10));
+        assert_eq!(goes(now + PATIENCE / 10), Ok(1));
+    }
+
+    #[test]
+    fn fault_34_all_who_can_wait_in_a_backlog_are_accepted_within_the_turnover_however_few_fit() {
+        let turnover = Duration::from_millis(400);
+        for most in [1, 3, 64, 65, 256, 1024, 5_000] {
+            let Bounds { arriving, .. } = Bounds::new(most, turnover, PATIENCE);
+            let crowds = BACKLOG.div_ceil(u32::try_from(most).expect("it is small"));
+            assert!(arriving * crowds <= turnover && !arriving.is_zero(), "{most}: {arriving:?}");
+        }
     }
 
     #[test]

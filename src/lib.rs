@@ -39,6 +39,7 @@ pub mod descriptors;
 pub mod drain;
 pub mod guests;
 pub mod latest;
+pub mod resources;
 pub mod socket;
 pub mod stamp;
 pub mod telemetry;

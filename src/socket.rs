@@ -22,7 +22,7 @@ const DRAIN_BYTES: usize = 64 * 1024;
 /// How many at once.
 const DRAIN_CHUNK: usize = 4096;
 /// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 1024;
+pub const BACKLOG: u32 = 1024;
 /// How long a silent connection stays unexamined by the kernel.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 
@@ -36,7 +36,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG.cast_signed())?;
     Ok(socket.into())
 }
 

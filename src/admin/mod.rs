@@ -40,6 +40,7 @@ use crate::{
     drain::Drain,
     latest::Latest,
     proxy::Proxy,
+    resources::{OPERATORS, Resources},
     telemetry::{Recent, ends::Ends},
     upstream::Upstream,
 };
@@ -55,6 +56,7 @@ pub struct State {
     ends: Arc<Ends>,
     readiness: Arc<Readiness>,
     standing: Arc<Standing>,
+    resources: Arc<Resources>,
     drain: Drain,
     /// `None` where no file is followed.
     follower: Option<Follower>,
@@ -79,6 +81,7 @@ impl State {
         ends: Arc<Ends>,
         readiness: Arc<Readiness>,
         standing: Arc<Standing>,
+        resources: Arc<Resources>,
         drain: Drain,
         follower: Option<Follower>,
     ) -> Arc<Self> {
@@ -88,6 +91,7 @@ impl State {
             ends,
             readiness,
             standing,
+            resources,
             drain,
             follower,
             acts: Recent::default(),
@@ -139,19 +143,19 @@ impl Observed {
     }
 }
 
-/// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener, for as long as it is
+/// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener to so many at once, for as long as it is
 /// polled.
-pub async fn serve_metrics(listener: TcpListener, state: Arc<State>) {
-    serve::serve(listener, routes::metrics(state), serve::LIMITS).await;
+pub async fn serve_metrics(listener: TcpListener, state: Arc<State>, most: usize) {
+    serve::serve(listener, routes::metrics(state), serve::Limits::for_operators(most)).await;
 }
 
 /// Serves the same port while there is no configuration, and why there is none; for as long as it is polled.
 pub async fn serve_waiting(listener: TcpListener, reason: Arc<Latest<String>>) {
-    serve::serve(listener, routes::waiting(&reason), serve::LIMITS).await;
+    serve::serve(listener, routes::waiting(&reason), serve::Limits::for_operators(OPERATORS)).await;
 }
 
 /// Serves the page, what it is made of, and what operators can have done, on a bound listener to those who ask by a
-/// loopback name, for as long as it is polled.
-pub async fn serve_admin(listener: TcpListener, state: Arc<State>) {
-    serve::serve(listener, routes::admin(state), serve::LIMITS).await;
+/// loopback name, so many at once, for as long as it is polled.
+pub async fn serve_admin(listener: TcpListener, state: Arc<State>, most: usize) {
+    serve::serve(listener, routes::admin(state), serve::Limits::for_operators(most)).await;
 }

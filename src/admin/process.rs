@@ -4,6 +4,8 @@ use std::fs;
 
 use rustix::process::{Resource, getrlimit};
 
+use crate::descriptors;
+
 /// Ticks of the times in `/proc`: 100 a second on every architecture that Warmline is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -27,14 +29,11 @@ impl Process {
     pub fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-        // The directory is open while it is counted.
-        let open_fds =
-            fs::read_dir("/proc/self/fd").ok().map(|fds| (fds.count() as u64).saturating_sub(1));
         Self {
             cpu_seconds: cpu_seconds(&stat),
             resident_memory: kilobytes(&status, "VmRSS:"),
             virtual_memory: kilobytes(&status, "VmSize:"),
-            open_fds,
+            open_fds: descriptors::open().map(|open| open as u64),
             max_fds: getrlimit(Resource::Nofile).current,
         }
     }

@@ -33,13 +33,23 @@ pub(super) struct Limits {
     pub finish: Duration,
 }
 
-/// What both ports use.
-pub(super) const LIMITS: Limits = Limits {
-    guests: Bounds { most: 64, patience: Duration::from_millis(250) },
-    header: Duration::from_secs(10),
-    age: Duration::from_mins(1),
-    finish: Duration::from_secs(10),
-};
+/// In this time all who wait in the kernel's backlog have been accepted, whatever they do then: a probe behind them is answered
+/// before it is given up (kubelets wait for 1 s).
+const TURNOVER: Duration = Duration::from_millis(400);
+/// The time that an answer may take before its connection may have to go; answers take some milliseconds.
+const ASKING: Duration = Duration::from_millis(250);
+
+impl Limits {
+    /// Makes the limits of a port that has room for so many connections.
+    pub(super) fn for_operators(most: usize) -> Self {
+        Self {
+            guests: Bounds::new(most, TURNOVER, ASKING),
+            header: Duration::from_secs(10),
+            age: Duration::from_mins(1),
+            finish: Duration::from_secs(10),
+        }
+    }
+}
 
 /// Bytes of a request's header section.
 const HEADER_BYTES: usize = 16 * 1024;

@@ -19,6 +19,7 @@ use crate::{
         configmap::{Away, ConfigMap, Known},
     },
     pool::{self, EndReason, Learned, Rejection, Reuse},
+    resources::Resource,
     telemetry::{
         HistogramSnapshot, Label, Tally,
         ends::{Facing, Manner},
@@ -46,6 +47,7 @@ pub(super) struct Snapshot {
     pub unrouted: ExchangesSnapshot,
     pub ends: Counts<(Facing, Manner)>,
     pub process: Process,
+    pub shortages: Counts<Resource>,
     /// What operators did, the newest first.
     pub acts: Vec<Noted<Act>>,
 }
@@ -130,6 +132,7 @@ impl Snapshot {
             unrouted: ExchangesSnapshot::take(&state.proxy.unrouted),
             ends: counts(&state.ends),
             process: Process::read(),
+            shortages: counts(&state.resources.shortages),
             acts: state.acts.snapshot(),
         }
     }

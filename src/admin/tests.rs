@@ -139,7 +139,15 @@ fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> 
         unrouted: Exchanges::default(),
     });
     let standing = Standing::new(plan, "00112233aabbccdd".into(), SystemTime::UNIX_EPOCH);
-    let state = State::new(proxy, ends, Arc::default(), standing, Drain::default(), follower);
+    let state = State::new(
+        proxy,
+        ends,
+        Arc::default(),
+        standing,
+        Arc::default(),
+        Drain::default(),
+        follower,
+    );
     state.follow(&upstreams);
     state
 }
@@ -208,7 +216,7 @@ fn starts(answer: &str, status: u16) -> bool {
 #[tokio::test]
 async fn readiness_follows_start_and_drain_while_liveness_stays() {
     let state = state(&["payments"]);
-    let port = Port::open(|listener| serve_metrics(listener, Arc::clone(&state)));
+    let port = Port::open(|listener| serve_metrics(listener, Arc::clone(&state), OPERATORS));
     let asked = async |path: &str| port.answer(&format!("GET {path}"), "10.0.0.5:13320").await;
     assert!(starts(&asked("/readyz").await, 503) && starts(&asked("/startupz").await, 503));
     assert!(asked("/readyz").await.contains("[-]listeners failed"), "a failure says why unasked");
@@ -224,7 +232,7 @@ async fn readiness_follows_start_and_drain_while_liveness_stays() {
 
 #[tokio::test]
 async fn metrics_are_served_as_prometheus_wants_them() {
-    let port = Port::open(|listener| serve_metrics(listener, state(&["payments"])));
+    let port = Port::open(|listener| serve_metrics(listener, state(&["payments"]), OPERATORS));
     let answer = port.answer("GET /metrics", "any.example").await;
     assert!(starts(&answer, 200), "{answer}");
     assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
@@ -233,7 +241,7 @@ async fn metrics_are_served_as_prometheus_wants_them() {
 
 #[tokio::test]
 async fn administration_is_served_to_loopback_names_only_case_35() {
-    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"]), OPERATORS));
     assert!(starts(&port.answer("GET /pools", "localhost:13321").await, 200));
     for line in ["GET /pools", "GET /", "GET /none", "POST /pools", "GET http://localhost/pools"] {
         let answer = port.answer(line, "rebound.example").await;
@@ -243,7 +251,7 @@ async fn administration_is_served_to_loopback_names_only_case_35() {
 
 #[tokio::test]
 async fn the_page_comes_as_text_or_as_json() {
-    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"]), OPERATORS));
     let text = port.answer("GET /pools", "localhost").await;
     assert!(text.contains("content-type: text/plain") && text.contains("\npayments  ("), "{text}");
     let accept = "localhost\r\nAccept: application/json";
@@ -259,8 +267,8 @@ async fn the_page_comes_as_text_or_as_json() {
 
 #[tokio::test]
 async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
-    let metrics = Port::open(|listener| serve_metrics(listener, state(&[])));
-    let admin = Port::open(|listener| serve_admin(listener, state(&[])));
+    let metrics = Port::open(|listener| serve_metrics(listener, state(&[]), OPERATORS));
+    let admin = Port::open(|listener| serve_admin(listener, state(&[]), OPERATORS));
     for (port, path) in [(&metrics, "/metrics"), (&admin, "/pools"), (&admin, "/plan")] {
         let posted = port.answer(&format!("POST {path}"), "localhost").await;
         assert!(starts(&posted, 405) && posted.contains("allow: GET,HEAD\r\n"), "{posted}");
@@ -286,7 +294,7 @@ fn following() -> (Arc<State>, tokio::sync::mpsc::Receiver<Ask>) {
 
 #[tokio::test]
 async fn the_page_is_html_under_a_policy_that_lets_nothing_else_in() {
-    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"]), OPERATORS));
     let page = port.answer("GET /", "localhost").await;
     assert!(page.contains("content-type: text/html; charset=utf-8\r\n"), "{page}");
     assert!(page.contains("content-security-policy: default-src 'none'; "), "{page}");
@@ -298,7 +306,7 @@ async fn the_page_is_html_under_a_policy_that_lets_nothing_else_in() {
 
 #[tokio::test]
 async fn certificates_and_the_plan_come_as_text_or_as_json() {
-    let port = Port::open(|listener| serve_admin(listener, example()));
+    let port = Port::open(|listener| serve_admin(listener, example(), OPERATORS));
     for (path, text, key) in [
         ("/certificates", "shown to payments  (/etc/", "certificates"),
         ("/plan", "purgeDelay: 30s", "plan"),
@@ -314,7 +322,7 @@ async fn certificates_and_the_plan_come_as_text_or_as_json() {
 
 #[tokio::test]
 async fn what_changes_something_is_served_to_post_alone() {
-    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"]), OPERATORS));
     for path in ["/upstreams/payments/flush", "/upstreams/payments/drain", "/reload"] {
         for method in ["GET", "HEAD", "PUT", "DELETE"] {
             let answer = port.answer(&format!("{method} {path}"), "localhost").await;
@@ -332,7 +340,7 @@ async fn what_changes_something_is_served_to_post_alone() {
 #[tokio::test]
 async fn a_verb_from_a_foreign_page_is_refused_and_does_nothing() {
     let state = state(&["payments"]);
-    let port = Port::open(|listener| serve_admin(listener, Arc::clone(&state)));
+    let port = Port::open(|listener| serve_admin(listener, Arc::clone(&state), OPERATORS));
     let own = format!("localhost:{}", port.address.port());
     for field in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
         let answer = port.answer("POST /reload", &format!("{own}\r\n{field}")).await;
@@ -347,7 +355,7 @@ async fn a_verb_from_a_foreign_page_is_refused_and_does_nothing() {
 
 #[tokio::test]
 async fn a_browser_goes_back_to_the_page_where_the_act_stands() {
-    let port = Port::open(|listener| serve_admin(listener, state(&["payments"])));
+    let port = Port::open(|listener| serve_admin(listener, state(&["payments"]), OPERATORS));
     let browser = "localhost\r\nAccept: text/html,*/*";
     let answer = port.answer("POST /upstreams/payments/flush", browser).await;
     assert!(starts(&answer, 303) && answer.contains("location: /\r\n"), "{answer}");
@@ -357,7 +365,7 @@ async fn a_browser_goes_back_to_the_page_where_the_act_stands() {
 #[tokio::test]
 async fn a_reload_answers_what_the_look_came_to() {
     let (state, mut asks) = following();
-    let port = Port::open(|listener| serve_admin(listener, state));
+    let port = Port::open(|listener| serve_admin(listener, state, OPERATORS));
     let looks = [
         (Looked::Applied, 200, "applied"),
         (Looked::Unchanged, 200, "unchanged"),
@@ -377,7 +385,7 @@ async fn a_reload_answers_what_the_look_came_to() {
 
 #[tokio::test]
 async fn a_process_without_a_file_says_that_there_is_nothing_to_reload() {
-    let port = Port::open(|listener| serve_admin(listener, state(&[])));
+    let port = Port::open(|listener| serve_admin(listener, state(&[]), OPERATORS));
     let answer = port.answer("POST /reload", "localhost").await;
     assert!(starts(&answer, 409) && answer.contains("follows no file"), "{answer}");
 }
@@ -391,7 +399,7 @@ const PATIENT: Limits = Limits {
 const SOON: Duration = Duration::from_millis(50);
 
 const fn at_most(most: usize) -> Bounds {
-    Bounds { most, patience: SOON }
+    Bounds { most, arriving: SOON, asking: SOON }
 }
 
 /// More than any socket buffers.

@@ -21,8 +21,9 @@ use crate::{
     config::{Bind, Listener, Plan},
     drain::Drain,
     latest::Latest,
-    listener::{Inlet, Room},
+    listener::Inlet,
     proxy::{Destination, Entry, Proxy},
+    resources::{Resources, Room},
     telemetry::ends::Ends,
 };
 
@@ -31,6 +32,7 @@ pub(super) struct Common {
     pub(super) proxy: Arc<Proxy>,
     pub(super) ends: Arc<Ends>,
     pub(super) drain: Drain,
+    pub(super) resources: Arc<Resources>,
     /// Each worker takes its jobs here.
     pub(super) workers: Vec<UnboundedSender<Job>>,
 }
@@ -144,6 +146,11 @@ impl Inlets {
         closed.into_iter().map(|open| open.inlet.drain.clone()).collect()
     }
 
+    /// Descriptors of listening sockets, with one worker.
+    pub(super) fn sockets(&self) -> usize {
+        self.0.iter().map(|open| open.addresses.len()).sum()
+    }
+
     /// Every address, in the plan's order.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.0.iter().flat_map(|open| open.addresses.iter().copied()).collect()
@@ -241,6 +248,7 @@ impl Open {
             proxy: Arc::clone(&common.proxy),
             entry,
             room: Latest::new(room),
+            resources: Arc::clone(&common.resources),
             limits: Latest::new(limits),
             explain: AtomicBool::new(wanted.settings.explain),
             ends: Arc::clone(&common.ends),

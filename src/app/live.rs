@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -15,7 +15,7 @@ use super::{
     ReconfigureError, StartError,
     inlets::{Common, Inlets, Opening},
     routes::{Entries, table},
-    sockets::recheck_descriptor_limit,
+    sockets::{divide_descriptors, own_descriptors, recheck_descriptor_limit},
     worker::Job,
 };
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     drain::Drain,
     latest::Latest,
     proxy::Destination,
+    resources::OPERATORS,
     route::Table,
     telemetry::log,
     upstream::{Change, Upstream, Worker},
@@ -41,6 +42,8 @@ pub(super) struct Live {
     /// By host, for every listener that is not an upstream's own.
     routes: Arc<Latest<Table<Destination>>>,
     running: Arc<Running>,
+    /// Descriptors that are neither a connection's nor a listening socket's; known once everything runs.
+    own: OnceLock<usize>,
     changing: Mutex<Changing>,
 }
 
@@ -80,6 +83,7 @@ impl Live {
             admin,
             routes: Arc::new(Latest::new(Table::default())),
             running,
+            own: OnceLock::new(),
             changing: Mutex::default(),
         })
     }
@@ -118,10 +122,28 @@ impl Live {
         log::reconfigure(&plan.log);
         recheck_descriptor_limit(&in_force.plan, &plan);
         self.commit(plan.drain, prepared, &mut changing);
+        self.divide_descriptors(&plan, &changing);
         self.admin.follow(&changing.upstreams);
         warn_of_expired_trust(Some(&in_force.plan), &plan);
         self.standing.applied(plan, text, SystemTime::now());
         Ok(())
+    }
+
+    /// Lets clients in, and requests out, once all threads run: what is open now is Warmline's own. Says how many connections
+    /// each port for operators may have.
+    pub(super) fn open(&self, plan: &Plan) -> usize {
+        let changing = self.lock();
+        let sockets = changing.inlets.sockets() * self.common.workers.len();
+        self.own.get_or_init(|| own_descriptors().saturating_sub(sockets));
+        self.divide_descriptors(plan, &changing)
+    }
+
+    fn divide_descriptors(&self, plan: &Plan, changing: &Changing) -> usize {
+        let Some(own) = self.own.get() else { return OPERATORS };
+        let sockets = changing.inlets.sockets() * self.common.workers.len();
+        let division = divide_descriptors(plan, own + sockets);
+        self.common.resources.divide(division);
+        division.operators
     }
 
     fn prepare<'a>(&self, plan: &'a Plan, changing: &Changing) -> Result<Prepared<'a>, StartError> {

@@ -33,6 +33,7 @@ use crate::{
     drain::Drain,
     latest::Latest,
     proxy::Proxy,
+    resources::Resources,
     telemetry::{ends::Ends, log::AccessSwitch},
     tls::key_log::KeyLogFile,
     upstream::{Exchanges, Upstream},
@@ -172,6 +173,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         pools: pools_url(&admin),
         unrouted: Exchanges::default(),
     });
+    let resources = Arc::new(Resources::default());
     let standing = Standing::new(plan.clone(), environment.configuration, SystemTime::now());
     standing.came_from(environment.origin);
     let readiness = Arc::new(Readiness::default());
@@ -181,6 +183,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         Arc::clone(&ends),
         Arc::clone(&readiness),
         Arc::clone(&standing),
+        Arc::clone(&resources),
         drain.clone(),
         follower,
     );
@@ -188,12 +191,13 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let work = Arc::new(Work {
         drain: drain.clone(),
         resolver: environment.resolver,
+        resources: Arc::clone(&resources),
         everyone_idle: Barrier::new(plan.threads),
         upstreams: Arc::clone(&running),
     });
     let (sending, receiving): (Vec<_>, Vec<_>) =
         (0..plan.threads).map(|_| unbounded_channel()).unzip();
-    let common = Common { proxy, ends, drain: drain.clone(), workers: sending };
+    let common = Common { proxy, ends, drain: drain.clone(), resources, workers: sending };
     let live = Live::new(common, running, standing, Arc::clone(&state), key_log);
     live.begin(plan)?;
     let workers = receiving.into_iter().enumerate();
@@ -203,7 +207,8 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let watch = environment.source.zip(asks);
     let watch =
         watch.map(|(source, asks)| Watch::new(source, environment.kept, Arc::clone(&live), asks));
-    let operations = operate(state, metrics, admin, over.clone())?;
+    let operators = live.open(plan);
+    let operations = operate(state, metrics, admin, operators, over.clone())?;
     if let Some(watch) = watch {
         follow(watch, over.clone())?;
     }
@@ -287,20 +292,21 @@ fn pools_url(admin: &[Bound]) -> String {
     }
 }
 
-/// Metrics, health and administration, on a thread of their own until everything else is over.
+/// Metrics, health and administration, each port for so many operators, on a thread of their own until everything else is over.
 fn operate(
     state: Arc<admin::State>,
     metrics: Vec<Bound>,
     admin: Vec<Bound>,
+    operators: usize,
     over: Drain,
 ) -> Result<JoinHandle<()>, StartError> {
     let runtime = current_thread_runtime()?;
     let serve = async move {
         for bound in metrics {
-            tokio::spawn(admin::serve_metrics(bound.listener, Arc::clone(&state)));
+            tokio::spawn(admin::serve_metrics(bound.listener, Arc::clone(&state), operators));
         }
         for bound in admin {
-            tokio::spawn(admin::serve_admin(bound.listener, Arc::clone(&state)));
+            tokio::spawn(admin::serve_admin(bound.listener, Arc::clone(&state), operators));
         }
         tokio::spawn(admin::sample(Arc::clone(&state)));
         over.begun().await;

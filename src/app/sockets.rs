@@ -10,11 +10,15 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::StartError;
 use crate::{
     config::{Bind, Plan},
+    descriptors,
+    resources::{Division, OPERATORS, Wanted},
     socket::{self, ipv4_instead, lacks_family},
 };
 
-/// Descriptors that are neither a client's nor an upstream's.
+/// Descriptors that belong to no connection, at most, where they cannot be counted.
 const OWN_DESCRIPTORS: usize = 64;
+/// Descriptors that are open for a moment: of files that are read, and of questions to name servers.
+const SPARE_DESCRIPTORS: usize = 24;
 
 /// A bound address.
 pub(super) struct Bound {
@@ -96,9 +100,29 @@ fn descriptors_wanted(plan: &Plan) -> u64 {
     let most_of_first = plan.listeners.first().map_or(0, |first| first.limits.connections);
     let clients: usize = plan.listeners.iter().map(|listener| listener.limits.connections).sum();
     let clients = clients + own_ports * most_of_first;
-    let upstreams: usize =
-        plan.upstreams.iter().map(|upstream| upstream.pool.max_connections).sum();
-    (clients + upstreams + OWN_DESCRIPTORS) as u64
+    let operators = operators_ports(plan) * OPERATORS;
+    (clients + upstream_connections(plan) + operators + OWN_DESCRIPTORS) as u64
+}
+
+fn upstream_connections(plan: &Plan) -> usize {
+    plan.upstreams.iter().map(|upstream| upstream.pool.max_connections).sum()
+}
+
+fn operators_ports(plan: &Plan) -> usize {
+    plan.metrics.len() + plan.admin.len()
+}
+
+/// Divides what the limit leaves beside Warmline's own descriptors.
+pub(super) fn divide_descriptors(plan: &Plan, own: usize) -> Division {
+    let limit = getrlimit(Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    let (upstreams, ports) = (upstream_connections(plan), operators_ports(plan));
+    Division::of(Wanted { limit, own, upstreams, ports })
+}
+
+/// Counts what is open while nobody is served, and adds what is open for moments.
+pub(super) fn own_descriptors() -> usize {
+    descriptors::open().unwrap_or(OWN_DESCRIPTORS) + SPARE_DESCRIPTORS
 }
 
 fn warn_of_few_descriptors(wanted: u64) {

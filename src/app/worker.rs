@@ -18,6 +18,7 @@ use crate::{
     drain::Drain,
     latest::Latest,
     listener::{self, Inlet},
+    resources::Resources,
     upstream::{Upstream, Worker, all_emptied},
 };
 
@@ -41,6 +42,7 @@ pub(super) enum Job {
 pub(super) struct Work {
     pub(super) drain: Drain,
     pub(super) resolver: Option<Resolver>,
+    pub(super) resources: Arc<Resources>,
     /// Passed once no thread has an exchange left.
     pub(super) everyone_idle: Barrier,
     /// Every upstream that has, or may get, connections.
@@ -63,7 +65,8 @@ pub(super) fn spawn(
 
 async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     let resolver = work.resolver.clone().unwrap_or_else(Resolver::system);
-    let worker = Arc::new(Worker { thread, resolver });
+    let resources = Arc::clone(&work.resources);
+    let worker = Arc::new(Worker { thread, resolver, resources });
     let mut accepting = JoinSet::new();
     serve(work, &mut jobs, &worker, &mut accepting).await;
     // Others may still be served, and what they wait for may have been given to this thread to dial.

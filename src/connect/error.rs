@@ -46,6 +46,15 @@ pub enum ConnectError {
         /// The kernel's word.
         error: io::Error,
     },
+    /// All descriptors that the process has for connections to upstreams are in use.
+    #[error(
+        "all {most} descriptors for connections to upstreams are in use, and none came free: raise the limit of open files \
+         (ulimit -Hn), or lower pool.maxConnections"
+    )]
+    NoDescriptor {
+        /// How many there are.
+        most: usize,
+    },
     /// The TLS handshake took too long.
     #[error("no TLS handshake with {address} within {limit:?} (timeouts.handshake)")]
     HandshakeTimeout {

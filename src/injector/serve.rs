@@ -42,8 +42,15 @@ pub(super) struct End {
     pub(super) come: Drain,
 }
 
-/// Connections at once. API servers wait 5 s for a review.
-const GUESTS: Bounds = Bounds { most: 256, patience: Duration::from_secs(2) };
+/// Connections at once.
+const MOST: usize = 256;
+/// In this time all who wait in the kernel's backlog have been accepted, whatever they do then. API servers wait 5 s for a
+/// review; a handshake takes long where many come at once.
+const REVIEWS_TURNOVER: Duration = Duration::from_secs(4);
+/// Kubelets wait for 1 s.
+const HEALTH_TURNOVER: Duration = Duration::from_millis(400);
+/// The time that an answer may take before its connection may have to go.
+const ASKING: Duration = Duration::from_secs(2);
 /// To the end of the TLS handshake, and from there to the end of the first request's header.
 const FIRST: Duration = Duration::from_secs(5);
 /// For each header after that. API servers keep idle connections for 90 s, and must be the first to close them: a
@@ -63,7 +70,8 @@ pub(super) async fn serve(
     router: Router,
     end: End,
 ) {
-    let mut guests = Guests::new(GUESTS);
+    let turnover = if tls.is_some() { REVIEWS_TURNOVER } else { HEALTH_TURNOVER };
+    let mut guests = Guests::new(Bounds::new(MOST, turnover, ASKING));
     loop {
         let (stream, from) = tokio::select! {
             next = guests.next(&listener, "a connection") => next,

@@ -1,7 +1,6 @@
 //! Where applications come in: accepts, bounded, and serves each connection on the thread that accepted it.
 
 mod connection;
-mod room;
 mod stream;
 
 use std::{
@@ -17,15 +16,13 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use room::Room;
-use room::Seat;
-
 use crate::{
     config::ListenerLimits,
     descriptors,
     drain::Drain,
     latest::Latest,
     proxy::{Entry, Proxy},
+    resources::{Resource, Resources, Room, Seat},
     socket,
     telemetry::ends::Ends,
     upstream::Worker,
@@ -46,6 +43,8 @@ pub struct Inlet {
     pub explain: AtomicBool,
     /// How many connections it may have, over all addresses of its listener and all threads.
     pub room: Latest<Room>,
+    /// How many descriptors all clients of the process may have, among other bounds.
+    pub resources: Arc<Resources>,
     /// How connections ended.
     pub ends: Arc<Ends>,
     /// Its own end: that of the process, or of the listener.
@@ -69,16 +68,24 @@ pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker
     while connections.join_next().await.is_some() {}
 }
 
-type Accepted = io::Result<(TcpStream, Seat)>;
+type Accepted = io::Result<(TcpStream, Seats)>;
 
-/// Waits for room first: above the limit we stop accepting.
+/// The seats of one client connection; given back on drop.
+struct Seats {
+    _room: Seat,
+    _descriptor: Seat,
+}
+
+/// Waits for room first: above the limits we stop accepting.
 async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
-    match let_in(listener, &inlet.room).await {
+    match let_in(listener, inlet).await {
         Ok(accepted) => Ok(accepted),
         Err(error) => {
-            tracing::warn!(%error, "a connection cannot be accepted");
+            // No upstream's idle connection closes for a client that may never ask anything.
             if descriptors::is_shortage(&error) {
-                descriptors::tell_used_up();
+                inlet.resources.short_of(Resource::ClientDescriptors);
+            } else {
+                tracing::warn!(%error, "a connection cannot be accepted");
             }
             tokio::time::sleep(REST).await;
             Err(error)
@@ -86,17 +93,39 @@ async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     }
 }
 
-/// The seat is given back while nobody comes: the listener's other addresses and threads have the same room.
-async fn let_in(listener: &TcpListener, room: &Latest<Room>) -> Accepted {
+/// The seats are given back while nobody comes: the listener's other addresses and threads have the same room.
+async fn let_in(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     loop {
-        let mut seat = Some(Room::seat(room).await);
-        let somebody = poll_fn(|cx| match seat.take().or_else(|| room.share().free_seat()) {
-            Some(seat) => listener.poll_accept(cx).map(|accepted| Some((accepted, seat))),
+        let mut seats = Some(inlet.seats().await);
+        let somebody = poll_fn(|cx| match seats.take().or_else(|| inlet.free_seats()) {
+            Some(seats) => listener.poll_accept(cx).map(|accepted| Some((accepted, seats))),
             None => Poll::Ready(None),
         });
-        if let Some((accepted, seat)) = somebody.await {
-            return accepted.map(|(stream, _)| (stream, seat));
+        if let Some((accepted, seats)) = somebody.await {
+            return accepted.map(|(stream, _)| (stream, seats));
         }
+    }
+}
+
+impl Inlet {
+    /// Waits for a seat in the newest room and for a descriptor.
+    async fn seats(&self) -> Seats {
+        loop {
+            let room = Room::seat(&self.room).await;
+            if let Some(descriptor) = self.resources.clients.free_seat() {
+                return Seats { _room: room, _descriptor: descriptor };
+            }
+            // Whoever waits for a descriptor keeps nobody out of the room.
+            drop(room);
+            self.resources.short_of(Resource::ClientDescriptors);
+            self.resources.clients.vacancy().await;
+        }
+    }
+
+    fn free_seats(&self) -> Option<Seats> {
+        let room = self.room.share().free_seat()?;
+        let descriptor = self.resources.clients.free_seat()?;
+        Some(Seats { _room: room, _descriptor: descriptor })
     }
 }
 
@@ -106,14 +135,14 @@ fn spawn(
     inlet: &Arc<Inlet>,
     worker: &Arc<Worker>,
 ) {
-    let Ok((stream, seat)) = accepted else { return };
+    let Ok((stream, seats)) = accepted else { return };
     if let Err(error) = socket::set_options(&stream) {
         tracing::debug!(%error, "a client connection takes no options");
     }
     let (inlet, worker) = (Arc::clone(inlet), Arc::clone(worker));
     connections.spawn(async move {
         connection::serve(stream, inlet, worker).await;
-        drop(seat);
+        drop(seats);
     });
 }
 
@@ -126,8 +155,8 @@ fn accept_backlog(
 ) {
     let waker = std::task::Waker::noop();
     let mut cx = std::task::Context::from_waker(waker);
-    while let Some(seat) = inlet.room.share().free_seat() {
+    while let Some(seats) = inlet.free_seats() {
         let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else { return };
-        spawn(connections, Ok((stream, seat)), inlet, worker);
+        spawn(connections, Ok((stream, seats)), inlet, worker);
     }
 }

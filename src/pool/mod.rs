@@ -250,7 +250,7 @@ impl<C, E> Pool<C, E> {
         self.change(State::flush)
     }
 
-    /// Sockets are short: closes the older half of what is idle, at least one.
+    /// Sockets are short: closes the older half of what is idle, but not the newest, and nothing while others are closing.
     pub fn relieve(&self) {
         self.change(State::relieve);
     }

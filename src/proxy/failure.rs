@@ -214,7 +214,9 @@ impl Failure {
             | Self::Ending
             | Self::Replaced(_)
             | Self::UploadIdle(_)
-            | Self::Dial(ConnectError::Exhausted { .. }) => Party::Us,
+            | Self::Dial(ConnectError::Exhausted { .. } | ConnectError::NoDescriptor { .. }) => {
+                Party::Us
+            }
             _ => Party::Upstream,
         }
     }
@@ -228,7 +230,8 @@ impl Failure {
             Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Queue { .. } | Self::Dial(ConnectError::Exhausted { .. }) => {
+            Self::Queue { .. }
+            | Self::Dial(ConnectError::Exhausted { .. } | ConnectError::NoDescriptor { .. }) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Dial(
@@ -378,6 +381,7 @@ fn dial_error_type(error: &ConnectError) -> &'static str {
             ErrorKind::AddrNotAvailable if address.is_ipv6() => "destination_ip_unroutable",
             _ => "connection_limit_reached",
         },
+        ConnectError::NoDescriptor { .. } => "connection_limit_reached",
         ConnectError::Certificate { .. } => "tls_certificate_error",
         ConnectError::Alert { .. } => "tls_alert_received",
         ConnectError::Tls { .. } => "tls_protocol_error",

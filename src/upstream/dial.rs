@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::time::timeout;
+
 use super::{Failed, Party, Stage, Upstream, Worker, generation::Generation};
 use crate::{
     connect::{
@@ -15,6 +17,8 @@ use crate::{
     },
     descriptors,
     pool::Permit,
+    resources::{Resource, Resources, Seat},
+    socket::CLOSE_TIME,
     telemetry::{ends::Facing, log::seconds},
     tls::Version,
 };
@@ -46,6 +50,33 @@ impl Dials {
     }
 }
 
+/// For whom a connection is dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// For a request that waits.
+    Waiter,
+    /// For the warm floor.
+    Floor,
+}
+
+/// Takes a descriptor. Where none is left, a request waits for as long as an idle connection may take to close; the warm
+/// floor makes do without: else two floors would close each other's connections in turn.
+async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, ConnectError> {
+    let room = &resources.upstreams;
+    if let Some(seat) = room.free_seat() {
+        return Ok(seat);
+    }
+    resources.short_of(Resource::UpstreamDescriptors);
+    let none = || ConnectError::NoDescriptor { most: room.most() };
+    match purpose {
+        Purpose::Floor => Err(none()),
+        Purpose::Waiter => {
+            descriptors::tell_used_up();
+            timeout(CLOSE_TIME, room.wait()).await.map_err(|_| none())
+        }
+    }
+}
+
 /// Idle connections hold descriptors. They hold local ports too, but a port is not free as soon as they are closed.
 fn tell_shortage(error: &ConnectError) {
     if let ConnectError::Exhausted { error, .. } = error
@@ -61,16 +92,22 @@ impl Upstream {
         self: &Arc<Self>,
         permit: Permit<Connection, ConnectError>,
         worker: &Worker,
-        on_failure: fn(&Self, &ConnectError),
+        purpose: Purpose,
     ) {
         let upstream = Arc::clone(self);
-        let resolver = worker.resolver.clone();
+        let (resolver, resources) = (worker.resolver.clone(), Arc::clone(&worker.resources));
         tokio::spawn(async move {
-            match upstream.dial(&permit, &resolver).await {
-                Ok(ready) => upstream.spawn_driver(permit, ready),
+            let dialled = async {
+                let seat = descriptor(&resources, purpose).await?;
+                Ok((upstream.dial(&permit, &resolver).await?, seat))
+            };
+            match dialled.await {
+                Ok((ready, seat)) => upstream.spawn_driver(permit, ready, seat),
                 Err(error) => {
-                    tell_shortage(&error);
-                    on_failure(&upstream, &error);
+                    match purpose {
+                        Purpose::Waiter => tell_shortage(&error),
+                        Purpose::Floor => upstream.note_cold(&error),
+                    }
                     permit.failed(error, Instant::now());
                 }
             }
@@ -105,7 +142,12 @@ impl Upstream {
     }
 
     /// Drives in a task of its own: the dial's is larger, and ends here.
-    fn spawn_driver(self: Arc<Self>, permit: Permit<Connection, ConnectError>, ready: Ready) {
+    fn spawn_driver(
+        self: Arc<Self>,
+        permit: Permit<Connection, ConnectError>,
+        ready: Ready,
+        seat: Seat,
+    ) {
         let Ready { connection, driver, generation } = ready;
         let (id, peer) = (permit.id(), connection.facts.peer);
         let (facts, meter) = (Arc::clone(&connection.facts), Arc::clone(&connection.meter));
@@ -118,6 +160,7 @@ impl Upstream {
         );
         tokio::spawn(async move {
             let end = driver.run(|by| place.closing(by, Instant::now())).await;
+            drop(seat);
             self.ends.increment((Facing::Upstream, end.how));
             let now = Instant::now();
             if place.is_unused() {

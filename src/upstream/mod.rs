@@ -25,7 +25,7 @@ use tokio::{
 
 pub use change::Change;
 pub use counters::{Code, Counters, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage};
-use dial::Dials;
+use dial::{Dials, Purpose};
 pub use generation::Chain;
 use generation::Generation;
 use retries::Budget;
@@ -38,6 +38,7 @@ use crate::{
     pool::{
         self, Ask, Checkout, EndReason, KeepAlive, PROOF, Permit, Pool, Rejection, Step, Waiter,
     },
+    resources::Resources,
     telemetry::ends::Ends,
     tls,
 };
@@ -81,6 +82,8 @@ pub struct Worker {
     pub thread: usize,
     /// Names to addresses.
     pub resolver: Resolver,
+    /// Bounds of the whole process.
+    pub resources: Arc<Resources>,
 }
 
 /// Why an exchange got no connection.
@@ -233,7 +236,7 @@ impl Upstream {
             match step {
                 Step::Dial(permit) => {
                     self.check_outdated(&mut dials)?;
-                    self.spawn_dial(permit, worker, |_, _| ());
+                    self.spawn_dial(permit, worker, Purpose::Waiter);
                 }
                 Step::Leased(lease) => return Ok(lease),
                 Step::Queued => deadline = self.queue_deadline(),
@@ -283,7 +286,7 @@ impl Upstream {
 
     /// Dials for the warm floor, on the thread that this runs on.
     pub fn dial_warm(self: &Arc<Self>, permit: Permit<Connection, ConnectError>, worker: &Worker) {
-        self.spawn_dial(permit, worker, Self::note_cold);
+        self.spawn_dial(permit, worker, Purpose::Floor);
     }
 
     /// Whether as many connections as `minIdle` wants were idle at once, at any time so far.

@@ -14,6 +14,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let configuration = &snapshot.configuration;
     let mut families = vec![
         ends(snapshot),
+        shortages(snapshot),
         gauges(
             "warmline_config_last_reload_successful",
             "1 while the newest configuration is the one in force, 0 while an invalid one was left aside.",
@@ -83,6 +84,16 @@ fn ends(snapshot: &Snapshot) -> MetricFamily {
         ended.map(|((side, how), count)| {
             (labels([("side", side.as_str()), ("how", how.as_str())]), *count as f64)
         }),
+    )
+}
+
+/// From the start, for alerts on a rate.
+fn shortages(snapshot: &Snapshot) -> MetricFamily {
+    let each = snapshot.shortages.iter();
+    counters(
+        "warmline_shortages_total",
+        "How often a bound on what the process may have in all held somebody up, by what was used up.",
+        each.map(|(resource, count)| (labels([("resource", resource.as_str())]), *count as f64)),
     )
 }
 

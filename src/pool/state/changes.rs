@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Effects, EndReason, Settings, Standing, State, Taker};
+use super::{Census, Effects, EndReason, Settings, Standing, State, Taker};
 
 /// What a new generation found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,9 +76,12 @@ impl<C, E, W> State<C, E, W> {
         before - self.census().idle
     }
 
-    /// Sockets are short: closes the older half of what is idle, at least one.
+    /// Sockets are short: closes the older half of what is idle, and never the newest. While connections are closing
+    /// nothing more is given up: they free their sockets soon.
     pub fn relieve(&mut self, effects: &mut Effects<C, W>) {
-        for _ in 0..self.census().idle.div_ceil(2) {
+        let Census { idle, closing, .. } = self.census();
+        let half = if closing == 0 { idle / 2 } else { 0 };
+        for _ in 0..half {
             self.close_oldest_idle(EndReason::Purged, effects);
         }
     }

@@ -116,18 +116,35 @@ fn a_place_that_comes_so_suffices_for_a_retry() {
 }
 
 #[test]
-fn where_sockets_are_short_the_older_half_of_what_is_idle_closes_down_to_none() {
+fn fault_34_where_sockets_are_short_the_older_half_of_what_is_idle_closes_and_never_the_newest() {
     let mut scene = Scene::with_cap(9);
-    let held = scene.lease_several(4);
-    for id in &held[..3] {
+    let held = scene.lease_several(5);
+    for id in &held[..4] {
         scene.check_in(*id);
     }
     scene.relieve();
     assert_eq!(scene.closed, held[..2], "and what is in use stays");
-    scene.relieve();
-    assert_eq!(scene.closed, held[..3]);
-    scene.relieve();
-    assert_eq!(scene.closed, held[..3]);
     scene.close_ends(held[0]);
-    assert_eq!(scene.ended, [(held[0], EndReason::Purged)]);
+    scene.close_ends(held[1]);
+    assert_eq!(scene.ended[0], (held[0], EndReason::Purged));
+    scene.relieve();
+    assert_eq!(scene.closed, held[..3]);
+    scene.close_ends(held[2]);
+    scene.relieve();
+    assert_eq!(scene.closed, held[..3], "the newest stays");
+}
+
+#[test]
+fn fault_27_while_connections_are_closing_a_shortage_closes_no_others() {
+    let mut scene = Scene::with_cap(9);
+    let held = scene.idle(8);
+    for _ in 0..5 {
+        scene.relieve();
+    }
+    assert_eq!(scene.closed, held[..4], "the four that close free their sockets soon");
+    for id in &held[..4] {
+        scene.close_ends(*id);
+    }
+    scene.relieve();
+    assert_eq!(scene.closed, held[..6]);
 }

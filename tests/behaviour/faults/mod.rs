@@ -1,3 +1,4 @@
 //! Faults from the field, each as a sentence about what is right: `fault_NN_…` shows item NN of the list of faults.
 
 mod authentication;
+mod descriptors;

@@ -13,7 +13,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    client::Client,
+    client::{Client, Response},
     origin::{NAME, Origin},
     setup::Setup,
     wait_for,
@@ -30,12 +30,19 @@ pub struct Program {
 impl Program {
     /// Started by a shell, by this line: `$0` is the program, `$1` its configuration.
     pub fn start(origin: &Origin, line: &str) -> Self {
-        let setup = Setup::new()
-            .upstream_at("origin", &format!("127.0.0.1:{}", origin.port()))
-            .set("hosts", vec![NAME])
-            .set("tls.serverName", NAME)
-            .set_global("log.format", "json")
-            .set_global("log.level", "info");
+        Self::before(&[(NAME, origin)], line)
+    }
+
+    /// The same with several origins, each behind a host of its own.
+    pub fn before(origins: &[(&str, &Origin)], line: &str) -> Self {
+        let setup = Setup::new().set_global("log.format", "json").set_global("log.level", "info");
+        let setup = origins.iter().fold(setup, |setup, (host, origin)| {
+            let name = format!("origin-{}", origin.port());
+            setup
+                .upstream_at(&name, &format!("127.0.0.1:{}", origin.port()))
+                .set("hosts", vec![*host])
+                .set("tls.serverName", NAME)
+        });
         fs::write(file(&setup), setup.text()).unwrap();
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).arg(env!("CARGO_BIN_EXE_warmline")).arg(file(&setup));
@@ -89,6 +96,11 @@ impl Program {
     /// A client of its traffic.
     pub fn connect(&self) -> Client {
         Client::connect(self.address("traffic"))
+    }
+
+    /// A page of the address for metrics and health.
+    pub fn health(&self, path: &str) -> Response {
+        Client::connect(self.address("metrics")).get("localhost", path)
     }
 
     /// What a GET by a client of its own is answered.

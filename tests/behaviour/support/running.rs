@@ -89,6 +89,11 @@ impl Running {
         Client::connect(self.app().metrics()[0]).get("localhost", path)
     }
 
+    /// Where metrics and health listen.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.app().metrics()[0]
+    }
+
     /// Where administration listens.
     pub fn administration(&self) -> SocketAddr {
         self.app().admin()[0]

@@ -1,4 +1,4 @@
-//! How many connections a listener may have: a bound that can change while some exist.
+//! A bound on how many of something there are at once. The bound can change while some exist.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::latest::Latest;
 
-/// See the module.
+/// A number of seats: of a listener, one for each client connection.
 #[derive(Debug)]
 pub struct Room {
     most: AtomicUsize,
@@ -18,8 +18,9 @@ pub struct Room {
     changed: Notify,
 }
 
-/// One connection's; given back on drop.
-pub(super) struct Seat(Arc<Room>);
+/// A seat of one connection; given back on drop.
+#[derive(Debug)]
+pub struct Seat(Arc<Room>);
 
 impl Room {
     /// For so many connections.
@@ -41,7 +42,7 @@ impl Room {
     }
 
     /// Waits for a seat in the newest room.
-    pub(super) async fn seat(newest: &Latest<Self>) -> Seat {
+    pub async fn seat(newest: &Latest<Self>) -> Seat {
         loop {
             let room = newest.share();
             let changed = room.changed.notified();
@@ -56,8 +57,32 @@ impl Room {
         }
     }
 
+    /// Waits for a seat.
+    pub async fn wait(self: &Arc<Self>) -> Seat {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(seat) = self.free_seat() {
+                return seat;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until a seat may be free, and takes none.
+    pub async fn vacancy(&self) {
+        let changed = self.changed.notified();
+        if self.taken.load(SeqCst) >= self.most.load(SeqCst) {
+            changed.await;
+        }
+    }
+
+    /// The number of seats.
+    pub fn most(&self) -> usize {
+        self.most.load(SeqCst)
+    }
+
     /// A seat, if one is free.
-    pub(super) fn free_seat(self: &Arc<Self>) -> Option<Seat> {
+    pub fn free_seat(self: &Arc<Self>) -> Option<Seat> {
         let sit = |taken: usize| (taken < self.most.load(SeqCst)).then_some(taken + 1);
         self.taken.fetch_update(SeqCst, SeqCst, sit).is_ok().then(|| Seat(Arc::clone(self)))
     }

@@ -1,0 +1,75 @@
+//! How the limit on open descriptors is divided. Each kind of connection has a part of its own: clients that only connect
+//! take no descriptor that the dial for a request, or a probe, needs.
+
+/// The most descriptors that each kind of connection may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Division {
+    /// Of clients, over all listeners.
+    pub clients: usize,
+    /// Of connections to upstreams, dials included.
+    pub upstreams: usize,
+    /// Of connections to each port for operators.
+    pub operators: usize,
+}
+
+/// What is to be divided, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// The limit of the process.
+    pub limit: usize,
+    /// Descriptors that belong to no connection: listening sockets, files, what the threads wait with.
+    pub own: usize,
+    /// The sum of `pool.maxConnections`.
+    pub upstreams: usize,
+    /// Ports for operators.
+    pub ports: usize,
+}
+
+/// Connections that each port for operators has, if the limit allows.
+pub const OPERATORS: usize = 64;
+
+impl Division {
+    /// Operators have at most a quarter of what the process leaves, upstreams less than half of the rest, clients what is left
+    /// then. Nobody has none.
+    #[must_use]
+    pub fn of(wanted: Wanted) -> Self {
+        let left = wanted.limit.saturating_sub(wanted.own);
+        let ports = wanted.ports.max(1);
+        let operators = OPERATORS.min(left / 4 / ports).max(1);
+        let left = left.saturating_sub(operators * wanted.ports);
+        let upstreams = wanted.upstreams.min(left.saturating_sub(1) / 2).max(1);
+        Self { clients: left.saturating_sub(upstreams).max(1), upstreams, operators }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn divide(limit: usize, own: usize, upstreams: usize) -> Division {
+        Division::of(Wanted { limit, own, upstreams, ports: 2 })
+    }
+
+    #[test]
+    fn fault_34_with_descriptors_enough_upstreams_and_operators_have_all_that_they_may_want() {
+        let plenty = divide(20_000, 50, 300);
+        let Division { clients, upstreams, operators } = plenty;
+        assert_eq!((upstreams, operators), (300, OPERATORS));
+        assert_eq!(clients, 20_000 - 50 - 300 - 2 * OPERATORS);
+    }
+
+    #[test]
+    fn fault_34_however_few_descriptors_there_are_clients_leave_some_for_dials_and_operators() {
+        for limit in 70..2_000 {
+            let Division { clients, upstreams, operators } = divide(limit, 50, 1_000);
+            assert!(clients > 0 && upstreams > 0 && operators > 0, "{limit}");
+            assert!(upstreams + 2 >= clients && clients > upstreams, "{limit}: {upstreams}");
+            assert_eq!(50 + clients + upstreams + 2 * operators, limit, "no more than there are");
+        }
+    }
+
+    #[test]
+    fn fault_34_with_fewer_descriptors_than_the_process_itself_has_nobody_is_shut_out() {
+        assert_eq!(divide(40, 50, 9), Division { clients: 1, upstreams: 1, operators: 1 });
+    }
+}

@@ -1,0 +1,163 @@
+//! Descriptors that are used up: who still gets one. The program itself, under a limit so low that a test reaches it.
+
+use crate::support::{
+    client::Client,
+    origin::{NAME, Origin},
+    program::Program,
+    running::Running,
+    setup::serving,
+    wait_for,
+};
+
+/// Of these the process takes about half for itself.
+const LIMIT: usize = 96;
+const OTHER: &str = "other.test";
+const CLIENTS_SHORT: &str = "all descriptors for clients are in use";
+const UPSTREAMS_SHORT: &str = "all descriptors for connections to upstreams are in use";
+
+fn program(origins: &[(&str, &Origin)]) -> Program {
+    Program::before(origins, &format!("ulimit -n {LIMIT} && exec \"$0\" run --config \"$1\""))
+}
+
+/// Clients that only connect, more than the process can have.
+fn crowd(program: &Program) -> Vec<Client> {
+    let crowd = (0..LIMIT).map(|_| program.connect()).collect();
+    wait_for("the descriptors for clients are used up", || !program.said(CLIENTS_SHORT).is_empty());
+    crowd
+}
+
+/// The most that the line about this shortage names.
+fn most(program: &Program, words: &str) -> usize {
+    let most = program.said(words)[0]["most"].as_u64().unwrap();
+    usize::try_from(most).unwrap()
+}
+
+fn ask(client: &mut Client, host: &str, path: &str) {
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+}
+
+#[test]
+fn fault_34_clients_that_only_sit_take_neither_the_idle_connection_nor_the_descriptor_of_a_dial() {
+    let origin = Origin::serving().start();
+    let program = program(&[(NAME, &origin)]);
+    let (mut first, mut second) = (program.connect(), program.connect());
+    assert_eq!(first.get(NAME, "/any").status, 200);
+    let crowd = crowd(&program);
+    // The first request finds the idle connection, the second has to dial.
+    ask(&mut first, NAME, "/hold");
+    origin.wait_for("the first request", |record| record.request_count == 2);
+    assert_eq!(origin.record().connections.len(), 1, "the idle connection was kept and used");
+    assert_eq!(second.get(NAME, "/any").status, 200);
+    origin.release();
+    assert_eq!(first.response().status, 200);
+    assert_eq!(origin.record().connections.len(), 2);
+    drop(crowd);
+    assert_eq!(program.status(), 200, "who comes later is served once the crowd is gone");
+}
+
+#[test]
+fn fault_34_while_clients_wait_for_descriptors_metrics_and_health_are_answered() {
+    let origin = Origin::serving().start();
+    let program = program(&[(NAME, &origin)]);
+    let _crowd = crowd(&program);
+    assert_eq!(program.health("/livez").status, 200);
+    let metrics = program.health("/metrics").text();
+    let shortage = "warmline_shortages_total{resource=\"client-descriptors\"} ";
+    let line = metrics.lines().find_map(|line| line.strip_prefix(shortage));
+    assert!(line.is_some_and(|count| count != "0"), "{metrics}");
+}
+
+#[test]
+fn fault_34_as_many_clients_as_leave_are_let_in_and_no_more() {
+    let origin = Origin::serving().start();
+    let program = program(&[(NAME, &origin)]);
+    let mut crowd = crowd(&program);
+    let most = most(&program, CLIENTS_SHORT);
+    let rest = crowd.split_off(most);
+    let mut waiting = rest.into_iter();
+    let (mut next, mut last) = (waiting.next().unwrap(), waiting.next().unwrap());
+    ask(&mut next, NAME, "/any");
+    ask(&mut last, NAME, "/any");
+    drop(crowd.pop());
+    assert_eq!(next.response().status, 200);
+    last.assert_silent();
+    drop(crowd);
+    assert_eq!(last.response().status, 200);
+}
+
+#[test]
+fn case_50_without_a_descriptor_for_an_upstream_a_request_gets_503_and_the_next_is_served() {
+    let origin = Origin::serving().start();
+    let program = program(&[(NAME, &origin)]);
+    let mut held = Vec::new();
+    let mut refused = loop {
+        let mut client = program.connect();
+        ask(&mut client, NAME, "/hold");
+        let short = || !program.said(UPSTREAMS_SHORT).is_empty();
+        wait_for("the request is on its way, or cannot be", || {
+            short() || origin.read(|record| record.request_count) > held.len()
+        });
+        if short() {
+            break client;
+        }
+        held.push(client);
+    };
+    assert_eq!(held.len(), most(&program, UPSTREAMS_SHORT));
+    let answer = refused.response();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.head.field("retry-after"), Some("1"));
+    let says = "descriptors for connections to upstreams are in use, and none came free";
+    assert!(answer.text().contains(says), "{}", answer.text());
+    assert_eq!(origin.record().connections.len(), held.len());
+    origin.release();
+    assert!(held.iter_mut().all(|client| client.response().status == 200));
+    assert_eq!(refused.get(NAME, "/any").status, 200);
+}
+
+#[test]
+fn case_50_idle_connections_make_room_for_the_dials_of_another_upstream_but_for_the_newest() {
+    let (origin, other) = (Origin::serving().start(), Origin::serving().start());
+    let program = program(&[(NAME, &origin), (OTHER, &other)]);
+    let mut clients = Vec::new();
+    // Requests of the first upstream until none of its dials finds a descriptor.
+    while program.said(UPSTREAMS_SHORT).is_empty() {
+        let mut client = program.connect();
+        ask(&mut client, NAME, "/hold");
+        clients.push(client);
+        wait_for("the request is on its way, or cannot be", || {
+            !program.said(UPSTREAMS_SHORT).is_empty()
+                || origin.read(|record| record.request_count) == clients.len()
+        });
+    }
+    let most = most(&program, UPSTREAMS_SHORT);
+    origin.release();
+    for client in &mut clients[..most] {
+        assert_eq!(client.response().status, 200);
+    }
+    assert_eq!(origin.read(|record| record.open), most, "they are idle");
+    drop(clients);
+    let answer = program.connect().get(OTHER, "/any");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    origin.wait_for("the end of the older half", |record| record.open <= most * 2 / 3);
+    let before = origin.record().connections.len();
+    assert_eq!(program.status(), 200);
+    assert_eq!(origin.record().connections.len(), before, "the newest was kept");
+}
+
+#[test]
+fn fault_34_a_crowd_that_sits_on_the_port_for_metrics_keeps_no_probe_away() {
+    const CROWD: usize = 400;
+    let (_origin, warmline): (_, Running) = serving();
+    let address = warmline.metrics_address();
+    for sent in ["", "GET /livez HTTP/1.1\r\nHost: a"] {
+        let crowd = (0..CROWD).map(|_| {
+            let mut client = Client::connect(address);
+            client.send(sent);
+            client
+        });
+        let mut crowd: Vec<_> = crowd.collect();
+        assert_eq!(warmline.health("/livez").status, 200);
+        let closed = crowd.iter_mut().filter_map(|one| one.has_something_to_read().then_some(()));
+        assert!(closed.count() > CROWD / 2, "most of them had to go for those behind them");
+    }
+}
