@@ -19,7 +19,7 @@ use crate::{
     guests::Bounds,
     pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
-    tls::{self, Identity, MinVersion, Trust, trust::TrustError},
+    tls::{self, Identity, KeyExchange, MinVersion, Policy, Trust, trust::TrustError},
     upstream::{Exchanges, Retries, Settings},
 };
 
@@ -49,6 +49,7 @@ fn tls_settings() -> tls::Settings {
         trust: Arc::new(Trust::from_pem(certificate.as_bytes()).unwrap()),
         identity: Some(Arc::new(identity.unwrap())),
         min_version: MinVersion::Tls12,
+        policy: Policy { resumption: true, key_exchange: KeyExchange::Auto },
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     config::plan::{Bind, ListenerLimits},
     connect, pool,
     telemetry::log::{Access, Format, Level},
-    tls::MinVersion,
+    tls::{KeyExchange, MinVersion, Policy},
     upstream::Retries,
 };
 
@@ -40,6 +40,7 @@ pub(super) const LISTENER_LIMITS: ListenerLimits = ListenerLimits {
 };
 
 pub(super) const MIN_VERSION: MinVersion = MinVersion::Tls12;
+pub(super) const TLS_POLICY: Policy = Policy { resumption: true, key_exchange: KeyExchange::Auto };
 
 pub(super) const POOL: pool::Settings = pool::Settings {
     sharing: pool::Sharing::Always,

@@ -9,7 +9,7 @@ use super::written::Kind;
 use crate::{
     pool::Sharing,
     telemetry::log::{Access, Format, Level},
-    tls::MinVersion,
+    tls::{KeyExchange, MinVersion},
 };
 
 /// A duration, `0` included.
@@ -276,6 +276,27 @@ impl Kind for Flag {
 
     fn schema() -> Schema {
         json_schema!({ "type": "boolean" })
+    }
+}
+
+/// With which groups keys are agreed.
+#[derive(Debug)]
+pub(super) struct KeyExchangeKind;
+
+impl Kind for KeyExchangeKind {
+    type Value = KeyExchange;
+
+    fn read(text: &str) -> Result<KeyExchange, String> {
+        match text {
+            "auto" => Ok(KeyExchange::Auto),
+            "classic" => Ok(KeyExchange::Classic),
+            "hybrid" => Ok(KeyExchange::Hybrid),
+            _ => Err(format!("{} is not known here; write auto, classic or hybrid", quote(text))),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": ["auto", "classic", "hybrid"] })
     }
 }
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::{
     kind::{
-        AccessKind, Bytes, Count, FieldName, Flag, FormatKind, LevelKind, MaxIdle, MinVersionKind,
-        Percent, PositiveTime, ReuseKind, Time,
+        AccessKind, Bytes, Count, FieldName, Flag, FormatKind, KeyExchangeKind, LevelKind, MaxIdle,
+        MinVersionKind, Percent, PositiveTime, ReuseKind, Time,
     },
     name::{
         BindAddress, EndpointAddress, FilePath, Host, ServerNameKind, UpstreamName, VerifyName,
@@ -159,6 +159,11 @@ pub(super) struct Tls {
     pub(super) identity: Option<Placed<Identity>>,
     /// The lowest TLS version that is spoken.
     pub(super) min_version: Option<Written<MinVersionKind>>,
+    /// Sessions are resumed; false: each handshake is a full one.
+    pub(super) resumption: Option<Written<Flag>>,
+    /// The groups that keys are agreed with: the hybrid (post-quantum) one first, and a smaller message
+    /// where that gets no answer; without it; or the hybrid one first, whatever comes of it.
+    pub(super) key_exchange: Option<Written<KeyExchangeKind>>,
 }
 
 /// Client certificate: `certificate` and `key`, or `bundle`.

@@ -24,7 +24,6 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
     sync::oneshot,
     time::{sleep, timeout_at},
 };
@@ -34,6 +33,7 @@ use super::{
     Dialled, RequestBody,
     desk::{Closed, Desk, Found, RESTS_AFTER},
     meter::{Meter, MeteredStream},
+    tcp::Tcp,
 };
 use crate::{
     pool::{End, EndReason},
@@ -321,10 +321,10 @@ async fn rest(mut stream: MeteredStream, desk: &Desk, alive: &mut oneshot::Recei
 }
 
 /// `close_notify`, FIN, bounded drain, close: within [`socket::CLOSE_TIME`] in all.
-async fn close(mut tls: TlsStream<TcpStream>) -> Manner {
+async fn close(mut tls: TlsStream<Tcp>) -> Manner {
     let deadline = tokio::time::Instant::now() + socket::CLOSE_TIME;
     let told = timeout_at(deadline, tls.shutdown()).await;
-    let (tcp, _) = tls.into_inner();
+    let tcp = tls.into_inner().0.into_inner();
     if let Ok(Ok(())) = told {
         return socket::close_politely_by(tcp, deadline).await;
     }

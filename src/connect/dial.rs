@@ -1,4 +1,4 @@
-//! From an endpoint to a finished TLS handshake: names, addresses in turn, limits on each stage.
+//! From an endpoint to a TCP connection: names, addresses in turn, a limit on both.
 
 use std::{
     io,
@@ -6,49 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::pki_types::CertificateDer;
 use tokio::{
     net::TcpStream,
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{ConnectError, Endpoint, EndpointHost, Limits, Resolver};
-use crate::{
-    socket,
-    tls::{self, Handshake, Version},
-};
+use crate::socket;
 
 /// How long one address may keep the next from being tried (RFC 8305 section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// A connection that is ready for HTTP.
-pub struct Dialled {
-    /// The stream.
-    pub stream: TlsStream<TcpStream>,
-    /// The address that answered.
-    pub peer: SocketAddr,
-    /// Full, resumed or refused.
-    pub handshake: Handshake,
-    /// The version agreed.
-    pub version: Version,
-    /// Name and TCP.
-    pub connect_time: Duration,
-    /// TLS.
-    pub handshake_time: Duration,
-}
-
-impl Dialled {
-    /// What the server showed, its own certificate first.
-    pub fn chain(&self) -> &[CertificateDer<'static>] {
-        self.stream.get_ref().1.peer_certificates().unwrap_or_default()
-    }
-}
-
 /// The TCP connection of a dial.
 pub struct Reached {
-    stream: TcpStream,
+    pub(super) stream: TcpStream,
     /// The address that answered.
     pub peer: SocketAddr,
     /// Name and TCP.
@@ -87,35 +59,6 @@ pub async fn reach(
     })??;
     socket::set_options(&stream).map_err(|error| ConnectError::tcp(peer, error))?;
     Ok(Reached { stream, peer, connect_time: begun.elapsed() })
-}
-
-/// Makes the TLS handshake. A failed one is ended politely too, before it is told: alert, FIN, close; until then its socket
-/// is open, and has its place. One that takes too long is dropped:
-/// it ends with FIN at once (RST, where bytes of the peer's lie unread), as there is neither a session to save nor an
-/// answer to wait for.
-pub async fn shake_hands(
-    reached: Reached,
-    client: &tls::Client,
-    limits: &Limits,
-) -> Result<Dialled, ConnectError> {
-    let Reached { stream, peer, connect_time } = reached;
-    let begun = Instant::now();
-    let preparation = client.prepare(peer.ip());
-    let connector = TlsConnector::from(std::sync::Arc::clone(&preparation.config));
-    let handshake = connector.connect(preparation.name.clone(), stream).into_fallible();
-    match timeout(limits.handshake, handshake).await {
-        Err(_) => Err(ConnectError::HandshakeTimeout { address: peer, limit: limits.handshake }),
-        Ok(Err((error, stream))) => {
-            socket::close_politely(stream).await;
-            Err(ConnectError::handshake(peer, error, client.trust()))
-        }
-        Ok(Ok(stream)) => {
-            let connection = stream.get_ref().1;
-            let (handshake, version) = (preparation.outcome(connection), Version::of(connection));
-            let handshake_time = begun.elapsed();
-            Ok(Dialled { stream, peer, handshake, version, connect_time, handshake_time })
-        }
-    }
 }
 
 /// Tries the addresses in turn, the next one after a failure or 250 ms; the first that answers wins.

@@ -10,13 +10,10 @@ use std::{
 };
 
 use rustls::AlertDescription;
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
+use super::tcp::Tcp;
 use crate::{stamp::Stamp, telemetry::ends::Manner};
 
 /// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
@@ -189,7 +186,7 @@ impl Meter {
 
 /// A TLS stream that keeps a [`Meter`].
 pub struct MeteredStream {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<Tcp>,
     meter: std::sync::Arc<Meter>,
     /// TLS has nothing left to give: the socket has to bring more first.
     drained: bool,
@@ -197,12 +194,12 @@ pub struct MeteredStream {
 
 impl MeteredStream {
     /// Meters a stream.
-    pub fn new(tls: TlsStream<TcpStream>, meter: std::sync::Arc<Meter>) -> Self {
+    pub fn new(tls: TlsStream<Tcp>, meter: std::sync::Arc<Meter>) -> Self {
         Self { tls, meter, drained: false }
     }
 
     /// The stream alone.
-    pub fn into_inner(self) -> TlsStream<TcpStream> {
+    pub fn into_inner(self) -> TlsStream<Tcp> {
         self.tls
     }
 
@@ -210,7 +207,7 @@ impl MeteredStream {
     fn read_now(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         for _ in 0..LOOKS {
             let (tcp, session) = self.tls.get_mut();
-            match session.read_tls(&mut &*SockRef::from(&*tcp)) {
+            match session.read_tls(&mut tcp.reading_now()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(_) => {}
@@ -245,7 +242,11 @@ impl AsyncRead for MeteredStream {
         }
         self.drained = read.is_pending();
         Poll::Ready(match ready!(read) {
-            Ok(()) => self.meter.note_read(&buffer.filled()[before..]),
+            Ok(()) => {
+                let read = &buffer.filled()[before..];
+                self.tls.get_ref().0.inflow().was_application_data(read.len());
+                self.meter.note_read(read)
+            }
             Err(error) => {
                 self.meter.note_error(&error);
                 Err(error)

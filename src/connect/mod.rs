@@ -5,16 +5,18 @@ pub mod connection;
 mod desk;
 pub mod dial;
 mod error;
+pub mod handshake;
 pub mod meter;
 pub mod resolve;
+mod tcp;
 
 use std::{fmt, net::IpAddr, time::Duration};
 
 pub use body::RequestBody;
 pub use connection::{Connection, Driver, Switch};
 pub use desk::Closed;
-pub use dial::Dialled;
 pub use error::ConnectError;
+pub use handshake::Dialled;
 pub use resolve::Resolver;
 
 /// Where to dial: one entry of `endpoints`, as written.

@@ -127,6 +127,16 @@ impl<C, E> Permit<C, E> {
         self.fail(Some(error), now);
     }
 
+    /// The dial failed, and its socket is still open: the waiter is told at once, and the place stays taken until the
+    /// returned token is dropped.
+    #[must_use]
+    pub fn failed_open(mut self, error: E, now: Instant) -> FailedDial<C, E> {
+        self.used = true;
+        let id = self.id;
+        self.pool.change(|state, effects| state.dial_failed_open(id, error, now, effects));
+        FailedDial { pool: Arc::clone(&self.pool), id }
+    }
+
     fn fail(&mut self, error: Option<E>, now: Instant) {
         self.used = true;
         let id = self.id;
@@ -139,6 +149,19 @@ impl<C, E> Drop for Permit<C, E> {
         if !self.used {
             self.fail(None, Instant::now());
         }
+    }
+}
+
+/// A failed dial's place under the cap; whoever closes the socket drops it once that is done.
+pub struct FailedDial<C, E> {
+    pool: Arc<Pool<C, E>>,
+    id: ConnectionId,
+}
+
+impl<C, E> Drop for FailedDial<C, E> {
+    fn drop(&mut self) {
+        let (id, now) = (self.id, Instant::now());
+        self.pool.change(|state, effects| state.failed_dial_closed(id, now, effects));
     }
 }
 

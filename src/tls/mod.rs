@@ -3,29 +3,35 @@
 //! [`Settings`] hold everything about TLS that makes two connections exchangeable. One [`Client`] is made of them and
 //! lives as long as they do: a session resumes only under the verifier and certificate that it was made with.
 
+mod chain_end;
 pub mod identity;
+mod inflow;
 mod key;
 pub mod key_log;
 pub mod pem;
 mod session;
+mod tolerance;
 pub mod trust;
 mod verify;
 mod x509;
 
-use std::{fmt::Write as _, net::IpAddr, sync::Arc};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Instant};
 
 use rustls::{
     ClientConfig, HandshakeKind, KeyLog, ProtocolVersion, SupportedProtocolVersion,
-    client::{ResolvesClientCert, Resumption},
+    client::{ResolvesClientCert, Resumption, Tls12Resumption},
     crypto::{CryptoProvider, aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256},
-    pki_types::{CertificateDer, DnsName, ServerName},
+    pki_types::{CertificateDer, DnsName, ServerName, UnixTime},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
 
 use crate::label;
 pub use identity::Identity;
+pub use inflow::{Inflow, Records};
 use session::{Offer, Sessions};
+use tolerance::Hello;
+pub use tolerance::{Answer, KeyExchange, Lesson, Opening, Policy};
 pub use trust::Trust;
 pub use verify::{Verifier, VerifyFailure, date};
 
@@ -42,6 +48,8 @@ pub struct Settings {
     pub identity: Option<Arc<Identity>>,
     /// The lowest version that is spoken.
     pub min_version: MinVersion,
+    /// Whether sessions are resumed, and with which groups keys are agreed.
+    pub policy: Policy,
 }
 
 /// The lowest TLS version that is spoken.
@@ -104,10 +112,14 @@ impl Version {
 /// One key's TLS: its configuration and its sessions, which clones share.
 #[derive(Clone)]
 pub struct Client {
-    template: ClientConfig,
+    /// With every group that keys are agreed with, the hybrid one first.
+    hybrid: ClientConfig,
+    /// Without the hybrid ones.
+    classic: ClientConfig,
     /// What the connection is made with: the SNI, or where none is sent, the name to verify.
     name: ServerName<'static>,
     trust: Arc<Trust>,
+    verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
 }
 
@@ -118,18 +130,20 @@ impl Client {
         connections: usize,
         key_log: Option<Arc<dyn KeyLog>>,
     ) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut template = configuration(settings, provider)?;
-        template.enable_sni = settings.server_name.is_some();
-        if let Some(key_log) = key_log {
-            template.key_log = key_log;
-        }
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let (trust, verify_name) = (Arc::clone(&settings.trust), settings.verify_name.clone());
+        let verifier = Arc::new(Verifier::new(trust, verify_name, Arc::new(provider.clone()))?);
+        let resolver = resolver(settings.identity.as_deref());
+        let shared = Shared { verifier: Arc::clone(&verifier), resolver, key_log };
+        let classic = configuration(settings, without_hybrid_groups(provider.clone()), &shared)?;
+        let hybrid = configuration(settings, provider, &shared)?;
         let name = settings
             .server_name
             .clone()
             .map_or_else(|| settings.verify_name.clone(), ServerName::DnsName);
-        let sessions = Arc::new(Sessions::new(connections));
-        Ok(Self { template, name, trust: Arc::clone(&settings.trust), sessions })
+        let sessions = Arc::new(Sessions::new(settings.policy, connections));
+        let trust = Arc::clone(&settings.trust);
+        Ok(Self { hybrid, classic, name, trust, verifier, sessions })
     }
 
     /// Which certificates are believed.
@@ -143,11 +157,33 @@ impl Client {
     }
 
     /// Prepares one handshake with this address.
-    pub fn prepare(&self, address: IpAddr) -> Preparation {
-        let offer = Arc::new(Offer::new(Arc::clone(&self.sessions), address));
-        let mut config = self.template.clone();
+    pub fn prepare(&self, address: IpAddr, now: Instant) -> Preparation {
+        self.prepare_with(address, self.sessions.opening(address, now), now)
+    }
+
+    /// Prepares the second try of a handshake that began then and failed.
+    pub fn prepare_again(&self, address: IpAddr, opening: Opening, begun: Instant) -> Preparation {
+        self.prepare_with(address, opening, begun)
+    }
+
+    fn prepare_with(&self, address: IpAddr, opening: Opening, begun: Instant) -> Preparation {
+        let offer = Arc::new(Offer::new(Arc::clone(&self.sessions), address, opening, begun));
+        let template = match opening.hello {
+            Hello::Large | Hello::Small => &self.hybrid,
+            Hello::Classic => &self.classic,
+        };
+        let mut config = template.clone();
         config.resumption = Resumption::store(Arc::clone(&offer) as _);
-        Preparation { config: Arc::new(config), name: self.name.clone(), offer }
+        if !self.sessions.resumes() {
+            config.resumption = config.resumption.tls12_resumption(Tls12Resumption::Disabled);
+        }
+        let (name, verifier) = (self.name.clone(), Arc::clone(&self.verifier));
+        Preparation { config: Arc::new(config), name, offer, verifier }
+    }
+
+    /// Forgets the sessions of an address: a connection that was resumed ended before anything came over it.
+    pub fn forget_sessions(&self, address: IpAddr) {
+        self.sessions.forget(address);
     }
 }
 
@@ -172,24 +208,55 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     })
 }
 
+/// What both configurations of a client share: rustls resumes a session only with the very objects that it was made with.
+struct Shared {
+    verifier: Arc<Verifier>,
+    resolver: Arc<dyn ResolvesClientCert>,
+    key_log: Option<Arc<dyn KeyLog>>,
+}
+
 fn configuration(
     settings: &Settings,
-    provider: Arc<CryptoProvider>,
+    provider: CryptoProvider,
+    shared: &Shared,
 ) -> Result<ClientConfig, rustls::Error> {
-    let verifier = Verifier::new(
-        Arc::clone(&settings.trust),
-        settings.verify_name.clone(),
-        Arc::clone(&provider),
-    )?;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let resolver: Arc<dyn ResolvesClientCert> = Arc::clone(&shared.resolver);
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(settings.min_version.versions())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(match &settings.identity {
-        Some(identity) => builder
-            .with_client_cert_resolver(Arc::new(Always(Arc::clone(identity.certified_key())))),
-        None => builder.with_no_client_auth(),
-    })
+        .with_custom_certificate_verifier(Arc::clone(&shared.verifier) as _)
+        .with_client_cert_resolver(resolver);
+    config.enable_sni = settings.server_name.is_some();
+    if let Some(key_log) = &shared.key_log {
+        config.key_log = Arc::clone(key_log);
+    }
+    Ok(config)
+}
+
+fn without_hybrid_groups(mut provider: CryptoProvider) -> CryptoProvider {
+    provider.kx_groups.retain(|group| !session::is_large(group.name()));
+    provider
+}
+
+fn resolver(identity: Option<&Identity>) -> Arc<dyn ResolvesClientCert> {
+    match identity {
+        Some(identity) => Arc::new(Always(Arc::clone(identity.certified_key()))),
+        None => Arc::new(Never),
+    }
+}
+
+/// Presents no identity.
+#[derive(Debug)]
+struct Never;
+
+impl ResolvesClientCert for Never {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 /// Presents one identity to whoever asks.
@@ -213,16 +280,47 @@ pub struct Preparation {
     /// The name to connect with.
     pub name: ServerName<'static>,
     offer: Arc<Offer>,
+    verifier: Arc<Verifier>,
 }
 
 impl Preparation {
-    /// How the finished handshake of a connection went.
-    pub fn outcome(&self, connection: &rustls::ClientConnection) -> Handshake {
-        match connection.handshake_kind() {
+    /// What comes from the server: whoever reads the socket writes it.
+    pub fn inflow(&self) -> Arc<Inflow> {
+        Arc::clone(self.offer.inflow())
+    }
+
+    /// True if a first try got no answer so far, and one that offers less may get one.
+    pub fn goes_unanswered(&self) -> bool {
+        self.offer.goes_unanswered()
+    }
+
+    /// When the handshake began; of a second try, when the first one did.
+    pub fn begun(&self) -> Instant {
+        self.offer.begun()
+    }
+
+    /// The handshake of a connection is done: says how it went, and what was learned of the address.
+    pub fn succeeded(
+        &self,
+        connection: &rustls::ClientConnection,
+        now: Instant,
+    ) -> (Handshake, Option<Lesson>) {
+        let handshake = match connection.handshake_kind() {
             Some(HandshakeKind::Resumed) => Handshake::Resumed,
             Some(_) if self.offer.made() => Handshake::Refused,
             Some(_) => Handshake::Full,
             None => Handshake::Failed,
-        }
+        };
+        let chain = connection.peer_certificates().unwrap_or_default();
+        let certificates = chain.iter().map(|certificate| certificate.len()).sum();
+        let end = || chain_end::of(chain, &self.verifier, UnixTime::now());
+        let resumed = handshake == Handshake::Resumed;
+        (handshake, self.offer.succeeded(resumed, end, certificates, now))
+    }
+
+    /// The handshake failed, and not for a certificate of the server's: the sessions of its address are forgotten if it
+    /// offered one. Says what a second try may offer, if one may help.
+    pub fn failed(&self, now: Instant) -> Option<Opening> {
+        self.offer.failed(now)
     }
 }

@@ -1,4 +1,9 @@
-//! Sessions kept for resumption: one store per key, within it per IP address, bounded (design, section 4.7).
+//! Sessions kept for resumption: one store per key, within it per IP address, bounded in number and bytes (design, section 4.7).
+//!
+//! rustls verifies no certificate when it resumes, and its stored sessions show neither the end of the chain that they were made
+//! with nor their size. So both are kept beside them: the end is read from the server's certificates once the handshake is done
+//! (a session that comes before waits for that), and goes from a resumed connection to its tickets. A size is no larger
+//! than what came outside of application data since the last session.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,56 +12,93 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use rustls::{
     NamedGroup,
     client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue},
-    pki_types::ServerName,
+    pki_types::{ServerName, UnixTime},
+};
+
+use super::{
+    inflow::Inflow,
+    tolerance::{self, Answer, Hello, Lesson, Opening, Policy, Tolerance, Tried},
 };
 
 /// Tickets kept per address, at most; each is used once, so a burst of dials wants one for each connection.
 const TICKETS: usize = 256;
 /// Addresses that sessions are kept for; beyond them the one that came first is forgotten.
 const ADDRESSES: usize = 64;
+/// Bytes of the sessions of one key, certificates included; beyond them the address with the most loses its oldest ones.
+const BYTES: usize = 4 * 1024 * 1024;
+/// What a session takes beside its ticket and the server's certificates.
+const FRAME: usize = 512;
 
-/// The sessions of one key.
+/// The sessions of one key, and what is known of its addresses.
 pub(super) struct Sessions {
+    policy: Policy,
     store: Mutex<Store>,
 }
 
-#[derive(Default)]
-struct Store {
+struct Store<Ticket = Tls13ClientSessionValue, Session = Tls12ClientSessionValue> {
     /// Kept per address, at most.
     tickets: usize,
-    by_address: HashMap<IpAddr, Kept>,
+    by_address: HashMap<IpAddr, Kept<Ticket, Session>>,
     /// The addresses in order of arrival; the same ones as in the map.
     arrival: VecDeque<IpAddr>,
 }
 
-#[derive(Default)]
-struct Kept {
+struct Kept<Ticket, Session> {
     /// TLS 1.3, newest last.
-    tickets: VecDeque<Tls13ClientSessionValue>,
+    tickets: VecDeque<Stored<Ticket>>,
     /// TLS 1.2, by session ID or ticket; it may be used many times.
-    session: Option<Tls12ClientSessionValue>,
+    session: Option<Stored<Session>>,
     /// The group that the server chose: the next handshake offers a share of that one alone.
     group: Option<NamedGroup>,
+    tolerance: Tolerance,
+}
+
+/// A session, and what bounds it.
+#[derive(Clone)]
+struct Stored<S> {
+    session: S,
+    /// The end of the certificate chain that it was made with.
+    until: UnixTime,
+    bytes: usize,
+}
+
+impl<S> Stored<S> {
+    fn is_over(&self, now: UnixTime) -> bool {
+        self.until < now
+    }
 }
 
 impl Sessions {
     /// A store that serves so many connections at once.
-    pub(super) fn new(connections: usize) -> Self {
-        let store = Store { tickets: tickets_for(connections), ..Store::default() };
-        Self { store: Mutex::new(store) }
+    pub(super) fn new(policy: Policy, connections: usize) -> Self {
+        Self { policy, store: Mutex::new(Store::new(connections)) }
     }
 
     /// From now on it serves so many; what is too much is forgotten, the oldest first.
     pub(super) fn resize(&self, connections: usize) {
-        let mut store = self.lock();
-        let tickets = tickets_for(connections);
-        store.tickets = tickets;
-        store.by_address.values_mut().for_each(|kept| kept.keep_newest(tickets));
+        self.lock().resize(connections);
+    }
+
+    /// True if sessions are resumed at all.
+    pub(super) fn resumes(&self) -> bool {
+        self.policy.resumption
+    }
+
+    /// What a first try with this address may offer.
+    pub(super) fn opening(&self, address: IpAddr, now: Instant) -> Opening {
+        let policy = self.policy;
+        self.lock().kept(address).tolerance.opening(policy, now)
+    }
+
+    /// Forgets the sessions of an address.
+    pub(super) fn forget(&self, address: IpAddr) {
+        self.lock().kept(address).forget();
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {
@@ -68,8 +110,22 @@ fn tickets_for(connections: usize) -> usize {
     connections.clamp(1, TICKETS)
 }
 
-impl Store {
-    fn kept(&mut self, address: IpAddr) -> &mut Kept {
+impl<Ticket, Session> Store<Ticket, Session> {
+    fn new(connections: usize) -> Self {
+        Self {
+            tickets: tickets_for(connections),
+            by_address: HashMap::new(),
+            arrival: VecDeque::new(),
+        }
+    }
+
+    fn resize(&mut self, connections: usize) {
+        let tickets = tickets_for(connections);
+        self.tickets = tickets;
+        self.by_address.values_mut().for_each(|kept| kept.keep_newest(tickets));
+    }
+
+    fn kept(&mut self, address: IpAddr) -> &mut Kept<Ticket, Session> {
         if !self.by_address.contains_key(&address) {
             if self.arrival.len() == ADDRESSES
                 && let Some(oldest) = self.arrival.pop_front()
@@ -80,25 +136,141 @@ impl Store {
         }
         self.by_address.entry(address).or_default()
     }
+
+    fn keep_ticket(&mut self, address: IpAddr, ticket: Stored<Ticket>) {
+        let tickets = self.tickets;
+        let kept = self.kept(address);
+        kept.tickets.push_back(ticket);
+        kept.keep_newest(tickets);
+        self.keep_within_bytes();
+    }
+
+    fn keep_session(&mut self, address: IpAddr, session: Stored<Session>) {
+        self.kept(address).session = Some(session);
+        self.keep_within_bytes();
+    }
+
+    fn keep_within_bytes(&mut self) {
+        while self.by_address.values().map(Kept::bytes).sum::<usize>() > BYTES
+            && let Some(largest) = self.by_address.values_mut().max_by_key(|kept| kept.bytes())
+        {
+            largest.forget_oldest();
+        }
+    }
 }
 
-impl Kept {
+impl<Ticket, Session> Default for Kept<Ticket, Session> {
+    fn default() -> Self {
+        Self {
+            tickets: VecDeque::new(),
+            session: None,
+            group: None,
+            tolerance: Tolerance::default(),
+        }
+    }
+}
+
+impl<Ticket, Session> Kept<Ticket, Session> {
     fn keep_newest(&mut self, tickets: usize) {
         let surplus = self.tickets.len().saturating_sub(tickets);
         self.tickets.drain(..surplus);
     }
+
+    fn bytes(&self) -> usize {
+        let session = self.session.as_ref().map_or(0, |session| session.bytes);
+        self.tickets.iter().map(|ticket| ticket.bytes).sum::<usize>() + session
+    }
+
+    fn forget_oldest(&mut self) {
+        if self.tickets.pop_front().is_none() {
+            self.session = None;
+        }
+    }
+
+    fn forget(&mut self) {
+        self.tickets.clear();
+        self.session = None;
+    }
+
+    /// Takes the newest ticket whose chain has not ended.
+    fn take_ticket(&mut self, now: UnixTime) -> Option<Stored<Ticket>> {
+        self.tickets.retain(|ticket| !ticket.is_over(now));
+        self.tickets.pop_back()
+    }
+
+    /// The session, unless its chain has ended.
+    fn session(&mut self, now: UnixTime) -> Option<&Stored<Session>> {
+        self.session.take_if(|session| session.is_over(now));
+        self.session.as_ref()
+    }
 }
 
-/// One handshake's view of the store: it knows the address, and notes whether a session was offered.
+/// One handshake's view of the store: it knows the address, and notes what was offered.
 pub(super) struct Offer {
     sessions: Arc<Sessions>,
     address: IpAddr,
+    opening: Opening,
+    /// When the handshake began; of a second try, when the first one did.
+    begun: Instant,
+    /// What comes from the server.
+    inflow: Arc<Inflow>,
+    /// True once a session was offered.
     made: AtomicBool,
+    /// True once the hybrid group's share was.
+    large: AtomicBool,
+    arrivals: Mutex<Arrivals>,
+}
+
+/// What becomes of sessions that arrive.
+enum Arrivals {
+    /// The handshake is not done: they wait for the end of its chain. With them is the end of the session that was offered.
+    Wait { arrived: Vec<Arrived>, offered: Option<UnixTime> },
+    /// They are stored.
+    Stored(Terms),
+}
+
+/// A session on its way into the store.
+enum Arrived {
+    Ticket(Tls13ClientSessionValue),
+    Session(Tls12ClientSessionValue),
+}
+
+/// What a connection's sessions are stored with.
+#[derive(Clone, Copy)]
+struct Terms {
+    until: UnixTime,
+    /// The server's certificates, of which each session holds a copy.
+    certificates: usize,
+    /// What had come outside of application data when the last one was stored.
+    counted: u64,
 }
 
 impl Offer {
-    pub(super) fn new(sessions: Arc<Sessions>, address: IpAddr) -> Self {
-        Self { sessions, address, made: AtomicBool::new(false) }
+    pub(super) fn new(
+        sessions: Arc<Sessions>,
+        address: IpAddr,
+        opening: Opening,
+        begun: Instant,
+    ) -> Self {
+        Self {
+            sessions,
+            address,
+            opening,
+            begun,
+            inflow: Arc::default(),
+            made: AtomicBool::new(false),
+            large: AtomicBool::new(false),
+            arrivals: Mutex::new(Arrivals::Wait { arrived: Vec::new(), offered: None }),
+        }
+    }
+
+    pub(super) fn inflow(&self) -> &Arc<Inflow> {
+        &self.inflow
+    }
+
+    /// When the handshake began; of a second try, when the first one did.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// Whether the handshake offered a session.
@@ -106,13 +278,98 @@ impl Offer {
         self.made.load(Relaxed)
     }
 
-    fn with<R>(&self, operation: impl FnOnce(&mut Kept) -> R) -> R {
+    /// True if a first try got no answer so far, and one that offers less may get one.
+    pub(super) fn goes_unanswered(&self) -> bool {
+        let answer = self.inflow.answer();
+        answer != Answer::Something
+            && tolerance::remedy(self.sessions.policy, self.tried(), answer).is_some()
+    }
+
+    /// The handshake succeeded. `end` tells the end of a full one's chain, whose certificates have so many bytes.
+    pub(super) fn succeeded(
+        &self,
+        resumed: bool,
+        end: impl FnOnce() -> UnixTime,
+        certificates: usize,
+        now: Instant,
+    ) -> Option<Lesson> {
+        let mut arrivals = self.arrivals();
+        if let Arrivals::Wait { arrived, offered } = &mut *arrivals {
+            let until = offered.filter(|_| resumed).unwrap_or_else(end);
+            let mut terms = Terms { until, certificates, counted: 0 };
+            std::mem::take(arrived).into_iter().for_each(|arrived| self.store(arrived, &mut terms));
+            terms.counted = self.inflow.outside();
+            *arrivals = Arrivals::Stored(terms);
+        }
+        drop(arrivals);
+        let tried = self.tried();
+        self.with(|kept| kept.tolerance.succeeded(tried, now))
+    }
+
+    /// The handshake failed, and not for a certificate of the server's: says what a second try may offer, if one may help.
+    pub(super) fn failed(&self, now: Instant) -> Option<Opening> {
+        let (policy, tried, answer) = (self.sessions.policy, self.tried(), self.inflow.answer());
+        self.with(|kept| {
+            if tried.session {
+                kept.forget();
+            }
+            kept.tolerance.failed(policy, tried, answer, now)
+        })
+    }
+
+    fn tried(&self) -> Tried {
+        let (session, large) = (self.made(), self.large.load(Relaxed));
+        Tried { opening: self.opening, session, large, begun: self.begun }
+    }
+
+    fn with<R>(
+        &self,
+        operation: impl FnOnce(&mut Kept<Tls13ClientSessionValue, Tls12ClientSessionValue>) -> R,
+    ) -> R {
         operation(self.sessions.lock().kept(self.address))
     }
 
-    fn offered<T>(&self, session: Option<T>) -> Option<T> {
-        self.made.fetch_or(session.is_some(), Relaxed);
-        session
+    fn arrives(&self, arrived: Arrived) {
+        if !self.sessions.policy.resumption {
+            return;
+        }
+        match &mut *self.arrivals() {
+            Arrivals::Wait { arrived: waiting, .. } if waiting.len() < TICKETS => {
+                waiting.push(arrived);
+            }
+            Arrivals::Wait { .. } => {}
+            Arrivals::Stored(terms) => self.store(arrived, terms),
+        }
+    }
+
+    fn store(&self, arrived: Arrived, terms: &mut Terms) {
+        let outside = self.inflow.outside();
+        let came = outside.saturating_sub(terms.counted);
+        terms.counted = outside;
+        let bytes = usize::try_from(came).unwrap_or(BYTES) + terms.certificates + FRAME;
+        let until = terms.until;
+        let mut store = self.sessions.lock();
+        match arrived {
+            Arrived::Ticket(session) => {
+                store.keep_ticket(self.address, Stored { session, until, bytes });
+            }
+            Arrived::Session(session) => {
+                store.keep_session(self.address, Stored { session, until, bytes });
+            }
+        }
+    }
+
+    fn offered<S>(&self, session: Option<Stored<S>>) -> Option<S> {
+        let Stored { session, until, .. } = session?;
+        self.made.store(true, Relaxed);
+        if let Arrivals::Wait { offered, .. } = &mut *self.arrivals() {
+            *offered = Some(until);
+        }
+        Some(session)
+    }
+
+    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,19 +382,30 @@ impl std::fmt::Debug for Offer {
 /// The name is no part of it: within a key there is one name.
 impl ClientSessionStore for Offer {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        self.with(|kept| kept.group = Some(group));
+        // A small message names the hybrid group without a share of it: that the server took the share at hand says nothing.
+        if self.opening.hello == Hello::Large || group != NamedGroup::X25519 {
+            self.with(|kept| kept.group = Some(group));
+        }
     }
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        self.with(|kept| kept.group)
+        let chosen = self.with(|kept| kept.group);
+        if self.opening.hello == Hello::Large {
+            self.large.store(chosen.is_none_or(is_large), Relaxed);
+            return chosen;
+        }
+        chosen.filter(|group| !is_large(*group)).or(Some(NamedGroup::X25519))
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.with(|kept| kept.session = Some(session));
+        self.arrives(Arrived::Session(session));
     }
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        let session = self.with(|kept| kept.session.clone());
+        if !self.opening.session {
+            return None;
+        }
+        let session = self.with(|kept| kept.session(UnixTime::now()).cloned());
         self.offered(session)
     }
 
@@ -146,15 +414,86 @@ impl ClientSessionStore for Offer {
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        let mut store = self.sessions.lock();
-        let tickets = store.tickets;
-        let kept = store.kept(self.address);
-        kept.tickets.push_back(ticket);
-        kept.keep_newest(tickets);
+        self.arrives(Arrived::Ticket(ticket));
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        let ticket = self.with(|kept| kept.tickets.pop_back());
+        if !self.opening.session {
+            return None;
+        }
+        let ticket = self.with(|kept| kept.take_ticket(UnixTime::now()));
         self.offered(ticket)
+    }
+}
+
+/// True if a share of this group takes a message into a second segment.
+pub(super) fn is_large(group: NamedGroup) -> bool {
+    matches!(
+        group,
+        NamedGroup::X25519MLKEM768
+            | NamedGroup::secp256r1MLKEM768
+            | NamedGroup::MLKEM512
+            | NamedGroup::MLKEM768
+            | NamedGroup::MLKEM1024
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    type Numbers = Store<u32, u32>;
+
+    fn at(seconds: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+    }
+
+    fn stored(session: u32, until: u64, bytes: usize) -> Stored<u32> {
+        Stored { session, until: at(until), bytes }
+    }
+
+    fn address(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
+    fn ticket(store: &mut Numbers, number: u8, now: u64) -> Option<u32> {
+        store.kept(address(number)).take_ticket(at(now)).map(|ticket| ticket.session)
+    }
+
+    #[test]
+    fn fault_02_no_session_is_offered_past_the_end_of_its_chain() {
+        let mut store = Numbers::new(8);
+        for (number, until) in [(1, 100), (2, 300), (3, 200)] {
+            store.keep_ticket(address(1), stored(number, until, 1));
+        }
+        store.keep_session(address(1), stored(9, 100, 1));
+        assert_eq!(ticket(&mut store, 1, 200), Some(3));
+        assert_eq!(ticket(&mut store, 1, 201), Some(2));
+        assert_eq!(ticket(&mut store, 1, 0), None, "the one that was over is forgotten");
+        let kept = store.kept(address(1));
+        assert_eq!(kept.session(at(100)).map(|session| session.session), Some(9));
+        assert!(kept.session(at(101)).is_none());
+        assert!(kept.session(at(0)).is_none(), "it is forgotten");
+    }
+
+    #[test]
+    fn fault_38_the_bytes_of_stored_sessions_are_bounded_and_the_address_with_the_most_pays() {
+        let mut store = Numbers::new(TICKETS);
+        store.keep_ticket(address(1), stored(1, 1, 1000));
+        let large = BYTES / 4;
+        for number in 2..=9 {
+            store.keep_ticket(address(2), stored(number, 1, large));
+            let bytes = store.by_address.values().map(Kept::bytes).sum::<usize>();
+            assert!(bytes <= BYTES, "{bytes}");
+        }
+        assert_eq!(ticket(&mut store, 1, 0), Some(1));
+        let newest: Vec<_> = std::iter::from_fn(|| ticket(&mut store, 2, 0)).collect();
+        assert_eq!(newest, [9, 8, 7]);
+        store.keep_session(address(3), stored(1, 1, BYTES + 1));
+        assert!(store.kept(address(3)).session.is_none(), "one that is too large is not kept");
+        store.keep_ticket(address(3), stored(1, 1, usize::MAX / 2));
+        assert_eq!(ticket(&mut store, 3, 0), None);
     }
 }

@@ -86,8 +86,13 @@ impl Verifier {
     /// Whether a chain, its leaf first, would be accepted now.
     #[must_use]
     pub fn believes(&self, chain: &[CertificateDer<'_>]) -> bool {
+        self.believes_at(chain, UnixTime::now())
+    }
+
+    /// Whether a chain, its leaf first, would be accepted then.
+    pub(super) fn believes_at(&self, chain: &[CertificateDer<'_>], at: UnixTime) -> bool {
         let Some((leaf, intermediates)) = chain.split_first() else { return false };
-        self.verify_server_cert(leaf, intermediates, &self.name, &[], UnixTime::now()).is_ok()
+        self.verify_server_cert(leaf, intermediates, &self.name, &[], at).is_ok()
     }
 
     /// The leaf itself is in the trust: nothing vouches for it but the user, and its time, use and name still count.

@@ -5,22 +5,23 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
-use super::{Failed, Party, Stage, Upstream, Worker, generation::Generation};
+use super::{Party, Stage, Upstream, Worker, counters, generation::Generation};
 use crate::{
     connect::{
-        ConnectError, Connection, Driver, Resolver,
+        ConnectError, Connection, Dialled, Driver, Limits, Resolver,
         connection::{self, Facts},
-        dial::{reach, shake_hands},
+        dial::{Reached, reach},
+        handshake::{self, Failed},
         meter::Meter,
     },
     descriptors,
     pool::Permit,
     resources::{Resource, Resources, Seat},
-    socket::CLOSE_TIME,
+    socket::{self, CLOSE_TIME},
     telemetry::{ends::Facing, log::seconds},
-    tls::Version,
+    tls::{self, Version},
 };
 
 /// A connection that is ready for its first exchange.
@@ -86,6 +87,18 @@ fn tell_shortage(error: &ConnectError) {
     }
 }
 
+/// Tells whoever waits that the dial failed, and only then ends its socket politely: alert, FIN, close. Until the close the
+/// socket has its place under the cap.
+async fn close_failed(
+    permit: Permit<Connection, ConnectError>,
+    error: ConnectError,
+    socket: TcpStream,
+) {
+    let place = permit.failed_open(error, Instant::now());
+    socket::close_politely(socket).await;
+    drop(place);
+}
+
 impl Upstream {
     /// Dials in a task of its own: whoever waits may leave, the connection is kept.
     pub(super) fn spawn_dial(
@@ -97,18 +110,25 @@ impl Upstream {
         let upstream = Arc::clone(self);
         let (resolver, resources) = (worker.resolver.clone(), Arc::clone(&worker.resources));
         tokio::spawn(async move {
-            let dialled = async {
-                let seat = descriptor(&resources, purpose).await?;
-                Ok((upstream.dial(&permit, &resolver).await?, seat))
+            let failed = |error: &ConnectError| match purpose {
+                Purpose::Waiter => tell_shortage(error),
+                Purpose::Floor => upstream.note_cold(error),
             };
-            match dialled.await {
-                Ok((ready, seat)) => upstream.spawn_driver(permit, ready, seat),
+            let seat = match descriptor(&resources, purpose).await {
+                Ok(seat) => seat,
                 Err(error) => {
-                    match purpose {
-                        Purpose::Waiter => tell_shortage(&error),
-                        Purpose::Floor => upstream.note_cold(&error),
+                    failed(&error);
+                    return permit.failed(error, Instant::now());
+                }
+            };
+            match upstream.dial(&permit, &resolver).await {
+                Ok(ready) => upstream.spawn_driver(permit, ready, seat),
+                Err(Failed { error, socket }) => {
+                    failed(&error);
+                    match socket {
+                        None => permit.failed(error, Instant::now()),
+                        Some(socket) => close_failed(permit, error, socket).await,
                     }
-                    permit.failed(error, Instant::now());
                 }
             }
         });
@@ -121,7 +141,7 @@ impl Upstream {
 
     fn note_missing(&self, why: &str) {
         let text = format!("a warm connection (pool.minIdle) could not be made: {why}");
-        let failed = Failed::new(None, Party::Upstream, Stage::Connect, text);
+        let failed = counters::Failed::new(None, Party::Upstream, Stage::Connect, text);
         if self.counters.exchanges.failures.note(failed, SystemTime::now()) {
             tracing::warn!(upstream = self.name(), error = %why, "a warm connection (pool.minIdle) could not be made");
         }
@@ -203,16 +223,13 @@ impl Upstream {
         &self,
         permit: &Permit<Connection, ConnectError>,
         resolver: &Resolver,
-    ) -> Result<Ready, ConnectError> {
+    ) -> Result<Ready, Failed> {
         let generation = self.generation.share();
         let limits = self.settings().connect.clone();
         let found = |addresses: &[_]| generation.learn(addresses);
         let reached = reach(&generation.endpoint, resolver, &limits, found).await?;
         let address = reached.peer;
-        let dialled = shake_hands(reached, &generation.tls, &limits)
-            .await
-            .inspect_err(|error| self.counters.handshake_failed(error))?;
-        self.counters.handshake_done(&dialled);
+        let dialled = self.shake_hands(reached, &generation.tls, &limits).await?;
         let chain = dialled.chain().to_vec();
         let (connection, driver) =
             connection::start(dialled, generation.number).await.map_err(|error| {
@@ -220,6 +237,33 @@ impl Upstream {
             })?;
         generation.opened(permit.id(), connection.switch(), &chain);
         Ok(Ready { connection, driver, generation })
+    }
+
+    /// Makes and counts the handshakes of a dial; tells what was learned by a second one.
+    async fn shake_hands(
+        &self,
+        reached: Reached,
+        client: &tls::Client,
+        limits: &Limits,
+    ) -> Result<Dialled, Failed> {
+        let mut first_error = None;
+        let failed_first = |error: &ConnectError| {
+            self.counters.handshake_failed(error);
+            first_error = Some(error.to_string());
+        };
+        let dialled = handshake::shake_hands(reached, client, limits, failed_first)
+            .await
+            .inspect_err(|failed| self.counters.handshake_failed(&failed.error))?;
+        self.counters.handshake_done(&dialled);
+        if let Some(lesson) = dialled.lesson {
+            tracing::warn!(
+                upstream = self.name(),
+                address = %dialled.peer,
+                error = first_error,
+                "TLS handshakes with this address change: {lesson}"
+            );
+        }
+        Ok(dialled)
     }
 }
 

@@ -80,6 +80,7 @@ pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
         && a.server_name == b.server_name
         && a.verify_name == b.verify_name
         && a.min_version == b.min_version
+        && a.policy == b.policy
         && a.identity.is_some() == b.identity.is_some();
     Some(if credentials_alone { EndReason::Rotated } else { EndReason::Reconfigured })
 }

@@ -112,6 +112,25 @@ fn case_52_whether_a_certificate_is_valid_follows_the_clock_wherever_it_jumps() 
 }
 
 #[test]
+fn fault_02_no_session_outlives_the_certificate_that_it_was_made_with() {
+    let certificates = Certificates::generate_for_some_years();
+    let port = free_port();
+    let _server = s_server(&certificates, port, &["-tls1_2", "-no_ticket"]);
+    let clock = Clock::new(&certificates);
+    let identity = certificates.client();
+    let mut sidecar =
+        Sidecar::start_with(clock.program(), &certificates, port, Some(&identity), "");
+    for _ in 0..2 {
+        assert_eq!(sidecar.get("/").status, 200, "{}", sidecar.log());
+    }
+    assert_eq!(sidecar.counter("warmline_tls_handshakes_total", "result=\"resumed\""), 1);
+    clock.jump("+10y");
+    let answer = sidecar.get("/");
+    assert_eq!(answer.status, 502, "{answer:?}\n{}", sidecar.log());
+    assert!(answer.body.contains("it expired on"), "{answer:?}");
+}
+
+#[test]
 fn case_52_what_is_under_way_is_not_ended_by_a_jump() {
     let certificates = Certificates::generate();
     let (server, port) = silent();

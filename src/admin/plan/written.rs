@@ -10,7 +10,7 @@ use crate::{
     config::{Bind, IdentityFiles, Listener, Plan},
     pool::Sharing,
     telemetry::log::{self, Access, Format, Level},
-    tls::{self, MinVersion},
+    tls::{self, KeyExchange, MinVersion},
     upstream,
 };
 
@@ -88,6 +88,8 @@ struct Tls<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<Identity<'a>>,
     min_version: &'static str,
+    resumption: bool,
+    key_exchange: &'static str,
 }
 
 #[derive(Serialize)]
@@ -225,6 +227,12 @@ impl<'a> Tls<'a> {
             min_version: match settings.min_version {
                 MinVersion::Tls12 => "1.2",
                 MinVersion::Tls13 => "1.3",
+            },
+            resumption: settings.policy.resumption,
+            key_exchange: match settings.policy.key_exchange {
+                KeyExchange::Auto => "auto",
+                KeyExchange::Classic => "classic",
+                KeyExchange::Hybrid => "hybrid",
             },
         }
     }

@@ -17,7 +17,7 @@ use crate::{
         written::{Placed, Position, Written},
     },
     connect::EndpointHost,
-    tls::{Identity, Settings, Trust, identity::Concern},
+    tls::{Identity, Policy, Settings, Trust, identity::Concern},
 };
 
 /// Every upstream's TLS, with one reader of files.
@@ -55,12 +55,14 @@ impl<'a> Credentials<'a> {
         let identity = self.identity(tls.identity.as_ref(), section);
         let min_version =
             section.value("minVersion", tls.min_version.as_ref(), defaults::MIN_VERSION);
+        let policy = policy(tls, section);
         Some(Settings {
             server_name,
             verify_name: verify_name?,
             trust: trust?,
             identity: identity.ok()?,
             min_version,
+            policy,
         })
     }
 
@@ -165,6 +167,14 @@ fn wrong_parts(certificate: bool, key: bool, bundle: bool) -> &'static str {
         (false, true, false) => "`certificate` is missing",
         (false, false, false) => "an identity is nothing without files",
         _ => "`bundle` holds key and chain already, and stands beside `certificate` or `key`",
+    }
+}
+
+fn policy(tls: &spec::Tls, section: &mut Section<'_>) -> Policy {
+    let Policy { resumption, key_exchange } = defaults::TLS_POLICY;
+    Policy {
+        resumption: section.value("resumption", tls.resumption.as_ref(), resumption),
+        key_exchange: section.value("keyExchange", tls.key_exchange.as_ref(), key_exchange),
     }
 }
 

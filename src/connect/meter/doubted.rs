@@ -23,6 +23,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{Meter, MeteredStream};
+use crate::connect::tcp::Tcp;
 
 type Peer = StreamOwned<ServerConnection, std::net::TcpStream>;
 type Read = Poll<Result<usize, ErrorKind>>;
@@ -54,6 +55,7 @@ async fn connected() -> (MeteredStream, Arc<Meter>, Peer) {
         StreamOwned::new(session, socket)
     });
     let socket = TcpStream::connect(address).await.unwrap();
+    let socket = Tcp::new(socket, Arc::default());
     let connector = TlsConnector::from(Arc::new(client));
     let stream = connector.connect(NAME.try_into().unwrap(), socket).await.unwrap();
     let meter = Arc::new(Meter::default());

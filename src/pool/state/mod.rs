@@ -246,6 +246,41 @@ impl<C, E, W> State<C, E, W> {
     ) {
         let Some(Phase::Connecting(owner)) = self.connections.phase(id) else { return };
         self.connections.forget(id);
+        self.fail_dial(id, owner, error, now, effects);
+    }
+
+    /// The same where its socket is still open: the place is free once that is closed.
+    pub fn dial_failed_open(
+        &mut self,
+        id: ConnectionId,
+        error: E,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        let Some(Phase::Connecting(owner)) = self.connections.phase(id) else { return };
+        self.connections.enter(id, Phase::Closing(EndReason::Unfit));
+        self.fail_dial(id, owner, Some(error), now, effects);
+    }
+
+    /// The socket of a failed dial is closed.
+    pub fn failed_dial_closed(
+        &mut self,
+        id: ConnectionId,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
+        self.connections.forget(id);
+        self.find_dials(now, effects);
+    }
+
+    fn fail_dial(
+        &mut self,
+        id: ConnectionId,
+        owner: Option<WaiterId>,
+        error: Option<E>,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) {
         self.refill.trouble(now);
         if let Some(owner) = owner {
             self.fail_waiter(owner, id, error, now, effects);

@@ -161,6 +161,25 @@ fn a_permits_error_reaches_its_waiter() {
 }
 
 #[test]
+fn fault_27_a_failed_dials_waiter_is_told_at_once_and_its_place_is_free_once_its_socket_is_closed()
+{
+    let scene = Scene::new(|_| {});
+    let mut waiter = scene.waiter();
+    let permit = scene.permit(&mut waiter);
+    let mut second = scene.waiter();
+    assert!(scene.step(&mut waiter).is_pending() && scene.step(&mut second).is_pending());
+    let open = permit.failed_open("an alert", Instant::now());
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(Some("an alert")))));
+    assert_eq!(scene.counts(), [0, 0, 0, 1], "the socket is closing");
+    assert!(scene.step(&mut second).is_pending(), "there is no place for the next one yet");
+    drop(open);
+    let permit = scene.permit(&mut second);
+    assert_eq!(scene.counts(), [1, 0, 0, 0]);
+    assert_eq!(scene.pool.counters().closed.total(), 0, "it was never opened");
+    drop(permit);
+}
+
+#[test]
 fn a_permit_keeps_its_place_when_its_waiter_is_dropped() {
     let scene = Scene::new(|_| {});
     let mut waiter = scene.waiter();

@@ -2,3 +2,5 @@
 
 mod authentication;
 mod descriptors;
+mod first_message;
+mod handshakes;

@@ -2,7 +2,7 @@
 //! pooled, a request at the same time and the one right after are untouched, nothing panics, every place comes back.
 
 mod administration;
-mod bare_tls;
+pub mod bare_tls;
 mod chains;
 mod chunks;
 mod descriptors;

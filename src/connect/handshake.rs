@@ -1,0 +1,169 @@
+//! The TLS handshake, and its second try: what fails for something that it offered is made once more without that, at once.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    net::TcpStream,
+    time::{timeout, timeout_at},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{ConnectError, Limits, dial::Reached, tcp::Tcp};
+use crate::{
+    socket,
+    tls::{self, Handshake, Lesson, Preparation, Version},
+};
+
+/// A connection that is ready for HTTP.
+pub struct Dialled {
+    /// The stream.
+    pub stream: TlsStream<Tcp>,
+    /// The address that answered.
+    pub peer: SocketAddr,
+    /// Full, resumed or refused.
+    pub handshake: Handshake,
+    /// The version agreed.
+    pub version: Version,
+    /// Name and TCP.
+    pub connect_time: Duration,
+    /// TLS.
+    pub handshake_time: Duration,
+    /// What was learned of the address, if that is to be told.
+    pub lesson: Option<Lesson>,
+}
+
+impl Dialled {
+    /// What the server showed, its own certificate first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.stream.get_ref().1.peer_certificates().unwrap_or_default()
+    }
+}
+
+/// A handshake that failed. Its socket may be open; it is to be closed politely, and has its place until then.
+pub struct Failed {
+    /// Why.
+    pub error: ConnectError,
+    /// The socket, unless it was dropped.
+    pub socket: Option<TcpStream>,
+}
+
+impl From<ConnectError> for Failed {
+    fn from(error: ConnectError) -> Self {
+        Self { error, socket: None }
+    }
+}
+
+/// Makes the TLS handshake. One that fails for what it offered, a session or a large key share, is made once more without that
+/// over another connection to the same address; `failed_first` is told why the first one failed.
+pub async fn shake_hands(
+    reached: Reached,
+    client: &tls::Client,
+    limits: &Limits,
+    failed_first: impl FnOnce(&ConnectError),
+) -> Result<Dialled, Failed> {
+    let Reached { stream, peer, connect_time } = reached;
+    let (begun, limit, trust) = (Instant::now(), limits.handshake, client.trust());
+    let first = Try { preparation: client.prepare(peer.ip(), begun), peer, limit, trust };
+    let Broken { failed, again } = match first.shake_hands(stream, limit).await {
+        Ok(stream) => return Ok(first.dialled(stream, connect_time)),
+        Err(broken) => broken,
+    };
+    let Some(opening) = again else { return Err(failed) };
+    failed_first(&failed.error);
+    // Closed for certain, and at once: the second connection takes its place under the cap.
+    failed.socket.into_iter().for_each(socket::reset);
+    let preparation = client.prepare_again(peer.ip(), opening, begun);
+    let second = Try { preparation, peer, limit, trust };
+    let stream = reach_again(peer, limits.connect).await?;
+    match second.shake_hands(stream, limit / 2).await {
+        Ok(stream) => Ok(second.dialled(stream, connect_time)),
+        Err(broken) => Err(broken.failed),
+    }
+}
+
+/// Connects to an address that has answered before.
+async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
+    let connecting = timeout(limit, TcpStream::connect(peer)).await;
+    let stream = connecting
+        .map_err(|_| ConnectError::ConnectTimeout { endpoint: peer.to_string(), limit })?
+        .map_err(|error| ConnectError::tcp(peer, error))?;
+    socket::set_options(&stream).map_err(|error| ConnectError::tcp(peer, error))?;
+    Ok(stream)
+}
+
+/// One handshake.
+struct Try<'a> {
+    preparation: Preparation,
+    peer: SocketAddr,
+    /// `timeouts.handshake`.
+    limit: Duration,
+    trust: &'a tls::Trust,
+}
+
+/// A try that failed.
+struct Broken {
+    failed: Failed,
+    /// What the second one may offer, if one may help and there is time for it.
+    again: Option<tls::Opening>,
+}
+
+impl Try<'_> {
+    /// A first try whose message gets no answer, for something that it offers, ends after half of the time.
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        limit: Duration,
+    ) -> Result<TlsStream<Tcp>, Broken> {
+        let (begun, preparation) = (tokio::time::Instant::now(), &self.preparation);
+        let connector = TlsConnector::from(Arc::clone(&preparation.config));
+        let socket = Tcp::new(stream, preparation.inflow());
+        let mut handshake = connector.connect(preparation.name.clone(), socket).into_fallible();
+        let ended = match timeout_at(begun + limit / 2, &mut handshake).await {
+            Ok(ended) => ended,
+            Err(_) if preparation.goes_unanswered() => return Err(self.took_too_long()),
+            Err(_) => match timeout_at(begun + limit, &mut handshake).await {
+                Ok(ended) => ended,
+                // The sessions are forgotten; for a second try there is no time.
+                Err(_) => return Err(Broken { again: None, ..self.took_too_long() }),
+            },
+        };
+        ended.map_err(|(error, socket)| self.broke(error, socket))
+    }
+
+    /// Its socket is dropped: that ends with FIN at once (RST, where bytes of the peer's lie unread), as there is neither a
+    /// session to save nor an answer to wait for.
+    fn took_too_long(&self) -> Broken {
+        let error = ConnectError::HandshakeTimeout { address: self.peer, limit: self.limit };
+        Broken { failed: error.into(), again: self.preparation.failed(Instant::now()) }
+    }
+
+    fn broke(&self, error: std::io::Error, socket: Tcp) -> Broken {
+        let error = ConnectError::handshake(self.peer, error, self.trust);
+        let offered_in_vain = !matches!(error, ConnectError::Certificate { .. });
+        let again = offered_in_vain.then(|| self.preparation.failed(Instant::now())).flatten();
+        Broken { failed: Failed { error, socket: Some(socket.into_inner()) }, again }
+    }
+
+    fn dialled(&self, mut stream: TlsStream<Tcp>, connect_time: Duration) -> Dialled {
+        let (socket, connection) = stream.get_mut();
+        let version = Version::of(connection);
+        socket.handshake_done(version);
+        let now = Instant::now();
+        let (handshake, lesson) = self.preparation.succeeded(connection, now);
+        let handshake_time = now.saturating_duration_since(self.preparation.begun());
+        Dialled {
+            stream,
+            peer: self.peer,
+            handshake,
+            version,
+            connect_time,
+            handshake_time,
+            lesson,
+        }
+    }
+}

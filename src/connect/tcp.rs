@@ -1,0 +1,124 @@
+//! The TCP connection under TLS: it counts what comes, and reads the records' headers as far as something is to be learned from them.
+
+use std::{
+    io::{self, IoSlice},
+    ops::Deref,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::tls::{Inflow, Records, Version};
+
+/// A TCP connection to an upstream.
+pub struct Tcp {
+    stream: TcpStream,
+    inflow: Arc<Inflow>,
+    /// `None` once they tell nothing more: TLS 1.3 hides the kind of each record after the handshake.
+    records: Option<Box<Records>>,
+}
+
+impl Tcp {
+    /// One whose handshake is about to begin.
+    pub fn new(stream: TcpStream, inflow: Arc<Inflow>) -> Self {
+        Self { stream, inflow, records: Some(Box::default()) }
+    }
+
+    /// The handshake is done.
+    pub fn handshake_done(&mut self, version: Version) {
+        if version == Version::Tls13 {
+            self.records = None;
+        } else if let Some(records) = &mut self.records {
+            records.handshake_done();
+        }
+    }
+
+    /// What came so far.
+    pub fn inflow(&self) -> &Inflow {
+        &self.inflow
+    }
+
+    /// The connection alone.
+    pub fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+
+    /// Reads what the kernel holds, whatever tokio knows of it.
+    pub fn reading_now(&mut self) -> impl io::Read + '_ {
+        Now(self)
+    }
+
+    fn came(&mut self, bytes: &[u8]) {
+        self.inflow.came(bytes.len());
+        if let Some(records) = &mut self.records {
+            records.read(bytes, &self.inflow);
+        }
+    }
+}
+
+impl Deref for Tcp {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+struct Now<'a>(&'a mut Tcp);
+
+impl io::Read for Now<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = io::Read::read(&mut &*SockRef::from(&self.0.stream), buffer)?;
+        self.0.came(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.came(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

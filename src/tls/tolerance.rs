@@ -1,0 +1,361 @@
+//! Which first messages the servers at one address take: a session, a key share that makes the message large. Decided from how
+//! handshakes with that address went; the time is an argument.
+//!
+//! A handshake that fails for something that it offered is made once more without that. One second try leaves out both,
+//! where both may be the cause; the handshakes that follow offer them one at a time, and so find out which of them it was.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+/// Time for which something is not offered, once it was found to be the cause; each further time lasts twice as long.
+const FIRST_PAUSE: Duration = Duration::from_mins(10);
+/// The longest of these times.
+const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+/// Time for which, after a second try that failed too, handshakes begin with the small message, and no share of theirs is
+/// thought to be the cause. The server may be slow: then it has the whole time again. Each further time lasts twice as long.
+const FAILING: Duration = Duration::from_secs(30);
+/// The longest of these times.
+const LONGEST_FAILING: Duration = Duration::from_mins(30);
+/// Handshakes in a row that an offered session ended, from which on none is offered for a while.
+const FAILURES_IN_A_ROW: u32 = 2;
+
+/// Whether sessions are resumed, and with which groups keys are agreed, as configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// True if sessions may be offered.
+    pub resumption: bool,
+    /// The groups.
+    pub key_exchange: KeyExchange,
+}
+
+/// The groups that keys are agreed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyExchange {
+    /// The hybrid (post-quantum) group first; where its large message gets no answer, a small one that still names it.
+    Auto,
+    /// Without the hybrid group.
+    Classic,
+    /// The hybrid group first, whatever comes of it.
+    Hybrid,
+}
+
+/// The key share in a handshake's first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hello {
+    /// Of the hybrid group, unless the server chose another before: about 1.5 kB, two segments.
+    Large,
+    /// Of a classic group; the hybrid one is named, and the server can ask for its share.
+    Small,
+    /// Of a classic group; the hybrid one is not named.
+    Classic,
+}
+
+/// What a handshake may offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// True if it may offer a session.
+    pub session: bool,
+    /// Its key share.
+    pub hello: Hello,
+    /// What the first try is thought to have failed for, if this is the second one.
+    second: Option<Cause>,
+}
+
+/// A handshake as it was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Tried {
+    /// What it could offer.
+    pub opening: Opening,
+    /// True if it offered a session.
+    pub session: bool,
+    /// True if its first message had the hybrid group's share.
+    pub large: bool,
+    /// When it began; of a second try, when the first one did.
+    pub begun: Instant,
+}
+
+/// What a server answered before a handshake failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// No byte.
+    Nothing,
+    /// It asked for another key share (`HelloRetryRequest`), and said nothing to that.
+    Retry,
+    /// Something else, an alert for example.
+    Something,
+}
+
+/// The cause of a failed handshake, as far as a second try can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Session,
+    Hello(Refused),
+    Either(Refused),
+}
+
+/// A key share that gets no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// In the first message.
+    Large,
+    /// In the message that the server asked for.
+    Asked,
+}
+
+/// What was learned of an address, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lesson {
+    /// An offered session ended a handshake, and a full one succeeded.
+    SessionsForgotten,
+    /// The same again: no session is offered for this time.
+    SessionsOff(Duration),
+    /// A large first message gets no answer: small ones are sent for this time.
+    Small(Duration),
+    /// Neither does the hybrid share where the server asks for it: the group is not named for this time.
+    Classic(Duration),
+    /// A handshake succeeded without a session and with a small message, after one with both had failed.
+    Either,
+}
+
+impl fmt::Display for Lesson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = |time: &Duration| format!("{} min", time.as_secs() / 60);
+        match self {
+            Self::SessionsForgotten => f.write_str(
+                "it ends handshakes that offer an earlier session; a full one succeeded, and its sessions are forgotten \
+                 (tls.resumption: false never offers any)",
+            ),
+            Self::SessionsOff(time) => write!(
+                f,
+                "it ends handshakes that offer an earlier session, again and again: for {} none is offered \
+                 (tls.resumption: false never offers any)",
+                minutes(time)
+            ),
+            Self::Small(time) => write!(
+                f,
+                "a large first message (a post-quantum key share) gets no answer, a small one does: for {} small ones are \
+                 sent (tls.keyExchange: classic always sends them; a firewall on the way may be the cause)",
+                minutes(time)
+            ),
+            Self::Classic(time) => write!(
+                f,
+                "the post-quantum key share that it asks for gets no answer: for {} that group is not offered \
+                 (tls.keyExchange: classic never offers it; a firewall on the way may be the cause)",
+                minutes(time)
+            ),
+            Self::Either => f.write_str(
+                "a handshake that offered an earlier session in a large first message (a post-quantum key share) failed, one \
+                 without both succeeded; the next ones find out which of them it was",
+            ),
+        }
+    }
+}
+
+/// A time for which something is not offered.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    first: Duration,
+    longest: Duration,
+    /// The end of the last one, and its length.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Pause {
+    fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, last: None }
+    }
+
+    /// Of a session or a share.
+    fn of_offer() -> Self {
+        Self::new(FIRST_PAUSE, LONGEST_PAUSE)
+    }
+
+    fn is_on(&self, now: Instant) -> bool {
+        self.last.is_some_and(|(until, _)| now < until)
+    }
+
+    /// Begins one and tells its length; `None` while one is on.
+    fn begin(&mut self, now: Instant) -> Option<Duration> {
+        if self.is_on(now) {
+            return None;
+        }
+        let length = match self.last {
+            Some((_, before)) => (before * 2).min(self.longest),
+            None => self.first,
+        };
+        self.last = now.checked_add(length).map(|until| (until, length));
+        Some(length)
+    }
+
+    fn forget(&mut self) {
+        self.last = None;
+    }
+}
+
+/// What is known of one address.
+#[derive(Debug)]
+pub struct Tolerance {
+    /// Handshakes in a row that an offered session ended, and when the last of them did.
+    failures: u32,
+    last_failure: Option<Instant>,
+    /// True if the log has told of the first of them.
+    told: bool,
+    without_sessions: Pause,
+    small: Pause,
+    classic: Pause,
+    /// A second try without session and share succeeded, and until then it is unknown which of them was the cause.
+    undecided: Option<(Refused, Instant)>,
+    /// Both tries failed.
+    failing: Pause,
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self {
+            failures: 0,
+            last_failure: None,
+            told: false,
+            without_sessions: Pause::of_offer(),
+            small: Pause::of_offer(),
+            classic: Pause::of_offer(),
+            undecided: None,
+            failing: Pause::new(FAILING, LONGEST_FAILING),
+        }
+    }
+}
+
+impl Tolerance {
+    /// What a first try may offer now.
+    pub fn opening(&self, policy: Policy, now: Instant) -> Opening {
+        Opening {
+            session: policy.resumption && !self.without_sessions.is_on(now),
+            hello: self.hello(policy.key_exchange, now),
+            second: None,
+        }
+    }
+
+    fn hello(&self, key_exchange: KeyExchange, now: Instant) -> Hello {
+        let undecided = self.undecided.filter(|(_, until)| now < *until);
+        match (key_exchange, undecided) {
+            (KeyExchange::Classic, _) => Hello::Classic,
+            (KeyExchange::Hybrid, _) => Hello::Large,
+            (KeyExchange::Auto, Some((Refused::Asked, _))) => Hello::Classic,
+            (KeyExchange::Auto, _) if self.classic.is_on(now) => Hello::Classic,
+            (KeyExchange::Auto, Some((Refused::Large, _))) => Hello::Small,
+            (KeyExchange::Auto, _) if self.small.is_on(now) || self.failing.is_on(now) => {
+                Hello::Small
+            }
+            (KeyExchange::Auto, _) => Hello::Large,
+        }
+    }
+
+    /// A handshake failed, and not for a certificate of the server's: says what the second try may offer, if one may help.
+    pub fn failed(
+        &mut self,
+        policy: Policy,
+        tried: Tried,
+        answer: Answer,
+        now: Instant,
+    ) -> Option<Opening> {
+        if tried.opening.second.is_some() {
+            self.second_failed(refused(policy.key_exchange, tried, answer), now);
+        }
+        remedy(policy, tried, answer)
+    }
+
+    fn second_failed(&mut self, refused: Option<Refused>, now: Instant) {
+        // What was learned, the next handshake that succeeds will show.
+        let _ = match refused {
+            Some(Refused::Asked) => self.classic.begin(now),
+            _ => self.failing.begin(now),
+        };
+    }
+
+    /// A handshake succeeded: says what was learned, if it is to be told.
+    pub fn succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
+        match tried.opening.second {
+            None => self.first_succeeded(tried, now),
+            Some(Cause::Session) => self.session_failed(tried.begun, now),
+            Some(Cause::Hello(refused)) => self.pause(refused, now),
+            Some(Cause::Either(refused)) => {
+                let until = now.checked_add(FIRST_PAUSE)?;
+                let first = self.undecided.replace((refused, until)).is_none();
+                first.then_some(Lesson::Either)
+            }
+        }
+    }
+
+    /// What a first try offered is no cause; where there were two, the other one is.
+    fn first_succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
+        if tried.large {
+            self.small.forget();
+            self.classic.forget();
+            self.failing.forget();
+            if self.undecided.take().is_some() && !tried.session {
+                return self.session_failed(tried.begun, now);
+            }
+        }
+        if !tried.session {
+            return None;
+        }
+        self.failures = 0;
+        self.without_sessions.forget();
+        self.undecided.take().and_then(|(refused, _)| self.pause(refused, now))
+    }
+
+    /// An offered session ended a handshake that began then. Of those that were under way at once only the first counts.
+    fn session_failed(&mut self, begun: Instant, now: Instant) -> Option<Lesson> {
+        if self.last_failure.is_some_and(|last| begun <= last) {
+            return None;
+        }
+        // Where the share was under suspicion too, that failure was the first, and this one tells that it was the session.
+        let before = u32::from(self.undecided.take().is_some());
+        self.last_failure = Some(now);
+        self.failures = self.failures.saturating_add(1 + before);
+        if self.failures >= FAILURES_IN_A_ROW {
+            return self.without_sessions.begin(now).map(Lesson::SessionsOff);
+        }
+        let told = std::mem::replace(&mut self.told, true);
+        (!told).then_some(Lesson::SessionsForgotten)
+    }
+
+    fn pause(&mut self, refused: Refused, now: Instant) -> Option<Lesson> {
+        match refused {
+            Refused::Large => self.small.begin(now).map(Lesson::Small),
+            Refused::Asked => self.classic.begin(now).map(Lesson::Classic),
+        }
+    }
+}
+
+/// What a second try may offer where a first one failed, if one may help.
+pub fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
+    let refused = refused(policy.key_exchange, tried, answer);
+    let cause = match (tried.opening.second, tried.session, refused) {
+        (Some(_), ..) | (None, false, None) => return None,
+        (None, true, None) => Cause::Session,
+        (None, false, Some(refused)) => Cause::Hello(refused),
+        (None, true, Some(refused)) => Cause::Either(refused),
+    };
+    let hello = match refused {
+        Some(Refused::Large) => Hello::Small,
+        Some(Refused::Asked) => Hello::Classic,
+        None => tried.opening.hello,
+    };
+    Some(Opening { session: false, hello, second: Some(cause) })
+}
+
+/// The share that got no answer, where another one may.
+fn refused(key_exchange: KeyExchange, tried: Tried, answer: Answer) -> Option<Refused> {
+    match (key_exchange, answer) {
+        (KeyExchange::Auto, Answer::Nothing) if tried.large => Some(Refused::Large),
+        (KeyExchange::Auto, Answer::Retry) if tried.opening.hello != Hello::Classic => {
+            Some(Refused::Asked)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What handshakes with one address offer after what became of those before: sentences, each a list of handshakes.
+
+use super::*;
+
+const AUTO: Policy = Policy { resumption: true, key_exchange: KeyExchange::Auto };
+
+/// What becomes of handshakes with a server.
+#[derive(Clone, Copy)]
+struct Server {
+    /// It ends those that offer a session, with an alert.
+    ends_sessions: bool,
+    /// Large first messages do not reach it.
+    large_is_lost: bool,
+    /// It asks for the hybrid share, and the message with that does not reach it.
+    asked_is_lost: bool,
+    /// It answers nothing at all.
+    down: bool,
+}
+
+const GOOD: Server =
+    Server { ends_sessions: false, large_is_lost: false, asked_is_lost: false, down: false };
+
+impl Server {
+    fn answer(self, opening: Opening, session: bool) -> Option<Answer> {
+        match opening.hello {
+            _ if self.down => Some(Answer::Nothing),
+            Hello::Large if self.large_is_lost => Some(Answer::Nothing),
+            Hello::Small if self.asked_is_lost => Some(Answer::Retry),
+            _ if session && self.ends_sessions => Some(Answer::Something),
+            _ => None,
+        }
+    }
+}
+
+/// One address and its client, which has a session from each handshake that succeeded.
+struct Scene {
+    policy: Policy,
+    tolerance: Tolerance,
+    has_session: bool,
+    now: Instant,
+    lessons: Vec<Lesson>,
+}
+
+impl Scene {
+    fn new(policy: Policy) -> Self {
+        let (tolerance, now) = (Tolerance::default(), Instant::now());
+        Self { policy, tolerance, has_session: false, now, lessons: Vec::new() }
+    }
+
+    /// The tries of the next connection, each as `session+large`, `small` and the like, with `!` where it failed.
+    fn connect(&mut self, server: Server) -> String {
+        self.now += Duration::from_secs(1);
+        let begun = self.now;
+        let mut tries = Vec::new();
+        let mut next = Some(self.tolerance.opening(self.policy, self.now));
+        while let Some(opening) = next.take() {
+            self.now += Duration::from_millis(10);
+            let session = opening.session && self.has_session;
+            let tried = Tried { opening, session, large: opening.hello == Hello::Large, begun };
+            let answer = server.answer(opening, session);
+            tries.push(told(tried, answer.is_none()));
+            if let Some(answer) = answer {
+                self.has_session &= !session;
+                next = self.tolerance.failed(self.policy, tried, answer, self.now);
+            } else {
+                self.has_session = true;
+                self.lessons.extend(self.tolerance.succeeded(tried, self.now));
+            }
+        }
+        tries.join(" ")
+    }
+
+    fn connects<const N: usize>(&mut self, server: Server) -> [String; N] {
+        std::array::from_fn(|_| self.connect(server))
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+    }
+}
+
+fn told(tried: Tried, good: bool) -> String {
+    let hello = match tried.opening.hello {
+        Hello::Large => "large",
+        Hello::Small => "small",
+        Hello::Classic => "classic",
+    };
+    let (session, mark) =
+        (if tried.session { "session+" } else { "" }, if good { "" } else { "!" });
+    format!("{session}{hello}{mark}")
+}
+
+#[test]
+fn fault_02_before_a_good_server_every_handshake_offers_all() {
+    let mut scene = Scene::new(AUTO);
+    assert_eq!(scene.connects(GOOD), ["large", "session+large", "session+large"]);
+    assert_eq!(scene.lessons, []);
+}
+
+#[test]
+fn fault_02_a_session_that_ends_a_handshake_costs_one_second_try_and_the_second_time_resumption() {
+    let server = Server { ends_sessions: true, ..GOOD };
+    let mut scene = Scene::new(AUTO);
+    assert_eq!(
+        scene.connects(server),
+        ["large", "session+large! large", "session+large! large", "large", "large"]
+    );
+    let off = Lesson::SessionsOff(FIRST_PAUSE);
+    assert_eq!(scene.lessons, [Lesson::SessionsForgotten, off]);
+    scene.wait(FIRST_PAUSE);
+    assert_eq!(scene.connects(server), ["session+large! large", "large"]);
+    assert_eq!(scene.lessons[2..], [Lesson::SessionsOff(FIRST_PAUSE * 2)]);
+}
+
+#[test]
+fn fault_02_only_failures_in_a_row_turn_resumption_off() {
+    let (good, bad) = (GOOD, Server { ends_sessions: true, ..GOOD });
+    let mut scene = Scene::new(AUTO);
+    scene.connect(good);
+    for _ in 0..5 {
+        assert_eq!(scene.connect(bad), "session+large! large");
+        assert_eq!(scene.connect(good), "session+large");
+    }
+    assert_eq!(scene.lessons, [Lesson::SessionsForgotten], "it is said once");
+}
+
+#[test]
+fn fault_02_handshakes_that_were_under_way_at_once_count_as_one_failure() {
+    let mut scene = Scene::new(AUTO);
+    let (begun, later) = (scene.now, scene.now + Duration::from_millis(5));
+    let opening = scene.tolerance.opening(AUTO, begun);
+    let tried = Tried { opening, session: true, large: true, begun };
+    let seconds: Vec<_> = (0..50)
+        .map(|_| scene.tolerance.failed(AUTO, tried, Answer::Something, later).expect("a second"))
+        .collect();
+    for opening in seconds {
+        let tried = Tried { opening, session: false, ..tried };
+        scene.lessons.extend(scene.tolerance.succeeded(tried, later));
+    }
+    assert_eq!(scene.lessons, [Lesson::SessionsForgotten]);
+    assert!(scene.tolerance.opening(AUTO, later).session);
+}
+
+#[test]
+fn fault_12_a_large_message_that_gets_no_answer_is_followed_by_small_ones() {
+    let server = Server { large_is_lost: true, ..GOOD };
+    let mut scene = Scene::new(AUTO);
+    assert_eq!(scene.connects(server), ["large! small", "session+small", "session+small"]);
+    assert_eq!(scene.lessons, [Lesson::Small(FIRST_PAUSE)]);
+    scene.wait(FIRST_PAUSE);
+    assert_eq!(scene.connect(server), "session+large! small", "after a while it is tried again");
+    assert_eq!(scene.connects(server), ["session+small", "session+small"]);
+    assert_eq!(scene.lessons[1..], [Lesson::Either, Lesson::Small(FIRST_PAUSE * 2)]);
+    scene.wait(FIRST_PAUSE * 2);
+    assert_eq!(scene.connects(GOOD), ["session+large", "session+large"]);
+}
+
+#[test]
+fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
+    let server = Server { large_is_lost: true, asked_is_lost: true, ..GOOD };
+    let mut scene = Scene::new(AUTO);
+    assert_eq!(scene.connect(server), "large! small!", "the first one fails");
+    assert_eq!(scene.connects(server), ["classic", "session+classic"]);
+    let asks = Server { asked_is_lost: true, ..GOOD };
+    let mut scene = Scene::new(AUTO);
+    scene.tolerance.pause(Refused::Large, scene.now);
+    assert_eq!(scene.connects(asks), ["small! classic", "session+classic"]);
+    assert_eq!(scene.lessons, [Lesson::Classic(FIRST_PAUSE)]);
+}
+
+#[test]
+fn fault_12_where_session_and_share_may_both_be_the_cause_they_are_tried_one_at_a_time() {
+    let mut scene = Scene::new(AUTO);
+    scene.connect(GOOD);
+    let shares = Server { large_is_lost: true, ..GOOD };
+    assert_eq!(scene.connects(shares), ["session+large! small", "session+small", "session+small"]);
+    assert_eq!(scene.lessons, [Lesson::Either, Lesson::Small(FIRST_PAUSE)]);
+
+    let mut scene = Scene::new(AUTO);
+    scene.connect(GOOD);
+    let both = Server { ends_sessions: true, large_is_lost: true, ..GOOD };
+    assert_eq!(
+        scene.connects(both),
+        ["session+large! small", "session+small! small", "large! small", "small"]
+    );
+    let (off, small) = (Lesson::SessionsOff(FIRST_PAUSE), Lesson::Small(FIRST_PAUSE));
+    assert_eq!(scene.lessons, [Lesson::Either, off, small]);
+}
+
+#[test]
+fn fault_12_a_server_that_is_down_costs_two_tries_once_in_a_while() {
+    let server = Server { down: true, ..GOOD };
+    let mut scene = Scene::new(AUTO);
+    assert_eq!(scene.connects(server), ["large! small!", "small!", "small!"]);
+    scene.wait(FAILING);
+    assert_eq!(scene.connect(server), "large! small!");
+    assert_eq!(scene.connects(GOOD), ["small", "session+small"], "a slow one has the whole time");
+    scene.wait(FAILING * 2);
+    assert_eq!(scene.connect(GOOD), "session+large");
+    assert_eq!(scene.lessons, []);
+}
+
+#[test]
+fn fault_12_what_the_configuration_says_holds() {
+    let lost = Server { large_is_lost: true, ..GOOD };
+    let mut classic = Scene::new(Policy { key_exchange: KeyExchange::Classic, ..AUTO });
+    assert_eq!(classic.connects(lost), ["classic", "session+classic"]);
+    let mut hybrid = Scene::new(Policy { key_exchange: KeyExchange::Hybrid, ..AUTO });
+    assert_eq!(hybrid.connects(lost), ["large!", "large!"]);
+    let mut hybrid = Scene::new(Policy { key_exchange: KeyExchange::Hybrid, ..AUTO });
+    let ends = Server { ends_sessions: true, ..GOOD };
+    assert_eq!(hybrid.connects(ends), ["large", "session+large! large"]);
+    let mut full = Scene::new(Policy { resumption: false, ..AUTO });
+    assert_eq!(full.connects(GOOD), ["large", "large"]);
+}

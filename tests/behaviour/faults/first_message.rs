@@ -1,0 +1,77 @@
+//! The first message of a TLS handshake (`ClientHello`), as a server sees it on the wire.
+
+use crate::support::origin::Connection;
+
+/// Types of extensions (IANA).
+const SUPPORTED_GROUPS: u16 = 10;
+const SESSION_TICKET: u16 = 35;
+const PRE_SHARED_KEY: u16 = 41;
+const KEY_SHARE: u16 = 51;
+/// The group `X25519MLKEM768`.
+const HYBRID: [u8; 2] = [0x11, 0xec];
+
+/// What a first message offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstMessage {
+    /// True if it offers an earlier session by a ticket.
+    pub session: bool,
+    /// True if it has a share of the hybrid group.
+    pub large: bool,
+    /// True if it names the hybrid group.
+    pub names_hybrid: bool,
+    /// True if it takes tickets under TLS 1.2.
+    pub takes_tickets: bool,
+}
+
+impl FirstMessage {
+    /// Reads the first record of a connection, and gives its bytes too; none where the peer ends before.
+    pub async fn read(peer: &mut Connection) -> Option<(Self, Vec<u8>)> {
+        let mut bytes = Vec::new();
+        while bytes.len() < 5 || bytes.len() < 5 + length(&bytes[3..]) {
+            peer.fill().await.ok()?;
+            bytes.extend(peer.take());
+        }
+        Some((Self::of(&bytes), bytes))
+    }
+
+    fn of(record: &[u8]) -> Self {
+        // Record and message headers, version, random.
+        let mut rest = &record[5 + 4 + 2 + 32..];
+        let (_session_id, _suites, _compression) =
+            (take(&mut rest, 1), take(&mut rest, 2), take(&mut rest, 1));
+        let mut rest = take(&mut rest, 2);
+        let mut message =
+            Self { session: false, large: false, names_hybrid: false, takes_tickets: false };
+        while !rest.is_empty() {
+            let kind = u16::from_be_bytes([rest[0], rest[1]]);
+            rest = &rest[2..];
+            let content = take(&mut rest, 2);
+            match kind {
+                SUPPORTED_GROUPS => {
+                    message.names_hybrid = content[2..].chunks(2).any(|group| group == HYBRID);
+                }
+                SESSION_TICKET => {
+                    message.takes_tickets = true;
+                    message.session |= !content.is_empty();
+                }
+                PRE_SHARED_KEY => message.session = true,
+                KEY_SHARE => message.large = content.len() > 1000,
+                _ => {}
+            }
+        }
+        message
+    }
+}
+
+fn length(bytes: &[u8]) -> usize {
+    usize::from(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+/// Takes a vector whose length stands in so many bytes before it.
+fn take<'a>(bytes: &mut &'a [u8], width: usize) -> &'a [u8] {
+    let (length, rest) = bytes.split_at(width);
+    let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+    let (taken, rest) = rest.split_at(length);
+    *bytes = rest;
+    taken
+}
