@@ -33,12 +33,12 @@ pub struct Dialled {
     pub connect_time: Duration,
     /// TLS.
     pub handshake_time: Duration,
-    /// What was learned of the address, if that is to be told.
+    /// A lesson about the address, if the log is to tell one.
     pub lesson: Option<Lesson>,
 }
 
 impl Dialled {
-    /// What the server showed, its own certificate first.
+    /// The certificates that the server showed, its own first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         self.stream.get_ref().1.peer_certificates().unwrap_or_default()
     }
@@ -46,7 +46,7 @@ impl Dialled {
 
 /// A handshake that failed. Its socket may be open; it is to be closed politely, and has its place until then.
 pub struct Failed {
-    /// Why.
+    /// The reason.
     pub error: ConnectError,
     /// The socket, unless it was dropped.
     pub socket: Option<TcpStream>,
@@ -58,8 +58,8 @@ impl From<ConnectError> for Failed {
     }
 }
 
-/// Makes the TLS handshake. One that fails for what it offered, a session or a large key share, is made once more without that
-/// over another connection to the same address; `failed_first` is told why the first one failed.
+/// Makes the TLS handshake. If a handshake fails for something that it offered, a session or a large key share, a second one
+/// without that follows over another connection to the same address; `failed_first` gets the reason of the first failure.
 pub async fn shake_hands(
     reached: Reached,
     client: &tls::Client,
@@ -96,7 +96,7 @@ async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, Con
     Ok(stream)
 }
 
-/// One handshake.
+/// A handshake in the making.
 struct Try<'a> {
     preparation: Preparation,
     peer: SocketAddr,
@@ -108,7 +108,7 @@ struct Try<'a> {
 /// A try that failed.
 struct Broken {
     failed: Failed,
-    /// What the second one may offer, if one may help and there is time for it.
+    /// The offer of the second try, if one may help and there is time for it.
     again: Option<tls::Opening>,
 }
 
@@ -135,8 +135,8 @@ impl Try<'_> {
         ended.map_err(|(error, socket)| self.broke(error, socket))
     }
 
-    /// Its socket is dropped: that ends with FIN at once (RST, where bytes of the peer's lie unread), as there is neither a
-    /// session to save nor an answer to wait for.
+    /// Ends a try that took too long. The socket was dropped, which ends it with FIN at once (RST, where bytes of the peer's
+    /// are unread): there is neither a session to save nor an answer to wait for.
     fn took_too_long(&self) -> Broken {
         let error = ConnectError::HandshakeTimeout { address: self.peer, limit: self.limit };
         Broken { failed: error.into(), again: self.preparation.failed(Instant::now()) }

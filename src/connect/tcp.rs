@@ -20,17 +20,17 @@ use crate::tls::{Inflow, Records, Version};
 pub struct Tcp {
     stream: TcpStream,
     inflow: Arc<Inflow>,
-    /// `None` once they tell nothing more: TLS 1.3 hides the kind of each record after the handshake.
+    /// The reader of record headers; `None` once they tell nothing more: TLS 1.3 hides the kind of each later record.
     records: Option<Box<Records>>,
 }
 
 impl Tcp {
-    /// One whose handshake is about to begin.
+    /// Wraps a connection whose handshake is about to begin.
     pub fn new(stream: TcpStream, inflow: Arc<Inflow>) -> Self {
         Self { stream, inflow, records: Some(Box::default()) }
     }
 
-    /// The handshake is done.
+    /// Reads on for what is told after the handshake, if this version tells anything.
     pub fn handshake_done(&mut self, version: Version) {
         if version == Version::Tls13 {
             self.records = None;
@@ -39,7 +39,7 @@ impl Tcp {
         }
     }
 
-    /// What came so far.
+    /// The count of the bytes that came so far.
     pub fn inflow(&self) -> &Inflow {
         &self.inflow
     }

@@ -1,5 +1,5 @@
-//! What the bytes that come from a server are, as far as its records say without their keys: how it answered our first message,
-//! whether it asks for another handshake, and how much of what came was no application data.
+//! Reads of a server's bytes as much as the headers of its records say: its answer to our first message, a request for another
+//! handshake, and how much of the bytes was no application data.
 //!
 //! rustls tells none of the three: a handshake that fails takes its state along, a request for renegotiation is answered and
 //! forgotten, and the size of a stored ticket is private.
@@ -13,7 +13,7 @@ const HEADER: usize = 5;
 /// Record types (RFC 8446 section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
-/// The type of the message `ServerHello`, which stands in the record's first byte; its random stands after length and version.
+/// The type of the message `ServerHello`, in the first byte of its record, and the place of its random.
 const SERVER_HELLO: u8 = 2;
 const RANDOM: std::ops::Range<usize> = 6..38;
 /// The random by which a `ServerHello` is a `HelloRetryRequest` (RFC 8446 section 4.1.3).
@@ -22,7 +22,7 @@ const RETRY: [u8; 32] = [
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
-/// What came of a connection; its reader writes it, others look.
+/// The sum of what the headers said. One task reads the socket and writes here; others look.
 #[derive(Debug, Default)]
 pub struct Inflow {
     /// Bytes that were no application data: handshake, tickets, the frames of records.
@@ -34,7 +34,7 @@ pub struct Inflow {
 }
 
 impl Inflow {
-    /// How the server has answered so far.
+    /// Tells the server's answer so far.
     pub fn answer(&self) -> Answer {
         match self.answer.load(Relaxed) {
             0 => Answer::Nothing,
@@ -48,7 +48,7 @@ impl Inflow {
         self.renegotiation.load(Relaxed)
     }
 
-    /// Bytes that came and were no application data. Application data that was not yet read counts too.
+    /// Counts the bytes that came and were no application data. Application data that was not yet read counts too.
     pub fn outside(&self) -> u64 {
         self.outside.load(Relaxed)
     }
@@ -73,7 +73,7 @@ impl Inflow {
 pub struct Records {
     /// The header in the making.
     header: [u8; HEADER],
-    /// How much of it is there.
+    /// Bytes of the header that are known.
     known: usize,
     /// Bytes of the record's content that are yet to come.
     left: usize,
@@ -97,7 +97,7 @@ impl Default for First {
 }
 
 impl Records {
-    /// The handshake is done.
+    /// Notes that the handshake is done.
     pub fn handshake_done(&mut self) {
         self.done = true;
     }

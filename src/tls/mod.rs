@@ -48,7 +48,7 @@ pub struct Settings {
     pub identity: Option<Arc<Identity>>,
     /// The lowest version that is spoken.
     pub min_version: MinVersion,
-    /// Whether sessions are resumed, and with which groups keys are agreed.
+    /// The rule for resumption and for the groups that keys are agreed with.
     pub policy: Policy,
 }
 
@@ -112,9 +112,9 @@ impl Version {
 /// One key's TLS: its configuration and its sessions, which clones share.
 #[derive(Clone)]
 pub struct Client {
-    /// With every group that keys are agreed with, the hybrid one first.
+    /// The configuration with every group that keys are agreed with, the hybrid one first.
     hybrid: ClientConfig,
-    /// Without the hybrid ones.
+    /// The configuration without the hybrid groups.
     classic: ClientConfig,
     /// What the connection is made with: the SNI, or where none is sent, the name to verify.
     name: ServerName<'static>,
@@ -208,7 +208,7 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     })
 }
 
-/// What both configurations of a client share: rustls resumes a session only with the very objects that it was made with.
+/// The parts that both configurations of a client share: rustls resumes a session only with the very objects that it was made with.
 struct Shared {
     verifier: Arc<Verifier>,
     resolver: Arc<dyn ResolvesClientCert>,
@@ -284,7 +284,7 @@ pub struct Preparation {
 }
 
 impl Preparation {
-    /// What comes from the server: whoever reads the socket writes it.
+    /// The bytes that come from the server; the reader of the socket counts them.
     pub fn inflow(&self) -> Arc<Inflow> {
         Arc::clone(self.offer.inflow())
     }
@@ -294,12 +294,12 @@ impl Preparation {
         self.offer.goes_unanswered()
     }
 
-    /// When the handshake began; of a second try, when the first one did.
+    /// The beginning of the handshake, or of the first try where this is the second.
     pub fn begun(&self) -> Instant {
         self.offer.begun()
     }
 
-    /// The handshake of a connection is done: says how it went, and what was learned of the address.
+    /// Notes that the handshake of a connection is done: says how it went, and what was learned of the address.
     pub fn succeeded(
         &self,
         connection: &rustls::ClientConnection,
@@ -318,7 +318,7 @@ impl Preparation {
         (handshake, self.offer.succeeded(resumed, end, certificates, now))
     }
 
-    /// The handshake failed, and not for a certificate of the server's: the sessions of its address are forgotten if it
+    /// Notes that the handshake failed, and not for a certificate of the server's: forgets the sessions of its address if it
     /// offered one. Says what a second try may offer, if one may help.
     pub fn failed(&self, now: Instant) -> Option<Opening> {
         self.offer.failed(now)

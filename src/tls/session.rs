@@ -32,7 +32,7 @@ const TICKETS: usize = 256;
 const ADDRESSES: usize = 64;
 /// Bytes of the sessions of one key, certificates included; beyond them the address with the most loses its oldest ones.
 const BYTES: usize = 4 * 1024 * 1024;
-/// What a session takes beside its ticket and the server's certificates.
+/// Bytes of a session beside its ticket and the server's certificates.
 const FRAME: usize = 512;
 
 /// The sessions of one key, and what is known of its addresses.
@@ -90,7 +90,7 @@ impl Sessions {
         self.policy.resumption
     }
 
-    /// What a first try with this address may offer.
+    /// Tells the offer of a first try with this address.
     pub(super) fn opening(&self, address: IpAddr, now: Instant) -> Opening {
         let policy = self.policy;
         self.lock().kept(address).tolerance.opening(policy, now)
@@ -205,14 +205,14 @@ impl<Ticket, Session> Kept<Ticket, Session> {
     }
 }
 
-/// One handshake's view of the store: it knows the address, and notes what was offered.
+/// The view that one handshake has of the store: it knows the address, and notes what was offered.
 pub(super) struct Offer {
     sessions: Arc<Sessions>,
     address: IpAddr,
     opening: Opening,
-    /// When the handshake began; of a second try, when the first one did.
+    /// The beginning of the handshake, or of the first try where this is the second.
     begun: Instant,
-    /// What comes from the server.
+    /// The bytes that come from the server.
     inflow: Arc<Inflow>,
     /// True once a session was offered.
     made: AtomicBool,
@@ -221,11 +221,11 @@ pub(super) struct Offer {
     arrivals: Mutex<Arrivals>,
 }
 
-/// What becomes of sessions that arrive.
+/// The treatment of sessions that arrive.
 enum Arrivals {
-    /// The handshake is not done: they wait for the end of its chain. With them is the end of the session that was offered.
+    /// Until the handshake is done, sessions wait for the end of its chain. `offered` is the end of the session that was offered.
     Wait { arrived: Vec<Arrived>, offered: Option<UnixTime> },
-    /// They are stored.
+    /// Later ones are stored.
     Stored(Terms),
 }
 
@@ -235,13 +235,13 @@ enum Arrived {
     Session(Tls12ClientSessionValue),
 }
 
-/// What a connection's sessions are stored with.
+/// The properties that all sessions of a connection are stored with.
 #[derive(Clone, Copy)]
 struct Terms {
     until: UnixTime,
     /// The server's certificates, of which each session holds a copy.
     certificates: usize,
-    /// What had come outside of application data when the last one was stored.
+    /// Bytes outside of application data when the last session was stored.
     counted: u64,
 }
 
@@ -268,12 +268,12 @@ impl Offer {
         &self.inflow
     }
 
-    /// When the handshake began; of a second try, when the first one did.
+    /// The beginning of the handshake, or of the first try where this is the second.
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
 
-    /// Whether the handshake offered a session.
+    /// True if the handshake offered a session.
     pub(super) fn made(&self) -> bool {
         self.made.load(Relaxed)
     }
@@ -285,7 +285,8 @@ impl Offer {
             && tolerance::remedy(self.sessions.policy, self.tried(), answer).is_some()
     }
 
-    /// The handshake succeeded. `end` tells the end of a full one's chain, whose certificates have so many bytes.
+    /// Notes that the handshake succeeded, and stores its sessions. `end` tells the end of a full one's chain, whose certificates
+    /// have so many bytes.
     pub(super) fn succeeded(
         &self,
         resumed: bool,
@@ -306,7 +307,8 @@ impl Offer {
         self.with(|kept| kept.tolerance.succeeded(tried, now))
     }
 
-    /// The handshake failed, and not for a certificate of the server's: says what a second try may offer, if one may help.
+    /// Notes that the handshake failed, and not for a certificate of the server's: says what a second try may offer, if one
+    /// may help.
     pub(super) fn failed(&self, now: Instant) -> Option<Opening> {
         let (policy, tried, answer) = (self.sessions.policy, self.tried(), self.inflow.answer());
         self.with(|kept| {
@@ -379,7 +381,7 @@ impl std::fmt::Debug for Offer {
     }
 }
 
-/// The name is no part of it: within a key there is one name.
+/// Ignores the name: within a key there is one name.
 impl ClientSessionStore for Offer {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
         // A small message names the hybrid group without a share of it: that the server took the share at hand says nothing.

@@ -1,5 +1,5 @@
-//! Which first messages the servers at one address take: a session, a key share that makes the message large. Decided from how
-//! handshakes with that address went; the time is an argument.
+//! Decides what the first message of a handshake may offer to the servers at one address: a session, a key share that makes the
+//! message large. It goes by the handshakes with that address before; the time is an argument.
 //!
 //! A handshake that fails for something that it offered is made once more without that. One second try leaves out both,
 //! where both may be the cause; the handshakes that follow offer them one at a time, and so find out which of them it was.
@@ -21,7 +21,7 @@ const LONGEST_FAILING: Duration = Duration::from_mins(30);
 /// Handshakes in a row that an offered session ended, from which on none is offered for a while.
 const FAILURES_IN_A_ROW: u32 = 2;
 
-/// Whether sessions are resumed, and with which groups keys are agreed, as configured.
+/// The configured rule for resumption, and for the groups that keys are agreed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// True if sessions may be offered.
@@ -44,44 +44,44 @@ pub enum KeyExchange {
 /// The key share in a handshake's first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hello {
-    /// Of the hybrid group, unless the server chose another before: about 1.5 kB, two segments.
+    /// A share of the hybrid group, unless the server chose another before: about 1.5 kB, two segments.
     Large,
-    /// Of a classic group; the hybrid one is named, and the server can ask for its share.
+    /// A share of a classic group; the hybrid one is named, and the server can ask for its share.
     Small,
-    /// Of a classic group; the hybrid one is not named.
+    /// A share of a classic group; the hybrid one is not named.
     Classic,
 }
 
-/// What a handshake may offer.
+/// The offer that a handshake may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
     /// True if it may offer a session.
     pub session: bool,
-    /// Its key share.
+    /// The key share.
     pub hello: Hello,
-    /// What the first try is thought to have failed for, if this is the second one.
+    /// The suspected cause of the first try's failure, if this is the second one.
     second: Option<Cause>,
 }
 
 /// A handshake as it was made.
 #[derive(Debug, Clone, Copy)]
 pub struct Tried {
-    /// What it could offer.
+    /// The offer that it could make.
     pub opening: Opening,
     /// True if it offered a session.
     pub session: bool,
     /// True if its first message had the hybrid group's share.
     pub large: bool,
-    /// When it began; of a second try, when the first one did.
+    /// The beginning, or that of the first try where this is the second.
     pub begun: Instant,
 }
 
-/// What a server answered before a handshake failed.
+/// The server's answer before a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// No byte.
     Nothing,
-    /// It asked for another key share (`HelloRetryRequest`), and said nothing to that.
+    /// A request for another key share (`HelloRetryRequest`), and nothing to that.
     Retry,
     /// Something else, an alert for example.
     Something,
@@ -104,7 +104,7 @@ enum Refused {
     Asked,
 }
 
-/// What was learned of an address, for the log.
+/// A lesson about an address, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lesson {
     /// An offered session ended a handshake, and a full one succeeded.
@@ -167,7 +167,7 @@ impl Pause {
         Self { first, longest, last: None }
     }
 
-    /// Of a session or a share.
+    /// A pause for a session or a share.
     fn of_offer() -> Self {
         Self::new(FIRST_PAUSE, LONGEST_PAUSE)
     }
@@ -194,7 +194,7 @@ impl Pause {
     }
 }
 
-/// What is known of one address.
+/// Everything known of one address.
 #[derive(Debug)]
 pub struct Tolerance {
     /// Handshakes in a row that an offered session ended, and when the last of them did.
@@ -227,7 +227,7 @@ impl Default for Tolerance {
 }
 
 impl Tolerance {
-    /// What a first try may offer now.
+    /// Tells the offer of a first try that begins now.
     pub fn opening(&self, policy: Policy, now: Instant) -> Opening {
         Opening {
             session: policy.resumption && !self.without_sessions.is_on(now),
@@ -251,7 +251,7 @@ impl Tolerance {
         }
     }
 
-    /// A handshake failed, and not for a certificate of the server's: says what the second try may offer, if one may help.
+    /// Notes that a handshake failed, and not for a certificate of the server's: says what the second try may offer, if one may help.
     pub fn failed(
         &mut self,
         policy: Policy,
@@ -273,7 +273,7 @@ impl Tolerance {
         };
     }
 
-    /// A handshake succeeded: says what was learned, if it is to be told.
+    /// Notes that a handshake succeeded: says what was learned, if it is to be told.
     pub fn succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
         match tried.opening.second {
             None => self.first_succeeded(tried, now),
@@ -287,7 +287,7 @@ impl Tolerance {
         }
     }
 
-    /// What a first try offered is no cause; where there were two, the other one is.
+    /// Clears whatever a first try offered of suspicion; where there were two suspects, the other one is the cause.
     fn first_succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
         if tried.large {
             self.small.forget();
@@ -305,7 +305,7 @@ impl Tolerance {
         self.undecided.take().and_then(|(refused, _)| self.pause(refused, now))
     }
 
-    /// An offered session ended a handshake that began then. Of those that were under way at once only the first counts.
+    /// Notes that an offered session ended a handshake that began then. Of those that were under way at once only the first counts.
     fn session_failed(&mut self, begun: Instant, now: Instant) -> Option<Lesson> {
         if self.last_failure.is_some_and(|last| begun <= last) {
             return None;
@@ -329,7 +329,7 @@ impl Tolerance {
     }
 }
 
-/// What a second try may offer where a first one failed, if one may help.
+/// Tells the offer of a second try where a first one failed, if one may help.
 pub fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
     let refused = refused(policy.key_exchange, tried, answer);
     let cause = match (tried.opening.second, tried.session, refused) {

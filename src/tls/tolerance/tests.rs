@@ -1,19 +1,19 @@
-//! What handshakes with one address offer after what became of those before: sentences, each a list of handshakes.
+//! The rules for what handshakes with one address offer, as sentences: each is a list of handshakes, and what became of them.
 
 use super::*;
 
 const AUTO: Policy = Policy { resumption: true, key_exchange: KeyExchange::Auto };
 
-/// What becomes of handshakes with a server.
+/// A server, by the handshakes that it ends.
 #[derive(Clone, Copy)]
 struct Server {
-    /// It ends those that offer a session, with an alert.
+    /// True if it ends those that offer a session, with an alert.
     ends_sessions: bool,
-    /// Large first messages do not reach it.
+    /// True if large first messages do not reach it.
     large_is_lost: bool,
-    /// It asks for the hybrid share, and the message with that does not reach it.
+    /// True if it asks for the hybrid share, and the message with that does not reach it.
     asked_is_lost: bool,
-    /// It answers nothing at all.
+    /// True if it answers nothing at all.
     down: bool,
 }
 
@@ -32,7 +32,7 @@ impl Server {
     }
 }
 
-/// One address and its client, which has a session from each handshake that succeeded.
+/// An address and its client, which has a session from each handshake that succeeded.
 struct Scene {
     policy: Policy,
     tolerance: Tolerance,

@@ -10,7 +10,7 @@ const KEY_SHARE: u16 = 51;
 /// The group `X25519MLKEM768`.
 const HYBRID: [u8; 2] = [0x11, 0xec];
 
-/// What a first message offers.
+/// The offers of a first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstMessage {
     /// True if it offers an earlier session by a ticket.

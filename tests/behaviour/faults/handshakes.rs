@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// How a server ends a handshake.
+/// The ways in which a server ends a handshake.
 #[derive(Debug, Clone, Copy)]
 enum How {
     /// With the fatal alert `internal_error`, then FIN.
@@ -65,7 +65,7 @@ struct Picky {
 }
 
 impl Picky {
-    /// It ends those whose first message is `refused`.
+    /// Starts one that ends those whose first message is `refused`.
     fn start(
         version: &'static SupportedProtocolVersion,
         how: How,
@@ -100,12 +100,12 @@ impl Picky {
         Self { origin: origin.plain().start(), seen }
     }
 
-    /// What each first message showed, in a few words.
+    /// The key share of each first message, in a word.
     fn seen(&self) -> Vec<&'static str> {
         self.seen.lock().unwrap().iter().map(told).collect()
     }
 
-    /// Whether each first message offered a session.
+    /// For each first message, true if it offered a session.
     fn sessions(&self) -> Vec<bool> {
         self.seen.lock().unwrap().iter().map(|message| message.session).collect()
     }
