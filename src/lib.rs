@@ -38,6 +38,7 @@ pub mod backoff;
 pub mod descriptors;
 pub mod drain;
 pub mod guests;
+pub mod head;
 pub mod latest;
 pub mod resources;
 pub mod socket;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    num::NonZeroU16,
     process::ExitCode,
     time::Duration,
 };
@@ -17,8 +18,7 @@ use tokio::time::timeout;
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// An http:// or https:// URL; https is verified against the system's roots
-    #[arg(value_parser = url)]
-    url: Uri,
+    url: String,
     /// How long the whole request may take, in seconds
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
     timeout: u64,
@@ -26,25 +26,36 @@ pub(super) struct Arguments {
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
+/// The exit status of a wrong command line, as clap has it.
+const USAGE: u8 = 2;
+
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    // Not by clap, which prints what it refuses: that may hold a password.
+    let url = match url(&arguments.url) {
+        Ok(url) => url,
+        Err(error) => {
+            eprintln!("warmline get {}: {error}", without_password(&arguments.url));
+            return USAGE.into();
+        }
+    };
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failed::from)
-        .and_then(|runtime| runtime.block_on(bounded(arguments)));
+        .and_then(|runtime| runtime.block_on(bounded(&url, arguments.timeout)));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("warmline get {}: {}", arguments.url, chain(error.as_ref()));
+            eprintln!("warmline get {url}: {}", chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
 }
 
-async fn bounded(arguments: &Arguments) -> Result<bool, Failed> {
-    let limit = Duration::from_secs(arguments.timeout);
-    timeout(limit, get(arguments.url.clone()))
+async fn bounded(url: &Uri, seconds: u64) -> Result<bool, Failed> {
+    let limit = Duration::from_secs(seconds);
+    timeout(limit, get(url.clone()))
         .await
         .map_err(|_| format!("no complete answer within {limit:?} (--timeout)"))?
 }
@@ -73,12 +84,43 @@ async fn get(url: Uri) -> Result<bool, Failed> {
 /// An address without a scheme is often no URI at all: said before anything else about it.
 fn url(text: &str) -> Result<Uri, String> {
     let Some((scheme, _)) = text.split_once("://") else {
+        let text = without_password(text);
         return Err(format!("the URL has no scheme: write http://{text} or https://{text}"));
     };
     if !["http", "https"].iter().any(|served| scheme.eq_ignore_ascii_case(served)) {
         return Err(format!("{scheme}:// is not served: write http:// or https://"));
     }
-    text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())
+    let url: Uri = text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err("user:password@ in a URL is not sent: leave it out".into());
+    }
+    match port(authority) {
+        // hyper takes a number that is no port for none, and asks on the scheme's own.
+        Some(port) if port.parse::<NonZeroU16>().is_err() => {
+            Err(format!("{port} is not a port: write 1 to 65535"))
+        }
+        _ => Ok(url),
+    }
+}
+
+/// What is written as the port, which may be no number at all.
+fn port(authority: &str) -> Option<&str> {
+    let (host, port) = authority.rsplit_once(':')?;
+    (!port.is_empty() && !port.contains(']') && !host.is_empty()).then_some(port)
+}
+
+/// A URL as it may be shown: what comes before the last `@` of its host may be a password.
+fn without_password(text: &str) -> String {
+    let begin = text.find("://").map_or(0, |at| at + "://".len());
+    let (scheme, rest) = text.split_at(begin);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rfind('@') {
+        // A password may hold a slash that its writer did not escape.
+        None if !rest.contains('@') => text.to_owned(),
+        None => format!("{scheme}..."),
+        Some(at) => format!("{scheme}...{}", &rest[at..]),
+    }
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
@@ -109,6 +151,40 @@ mod tests {
             assert!(url(text).is_err_and(|error| error.contains("http:// or https://")), "{text}");
         }
         assert!(url("HTTPS://a.example/").is_ok());
+    }
+
+    #[test]
+    fn fault_36_a_port_that_is_none_is_refused_and_not_taken_for_80() {
+        for (text, port) in [
+            ("http://127.0.0.1:133200/x", "133200"),
+            ("http://a.example:65536", "65536"),
+            ("http://[::1]:0/", "0"),
+            ("https://a.example:80a/", "80a"),
+        ] {
+            let told = url(text).expect_err("no port");
+            assert!(told.contains(&format!("{port} is not a port")), "{text}: {told}");
+        }
+        for text in ["http://[::1]/", "http://[::1]:65535/", "http://a.example:/", "http://a:1"] {
+            assert!(url(text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn fault_36_a_password_in_a_url_is_refused_and_never_shown() {
+        for (text, shown) in [
+            ("http://me:secret@a.example/x?y@z", "http://...@a.example/x?y@z"),
+            ("http://me:se@cret@a.example:133200/x", "http://...@a.example:133200/x"),
+            ("ftp://me:secret@a.example", "ftp://...@a.example"),
+            ("http://me:sec/ret@a.example/", "http://..."),
+            ("http://a.example/x", "http://a.example/x"),
+            ("a.example", "a.example"),
+            ("me:secret@a.example", "...@a.example"),
+        ] {
+            assert_eq!(without_password(text), shown);
+            let refused = url(text).err().unwrap_or_default();
+            assert!(!refused.contains("cret"), "{text}: {refused}");
+        }
+        assert!(url("http://me:secret@a.example/x").is_err_and(|error| error.contains("not sent")));
     }
 
     #[test]

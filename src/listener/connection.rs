@@ -25,6 +25,7 @@ use super::{Inlet, stream::DownstreamStream};
 use crate::{
     config::ListenerLimits,
     drain::Stage,
+    head,
     proxy::{Answer, Downstream, Failure, Phase, Proxy},
     socket,
     telemetry::ends::{Facing, Manner},
@@ -33,6 +34,11 @@ use crate::{
 
 /// The least and most that hyper buffers of what the application sends, and of what it does not read.
 const BUFFER: usize = 64 * 1024;
+/// The head at the beginning of what a client of HTTP/2 sends (RFC 9113 section 3.4).
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// The most frequent mistake, said only where it was made.
+const TLS: &str =
+    "no request in HTTP/1.1: a TLS record came (is Warmline called with https:// for http://?)";
 /// Room for a request line beside the header's bytes.
 const REQUEST_LINE: usize = 8 * 1024;
 
@@ -59,20 +65,22 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     let http = builder(&limits).serve_connection(io, service);
     let mut serving = Serving::new(http, &downstream, &limits);
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
-    let stream = serving.http.into_parts().io.into_inner();
+    let parts = serving.http.into_parts();
+    let stream = parts.io.into_inner();
     // Boxed: what a connection needs at its end need not weigh on it while it lives.
-    let how = Box::pin(end(ending, stream, &inlet.proxy, &downstream)).await;
+    let how = Box::pin(end(ending, stream, &parts.read_buf, &inlet.proxy, &downstream)).await;
     inlet.ends.increment((Facing::Downstream, how));
 }
 
-/// Says what is left to say, and closes.
+/// Says what is left to say, and closes. A head that hyper could not read is `unread`, unless it was its target or a length.
 async fn end(
     ending: Ending,
     stream: DownstreamStream,
+    unread: &[u8],
     proxy: &Arc<Proxy>,
     downstream: &Arc<Downstream>,
 ) -> Manner {
-    let refusal = ending.refusal();
+    let refusal = ending.refusal(unread, stream.refused_byte());
     // Where an earlier response was still being written, hyper's bare answer is behind it already.
     let untold = stream.is_refused() || downstream.phase() == Phase::Header;
     if let Some(failure) = &refusal {
@@ -222,13 +230,19 @@ where
 
 impl Ending {
     /// What is wrong with a request whose header could not be read.
-    fn refusal(&self) -> Option<Failure> {
+    fn refusal(&self, unread: &[u8], refused: Option<(u8, u32)>) -> Option<Failure> {
         match self {
-            Self::Done(Err(error)) if error.is_parse_version_h2() => Some(Failure::BadRequest(
-                "the client speaks HTTP/2 and is not understood here: let it speak HTTP/1.1".into(),
-            )),
+            Self::Done(Err(error))
+                if error.is_parse_version_h2()
+                    || error.is_parse() && unread.starts_with(HTTP_2) =>
+            {
+                Some(Failure::BadRequest(
+                    "the client speaks HTTP/2 and is not understood here: let it speak HTTP/1.1"
+                        .into(),
+                ))
+            }
             Self::Done(Err(error)) if error.is_parse_too_large() => Some(Failure::HeaderTooLarge),
-            Self::Done(Err(error)) if error.is_parse() => Some(unreadable(error)),
+            Self::Done(Err(error)) if error.is_parse() => Some(unreadable(error, unread, refused)),
             Self::HeaderTimeout => Some(Failure::HeaderTimeout),
             Self::Done(_) | Self::Idle | Self::Stuck => None,
         }
@@ -243,12 +257,39 @@ impl Ending {
     }
 }
 
-/// The most frequent mistake is TLS towards us.
-fn unreadable(error: &hyper::Error) -> Failure {
-    Failure::BadRequest(
-        format!("no request in HTTP/1.1: {error} (is Warmline called with https:// for http://?)")
-            .into(),
-    )
+/// Says what is wrong with a request that hyper refused, in its own words only where it left no byte of it.
+fn unreadable(error: &hyper::Error, unread: &[u8], refused: Option<(u8, u32)>) -> Failure {
+    if head::is_tls_record(unread) {
+        return Failure::BadRequest(TLS.into());
+    }
+    let fault = match refused {
+        Some((byte, place)) => {
+            let byte = head::shown_byte(byte);
+            format!("the byte {byte} at place {place} of the request line (in the target's host)")
+        }
+        None => head::fault_of_request(unread).unwrap_or_else(|| refused_as_a_whole(error)),
+    };
+    Failure::BadRequest(format!("no request in HTTP/1.1: {fault}").into())
+}
+
+/// hyper took the head apart, and then did not take what was in it.
+fn refused_as_a_whole(error: &hyper::Error) -> String {
+    let words = error.to_string();
+    match words.as_str() {
+        "invalid URI" => {
+            "the request's target is neither a path that begins with / nor a URL with a host".into()
+        }
+        "invalid content-length parsed" => {
+            "Content-Length is no decimal number below 2^64, or two of them differ".into()
+        }
+        "invalid transfer-encoding parsed" => {
+            "Transfer-Encoding does not end in \"chunked\", so the body has no end".into()
+        }
+        "unexpected transfer-encoding parsed" => {
+            "Transfer-Encoding in HTTP/1.0, which has none".into()
+        }
+        _ => words,
+    }
 }
 
 /// Says what is wrong, and closes.

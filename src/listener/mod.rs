@@ -1,6 +1,7 @@
 //! Where applications come in: accepts, bounded, and serves each connection on the thread that accepted it.
 
 mod connection;
+pub mod escape;
 mod stream;
 
 use std::{

@@ -1,5 +1,6 @@
-//! The application's stream under hyper: it stamps bytes, holds back a FIN that comes during a response, and leaves
-//! the shutdown to us, and what a request without a readable header is told.
+//! The application's stream under hyper: it stamps bytes, escapes what hyper's `Uri` refuses in a request line, holds
+//! back a FIN that comes during a response, and leaves the shutdown to us, and what a request without a readable header
+//! is told.
 
 use std::{
     io,
@@ -14,12 +15,16 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::proxy::{Downstream, Phase};
+use super::escape::{Escape, Judged, Noted};
+use crate::proxy::{Downstream, Phase, RequestLine};
 
 /// See the module.
 pub(super) struct DownstreamStream {
     tcp: TcpStream,
     downstream: Arc<Downstream>,
+    escape: Escape,
+    /// A byte of the newest request line that no host contains, and its place.
+    refused_byte: Option<(u8, u32)>,
     /// The application's FIN came.
     finished: bool,
     /// hyper refused a request's header. Its bare answer is held back: ours says why.
@@ -31,7 +36,8 @@ const REFUSAL: &[u8] = b"HTTP/1.1 4";
 
 impl DownstreamStream {
     pub(super) fn new(tcp: TcpStream, downstream: Arc<Downstream>) -> Self {
-        Self { tcp, downstream, finished: false, refused: false }
+        let escape = Escape::default();
+        Self { tcp, downstream, escape, refused_byte: None, finished: false, refused: false }
     }
 
     pub(super) fn into_inner(self) -> TcpStream {
@@ -41,6 +47,64 @@ impl DownstreamStream {
     /// Whether a refusal of hyper's was held back.
     pub(super) fn is_refused(&self) -> bool {
         self.refused
+    }
+
+    /// The byte in the newest request's host for which hyper refused it, and its place in the request line.
+    pub(super) fn refused_byte(&self) -> Option<(u8, u32)> {
+        self.refused_byte
+    }
+
+    fn judged(&self) -> Judged {
+        let (count, body) = self.downstream.newest_exchange();
+        Judged { count, body, done: self.downstream.phase() == Phase::Idle }
+    }
+
+    /// Reads what has come into the buffer; true if that is the application's FIN.
+    fn poll_segment(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = buffer.filled().len();
+        loop {
+            if self.escape.has_kept() {
+                self.give_kept(buffer);
+            }
+            if buffer.filled().len() > before {
+                return Poll::Ready(Ok(false));
+            }
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+            if buffer.filled().len() == before {
+                return Poll::Ready(Ok(true));
+            }
+            let judged = self.judged();
+            let bytes = &buffer.filled()[before..];
+            if self.escape.passes(bytes, judged) {
+                return Poll::Ready(Ok(false));
+            }
+            self.escape.keep(bytes);
+            buffer.set_filled(before);
+            self.note_read();
+        }
+    }
+
+    #[cold]
+    fn give_kept(&mut self, buffer: &mut ReadBuf<'_>) {
+        let judged = self.judged();
+        self.escape.give(buffer.remaining(), judged, |bytes| buffer.put_slice(bytes));
+        if let Some(noted) = self.escape.take_noted() {
+            let Noted { escaped, fragment, whole_server, refused } = noted;
+            self.downstream.note_line(RequestLine { escaped, fragment, whole_server });
+            self.refused_byte = refused;
+        }
+    }
+
+    fn note_read(&self) {
+        let now = Instant::now();
+        self.downstream.note_io(now);
+        if self.downstream.phase() == Phase::Idle {
+            self.downstream.header_begins(now);
+        }
     }
 
     /// Between responses only hyper itself has something to say.
@@ -67,17 +131,11 @@ impl AsyncRead for DownstreamStream {
         if self.finished {
             return self.poll_finished();
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
-        if buffer.filled().len() == before {
+        if ready!(self.poll_segment(cx, buffer))? {
             self.finished = true;
             return self.poll_finished();
         }
-        let now = Instant::now();
-        self.downstream.note_io(now);
-        if self.downstream.phase() == Phase::Idle {
-            self.downstream.header_begins(now);
-        }
+        self.note_read();
         Poll::Ready(Ok(()))
     }
 }

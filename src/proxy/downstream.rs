@@ -39,6 +39,39 @@ impl Phase {
     const ALL: [Self; 5] = [Self::Idle, Self::Header, Self::Exchange, Self::Body, Self::Flushing];
 }
 
+/// The length of a body that has none.
+const CHUNKED: u64 = u64::MAX;
+
+/// What the stream found in a request line that was not plain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RequestLine {
+    /// The number of bytes that were escaped as `%XX`.
+    pub escaped: u32,
+    /// The place of a `#`, the line's first byte being 1; 0 without one.
+    pub fragment: u32,
+    /// True if it is OPTIONS of a URL without a path, which asks about the whole server.
+    pub whole_server: bool,
+}
+
+impl RequestLine {
+    const WHOLE_SERVER: u64 = 1 << 63;
+
+    /// Its numbers are below 2^31: hyper takes no longer line.
+    fn to_word(self) -> u64 {
+        let whole_server = if self.whole_server { Self::WHOLE_SERVER } else { 0 };
+        whole_server | u64::from(self.fragment) << 32 | u64::from(self.escaped)
+    }
+
+    fn of_word(word: u64) -> Self {
+        let numbers = word & !Self::WHOLE_SERVER;
+        Self {
+            escaped: numbers as u32,
+            fragment: (numbers >> 32) as u32,
+            whole_server: word & Self::WHOLE_SERVER != 0,
+        }
+    }
+}
+
 /// One client connection, as both sides see it.
 pub struct Downstream {
     /// Different from that of any other client connection of this process.
@@ -49,6 +82,10 @@ pub struct Downstream {
     pub drain: Drain,
     /// Begun so far.
     exchanges: AtomicU64,
+    /// The length of the newest one's request body; [`CHUNKED`] without a length.
+    body: AtomicU64,
+    /// The next exchange's [`RequestLine`] in one word; 0 is a plain one.
+    line: AtomicU64,
     /// Upstreams of which it may have connections that are for nobody else.
     owning: Mutex<Vec<Arc<Upstream>>>,
     /// The connections on which the client is in the midst of a handshake.
@@ -91,6 +128,8 @@ impl Downstream {
         let downstream = Self {
             id: NEXT.fetch_add(1, Relaxed),
             exchanges: AtomicU64::new(0),
+            body: AtomicU64::new(0),
+            line: AtomicU64::new(0),
             owning: Mutex::default(),
             kept: Mutex::default(),
             keeps: AtomicBool::new(false),
@@ -136,8 +175,31 @@ impl Downstream {
         self.enter(Phase::Header, now);
     }
 
-    /// A request's header is complete.
-    pub fn exchange_begins(&self, now: Instant) {
+    /// Keeps what the stream found in the next exchange's request line.
+    pub fn note_line(&self, line: RequestLine) {
+        self.line.store(line.to_word(), Relaxed);
+    }
+
+    /// What the stream found in the request line of the exchange that has just begun; told once.
+    pub fn take_line(&self) -> RequestLine {
+        match self.line.load(Relaxed) {
+            0 => RequestLine::default(),
+            word => {
+                self.line.store(0, Relaxed);
+                RequestLine::of_word(word)
+            }
+        }
+    }
+
+    /// The number of exchanges so far, and the length of the newest one's request body, `None` if that comes in chunks.
+    pub fn newest_exchange(&self) -> (u64, Option<u64>) {
+        let body = Some(self.body.load(Relaxed)).filter(|body| *body != CHUNKED);
+        (self.exchanges.load(Relaxed), body)
+    }
+
+    /// A request's header is complete; its body has this length, or comes in chunks.
+    pub fn exchange_begins(&self, now: Instant, body: Option<u64>) {
+        self.body.store(body.unwrap_or(CHUNKED), Relaxed);
         self.deadline.clear();
         self.due.store(false, Relaxed);
         self.exchanges.fetch_add(1, Relaxed);

@@ -9,7 +9,7 @@ use http::{
 };
 
 use super::{Failure, keep_alive};
-use crate::pool::KeepAlive;
+use crate::{head, pool::KeepAlive};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -46,7 +46,8 @@ pub(super) fn to_upstream(parts: &mut request::Parts, host: HeaderValue) -> Resu
     let chunked = seen.codings > 0;
     if chunked && !(seen.codings == 1 && seen.chunked) {
         // RFC 9112 section 6.1: we take this one, and nothing else.
-        return Err(Failure::bad_request("Transfer-Encoding is not \"chunked\", once and alone"));
+        let fault = codings_fault(&parts.headers, "the client, or a library in it,");
+        return Err(Failure::bad_request(fault));
     }
     seen.remove_hop_by_hop(&mut parts.headers);
     if seen.proxy_authorization {
@@ -81,7 +82,8 @@ pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<Fitness, Fail
     }
     if seen.encoded {
         // Without its coding's name the content would be mislabelled, and we decode none (RFC 9112 section 7).
-        return Err(Failure::malformed("Transfer-Encoding names a coding beside \"chunked\""));
+        let fault = codings_fault(&parts.headers, "the server, or a framework in it,");
+        return Err(Failure::malformed(fault));
     }
     if seen.lengths > 0 && seen.codings > 0 {
         parts.headers.remove(CONTENT_LENGTH);
@@ -209,6 +211,27 @@ impl Seen {
     }
 }
 
+/// Says what is wrong with transfer codings other than `chunked`, once and alone, and whose doing that is.
+#[cold]
+fn codings_fault(headers: &HeaderMap, sender: &str) -> String {
+    let values = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let codings = values.flat_map(|value| value.split(|byte| *byte == b','));
+    let codings: Vec<_> = codings.map(<[u8]>::trim_ascii).collect();
+    let (chunked, others): (Vec<&[u8]>, Vec<_>) =
+        codings.iter().partition(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    match others.first() {
+        None => format!(
+            "Transfer-Encoding says \"chunked\" {} times, as if the body were in chunks of chunks: {sender} adds the field \
+             where there is one already; once is right",
+            chunked.len()
+        ),
+        Some(coding) => format!(
+            "Transfer-Encoding names {}: {sender} may use \"chunked\", once and alone",
+            head::shown(coding)
+        ),
+    }
+}
+
 /// hyper agreed that all the lengths are equal, and checked the first.
 fn keep_one_length(headers: &mut HeaderMap) {
     let first = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
@@ -327,6 +350,30 @@ mod tests {
             }
             let passed = to_upstream(&mut parts, HeaderValue::from_static("a"));
             assert_eq!(passed.is_ok(), passes, "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn fault_18_a_coding_that_is_named_twice_or_is_another_is_told_as_that() {
+        for (codings, told) in [
+            (&["chunked", "chunked"][..], "says \"chunked\" 2 times"),
+            (&["chunked, Chunked, chunked"], "says \"chunked\" 3 times"),
+            (&["gzip, chunked"], "names \"gzip\": "),
+            (&["chunked", "x-\u{e4}"], "names \"x-\\xc3\\xa4\": "),
+        ] {
+            let mut up = http::Request::new(()).into_parts().0;
+            let mut down = response(Version::HTTP_11, &[]);
+            for coding in codings {
+                let value = HeaderValue::from_bytes(coding.as_bytes()).expect("a value");
+                up.headers.append(TRANSFER_ENCODING, value.clone());
+                down.headers.append(TRANSFER_ENCODING, value);
+            }
+            let refused = to_upstream(&mut up, HeaderValue::from_static("a")).expect_err("400");
+            assert!(refused.to_string().contains(told), "{codings:?}: {refused}");
+            assert!(refused.to_string().contains("the client"), "{codings:?}: {refused}");
+            let refused = to_downstream(&mut down).expect_err("502");
+            assert!(refused.to_string().contains(told), "{codings:?}: {refused}");
+            assert!(refused.to_string().contains("the server"), "{codings:?}: {refused}");
         }
     }
 

@@ -23,7 +23,7 @@ use std::{
 use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::{Body as _, Incoming};
 
-pub use downstream::{Downstream, Phase};
+pub use downstream::{Downstream, Phase, RequestLine};
 use exchange::{Exchange, Responded};
 pub use failure::Failure;
 use outbound::Outbound;
@@ -62,7 +62,7 @@ impl Proxy {
     ) -> Prepared {
         // The last byte of its header came just now.
         let now = downstream.last_io().unwrap_or_else(Instant::now);
-        downstream.exchange_begins(now);
+        downstream.exchange_begins(now, request.body().size_hint().exact());
         let mut record = Record::new(self, downstream, now);
         record.unread = !request.body().is_end_stream();
         let journey = Journey::of(request, entry, &mut record);
@@ -120,7 +120,8 @@ impl Journey {
     fn of(request: Request<Incoming>, entry: &Entry, record: &mut Record) -> Result<Self, Failure> {
         let (mut parts, incoming) = request.into_parts();
         record.request(&parts.method, &parts.uri);
-        let (upstream, host) = target::find(entry, &mut parts)?;
+        target::check_line(record.line)?;
+        let (upstream, host) = target::find(entry, &mut parts, record.line)?;
         fields::to_upstream(&mut parts, host)?;
         record.routed(&upstream);
         let outbound = Outbound::new(parts, incoming, &upstream);

@@ -8,7 +8,9 @@ use std::{
 
 use http::{Method, StatusCode, Uri};
 
-use super::{Downstream, Failure, Proxy, attempt::Attempt, explain::Explanation, failure::Cut};
+use super::{
+    Downstream, Failure, Proxy, RequestLine, attempt::Attempt, explain::Explanation, failure::Cut,
+};
 use crate::{
     drain,
     telemetry::log::{Access, seconds},
@@ -37,6 +39,8 @@ pub(super) struct Record {
     attempt: Option<Attempt>,
     /// For the log; none where no line can come of it, or the request could not be read.
     request: Option<(Method, Uri)>,
+    /// What was not plain in its request line.
+    pub(super) line: RequestLine,
     told: bool,
 }
 
@@ -57,6 +61,7 @@ impl Record {
             downstream: Arc::clone(downstream),
             attempt: None,
             request: None,
+            line: downstream.take_line(),
             told: false,
         }
     }
@@ -219,6 +224,7 @@ impl Record {
             end = %end,
             error = error.map(display),
             req = self.request.as_ref().map(|(method, uri)| display(Line(method, uri))),
+            escaped = Some(self.line.escaped).filter(|escaped| *escaped > 0),
         );
     }
 }

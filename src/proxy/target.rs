@@ -9,13 +9,13 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::Failure;
-use crate::{latest::Latest, route::Table, upstream::Upstream};
+use super::{Failure, RequestLine};
+use crate::{head, latest::Latest, route::Table, upstream::Upstream};
 
 /// The longest authority (RFC 1035 section 2.3.4 bounds a name at 255).
 const AUTHORITY_BYTES: usize = 255;
 const NO_HOST: &str = "the request has no Host field";
-const NO_SUCH_HOST: &str = "the host has characters that no host has";
+const NOT_A_HOST: &str = "the host is neither a name nor an address in brackets";
 
 /// An upstream, and the Host that it is to see.
 #[derive(Clone)]
@@ -39,6 +39,7 @@ pub enum Entry {
 pub(super) fn find(
     entry: &Entry,
     parts: &mut request::Parts,
+    line: RequestLine,
 ) -> Result<(Arc<Upstream>, HeaderValue), Failure> {
     if parts.method == Method::CONNECT {
         return Err(Failure::Connect);
@@ -52,9 +53,19 @@ pub(super) fn find(
         }
     };
     if absolute.is_some() {
-        parts.uri = origin_form(&parts.uri, &parts.method);
+        parts.uri = origin_form(&parts.uri, line.whole_server);
     }
     Ok(found)
+}
+
+/// Refuses a fragment, which a client keeps to itself (RFC 9112 section 3.2): hyper would have cut it off.
+pub(super) fn check_line(line: RequestLine) -> Result<(), Failure> {
+    match line.fragment {
+        0 => Ok(()),
+        place => Err(Failure::bad_request(format!(
+            "the byte '#' at place {place} of the request line: a fragment is not sent; within a path or query it is written %23"
+        ))),
+    }
 }
 
 /// RFC 9112 section 3.2: once, and not missing in HTTP/1.1.
@@ -69,6 +80,11 @@ fn host_field(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderVal
 
 fn absolute_authority(uri: &Uri) -> Result<Option<Authority>, Failure> {
     let Some(authority) = uri.authority() else { return Ok(None) };
+    if uri.scheme().is_none() {
+        return Err(Failure::bad_request(
+            "the target is neither a path nor a URL: it begins with / or with http://",
+        ));
+    }
     if uri.scheme() != Some(&Scheme::HTTP) {
         return Err(Failure::bad_request(
             "the target's scheme is not http: write http:// in the URL, Warmline adds the TLS",
@@ -87,14 +103,35 @@ fn authority<'a>(
 ) -> Result<&'a str, Failure> {
     let authority = match (absolute, field) {
         (Some(authority), _) => authority.as_str(),
-        (None, Some(field)) => field.to_str().unwrap_or_default(),
+        (None, Some(field)) => host_text(field)?,
         (None, None) => return Err(Failure::bad_request(NO_HOST)),
     };
     match authority.len() {
-        0 => Err(Failure::bad_request("the Host field is empty or not ASCII")),
+        0 => Err(Failure::bad_request("the Host field is empty")),
         1..=AUTHORITY_BYTES => Ok(authority),
         _ => Err(Failure::bad_request("the host is longer than 255 bytes")),
     }
+}
+
+/// The Host field as text. A password in it is refused here, before anything could show it.
+fn host_text(field: &HeaderValue) -> Result<&str, Failure> {
+    let bytes = field.as_bytes();
+    if bytes.contains(&b'@') {
+        return Err(Failure::bad_request(
+            "the Host field carries user information: user:password@ belongs into Authorization",
+        ));
+    }
+    match bytes.iter().position(|byte| !byte.is_ascii_graphic()) {
+        Some(at) => Err(no_such_host(bytes, at)),
+        None => Ok(field.to_str().unwrap_or_default()),
+    }
+}
+
+/// Names the byte of a host that no host has.
+#[cold]
+fn no_such_host(host: &[u8], at: usize) -> Failure {
+    let (byte, place) = (head::shown_byte(host[at]), at + 1);
+    Failure::bad_request(format!("the byte {byte} at place {place} of the host: no host has it"))
 }
 
 fn by_host(
@@ -138,7 +175,7 @@ fn host_of(
         Some(host) => with_port(checked(host)?, endpoint.port),
         None => with_port(&endpoint.host.to_string(), endpoint.port),
     };
-    let value = HeaderValue::try_from(value).map_err(|_| Failure::bad_request(NO_SUCH_HOST))?;
+    let value = HeaderValue::try_from(value).map_err(|_| Failure::bad_request(NOT_A_HOST))?;
     drop(settings);
     Ok((upstream, value))
 }
@@ -151,8 +188,16 @@ fn checked(host: &str) -> Result<&str, Failure> {
     }
     match host.parse::<Authority>() {
         Ok(authority) if authority.host() == host => Ok(host),
-        _ => Err(Failure::bad_request(NO_SUCH_HOST)),
+        _ => Err(match host.bytes().position(|byte| !in_host(byte)) {
+            Some(at) => no_such_host(host.as_bytes(), at),
+            None => Failure::bad_request(NOT_A_HOST),
+        }),
     }
+}
+
+/// RFC 3986 section 3.2.2, without percent-encoding, which the parser of URIs does not take in a host.
+fn in_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=[]:".contains(&byte)
 }
 
 /// A Host field: the port is told where it is not 443.
@@ -168,9 +213,8 @@ pub fn with_port(host: &str, port: u16) -> String {
     field
 }
 
-/// RFC 9112 section 3.2.1; `OPTIONS http://host` asks about the whole server (section 3.2.4).
-fn origin_form(uri: &Uri, method: &Method) -> Uri {
-    let whole_server = method == Method::OPTIONS && uri.path() == "/" && uri.query().is_none();
+/// RFC 9112 section 3.2.1; OPTIONS of a URL without a path asks about the whole server (section 3.2.4).
+fn origin_form(uri: &Uri, whole_server: bool) -> Uri {
     match uri.path_and_query() {
         Some(path) if !whole_server => Uri::from(path.clone()),
         _ => Uri::from_static(if whole_server { "*" } else { "/" }),
@@ -198,14 +242,14 @@ mod tests {
 
     #[test]
     fn absolute_form_becomes_origin_form() {
-        for (method, absolute, origin) in [
-            (Method::GET, "http://a.example/x?y=1", "/x?y=1"),
-            (Method::GET, "http://a.example", "/"),
-            (Method::OPTIONS, "http://a.example", "*"),
-            (Method::OPTIONS, "http://a.example/x", "/x"),
+        for (absolute, whole_server, origin) in [
+            ("http://a.example/x?y=1", false, "/x?y=1"),
+            ("http://a.example", false, "/"),
+            ("http://a.example", true, "*"),
+            ("http://a.example/", false, "/"),
         ] {
             let uri: Uri = absolute.parse().expect("a URI");
-            assert_eq!(origin_form(&uri, &method).to_string(), origin, "{method} {absolute}");
+            assert_eq!(origin_form(&uri, whole_server).to_string(), origin, "{absolute}");
         }
     }
 }

@@ -112,11 +112,10 @@ fn repeated_fields_keep_their_order() {
 #[test]
 fn the_target_passes_as_it_was_written() {
     let (origin, warmline) = serving();
-    for target in ["/", "/a/../b//c", "/?", "/a?b=c&d=%20%2F", "/%C3%A4;x=1", "/a?b#c", "/*", "//a"]
-    {
+    for target in ["/", "/a/../b//c", "/?", "/a?b=c&d=%20%2F", "/%C3%A4;x=1", "/*", "//a"] {
         goes_up(&origin, &warmline, &format!("GET {target} HTTP/1.1\r\nHost: api.test"));
         let went = origin.record().last_request().target.clone();
-        assert_eq!(went, target.split('#').next().unwrap());
+        assert_eq!(went, target);
     }
 }
 

@@ -4,3 +4,4 @@ mod authentication;
 mod descriptors;
 mod first_message;
 mod handshakes;
+mod targets;

@@ -1,0 +1,310 @@
+//! Finds the first byte of a message's head that breaks the rules (RFC 9112 sections 2 to 5), and says so to people.
+//!
+//! hyper's parser says no more than that there is one. The rules here are the parser's: whatever is found here, it refused.
+
+use std::fmt::Write as _;
+
+/// The most that is shown of a field's name or line.
+const SHOWN: usize = 40;
+
+/// True if a TLS record begins here: somebody speaks `https` to a port of `http`.
+#[must_use]
+pub fn is_tls_record(bytes: &[u8]) -> bool {
+    matches!(bytes, [20..=23, 3, 0..=4, ..])
+}
+
+/// Says what is wrong with the head of a request, or with its beginning if no more is there.
+#[must_use]
+pub fn fault_of_request(head: &[u8]) -> Option<String> {
+    let (line, fields) = first_line(head);
+    fault_of_request_line(line).or_else(|| fault_of_fields(fields))
+}
+
+/// Says what is wrong with the head of a response, or with its beginning if no more is there.
+#[must_use]
+pub fn fault_of_response(head: &[u8]) -> Option<String> {
+    let (line, fields) = first_line(head);
+    fault_of_status_line(line).or_else(|| fault_of_fields(fields))
+}
+
+/// A text for people: printable, and cut.
+#[must_use]
+pub fn shown(bytes: &[u8]) -> String {
+    let cut = &bytes[..bytes.len().min(SHOWN)];
+    let more = if bytes.len() > SHOWN { "..." } else { "" };
+    format!("\"{}{more}\"", cut.escape_ascii())
+}
+
+/// A byte for people: as it is if that can be read, and as a number.
+#[must_use]
+pub fn shown_byte(byte: u8) -> String {
+    if byte.is_ascii_graphic() {
+        format!("{:?}", char::from(byte))
+    } else {
+        format!("0x{byte:02X}")
+    }
+}
+
+/// The line that a head begins with, without the empty ones before it, and what follows.
+fn first_line(head: &[u8]) -> (&[u8], &[u8]) {
+    let begin = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
+    next_line(&head[begin..])
+}
+
+/// A line with its end, and what follows.
+fn next_line(bytes: &[u8]) -> (&[u8], &[u8]) {
+    bytes.split_at(memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1))
+}
+
+fn fault_of_request_line(line: &[u8]) -> Option<String> {
+    let target = match line.iter().position(|byte| !is_token(*byte)) {
+        Some(end) if end > 0 && line[end] == b' ' => end + 1,
+        Some(end) => return Some(in_line(line, end, "request line", "in the method")),
+        None => return None,
+    };
+    let in_target = |byte: &u8| byte.is_ascii_graphic() || !byte.is_ascii();
+    let version = match line[target..].iter().position(|byte| !in_target(byte)) {
+        Some(length) if length > 0 && line[target + length] == b' ' => target + length + 1,
+        Some(0) => return Some(in_line(line, target, "request line", "in place of the target")),
+        Some(length) => {
+            let ends = ends_line(&line[target + length..]);
+            let why = if ends { "the line ends without HTTP/1.1" } else { "in the target" };
+            return Some(in_line(line, target + length, "request line", why));
+        }
+        None => return None,
+    };
+    if let Err(error) = str::from_utf8(&line[target..version]) {
+        let at = target + error.valid_up_to();
+        return Some(in_line(line, at, "request line", "in the target"));
+    }
+    let rule = "behind the target comes HTTP/1.1, and a space within a target is written %20";
+    fault_of_version(line, version, "request line", rule, b"")
+}
+
+fn fault_of_status_line(line: &[u8]) -> Option<String> {
+    if let Some(fault) = fault_of_version(line, 0, "status line", "it begins with HTTP/1.1", b" ") {
+        return Some(fault);
+    }
+    let rule = "behind HTTP/1.1 come a space and three digits";
+    let place = |index: usize| in_line(line, index, "status line", rule);
+    for (index, byte) in line.iter().enumerate().skip("HTTP/1.1 ".len()) {
+        match index {
+            9..=11 if !byte.is_ascii_digit() => return Some(place(index)),
+            12 if !matches!(byte, b' ' | b'\r' | b'\n') => return Some(place(index)),
+            12.. if !in_value(*byte) && !ends_line(&line[index..]) => {
+                return Some(in_line(line, index, "status line", "in the reason"));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `HTTP/1.0` or `HTTP/1.1` from this index on, and then this or the line's end.
+fn fault_of_version(
+    line: &[u8],
+    from: usize,
+    what: &str,
+    rule: &str,
+    then: &[u8],
+) -> Option<String> {
+    let rest = &line[from..];
+    let wrong = rest.iter().zip(b"HTTP/1.").position(|(byte, right)| byte != right);
+    let wrong = wrong.or_else(|| match rest.get(7..)? {
+        [] => None,
+        [b'0' | b'1', end @ ..] => {
+            let fits =
+                end.is_empty() || ends_line(end) || (!then.is_empty() && end.starts_with(then));
+            (!fits).then_some(8)
+        }
+        _ => Some(7),
+    });
+    wrong.map(|at| in_line(line, from + at, what, rule))
+}
+
+fn in_line(line: &[u8], at: usize, what: &str, why: &str) -> String {
+    format!("the byte {} at place {} of the {what} ({why})", shown_byte(line[at]), at + 1)
+}
+
+fn fault_of_fields(mut rest: &[u8]) -> Option<String> {
+    let mut before: Option<&[u8]> = None;
+    while !rest.is_empty() && !ends_line(rest) {
+        let (line, others) = next_line(rest);
+        if let Some(fault) = fault_of_field(line, before) {
+            return Some(fault);
+        }
+        before = Some(line);
+        rest = others;
+    }
+    None
+}
+
+fn fault_of_field(line: &[u8], before: Option<&[u8]>) -> Option<String> {
+    let end = line.iter().position(|byte| !is_token(*byte));
+    let Some(end) = end else { return None };
+    if line[end] != b':' {
+        return Some(fault_of_name(line, end, before));
+    }
+    let name = &line[..end];
+    if name.is_empty() {
+        return Some(
+            "a line of the header that begins with a colon: a field without a name".into(),
+        );
+    }
+    let value = &line[end + 1..];
+    let wrong = (0..value.len()).find(|at| !in_value(value[*at]) && !ends_line(&value[*at..]))?;
+    let mut fault = format!("the byte {}", shown_byte(value[wrong]));
+    let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let _ =
+        write!(fault, " at place {} of the value of the field {}", wrong + 1 - blanks, shown(name));
+    Some(fault)
+}
+
+/// The name ends with no colon, but at this index. What follows that is not shown: it may be a password.
+fn fault_of_name(line: &[u8], end: usize, before: Option<&[u8]>) -> String {
+    let (name, rest) = line.split_at(end);
+    match (rest[0], before.map(name_of)) {
+        (b' ' | b'\t', Some(before)) if name.is_empty() => {
+            format!("the value of the field {} goes on in another line", shown(before))
+        }
+        (b' ' | b'\t', None) if name.is_empty() => "a blank before the first field's name".into(),
+        (byte, _) if rest.contains(&b':') => format!(
+            "the byte {} at place {} of the name of a field that begins with {}",
+            shown_byte(byte),
+            end + 1,
+            shown(name)
+        ),
+        _ => format!("a line of the header without a colon, which begins with {}", shown(name)),
+    }
+}
+
+fn name_of(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == b':').next().unwrap_or_default()
+}
+
+/// True if the line ends here; a lone CR at the end may become an end yet.
+fn ends_line(rest: &[u8]) -> bool {
+    matches!(rest, [b'\n', ..] | [b'\r', b'\n', ..] | [b'\r'])
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn in_value(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_11_a_request_that_is_none_is_told_by_its_first_wrong_byte_and_that_bytes_place() {
+        for (head, told) in [
+            ("G\x01T /", "the byte 0x01 at place 2 of the request line (in the method)"),
+            ("GET\t/any", "the byte 0x09 at place 4 of the request line (in the method)"),
+            ("\r\n{\"a\":1}", "the byte '{' at place 1 of the request line (in the method)"),
+            ("GET  /any", "the byte ' ' at place 5 of the request line (in place of the target)"),
+            ("GET /a\x7fb", "the byte 0x7F at place 7 of the request line (in the target)"),
+            (
+                "GET /any\r\n",
+                "the byte 0x0D at place 9 of the request line (the line ends without HTTP/1.1)",
+            ),
+            (
+                "GET /an y HTTP/1.1",
+                "the byte 'y' at place 9 of the request line (behind the target comes",
+            ),
+            ("GET /any HTTP/1.2\r\n", "the byte '2' at place 17 of the request line (behind"),
+            ("GET /any HTTP/1.1 \r\n", "place 18 of the request line (behind"),
+            (
+                "GET / HTTP/1.1\r\nno colon\r\n",
+                "a line of the header without a colon, which begins with \"no\"",
+            ),
+            (
+                "GET / HTTP/1.1\r\nAuthorization Basic secret:secret\r\n",
+                "begins with \"Authorization\"",
+            ),
+            ("GET / HTTP/1.1\r\nAuthorization Bearer secret\r\n", "begins with \"Authorization\""),
+            ("GET / HTTP/1.1\r\n: 1\r\n", "a line of the header that begins with a colon"),
+            (
+                "GET / HTTP/1.1\r\nHost : a\r\n",
+                "the byte 0x20 at place 5 of the name of a field that begins with \"Host\"",
+            ),
+            (
+                "GET / HTTP/1.1\r\nx(a): 1\r\n",
+                "the byte '(' at place 2 of the name of a field that begins with \"x\"",
+            ),
+            ("GET / HTTP/1.1\r\n x: 1\r\n", "a blank before the first field's name"),
+            (
+                "GET / HTTP/1.1\r\nx: 1\r\n 2\r\n",
+                "the value of the field \"x\" goes on in another line",
+            ),
+            (
+                "GET / HTTP/1.1\r\na: b\r\nx-a:  1\x002",
+                "the byte 0x00 at place 2 of the value of the field \"x-a\"",
+            ),
+            (
+                "GET / HTTP/1.1\r\nx-a: 1\r2\r\n",
+                "the byte 0x0D at place 2 of the value of the field \"x-a\"",
+            ),
+        ] {
+            let fault = fault_of_request(head.as_bytes()).unwrap_or_default();
+            let told = told.replace("byte ' '", "byte 0x20");
+            assert!(!fault.contains("secret"), "{fault}");
+            assert!(fault.contains(&told), "{head:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn fault_16_a_response_that_is_none_is_told_by_the_field_and_the_byte() {
+        for (head, told) in [
+            (
+                "HTTP/1.1 200 OK\r\nx-a: 1\x002\r\n",
+                "0x00 at place 2 of the value of the field \"x-a\"",
+            ),
+            (
+                "HTTP/1.1 200\r\nx a: 1\r\n",
+                "0x20 at place 2 of the name of a field that begins with \"x\"",
+            ),
+            ("HTTP/1.1 2OO OK\r\n", "'O' at place 11 of the status line (behind HTTP/1.1 come"),
+            ("HTTP/1.2 200 OK\r\n", "'2' at place 8 of the status line (it begins with HTTP/1.1)"),
+            ("ICY 200 OK\r\n", "'I' at place 1 of the status line"),
+            ("HTTP/1.1 200 \x01\r\n", "0x01 at place 14 of the status line (in the reason)"),
+        ] {
+            let fault = fault_of_response(head.as_bytes()).unwrap_or_default();
+            assert!(fault.contains(told), "{head:?}: {fault}");
+        }
+        let long = format!("HTTP/1.1 200 OK\r\nx-{}: \x7f\r\n", "y".repeat(300));
+        let fault = fault_of_response(long.as_bytes()).expect("a fault");
+        assert!(fault.len() < 120 && fault.contains("yyy...\""), "{fault}");
+    }
+
+    #[test]
+    fn fault_11_a_good_head_and_the_beginning_of_one_have_no_fault() {
+        let heads = [
+            "GET /a?b={\u{e4}} HTTP/1.1\r\nHost: a\r\nx:\ty \u{e4}\r\nempty:\r\n\r\n\x01body",
+            "\n\nPOST http://a.example/ HTTP/1.0\nHost: a\n\n",
+        ];
+        for head in heads {
+            for end in 0..=head.len() {
+                let beginning = &head.as_bytes()[..end];
+                let cut_character = str::from_utf8(beginning).is_err() && end < 25;
+                let fault = fault_of_request(beginning).filter(|_| !cut_character);
+                assert_eq!(fault, None, "{}", beginning.escape_ascii());
+            }
+        }
+        let head = "HTTP/1.1 299 Quite \u{e4}\r\nx: y\r\n\r\n\0";
+        for end in 0..=head.len() {
+            assert_eq!(fault_of_response(&head.as_bytes()[..end]), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn fault_11_only_a_tls_record_is_taken_for_one() {
+        assert!(is_tls_record(b"\x16\x03\x01\x02\x00\x01"));
+        for bytes in [&b"\x16\x02\x01"[..], b"\x01\x02", b"GET", b"", b"\x80\x2e\x01"] {
+            assert!(!is_tls_record(bytes), "{}", bytes.escape_ascii());
+        }
+    }
+}

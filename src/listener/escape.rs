@@ -1,0 +1,452 @@
+//! Escapes in a request line, as `%XX`, exactly the bytes that hyper's `Uri` refuses, before hyper reads them.
+//!
+//! Go, Java, `curl -g` and urllib write JSON and Latin-1 into a URL as they are, and servers take it; hyper refuses such
+//! a request and keeps none of its bytes. [`Escape`] follows a client's bytes from request line to request line, however
+//! they are cut into segments. It changes no byte behind a request line: the next line begins behind the body whose length
+//! hyper told, or behind the head if there is none. Where that cannot be known, nothing is changed.
+
+use bytes::{Buf as _, BytesMut};
+
+/// The newest request that hyper has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// The number of requests that hyper has read so far.
+    pub count: u64,
+    /// The length of the newest one's body; `None` if it comes in chunks.
+    pub body: Option<u64>,
+    /// True if that request is answered, and hyper waits for another.
+    pub done: bool,
+}
+
+/// An account of a request line that is through.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// The number of bytes that were escaped.
+    pub escaped: u32,
+    /// The place of a `#` in the request line, the first byte's being 1; 0 without one.
+    pub fragment: u32,
+    /// True if it is OPTIONS of a URL without a path: to hyper's `Uri` that is the same as one with `/`.
+    pub whole_server: bool,
+    /// A byte that no host contains, and its place; hyper refuses the request.
+    pub refused: Option<(u8, u32)>,
+}
+
+/// The way of one client connection's bytes to hyper.
+#[derive(Debug, Default)]
+pub struct Escape {
+    place: Place,
+    /// Bytes that cannot go to hyper as they came, or not yet.
+    kept: Option<Box<Kept>>,
+    /// The newest request line that did not pass at first sight, until it is taken.
+    noted: Option<Noted>,
+}
+
+/// The place of the next byte.
+#[derive(Debug, Default)]
+enum Place {
+    /// The first of a request line, or an empty line before it.
+    #[default]
+    Start,
+    /// Within a request line.
+    Line(Box<Line>),
+    /// Behind the request line, within the fields.
+    Fields(Blank),
+    /// Behind a whole head, of which hyper has not told the body's length: so many requests came before it, and so many
+    /// bytes were handed over behind it, which end like this.
+    Head { before: u64, beyond: u64, blank: Blank },
+    /// Within a body, of which so many bytes are to come.
+    Body(u64),
+    /// Unknown: behind chunks. An empty line after which hyper waits for a request ends that.
+    Unknown(Blank),
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Ready for hyper.
+    ready: BytesMut,
+    /// Not looked at yet.
+    raw: BytesMut,
+}
+
+/// The part of an empty line that the bytes so far end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blank {
+    No,
+    Lf,
+    LfCr,
+    Whole,
+}
+
+impl Blank {
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::No, b'\n') => Self::Lf,
+            (_, b'\n') => Self::Whole,
+            (Self::Lf | Self::Whole, b'\r') => Self::LfCr,
+            _ => Self::No,
+        }
+    }
+
+    /// The state behind these bytes: only the last few count.
+    fn behind(self, bytes: &[u8]) -> Self {
+        let (blank, last) = match bytes.last_chunk::<3>() {
+            Some(last) => (Self::No, &last[..]),
+            None => (self, bytes),
+        };
+        last.iter().fold(blank, |blank, byte| blank.after(*byte))
+    }
+
+    /// The length up to the end of the first empty line.
+    fn end_in(self, bytes: &[u8]) -> Option<usize> {
+        let mut blank = self;
+        for (index, byte) in bytes.iter().enumerate() {
+            if blank == Self::No {
+                return Self::end_behind(index, bytes);
+            }
+            blank = blank.after(*byte);
+            if blank == Self::Whole {
+                return Some(index + 1);
+            }
+        }
+        None
+    }
+
+    /// The same from an index on that is not behind a line's end.
+    fn end_behind(from: usize, bytes: &[u8]) -> Option<usize> {
+        memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|lf| {
+            let end = from + lf + 1;
+            match bytes[end..] {
+                [b'\n', ..] => Some(end + 1),
+                [b'\r', b'\n', ..] => Some(end + 2),
+                _ => None,
+            }
+        })
+    }
+}
+
+impl Escape {
+    /// True if hyper may have these bytes as they are; if not, [`Escape::keep`] them.
+    pub fn passes(&mut self, bytes: &[u8], judged: Judged) -> bool {
+        self.settle(judged);
+        match self.place {
+            Place::Start => match plain_line(bytes) {
+                Some(line) => self.passes_fields(bytes, line, Blank::Lf, judged),
+                None => false,
+            },
+            Place::Fields(blank) => self.passes_fields(bytes, 0, blank, judged),
+            Place::Body(left) if bytes.len() as u64 <= left => {
+                self.place = in_body(left - bytes.len() as u64);
+                true
+            }
+            Place::Unknown(blank) => {
+                self.place = Place::Unknown(blank.behind(bytes));
+                true
+            }
+            Place::Line(_) | Place::Head { .. } | Place::Body(_) => false,
+        }
+    }
+
+    /// Keeps bytes that did not pass.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        self.kept.get_or_insert_default().raw.extend_from_slice(bytes);
+    }
+
+    /// True if hyper has to be given what is kept before anything else.
+    pub fn has_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Gives hyper at most so many of the kept bytes; perhaps none, as the last of them may wait for what follows.
+    pub fn give(&mut self, most: usize, judged: Judged, put: impl FnOnce(&[u8])) {
+        let Some(mut kept) = self.kept.take() else { return };
+        // Behind a whole head hyper is asked first.
+        while !(kept.raw.is_empty()
+            || matches!(self.place, Place::Head { .. }) && !kept.ready.is_empty())
+        {
+            self.advance(&mut kept, judged);
+        }
+        let count = kept.ready.len().min(most);
+        put(&kept.ready[..count]);
+        kept.ready.advance(count);
+        if !(kept.ready.is_empty() && kept.raw.is_empty()) {
+            self.kept = Some(kept);
+        }
+    }
+
+    /// The newest request line that was more than plain; told once.
+    pub fn take_noted(&mut self) -> Option<Noted> {
+        self.noted.take()
+    }
+
+    /// Learns from hyper how the newest request's body is framed.
+    fn settle(&mut self, judged: Judged) {
+        if let Place::Head { before, beyond, blank } = self.place {
+            let body = judged.body.filter(|_| judged.count == before + 1);
+            self.place = match body.and_then(|body| body.checked_sub(beyond)) {
+                Some(left) => in_body(left),
+                None => Place::Unknown(blank),
+            };
+        }
+        // Whatever hyper holds behind the last body ends with an empty line, so it holds no part of a head.
+        if judged.done && matches!(self.place, Place::Unknown(Blank::Whole)) {
+            self.place = Place::Start;
+        }
+    }
+
+    /// Passes fields up to their segment's end, of which the request line has so many bytes; 0 if that came before.
+    fn passes_fields(&mut self, bytes: &[u8], line: usize, blank: Blank, judged: Judged) -> bool {
+        let Some(length) = blank.end_in(&bytes[line..]) else {
+            self.place = Place::Fields(blank.behind(&bytes[line..]));
+            return true;
+        };
+        let (head, rest) = bytes.split_at(line + length);
+        // What follows may be the next request: hyper has to say first how this one's body is framed.
+        let passes = rest.is_empty() || line > 0 && names_body(head, rest.len() as u64);
+        if passes {
+            let (beyond, blank) = (rest.len() as u64, Blank::Whole.behind(rest));
+            self.place = Place::Head { before: judged.count, beyond, blank };
+        }
+        passes
+    }
+
+    /// Makes more of the kept bytes ready.
+    fn advance(&mut self, kept: &mut Kept, judged: Judged) {
+        self.settle(judged);
+        let Kept { ready, raw } = kept;
+        if matches!(self.place, Place::Start) {
+            self.place = Place::Line(Box::new(Line::new()));
+        }
+        let count = match &mut self.place {
+            Place::Line(line) => {
+                let taken = line.feed(raw, ready);
+                raw.advance(taken);
+                if line.is_over() {
+                    self.noted = Some(line.noted);
+                    self.place = Place::Fields(Blank::Lf);
+                }
+                return;
+            }
+            Place::Fields(blank) => {
+                let blank = *blank;
+                let end = blank.end_in(raw);
+                self.place = match end {
+                    Some(_) => Place::Head { before: judged.count, beyond: 0, blank: Blank::Whole },
+                    None => Place::Fields(blank.behind(raw)),
+                };
+                end.unwrap_or(raw.len())
+            }
+            Place::Body(left) => {
+                let count = raw.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                self.place = in_body(*left - count as u64);
+                count
+            }
+            Place::Unknown(blank) => {
+                *blank = blank.behind(raw);
+                raw.len()
+            }
+            Place::Start | Place::Head { .. } => 0,
+        };
+        ready.extend_from_slice(&raw[..count]);
+        raw.advance(count);
+    }
+}
+
+fn in_body(left: u64) -> Place {
+    if left == 0 { Place::Start } else { Place::Body(left) }
+}
+
+/// The length of the request line at the start of these bytes, if all of it is there and plain.
+fn plain_line(bytes: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b'\n', bytes)? + 1;
+    // OPTIONS needs a look at its target; before the line there may be empty ones.
+    let plain = !matches!(bytes[0], b'\r' | b'\n' | b'O')
+        && bytes[..end].iter().all(|byte| PLAIN[usize::from(*byte)]);
+    plain.then_some(end)
+}
+
+/// True if this head tells of a body that accounts for so many bytes behind it.
+fn names_body(head: &[u8], beyond: u64) -> bool {
+    let lines = head.split(|byte| *byte == b'\n');
+    lines.filter_map(|line| Some(line.split_at(memchr::memchr(b':', line)?))).any(
+        |(name, value)| match name.len() {
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let digits = value[1..].trim_ascii();
+                let length = str::from_utf8(digits).ok().and_then(|text| text.parse::<u64>().ok());
+                length.is_some_and(|length| length >= beyond)
+            }
+            17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+            _ => false,
+        },
+    )
+}
+
+/// A request line on its way.
+#[derive(Debug)]
+struct Line {
+    part: Part,
+    /// True while the method may be OPTIONS.
+    options: bool,
+    /// The number of bytes so far, without empty lines before them.
+    place: u32,
+    /// The beginning of a character in UTF-8 whose end is yet to come.
+    begun: BytesMut,
+    noted: Noted,
+}
+
+/// A part of a request line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Before its first byte.
+    Before,
+    Method,
+    /// The target's first byte comes next.
+    Target,
+    /// Within a scheme, and so many bytes of `://`.
+    Scheme(u8),
+    Authority,
+    Path,
+    Query,
+    Fragment,
+    /// A target of another form, which is judged by what reads it.
+    Other,
+    /// Behind the target.
+    Version,
+    /// Behind the line.
+    Over,
+}
+
+const OPTIONS: &[u8] = b"OPTIONS ";
+
+impl Line {
+    fn new() -> Self {
+        let noted = Noted::default();
+        Self { part: Part::Before, options: true, place: 0, begun: BytesMut::new(), noted }
+    }
+
+    fn is_over(&self) -> bool {
+        self.part == Part::Over
+    }
+
+    /// Appends what hyper is to read, up to the line's end at most, and answers how many bytes that took.
+    fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> usize {
+        let mut taken = 0;
+        for byte in bytes {
+            if self.is_over() {
+                break;
+            }
+            self.take(*byte, out);
+            taken += 1;
+        }
+        taken
+    }
+
+    fn take(&mut self, byte: u8, out: &mut BytesMut) {
+        if self.part == Part::Before && matches!(byte, b'\r' | b'\n') {
+            return out.extend_from_slice(&[byte]);
+        }
+        self.place = self.place.saturating_add(1);
+        let part = self.part;
+        self.part = part.after(byte);
+        if part == Part::Authority && self.part == part && !AUTHORITY[usize::from(byte)] {
+            self.noted.refused.get_or_insert((byte, self.place));
+        }
+        if matches!(part, Part::Before | Part::Method) {
+            self.options &= OPTIONS.get(self.place as usize - 1) == Some(&byte);
+        }
+        if part == Part::Authority && self.part == Part::Version {
+            self.noted.whole_server = self.options;
+        }
+        if self.part == Part::Fragment && part != self.part {
+            self.noted.fragment = self.place;
+        }
+        if matches!(part, Part::Path | Part::Query) && !byte.is_ascii() {
+            return self.take_high(byte, out);
+        }
+        self.escape_begun(out);
+        match part {
+            Part::Path if PATH_REFUSES.contains(&byte) => self.escape(byte, out),
+            Part::Query if QUERY_REFUSES.contains(&byte) => self.escape(byte, out),
+            _ => out.extend_from_slice(&[byte]),
+        }
+    }
+
+    /// Characters in UTF-8 pass, other bytes beyond ASCII do not.
+    fn take_high(&mut self, byte: u8, out: &mut BytesMut) {
+        self.begun.extend_from_slice(&[byte]);
+        match str::from_utf8(&self.begun).map_err(|error| error.error_len()) {
+            Ok(_) => out.extend_from_slice(&std::mem::take(&mut self.begun)),
+            Err(None) => {}
+            Err(Some(wrong)) => {
+                let bytes = std::mem::take(&mut self.begun);
+                bytes[..wrong].iter().for_each(|byte| self.escape(*byte, out));
+                bytes[wrong..].iter().for_each(|byte| self.take_high(*byte, out));
+            }
+        }
+    }
+
+    /// Escapes what had begun and was no character.
+    fn escape_begun(&mut self, out: &mut BytesMut) {
+        if !self.begun.is_empty() {
+            let bytes = std::mem::take(&mut self.begun);
+            bytes.iter().for_each(|byte| self.escape(*byte, out));
+        }
+    }
+
+    fn escape(&mut self, byte: u8, out: &mut BytesMut) {
+        const HEX: &[u8; 16] = b"0123456789ABCDEF";
+        let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+        out.extend_from_slice(&[b'%', HEX[high], HEX[low]]);
+        self.noted.escaped = self.noted.escaped.saturating_add(1);
+    }
+}
+
+impl Part {
+    /// The part that the byte after this one belongs to.
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (_, b'\n') | (Self::Over, _) => Self::Over,
+            (Self::Before | Self::Method, b' ') => Self::Target,
+            (Self::Before | Self::Method, _) => Self::Method,
+            (Self::Version, _) | (_, b' ') => Self::Version,
+            (Self::Target | Self::Path, b'/') => Self::Path,
+            (Self::Target, byte) if byte.is_ascii_alphabetic() => Self::Scheme(0),
+            (Self::Scheme(0), b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z') => self,
+            (Self::Scheme(0), b':') => Self::Scheme(1),
+            (Self::Scheme(1), b'/') => Self::Scheme(2),
+            (Self::Scheme(2), b'/') => Self::Authority,
+            (Self::Authority, b'/') => Self::Path,
+            (Self::Authority | Self::Path, b'?') => Self::Query,
+            (Self::Authority | Self::Path | Self::Query, b'#') => Self::Fragment,
+            (Self::Authority | Self::Path | Self::Query | Self::Fragment, _) => self,
+            (Self::Target | Self::Scheme(_) | Self::Other, _) => Self::Other,
+        }
+    }
+}
+
+/// Bytes between `!` and `~` that hyper's `Uri` refuses in a path, and in a query; a test asks the crate itself.
+const PATH_REFUSES: &[u8] = b"<>`";
+const QUERY_REFUSES: &[u8] = b"\"<>";
+
+/// Bytes of an authority.
+const AUTHORITY: [bool; 256] = table(b"!$&'()*+,-.:;=@[]_~%");
+/// Bytes that mean no work wherever in a request line they are.
+const PLAIN: [bool; 256] = table(b"!$&'()*+,-.:;=@[]_~%/? \r\n");
+
+/// Letters, digits and these.
+const fn table(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests;
