@@ -118,6 +118,13 @@ pub struct Facts {
     pub handshake_time: Duration,
 }
 
+impl Facts {
+    /// True if a session was resumed under TLS 1.3: the server may still refuse when our side of the handshake is done.
+    pub fn is_resumed_late(&self) -> bool {
+        self.version == Version::Tls13 && self.handshake == Handshake::Resumed
+    }
+}
+
 /// What owns a connection's socket; it must be polled for the connection to work.
 pub struct Driver {
     /// Boxed once: the futures that pass it on would each keep room for it otherwise.
@@ -135,7 +142,8 @@ pub async fn start(
     dialled: Dialled,
     generation: u64,
 ) -> Result<(Connection, Driver), hyper::Error> {
-    let meter = Arc::new(Meter::default());
+    let inflow = Arc::clone(dialled.stream.get_ref().0.inflow());
+    let meter = Arc::new(Meter::over(inflow));
     let facts = Arc::new(Facts {
         generation,
         peer: dialled.peer,

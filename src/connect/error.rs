@@ -102,7 +102,11 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether another try may go better at once: not when the answer is deterministic, nor when a limit is spent.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Tcp { .. } | Self::Broken { .. })
+        match self {
+            Self::Tcp { error, others, .. } => !others.is_empty() || !is_lasting(error),
+            Self::Broken { .. } => true,
+            _ => false,
+        }
     }
 
     /// A TCP error, told apart by whose fault it is.
@@ -140,10 +144,20 @@ pub struct Others {
     more: usize,
 }
 
+/// True if the kernel refuses to try at all, and will the next time: EPERM (a rule of this machine's firewall), EACCES, EINVAL,
+/// EAFNOSUPPORT (it lacks the address's family).
+fn is_lasting(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(1 | 13 | 22 | 97))
+}
+
 /// How many are told of.
 const OTHERS_TOLD: usize = 3;
 
 impl Others {
+    fn is_empty(&self) -> bool {
+        self.told.is_empty()
+    }
+
     /// One more.
     pub(super) fn add(&mut self, address: SocketAddr, error: &io::Error) {
         if self.told.len() < OTHERS_TOLD {
@@ -240,6 +254,28 @@ fn verify_reason(error: &rustls::Error, trust: &Trust) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_17_what_the_kernel_will_refuse_again_is_not_tried_again() {
+        let address = "192.0.2.1:443".parse().expect("an address");
+        let error = |errno| ConnectError::tcp(address, io::Error::from_raw_os_error(errno));
+        for (errno, may) in [
+            (1, false),
+            (13, false),
+            (22, false),
+            (97, false),
+            (104, true),
+            (110, true),
+            (111, true),
+        ] {
+            assert_eq!(error(errno).may_retry(), may, "{errno}");
+        }
+        let mut several = error(97);
+        if let ConnectError::Tcp { others, .. } = &mut several {
+            others.add(address, &io::Error::from_raw_os_error(111));
+        }
+        assert!(several.may_retry(), "another address may answer the next time");
+    }
 
     #[test]
     fn what_is_missing_on_this_side_is_named() {

@@ -4,7 +4,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -14,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
 use super::tcp::Tcp;
-use crate::{stamp::Stamp, telemetry::ends::Manner};
+use crate::{stamp::Stamp, telemetry::ends::Manner, tls::Inflow};
 
 /// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
 const INFORMATIONAL: u32 = 16;
@@ -45,6 +48,28 @@ pub struct Meter {
     head: AtomicU8,
     /// Until something is written, reads look at the socket itself.
     doubted: AtomicBool,
+    /// True once the upstream broke the TLS protocol.
+    violated: AtomicBool,
+    /// The bytes under TLS.
+    inflow: Arc<Inflow>,
+}
+
+/// An end of a connection that the next one would meet again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The upstream asked for a handshake within the connection, which rustls makes none of, as TLS 1.3 has none.
+    #[error(
+        "asked for another TLS handshake (renegotiation) once it had the request, as IIS and Apache do where one path alone wants \
+         a client certificate; there is none. Have it ask in the first handshake: Apache with SSLVerifyClient for the whole \
+         virtual host, IIS with \"negotiate client certificate\" of the binding"
+    )]
+    Renegotiation,
+    /// The upstream ended the connection with an alert that says what it does not take.
+    #[error("ended the connection with the alert {0:?} before its response")]
+    Alert(AlertDescription),
+    /// The upstream sent what TLS does not allow.
+    #[error("broke the TLS protocol before its response")]
+    Violation,
 }
 
 /// A place in the heads of a response, up to its final status line.
@@ -82,8 +107,14 @@ impl HeadPlace {
 }
 
 impl Meter {
+    /// A meter over these bytes under TLS.
+    pub fn over(inflow: Arc<Inflow>) -> Self {
+        Self { inflow, ..Self::default() }
+    }
+
     /// An exchange begins.
     pub fn begin_exchange(&self) {
+        self.inflow.begin_exchange();
         self.received.store(0, Relaxed);
         self.informational.store(0, Relaxed);
         self.head.store(HeadPlace::START.0, Relaxed);
@@ -120,6 +151,15 @@ impl Meter {
     /// The fatal alert that ended the connection.
     pub fn alert(&self) -> Option<AlertDescription> {
         self.alert.load(Relaxed).checked_sub(1).map(AlertDescription::from)
+    }
+
+    /// An end that the next connection would meet again, if this one had it.
+    pub fn refusal(&self) -> Option<Refusal> {
+        if self.inflow.asks_for_renegotiation() {
+            return Some(Refusal::Renegotiation);
+        }
+        let alert = self.alert().filter(|alert| is_final(*alert)).map(Refusal::Alert);
+        alert.or_else(|| self.violated.load(Relaxed).then_some(Refusal::Violation))
     }
 
     /// How the peer ended the connection, if it did.
@@ -169,8 +209,13 @@ impl Meter {
 
     fn note_error(&self, error: &io::Error) {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(rustls::Error::AlertReceived(alert)) = tls {
-            self.alert.store(u8::from(*alert).saturating_add(1), Relaxed);
+        match tls {
+            Some(rustls::Error::AlertReceived(alert)) => {
+                self.alert.store(u8::from(*alert).saturating_add(1), Relaxed);
+            }
+            // What cannot be decrypted may have been changed on the way.
+            Some(rustls::Error::DecryptError) | None => {}
+            Some(_) => self.violated.store(true, Relaxed),
         }
         self.note_end(match error.kind() {
             io::ErrorKind::UnexpectedEof => Manner::Truncated,
@@ -184,17 +229,33 @@ impl Meter {
     }
 }
 
+/// True if an alert says what its sender does not take; the others tell of accidents (RFC 8446 section 6.2).
+fn is_final(alert: AlertDescription) -> bool {
+    !matches!(
+        alert,
+        AlertDescription::CloseNotify
+            | AlertDescription::BadRecordMac
+            | AlertDescription::DecryptionFailed
+            | AlertDescription::RecordOverflow
+            | AlertDescription::DecompressionFailure
+            | AlertDescription::DecryptError
+            | AlertDescription::InternalError
+            | AlertDescription::UserCanceled
+            | AlertDescription::Unknown(_)
+    )
+}
+
 /// A TLS stream that keeps a [`Meter`].
 pub struct MeteredStream {
     tls: TlsStream<Tcp>,
-    meter: std::sync::Arc<Meter>,
+    meter: Arc<Meter>,
     /// TLS has nothing left to give: the socket has to bring more first.
     drained: bool,
 }
 
 impl MeteredStream {
     /// Meters a stream.
-    pub fn new(tls: TlsStream<Tcp>, meter: std::sync::Arc<Meter>) -> Self {
+    pub fn new(tls: TlsStream<Tcp>, meter: Arc<Meter>) -> Self {
         Self { tls, meter, drained: false }
     }
 
@@ -244,7 +305,7 @@ impl AsyncRead for MeteredStream {
         Poll::Ready(match ready!(read) {
             Ok(()) => {
                 let read = &buffer.filled()[before..];
-                self.tls.get_ref().0.inflow().was_application_data(read.len());
+                self.meter.inflow.was_application_data(read.len());
                 self.meter.note_read(read)
             }
             Err(error) => {

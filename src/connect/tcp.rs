@@ -40,7 +40,7 @@ impl Tcp {
     }
 
     /// The count of the bytes that came so far.
-    pub fn inflow(&self) -> &Inflow {
+    pub fn inflow(&self) -> &Arc<Inflow> {
         &self.inflow
     }
 

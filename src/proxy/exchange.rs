@@ -23,7 +23,7 @@ use crate::{
     connect::{
         Connection, RequestBody,
         body::{PARKED_FOR, Progress, Upload},
-        meter::Meter,
+        meter::{Meter, Refusal},
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Sharing},
     tls::Version,
@@ -335,18 +335,12 @@ impl Evidence {
         upstream: &Upstream,
     ) -> Broken {
         let received = connection.meter.received();
-        // With TLS 1.2 the server judges our certificate before the handshake is done: an alert after that says nothing of it.
-        if let Some(alert) = connection.meter.alert()
-            && connection.facts.version == Version::Tls13
-            && self.first
-            && received == 0
-        {
-            upstream.counters().identity_refused(connection.facts.version);
-            return Broken::Failed(Failure::IdentityRefused {
-                peer: connection.facts.peer,
-                alert: format!("{alert:?}"),
-                identity: self.identity,
-            });
+        let facts = &connection.facts;
+        if self.first && received == 0 && facts.is_resumed_late() {
+            // No certificate was shown on it: whatever ends it, the session may be the cause.
+            upstream.session_ended(facts);
+        } else if let Some(failure) = self.refused(connection, received, upstream) {
+            return Broken::Failed(failure);
         }
         match (outbound.is_here(), connection.switched_off()) {
             (true, _) => Broken::NotSent(reason),
@@ -355,6 +349,32 @@ impl Evidence {
             (false, None) if received == 0 => Broken::Unanswered(reason),
             (false, None) => Broken::Failed(Failure::malformed(reason)),
         }
+    }
+
+    /// The failure, where the next attempt would meet it again.
+    fn refused(
+        &self,
+        connection: &Connection,
+        received: u64,
+        upstream: &Upstream,
+    ) -> Option<Failure> {
+        if received > 0 {
+            return None;
+        }
+        let peer = connection.facts.peer;
+        // With TLS 1.2 the server judges our certificate before the handshake is done: an alert after that says nothing of it.
+        if let Some(alert) = connection.meter.alert()
+            && connection.facts.version == Version::Tls13
+            && self.first
+        {
+            upstream.counters().identity_refused(connection.facts.version);
+            let alert = format!("{alert:?}");
+            return Some(Failure::IdentityRefused { peer, alert, identity: self.identity });
+        }
+        // A used connection may have gone stale in any way.
+        let refusal = connection.meter.refusal();
+        let refusal = refusal.filter(|refusal| self.first || *refusal == Refusal::Renegotiation)?;
+        Some(Failure::Refused { peer, refusal })
     }
 }
 

@@ -17,7 +17,7 @@ use http_body_util::Full;
 
 use super::explain::{MEMBER, PROXY_STATUS};
 use crate::{
-    connect::ConnectError,
+    connect::{ConnectError, meter::Refusal},
     pool::{EndReason, Rejection},
     upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
@@ -86,6 +86,16 @@ pub enum Failure {
         alert: String,
         /// What we presented.
         identity: &'static str,
+    },
+    /// The connection ended in a way that the next one would, too.
+    #[error(
+        "{peer} {refusal}; this is not tried again, as the next connection would end in the same way"
+    )]
+    Refused {
+        /// The address.
+        peer: SocketAddr,
+        /// What the upstream did.
+        refusal: Refusal,
     },
     /// The connection ended after the request was sent, before a response.
     #[error(
@@ -190,6 +200,7 @@ impl Failure {
             | Self::IdentityRefused { .. }
             | Self::NotSent { .. } => Stage::Connect,
             Self::Unanswered { .. }
+            | Self::Refused { .. }
             | Self::Replaced(_)
             | Self::HandshakeLost
             | Self::Malformed(_)
@@ -244,6 +255,7 @@ impl Failure {
             | Self::Ending => StatusCode::GATEWAY_TIMEOUT,
             Self::Dial(_)
             | Self::IdentityRefused { .. }
+            | Self::Refused { .. }
             | Self::Unanswered { .. }
             | Self::NotSent { .. }
             | Self::HandshakeLost
@@ -264,7 +276,10 @@ impl Failure {
             Self::Queue { .. } => "connection_limit_reached",
             Self::Dial(error) => dial_error_type(error),
             Self::Outdated(_) => "connection_timeout",
-            Self::IdentityRefused { .. } => "tls_alert_received",
+            Self::IdentityRefused { .. } | Self::Refused { refusal: Refusal::Alert(_), .. } => {
+                "tls_alert_received"
+            }
+            Self::Refused { .. } => "tls_protocol_error",
             Self::Unanswered { .. } => "http_response_incomplete",
             Self::NotSent { .. } | Self::Replaced(_) | Self::HandshakeLost => {
                 "connection_terminated"

@@ -29,7 +29,7 @@ pub struct Inflow {
     outside: AtomicU64,
     /// 0: nothing came; 1: a `HelloRetryRequest` alone; 2: more.
     answer: AtomicU8,
-    /// True once the server asked for another handshake.
+    /// True once the server asked for another handshake during the exchange.
     renegotiation: AtomicBool,
 }
 
@@ -43,7 +43,12 @@ impl Inflow {
         }
     }
 
-    /// True once the server asked for another handshake (renegotiation, TLS 1.2).
+    /// Notes that an exchange begins.
+    pub fn begin_exchange(&self) {
+        self.renegotiation.store(false, Relaxed);
+    }
+
+    /// True once the server asked for another handshake during the exchange (renegotiation, TLS 1.2).
     pub fn asks_for_renegotiation(&self) -> bool {
         self.renegotiation.load(Relaxed)
     }

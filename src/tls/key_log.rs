@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, Write as _},
+    mem,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{Mutex, PoisonError},
@@ -11,22 +12,33 @@ use std::{
 
 /// A file that secrets are appended to.
 #[derive(Debug)]
-pub struct KeyLogFile(Mutex<File>);
+pub struct KeyLogFile(Mutex<Writer>);
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    /// True if the last line could not be written: each handshake has several lines, and the log tells of the first alone.
+    failing: bool,
+}
 
 impl KeyLogFile {
     /// Opens the file, readable by its owner alone if it is new.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Self(Mutex::new(file)))
+        Ok(Self(Mutex::new(Writer { file, failing: false })))
     }
 }
 
 impl rustls::KeyLog for KeyLogFile {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
         let line = format!("{label} {} {}\n", hex(client_random), hex(secret));
-        let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = file.write_all(line.as_bytes()) {
-            tracing::warn!(%error, "the key log cannot be written");
+        let mut writer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = writer.file.write_all(line.as_bytes());
+        let failing = mem::replace(&mut writer.failing, written.is_err());
+        if let Err(error) = written
+            && !failing
+        {
+            tracing::warn!(%error, "the key log cannot be written: secrets are missing from it until it can be");
         }
     }
 }

@@ -181,9 +181,10 @@ impl Client {
         Preparation { config: Arc::new(config), name, offer, verifier }
     }
 
-    /// Forgets the sessions of an address: a connection that was resumed ended before anything came over it.
-    pub fn forget_sessions(&self, address: IpAddr) {
-        self.sessions.forget(address);
+    /// Forgets the sessions of an address: a connection that was resumed ended before anything came over it. Says what was
+    /// learned, if it is to be told.
+    pub fn session_ended(&self, address: IpAddr, now: Instant) -> Option<Lesson> {
+        self.sessions.session_ended(address, now)
     }
 }
 

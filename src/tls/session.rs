@@ -96,9 +96,12 @@ impl Sessions {
         self.lock().kept(address).tolerance.opening(policy, now)
     }
 
-    /// Forgets the sessions of an address.
-    pub(super) fn forget(&self, address: IpAddr) {
-        self.lock().kept(address).forget();
+    /// A resumed connection to this address ended before anything came over it.
+    pub(super) fn session_ended(&self, address: IpAddr, now: Instant) -> Option<Lesson> {
+        let mut store = self.lock();
+        let kept = store.kept(address);
+        kept.forget();
+        kept.tolerance.resumed_in_vain(now)
     }
 
     fn lock(&self) -> MutexGuard<'_, Store> {

@@ -209,6 +209,8 @@ pub struct Tolerance {
     undecided: Option<(Refused, Instant)>,
     /// Both tries failed.
     failing: Pause,
+    /// When a resumed connection last ended before anything came over it.
+    in_vain: Option<Instant>,
 }
 
 impl Default for Tolerance {
@@ -222,6 +224,7 @@ impl Default for Tolerance {
             classic: Pause::of_offer(),
             undecided: None,
             failing: Pause::new(FAILING, LONGEST_FAILING),
+            in_vain: None,
         }
     }
 }
@@ -319,6 +322,14 @@ impl Tolerance {
         }
         let told = std::mem::replace(&mut self.told, true);
         (!told).then_some(Lesson::SessionsForgotten)
+    }
+
+    /// Notes that a connection that was resumed ended before anything came over it. The handshake itself had succeeded (TLS 1.3):
+    /// so it is the second time in a while that counts, not in a row.
+    pub fn resumed_in_vain(&mut self, now: Instant) -> Option<Lesson> {
+        let before = self.in_vain.replace(now);
+        let again = before.is_some_and(|at| now.saturating_duration_since(at) < FIRST_PAUSE);
+        if again { self.without_sessions.begin(now).map(Lesson::SessionsOff) } else { None }
     }
 
     fn pause(&mut self, refused: Refused, now: Instant) -> Option<Lesson> {

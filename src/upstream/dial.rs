@@ -1,6 +1,7 @@
 //! A permit's dial: names, TCP, TLS, HTTP, each in a task that nobody has to wait for.
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering::SeqCst},
     time::{Duration, Instant, SystemTime},
 };
@@ -150,7 +151,9 @@ impl Upstream {
     /// Under TLS 1.3 the server judges our certificate when our side of the handshake is over: where no request was there to
     /// find out, its alert ends the connection unused.
     fn note_refusal(&self, facts: &Facts, meter: &Meter) {
-        if let Some(alert) = meter.alert()
+        if facts.is_resumed_late() {
+            self.session_ended(facts);
+        } else if let Some(alert) = meter.alert()
             && facts.version == Version::Tls13
         {
             self.counters.identity_refused(facts.version);
@@ -158,6 +161,20 @@ impl Upstream {
                 "{} refused our certificate with the alert {alert:?}",
                 facts.peer
             ));
+        }
+    }
+
+    /// A connection with a resumed session ended before anything came over it: the next one goes without that session.
+    pub fn session_ended(&self, facts: &Facts) {
+        let lesson = self.generation.get().tls.session_ended(facts.peer.ip(), Instant::now());
+        self.counters.identity_refused(facts.version);
+        self.tell(lesson, facts.peer, None);
+    }
+
+    fn tell(&self, lesson: Option<tls::Lesson>, address: SocketAddr, error: Option<String>) {
+        if let Some(lesson) = lesson {
+            let upstream = self.name();
+            tracing::warn!(upstream, %address, error, "TLS handshakes with this address change: {lesson}");
         }
     }
 
@@ -255,14 +272,7 @@ impl Upstream {
             .await
             .inspect_err(|failed| self.counters.handshake_failed(&failed.error))?;
         self.counters.handshake_done(&dialled);
-        if let Some(lesson) = dialled.lesson {
-            tracing::warn!(
-                upstream = self.name(),
-                address = %dialled.peer,
-                error = first_error,
-                "TLS handshakes with this address change: {lesson}"
-            );
-        }
+        self.tell(dialled.lesson, dialled.peer, first_error);
         Ok(dialled)
     }
 }

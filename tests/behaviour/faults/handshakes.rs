@@ -18,6 +18,7 @@ use crate::{
         authority::Authority,
         log_lines,
         origin::{Connection, Gate, NAME, Origin},
+        program::Program,
         running::Running,
         setup::Setup,
     },
@@ -348,4 +349,70 @@ fn fault_27_the_answer_to_a_failed_handshake_waits_for_no_close_and_its_place_do
     assert_eq!((answer.status, census.closing), (502, 1), "{}", answer.text());
     gate.open();
     warmline.wait_for_pool("the close", |pool| pool.census.total() == 0);
+}
+
+#[test]
+fn fault_02_a_resumed_connection_that_ends_unused_is_followed_by_a_full_handshake() {
+    let config = config(&TLS13, aws_lc_rs::default_provider());
+    let picky = Picky::serving(move |message, peer, bytes| {
+        let config = Arc::clone(&config);
+        async move {
+            let mut tls = Tls::new(peer, &config);
+            if !message.session {
+                return serve(tls, bytes).await;
+            }
+            tls.session.read_tls(&mut &bytes[..]).unwrap();
+            tls.session.process_new_packets().unwrap();
+            tls.send().await;
+            if tls.handshake().await && tls.request().await {
+                tls.peer.reset();
+            }
+        }
+    });
+    let setup = Setup::new().upstream("origin", &picky.origin).set("retries.max", 1);
+    let warmline = setup.start();
+    for _ in 0..5 {
+        assert_eq!(warmline.one_shot("/any").status, 200);
+    }
+    let (f, s) = (false, true);
+    assert_eq!(picky.sessions(), [f, s, f, s, f, f, f], "after the second time none is offered");
+    let retries = warmline.metric("warmline_retries_total", &[("reason", "unanswered")]);
+    assert_eq!(retries, 2);
+}
+
+#[test]
+fn fault_38_a_full_key_log_is_told_once() {
+    let origin = Origin::serving().start();
+    let program = Program::start(&origin, "exec $0 run --config $1 --key-log /dev/full");
+    for _ in 0..3 {
+        assert_eq!(program.connect().get(NAME, "/close").status, 200);
+    }
+    assert_eq!(program.said("the key log cannot be written").len(), 1);
+}
+
+#[test]
+fn fault_17_a_server_that_breaks_the_protocol_is_asked_once() {
+    let config = config(&TLS13, aws_lc_rs::default_provider());
+    let picky = Picky::serving(move |_, peer, bytes| {
+        let config = Arc::clone(&config);
+        async move {
+            let mut tls = Tls::new(peer, &config);
+            tls.session.read_tls(&mut &bytes[..]).unwrap();
+            tls.session.process_new_packets().unwrap();
+            tls.send().await;
+            if !tls.handshake().await || !tls.request().await {
+                return;
+            }
+            for _ in 0..10_000 {
+                tls.session.refresh_traffic_keys().unwrap();
+            }
+            tls.send().await;
+            tls.read_all().await;
+        }
+    });
+    let warmline = Setup::new().upstream("origin", &picky.origin).start();
+    let answer = warmline.one_shot("/any");
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("broke the TLS protocol"), "{}", answer.text());
+    assert_eq!(picky.seen().len(), 1);
 }
