@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -51,6 +52,16 @@ pub fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
 #[must_use]
 pub fn lacks_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// Begins to connect; the socket is writable once that is over, well or badly.
+pub fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
+        _ => TcpStream::from_std(socket.into()),
+    }
 }
 
 /// Sends small writes at once, and lets the kernel find peers that vanished.

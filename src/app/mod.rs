@@ -190,7 +190,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let running = Arc::new(Latest::new(Vec::new()));
     let work = Arc::new(Work {
         drain: drain.clone(),
-        resolver: environment.resolver,
+        resolver: environment.resolver.unwrap_or_else(Resolver::system),
         resources: Arc::clone(&resources),
         everyone_idle: Barrier::new(plan.threads),
         upstreams: Arc::clone(&running),

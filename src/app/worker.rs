@@ -41,7 +41,7 @@ pub(super) enum Job {
 /// What all workers share.
 pub(super) struct Work {
     pub(super) drain: Drain,
-    pub(super) resolver: Option<Resolver>,
+    pub(super) resolver: Resolver,
     pub(super) resources: Arc<Resources>,
     /// Passed once no thread has an exchange left.
     pub(super) everyone_idle: Barrier,
@@ -64,8 +64,7 @@ pub(super) fn spawn(
 }
 
 async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
-    let resolver = work.resolver.clone().unwrap_or_else(Resolver::system);
-    let resources = Arc::clone(&work.resources);
+    let (resolver, resources) = (work.resolver.clone(), Arc::clone(&work.resources));
     let worker = Arc::new(Worker { thread, resolver, resources });
     let mut accepting = JoinSet::new();
     serve(work, &mut jobs, &worker, &mut accepting).await;

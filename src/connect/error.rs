@@ -4,6 +4,7 @@ use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, pki_types::UnixTime};
 
+use super::resolve::NameFault;
 use crate::{
     descriptors,
     tls::{Trust, VerifyFailure, date},
@@ -13,12 +14,12 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The name gave no address.
-    #[error("the name {name:?} cannot be resolved: {reason}")]
+    #[error("the name {name:?} cannot be resolved: {fault}")]
     Name {
         /// The name.
         name: String,
-        /// The resolver's words.
-        reason: String,
+        /// Why not.
+        fault: NameFault,
     },
     /// No address accepted within the limit.
     #[error("no TCP connection to {endpoint} within {limit:?} (timeouts.connect)")]

@@ -1,5 +1,6 @@
 //! Making connections to upstreams, and driving them: dial, handshake, HTTP.
 
+pub mod addresses;
 pub mod body;
 pub mod connection;
 mod desk;
@@ -7,17 +8,19 @@ pub mod dial;
 mod error;
 pub mod handshake;
 pub mod meter;
+mod race;
 pub mod resolve;
 mod tcp;
 
 use std::{fmt, net::IpAddr, time::Duration};
 
+pub use addresses::Addresses;
 pub use body::RequestBody;
 pub use connection::{Connection, Driver, Switch};
 pub use desk::Closed;
 pub use error::ConnectError;
 pub use handshake::Dialled;
-pub use resolve::Resolver;
+pub use resolve::{NameFault, Resolver};
 
 /// Where to dial: one entry of `endpoints`, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

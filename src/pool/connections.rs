@@ -112,7 +112,7 @@ impl Census {
 
     fn of(&mut self, phase: Phase) -> Option<&mut usize> {
         match phase {
-            Phase::Connecting(_) => Some(&mut self.connecting),
+            Phase::Connecting(_) | Phase::Spare => Some(&mut self.connecting),
             Phase::Active => Some(&mut self.active),
             Phase::Idle(_) => Some(&mut self.idle),
             Phase::Closing(_) => Some(&mut self.closing),
@@ -126,6 +126,8 @@ impl Census {
 pub enum Phase {
     /// Being dialled, for this waiter; an orphan dial if for none.
     Connecting(Option<WaiterId>),
+    /// A further socket of a dial that tries several addresses at once: no waiter counts on it.
+    Spare,
     /// Leased, or on its way from one lease to the next.
     Active,
     /// Its handle is in the idle list.
@@ -366,9 +368,17 @@ impl<C> Connections<C> {
 
     /// Takes a place for a dial, a waiter's or nobody's.
     pub fn reserve(&mut self, now: Instant, owner: Option<WaiterId>) -> ConnectionId {
+        self.add(now, Phase::Connecting(owner))
+    }
+
+    /// Takes a place for one more socket of a dial.
+    pub fn reserve_spare(&mut self, now: Instant) -> ConnectionId {
+        self.add(now, Phase::Spare)
+    }
+
+    fn add(&mut self, now: Instant, phase: Phase) -> ConnectionId {
         let id = self.next_id;
         self.next_id += 1;
-        let phase = Phase::Connecting(owner);
         self.roll.add(id, phase);
         let record = Record {
             phase,
@@ -546,7 +556,7 @@ impl Record {
     /// `None` when it is lost.
     fn view(&self, id: ConnectionId, now: Instant) -> Option<ConnectionView> {
         let phase = match self.phase {
-            Phase::Connecting(_) => ConnectionPhase::Connecting,
+            Phase::Connecting(_) | Phase::Spare => ConnectionPhase::Connecting,
             Phase::Active => ConnectionPhase::Active,
             Phase::Idle(_) => ConnectionPhase::Idle,
             Phase::Closing(_) => ConnectionPhase::Closing,

@@ -35,7 +35,7 @@ pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
 pub use state::{Advanced, Census, ConnectionId, PROOF};
 use state::{Effects, Ended, Found, Leased, State, Wanted};
-pub use tokens::{FailedDial, Lease, Permit, Place, Step, Waiter};
+pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Step, Waiter};
 
 use crate::telemetry::{
     Counter, Histogram, Tally,

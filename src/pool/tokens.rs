@@ -122,6 +122,13 @@ impl<C, E> Permit<C, E> {
         Place { pool: Arc::clone(&self.pool), id, free: false }
     }
 
+    /// Takes a place for one more socket, for a dial that tries several addresses at once.
+    pub fn spare(&self) -> Option<Spare<C, E>> {
+        let now = Instant::now();
+        let id = self.pool.change(|state, _| state.spare(now))?;
+        Some(Spare { pool: Arc::clone(&self.pool), id })
+    }
+
     /// The dial failed.
     pub fn failed(mut self, error: E, now: Instant) {
         self.fail(Some(error), now);
@@ -161,7 +168,20 @@ pub struct FailedDial<C, E> {
 impl<C, E> Drop for FailedDial<C, E> {
     fn drop(&mut self) {
         let (id, now) = (self.id, Instant::now());
-        self.pool.change(|state, effects| state.failed_dial_closed(id, now, effects));
+        self.pool.change(|state, effects| state.place_given_back(id, now, effects));
+    }
+}
+
+/// A place under the cap for one more socket of a dial; whoever owns the socket holds it until the socket is closed.
+pub struct Spare<C, E> {
+    pool: Arc<Pool<C, E>>,
+    id: ConnectionId,
+}
+
+impl<C, E> Drop for Spare<C, E> {
+    fn drop(&mut self) {
+        let (id, now) = (self.id, Instant::now());
+        self.pool.change(|state, effects| state.place_given_back(id, now, effects));
     }
 }
 

@@ -17,7 +17,7 @@ use http_body_util::Full;
 
 use super::explain::{MEMBER, PROXY_STATUS};
 use crate::{
-    connect::{ConnectError, meter::Refusal},
+    connect::{ConnectError, NameFault, meter::Refusal},
     pool::{EndReason, Rejection},
     upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
@@ -246,7 +246,9 @@ impl Failure {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Dial(
-                ConnectError::ConnectTimeout { .. } | ConnectError::HandshakeTimeout { .. },
+                ConnectError::ConnectTimeout { .. }
+                | ConnectError::HandshakeTimeout { .. }
+                | ConnectError::Name { fault: NameFault::Silent { .. }, .. },
             )
             | Self::Outdated(_)
             | Self::ResponseTimeout(_)
@@ -387,6 +389,7 @@ impl RetryRefusal {
 
 fn dial_error_type(error: &ConnectError) -> &'static str {
     match error {
+        ConnectError::Name { fault: NameFault::Silent { .. }, .. } => "dns_timeout",
         ConnectError::Name { .. } => "dns_error",
         ConnectError::ConnectTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
             "connection_timeout"

@@ -98,7 +98,7 @@ impl Upstream {
         tls: tls::Client,
         now: Instant,
     ) {
-        let next = |old: &Generation| Generation::new(old.number + 1, settings, tls);
+        let next = |old: &Generation| old.after(settings, tls);
         let deadline = now.checked_add(settings.rotation_deadline);
         let (old, advanced) = self.succeed(next, reason, deadline, now);
         let identity = settings.tls.identity.as_ref();

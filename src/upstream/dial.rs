@@ -12,6 +12,7 @@ use super::{Party, Stage, Upstream, Worker, counters, generation::Generation};
 use crate::{
     connect::{
         ConnectError, Connection, Dialled, Driver, Limits, Resolver,
+        addresses::Trouble,
         connection::{self, Facts},
         dial::{Reached, reach},
         handshake::{self, Failed},
@@ -243,10 +244,14 @@ impl Upstream {
     ) -> Result<Ready, Failed> {
         let generation = self.generation.share();
         let limits = self.settings().connect.clone();
-        let found = |addresses: &[_]| generation.learn(addresses);
-        let reached = reach(&generation.endpoint, resolver, &limits, found).await?;
+        let addresses = &generation.addresses;
+        let spare = || permit.spare();
+        let reached = reach(&generation.endpoint, resolver, &limits, addresses, &spare).await?;
         let address = reached.peer;
-        let dialled = self.shake_hands(reached, &generation.tls, &limits).await?;
+        let dialled =
+            self.shake_hands(reached, &generation.tls, &limits).await.inspect_err(|_| {
+                addresses.failed(address.ip(), Trouble::Slow, Instant::now());
+            })?;
         let chain = dialled.chain().to_vec();
         let (connection, driver) =
             connection::start(dialled, generation.number).await.map_err(|error| {

@@ -3,8 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::Settings;
 use crate::{
-    connect::{Connection, Endpoint, EndpointHost, Switch},
+    connect::{Addresses, Connection, Endpoint, EndpointHost, Switch},
     pool::{ConnectionId, EndReason},
     tls::{self, Trust},
 };
@@ -28,8 +27,8 @@ pub(super) struct Generation {
     pub(super) tls: tls::Client,
     /// What the certificates of its servers carried.
     verify_name: ServerName<'static>,
-    /// The name's newest answer; empty before the first.
-    newest: RwLock<Vec<IpAddr>>,
+    /// What is known of the endpoint's addresses; every generation with this endpoint shares it.
+    pub(super) addresses: Arc<Addresses>,
     connections: Mutex<Connections>,
 }
 
@@ -86,51 +85,49 @@ pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
 }
 
 impl Generation {
-    pub(super) fn new(number: u64, settings: &Settings, tls: tls::Client) -> Arc<Self> {
+    pub(super) fn first(settings: &Settings, tls: tls::Client) -> Arc<Self> {
         let (endpoint, name) = (settings.endpoint.clone(), settings.tls.verify_name.clone());
-        Self::with(number, endpoint, tls, name)
+        Self::with(0, endpoint, Arc::default(), tls, name)
+    }
+
+    /// The next one, under other settings.
+    pub(super) fn after(&self, settings: &Settings, tls: tls::Client) -> Arc<Self> {
+        let (endpoint, name) = (settings.endpoint.clone(), settings.tls.verify_name.clone());
+        let same = self.endpoint == endpoint;
+        let addresses = if same { Arc::clone(&self.addresses) } else { Arc::default() };
+        Self::with(self.number + 1, endpoint, addresses, tls, name)
     }
 
     /// The next one with the same key: its sessions go on.
     pub(super) fn successor(&self) -> Arc<Self> {
         let (endpoint, name) = (self.endpoint.clone(), self.verify_name.clone());
-        Self::with(self.number + 1, endpoint, self.tls.clone(), name)
+        let addresses = Arc::clone(&self.addresses);
+        Self::with(self.number + 1, endpoint, addresses, self.tls.clone(), name)
     }
 
     fn with(
         number: u64,
         endpoint: Endpoint,
+        addresses: Arc<Addresses>,
         tls: tls::Client,
         verify_name: ServerName<'static>,
     ) -> Arc<Self> {
         Arc::new(Self {
             number,
             endpoint,
+            addresses,
             tls,
             verify_name,
-            newest: RwLock::default(),
             connections: Mutex::default(),
         })
     }
 
-    /// The name resolves to these addresses now.
-    pub(super) fn learn(&self, found: &[IpAddr]) {
-        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        if *newest != found {
-            *newest = found.to_vec();
-        }
-    }
-
-    /// Whether the newest answer no longer holds the connection's address.
+    /// Whether the name has lost the connection's address.
     pub(super) fn has_moved(&self, connection: &Connection) -> bool {
         // One of an older generation has another end before it.
-        if connection.facts.generation != self.number
-            || matches!(self.endpoint.host, EndpointHost::Address(_))
-        {
-            return false;
-        }
-        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
-        !newest.contains(&connection.facts.peer.ip())
+        connection.facts.generation == self.number
+            && matches!(self.endpoint.host, EndpointHost::Name(_))
+            && self.addresses.lost(connection.facts.peer.ip())
     }
 
     /// A connection's socket is open, to a server that showed this chain.

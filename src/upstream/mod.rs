@@ -138,7 +138,7 @@ impl Upstream {
         ends: Arc<Ends>,
     ) -> Result<Arc<Self>, rustls::Error> {
         let tls = tls::Client::new(&settings.tls, settings.pool.max_connections, key_log.clone())?;
-        let generation = Generation::new(0, &settings, tls);
+        let generation = Generation::first(&settings, tls);
         Ok(Arc::new(Self {
             name: settings.name.clone(),
             pool: Pool::new(&settings.name, settings.pool.clone(), threads),

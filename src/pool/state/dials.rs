@@ -35,6 +35,11 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
+    /// Takes a place for one more socket of a dial that tries several addresses at once, if one is free.
+    pub fn spare(&mut self, now: Instant) -> Option<ConnectionId> {
+        self.place_free().then(|| self.connections.reserve_spare(now))
+    }
+
     /// A dial lost its waiter: one that has not begun gives its place back, another goes on for the next.
     pub(super) fn release_dial(&mut self, dial: Dial, now: Instant) {
         match dial {

@@ -262,8 +262,8 @@ impl<C, E, W> State<C, E, W> {
         self.fail_dial(id, owner, Some(error), now, effects);
     }
 
-    /// The socket of a failed dial is closed.
-    pub fn failed_dial_closed(
+    /// Gives back the place of a closed socket that no connection came of: a failed dial's, or a spare one.
+    pub fn place_given_back(
         &mut self,
         id: ConnectionId,
         now: Instant,

@@ -82,3 +82,33 @@ fn what_is_done_twice_counts_once() {
     assert_eq!(scene.counts(), [0, 0, 0, 0]);
     assert_eq!(scene.ended.len(), 1);
 }
+
+#[test]
+fn fault_10_each_further_socket_of_a_dial_takes_a_place_and_gives_it_to_the_next_in_line() {
+    let mut scene = Scene::with_cap(2);
+    let first = scene.wait();
+    let dial = scene.dial(first);
+    let spare = scene.spare().expect("a place is free");
+    assert_eq!(scene.counts(), [2, 0, 0, 0]);
+    assert_eq!(scene.spare(), None, "no place is left");
+    let second = scene.wait();
+    assert_eq!(scene.collect(second), Told::Nothing, "it is no dial that anybody could count on");
+    scene.spare_ends(spare);
+    let Told::Dial(other) = scene.collect_if_woken(second) else { panic!("the place is free") };
+    assert_eq!(scene.counts(), [2, 0, 0, 0]);
+    scene.spare_ends(spare);
+    assert_eq!(scene.counts(), [2, 0, 0, 0], "what is done twice counts once");
+    scene.opens(dial);
+    scene.opens(other);
+    assert_eq!(scene.counts(), [0, 2, 0, 0]);
+}
+
+#[test]
+fn fault_10_a_place_that_somebody_waits_for_is_nobody_s_spare() {
+    let mut scene = Scene::with_cap(1);
+    let first = scene.wait();
+    scene.dial(first);
+    scene.wait();
+    assert_eq!(scene.spare(), None);
+    assert_eq!(scene.counts(), [1, 0, 0, 0]);
+}

@@ -132,6 +132,18 @@ impl Scene {
         result
     }
 
+    // ---- races
+
+    /// A dial asks for a place for one more socket.
+    pub fn spare(&mut self) -> Option<ConnectionId> {
+        self.play(|state, now, _| state.spare(now))
+    }
+
+    /// That socket is closed.
+    pub fn spare_ends(&mut self, id: ConnectionId) {
+        self.play(|state, now, effects| state.place_given_back(id, now, effects));
+    }
+
     // ---- checkouts
 
     pub fn check_out(&mut self, thread: usize, fresh: bool) -> Got {

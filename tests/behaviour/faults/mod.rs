@@ -4,4 +4,5 @@ mod authentication;
 mod descriptors;
 mod first_message;
 mod handshakes;
+mod names;
 mod targets;

@@ -3,7 +3,7 @@
 
 use crate::support::{
     names::Names,
-    origin::{End, NAME, Origin},
+    origin::{End, Gate, Leaving, NAME, Origin},
     setup::Setup,
 };
 
@@ -18,13 +18,17 @@ fn locals(origin: &Origin) -> Vec<String> {
 }
 
 #[test]
-fn case_51_where_a_name_moves_the_old_address_s_connection_drains() {
-    let origin = Origin::serving().addresses(&["127.0.0.2", "127.0.0.3"]).start();
-    let names = Names::default().in_turn(NAME, &[&["127.0.0.2"], &["127.0.0.3"]]);
+fn case_51_where_a_name_moves_the_old_address_s_connection_drains_once_nobody_is_there() {
+    let leaving = Leaving { asked: Gate::new(), left: Gate::new() };
+    let origin = Origin::serving().addresses(&["127.0.0.2", "127.0.0.3"]);
+    let origin = origin.leaving_first_address(&leaving).start();
+    let names = Names::default().in_turn(NAME, &[&["127.0.0.2"], &["127.0.0.2"], &["127.0.0.3"]]);
     let warmline = Setup::before(&origin).names(&names).start();
     let mut held = warmline.ask("/hold");
     origin.wait_for("it is in flight", |record| record.request_count == 1);
-    assert_eq!(warmline.one_shot("/any").status, 200, "a second dial asks again, and learns");
+    leaving.happens();
+    assert_eq!(warmline.one_shot("/any").status, 200, "a dial that is refused asks again");
+    assert_eq!(names.queries(), 3);
     origin.release();
     assert_eq!(held.response().status, 200, "what is in flight finishes where it is");
     origin.wait_for("the old one's end", |record| record.ends() == [Some(End::Polite), None]);

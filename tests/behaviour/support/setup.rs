@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use warmline::{
     app::{self, Environment, StartError},
     config::{self, Context, Disk, Errors, Kept, Loaded, Plan, Source},
+    connect::Resolver,
     drain::Drain,
 };
 
@@ -41,6 +42,8 @@ pub struct Setup {
     folder: TempDir,
     document: Value,
     names: Names,
+    /// In place of the names.
+    resolver: Option<Resolver>,
     /// The number of files written so far, which names the next one.
     files: usize,
 }
@@ -57,7 +60,7 @@ impl Setup {
         });
         let folder = tempfile::tempdir().expect("a folder for the test's files");
         let names = Names::default().fixed(origin::NAME, &["127.0.0.1"]);
-        Self { folder, document, names, files: 0 }
+        Self { folder, document, names, resolver: None, files: 0 }
     }
 
     /// One upstream, `origin`, whose endpoint is this origin under its name.
@@ -128,6 +131,16 @@ impl Setup {
         Self { names: names.clone(), ..self }
     }
 
+    /// Names resolve as the system's do, with these files and name servers on this port.
+    pub fn resolver(self, hosts: &Path, resolv_conf: &Path, port: u16) -> Self {
+        let resolver = Resolver::from_files(hosts.into(), resolv_conf.into(), port);
+        Self { resolver: Some(resolver), ..self }
+    }
+
+    fn resolves(&self) -> Option<Resolver> {
+        Some(self.resolver.clone().unwrap_or_else(|| self.names.resolver()))
+    }
+
     /// Compiles the configuration and starts Warmline on it.
     pub fn start(self) -> Running {
         self.try_start().unwrap_or_else(|error| panic!("{error}"))
@@ -137,8 +150,7 @@ impl Setup {
     pub fn try_start(self) -> Result<Running, StartError> {
         let document = self.document.to_string();
         let plan = compile(&document).unwrap_or_else(|errors| panic!("{errors}"));
-        let environment =
-            Environment { resolver: Some(self.names.resolver()), ..Environment::default() };
+        let environment = Environment { resolver: self.resolves(), ..Environment::default() };
         Ok(Running::new(app::start(&plan, environment)?, self.folder))
     }
 
@@ -163,7 +175,7 @@ impl Setup {
         let begun = begun.unwrap_or_else(|error| panic!("{error}"));
         let Loaded { plan, text, origin } = begun.expect("nobody asked for the end");
         let environment = Environment {
-            resolver: Some(self.names.resolver()),
+            resolver: self.resolves(),
             configuration: text,
             source: Some(source),
             origin,

@@ -72,6 +72,24 @@ pub struct Builder {
     distance: Duration,
     idle: Option<IdleClose>,
     script: Option<Script>,
+    leaves: Option<Leaving>,
+}
+
+/// When an origin leaves its first address.
+#[derive(Debug, Clone)]
+pub struct Leaving {
+    /// It leaves once this is open.
+    pub asked: Gate,
+    /// It opens this once nobody listens there any more.
+    pub left: Gate,
+}
+
+impl Leaving {
+    /// Has it leave, and waits until it has.
+    pub fn happens(&self) {
+        self.asked.open();
+        self.left.wait();
+    }
 }
 
 /// A running origin; dropped, it stops, and panics if anything went wrong inside of it.
@@ -101,6 +119,7 @@ impl Origin {
             distance: Duration::ZERO,
             idle: None,
             script: None,
+            leaves: None,
         }
     }
 
@@ -230,6 +249,11 @@ impl Builder {
         Self { idle: Some(idle), ..self }
     }
 
+    /// Does not listen on its first address any more once it is asked to leave it; connections there stay.
+    pub fn leaving_first_address(self, leaving: &Leaving) -> Self {
+        Self { leaves: Some(leaving.clone()), ..self }
+    }
+
     /// Starts it.
     pub fn start(self) -> Origin {
         let witness = Arc::new(Witness::default());
@@ -244,8 +268,8 @@ impl Builder {
         });
         let (stop, stopped) = oneshot::channel();
         let (bound, port) = mpsc::channel();
-        let addresses = self.addresses;
-        let run = move || run(&addresses, &server, &bound, stopped);
+        let (addresses, leaves) = (self.addresses, self.leaves);
+        let run = move || run(&addresses, leaves, &server, &bound, stopped);
         let thread = thread::Builder::new().name("origin".into()).spawn(run).expect("a thread");
         let port = port.recv().expect("the origin listens");
         let (stop, thread) = (Some(stop), Some(thread));
@@ -320,6 +344,7 @@ struct Server {
 
 fn run(
     addresses: &[IpAddr],
+    mut leaves: Option<Leaving>,
     server: &Arc<Server>,
     bound: &mpsc::Sender<u16>,
     stopped: oneshot::Receiver<()>,
@@ -330,7 +355,11 @@ fn run(
         let port = listeners[0].local_addr().expect("it is bound").port();
         bound.send(port).expect("the test waits for the port");
         for listener in listeners {
-            tokio::spawn(accept(listener, Arc::clone(server)));
+            let accepting = accept(listener, Arc::clone(server));
+            match leaves.take() {
+                Some(leaving) => tokio::spawn(until_left(accepting, leaving)),
+                None => tokio::spawn(accepting),
+            };
         }
         let _ = stopped.await;
     });
@@ -366,6 +395,17 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(number, stream).await });
     }
+}
+
+async fn until_left(accepting: impl Future<Output = ()>, leaving: Leaving) {
+    {
+        let accepting = std::pin::pin!(accepting);
+        tokio::select! {
+            () = accepting => {}
+            () = leaving.asked.opened() => {}
+        }
+    }
+    leaving.left.open();
 }
 
 /// Lets every task see what already came: an end that arrived before this connection is counted before it.

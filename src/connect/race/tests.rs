@@ -1,0 +1,186 @@
+//! Errors of addresses that failed, and races against listeners made in the test.
+
+#[path = "../../../tests/behaviour/support/silent.rs"]
+mod silent;
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use silent::Silent;
+use tokio::net::TcpListener;
+
+use super::*;
+
+const REFUSED: i32 = 111;
+const NOT_AVAILABLE: i32 = 99;
+
+/// What is told of addresses that fail with these errors, one after the other.
+fn told(failed: &[(&str, i32)]) -> String {
+    let error = |errno: &i32| io::Error::from_raw_os_error(*errno);
+    let failed =
+        failed.iter().map(|(address, errno)| (address.parse().expect("an address"), error(errno)));
+    most_telling(failed.collect()).expect("something failed").to_string()
+}
+
+#[test]
+fn an_address_that_refuses_tells_more_than_one_that_this_machine_cannot_reach() {
+    let (refused, unreachable) = (("127.0.0.1:1", REFUSED), ("[::1]:1", NOT_AVAILABLE));
+    for failed in [[refused, unreachable], [unreachable, refused]] {
+        let told = told(&failed);
+        assert!(told.starts_with("no TCP connection to 127.0.0.1:1: Connection refused"), "{told}");
+        assert!(told.contains("; nor to [::1]:1: "), "{told}");
+    }
+    assert!(told(&[unreachable]).contains("no IPv6, or no local port left"));
+}
+
+#[test]
+fn of_many_addresses_the_last_and_the_first_few_are_told_and_the_others_counted() {
+    let addresses: Vec<_> = (1..=9).map(|number| format!("127.0.0.{number}:1")).collect();
+    let failed: Vec<_> = addresses.iter().map(|address| (address.as_str(), REFUSED)).collect();
+    let why = "Connection refused (os error 111)";
+    let others =
+        format!("nor to 127.0.0.1:1: {why}; nor to 127.0.0.2:1: {why}; nor to 127.0.0.3:1: {why}");
+    let whole = format!("no TCP connection to 127.0.0.9:1: {why}; {others}; nor to 5 more");
+    assert_eq!(told(&failed), whole);
+}
+
+#[test]
+fn fault_31_all_addresses_have_their_turn_in_half_of_the_time() {
+    let ms = Duration::from_millis;
+    for (time, addresses, expected) in [
+        (5000, 1, 250),
+        (5000, 10, 250),
+        (5000, 20, 125),
+        (5000, 24, 104),
+        (300, 4, 37),
+        (300, 24, 10),
+        (0, 0, 10),
+    ] {
+        let gap = gap(ms(time), addresses);
+        assert_eq!(gap.as_millis(), expected, "{time} {addresses}");
+    }
+}
+
+#[test]
+fn fault_10_without_another_place_an_address_has_its_share_of_the_time() {
+    let (begun, s) = (Instant::now(), Duration::from_secs(1));
+    assert_eq!(share(begun, begun + 5 * s, 0), 5 * s);
+    assert_eq!(share(begun, begun + 5 * s, 1), 2500 * s / 1000);
+    assert_eq!(share(begun + 2 * s, begun + 5 * s, 2), s);
+    assert_eq!(share(begun + 6 * s, begun + 5 * s, 2), Duration::ZERO);
+}
+
+/// A place for one more socket, counted.
+struct Spare<'a>(&'a AtomicUsize);
+
+impl Drop for Spare<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+static TAKEN: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+
+fn answer(addresses: &[IpAddr]) -> Answer {
+    Answer::given(addresses, Instant::now())
+}
+
+/// Races to these addresses, with so many places to spare, and returns the winner.
+async fn raced(
+    addresses: &Addresses,
+    port: u16,
+    given: &[IpAddr],
+    test: usize,
+    spares: usize,
+) -> Result<IpAddr, Lost> {
+    let answer = answer(given);
+    addresses.learn(&answer.parts);
+    let spare = || {
+        let free = TAKEN[test].load(SeqCst) < spares;
+        free.then(|| {
+            TAKEN[test].fetch_add(1, SeqCst);
+            Spare(&TAKEN[test])
+        })
+    };
+    let deadline = Instant::now() + Duration::from_millis(1500);
+    run(answer, Course { port, deadline, addresses, spare: &spare }).await.map(|(_, a)| a.ip())
+}
+
+#[tokio::test]
+async fn fault_10_without_a_place_to_spare_the_next_address_waits_until_the_socket_before_is_gone()
+{
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = free.local_addr().expect("an address").port();
+    let silent = [1, 2, 3].map(|last| Silent::at(SocketAddr::from(([127, 0, 3, last], port))));
+    let given = silent.each_ref().map(|silent| silent.address.ip());
+    for (spares, sockets) in [(0, 1), (1, 2), (5, 3)] {
+        let addresses = Addresses::default();
+        let race = raced(&addresses, port, &given, 0, spares);
+        tokio::pin!(race);
+        // On one thread: between two looks of its task nothing changes.
+        let (mut most, mut tried) = (0, [false; 3]);
+        let ended = poll_fn(|cx| {
+            let ended = race.as_mut().poll(cx);
+            let open = silent.each_ref().map(|silent| Silent::waiting(silent.address));
+            (0..3).for_each(|index| tried[index] |= open[index] > 0);
+            most = most.max(open.iter().sum::<usize>());
+            ended
+        });
+        assert!(matches!(ended.await, Err(Lost::Late)));
+        assert_eq!((most, tried), (sockets, [true; 3]), "{spares} to spare");
+        assert_eq!(TAKEN[0].load(SeqCst), 0, "each place is given back");
+    }
+}
+
+#[tokio::test]
+async fn fault_31_what_was_silent_is_tried_last_the_next_time() {
+    let good = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = good.local_addr().expect("an address").port();
+    let silent: Vec<_> =
+        (1..=7).map(|last| Silent::at(SocketAddr::from(([127, 0, 4, last], port)))).collect();
+    let mut given: Vec<_> = silent.iter().map(|silent| silent.address.ip()).collect();
+    given.push([127, 0, 0, 1].into());
+    let addresses = Addresses::default();
+    let won = raced(&addresses, port, &given, 1, 100).await.expect("one of eight answers");
+    assert_eq!(won, given[7]);
+    let order = addresses.in_order(given.clone(), Instant::now());
+    assert_eq!(order[0], given[7], "{order:?}");
+    let won = raced(&addresses, port, &given, 1, 0).await.expect("it is the first now");
+    assert_eq!(won, given[7]);
+    assert_eq!(addresses.in_order(given.clone(), Instant::now()), order, "no other was tried");
+}
+
+#[tokio::test]
+async fn fault_31_one_that_refuses_is_tried_last_the_next_time_and_said_where_all_do() {
+    let good = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = good.local_addr().expect("an address").port();
+    let (dead, alive) = (IpAddr::from([127, 0, 5, 1]), IpAddr::from([127, 0, 0, 1]));
+    let addresses = Addresses::default();
+    assert_eq!(raced(&addresses, port, &[dead, alive], 2, 0).await.expect("one answers"), alive);
+    assert_eq!(addresses.in_order(vec![dead, alive], Instant::now()), [alive, dead]);
+    let Err(Lost::Failed(error)) = raced(&addresses, port, &[dead], 2, 0).await else {
+        panic!("nobody is there")
+    };
+    assert!(error.to_string().contains("127.0.5.1"), "{error}");
+}
+
+#[tokio::test]
+async fn fault_04_the_late_family_is_tried_when_it_comes() {
+    let good = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = good.local_addr().expect("an address").port();
+    let part =
+        |address| Part::new(crate::connect::resolve::Family::V4, vec![address], Instant::now());
+    let dead = part(IpAddr::from([127, 0, 5, 2]));
+    for comes in [true, false] {
+        let late = comes.then(|| part([127, 0, 0, 1].into()));
+        let late: BoxFuture<'static, _> = Box::pin(async move { late });
+        let answer = Answer { parts: vec![dead.clone()], late: Some(late) };
+        let (addresses, spare) = (Addresses::default(), || None::<()>);
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let course = Course { port, deadline, addresses: &addresses, spare: &spare };
+        assert_eq!(run(answer, course).await.is_ok(), comes);
+        let never: BoxFuture<'static, _> = Box::pin(std::future::pending());
+        let answer = Answer { parts: vec![dead.clone()], late: Some(never) };
+        let course = Course { port, deadline, addresses: &addresses, spare: &spare };
+        assert!(matches!(run(answer, course).await, Err(Lost::Failed(_))), "not waited for long");
+    }
+}

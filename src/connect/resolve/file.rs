@@ -1,0 +1,81 @@
+//! A file of the system's that is read again when it has changed.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+/// Bytes of a hosts file, or of `resolv.conf`, that are read; the rest is not looked at.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// A file, and what was made of its newest content.
+#[derive(Debug)]
+pub struct Followed<T> {
+    path: PathBuf,
+    /// The file as it was when it was read last.
+    seen: Option<Stamp>,
+    value: T,
+}
+
+/// Everything by which a changed file differs from what it was.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    file: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let about = fs::metadata(path).ok()?;
+        Some(Self {
+            file: (about.dev(), about.ino()),
+            size: about.size(),
+            modified: (about.mtime(), about.mtime_nsec()),
+            changed: (about.ctime(), about.ctime_nsec()),
+        })
+    }
+}
+
+impl<T: Clone> Followed<T> {
+    /// Follows a file that has yet to be read; until then the value is this.
+    pub fn new(path: PathBuf, value: T) -> Self {
+        Self { path, seen: None, value }
+    }
+
+    /// The file's path, for a message.
+    pub fn path_text(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// The meaning of its content at the last look.
+    pub fn known(&self) -> &T {
+        &self.value
+    }
+
+    /// Reads the file if it has changed; returns its meaning. Where `read` makes nothing of the content, what was known
+    /// before stays. The second value is true if it is a new one.
+    pub fn newest(&mut self, read: impl FnOnce(io::Result<String>) -> Option<T>) -> (T, bool) {
+        let now = Stamp::of(&self.path);
+        let changed = now.is_none() || now != self.seen;
+        self.seen = now;
+        let value = changed.then(|| read(content(&self.path))).flatten();
+        let replaced = value.is_some();
+        self.value = value.unwrap_or_else(|| self.value.clone());
+        (self.value.clone(), replaced)
+    }
+
+    /// Has the file read at the next look, changed or not.
+    pub fn distrust(&mut self) {
+        self.seen = None;
+    }
+}
+
+fn content(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

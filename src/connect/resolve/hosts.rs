@@ -1,0 +1,94 @@
+//! The hosts file: names that are answered from it alone, for both families, whatever DNS says.
+
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc};
+
+/// The content of a hosts file, by name in lower case.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Hosts(HashMap<String, Vec<IpAddr>>);
+
+impl Hosts {
+    /// Reads lines of an address and its names; what is no such line is passed over, as by others who read the file.
+    pub fn parse(text: &str) -> Self {
+        let mut hosts = Self::default();
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let line = line.split('#').next().unwrap_or_default();
+            let mut words = line.split_whitespace();
+            let Some(Ok(address)) = words.next().map(str::parse) else { continue };
+            words.for_each(|name| hosts.add(name, address));
+        }
+        hosts
+    }
+
+    fn add(&mut self, name: &str, address: IpAddr) {
+        let addresses = self.0.entry(undotted(name).to_ascii_lowercase()).or_default();
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+
+    /// Finds every address of a name, in the order of the file; nothing where the file does not have the name.
+    pub fn find(&self, name: &str) -> Option<&[IpAddr]> {
+        self.0.get(undotted(name)).map(Vec::as_slice)
+    }
+
+    /// Takes the file as it was read just now in place of what was known. A file that cannot be read, or is empty because
+    /// it is being written, changes nothing: a name in it must not reach DNS for a moment.
+    pub fn after(read: io::Result<String>) -> Option<Arc<Self>> {
+        match read {
+            Ok(text) => (!text.is_empty()).then(|| Arc::new(Self::parse(&text))),
+            Err(error) => (error.kind() == io::ErrorKind::NotFound).then(Arc::default),
+        }
+    }
+}
+
+/// Removes the dot that marks a name as complete.
+pub fn undotted(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(hosts: &Hosts, name: &str) -> Option<String> {
+        let texts = |found: &[IpAddr]| found.iter().map(IpAddr::to_string).collect::<Vec<_>>();
+        hosts.find(name).map(|found| texts(found).join(" "))
+    }
+
+    #[test]
+    fn fault_03_a_hosts_file_is_read_as_people_write_it() {
+        let hosts = Hosts::parse(
+            "\u{feff}127.0.0.1 localhost # ours\n\
+             ::1\tlocalhost ip6-localhost\r\n\
+             # 192.0.2.9 payments\n\
+             \t192.0.2.1 payments.example Payments payments_api.\n\
+             192.0.2.2 payments\n\
+             192.0.2.2 payments\n\
+             no-address payments\n\
+             192.0.2.300 payments\n\
+             192.0.2.3\n",
+        );
+        for (name, addresses) in [
+            ("localhost", Some("127.0.0.1 ::1")),
+            ("ip6-localhost", Some("::1")),
+            ("payments", Some("192.0.2.1 192.0.2.2")),
+            ("payments.", Some("192.0.2.1 192.0.2.2")),
+            ("payments_api", Some("192.0.2.1")),
+            ("payments.example", Some("192.0.2.1")),
+            ("example", None),
+            ("payments.example.example", None),
+        ] {
+            assert_eq!(found(&hosts, name).as_deref(), addresses, "{name}");
+        }
+    }
+
+    #[test]
+    fn fault_03_a_hosts_file_that_is_being_written_or_cannot_be_read_leaves_what_was_known() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(Hosts::after(Err(denied)), None);
+        assert_eq!(Hosts::after(Ok(String::new())), None);
+        let gone = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(Hosts::after(Err(gone)), Some(Arc::default()));
+        assert!(Hosts::after(Ok("192.0.2.1 a".into())).is_some_and(|h| h.find("a").is_some()));
+    }
+}

@@ -1,0 +1,211 @@
+//! A name server made in the test: it says what it was told to, or nothing, and remembers what it was asked.
+
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    sync::{Arc, Mutex, MutexGuard},
+    thread,
+};
+
+/// A kind of record that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    A = 1,
+    Aaaa = 28,
+}
+
+/// A name server's answer to a question.
+#[derive(Debug, Clone)]
+pub enum Says {
+    /// Nothing at all.
+    Silence,
+    /// This response code, such as 2 for SERVFAIL.
+    Code(u8),
+    /// The name exists; it has no such record, for so many seconds if it says how long.
+    NoData(Option<u32>),
+    /// The name has these addresses, for so many seconds each.
+    Addresses(u32, Vec<IpAddr>),
+    /// The name is another's alias for so many seconds, and nothing about that.
+    Alias(u32, &'static str),
+}
+
+impl Says {
+    /// Says these addresses, for an hour.
+    pub fn addresses(addresses: &[&str]) -> Self {
+        Self::Addresses(3600, addresses.iter().map(|text| text.parse().unwrap()).collect())
+    }
+}
+
+const NXDOMAIN: u8 = 3;
+const CNAME: u16 = 5;
+const SOA: u16 = 6;
+/// The size of a UDP packet where the asker says nothing else.
+const PACKET: usize = 512;
+
+#[derive(Debug, Default)]
+struct State {
+    says: HashMap<(String, Kind), Says>,
+    /// The number of questions that get lost from now on.
+    loses: usize,
+    /// The questions, such as `A a.example`, but for those that got lost.
+    asked: Vec<String>,
+    lost: usize,
+}
+
+/// A running name server; it runs until the test's process ends.
+#[derive(Debug, Clone)]
+pub struct NameServer {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl NameServer {
+    /// Starts on a free port. To it, names exist that it was given.
+    pub fn start() -> Self {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// Starts on this address.
+    pub fn start_at(address: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(address).unwrap();
+        let address = socket.local_addr().unwrap();
+        let server = Self { address, state: Arc::default() };
+        let over_udp = server.clone();
+        thread::spawn(move || over_udp.serve(&socket));
+        if let Ok(listener) = TcpListener::bind(address) {
+            let over_tcp = server.clone();
+            thread::spawn(move || over_tcp.serve_tcp(&listener));
+        }
+        server
+    }
+
+    /// The port, on 127.0.0.1 unless it was started elsewhere.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Gives an answer for this name from now on.
+    pub fn says(&self, name: &str, kind: Kind, says: Says) -> &Self {
+        self.state().says.insert((name.to_owned(), kind), says);
+        self
+    }
+
+    /// Loses the next so many questions.
+    pub fn loses(&self, questions: usize) {
+        self.state().loses = questions;
+    }
+
+    /// All questions so far, such as `A a.example`.
+    pub fn asked(&self) -> Vec<String> {
+        self.state().asked.clone()
+    }
+
+    /// The number of questions that got lost.
+    pub fn lost(&self) -> usize {
+        self.state().lost
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn serve(&self, socket: &UdpSocket) {
+        let mut query = [0; PACKET];
+        while let Ok((length, peer)) = socket.recv_from(&mut query) {
+            if let Some(mut answer) = self.answer(&query[..length]) {
+                if answer.len() > PACKET {
+                    // Truncated: nothing but the question, and the flag that says so.
+                    answer = query[..length].to_vec();
+                    (answer[2], answer[3]) = (0x83, 0x80);
+                }
+                let _ = socket.send_to(&answer, peer);
+            }
+        }
+    }
+
+    fn serve_tcp(&self, listener: &TcpListener) {
+        for stream in listener.incoming() {
+            let (mut stream, server) = (stream.unwrap(), self.clone());
+            thread::spawn(move || {
+                let mut length = [0; 2];
+                while stream.read_exact(&mut length).is_ok() {
+                    let mut query = vec![0; u16::from_be_bytes(length).into()];
+                    stream.read_exact(&mut query).unwrap();
+                    let Some(answer) = server.answer(&query) else { continue };
+                    let length = (answer.len() as u16).to_be_bytes();
+                    stream.write_all(&[&length[..], &answer].concat()).unwrap();
+                }
+            });
+        }
+    }
+
+    /// RFC 1035 section 4.1: the header, the question as it came, and the answers, or the zone's SOA.
+    fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let (name, kind, end) = question(query);
+        let mut state = self.state();
+        if state.loses > 0 {
+            state.loses -= 1;
+            state.lost += 1;
+            return None;
+        }
+        let word = if kind == Kind::A { "A" } else { "AAAA" };
+        state.asked.push(format!("{word} {name}"));
+        let says = state.says.get(&(name, kind)).cloned().unwrap_or(Says::Code(NXDOMAIN));
+        drop(state);
+        let (code, answers, soa) = match says {
+            Says::Silence => return None,
+            Says::Code(code) => (code, vec![], (code == NXDOMAIN).then_some(3600)),
+            Says::NoData(ttl) => (0, vec![], ttl),
+            Says::Addresses(ttl, addresses) => {
+                let record = |ip: &IpAddr| record(kind as u16, ttl, &octets(*ip));
+                (0, addresses.iter().map(record).collect(), None)
+            }
+            Says::Alias(ttl, target) => (0, vec![record(CNAME, ttl, &encoded(target))], None),
+        };
+        let counts = [0, 1, 0, answers.len() as u8, 0, u8::from(soa.is_some()), 0, 0];
+        let mut answer = [&query[..2], &[0x81, 0x80 | code], &counts, &query[12..end]].concat();
+        answer.extend(answers.concat());
+        if let Some(ttl) = soa {
+            // Two names, both the root, and five numbers, of which the last says how long "none" may be kept.
+            let numbers = ttl.to_be_bytes().repeat(5);
+            answer.extend(record(SOA, ttl, &[&[0, 0], &numbers[..]].concat()));
+        }
+        Some(answer)
+    }
+}
+
+/// The name and kind of a query's question, and where it ends.
+fn question(query: &[u8]) -> (String, Kind, usize) {
+    let (mut labels, mut at) = (Vec::new(), 12);
+    while query[at] != 0 {
+        let end = at + 1 + usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_lowercase());
+        at = end;
+    }
+    let kind = if query[at + 2] == Kind::A as u8 { Kind::A } else { Kind::Aaaa };
+    (labels.join("."), kind, at + 5)
+}
+
+fn encoded(name: &str) -> Vec<u8> {
+    let label = |label: &str| [&[label.len() as u8], label.as_bytes()].concat();
+    [name.split('.').map(label).collect::<Vec<_>>().concat(), vec![0]].concat()
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// A record of the question's name.
+fn record(kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+    let mut record = vec![0xc0, 12];
+    record.extend(kind.to_be_bytes());
+    record.extend([0, 1]);
+    record.extend(ttl.to_be_bytes());
+    record.extend((data.len() as u16).to_be_bytes());
+    record.extend(data);
+    record
+}

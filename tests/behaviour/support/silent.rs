@@ -1,0 +1,44 @@
+//! Addresses that swallow connections, as a firewall does that drops.
+
+use std::{fs, net::SocketAddr};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// An address that takes no connection and says nothing, because its listener's queue is full.
+pub struct Silent {
+    /// The address.
+    pub address: SocketAddr,
+    /// The listener, and what fills its queue.
+    _sockets: Vec<Socket>,
+}
+
+impl Silent {
+    /// Takes this address, whose port may be in use on others.
+    pub fn at(address: SocketAddr) -> Self {
+        let new = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let listener = new();
+        listener.set_reuse_address(true).expect("an option");
+        listener.bind(&SockAddr::from(address)).expect("a free address");
+        listener.listen(0).expect("it listens");
+        let address =
+            listener.local_addr().ok().and_then(|own| own.as_socket()).expect("its address");
+        let mut sockets = vec![listener];
+        while Self::waiting(address) == 0 {
+            let client = new();
+            client.set_nonblocking(true).expect("an option");
+            let _ = client.connect(&SockAddr::from(address));
+            sockets.push(client);
+        }
+        sockets.pop();
+        Self { address, _sockets: sockets }
+    }
+
+    /// Counts sockets of this machine on their way there, without an answer (SYN_SENT).
+    pub fn waiting(address: SocketAddr) -> usize {
+        let SocketAddr::V4(v4) = address else { panic!("IPv4") };
+        let ip = u32::from_le_bytes(v4.ip().octets());
+        let waiting = format!(" {ip:08X}:{:04X} 02 ", v4.port());
+        let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+        table.lines().filter(|line| line.contains(&waiting)).count()
+    }
+}
