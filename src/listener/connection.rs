@@ -207,7 +207,7 @@ where
         match self.downstream.phase() {
             Phase::Idle => after(self.limits.idle_timeout),
             Phase::Header => after(self.limits.header_timeout),
-            Phase::Exchange => self.downstream.deadline(),
+            Phase::Exchange => self.downstream.alarm.deadline(),
             Phase::Body | Phase::Flushing => Some(self.downstream.body_deadline()),
         }
     }
@@ -217,7 +217,7 @@ where
             Phase::Idle => Some(Ending::Idle),
             Phase::Header => Some(Ending::HeaderTimeout),
             Phase::Exchange => {
-                self.downstream.set_due();
+                self.downstream.alarm.ring();
                 None
             }
             Phase::Body | Phase::Flushing => {

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::Alarm;
 use crate::{
     drain::Drain,
     pool::{ClientId, EndReason},
@@ -97,12 +98,10 @@ pub struct Downstream {
     since: Stamp,
     /// When a byte last came or went.
     last_io: Stamp,
-    /// In [`Phase::Exchange`]: when the exchange wants to be asked.
-    deadline: Stamp,
+    /// In [`Phase::Exchange`]: when the exchange wants to be polled.
+    pub alarm: Alarm,
     /// In [`Phase::Body`] and [`Phase::Flushing`]: microseconds without a byte.
     idle_limit: AtomicU64,
-    /// The exchange's deadline has come.
-    due: AtomicBool,
     /// The stream holds back the application's FIN.
     fin_held: AtomicBool,
     /// The drain's time is over.
@@ -138,9 +137,8 @@ impl Downstream {
             phase: AtomicU8::new(Phase::Idle as u8),
             since: Stamp::default(),
             last_io: Stamp::default(),
-            deadline: Stamp::default(),
+            alarm: Alarm::default(),
             idle_limit: AtomicU64::new(0),
-            due: AtomicBool::new(false),
             fin_held: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
@@ -200,8 +198,7 @@ impl Downstream {
     /// A request's header is complete; its body has this length, or comes in chunks.
     pub fn exchange_begins(&self, now: Instant, body: Option<u64>) {
         self.body.store(body.unwrap_or(CHUNKED), Relaxed);
-        self.deadline.clear();
-        self.due.store(false, Relaxed);
+        self.alarm.clear();
         self.exchanges.fetch_add(1, Relaxed);
         self.enter(Phase::Exchange, now);
     }
@@ -280,26 +277,6 @@ impl Downstream {
     fn enter(&self, phase: Phase, now: Instant) {
         self.since.set(now);
         self.phase.store(phase as u8, Relaxed);
-    }
-
-    /// The exchange asks to be polled at this time.
-    pub fn set_deadline(&self, at: Instant) {
-        self.deadline.set(at);
-    }
-
-    /// When the exchange asks to be polled.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.get()
-    }
-
-    /// The connection's timer found that the exchange's deadline has come.
-    pub fn set_due(&self) {
-        self.due.store(true, Relaxed);
-    }
-
-    /// Whether the deadline has come; says so once.
-    pub fn take_due(&self) -> bool {
-        self.due.load(Relaxed) && self.due.swap(false, Relaxed)
     }
 
     /// When a body that moves no byte is given up.

@@ -96,6 +96,8 @@ impl Exchange<'_> {
                 Ok(response) => return self.responded(response, lease),
                 Err(broken) => broken,
             };
+            // The next attempt has its own; the wait for its connection has none.
+            self.downstream.alarm.clear();
             let reused = lease.uses > 1;
             if matches!(broken, Broken::Unanswered(_)) {
                 lease.teaches_nothing();
@@ -212,7 +214,7 @@ impl Exchange<'_> {
         sent: Instant,
     ) -> Result<Response<Incoming>, NoResponse> {
         let mut responding = pin!(responding);
-        self.downstream.set_deadline(self.first_deadline(upload, sent));
+        self.downstream.alarm.set(self.first_deadline(upload, sent));
         poll_fn(|cx| {
             if let Poll::Ready(result) = responding.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(NoResponse::Error));
@@ -220,7 +222,7 @@ impl Exchange<'_> {
             if self.downstream.aborting() {
                 return Poll::Ready(Err(NoResponse::Failed(Failure::Ending)));
             }
-            if self.downstream.take_due()
+            if self.downstream.alarm.take_rung()
                 && let Some(failure) = self.overdue(meter, upload, sent)
             {
                 return Poll::Ready(Err(NoResponse::Failed(failure)));
@@ -257,7 +259,7 @@ impl Exchange<'_> {
         if deadline <= Instant::now() {
             return Some(failure);
         }
-        self.downstream.set_deadline(deadline);
+        self.downstream.alarm.set(deadline);
         None
     }
 

@@ -1,5 +1,6 @@
 //! A request's journey: route, pick, lease, send, relay, retry; and the one mapping from failure to answer.
 
+mod alarm;
 mod attempt;
 mod authentication;
 mod downstream;
@@ -23,6 +24,7 @@ use std::{
 use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::{Body as _, Incoming};
 
+pub use alarm::Alarm;
 pub use downstream::{Downstream, Phase, RequestLine};
 use exchange::{Exchange, Responded};
 pub use failure::Failure;

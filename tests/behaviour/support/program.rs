@@ -30,19 +30,28 @@ pub struct Program {
 impl Program {
     /// Started by a shell, by this line: `$0` is the program, `$1` its configuration.
     pub fn start(origin: &Origin, line: &str) -> Self {
-        Self::before(&[(NAME, origin)], line)
+        Self::run(Self::setup(&[(NAME, origin)]), line)
     }
 
     /// The same with several origins, each behind a host of its own.
     pub fn before(origins: &[(&str, &Origin)], line: &str) -> Self {
+        Self::run(Self::setup(origins), line)
+    }
+
+    /// A configuration that the program can read in a process of its own.
+    pub fn setup(origins: &[(&str, &Origin)]) -> Setup {
         let setup = Setup::new().set_global("log.format", "json").set_global("log.level", "info");
-        let setup = origins.iter().fold(setup, |setup, (host, origin)| {
+        origins.iter().fold(setup, |setup, (host, origin)| {
             let name = format!("origin-{}", origin.port());
             setup
                 .upstream_at(&name, &format!("127.0.0.1:{}", origin.port()))
                 .set("hosts", vec![*host])
                 .set("tls.serverName", NAME)
-        });
+        })
+    }
+
+    /// The same as [`Program::start`], with this configuration.
+    pub fn run(setup: Setup, line: &str) -> Self {
         fs::write(file(&setup), setup.text()).unwrap();
         let mut command = Command::new("sh");
         command.arg("-c").arg(line).arg(env!("CARGO_BIN_EXE_warmline")).arg(file(&setup));
