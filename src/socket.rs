@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use crate::telemetry::ends::Manner;
@@ -22,6 +22,15 @@ pub const CLOSE_TIME: Duration = Duration::from_secs(1);
 const DRAIN_BYTES: usize = 64 * 1024;
 /// How many at once.
 const DRAIN_CHUNK: usize = 4096;
+/// Time in which a connection whose request was answered before its end reads the rest, and throws it away: as nginx's
+/// `lingering_time`.
+const REST_TIME: Duration = Duration::from_secs(30);
+/// The longest pause within that: as nginx's `lingering_timeout`.
+const REST_SILENCE: Duration = Duration::from_secs(5);
+/// Bytes that are read of it.
+const REST_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of it that are read at once.
+const REST_CHUNK: usize = 16 * 1024;
 /// Connections that the kernel holds until they are accepted.
 pub const BACKLOG: u32 = 1024;
 /// How long a silent connection stays unexamined by the kernel.
@@ -77,8 +86,30 @@ pub async fn close_politely(stream: TcpStream) -> Manner {
 
 /// The same where part of the time is spent.
 pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> Manner {
-    let drained = stream.shutdown().await.is_ok() && drain(&mut stream, deadline).await;
-    if drained {
+    let ended =
+        stream.shutdown().await.is_ok() && drain(&mut stream, &Bounds::nothing_due(deadline)).await;
+    close(stream, ended)
+}
+
+/// The same for a peer whose message was answered before its end: a peer that sends the rest before it reads the answer
+/// would lose the answer to a RST. Once `hurry` is over there is no more time than for any other connection.
+pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output = ()>) -> Manner {
+    let bounds = Bounds::rest_due(Instant::now());
+    let hurried = async {
+        hurry.await;
+        sleep(CLOSE_TIME).await;
+    };
+    let ended = stream.shutdown().await.is_ok()
+        && tokio::select! {
+            ended = drain(&mut stream, &bounds) => ended,
+            () = hurried => false,
+        };
+    close(stream, ended)
+}
+
+/// Closes, politely if the peer has ended its side.
+fn close(stream: TcpStream, ended: bool) -> Manner {
+    if ended {
         return Manner::Polite;
     }
     reset(stream);
@@ -93,21 +124,42 @@ pub fn reset(stream: TcpStream) {
     drop(stream);
 }
 
+/// Bounds on the bytes that a closing connection still reads.
+struct Bounds {
+    bytes: usize,
+    /// Bytes that are read at once.
+    chunk: usize,
+    /// The longest wait for the next byte.
+    silence: Duration,
+    deadline: Instant,
+}
+
+impl Bounds {
+    /// For a peer that owes nothing.
+    fn nothing_due(deadline: Instant) -> Self {
+        Self { bytes: DRAIN_BYTES, chunk: DRAIN_CHUNK, silence: CLOSE_TIME, deadline }
+    }
+
+    /// For a peer that is in the middle of a message.
+    fn rest_due(now: Instant) -> Self {
+        let deadline = now + REST_TIME;
+        Self { bytes: REST_BYTES, chunk: REST_CHUNK, silence: REST_SILENCE, deadline }
+    }
+}
+
 /// Whether the peer's FIN came within the bounds.
-async fn drain(stream: &mut TcpStream, deadline: Instant) -> bool {
-    let to_end = async {
-        // On the heap, and only now: within the future it would weigh on every connection from its start.
-        let mut buffer = vec![0; DRAIN_CHUNK];
-        let mut left = DRAIN_BYTES;
-        loop {
-            match stream.read(&mut buffer).await {
-                Ok(0) => return true,
-                Ok(read) if read <= left => left -= read,
-                _ => return false,
-            }
+async fn drain(stream: &mut TcpStream, bounds: &Bounds) -> bool {
+    // On the heap, and only now: within the future it would weigh on every connection from its start.
+    let mut buffer = vec![0; bounds.chunk];
+    let mut left = bounds.bytes;
+    loop {
+        let until = bounds.deadline.min(Instant::now() + bounds.silence);
+        match timeout_at(until, stream.read(&mut buffer)).await {
+            Ok(Ok(0)) => return true,
+            Ok(Ok(read)) if read <= left => left -= read,
+            _ => return false,
         }
-    };
-    timeout_at(deadline, to_end).await.unwrap_or(false)
+    }
 }
 
 #[cfg(test)]

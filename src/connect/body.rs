@@ -1,13 +1,15 @@
 //! A request's body on its way up: hyper's own, guarded. It can be parked until the upstream asks for it, stopped
-//! when nobody wants the rest, sent again as long as all that was read of it is held, and tells how far it came.
+//! when nobody wants the rest, sent again as long as all that was read of it is held, and tells how far it came, and
+//! who holds it up.
 
 mod hold;
 
 use std::{
+    mem,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
@@ -38,7 +40,7 @@ pub enum Progress {
     Complete,
     /// The application broke it off.
     Broken,
-    /// The upstream answered before its end: the rest is not sent.
+    /// The upstream's answer was over before its end: the rest is not sent.
     Stopped,
 }
 
@@ -52,6 +54,8 @@ impl Progress {
 #[derive(Debug)]
 pub struct Upload {
     progress: AtomicU8,
+    /// True if the connection would take more of it, and the application has yet to send that.
+    awaited: AtomicBool,
     completed: Stamp,
     source: Mutex<Source>,
 }
@@ -66,6 +70,8 @@ struct Source {
     begun: bool,
     /// Nothing is left in `incoming`.
     ended: bool,
+    /// The application's FIN came: what `incoming` does not have yet will not come.
+    finished: bool,
     hold: Hold,
     replay: Replay,
     /// How often it was sent again: an earlier [`Streaming`] gets nothing more.
@@ -87,9 +93,32 @@ impl Upload {
         self.completed.get()
     }
 
+    /// True if the application owes the next bytes: the connection would take them.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.load(Relaxed)
+    }
+
     /// The upstream asks for it.
     pub fn unpark(&self) {
         self.change(Progress::Parked, Progress::Streaming);
+    }
+
+    /// Keeps back a body that waits for the upstream's 100: a final answer came instead.
+    pub fn keep_back(&self) {
+        self.change(Progress::Parked, Progress::Stopped);
+    }
+
+    /// Tells it that the application's FIN came behind all that was read of it. If that is not the body's end, the body
+    /// is broken; the connection finds out when it has taken the rest.
+    pub fn finish(&self) {
+        let mut source = self.source();
+        if !mem::replace(&mut source.finished, true) {
+            let waker = source.waker.take();
+            drop(source);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
 
     /// Nobody wants the rest.
@@ -173,17 +202,18 @@ impl Source {
     }
 
     /// The next frame: first what is sent again, then what comes.
-    fn poll_next(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(frame) = self.replay.next() {
             return Poll::Ready(Some(Ok(frame)));
         }
         if self.ended {
             return Poll::Ready(None);
         }
-        let mut next = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let mut next = match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(next) => next.map(|frame| frame.map_err(Broken::Read)),
+            Poll::Pending if self.finished => Some(Err(Broken::Finished)),
+            Poll::Pending => return Poll::Pending,
+        };
         self.begun = true;
         match &mut next {
             Some(Ok(frame)) => self.take(frame),
@@ -214,6 +244,17 @@ impl Source {
         }
         hint
     }
+}
+
+/// A break in a request's body.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The application's connection broke, or its framing did.
+    #[error(transparent)]
+    Read(hyper::Error),
+    /// The application ended its side.
+    #[error("the client ended its side of the connection within its request")]
+    Finished,
 }
 
 /// A request's body.
@@ -247,6 +288,7 @@ impl RequestBody {
             filter,
             begun: false,
             ended: false,
+            finished: false,
             replay: Replay::default(),
             turn: 0,
             waker: None,
@@ -254,6 +296,7 @@ impl RequestBody {
         };
         let upload = Arc::new(Upload {
             progress: AtomicU8::new(progress as u8),
+            awaited: AtomicBool::new(false),
             completed: Stamp::default(),
             source: Mutex::new(source),
         });
@@ -263,19 +306,21 @@ impl RequestBody {
 
 impl Body for Streaming {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let upload = &*self.upload;
         let mut source = upload.source();
         if source.turn != self.turn {
             return Poll::Pending;
         }
         ready!(source.poll_released(upload, cx));
-        let next = ready!(source.poll_next(cx));
+        let next = source.poll_next(cx);
+        upload.awaited.store(next.is_pending(), Relaxed);
+        let next = ready!(next);
         match &next {
             Some(Err(_)) => {
                 upload.shift(Progress::Streaming, Progress::Broken);
@@ -297,12 +342,12 @@ impl Body for Streaming {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streaming(body) => Pin::new(body).poll_frame(cx),

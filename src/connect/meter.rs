@@ -138,6 +138,11 @@ impl Meter {
         self.first_byte.get()
     }
 
+    /// True if an informational response came since the exchange began.
+    pub fn has_informed(&self) -> bool {
+        self.informational.load(Relaxed) > 0
+    }
+
     /// When bytes last went out.
     pub fn last_write(&self) -> Option<Instant> {
         self.last_write.get()
@@ -251,17 +256,34 @@ pub struct MeteredStream {
     meter: Arc<Meter>,
     /// TLS has nothing left to give: the socket has to bring more first.
     drained: bool,
+    /// The peer takes nothing any more: what is written is thrown away.
+    deaf: bool,
 }
 
 impl MeteredStream {
     /// Meters a stream.
     pub fn new(tls: TlsStream<Tcp>, meter: Arc<Meter>) -> Self {
-        Self { tls, meter, drained: false }
+        Self { tls, meter, drained: false, deaf: false }
     }
 
     /// The stream alone.
     pub fn into_inner(self) -> TlsStream<Tcp> {
         self.tls
+    }
+
+    /// Takes a write's error to itself where the peer has ended the connection. Its answer may have come before that and
+    /// lie in the socket: hyper, told of the error, would read no further. The reads that follow tell of the end.
+    #[cold]
+    fn note_write_error(&mut self, error: io::Error) -> io::Result<()> {
+        self.meter.note_error(&error);
+        self.deaf = matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::TimedOut
+        );
+        if self.deaf { Ok(()) } else { Err(error) }
     }
 
     /// Reads what the socket holds, whatever tokio knows of it; pending when it holds nothing for us.
@@ -323,19 +345,24 @@ impl AsyncWrite for MeteredStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.meter.unflushed.store(true, Relaxed);
-        let result = ready!(Pin::new(&mut self.tls).poll_write(cx, bytes));
-        match &result {
-            Ok(_) => self.meter.note_write(),
-            Err(error) => self.meter.note_error(error),
+        if self.deaf {
+            return Poll::Ready(Ok(bytes.len()));
         }
-        Poll::Ready(result)
+        Poll::Ready(match ready!(Pin::new(&mut self.tls).poll_write(cx, bytes)) {
+            Ok(written) => {
+                self.meter.note_write();
+                Ok(written)
+            }
+            Err(error) => self.note_write_error(error).map(|()| bytes.len()),
+        })
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes once its own buffer is empty.
-        let flushed = ready!(Pin::new(&mut self.tls).poll_flush(cx));
+        let flushed =
+            if self.deaf { Ok(()) } else { ready!(Pin::new(&mut self.tls).poll_flush(cx)) };
         self.meter.unflushed.store(false, Relaxed);
-        Poll::Ready(flushed)
+        Poll::Ready(flushed.or_else(|error| self.note_write_error(error)))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

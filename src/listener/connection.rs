@@ -42,6 +42,10 @@ const TLS: &str =
 /// Room for a request line beside the header's bytes.
 const REQUEST_LINE: usize = 8 * 1024;
 
+/// Time between two looks at the socket of a client whose request or response is on its way. hyper reads nothing while it
+/// holds bytes that nobody takes yet: then a reset would go unnoticed.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+
 /// Serves one client connection to its end.
 pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
     let Ok(client) = tcp.peer_addr() else { return };
@@ -88,7 +92,7 @@ async fn end(
         proxy.refuse_unreadable(failure, content, downstream);
     }
     match refusal.filter(|_| untold) {
-        Some(failure) => refuse(stream.into_inner(), &failure).await,
+        Some(failure) => refuse(stream.into_inner(), &failure, downstream).await,
         None => ending.close(stream.into_inner(), downstream).await,
     }
 }
@@ -118,6 +122,8 @@ enum Ending {
     Idle,
     /// A body moved no byte for too long, or the drain's time is over in the middle of it.
     Stuck,
+    /// The application ended its side in the middle of a response, and counts as gone.
+    Left,
 }
 
 /// A connection being served.
@@ -130,6 +136,8 @@ struct Serving<'a, S: HttpService<Incoming>> {
     timer: Pin<Box<Sleep>>,
     /// When the timer rings; never later than the nearest deadline.
     armed: Option<Instant>,
+    /// The time of the last look at the socket.
+    looked: Option<Instant>,
 }
 
 impl<'a, S> Serving<'a, S>
@@ -144,7 +152,8 @@ where
     ) -> Self {
         let drain_changed = Box::pin(downstream.drain.changed());
         let timer = Box::pin(sleep_until(tokio::time::Instant::now()));
-        let mut serving = Self { http, downstream, limits, drain_changed, timer, armed: None };
+        let mut serving =
+            Self { http, downstream, limits, drain_changed, timer, armed: None, looked: None };
         if downstream.drain.has_begun() {
             serving.follow_drain();
         }
@@ -196,13 +205,32 @@ where
                 return Poll::Pending;
             }
             self.armed = None;
-            if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            let now = Instant::now();
+            if self.limit().is_some_and(|limit| limit <= now) {
                 return Poll::Ready(self.overdue());
+            }
+            if self.deadline().is_some_and(|deadline| deadline <= now) {
+                self.looked = Some(now);
+                self.downstream.want_look();
+                return Poll::Ready(None);
             }
         }
     }
 
+    /// The nearest time at which something is due: within an exchange that may be a look at the socket.
     fn deadline(&self) -> Option<Instant> {
+        let due = self.limit();
+        match self.downstream.phase() {
+            Phase::Idle | Phase::Header => due,
+            Phase::Exchange | Phase::Body | Phase::Flushing => {
+                let look = self.downstream.since().max(self.looked).map(|last| last + LOOKS_EVERY);
+                due.into_iter().chain(look).min()
+            }
+        }
+    }
+
+    /// The time at which the phase has taken too long, or the exchange wants to be polled.
+    fn limit(&self) -> Option<Instant> {
         let after = |limit: Duration| self.downstream.since().map(|since| since + limit);
         match self.downstream.phase() {
             Phase::Idle => after(self.limits.idle_timeout),
@@ -219,6 +247,9 @@ where
             Phase::Exchange => {
                 self.downstream.alarm.ring();
                 None
+            }
+            Phase::Body | Phase::Flushing if self.downstream.has_left(Instant::now()) => {
+                Some(Ending::Left)
             }
             Phase::Body | Phase::Flushing => {
                 self.downstream.set_stuck();
@@ -244,14 +275,15 @@ impl Ending {
             Self::Done(Err(error)) if error.is_parse_too_large() => Some(Failure::HeaderTooLarge),
             Self::Done(Err(error)) if error.is_parse() => Some(unreadable(error, unread, refused)),
             Self::HeaderTimeout => Some(Failure::HeaderTimeout),
-            Self::Done(_) | Self::Idle | Self::Stuck => None,
+            Self::Done(_) | Self::Idle | Self::Stuck | Self::Left => None,
         }
     }
 
     async fn close(self, tcp: TcpStream, downstream: &Downstream) -> Manner {
         match self {
             Self::Done(_) | Self::Stuck if downstream.is_broken() => reset(tcp),
-            Self::Stuck => reset(tcp),
+            Self::Stuck | Self::Left => reset(tcp),
+            Self::Done(_) if downstream.is_unread() => close_behind_rest(tcp, downstream).await,
             Self::Done(_) | Self::Idle | Self::HeaderTimeout => socket::close_politely(tcp).await,
         }
     }
@@ -293,10 +325,15 @@ fn refused_as_a_whole(error: &hyper::Error) -> String {
 }
 
 /// Says what is wrong, and closes.
-async fn refuse(mut tcp: TcpStream, failure: &Failure) -> Manner {
+async fn refuse(mut tcp: TcpStream, failure: &Failure, downstream: &Downstream) -> Manner {
     // A client that takes no answer gets none.
     let _ = tcp.write_all(&failure.written()).await;
-    socket::close_politely(tcp).await
+    close_behind_rest(tcp, downstream).await
+}
+
+/// Lets a client that is still sending come to its answer.
+async fn close_behind_rest(tcp: TcpStream, downstream: &Downstream) -> Manner {
+    socket::close_behind_rest(tcp, downstream.drain.begun()).await
 }
 
 fn reset(tcp: TcpStream) -> Manner {

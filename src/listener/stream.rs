@@ -4,14 +4,14 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Instant,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -107,6 +107,13 @@ impl DownstreamStream {
         }
     }
 
+    /// True if the application has reset the connection, be it behind bytes that nobody has read.
+    #[cold]
+    fn is_reset(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        pin!(self.tcp.ready(Interest::ERROR)).poll(&mut cx).is_ready()
+    }
+
     /// Between responses only hyper itself has something to say.
     fn is_refusal(&self, bytes: &[u8]) -> bool {
         matches!(self.downstream.phase(), Phase::Idle | Phase::Header) && bytes.starts_with(REFUSAL)
@@ -115,7 +122,9 @@ impl DownstreamStream {
     /// A FIN in the middle of a response is told when the response is over; the connection asks again then.
     fn poll_finished(&self) -> Poll<io::Result<()>> {
         if self.downstream.holds_fin() {
-            self.downstream.set_fin_held();
+            if !self.downstream.is_fin_held() {
+                self.downstream.set_fin_held(Instant::now());
+            }
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
@@ -150,12 +159,17 @@ impl AsyncWrite for DownstreamStream {
             self.refused = true;
             return Poll::Ready(Ok(bytes.len()));
         }
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, bytes))?;
+        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.downstream.set_blocked(written.is_pending());
+        let written = ready!(written)?;
         self.downstream.note_io(Instant::now());
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.downstream.take_look() && self.is_reset() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
         // A TCP stream holds nothing back; hyper flushes once its own buffer is empty.
         self.downstream.flushed();
         Poll::Ready(Ok(()))

@@ -20,6 +20,9 @@ use crate::{
     upstream::{Lease, Upstream},
 };
 
+/// The longest pause within a response once the application has ended its side.
+const GONE_AFTER: Duration = Duration::from_secs(1);
+
 /// Where a client connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -102,8 +105,14 @@ pub struct Downstream {
     pub alarm: Alarm,
     /// In [`Phase::Body`] and [`Phase::Flushing`]: microseconds without a byte.
     idle_limit: AtomicU64,
-    /// The stream holds back the application's FIN.
-    fin_held: AtomicBool,
+    /// The time of the application's FIN, while the stream holds it back.
+    fin_held: Stamp,
+    /// True if the application takes no more bytes at the moment.
+    blocked: AtomicBool,
+    /// True if the stream is to look for a reset that nobody has read.
+    look_wanted: AtomicBool,
+    /// True if the answer began before the request was read to its end.
+    unread: AtomicBool,
     /// The drain's time is over.
     aborting: AtomicBool,
     /// No byte of a body moved for too long.
@@ -139,7 +148,10 @@ impl Downstream {
             last_io: Stamp::default(),
             alarm: Alarm::default(),
             idle_limit: AtomicU64::new(0),
-            fin_held: AtomicBool::new(false),
+            fin_held: Stamp::default(),
+            blocked: AtomicBool::new(false),
+            look_wanted: AtomicBool::new(false),
+            unread: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
             stuck: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -264,14 +276,48 @@ impl Downstream {
         matches!(self.phase(), Phase::Body | Phase::Flushing)
     }
 
-    /// The stream holds back a FIN.
-    pub fn set_fin_held(&self) {
-        self.fin_held.store(true, Relaxed);
+    /// Notes that the stream holds back a FIN, which came at this time.
+    pub fn set_fin_held(&self, at: Instant) {
+        self.fin_held.set(at);
     }
 
-    /// Whether a FIN was held back and need not be any longer; says so once.
+    /// True if the application has ended its side, and the response goes on.
+    pub fn is_fin_held(&self) -> bool {
+        self.fin_held.get().is_some()
+    }
+
+    /// True if a FIN was held back and need not be any longer; for the first caller alone.
     pub fn release_fin(&self) -> bool {
-        self.fin_held.load(Relaxed) && !self.holds_fin() && self.fin_held.swap(false, Relaxed)
+        let released = self.is_fin_held() && !self.holds_fin();
+        if released {
+            self.fin_held.clear();
+        }
+        released
+    }
+
+    /// Notes if the application takes bytes at the moment.
+    pub fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Relaxed);
+    }
+
+    /// Asks the stream to look for a reset when hyper flushes next.
+    pub fn want_look(&self) {
+        self.look_wanted.store(true, Relaxed);
+    }
+
+    /// True if a look was asked for; for the first caller alone.
+    pub fn take_look(&self) -> bool {
+        self.look_wanted.load(Relaxed) && self.look_wanted.swap(false, Relaxed)
+    }
+
+    /// Notes that the answer begins before the request was read to its end.
+    pub fn set_unread(&self) {
+        self.unread.store(true, Relaxed);
+    }
+
+    /// True if the application may still be sending a request that was answered before its end.
+    pub fn is_unread(&self) -> bool {
+        self.unread.load(Relaxed)
     }
 
     fn enter(&self, phase: Phase, now: Instant) {
@@ -287,7 +333,21 @@ impl Downstream {
 
     /// In [`Phase::Body`] and [`Phase::Flushing`]: when it is given up.
     pub fn body_deadline(&self) -> Instant {
-        self.idle_deadline(Duration::from_micros(self.idle_limit.load(Relaxed)))
+        let idle = self.idle_deadline(Duration::from_micros(self.idle_limit.load(Relaxed)));
+        self.departure().map_or(idle, |departure| departure.min(idle))
+    }
+
+    /// Gives the time at which an application that has ended its side counts as gone: a closed socket shows no more than
+    /// its FIN until something is sent to it. An application that takes bytes slowly is there.
+    fn departure(&self) -> Option<Instant> {
+        let ended = self.fin_held.get().filter(|_| !self.blocked.load(Relaxed))?;
+        let moved = self.last_io.get().map_or(ended, |moved| moved.max(ended));
+        Some(moved + GONE_AFTER)
+    }
+
+    /// True if the application counts as gone by now.
+    pub fn has_left(&self, now: Instant) -> bool {
+        self.departure().is_some_and(|departure| departure <= now)
     }
 
     /// The drain's time is over: whatever is in flight ends.
@@ -331,5 +391,32 @@ impl Drop for Downstream {
         for upstream in owning {
             upstream.pool().client_left(self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_35_a_client_that_ended_its_side_is_gone_after_a_second_in_which_it_would_take_bytes() {
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let begun = Instant::now();
+        let downstream = Downstream::new(client, Drain::default(), begun);
+        let millis = |after: u64| begun + Duration::from_millis(after);
+        let deadline = || {
+            let left = downstream.body_deadline().saturating_duration_since(begun);
+            left.as_secs_f64().round()
+        };
+        downstream.body_begins(begun, Duration::from_secs(60));
+        assert!(deadline() == 60.0 && !downstream.has_left(millis(70_000)));
+        downstream.set_fin_held(millis(3_000));
+        assert_eq!(deadline(), 4.0);
+        assert!(!downstream.has_left(millis(3_900)) && downstream.has_left(millis(4_100)));
+        downstream.note_io(millis(5_000));
+        assert_eq!(deadline(), 6.0);
+        assert!(!downstream.has_left(millis(5_900)));
+        downstream.set_blocked(true);
+        assert!(deadline() == 65.0 && !downstream.has_left(millis(66_000)));
     }
 }

@@ -14,6 +14,7 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use super::{
     Downstream, Failure,
     authentication::{self, Challenge},
+    failure::{self, Replaced},
     fields::{self, Fitness},
     outbound::Outbound,
     record::Record,
@@ -27,7 +28,7 @@ use crate::{
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Sharing},
     tls::Version,
-    upstream::{Lease, RetryReason, RetryRefusal, Unavailable, Upstream, Worker},
+    upstream::{Lease, RetryReason, RetryRefusal, Stage, Unavailable, Upstream, Worker},
 };
 
 /// An exchange whose destination is known.
@@ -119,7 +120,7 @@ impl Exchange<'_> {
         }
         let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
-        let repeatable = !outbound.is_sent_once() && record.retries() < settings.retries.max;
+        let repeatable = !outbound.is_sent_once() && self.may_be_retried(record);
         Ask { thread: self.worker.thread, fresh, repeatable, client, first, urgency }
     }
 
@@ -150,18 +151,27 @@ impl Exchange<'_> {
         Responded::new(response, lease, challenge == Challenge::Midway)
     }
 
+    /// True if `retries.max` allows one more retry.
+    fn may_be_retried(&self, record: &Record) -> bool {
+        record.retries() < self.upstream.settings().retries.max
+    }
+
     /// A connection, over as many dials as `retries.max` allows.
-    async fn lease(&self, ask: Ask, record: &mut Record) -> Result<(Lease, Instant), Failure> {
+    async fn lease(&self, mut ask: Ask, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
             let mut stands = |queued| record.waits(queued);
             let leasing = self.upstream.lease(ask, self.worker, &mut stands);
-            match self.unless_ending(leasing).await? {
+            let Some(leased) = self.unless_ending(leasing).await else {
+                return Err(Failure::Ending(record.stage));
+            };
+            match leased {
                 Ok(leased) => return Ok(leased),
                 Err(Unavailable::Dial(error)) if error.may_retry() => {
                     self.allow_retry(record, false).map_err(|why| why.on(Failure::Dial(error)))?;
                     record.retried(RetryReason::DialFailed);
+                    ask.repeatable &= self.may_be_retried(record);
                 }
-                Err(error) => return Err(Failure::unavailable(error, self.upstream)),
+                Err(error) => return Err(Failure::unavailable(error, self.upstream, record.stage)),
             }
         }
     }
@@ -189,6 +199,10 @@ impl Exchange<'_> {
         let responding = connection.send(outbound.take());
         let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
+            Ok(response) if reused && is_idle_close(&response, &meter, upload) => {
+                let reason = "a 408 with Connection: close came in its place, as to an idle client";
+                Err(Broken::Unanswered(reason.into()))
+            }
             Ok(response) => {
                 record.responded(response.status(), meter.first_byte());
                 Ok(response)
@@ -199,7 +213,7 @@ impl Exchange<'_> {
                     return Err(Broken::Failed(Failure::UploadBroken));
                 }
                 outbound.given_back(error.take_message());
-                let reason = chain(&error.into_error());
+                let reason = failure::chain(&error.into_error());
                 Err(evidence.judge(connection, outbound, reason, self.upstream))
             }
         }
@@ -220,7 +234,8 @@ impl Exchange<'_> {
                 return Poll::Ready(result.map_err(NoResponse::Error));
             }
             if self.downstream.aborting() {
-                return Poll::Ready(Err(NoResponse::Failed(Failure::Ending)));
+                let stage = if is_uploading(upload) { Stage::Body } else { Stage::Response };
+                return Poll::Ready(Err(NoResponse::Failed(Failure::Ending(stage))));
             }
             if self.downstream.alarm.take_rung()
                 && let Some(failure) = self.overdue(meter, upload, sent)
@@ -243,18 +258,22 @@ impl Exchange<'_> {
     /// Whether a limit is over; if not, says when to ask again.
     fn overdue(&self, meter: &Meter, upload: Option<&Upload>, sent: Instant) -> Option<Failure> {
         let limits = self.upstream.settings();
-        let uploading = upload.is_some_and(|upload| upload.completed().is_none());
-        let (deadline, failure) = if uploading {
-            let limit = limits.idle_timeout;
-            // A body that waits for the upstream's 100 has yet to move.
-            let parked = upload.is_some_and(|upload| upload.progress() == Progress::Parked);
-            let begins = if parked { PARKED_FOR } else { Duration::ZERO };
-            (self.downstream.idle_deadline(limit) + begins, Failure::UploadIdle(limit))
-        } else {
-            let written = meter.last_write().max(upload.and_then(Upload::completed));
-            let since = written.map_or(sent, |at| at.max(sent));
-            let limit = limits.response_timeout;
-            (since + limit, Failure::ResponseTimeout(limit))
+        let (deadline, failure) = match upload.filter(|upload| upload.completed().is_none()) {
+            Some(upload) => {
+                let limit = limits.idle_timeout;
+                let moved = meter.last_write().map_or(sent, |written| written.max(sent));
+                let idle = self.downstream.idle_deadline(limit).max(moved + limit);
+                // A body that waits for the upstream's 100 has yet to move.
+                let parked = upload.progress() == Progress::Parked;
+                let begins = if parked { PARKED_FOR } else { Duration::ZERO };
+                (idle + begins, stalled(upload, limit))
+            }
+            None => {
+                let written = meter.last_write().max(upload.and_then(Upload::completed));
+                let since = written.map_or(sent, |at| at.max(sent));
+                let limit = limits.response_timeout;
+                (since + limit, Failure::ResponseTimeout(limit))
+            }
         };
         if deadline <= Instant::now() {
             return Some(failure);
@@ -277,7 +296,10 @@ impl Exchange<'_> {
             Broken::Unanswered(reason) => {
                 (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
             }
-            Broken::Replaced(why) => (RetryReason::Unanswered, Failure::Replaced(why)),
+            Broken::Replaced(why) => {
+                let replaced = Replaced::of(self.upstream, why);
+                (RetryReason::Unanswered, Failure::Replaced(replaced))
+            }
         };
         if !outbound.restore() {
             return Err(failure);
@@ -301,15 +323,35 @@ impl Exchange<'_> {
         }
     }
 
-    async fn unless_ending<T>(&self, future: impl Future<Output = T>) -> Result<T, Failure> {
+    /// The future's output; none if the drain's time is over before that.
+    async fn unless_ending<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if self.downstream.aborting() => Poll::Ready(Err(Failure::Ending)),
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if self.downstream.aborting() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await
     }
+}
+
+/// True if a response says only that its connection was idle for too long: an upstream that closes one in words says
+/// so unasked (RFC 9110 section 15.5.9), and the request crosses that on the way. A request whose client keeps the rest
+/// back may itself be meant.
+fn is_idle_close(response: &Response<Incoming>, meter: &Meter, upload: Option<&Upload>) -> bool {
+    response.status() == StatusCode::REQUEST_TIMEOUT
+        && fields::announces_close(response.headers())
+        && !meter.has_informed()
+        && !upload.is_some_and(Upload::is_awaited)
+}
+
+fn is_uploading(upload: Option<&Upload>) -> bool {
+    upload.is_some_and(|upload| upload.completed().is_none())
+}
+
+/// Blames the side that let a request's body pause.
+fn stalled(upload: &Upload, limit: Duration) -> Failure {
+    if upload.is_awaited() { Failure::UploadStalled(limit) } else { Failure::UploadIdle(limit) }
 }
 
 /// Why no response came.
@@ -347,7 +389,9 @@ impl Evidence {
         match (outbound.is_here(), connection.switched_off()) {
             (true, _) => Broken::NotSent(reason),
             (false, Some(reason)) if received == 0 => Broken::Replaced(reason),
-            (false, Some(reason)) => Broken::Failed(Failure::Replaced(reason)),
+            (false, Some(reason)) => {
+                Broken::Failed(Failure::Replaced(Replaced::of(upstream, reason)))
+            }
             (false, None) if received == 0 => Broken::Unanswered(reason),
             (false, None) => Broken::Failed(Failure::malformed(reason)),
         }
@@ -389,17 +433,4 @@ impl Broken {
             Self::Replaced(reason) => *reason,
         }
     }
-}
-
-/// An error with its causes.
-fn chain(error: &hyper::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        // rustls adds where its manual explains it.
-        text.push_str(inner.to_string().split(": https://").next().unwrap_or_default());
-        cause = inner.source();
-    }
-    text
 }

@@ -2,7 +2,8 @@
 
 use std::{
     borrow::Cow,
-    fmt::Write as _,
+    error::Error,
+    fmt::{self, Write as _},
     io::{self, ErrorKind},
     net::SocketAddr,
     time::Duration,
@@ -121,13 +122,10 @@ pub enum Failure {
     BudgetUsedUp(Box<Self>),
     /// We ended its connection.
     #[error(
-        "{} while the request was on its way; such requests end after pool.rotationDeadline, or at once where the upstream \
-         is trusted no more; it may have been processed, and is not sent again", match .0 {
-            EndReason::Rotated => "the certificate, key or trust of its connection was replaced",
-            _ => "the configuration that its connection was made under was replaced",
-        }
+        "{0} while the request was on its way; such requests end after pool.rotationDeadline, or at once where the upstream \
+         is trusted no more; it may have been processed, and is not sent again"
     )]
-    Replaced(EndReason),
+    Replaced(Replaced),
     /// The connection ended in the midst of a handshake that authenticates it.
     #[error(
         "the connection on which this client was authenticating itself (NTLM or Negotiate) has ended, and no other one knows \
@@ -140,15 +138,55 @@ pub enum Failure {
     /// No response in time.
     #[error("no response within {0:?} (timeouts.response)")]
     ResponseTimeout(Duration),
-    /// Nothing moved while the request was sent.
-    #[error("no byte moved for {0:?} while the request was sent (timeouts.idle)")]
+    /// The upstream stopped to read the request.
+    #[error("the upstream took no byte of the request for {0:?} (timeouts.idle)")]
     UploadIdle(Duration),
+    /// The application stopped to send the request.
+    #[error("the client sent no byte of its request's body for {0:?} (timeouts.idle)")]
+    UploadStalled(Duration),
     /// The application broke its request off.
     #[error("the request's body broke off")]
     UploadBroken,
-    /// The drain's time is over.
-    #[error("Warmline is ending and the time to finish (drain) is over")]
-    Ending,
+    /// The drain's time was over in this stage.
+    #[error("{ENDING}")]
+    Ending(Stage),
+}
+
+/// The end of the drain, in words.
+const ENDING: &str = "Warmline is ending and the time to finish (drain) is over";
+
+/// A reason for which Warmline ends a connection in the middle of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// Another certificate, key or trust is in force.
+    Credentials,
+    /// Another endpoint, or another kind of TLS, is in force.
+    Configuration,
+    /// The upstream is configured no more.
+    Removed,
+}
+
+impl Replaced {
+    /// Tells apart the ends of this upstream's connections that the pool has one reason for.
+    pub(super) fn of(upstream: &Upstream, reason: EndReason) -> Self {
+        match reason {
+            EndReason::Rotated => Self::Credentials,
+            _ if upstream.is_retired() => Self::Removed,
+            _ => Self::Configuration,
+        }
+    }
+}
+
+impl fmt::Display for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Credentials => "the certificate, key or trust of its connection was replaced",
+            Self::Configuration => {
+                "the configuration that its connection was made under was replaced"
+            }
+            Self::Removed => "its upstream was removed from the configuration",
+        })
+    }
 }
 
 /// Why a response was given up after its header, when there is no answer any more that could say so.
@@ -160,9 +198,37 @@ pub(super) enum Cut {
     /// The application had bytes to take.
     #[error("the client read no byte of the response for {0:?} (timeouts.idle)")]
     ClientSilent(Duration),
+    /// The application owed the next bytes of its request.
+    #[error("{}", Failure::UploadStalled(*.0))]
+    RequestSilent(Duration),
+    /// The application broke its request off.
+    #[error("the request's body broke off after its response had begun")]
+    UploadBroken,
+    /// The upstream broke it off.
+    #[error("the upstream's response broke off: {0}")]
+    Broken(String),
+    /// We ended its connection.
+    #[error(
+        "{0} while its response was on its way; such exchanges end after pool.rotationDeadline, or at once where the \
+         upstream is trusted no more"
+    )]
+    Replaced(Replaced),
     /// The drain's time is over.
-    #[error("{}", Failure::Ending)]
+    #[error("{ENDING}")]
     Ending,
+}
+
+impl Cut {
+    /// Gives the side that caused it.
+    pub(super) fn by(&self) -> Party {
+        match self {
+            Self::UpstreamSilent(_) | Self::Broken(_) => Party::Upstream,
+            Self::ClientSilent(_) | Self::RequestSilent(_) | Self::UploadBroken => {
+                Party::Downstream
+            }
+            Self::Replaced(_) | Self::Ending => Party::Us,
+        }
+    }
 }
 
 impl Failure {
@@ -174,14 +240,15 @@ impl Failure {
         Self::Malformed(reason.into())
     }
 
-    pub(super) fn unavailable(error: Unavailable, upstream: &Upstream) -> Self {
+    /// Names the failure of an exchange that waited for a connection in this stage.
+    pub(super) fn unavailable(error: Unavailable, upstream: &Upstream, stage: Stage) -> Self {
         match error {
             Unavailable::Rejected(rejection) => {
                 Self::Queue { rejection, max: upstream.settings().pool.max_connections }
             }
             Unavailable::Dial(error) => Self::Dial(error),
             Unavailable::Outdated(limit) => Self::Outdated(limit),
-            Unavailable::Abandoned => Self::Ending,
+            Unavailable::Abandoned => Self::Ending(stage),
         }
     }
 
@@ -204,9 +271,9 @@ impl Failure {
             | Self::Replaced(_)
             | Self::HandshakeLost
             | Self::Malformed(_)
-            | Self::ResponseTimeout(_)
-            | Self::Ending => Stage::Response,
-            Self::UploadIdle(_) | Self::UploadBroken => Stage::Body,
+            | Self::ResponseTimeout(_) => Stage::Response,
+            Self::UploadIdle(_) | Self::UploadStalled(_) | Self::UploadBroken => Stage::Body,
+            Self::Ending(stage) => *stage,
         }
     }
 
@@ -219,12 +286,12 @@ impl Failure {
             | Self::HeaderTimeout
             | Self::UnknownHost { .. }
             | Self::Connect
+            | Self::UploadStalled(_)
             | Self::UploadBroken => Party::Downstream,
             Self::Queue { .. }
             | Self::Outdated(_)
-            | Self::Ending
+            | Self::Ending(_)
             | Self::Replaced(_)
-            | Self::UploadIdle(_)
             | Self::Dial(ConnectError::Exhausted { .. } | ConnectError::NoDescriptor { .. }) => {
                 Party::Us
             }
@@ -238,7 +305,7 @@ impl Failure {
             Self::BudgetUsedUp(failure) => failure.status(),
             Self::BadRequest(_) | Self::UploadBroken => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeaderTimeout | Self::UploadStalled(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Queue { .. }
@@ -254,7 +321,7 @@ impl Failure {
             | Self::ResponseTimeout(_)
             | Self::UploadIdle(_)
             | Self::Replaced(_)
-            | Self::Ending => StatusCode::GATEWAY_TIMEOUT,
+            | Self::Ending(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Dial(_)
             | Self::IdentityRefused { .. }
             | Self::Refused { .. }
@@ -272,6 +339,7 @@ impl Failure {
             Self::BadRequest(_)
             | Self::HeaderTooLarge
             | Self::HeaderTimeout
+            | Self::UploadStalled(_)
             | Self::UploadBroken => "http_request_error",
             Self::UnknownHost { .. } => "destination_not_found",
             Self::Connect => "http_request_denied",
@@ -289,7 +357,7 @@ impl Failure {
             Self::Malformed(_) => "http_protocol_error",
             Self::ResponseTimeout(_) => "http_response_timeout",
             Self::UploadIdle(_) => "connection_write_timeout",
-            Self::Ending => "proxy_internal_response",
+            Self::Ending(_) => "proxy_internal_response",
         }
     }
 
@@ -301,6 +369,7 @@ impl Failure {
                 | Self::HeaderTooLarge
                 | Self::HeaderTimeout
                 | Self::UploadBroken
+                | Self::UploadStalled(_)
                 | Self::UploadIdle(_)
                 | Self::HandshakeLost
         )
@@ -385,6 +454,29 @@ impl RetryRefusal {
             Self::Budget => Failure::BudgetUsedUp(Box::new(failure)),
         }
     }
+}
+
+/// An error of hyper's with its causes.
+pub(super) fn chain(error: &hyper::Error) -> String {
+    joined(Some(error))
+}
+
+/// The causes of an error of hyper's alone: they say what its own words only introduce.
+pub(super) fn cause(error: &hyper::Error) -> String {
+    match error.source() {
+        Some(cause) => joined(Some(cause)),
+        None => error.to_string(),
+    }
+}
+
+fn joined(mut error: Option<&(dyn Error + 'static)>) -> String {
+    let mut texts = Vec::new();
+    while let Some(inner) = error {
+        // rustls adds where its manual explains it.
+        texts.push(inner.to_string().split(": https://").next().unwrap_or_default().to_owned());
+        error = inner.source();
+    }
+    texts.join(": ")
 }
 
 fn dial_error_type(error: &ConnectError) -> &'static str {

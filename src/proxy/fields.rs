@@ -100,6 +100,20 @@ pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<Fitness, Fail
     Ok(fitness)
 }
 
+/// True if a message's sender says that it closes the connection.
+pub(super) fn announces_close(headers: &HeaderMap) -> bool {
+    headers.get_all(CONNECTION).iter().flat_map(options).any(is_close)
+}
+
+/// The options that a Connection field lists.
+fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
+fn is_close(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"close")
+}
+
 /// What one pass over the fields found: most messages have nothing to remove, and pay for no look-up.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a field that was there or not")]
@@ -169,8 +183,8 @@ impl Seen {
     }
 
     fn note_options(&mut self, value: &HeaderValue) {
-        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-            if option.eq_ignore_ascii_case(b"close") {
+        for option in options(value) {
+            if is_close(option) {
                 self.close = true;
             } else if !option.eq_ignore_ascii_case(b"keep-alive")
                 && let Ok(name) = HeaderName::from_bytes(option)

@@ -35,7 +35,6 @@ use relay::{Ending, Relay};
 pub use target::{Destination, Entry, with_port};
 
 use crate::{
-    connect::body::Progress,
     telemetry::log::AccessSwitch,
     upstream::{Exchanges, Upstream, Worker},
 };
@@ -177,6 +176,9 @@ fn finished(
     downstream: &Downstream,
 ) -> Response<Answer> {
     // What is left of the request is not read: the client must not take the connection for another one.
+    if unread {
+        downstream.set_unread();
+    }
     if unread || downstream.drain.has_begun() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -194,8 +196,8 @@ fn relay(
     let upstream = Arc::clone(&journey.upstream);
     let upload = journey.outbound.upload().cloned();
     downstream.body_begins(Instant::now(), upstream.settings().idle_timeout);
-    if let Some(upload) = upload.as_deref().filter(|u| u.progress() != Progress::Complete) {
-        upload.stop();
+    if let Some(upload) = upload.as_deref() {
+        upload.keep_back();
     }
     let downstream = Arc::clone(downstream);
     let ending = Ending { upstream, lease, downstream, upload, record, fitness, midway };

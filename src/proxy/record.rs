@@ -151,9 +151,9 @@ impl Record {
         self.log(now, Some(by), stage, Some(failure as &dyn fmt::Display));
     }
 
-    /// The response broke after its header, by this side, perhaps with more to say.
-    pub(super) fn broke(mut self, by: Party, cut: Option<&Cut>, now: Instant) {
-        self.abort(by, cut, now);
+    /// The response was cut after its header, for this reason.
+    pub(super) fn broke(mut self, cut: &Cut, now: Instant) {
+        self.abort(cut.by(), Some(cut), now);
     }
 
     fn abort(&mut self, by: Party, cut: Option<&Cut>, now: Instant) {
@@ -161,15 +161,8 @@ impl Record {
         self.count(Code::Aborted, now);
         self.exchanges().failed.increment((by, self.stage));
         // That an application leaves is no failure.
-        if by != Party::Downstream || cut.is_some() {
-            let text = match (cut, by) {
-                (Some(cut), _) => cut.to_string(),
-                (None, Party::Us) => {
-                    "its connection's certificate, key or trust was replaced".into()
-                }
-                (None, _) => "the response broke off".into(),
-            };
-            self.note(None, by, self.stage, text);
+        if let Some(cut) = cut {
+            self.note(None, by, self.stage, cut.to_string());
         }
         self.log(now, Some(by), self.stage, cut.map(|cut| cut as &dyn fmt::Display));
     }
@@ -249,9 +242,8 @@ impl Drop for Record {
             return;
         }
         let ending = self.downstream.drain.stage() >= drain::Stage::Aborting;
-        let (by, cut) =
-            if ending { (Party::Us, Some(&Cut::Ending)) } else { (Party::Downstream, None) };
-        self.abort(by, cut, Instant::now());
+        let cut = ending.then_some(&Cut::Ending);
+        self.abort(cut.map_or(Party::Downstream, Cut::by), cut, Instant::now());
     }
 }
 

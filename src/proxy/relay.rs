@@ -15,14 +15,14 @@ use hyper::body::Incoming;
 
 use super::{
     Downstream,
-    failure::Cut,
+    failure::{self, Cut, Replaced},
     fields::{self, Fitness},
     record::Record,
 };
 use crate::{
     connect::body::{Progress, Upload},
     pool::EndReason,
-    upstream::{Lease, Party, Upstream},
+    upstream::{Lease, Upstream},
 };
 
 /// The body of an answer.
@@ -62,7 +62,10 @@ impl Ending {
     pub(super) fn complete(self) {
         let now = Instant::now();
         self.downstream.body_ends();
-        let uploaded = self.upload.is_none_or(|upload| upload.progress() == Progress::Complete);
+        let uploaded = self.upload.is_none_or(|upload| {
+            upload.stop();
+            upload.progress() == Progress::Complete
+        });
         match self.fitness {
             Fitness::Fit(_) if uploaded && self.midway => {
                 self.downstream.keep(self.upstream, self.lease, now);
@@ -75,13 +78,18 @@ impl Ending {
         self.record.finish(now);
     }
 
-    /// The response broke off.
-    fn broke(mut self) {
+    /// The response broke off, in hyper's words by this.
+    fn broke(mut self, error: &hyper::Error) {
         self.downstream.set_broken();
         let switched_off = self.lease.handle().switched_off();
+        let cut = match switched_off {
+            Some(reason) => Cut::Replaced(Replaced::of(&self.upstream, reason)),
+            // hyper ends a connection whose request goes no further.
+            None if self.uploading() == Some(Progress::Broken) => Cut::UploadBroken,
+            None => Cut::Broken(failure::cause(error)),
+        };
         self.lease.discard(switched_off.unwrap_or(EndReason::Unfit));
-        let by = if switched_off.is_some() { Party::Us } else { Party::Upstream };
-        self.record.broke(by, None, Instant::now());
+        self.record.broke(&cut, Instant::now());
     }
 
     /// The client's connection ended in the middle of the response; `waiting` is whether the upstream owed bytes.
@@ -91,12 +99,28 @@ impl Ending {
             return;
         }
         let limit = self.upstream.settings().idle_timeout;
-        let (by, cut) = if waiting {
-            (Party::Upstream, Cut::UpstreamSilent(limit))
-        } else {
-            (Party::Downstream, Cut::ClientSilent(limit))
+        let owes_request = self.uploading() == Some(Progress::Streaming)
+            && self.upload.as_ref().is_some_and(|upload| upload.is_awaited());
+        let cut = match waiting {
+            true if owes_request => Cut::RequestSilent(limit),
+            true => Cut::UpstreamSilent(limit),
+            false => Cut::ClientSilent(limit),
         };
-        self.record.broke(by, Some(&cut), Instant::now());
+        self.record.broke(&cut, Instant::now());
+    }
+
+    fn uploading(&self) -> Option<Progress> {
+        self.upload.as_ref().map(|upload| upload.progress())
+    }
+
+    /// hyper does not learn of the application's FIN while the response goes on ([`Downstream::holds_fin`]): a request
+    /// that has not come to its end by then never will.
+    fn note_fin(&self) {
+        if let Some(upload) = &self.upload
+            && self.downstream.is_fin_held()
+        {
+            upload.finish();
+        }
     }
 }
 
@@ -129,6 +153,9 @@ impl Body for Relay {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(ending) = &self.ending {
+            ending.note_fin();
+        }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.waiting = polled.is_pending();
         match ready!(polled) {
@@ -141,7 +168,7 @@ impl Body for Relay {
             }
             Some(Err(error)) => {
                 if let Some(ending) = self.ending.take() {
-                    ending.broke();
+                    ending.broke(&error);
                 }
                 Poll::Ready(Some(Err(error)))
             }

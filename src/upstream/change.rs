@@ -151,6 +151,11 @@ impl Upstream {
         self.replaced.notify_one();
     }
 
+    /// True if it is configured no more.
+    pub fn is_retired(&self) -> bool {
+        self.retired_until().is_some()
+    }
+
     /// It is configured again.
     pub fn resume(&self) {
         *self.retired_until() = None;

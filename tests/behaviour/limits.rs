@@ -202,13 +202,13 @@ fn a_client_that_stops_reading_is_given_up_after_the_idle_limit() {
 }
 
 #[test]
-fn an_upload_in_which_nothing_moves_is_504_after_the_idle_limit() {
+fn an_upload_in_which_nothing_moves_is_408_after_the_idle_limit() {
     let origin = Origin::serving().start();
     let warmline = Setup::before(&origin).set("timeouts.idle", SHORT).start();
     let mut client = warmline.connect();
     client.send("POST /echo HTTP/1.1\r\nHost: api.test\r\nContent-Length: 100\r\n\r\nhalf");
     let answer = client.response();
-    assert_names(&answer, 504, "timeouts.idle", "connection_write_timeout");
+    assert_names(&answer, 408, "timeouts.idle", "http_request_error");
     assert_eq!(answer.head.field("connection"), Some("close"));
     client.half_close();
     assert_eq!(client.end(), (Ending::Fin, Vec::new()));

@@ -1,4 +1,5 @@
-//! A peer's end that tokio has yet to notice is read before a doubted write, and only then.
+//! A peer's end: one that tokio has yet to notice is read before a doubted write, and only then; one that a write meets
+//! does not hide what the peer had said before.
 
 use std::{
     io::{ErrorKind, Write},
@@ -17,7 +18,7 @@ use rustls::{
 };
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
@@ -153,4 +154,23 @@ async fn after_a_write_the_socket_is_not_looked_at_again() {
     peer.sock.shutdown(Shutdown::Write).unwrap();
     // Written at once, without a wait: tokio has not looked at the sockets meanwhile.
     assert_eq!(read(&mut stream), Poll::Pending);
+}
+
+#[tokio::test]
+async fn fault_06_what_a_peer_had_said_before_it_reset_is_read_although_writing_fails() {
+    let (mut stream, meter, mut peer) = connected().await;
+    peer.sock.set_nodelay(true).unwrap();
+    peer.write_all(b"its answer").unwrap();
+    peer.flush().unwrap();
+    SockRef::from(&peer.sock).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    let begun = Instant::now();
+    while meter.peer_end().is_none() && begun.elapsed() < WATCHDOG {
+        stream.write_all(b"more of the request").await.expect("it is taken, and thrown away");
+        stream.flush().await.expect("nothing is left to flush");
+    }
+    assert!(meter.peer_end().is_some(), "no write has met the reset");
+    let mut came = Vec::new();
+    let end = stream.read_to_end(&mut came).await;
+    assert_eq!(came, b"its answer", "{end:?}");
 }

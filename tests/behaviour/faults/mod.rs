@@ -2,8 +2,13 @@
 
 mod alarm;
 mod authentication;
+mod departures;
 mod descriptors;
+mod duplex;
+mod evidence;
 mod first_message;
 mod handshakes;
+mod idle_words;
 mod names;
+mod reasons;
 mod targets;

@@ -1,0 +1,254 @@
+//! Clients that leave, end their side or stall: noticed in time, and told as their own doing.
+
+use std::{thread, time::Duration};
+
+use crate::support::{
+    client::{Client, Ending},
+    log_lines::{self, Line, line_of},
+    origin::{self, End, Gate, Origin},
+    pattern,
+    running::Running,
+    setup::Setup,
+    soaking,
+};
+
+fn logged(origin: &Origin) -> Setup {
+    log_lines::catch();
+    Setup::before(origin).set_global("log.access", "errors")
+}
+
+/// One event of a stream, and then silence until its reader is gone.
+fn events() -> Origin {
+    Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        peer.write("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n").await;
+        peer.write("transfer-encoding: chunked\r\n\r\n7\r\ndata:1\n\r\n").await;
+        peer.ended().await;
+        peer.close().await;
+    })
+    .start()
+}
+
+/// A client that has read the first event.
+fn listener(warmline: &Running, target: &str) -> Client {
+    let mut client = warmline.ask(target);
+    client.response_head();
+    let mut came = Vec::new();
+    while !came.ends_with(b"data:1\n\r\n") {
+        came.extend(client.read_some().expect("the first event"));
+    }
+    client
+}
+
+fn assert_client_left(line: &Line) {
+    assert_eq!((line.get("end"), line.get("error")), ("downstream-body", ""), "{line:?}");
+}
+
+#[test]
+fn fault_35_a_client_that_closes_a_silent_stream_gives_its_connection_back() {
+    let origin = events();
+    let warmline = logged(&origin).start();
+    drop(listener(&warmline, "/closed-stream"));
+    assert_client_left(&line_of("GET /closed-stream"));
+    warmline.wait_for_pool("the connection's end", |pool| pool.census.total() == 0);
+    origin.wait_for("its end", |record| record.ends() == [Some(End::Polite)]);
+    let blamed = warmline.metric("warmline_request_failures_total", &[("by", "upstream")]);
+    assert_eq!(blamed, 0, "the upstream did nothing wrong");
+}
+
+#[test]
+fn fault_35_a_client_that_resets_a_silent_stream_ends_it_at_once() {
+    let origin = events();
+    let warmline = logged(&origin).start();
+    listener(&warmline, "/reset-stream").reset();
+    assert_client_left(&line_of("GET /reset-stream"));
+    origin.wait_for("its end", |record| record.ends() == [Some(End::Polite)]);
+}
+
+/// Writes a body of this many pieces, one every 50 ms.
+fn flowing(pieces: usize) -> Origin {
+    Origin::scripted(move |mut peer| async move {
+        while peer.request().await.is_some() {
+            let length = 5 * pieces;
+            peer.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n")).await;
+            for _ in 0..pieces {
+                peer.write("piece").await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        peer.close().await;
+    })
+    .start()
+}
+
+#[test]
+fn fault_35_a_client_that_has_ended_its_side_gets_all_of_a_body_that_flows_for_ten_seconds() {
+    let pieces = if soaking() { 1_200 } else { 200 };
+    let origin = flowing(pieces);
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.ask("/flowing");
+    client.response_head();
+    client.half_close();
+    let (end, body) = client.end();
+    assert_eq!((end, body), (Ending::Fin, b"piece".repeat(pieces)));
+    warmline.wait_for_pool("the connection's return", |pool| pool.census.idle == 1);
+}
+
+/// Answers with its head when it has the request's, and with the length of the body when it has that, too.
+fn counting(gate: Gate) -> Origin {
+    Origin::scripted(move |mut peer| {
+        let gate = gate.clone();
+        async move {
+            while let Some(head) = peer.head().await {
+                peer.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                gate.opened().await;
+                let mut reader = pattern::Reader::default();
+                if peer.body(&head, &mut |bytes| reader.take(bytes)).await.is_err() {
+                    break;
+                }
+                let text = format!("{} {:?}", reader.length, reader.wrong_at);
+                peer.write(format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len())).await;
+            }
+            peer.close().await;
+        }
+    })
+    .start()
+}
+
+fn post(warmline: &Running, target: &str, length: usize) -> Client {
+    let mut client = warmline.connect();
+    let host = origin::NAME;
+    client.send(format!(
+        "POST {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"
+    ));
+    client
+}
+
+#[test]
+fn fault_35_a_fin_behind_a_whole_upload_breaks_nothing_however_late_the_upstream_reads_it() {
+    let gate = Gate::new();
+    let origin = counting(gate.clone());
+    let warmline = Setup::before(&origin).start();
+    for length in [1, 70_000, 300_000] {
+        let mut client = post(&warmline, "/whole", length);
+        client.response_head();
+        client.send(pattern::bytes(length as u64));
+        client.half_close();
+        gate.open();
+        let (end, body) = client.end();
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.contains(&format!("{length} None")), "{length}: {body}");
+        assert_eq!(end, Ending::Fin, "{length}");
+    }
+}
+
+#[test]
+fn fault_35_a_fin_before_the_requests_end_is_a_broken_upload_after_the_responses_head_too() {
+    let gate = Gate::new();
+    gate.open();
+    let origin = counting(gate);
+    let warmline = logged(&origin).start();
+    for framing in ["Content-Length: 100", "Transfer-Encoding: chunked"] {
+        let mut client = warmline.connect();
+        let target = format!("/broken-upload-{}", framing.len());
+        client.send(format!("POST {target} HTTP/1.1\r\nHost: api.test\r\n{framing}\r\n\r\n"));
+        client.response_head();
+        client.send("5\r\nhalf");
+        client.half_close();
+        assert_eq!(client.end().0, Ending::Reset, "{framing}");
+        let line = line_of(&format!("POST {target}"));
+        assert_eq!(line.get("end"), "downstream-body", "{line:?}");
+        assert!(line.get("error").contains("the request's body broke off"), "{line:?}");
+        warmline.wait_for_pool("the connection's end", |pool| pool.census.total() == 0);
+    }
+}
+
+#[test]
+fn fault_35_a_client_that_stalls_in_its_upload_is_told_408_and_it_is_its_own_fault() {
+    let origin = Origin::serving().start();
+    let warmline = logged(&origin).set("timeouts.idle", "200ms").start();
+    let mut client = post(&warmline, "/stalled-upload", 100);
+    client.send("half");
+    let answer = client.response();
+    assert_eq!((answer.status, answer.head.field("connection")), (408, Some("close")));
+    assert!(answer.text().contains("timeouts.idle"), "{}", answer.text());
+    let told = answer.head.field("proxy-status").unwrap();
+    assert!(told.contains("error=http_request_error"), "{told}");
+    assert_eq!(line_of("POST /stalled-upload").get("end"), "downstream-body");
+}
+
+#[test]
+fn fault_35_a_client_that_stalls_in_its_upload_after_the_responses_head_is_at_fault_too() {
+    let gate = Gate::new();
+    gate.open();
+    let origin = counting(gate);
+    let warmline = logged(&origin).set("timeouts.idle", "200ms").start();
+    let mut client = post(&warmline, "/stalled-late", 100);
+    client.response_head();
+    client.send("half");
+    assert_eq!(client.end().0, Ending::Reset);
+    let line = line_of("POST /stalled-late");
+    assert_eq!(line.get("end"), "downstream-body", "{line:?}");
+    assert!(line.get("error").contains("the client sent no byte of its request"), "{line:?}");
+}
+
+#[test]
+fn fault_35_an_upstream_that_stops_to_read_an_upload_is_at_fault() {
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.head().await;
+        peer.reads_nothing().await;
+    })
+    .start();
+    let warmline = logged(&origin).set("timeouts.idle", "200ms").start();
+    let length = 1_000_000_000;
+    let mut client = post(&warmline, "/unread-upload", length);
+    client.send_until_blocked(length);
+    assert_eq!(client.response().status, 504);
+    assert_eq!(line_of("POST /unread-upload").get("end"), "upstream-body");
+}
+
+#[test]
+fn fault_35_a_client_that_resets_while_its_bytes_are_held_up_has_left() {
+    let origin = Origin::scripted(|mut peer| async move {
+        let head = peer.head().await.unwrap();
+        if head.start.contains("/answered") {
+            peer.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        }
+        peer.reads_nothing().await;
+    })
+    .start();
+    let warmline = logged(&origin).start();
+    let length = 1_000_000_000;
+    for (target, end) in [("/held-up", "downstream-response"), ("/answered", "downstream-body")] {
+        let mut client = post(&warmline, target, length);
+        if target == "/answered" {
+            client.response_head();
+        }
+        client.send_until_blocked(length);
+        client.reset();
+        let line = line_of(&format!("POST {target}"));
+        assert_eq!((line.get("end"), line.get("error")), (end, ""), "{line:?}");
+    }
+    // A next request that has come already is in the way of hyper's reading, too.
+    let origin = events();
+    let warmline = logged(&origin).start();
+    let mut client = listener(&warmline, "/reset-behind-a-request");
+    client.send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    client.reset();
+    assert_client_left(&line_of("GET /reset-behind-a-request"));
+}
+
+#[test]
+fn fault_35_a_client_that_has_ended_its_side_and_reads_slowly_gets_the_rest() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.ask("/bytes/30000000");
+    client.response_head();
+    client.half_close();
+    // Longer than the second in which nothing may move; what fits into the sockets has come long before.
+    thread::sleep(Duration::from_millis(1_500));
+    let mut reader = pattern::Reader::default();
+    let (end, body) = client.end();
+    reader.take(&body);
+    assert_eq!((end, reader.length, reader.wrong_at), (Ending::Fin, 30_000_000, None));
+}

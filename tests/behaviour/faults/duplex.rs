@@ -1,0 +1,253 @@
+//! Uploads whose answer begins before their end: both go on, and a client that sends to its end reads its answer.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use crate::support::{
+    client::{Client, Ending},
+    origin::{self, Connection, Gate, Origin},
+    running::Running,
+    setup::Setup,
+};
+
+const MIB: usize = 1024 * 1024;
+const TOO_LARGE: &str =
+    "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 8\r\n\r\ntoo long";
+
+/// Answers when it has a request's head, and sends back each piece of the body as it comes.
+fn echoing() -> Origin {
+    Origin::scripted(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            peer.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            let mut left: usize = head.field("x-pieces").unwrap().parse().unwrap();
+            while left > 0 {
+                if !peer.has_unread() && peer.fill().await.is_err() {
+                    return;
+                }
+                let bytes = peer.take();
+                let pieces = String::from_utf8_lossy(&bytes).matches("piece").count();
+                for _ in 0..pieces {
+                    peer.write("5\r\nPIECE\r\n").await;
+                }
+                left -= pieces;
+            }
+            peer.write("0\r\n\r\n").await;
+        }
+        peer.close().await;
+    })
+    .start()
+}
+
+/// Reads the next piece of an answer.
+fn piece(client: &mut Client) -> bool {
+    let mut came = Vec::new();
+    while !came.windows(5).any(|bytes| bytes == b"PIECE") {
+        match client.read_some() {
+            Ok(bytes) => came.extend(bytes),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+#[test]
+fn fault_06_request_and_response_bodies_go_both_ways_at_once() {
+    let origin = echoing();
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    client
+        .send("POST /any HTTP/1.1\r\nHost: api.test\r\nx-pieces: 3\r\nContent-Length: 15\r\n\r\n");
+    client.response_head();
+    for round in 0..3 {
+        client.send("piece");
+        assert!(piece(&mut client), "round {round}");
+    }
+    let (end, rest) = client.end();
+    assert_eq!((end, rest.ends_with(b"0\r\n\r\n")), (Ending::Fin, true));
+    // Both were whole: the connection serves the next.
+    warmline.wait_for_pool("the connection's return", |pool| pool.census.idle == 1);
+    assert_eq!(origin.record().connections.len(), 1);
+}
+
+#[test]
+fn fault_06_chunks_and_what_follows_them_go_up_after_the_answers_head() {
+    let origin = Origin::scripted(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            peer.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            let mut body = Vec::new();
+            let trailers = peer.body(&head, &mut |bytes| body.extend_from_slice(bytes)).await;
+            let text = format!("{} {:?}", String::from_utf8_lossy(&body), trailers.unwrap());
+            peer.write(format!("{:x}\r\n{text}\r\n0\r\n\r\n", text.len())).await;
+        }
+        peer.close().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    let head = "POST /any HTTP/1.1\r\nHost: api.test\r\nTE: trailers\r\nTrailer: x-sum\r\n";
+    client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n"));
+    origin.wait_for("the head", |record| record.request_count == 1);
+    client.send("5\r\nright\r\n");
+    client.send("0\r\nx-sum: 7\r\n\r\n");
+    assert_eq!(client.response().text(), "right [(\"x-sum\", \"7\")]");
+    warmline.wait_for_pool("the connection's return", |pool| pool.census.idle == 1);
+}
+
+/// Treats each connection so, once it has a request's head.
+fn early<F>(then: impl Fn(Connection) -> F + Send + Sync + Clone + 'static) -> Origin
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    Origin::scripted(move |mut peer| {
+        let then = then.clone();
+        async move {
+            if let Some(head) = peer.head().await {
+                if head.start.starts_with("POST ") {
+                    return then(peer).await;
+                }
+                peer.answer("right").await;
+                peer.close().await;
+            }
+        }
+    })
+    .start()
+}
+
+/// A client that sends all of a long body before it reads; gives what it was told.
+fn sends_all(warmline: &Running, host: &str, length: usize) -> (Client, u16, String) {
+    let mut client = warmline.connect();
+    client.send(format!("POST /any HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"));
+    let piece = vec![b'x'; MIB];
+    for sent in (0..length).step_by(MIB) {
+        let sent = client.try_send(&piece[..MIB.min(length - sent)]);
+        assert!(sent.is_ok(), "the client cannot send on: {sent:?}");
+    }
+    let answer = client.response();
+    assert_eq!(answer.head.field("connection"), Some("close"));
+    (client, answer.status, answer.text())
+}
+
+#[test]
+fn fault_06_a_client_that_sends_to_its_end_reads_an_early_413() {
+    let reading = early(|mut peer| async move {
+        peer.write(TOO_LARGE).await;
+        peer.close().await;
+    });
+    let deaf = early(|mut peer| async move {
+        peer.write(TOO_LARGE).await;
+        peer.reads_nothing().await;
+    });
+    let resetting = early(|mut peer| async move {
+        peer.write(TOO_LARGE).await;
+        peer.reset();
+    });
+    for (origin, how) in [(reading, "reads on"), (deaf, "reads nothing"), (resetting, "resets")] {
+        let warmline = Setup::before(&origin).start();
+        let (_client, status, text) = sends_all(&warmline, origin::NAME, 32 * MIB);
+        assert_eq!((status, text.as_str()), (413, "too long"), "{how}");
+        warmline.wait_for_pool("its end", |pool| pool.census.total() == 0);
+        assert_eq!(warmline.one_shot("/after").text(), "right", "{how}");
+    }
+}
+
+#[test]
+fn fault_06_an_early_answer_comes_whole_from_an_upstream_that_resets_behind_it() {
+    let text = "x".repeat(40_000);
+    let expected = text.clone();
+    let origin = early(move |mut peer| {
+        let text = text.clone();
+        async move {
+            let length = text.len();
+            peer.write(format!("HTTP/1.1 413 Large\r\ncontent-length: {length}\r\n\r\n{text}"))
+                .await;
+            peer.reset();
+        }
+    });
+    let warmline = Setup::before(&origin).start();
+    for _ in 0..5 {
+        let (_, status, text) = sends_all(&warmline, origin::NAME, 8 * MIB);
+        assert_eq!((status, text == expected), (413, true), "{} bytes came", text.len());
+    }
+}
+
+#[test]
+fn fault_06_a_client_that_sends_to_its_end_reads_an_answer_of_ours() {
+    let origin = Origin::serving().start();
+    let warmline =
+        Setup::before(&origin).set("pool.maxConnections", 1).set("pool.maxQueue", 0).start();
+    assert_eq!(sends_all(&warmline, "nobody.test", 32 * MIB).1, 404);
+    let _holder = warmline.ask("/hold");
+    origin.wait_for("the holder", |record| record.request_count == 1);
+    assert_eq!(sends_all(&warmline, origin::NAME, 32 * MIB).1, 503);
+    origin.release();
+}
+
+#[test]
+fn fault_06_a_client_whose_header_is_refused_reads_why_when_it_has_sent_the_rest() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    client.send("GET /any HTTP/1.1\r\nHost: api.test\r\nx-large: ");
+    let piece = vec![b'x'; MIB];
+    for _ in 0..4 {
+        client.try_send(&piece).expect("the rest is read and thrown away");
+    }
+    assert_eq!(client.response().status, 431);
+}
+
+#[test]
+fn fault_06_what_is_read_of_a_request_that_nobody_wants_is_bounded() {
+    let origin = early(|mut peer| async move {
+        peer.write(TOO_LARGE).await;
+        peer.close().await;
+    });
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    client.send("POST /any HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(client.response().status, 413);
+    let piece = vec![b'x'; MIB];
+    let sent = (0..1024).take_while(|_| client.try_send(&piece).is_ok()).count();
+    assert!(sent < 1024, "it reads on for ever");
+}
+
+/// The case that stays: an answer that is over ends the upload.
+#[test]
+fn fault_06_the_upload_ends_with_its_response() {
+    let came = Arc::new(AtomicUsize::new(0));
+    let (counter, gate) = (Arc::clone(&came), Gate::new());
+    let opened = gate.clone();
+    let origin = early(move |mut peer| {
+        let (counter, opened) = (Arc::clone(&counter), opened.clone());
+        async move {
+            peer.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst").await;
+            while peer.unread() < 4 {
+                peer.fill().await.unwrap();
+            }
+            opened.opened().await;
+            peer.write("other").await;
+            let (_, bytes) = peer.ended().await;
+            counter.fetch_add(bytes.len(), Relaxed);
+            peer.close().await;
+        }
+    });
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    client.send("POST /any HTTP/1.1\r\nHost: api.test\r\nContent-Length: 100000000\r\n\r\n");
+    client.response_head();
+    client.send("more");
+    gate.open();
+    let mut body = Vec::new();
+    while body.len() < 10 {
+        body.extend(client.read_some().expect("the answer's body"));
+    }
+    assert_eq!(body, b"firstother");
+    for _ in 0..16 {
+        let _ = client.try_send(vec![b'x'; MIB]);
+    }
+    origin.wait_for("the end", |record| record.connections[0].end.is_some());
+    let sent = came.load(Relaxed);
+    assert!(sent < MIB, "{sent} bytes were sent");
+    warmline.wait_for_pool("its end", |pool| pool.census.total() == 0);
+}

@@ -1,0 +1,123 @@
+//! Evidence that a retry uses up does not count again.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::support::{
+    origin::{self, Gate, Origin},
+    setup::Setup,
+};
+
+/// A gateway's way with one connection.
+enum Treatment {
+    Forwards,
+    /// With RST, before the handshake.
+    Resets,
+    /// Once the gate is open.
+    ForwardsAfter(Gate),
+}
+
+/// A gateway to this port that treats connections by their number; gives its own port.
+fn gateway(to: u16, treat: impl Fn(usize) -> Treatment + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (client, treatment) = (client.unwrap(), treat(number));
+            thread::spawn(move || {
+                match treatment {
+                    Treatment::Resets => {
+                        let linger = Some(Duration::ZERO);
+                        return socket2::SockRef::from(&client).set_linger(linger).unwrap();
+                    }
+                    Treatment::ForwardsAfter(gate) => gate.wait(),
+                    Treatment::Forwards => {}
+                }
+                let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                [&client, &server].into_iter().for_each(|end| end.set_nodelay(true).unwrap());
+                let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || forward(from, into));
+                forward(server, client);
+            });
+        }
+    });
+    port
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream) -> Option<io::Error> {
+    let mut buffer = [0; 4096];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return to.shutdown(Shutdown::Write).err(),
+            Ok(count) => to.write_all(&buffer[..count]).ok()?,
+            Err(error) => return Some(error),
+        }
+    }
+}
+
+/// Milliseconds for which the first connections are idle when the origin closes them: at no particular age.
+const LIVES: [u64; 7] = [25, 100, 50, 10, 150, 35, 75];
+
+/// Before an upstream that closes idle connections at any time, a request that cannot be tried again gets a new
+/// connection. A GET whose one retry went to a dial that failed is such a request.
+#[test]
+fn fault_27_a_request_whose_dials_used_its_retries_up_takes_no_connection_that_may_end_under_it() {
+    let (held, dialled) = (Gate::new(), Gate::new());
+    let (opened, lived) = (held.clone(), Arc::new(AtomicUsize::new(0)));
+    let origin = Origin::scripted(move |mut peer| {
+        let (opened, lived) = (opened.clone(), Arc::clone(&lived));
+        async move {
+            while let Some(head) = peer.head().await {
+                if head.start.contains("/held") {
+                    opened.opened().await;
+                }
+                peer.answer("right").await;
+                if let Some(life) = LIVES.get(lived.fetch_add(1, SeqCst)) {
+                    tokio::time::sleep(Duration::from_millis(*life)).await;
+                    return peer.close().await;
+                }
+            }
+        }
+    })
+    .start();
+    let gate = dialled.clone();
+    let port = gateway(origin.port(), move |number| match number.checked_sub(LIVES.len()) {
+        // A handshake that offers a session is made once more without it, and that is no retry.
+        Some(1 | 2) => Treatment::Resets,
+        Some(3) => Treatment::ForwardsAfter(gate.clone()),
+        _ => Treatment::Forwards,
+    });
+    let setup = Setup::new().upstream_at("origin", &format!("{}:{port}", origin::NAME));
+    let warmline = setup.set("retries.max", 1).start();
+    for _ in LIVES {
+        assert_eq!(warmline.one_shot("/lesson").status, 200);
+        warmline.wait_for_pool("the origin's close", |pool| pool.census.total() == 0);
+    }
+    assert!(warmline.upstream("origin").pool().closes_at_any_time());
+
+    let mut holder = warmline.ask("/held");
+    origin.wait_for("the holder", |record| record.request_count == LIVES.len() + 1);
+    let mut asking = warmline.ask("/any");
+    let failed = [("reason", "dial-failed")];
+    crate::support::wait_for("the dial that is tried again", || {
+        warmline.metric("warmline_retries_total", &failed) == 1
+    });
+    held.open();
+    assert_eq!(holder.response().status, 200);
+    warmline.wait_for_pool("the connection that may end", |pool| pool.census.idle == 1);
+    dialled.open();
+    assert_eq!(asking.response().status, 200);
+    let carriers = origin.read(|record| {
+        let requests = record.requests.iter().skip(LIVES.len());
+        requests.map(|request| request.connection - LIVES.len()).collect::<Vec<_>>()
+    });
+    assert_eq!(carriers, [0, 1], "the second one took a connection of its own");
+}
