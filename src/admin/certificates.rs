@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     config::{IdentityFiles, Plan},
-    tls::{self, Trust},
+    tls::{self, Shown, Trust},
 };
 
 /// An end is near from so long before on.
@@ -46,6 +46,9 @@ pub(super) struct Group {
     pub system: bool,
     pub upstreams: Vec<String>,
     pub certificates: Vec<Certificate>,
+    /// The fate of ours before each of the upstreams.
+    #[serde(skip)]
+    pub shown: Vec<Shown>,
 }
 
 /// One of them.
@@ -116,7 +119,8 @@ pub(super) fn groups(snapshot: &Snapshot) -> Vec<Group> {
         let used = |tls: &tls::Settings| {
             tls.identity.as_ref().is_some_and(|used| Arc::ptr_eq(used, identity))
         };
-        let group = Group::new(Role::Identity, files.paths(), users(plan, used));
+        let mut group = Group::new(Role::Identity, files.paths(), users(plan, used));
+        group.shown = group.upstreams.iter().map(|name| identity_shown(snapshot, name)).collect();
         groups.push(group.of(identity.chain(), snapshot.at));
     }
     for (file, trust) in &plan.credentials.trusts {
@@ -133,6 +137,12 @@ pub(super) fn groups(snapshot: &Snapshot) -> Vec<Group> {
     groups
 }
 
+/// Looks up the fate of our certificate before this upstream.
+fn identity_shown(snapshot: &Snapshot, name: &str) -> Shown {
+    let upstream = snapshot.upstreams.iter().find(|upstream| upstream.name == name);
+    upstream.map(|upstream| upstream.identity_shown).unwrap_or_default()
+}
+
 /// The names of the upstreams whose TLS is of this kind.
 fn users(plan: &Plan, used: impl Fn(&tls::Settings) -> bool) -> Vec<String> {
     let users = plan.upstreams.iter().filter(|upstream| used(&upstream.tls));
@@ -141,7 +151,7 @@ fn users(plan: &Plan, used: impl Fn(&tls::Settings) -> bool) -> Vec<String> {
 
 impl Group {
     fn new(role: Role, files: Vec<PathBuf>, upstreams: Vec<String>) -> Self {
-        Self { role, files, system: false, upstreams, certificates: Vec::new() }
+        Self { role, files, system: false, upstreams, certificates: Vec::new(), shown: Vec::new() }
     }
 
     fn of(self, chain: &[CertificateDer<'_>], now: SystemTime) -> Self {
@@ -174,11 +184,30 @@ impl Group {
         }
     }
 
+    /// Says to whom ours was really shown, and why it was not to others.
+    fn shown_to(&self) -> String {
+        const WORDS: [(Shown, &str); 3] = [
+            (Shown::Sent, "shown to"),
+            (Shown::NotAsked, "not asked for so far by"),
+            (
+                Shown::NoSignature,
+                "asked for and not shown, as its key can make no signature that is taken, by",
+            ),
+        ];
+        let of = |(what, words): (Shown, &str)| {
+            let shown = self.upstreams.iter().zip(&self.shown);
+            let names: Vec<_> =
+                shown.filter(|(_, shown)| **shown == what).map(|(n, _)| &n[..]).collect();
+            (!names.is_empty()).then(|| format!("{words} {}", names.join(", ")))
+        };
+        WORDS.into_iter().filter_map(of).collect::<Vec<_>>().join("; ")
+    }
+
     /// What they are for, for people.
     pub fn title(&self) -> String {
         let upstreams = self.upstreams.join(", ");
         match self.role {
-            Role::Identity => format!("shown to {upstreams}"),
+            Role::Identity => self.shown_to(),
             Role::Trust => format!("trusted for {upstreams}"),
             Role::Upstream => format!("shown by {upstreams}"),
         }

@@ -25,7 +25,7 @@ use crate::{
         ends::{Facing, Manner},
         recent::Noted,
     },
-    tls::{Handshake, VerifyFailure, Version},
+    tls::{Handshake, Shown, VerifyFailure, Version},
     upstream::{Chain, Code, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage},
 };
 
@@ -86,6 +86,8 @@ pub(super) struct UpstreamSnapshot {
     pub expiry: Expiry,
     /// The certificate chain that it showed last.
     pub shown: Option<Chain>,
+    /// The fate of our certificate in its handshakes.
+    pub identity_shown: Shown,
 }
 
 /// Its pool's part.
@@ -198,6 +200,7 @@ impl UpstreamSnapshot {
             verify_failures: counts(&counters.verify_failures),
             expiry: observed.expiry,
             shown: upstream.shown(),
+            identity_shown: upstream.identity_shown(),
         }
     }
 }

@@ -309,7 +309,7 @@ async fn the_page_is_html_under_a_policy_that_lets_nothing_else_in() {
 async fn certificates_and_the_plan_come_as_text_or_as_json() {
     let port = Port::open(|listener| serve_admin(listener, example(), OPERATORS));
     for (path, text, key) in [
-        ("/certificates", "shown to payments  (/etc/", "certificates"),
+        ("/certificates", "not asked for so far by payments  (/etc/", "certificates"),
         ("/plan", "purgeDelay: 30s", "plan"),
     ] {
         let told = port.answer(&format!("GET {path}"), "localhost").await;

@@ -88,12 +88,11 @@ impl Placed<Outline> {
                 let Some(properties) = properties else { return };
                 for (Placed { value: key, at }, child) in entries {
                     let path = join(path, key);
-                    match properties.get(key) {
-                        Some(below) => child.compare(&path, below, unknown),
-                        None => {
-                            let known = properties.keys().map(String::as_str).collect();
-                            unknown.push(UnknownKey { path, key, at: *at, known });
-                        }
+                    if let Some(below) = properties.get(key) {
+                        child.compare(&path, below, unknown);
+                    } else {
+                        let known = properties.keys().map(String::as_str).collect();
+                        unknown.push(UnknownKey { path, key, at: *at, known });
                     }
                 }
             }

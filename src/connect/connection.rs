@@ -39,7 +39,7 @@ use crate::{
     pool::{End, EndReason},
     socket,
     telemetry::ends::{Manner, Side},
-    tls::{Handshake, Version},
+    tls::{Handshake, Shown, Version},
 };
 
 /// The largest header section that is read from an upstream, and the most of a body that hyper holds.
@@ -110,6 +110,8 @@ pub struct Facts {
     pub local: Option<SocketAddr>,
     /// How its handshake went.
     pub handshake: Handshake,
+    /// The fate of our certificate in it.
+    pub shown: Shown,
     /// The TLS version.
     pub version: Version,
     /// Name and TCP.
@@ -149,6 +151,7 @@ pub async fn start(
         peer: dialled.peer,
         local: dialled.stream.get_ref().0.local_addr().ok(),
         handshake: dialled.handshake,
+        shown: dialled.shown,
         version: dialled.version,
         connect_time: dialled.connect_time,
         handshake_time: dialled.handshake_time,

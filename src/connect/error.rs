@@ -2,12 +2,12 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
-use rustls::{AlertDescription, CertificateError, InvalidMessage, pki_types::UnixTime};
+use rustls::AlertDescription;
 
 use super::resolve::NameFault;
 use crate::{
     descriptors,
-    tls::{Trust, VerifyFailure, date},
+    tls::{Note, Shown, VerifyFailure, alert_name, words},
 };
 
 /// Why a dial failed. None of these sent a byte of a request.
@@ -75,19 +75,21 @@ pub enum ConnectError {
         reason: String,
     },
     /// The upstream ended the handshake with an alert.
-    #[error("{address} ended the TLS handshake with the alert {alert:?}{}", remedy(*.alert))]
+    #[error("{address} {}", ended_with(*.alert, *.shown))]
     Alert {
         /// The address.
         address: SocketAddr,
         /// The alert.
         alert: AlertDescription,
+        /// The fate of our certificate.
+        shown: Shown,
     },
     /// What the upstream sent is no TLS that we speak.
     #[error("the TLS handshake with {address} failed: {reason}")]
     Tls {
         /// The address.
         address: SocketAddr,
-        /// rustls's words.
+        /// The reason.
         reason: String,
     },
     /// The connection broke during the TLS handshake.
@@ -124,16 +126,19 @@ impl ConnectError {
         error.kind() == io::ErrorKind::AddrNotAvailable || descriptors::is_shortage(error)
     }
 
-    /// A handshake's error, told apart by what rustls says.
-    pub(super) fn handshake(address: SocketAddr, error: io::Error, trust: &Trust) -> Self {
+    /// A handshake's error, told apart by what rustls says and the handshake's note has.
+    pub(super) fn handshake(address: SocketAddr, error: io::Error, note: &Note) -> Self {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let Some(tls) = tls else { return Self::Broken { address, error } };
         if let rustls::Error::AlertReceived(alert) = tls {
-            return Self::Alert { address, alert: *alert };
+            return Self::Alert { address, alert: *alert, shown: note.shown() };
         }
-        match VerifyFailure::of(tls) {
-            Some(kind) => Self::Certificate { address, kind, reason: verify_reason(tls, trust) },
-            None => Self::Tls { address, reason: tls_reason(tls) },
+        match (VerifyFailure::of(tls), note.refusal()) {
+            (Some(kind), Some(reason)) => {
+                Self::Certificate { address, kind, reason: reason.into() }
+            }
+            (Some(kind), None) => Self::Certificate { address, kind, reason: words(tls) },
+            (None, _) => Self::Tls { address, reason: words(tls) },
         }
     }
 }
@@ -191,64 +196,80 @@ fn shortage(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-/// What an alert asks for, where that is known (RFC 8446 section 6.2).
-pub fn remedy(alert: AlertDescription) -> &'static str {
+/// Says what an alert tells, to follow the address of who sent it: what became of our certificate comes first, as servers use
+/// nearly every alert for that.
+pub fn ended_with(alert: AlertDescription, shown: Shown) -> String {
+    use AlertDescription as A;
+    let name = alert_name(alert);
+    let ended = format!("ended the TLS handshake with the alert {name}");
+    let of_certificates = matches!(
+        alert,
+        A::CertificateRequired
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+    );
+    match shown {
+        Shown::NotConfigured if of_certificates || alert == A::HandshakeFailure => format!(
+            "asked for a client certificate and got none, as none is configured (set tls.identity), and {ended}"
+        ),
+        Shown::NoSignature if of_certificates || alert == A::HandshakeFailure => format!(
+            "asked for a client certificate and got none: it takes no signature that our key (tls.identity) can make; give an \
+             identity with a key of another kind; it {ended}"
+        ),
+        Shown::Sent if of_certificates => format!(
+            "refused our client certificate (tls.identity) with the alert {name}{}",
+            refusal(alert)
+        ),
+        Shown::Sent | Shown::NotConfigured | Shown::NoSignature => {
+            format!("{ended}{}", remedy(alert))
+        }
+        Shown::Resumed if of_certificates => format!(
+            "{ended}: a session was resumed, so it did not ask for our client certificate (tls.identity) again"
+        ),
+        Shown::NotAsked if of_certificates => {
+            format!("{ended}, and had not asked for a client certificate (tls.identity)")
+        }
+        Shown::Resumed | Shown::NotAsked => format!("{ended}{}", remedy(alert)),
+    }
+}
+
+/// Says what a server that refused our certificate means.
+fn refusal(alert: AlertDescription) -> &'static str {
     match alert {
-        AlertDescription::CertificateRequired => {
-            ": it wants a client certificate and got none (set tls.identity)"
+        AlertDescription::UnknownCA => {
+            ": it does not trust its issuer, or lacks a certificate between (put the chain into the same file)"
         }
-        AlertDescription::BadCertificate
-        | AlertDescription::UnsupportedCertificate
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::CertificateExpired
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::UnknownCA
-        | AlertDescription::AccessDenied => {
-            ": it refuses our client certificate (tls.identity), or wants one"
-        }
-        AlertDescription::ProtocolVersion => ": no TLS version in common (tls.minVersion)",
-        AlertDescription::UnrecognisedName => ": it does not serve this name (tls.serverName)",
-        AlertDescription::HandshakeFailure => {
-            ": no cipher suite in common, or it wants a client certificate (tls.identity)"
+        AlertDescription::CertificateExpired => ": to its clock the certificate is expired",
+        AlertDescription::CertificateRevoked => ": its issuer revoked it",
+        AlertDescription::UnsupportedCertificate => {
+            ": it is not for clients (extendedKeyUsage without clientAuth), or of a kind that is not taken there"
         }
         _ => "",
     }
 }
 
-/// rustls's words, but for bytes that are no TLS at all: then the port is the likely mistake.
-fn tls_reason(error: &rustls::Error) -> String {
-    match error {
-        rustls::Error::InvalidMessage(
-            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
-        ) => "what it sent is no TLS: does that port speak TLS at all?".into(),
-        other => other.to_string(),
+/// Says what an alert asks for, where that is known (RFC 8446 section 6.2).
+fn remedy(alert: AlertDescription) -> &'static str {
+    match alert {
+        AlertDescription::ProtocolVersion => ": no TLS version in common (tls.minVersion)",
+        AlertDescription::UnrecognisedName => ": it does not serve this name (tls.serverName)",
+        AlertDescription::HandshakeFailure => {
+            ": no cipher suite, group or signature algorithm in common"
+        }
+        _ => "",
     }
 }
 
-/// The words of a refusal, without rustls's preamble.
-fn verify_reason(error: &rustls::Error, trust: &Trust) -> String {
-    let date = |at: UnixTime| at.as_secs().try_into().map_or("?".into(), date);
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
-            not_after, ..
-        }) => format!("it expired on {}", date(*not_after)),
-        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
-            not_before,
-            ..
-        }) => format!("it is not valid before {}", date(*not_before)),
-        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.to_string(),
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            if trust.is_system() {
-                "it does not lead to one of the system's roots, which are in use without tls.trust: \
-                 set tls.trust to the CA that issued it (or the upstream sends an incomplete chain)"
-            } else {
-                "it does not lead to a certificate in tls.trust (wrong CA, or the upstream sends an \
-                 incomplete chain)"
-            }
-            .into()
-        }
-        rustls::Error::InvalidCertificate(refusal) => refusal.to_string(),
-        other => other.to_string(),
+/// A TLS error under an I/O error, in words: whoever prints the error prints these.
+pub(super) fn in_words(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(tls) => io::Error::new(error.kind(), words(tls)),
+        None => error,
     }
 }
 

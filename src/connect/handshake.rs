@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{ConnectError, Limits, dial::Reached, tcp::Tcp};
 use crate::{
     socket,
-    tls::{self, Handshake, Lesson, Preparation, Version},
+    tls::{self, Handshake, Lesson, Preparation, Shown, Version},
 };
 
 /// A connection that is ready for HTTP.
@@ -27,6 +28,8 @@ pub struct Dialled {
     pub peer: SocketAddr,
     /// Full, resumed or refused.
     pub handshake: Handshake,
+    /// The fate of our certificate.
+    pub shown: Shown,
     /// The version agreed.
     pub version: Version,
     /// Name and TCP.
@@ -67,8 +70,8 @@ pub async fn shake_hands(
     failed_first: impl FnOnce(&ConnectError),
 ) -> Result<Dialled, Failed> {
     let Reached { stream, peer, connect_time } = reached;
-    let (begun, limit, trust) = (Instant::now(), limits.handshake, client.trust());
-    let first = Try { preparation: client.prepare(peer.ip(), begun), peer, limit, trust };
+    let (begun, limit) = (Instant::now(), limits.handshake);
+    let first = Try { preparation: client.prepare(peer.ip(), begun), peer, limit };
     let Broken { failed, again } = match first.shake_hands(stream, limit).await {
         Ok(stream) => return Ok(first.dialled(stream, connect_time)),
         Err(broken) => broken,
@@ -78,7 +81,7 @@ pub async fn shake_hands(
     // Closed for certain, and at once: the second connection takes its place under the cap.
     failed.socket.into_iter().for_each(socket::reset);
     let preparation = client.prepare_again(peer.ip(), opening, begun);
-    let second = Try { preparation, peer, limit, trust };
+    let second = Try { preparation, peer, limit };
     let stream = reach_again(peer, limits.connect).await?;
     match second.shake_hands(stream, limit / 2).await {
         Ok(stream) => Ok(second.dialled(stream, connect_time)),
@@ -97,12 +100,11 @@ async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, Con
 }
 
 /// A handshake in the making.
-struct Try<'a> {
+struct Try {
     preparation: Preparation,
     peer: SocketAddr,
     /// `timeouts.handshake`.
     limit: Duration,
-    trust: &'a tls::Trust,
 }
 
 /// A try that failed.
@@ -112,7 +114,7 @@ struct Broken {
     again: Option<tls::Opening>,
 }
 
-impl Try<'_> {
+impl Try {
     /// A first try whose message gets no answer, for something that it offers, ends after half of the time.
     async fn shake_hands(
         &self,
@@ -122,11 +124,12 @@ impl Try<'_> {
         let (begun, preparation) = (tokio::time::Instant::now(), &self.preparation);
         let connector = TlsConnector::from(Arc::clone(&preparation.config));
         let socket = Tcp::new(stream, preparation.inflow());
-        let mut handshake = connector.connect(preparation.name.clone(), socket).into_fallible();
-        let ended = match timeout_at(begun + limit / 2, &mut handshake).await {
+        let handshake = connector.connect(preparation.name.clone(), socket).into_fallible();
+        let mut handshake = pin!(preparation.note.of(handshake));
+        let ended = match timeout_at(begun + limit / 2, handshake.as_mut()).await {
             Ok(ended) => ended,
             Err(_) if preparation.goes_unanswered() => return Err(self.took_too_long()),
-            Err(_) => match timeout_at(begun + limit, &mut handshake).await {
+            Err(_) => match timeout_at(begun + limit, handshake).await {
                 Ok(ended) => ended,
                 // The sessions are forgotten; for a second try there is no time.
                 Err(_) => return Err(Broken { again: None, ..self.took_too_long() }),
@@ -143,7 +146,7 @@ impl Try<'_> {
     }
 
     fn broke(&self, error: std::io::Error, socket: Tcp) -> Broken {
-        let error = ConnectError::handshake(self.peer, error, self.trust);
+        let error = ConnectError::handshake(self.peer, error, &self.preparation.note);
         let offered_in_vain = !matches!(error, ConnectError::Certificate { .. });
         let again = offered_in_vain.then(|| self.preparation.failed(Instant::now())).flatten();
         Broken { failed: Failed { error, socket: Some(socket.into_inner()) }, again }
@@ -155,11 +158,16 @@ impl Try<'_> {
         socket.handshake_done(version);
         let now = Instant::now();
         let (handshake, lesson) = self.preparation.succeeded(connection, now);
+        let shown = match handshake {
+            Handshake::Resumed => Shown::Resumed,
+            _ => self.preparation.note.shown(),
+        };
         let handshake_time = now.saturating_duration_since(self.preparation.begun());
         Dialled {
             stream,
             peer: self.peer,
             handshake,
+            shown,
             version,
             connect_time,
             handshake_time,

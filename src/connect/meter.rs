@@ -16,7 +16,7 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::tcp::Tcp;
+use super::{error::in_words, tcp::Tcp};
 use crate::{stamp::Stamp, telemetry::ends::Manner, tls::Inflow};
 
 /// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
@@ -212,7 +212,8 @@ impl Meter {
         self.last_write.set(Instant::now());
     }
 
-    fn note_error(&self, error: &io::Error) {
+    /// Notes the end that an error is; gives the error back in words.
+    fn note_error(&self, error: io::Error) -> io::Error {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match tls {
             Some(rustls::Error::AlertReceived(alert)) => {
@@ -226,6 +227,7 @@ impl Meter {
             io::ErrorKind::UnexpectedEof => Manner::Truncated,
             _ => Manner::Reset,
         });
+        in_words(error)
     }
 
     fn note_end(&self, how: Manner) {
@@ -275,7 +277,7 @@ impl MeteredStream {
     /// lie in the socket: hyper, told of the error, would read no further. The reads that follow tell of the end.
     #[cold]
     fn note_write_error(&mut self, error: io::Error) -> io::Result<()> {
-        self.meter.note_error(&error);
+        let error = self.meter.note_error(error);
         self.deaf = matches!(
             error.kind(),
             io::ErrorKind::BrokenPipe
@@ -330,10 +332,7 @@ impl AsyncRead for MeteredStream {
                 self.meter.inflow.was_application_data(read.len());
                 self.meter.note_read(read)
             }
-            Err(error) => {
-                self.meter.note_error(&error);
-                Err(error)
-            }
+            Err(error) => Err(self.meter.note_error(error)),
         })
     }
 }

@@ -18,7 +18,7 @@ pub use addresses::Addresses;
 pub use body::RequestBody;
 pub use connection::{Connection, Driver, Switch};
 pub use desk::Closed;
-pub use error::ConnectError;
+pub use error::{ConnectError, ended_with};
 pub use handshake::Dialled;
 pub use resolve::{NameFault, Resolver};
 

@@ -184,7 +184,7 @@ impl Exchange<'_> {
         now: Instant,
     ) -> Result<Response<Incoming>, Broken> {
         let reused = lease.uses > 1;
-        let evidence = Evidence { identity: self.identity(), first: !reused };
+        let evidence = Evidence { first: !reused };
         let connection = lease.handle();
         connection.meter.begin_exchange();
         if let Err(error) = connection.ready().await {
@@ -316,13 +316,6 @@ impl Exchange<'_> {
         self.upstream.allow_retry(record.retries(), (!reused).then(Instant::now))
     }
 
-    fn identity(&self) -> &'static str {
-        match self.upstream.settings().tls.identity {
-            Some(_) => "the configured one",
-            None => "none is configured",
-        }
-    }
-
     /// The future's output; none if the drain's time is over before that.
     async fn unless_ending<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
@@ -364,7 +357,6 @@ enum NoResponse {
 
 /// What is known of an attempt, beside what passed on the wire.
 struct Evidence {
-    identity: &'static str,
     /// Nothing was ever answered on it.
     first: bool,
 }
@@ -414,8 +406,8 @@ impl Evidence {
             && self.first
         {
             upstream.counters().identity_refused(connection.facts.version);
-            let alert = format!("{alert:?}");
-            return Some(Failure::IdentityRefused { peer, alert, identity: self.identity });
+            let shown = connection.facts.shown;
+            return Some(Failure::IdentityRefused { peer, alert, shown });
         }
         // A used connection may have gone stale in any way.
         let refusal = connection.meter.refusal();

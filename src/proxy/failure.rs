@@ -15,11 +15,13 @@ use http::{
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
+use rustls::AlertDescription;
 
 use super::explain::{MEMBER, PROXY_STATUS};
 use crate::{
-    connect::{ConnectError, NameFault, meter::Refusal},
+    connect::{ConnectError, NameFault, ended_with, meter::Refusal},
     pool::{EndReason, Rejection},
+    tls::Shown,
     upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
 
@@ -76,17 +78,15 @@ pub enum Failure {
          before it was ready, as certificates, trust or TLS settings of this upstream change faster than a handshake takes"
     )]
     Outdated(Duration),
-    /// The upstream refused our certificate.
-    #[error(
-        "{peer} refused our client certificate with the alert {alert} (tls.identity of this upstream: {identity})"
-    )]
+    /// The upstream ended a new connection with an alert: as a rule because of our certificate.
+    #[error("{peer} {}", ended_with(*.alert, *.shown))]
     IdentityRefused {
         /// The address.
         peer: SocketAddr,
-        /// The alert's name.
-        alert: String,
-        /// What we presented.
-        identity: &'static str,
+        /// The alert.
+        alert: AlertDescription,
+        /// The fate of our certificate.
+        shown: Shown,
     },
     /// The connection ended in a way that the next one would, too.
     #[error(

@@ -20,13 +20,13 @@ use crate::telemetry::Moment;
 pub struct Identity {
     certified: Arc<CertifiedKey>,
     key: Key,
-    /// When the leaf is valid.
+    /// The time in which the leaf is valid.
     validity: Validity,
     /// The number of certificates in the file, of which the chain is a part.
     found: usize,
 }
 
-/// Why a certificate and key cannot be used. No text quotes the files' content, but for subjects and dates.
+/// The reason why a certificate and key cannot be used. No text quotes the files' content, but for subjects and dates.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
     /// The certificate file is refused as a text.
@@ -93,7 +93,7 @@ pub enum IdentityError {
     },
 }
 
-/// Which of the two files an error is about.
+/// The file that an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concern {
     /// The certificate chain.
@@ -105,7 +105,7 @@ pub enum Concern {
 }
 
 impl IdentityError {
-    /// Which of the two files this is about.
+    /// Tells which of the two files this is about.
     #[must_use]
     pub const fn concern(&self) -> Concern {
         match self {
@@ -135,7 +135,7 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let chain = pem::read(certificates).map_err(IdentityError::CertificateFile)?;
         let secret = pem::read(key).map_err(IdentityError::KeyFile)?;
-        Self::from_contents(chain, secret, now)
+        Self::from_contents(&chain, &secret, now)
     }
 
     /// Reads one PEM file with key and chain, in any order.
@@ -144,15 +144,15 @@ impl Identity {
     }
 
     fn from_contents(
-        chain: Contents,
-        secret: Contents,
+        chain: &Contents,
+        secret: &Contents,
         now: SystemTime,
     ) -> Result<Self, IdentityError> {
         if chain.certificates.is_empty() {
             return Err(IdentityError::NoCertificate);
         }
-        let key = the_key(&secret)?;
-        refuse_strays(&chain, &secret, key)?;
+        let key = the_key(secret)?;
+        refuse_strays(chain, secret, key)?;
         let key = Key::read(key).map_err(IdentityError::UnsupportedKey)?;
         let all = parsed(&chain.certificates)?;
         let own = own(&all, &key, now).ok_or(IdentityError::Mismatch)?;
@@ -221,7 +221,7 @@ impl Identity {
         Moment::from(self.validity.not_after).to_string()
     }
 
-    /// Whether our own certificate is valid at `now` (RFC 5280 section 4.1.2.5).
+    /// Checks that our own certificate is valid at `now` (RFC 5280 section 4.1.2.5).
     pub fn check_validity(&self, now: SystemTime) -> Result<(), IdentityError> {
         let Validity { not_before, not_after } = &self.validity;
         if x509::is_valid(&self.validity, now) {
@@ -306,7 +306,7 @@ fn chain_of(own: usize, all: &[X509Certificate<'_>], now: SystemTime) -> Vec<usi
         let issues =
             |index: &usize| !chain.contains(index) && x509::is_issuer(&all[*index], &all[last]);
         match best((0..all.len()).filter(issues), all, now) {
-            Some(issuer) => chain.push(issuer),
+            Some(next) => chain.push(next),
             None => break,
         }
         last = chain[chain.len() - 1];

@@ -19,13 +19,13 @@ use x509_parser::{
 pub(super) struct Key {
     pub(super) der: PrivateKeyDer<'static>,
     pub(super) signing: Arc<dyn SigningKey>,
-    /// Its kind, for people: `ECDSA P-256`.
+    /// The kind, for people: `ECDSA P-256`.
     pub(super) kind: String,
     /// The content of its public key, as certificates carry it.
     public: Vec<u8>,
 }
 
-/// Why a private key cannot sign here; the text follows "its private key is".
+/// The reason why a private key cannot sign here; the text follows "its private key is".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyFault {
     /// The bytes are not a private key.
@@ -115,12 +115,8 @@ fn plain_ed25519(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
     const HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
     let Structure::Pkcs8 { algorithm, secret, .. } = structure(bytes)? else { return None };
     // Old programs left out the inner wrapping.
-    let seed = match secret {
-        [4, 0x20, seed @ ..] if seed.len() == SEED => seed,
-        seed if seed.len() == SEED => seed,
-        _ => return None,
-    };
-    (algorithm == "1.3.101.112")
+    let seed = if secret.len() == SEED { secret } else { secret.strip_prefix(&[4, 0x20])? };
+    (algorithm == "1.3.101.112" && seed.len() == SEED)
         .then(|| PrivatePkcs8KeyDer::from([&HEAD[..], seed].concat()).into())
 }
 
@@ -220,5 +216,117 @@ fn curve_fault(curve: Curve) -> KeyFault {
         Curve::Named(name) => KeyFault::Curve(name),
         Curve::Explicit => KeyFault::ExplicitCurve,
         Curve::None => KeyFault::Unreadable,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed test is what it is for
+mod tests {
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
+    use rustls::pki_types::{PrivatePkcs1KeyDer, PrivateSec1KeyDer};
+
+    use super::*;
+
+    /// A DER value with a length below 65,536.
+    fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(content.len()).unwrap();
+        let [high, low] = length.to_be_bytes();
+        let head: &[u8] = if length < 128 { &[tag, low] } else { &[tag, 0x82, high, low] };
+        [head, content].concat()
+    }
+
+    fn sequence(parts: &[&[u8]]) -> Vec<u8> {
+        der(0x30, &parts.concat())
+    }
+
+    /// PKCS#8 around a key.
+    fn pkcs8(version: u8, algorithm: &[u8], key: &[u8], more: &[u8]) -> Vec<u8> {
+        sequence(&[&[2, 1, version], &der(0x30, algorithm), &der(4, key), more])
+    }
+
+    const ED25519: &[u8] = &[6, 3, 0x2b, 0x65, 0x70];
+
+    /// The key inside of PKCS#8.
+    fn inner(key: &KeyPair) -> Vec<u8> {
+        match structure(key.serialized_der()) {
+            Some(Structure::Pkcs8 { secret, .. }) => secret.to_vec(),
+            _ => panic!("rcgen writes PKCS#8"),
+        }
+    }
+
+    fn kind_of(key: PrivateKeyDer<'static>) -> Result<String, KeyFault> {
+        Key::read(&key).map(|key| key.kind)
+    }
+
+    fn labelled(bytes: &[u8]) -> [PrivateKeyDer<'static>; 3] {
+        let bytes = bytes.to_vec();
+        [
+            PrivatePkcs8KeyDer::from(bytes.clone()).into(),
+            PrivatePkcs1KeyDer::from(bytes.clone()).into(),
+            PrivateSec1KeyDer::from(bytes).into(),
+        ]
+    }
+
+    #[test]
+    fn fault_14_a_key_is_read_by_its_structure_whatever_its_label_says() {
+        let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        for (key, kind) in [(&rsa, "RSA 2048"), (&ecdsa, "ECDSA P-256")] {
+            for bytes in [key.serialize_der(), inner(key)] {
+                for labelled in labelled(&bytes) {
+                    assert_eq!(kind_of(labelled).as_deref(), Ok(kind));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fault_14_every_old_form_of_an_ed25519_key_is_the_same_key() {
+        let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+        let seed = &inner(&key)[2..];
+        let public = key.public_key_raw();
+        let bits = [&[0], public].concat();
+        let wrapped = der(4, seed);
+        for bytes in [
+            pkcs8(0, ED25519, &wrapped, &[]),
+            pkcs8(1, ED25519, &wrapped, &der(0x81, &bits)),
+            pkcs8(1, ED25519, &wrapped, &der(0xa1, &der(3, &bits))),
+            pkcs8(0, ED25519, &wrapped, &der(0xa0, &[])),
+            pkcs8(0, ED25519, seed, &[]),
+        ] {
+            let read = Key::read(&PrivatePkcs8KeyDer::from(bytes).into());
+            let read = read.unwrap_or_else(|fault| panic!("{fault}"));
+            assert_eq!((&read.kind[..], &read.public[..]), ("Ed25519", public));
+        }
+    }
+
+    #[test]
+    fn fault_14_a_key_that_cannot_sign_is_told_by_its_kind() {
+        const RSA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
+        const PSS: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
+        const EC: &[u8] = &[6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1];
+        const SECP256K1: &[u8] = &[6, 5, 0x2b, 0x81, 4, 0, 10];
+        let short =
+            sequence(&[&[2, 1, 0], &der(2, &[&[0], &[0xff; 128][..]].concat()), &[2, 1, 3]]);
+        let scalar = der(4, &[1; 32]);
+        let sec1 = |curve: &[u8]| sequence(&[&[2, 1, 1], &scalar, &der(0xa0, curve)]);
+        let explicit = der(0x30, &[2, 1, 1]);
+        for (bytes, says) in [
+            (short.clone(), "RSA of 1024 bits"),
+            (pkcs8(0, RSA, &short, &[]), "RSA of 1024 bits"),
+            (pkcs8(0, PSS, &short, &[]), "RSA-PSS alone"),
+            (pkcs8(0, &[EC, SECP256K1].concat(), &sec1(SECP256K1), &[]), "on the curve secp256k1"),
+            (sec1(SECP256K1), "on the curve secp256k1"),
+            (pkcs8(0, &[EC, &explicit].concat(), &sec1(&explicit), &[]), "param_enc named_curve"),
+            (sec1(&explicit), "param_enc named_curve"),
+            (pkcs8(0, &[6, 3, 0x2b, 0x65, 0x71], &der(4, &[1; 57]), &[]), "of the kind Ed448"),
+            (pkcs8(0, &[6, 3, 0x2b, 0x65, 0x6e], &der(4, &[1; 32]), &[]), "of the kind X25519"),
+            (vec![0x30, 0], "damaged"),
+        ] {
+            for labelled in labelled(&bytes) {
+                let fault = kind_of(labelled).unwrap_err().to_string();
+                assert!(fault.contains(says), "{says}: {fault}");
+            }
+        }
     }
 }

@@ -8,11 +8,14 @@ pub mod identity;
 mod inflow;
 mod key;
 pub mod key_log;
+mod note;
 pub mod pem;
+mod refusal;
 mod session;
 mod tolerance;
 pub mod trust;
 mod verify;
+mod words;
 mod x509;
 
 use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Instant};
@@ -29,11 +32,14 @@ use rustls::{
 use crate::label;
 pub use identity::Identity;
 pub use inflow::{Inflow, Records};
+use note::LastShown;
+pub use note::{Note, Shown};
 use session::{Offer, Sessions};
 use tolerance::Hello;
 pub use tolerance::{Answer, KeyExchange, Lesson, Opening, Policy};
 pub use trust::Trust;
-pub use verify::{Verifier, VerifyFailure, date};
+pub use verify::{Verifier, VerifyFailure};
+pub use words::{alert_name, words};
 
 /// Everything about TLS that makes two connections exchangeable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +127,7 @@ pub struct Client {
     trust: Arc<Trust>,
     verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
+    shown: Arc<LastShown>,
 }
 
 impl Client {
@@ -133,7 +140,8 @@ impl Client {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let (trust, verify_name) = (Arc::clone(&settings.trust), settings.verify_name.clone());
         let verifier = Arc::new(Verifier::new(trust, verify_name, Arc::new(provider.clone()))?);
-        let resolver = resolver(settings.identity.as_deref());
+        let shown = Arc::default();
+        let resolver = resolver(settings.identity.as_deref(), &shown);
         let shared = Shared { verifier: Arc::clone(&verifier), resolver, key_log };
         let classic = configuration(settings, without_hybrid_groups(provider.clone()), &shared)?;
         let hybrid = configuration(settings, provider, &shared)?;
@@ -143,12 +151,17 @@ impl Client {
             .map_or_else(|| settings.verify_name.clone(), ServerName::DnsName);
         let sessions = Arc::new(Sessions::new(settings.policy, connections));
         let trust = Arc::clone(&settings.trust);
-        Ok(Self { hybrid, classic, name, trust, verifier, sessions })
+        Ok(Self { hybrid, classic, name, trust, verifier, sessions, shown })
     }
 
     /// Which certificates are believed.
     pub fn trust(&self) -> &Trust {
         &self.trust
+    }
+
+    /// The fate of our certificate in the handshakes so far.
+    pub fn shown(&self) -> Shown {
+        self.shown.get()
     }
 
     /// From now on there are up to so many connections at once: a burst of dials wants a session for each.
@@ -178,7 +191,7 @@ impl Client {
             config.resumption = config.resumption.tls12_resumption(Tls12Resumption::Disabled);
         }
         let (name, verifier) = (self.name.clone(), Arc::clone(&self.verifier));
-        Preparation { config: Arc::new(config), name, offer, verifier }
+        Preparation { config: Arc::new(config), name, offer, verifier, note: Arc::default() }
     }
 
     /// Forgets the sessions of an address: a connection that was resumed ended before anything came over it. Says what was
@@ -239,19 +252,21 @@ fn without_hybrid_groups(mut provider: CryptoProvider) -> CryptoProvider {
     provider
 }
 
-fn resolver(identity: Option<&Identity>) -> Arc<dyn ResolvesClientCert> {
+fn resolver(identity: Option<&Identity>, shown: &Arc<LastShown>) -> Arc<dyn ResolvesClientCert> {
+    let shown = Arc::clone(shown);
     match identity {
-        Some(identity) => Arc::new(Always(Arc::clone(identity.certified_key()))),
-        None => Arc::new(Never),
+        Some(identity) => Arc::new(Always { key: Arc::clone(identity.certified_key()), shown }),
+        None => Arc::new(Never(shown)),
     }
 }
 
 /// Presents no identity.
 #[derive(Debug)]
-struct Never;
+struct Never(Arc<LastShown>);
 
 impl ResolvesClientCert for Never {
     fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.note(Shown::NotConfigured);
         None
     }
 
@@ -262,11 +277,17 @@ impl ResolvesClientCert for Never {
 
 /// Presents one identity to whoever asks.
 #[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
+struct Always {
+    key: Arc<CertifiedKey>,
+    shown: Arc<LastShown>,
+}
 
 impl ResolvesClientCert for Always {
-    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0))
+    fn resolve(&self, _: &[&[u8]], taken: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // rustls sends no certificate where the key can make none of the signatures that are taken.
+        let signs = self.key.key.choose_scheme(taken).is_some();
+        self.shown.note(if signs { Shown::Sent } else { Shown::NoSignature });
+        Some(Arc::clone(&self.key))
     }
 
     fn has_certs(&self) -> bool {
@@ -282,6 +303,8 @@ pub struct Preparation {
     pub name: ServerName<'static>,
     offer: Arc<Offer>,
     verifier: Arc<Verifier>,
+    /// The facts that the handshake leaves; it must run as `note.of(handshake)`.
+    pub note: Arc<Note>,
 }
 
 impl Preparation {

@@ -15,7 +15,7 @@ pub struct Contents {
     pub keys: Vec<(PrivateKeyDer<'static>, usize)>,
 }
 
-/// Why a PEM text is refused. No text quotes the content, which may be a key.
+/// The reason why a PEM text is refused. No text quotes the content, which may be a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {flaw}")]
 pub struct PemError {

@@ -1,4 +1,4 @@
-//! Which certificates are believed: a PEM bundle, or the machine's own roots.
+//! The certificates that are believed: a PEM bundle, or the machine's own roots.
 
 use std::time::SystemTime;
 
@@ -10,18 +10,18 @@ use super::{
 };
 use crate::telemetry::Moment;
 
-/// Which certificates are believed: at least one, each of them readable. Equal when their bytes
+/// The certificates that are believed: at least one, each of them readable. Equal when their bytes
 /// and their origin are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     certificates: Vec<CertificateDer<'static>>,
-    /// They are the machine's own roots.
+    /// True if the certificates are the machine's own roots.
     system: bool,
     /// The line of a private key in the same file, of which nothing makes use.
     key: Option<usize>,
 }
 
-/// Why a trust bundle cannot be used. No text quotes the file's content, but for subjects.
+/// The reason why a trust bundle cannot be used. No text quotes the file's content, but for subjects.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrustError {
     /// The text is refused.
@@ -38,7 +38,7 @@ pub enum TrustError {
          missing (copy the file once more, whole, or have it issued again)"
     )]
     Malformed {
-        /// Its number, counted from 1 in the order of the file, and where it can be read its subject.
+        /// The number, counted from 1 in the order of the file, and where it can be read its subject.
         certificate: String,
         /// The line of the file that it begins in.
         line: usize,
@@ -80,7 +80,7 @@ impl Trust {
         Ok(Self { certificates, system: true, key: None })
     }
 
-    /// Whether they are the machine's own roots, which others renew.
+    /// True if the certificates are the machine's own roots, which others renew.
     #[must_use]
     pub const fn is_system(&self) -> bool {
         self.system
@@ -117,7 +117,7 @@ impl Trust {
     }
 }
 
-/// Whether a certificate can serve as a trust anchor.
+/// Checks that a certificate can serve as a trust anchor.
 fn readable(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> {
     RootCertStore::empty().add(certificate.clone())
 }

@@ -1,27 +1,27 @@
 //! Verification of the upstream's certificate: always, and always against a name (design, section 8; RFC 9525).
 //!
 //! Chains are webpki's business. Ours are the name, which may differ from the SNI, the server's own certificate as
-//! its trust, and words that tell what to do.
+//! its trust, CAs that may not sign, CAs whose name is spelt in another way, and words that tell what to do.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime},
     server::ParsedCertificate,
 };
-use x509_parser::{
-    prelude::{FromDer, GeneralName, X509Certificate},
-    time::ASN1Time,
-};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::Trust;
+use super::{Trust, note, refusal::Refused, x509};
 use crate::label;
 
 label! {
@@ -53,7 +53,6 @@ impl VerifyFailure {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Self::Name
             }
-            CertificateError::Other(other) if other.0.is::<WrongName>() => Self::Name,
             _ => Self::Unsuitable,
         })
     }
@@ -63,6 +62,7 @@ impl VerifyFailure {
 #[derive(Debug)]
 pub struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
     trust: Arc<Trust>,
     name: ServerName<'static>,
 }
@@ -77,10 +77,8 @@ impl Verifier {
         for certificate in trust.certificates() {
             roots.add(certificate.clone())?;
         }
-        let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self { chains, trust, name })
+        let chains = verifier_of(roots, &provider)?;
+        Ok(Self { chains, provider, trust, name })
     }
 
     /// Whether a chain, its leaf first, would be accepted now.
@@ -116,16 +114,69 @@ impl Verifier {
         verify_server_name(&ParsedCertificate::try_from(leaf)?, &self.name)
     }
 
-    fn explain(&self, error: Error, leaf: &CertificateDer<'_>) -> Error {
-        match error {
-            Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            ) => {
-                let wrong = WrongName::new(&self.name, leaf);
-                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(wrong))))
+    /// Verifies a chain that ends in a trusted CA. A CA whose keyUsage does not let it sign is no part of any chain: webpki
+    /// does not look at that.
+    fn verify_chain(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let may_sign =
+            |der: &&CertificateDer<'_>| x509::parse(der).is_none_or(|ca| x509::may_sign(&ca));
+        let signing =
+            intermediates.iter().filter(may_sign).map(|der| CertificateDer::from(der.as_ref()));
+        let signing: Vec<_> = signing.collect();
+        let verified = self.chains.verify_server_cert(leaf, &signing, &self.name, &[], now);
+        match verified {
+            Err(error) if error == CertificateError::UnknownIssuer.into() => {
+                let respelt = self.respelt(leaf, &signing).ok_or(error)?;
+                respelt.verify_server_cert(leaf, &signing, &self.name, &[], now)
             }
             other => other,
         }
+        .map(drop)
+    }
+
+    /// A verifier by the trusted CAs under the names that this chain gives to them, where it spells those in another way: in
+    /// other types of strings, in upper case. To RFC 5280 (section 7.1) and OpenSSL they are the same, to webpki not.
+    fn respelt(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+    ) -> Option<Arc<WebPkiServerVerifier>> {
+        let trusted = self.trust.certificates().iter().map(x509::parse);
+        let trusted = trusted.collect::<Option<Vec<_>>>()?;
+        let names: Vec<_> = trusted.iter().map(|ca| x509::canonical(ca.subject())).collect();
+        let mut roots = RootCertStore::empty();
+        for child in std::iter::once(leaf).chain(intermediates) {
+            let child = x509::parse(child)?;
+            let issuer = x509::canonical(child.issuer());
+            let spelt = child.issuer().as_raw();
+            for ((ca, name), der) in trusted.iter().zip(&names).zip(self.trust.certificates()) {
+                if *name == issuer && ca.subject().as_raw() != spelt {
+                    let anchor = webpki::anchor_from_trusted_cert(der).ok()?.to_owned();
+                    let subject = x509::content(spelt)?.to_vec().into();
+                    roots.roots.push(TrustAnchor { subject, ..anchor });
+                }
+            }
+        }
+        (!roots.is_empty()).then(|| verifier_of(roots, &self.provider).ok()).flatten()
+    }
+
+    /// Notes in words why a chain is refused.
+    fn note(
+        &self,
+        error: &Error,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) {
+        note::refused(|| {
+            let chain = std::iter::once(leaf).chain(intermediates).collect();
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+            Refused { chain, trust: &self.trust, name: &self.name, now }.explain(error)
+        });
     }
 }
 
@@ -135,18 +186,17 @@ impl ServerCertVerifier for Verifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         _sni: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verified = if self.trust.certificates().iter().any(|trusted| trusted == leaf) {
             self.verify_pinned(leaf, now)
         } else {
-            let chain = self.chains.verify_server_cert(leaf, intermediates, &self.name, ocsp, now);
-            chain.map(drop)
+            self.verify_chain(leaf, intermediates, now)
         };
         verified
             .map(|()| ServerCertVerified::assertion())
-            .map_err(|error| self.explain(error, leaf))
+            .inspect_err(|error| self.note(error, leaf, intermediates, now))
     }
 
     fn verify_tls12_signature(
@@ -155,7 +205,9 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, certificate, signature)
+        self.chains
+            .verify_tls12_signature(message, certificate, signature)
+            .inspect_err(|error| self.note(error, certificate, &[], UnixTime::now()))
     }
 
     fn verify_tls13_signature(
@@ -164,7 +216,9 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, certificate, signature)
+        self.chains
+            .verify_tls13_signature(message, certificate, signature)
+            .inspect_err(|error| self.note(error, certificate, &[], UnixTime::now()))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -172,81 +226,15 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+fn verifier_of(
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, Error> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| Error::General(error.to_string()))
+}
+
 fn unix(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or(0)))
 }
-
-/// A point in time as people write it, of seconds since 1970: `Jan  1 00:00:00 2020 +00:00`.
-pub fn date(seconds: i64) -> String {
-    ASN1Time::from_timestamp(seconds).map_or_else(|_| "?".into(), |time| time.to_string())
-}
-
-/// A certificate that does not carry the name, with the names that it has, and the remedy.
-#[derive(Debug)]
-struct WrongName {
-    wanted: String,
-    /// Its subject alternative names, the first few.
-    carried: Vec<String>,
-    common_name: Option<String>,
-}
-
-/// How many of a certificate's names are told: enough to see the mistake, too few to flood a log.
-const NAMES_TOLD: usize = 8;
-
-impl WrongName {
-    fn new(wanted: &ServerName<'_>, leaf: &CertificateDer<'_>) -> Self {
-        let wanted = wanted.to_str().into_owned();
-        let Ok((_, parsed)) = X509Certificate::from_der(leaf) else {
-            return Self { wanted, carried: Vec::new(), common_name: None };
-        };
-        let names = parsed.subject_alternative_name().ok().flatten();
-        let carried = names.map_or_else(Vec::new, |names| {
-            names.value.general_names.iter().take(NAMES_TOLD).map(describe).collect()
-        });
-        let common_name = parsed.subject().iter_common_name().next();
-        let common_name = common_name.and_then(|name| name.as_str().ok()).map(printable);
-        Self { wanted, carried, common_name }
-    }
-}
-
-fn describe(name: &GeneralName<'_>) -> String {
-    match name {
-        GeneralName::DNSName(name) => printable(name),
-        GeneralName::IPAddress([a, b, c, d]) => format!("{a}.{b}.{c}.{d}"),
-        GeneralName::IPAddress(bytes) => match <[u8; 16]>::try_from(*bytes) {
-            Ok(bytes) => std::net::Ipv6Addr::from(bytes).to_string(),
-            Err(_) => "an IP address of a wrong length".into(),
-        },
-        GeneralName::RFC822Name(name) => format!("e-mail {}", printable(name)),
-        GeneralName::URI(name) => format!("URI {}", printable(name)),
-        _ => "a name of another kind".into(),
-    }
-}
-
-/// The upstream's text in ours: nothing that a terminal or a log could take for more than text.
-fn printable(text: &str) -> String {
-    text.chars().take(255).flat_map(char::escape_default).collect()
-}
-
-impl fmt::Display for WrongName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the certificate is not for {:?}: ", self.wanted)?;
-        match (&self.carried[..], &self.common_name) {
-            ([], Some(name)) => write!(
-                f,
-                "it names {name:?} in its common name (CN) only, which has not counted since RFC 6125; \
-                 have it issued with a subject alternative name"
-            ),
-            ([], None) => {
-                write!(f, "it carries no name; have it issued with a subject alternative name")
-            }
-            (names, _) => write!(
-                f,
-                "it is for {}; set tls.verifyName to one of these if that is the upstream you mean",
-                names.join(", ")
-            ),
-        }
-    }
-}
-
-impl std::error::Error for WrongName {}

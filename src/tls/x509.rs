@@ -141,3 +141,19 @@ fn spelt(value: &Any<'_>) -> Vec<u8> {
         None => [&[0][..], &value.tag().0.to_be_bytes(), value.data].concat(),
     }
 }
+
+/// True unless a certificate's keyUsage says that its key signs no certificates (RFC 5280 section 4.2.1.3).
+pub(super) fn may_sign(certificate: &X509Certificate<'_>) -> bool {
+    match certificate.key_usage() {
+        Ok(Some(usage)) => usage.value.key_cert_sign(),
+        Ok(None) => true,
+        // One that cannot be read says nothing good.
+        Err(_) => false,
+    }
+}
+
+/// The content of a DER value, without tag and length.
+pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
+    let (_, value) = Any::from_der(der).ok()?;
+    Some(value.data)
+}

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     pool::{Advanced, ConnectionId, EndReason},
     telemetry::log::seconds,
-    tls::{self, Trust},
+    tls::{self, Shown, Trust},
 };
 
 /// A `rotationDeadline` of nothing must not keep a thread busy.
@@ -219,6 +219,11 @@ impl Upstream {
     /// The certificate chain that the upstream showed last, as it was verified.
     pub fn shown(&self) -> Option<Chain> {
         self.generation.get().shown()
+    }
+
+    /// The fate of our certificate in the handshakes of the newest generation.
+    pub fn identity_shown(&self) -> Shown {
+        self.generation.get().tls.shown()
     }
 
     pub(super) fn connection_gone(&self, generation: &Generation, id: ConnectionId, now: Instant) {

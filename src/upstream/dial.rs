@@ -15,6 +15,7 @@ use crate::{
         addresses::Trouble,
         connection::{self, Facts},
         dial::{Reached, reach},
+        ended_with,
         handshake::{self, Failed},
         meter::Meter,
     },
@@ -158,10 +159,7 @@ impl Upstream {
             && facts.version == Version::Tls13
         {
             self.counters.identity_refused(facts.version);
-            self.note_missing(&format!(
-                "{} refused our certificate with the alert {alert:?}",
-                facts.peer
-            ));
+            self.note_missing(&format!("{} {}", facts.peer, ended_with(alert, facts.shown)));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod authentication;
+mod certificates;
 mod departures;
 mod descriptors;
 mod duplex;

@@ -53,7 +53,7 @@ fn case_26_a_chain_of_more_bytes_than_a_handshake_message_may_have_is_refused() 
     let chain = Authority::shared().intermediate("one of many").server(&[NAME]).padded_to(200);
     let bytes: usize = chain.chain.iter().map(|certificate| certificate.len()).sum();
     assert!(bytes > 0xffff, "{bytes} bytes");
-    assert_refused(chain, "HandshakePayloadTooLarge");
+    assert_refused(chain, "larger than 64 KiB");
 }
 
 #[test]
@@ -64,14 +64,14 @@ fn case_26_certificates_that_all_could_have_signed_each_other_are_refused() {
     chain.chain.extend((1..120).map(|_| root.intermediate("the same").certificate().clone()));
     let bytes: usize = chain.chain.iter().map(|certificate| certificate.len()).sum();
     assert!(bytes < 0xffff, "{bytes} bytes: it is not webpki that refuses");
-    assert_refused(chain, "MaximumPathBuildCallsExceeded");
+    assert_refused(chain, "takes too much work to verify");
 }
 
 #[test]
 fn case_26_a_chain_that_is_too_deep_is_refused() {
     let deep = (0..20).map(|depth| format!("level {depth}"));
     let issuer = deep.fold(Authority::new("root of a deep one"), |a, name| a.intermediate(&name));
-    assert_refused(issuer.server(&[NAME]), "MaximumPathDepthExceeded");
+    assert_refused(issuer.server(&[NAME]), "its chain is too long");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn case_26_thousands_of_names_under_thousands_of_constraints_are_refused() {
     let constrained = Authority::shared().intermediate_from(params);
     let mut server = server_params(&names);
     server.subject_alt_names.push(crate::support::authority::dns_name(NAME));
-    assert_refused(constrained.issue(&server), "MaximumNameConstraintComparisonsExceeded");
+    assert_refused(constrained.issue(&server), "takes too much work to verify");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -45,6 +45,12 @@ impl Authority {
         Self { issuer: issuer.expect("a root can be made"), chain: Vec::new() }
     }
 
+    /// A root with any oddity: start from [`authority_params`].
+    pub fn made_of(params: CertificateParams) -> Self {
+        let issuer = CertifiedIssuer::self_signed(params, key());
+        Self { issuer: issuer.expect("a root can be made"), chain: Vec::new() }
+    }
+
     /// The root that most tests share.
     pub fn shared() -> &'static Self {
         &SHARED
@@ -62,6 +68,15 @@ impl Authority {
         let mut chain = vec![issuer.der().clone()];
         chain.extend(self.chain.iter().cloned());
         Self { issuer, chain }
+    }
+
+    /// The same authority, which spells its name in another way in what it issues.
+    pub fn called(&self, name: DistinguishedName) -> Self {
+        let key = KeyPair::try_from(self.issuer.key().serialize_der()).expect("the same key");
+        let mut params = authority_params("");
+        params.distinguished_name = name;
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a root can be made");
+        Self { issuer, chain: self.chain.clone() }
     }
 
     /// This authority's own certificate.
@@ -89,7 +104,8 @@ impl Authority {
         self.issue_for(params, key())
     }
 
-    fn issue_for(&self, params: &CertificateParams, key: KeyPair) -> Identity {
+    /// A certificate with any oddity, for this key.
+    pub fn issue_for(&self, params: &CertificateParams, key: KeyPair) -> Identity {
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate can be made");
         let mut chain = vec![leaf.der().clone()];
         chain.extend(self.chain.iter().cloned());
@@ -116,6 +132,12 @@ impl Identity {
     /// The first certificate.
     pub fn leaf(&self) -> &CertificateDer<'static> {
         &self.chain[0]
+    }
+
+    /// The same certificates and the same key once more.
+    pub fn again(&self) -> Self {
+        let key = KeyPair::try_from(self.key.serialize_der()).expect("the same key");
+        Self { chain: self.chain.clone(), key }
     }
 
     /// The chain without what stands between leaf and root.

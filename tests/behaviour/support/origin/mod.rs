@@ -17,7 +17,7 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore, ServerConfig, SupportedProtocolVersion,
+    RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
@@ -55,6 +55,8 @@ pub enum ClientCertificates {
     NotAsked,
     /// One signed by this authority, or the handshake fails.
     Required(rustls::pki_types::CertificateDer<'static>),
+    /// The same, and of all signatures only those of Ed25519 are taken.
+    RequiredEd25519(rustls::pki_types::CertificateDer<'static>),
 }
 
 /// An origin in the making.
@@ -298,11 +300,23 @@ impl Builder {
 
 impl ClientCertificates {
     fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
-        let Self::Required(authority) = self else { return WebPkiClientVerifier::no_client_auth() };
+        let mut provider = aws_lc_rs::default_provider();
+        let authority = match self {
+            Self::NotAsked => return WebPkiClientVerifier::no_client_auth(),
+            Self::Required(authority) => authority,
+            Self::RequiredEd25519(authority) => {
+                let mapping = &mut provider.signature_verification_algorithms.mapping;
+                let is_taken =
+                    |(scheme, _): &(SignatureScheme, _)| *scheme == SignatureScheme::ED25519;
+                let taken = mapping.iter().position(is_taken).expect("Ed25519 is known");
+                *mapping = &mapping[taken..=taken];
+                authority
+            }
+        };
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone()).expect("an authority's certificate");
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let builder =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider));
         builder.build().expect("a verifier")
     }
 }
