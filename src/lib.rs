@@ -40,6 +40,7 @@ pub mod drain;
 pub mod guests;
 pub mod head;
 pub mod latest;
+pub mod memory;
 pub mod resources;
 pub mod socket;
 pub mod stamp;

@@ -143,6 +143,8 @@ impl Live {
         let sockets = changing.inlets.sockets() * self.common.workers.len();
         let division = divide_descriptors(plan, own + sockets);
         self.common.resources.divide(division);
+        let heads = plan.listeners.iter().map(|listener| listener.limits.header_bytes);
+        self.common.resources.buffers.resize(heads.max().unwrap_or_default());
         division.operators
     }
 

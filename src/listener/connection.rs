@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::Request;
 use hyper::{
     body::Incoming,
@@ -21,7 +22,11 @@ use tokio::{
     time::{Sleep, sleep_until},
 };
 
-use super::{Inlet, stream::DownstreamStream};
+use super::{
+    Inlet,
+    rest::{self, rest},
+    stream::DownstreamStream,
+};
 use crate::{
     config::ListenerLimits,
     drain::Stage,
@@ -46,13 +51,42 @@ const REQUEST_LINE: usize = 8 * 1024;
 /// holds bytes that nobody takes yet: then a reset would go unnoticed.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
-/// Serves one client connection to its end.
+/// Serves one client connection to its end. Between a request and the next it may rest.
 pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
     let Ok(client) = tcp.peer_addr() else { return };
     let downstream = Arc::new(Downstream::new(client, inlet.drain.clone(), Instant::now()));
     let limits = inlet.limits.share();
+    let resources = Arc::clone(&inlet.resources);
+    let mut stream = DownstreamStream::new(tcp, Arc::clone(&downstream), resources);
+    let mut unread = Bytes::new();
+    let ending = loop {
+        if let Some(ending) = rest(&stream, &downstream, &limits).await {
+            break ending;
+        }
+        // Boxed: what a connection needs for its requests need not weigh on it while it rests.
+        let served = Box::pin(serve_requests(stream, &inlet, &worker, &limits)).await;
+        let ending;
+        (stream, ending, unread) = served;
+        if !matches!(ending, Ending::Rest) {
+            break ending;
+        }
+    };
+    // Boxed for the same reason.
+    let how = Box::pin(end(ending, stream, &unread, &inlet.proxy, &downstream)).await;
+    inlet.ends.increment((Facing::Downstream, how));
+}
+
+/// Serves requests until the connection rests or ends; what hyper had read and could not use comes with its end.
+async fn serve_requests(
+    stream: DownstreamStream,
+    inlet: &Arc<Inlet>,
+    worker: &Arc<Worker>,
+    limits: &ListenerLimits,
+) -> (DownstreamStream, Ending, Bytes) {
+    let downstream = Arc::clone(stream.downstream());
     let service = {
-        let (inlet, downstream) = (Arc::clone(&inlet), Arc::clone(&downstream));
+        let (inlet, downstream, worker) =
+            (Arc::clone(inlet), Arc::clone(&downstream), Arc::clone(worker));
         service_fn(move |request: Request<Incoming>| {
             let prepared = inlet.proxy.prepare(
                 request,
@@ -65,15 +99,17 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
             Box::pin(prepared.serve(proxy, Arc::clone(&downstream), Arc::clone(&worker)))
         })
     };
-    let io = TokioIo::new(DownstreamStream::new(tcp, Arc::clone(&downstream)));
-    let http = builder(&limits).serve_connection(io, service);
-    let mut serving = Serving::new(http, &downstream, &limits);
+    let http = builder(limits).serve_connection(TokioIo::new(stream), service);
+    let mut serving = Serving::new(http, &downstream, limits);
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
     let parts = serving.http.into_parts();
-    let stream = parts.io.into_inner();
-    // Boxed: what a connection needs at its end need not weigh on it while it lives.
-    let how = Box::pin(end(ending, stream, &parts.read_buf, &inlet.proxy, &downstream)).await;
-    inlet.ends.increment((Facing::Downstream, how));
+    let mut stream = parts.io.into_inner();
+    if matches!(ending, Ending::Rest) {
+        tracing::debug!(client = %downstream.client, "an idle client connection rests");
+        stream.put_back(parts.read_buf);
+        return (stream, ending, Bytes::new());
+    }
+    (stream, ending, parts.read_buf)
 }
 
 /// Says what is left to say, and closes. A head that hyper could not read is `unread`, unless it was its target or a length.
@@ -84,7 +120,11 @@ async fn end(
     proxy: &Arc<Proxy>,
     downstream: &Arc<Downstream>,
 ) -> Manner {
-    let refusal = ending.refusal(unread, stream.refused_byte());
+    let refusal = if stream.is_crowded() {
+        Some(Failure::Crowded)
+    } else {
+        ending.refusal(unread, stream.refused_byte())
+    };
     // Where an earlier response was still being written, hyper's bare answer is behind it already.
     let untold = stream.is_refused() || downstream.phase() == Phase::Header;
     if let Some(failure) = &refusal {
@@ -113,7 +153,9 @@ fn builder(limits: &ListenerLimits) -> http1::Builder {
 }
 
 /// How serving ended.
-enum Ending {
+pub(super) enum Ending {
+    /// Idle for long enough to need no HTTP for now: the connection itself goes on.
+    Rest,
     /// hyper is done with the connection.
     Done(Result<(), hyper::Error>),
     /// A header took too long.
@@ -233,7 +275,9 @@ where
     fn limit(&self) -> Option<Instant> {
         let after = |limit: Duration| self.downstream.since().map(|since| since + limit);
         match self.downstream.phase() {
-            Phase::Idle => after(self.limits.idle_timeout),
+            Phase::Idle => {
+                after(self.limits.idle_timeout).into_iter().chain(rest::due(self.downstream)).min()
+            }
             Phase::Header => after(self.limits.header_timeout),
             Phase::Exchange => self.downstream.alarm.deadline(),
             Phase::Body | Phase::Flushing => Some(self.downstream.body_deadline()),
@@ -242,7 +286,10 @@ where
 
     fn overdue(&self) -> Option<Ending> {
         match self.downstream.phase() {
-            Phase::Idle => Some(Ending::Idle),
+            Phase::Idle => {
+                let rests = rest::due(self.downstream).is_some_and(|due| due <= Instant::now());
+                Some(if rests { Ending::Rest } else { Ending::Idle })
+            }
             Phase::Header => Some(Ending::HeaderTimeout),
             Phase::Exchange => {
                 self.downstream.alarm.ring();
@@ -275,7 +322,7 @@ impl Ending {
             Self::Done(Err(error)) if error.is_parse_too_large() => Some(Failure::HeaderTooLarge),
             Self::Done(Err(error)) if error.is_parse() => Some(unreadable(error, unread, refused)),
             Self::HeaderTimeout => Some(Failure::HeaderTimeout),
-            Self::Done(_) | Self::Idle | Self::Stuck | Self::Left => None,
+            Self::Rest | Self::Done(_) | Self::Idle | Self::Stuck | Self::Left => None,
         }
     }
 
@@ -284,7 +331,9 @@ impl Ending {
             Self::Done(_) | Self::Stuck if downstream.is_broken() => reset(tcp),
             Self::Stuck | Self::Left => reset(tcp),
             Self::Done(_) if downstream.is_unread() => close_behind_rest(tcp, downstream).await,
-            Self::Done(_) | Self::Idle | Self::HeaderTimeout => socket::close_politely(tcp).await,
+            Self::Rest | Self::Done(_) | Self::Idle | Self::HeaderTimeout => {
+                socket::close_politely(tcp).await
+            }
         }
     }
 }

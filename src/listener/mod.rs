@@ -2,6 +2,7 @@
 
 mod connection;
 pub mod escape;
+mod rest;
 mod stream;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
     io,
     sync::{Arc, atomic::AtomicBool},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -22,6 +23,7 @@ use crate::{
     descriptors,
     drain::Drain,
     latest::Latest,
+    memory::Crowd,
     proxy::{Entry, Proxy},
     resources::{Resource, Resources, Room, Seat},
     socket,
@@ -56,12 +58,17 @@ pub struct Inlet {
 pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker>) {
     let mut connections = JoinSet::new();
     let drain = inlet.drain.clone();
+    let mut crowd = Crowd::default();
     loop {
         tokio::select! {
             biased;
             () = drain.begun() => break,
-            Some(_) = connections.join_next() => {}
-            accepted = next(&listener, &inlet) => spawn(&mut connections, accepted, &inlet, &worker),
+            Some(_) = connections.join_next() => crowd.note(Instant::now(), connections.len()),
+            accepted = next(&listener, &inlet) => {
+                spawn(&mut connections, accepted, &inlet, &worker);
+                crowd.note(Instant::now(), connections.len());
+            }
+            () = crowd.gives_back() => {}
         }
     }
     accept_backlog(&listener, &mut connections, &inlet, &worker);

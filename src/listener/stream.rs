@@ -10,13 +10,17 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
 use super::escape::{Escape, Judged, Noted};
-use crate::proxy::{Downstream, Phase, RequestLine};
+use crate::{
+    proxy::{Downstream, Phase, RequestLine},
+    resources::{Buffered, FREE, Resources},
+};
 
 /// See the module.
 pub(super) struct DownstreamStream {
@@ -29,15 +33,132 @@ pub(super) struct DownstreamStream {
     finished: bool,
     /// hyper refused a request's header. Its bare answer is held back: ours says why.
     refused: bool,
+    /// Bytes that hyper had read and left; it reads them again.
+    unread: Bytes,
+    /// The part of what is buffered of all clients.
+    buffered: Buffered,
+    /// The number of bytes of the newest request's head that hyper has.
+    head: usize,
+    /// True if the head was to become larger than the bound on what is buffered allows.
+    crowded: bool,
 }
 
 /// How hyper's own answers begin, whatever the client spoke.
 const REFUSAL: &[u8] = b"HTTP/1.1 4";
 
 impl DownstreamStream {
-    pub(super) fn new(tcp: TcpStream, downstream: Arc<Downstream>) -> Self {
-        let escape = Escape::default();
-        Self { tcp, downstream, escape, refused_byte: None, finished: false, refused: false }
+    pub(super) fn new(
+        tcp: TcpStream,
+        downstream: Arc<Downstream>,
+        resources: Arc<Resources>,
+    ) -> Self {
+        Self {
+            tcp,
+            downstream,
+            escape: Escape::default(),
+            refused_byte: None,
+            finished: false,
+            refused: false,
+            unread: Bytes::new(),
+            buffered: Buffered::new(resources),
+            head: 0,
+            crowded: false,
+        }
+    }
+
+    /// The state of the connection.
+    pub(super) fn downstream(&self) -> &Arc<Downstream> {
+        &self.downstream
+    }
+
+    /// Keeps what hyper had read and did not use, for the next hyper.
+    pub(super) fn put_back(&mut self, unread: Bytes) {
+        // A copy: hyper's buffer may be much larger.
+        self.unread =
+            if unread.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&unread) };
+        self.downstream.set_bulky(false);
+    }
+
+    /// True if something is kept for the next hyper.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Waits until there is something to read, be it an end.
+    pub(super) async fn readable(&self) {
+        // A look at the first byte: tokio takes a new socket for readable. An error is found by whoever reads.
+        let _ = self.tcp.peek(&mut [0]).await;
+    }
+
+    /// True if the newest request's head was refused for want of room.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    /// Notes bytes that went to hyper. They may be too many of a head.
+    fn note_bytes(&mut self, count: usize) -> io::Result<()> {
+        let now = Instant::now();
+        self.downstream.note_io(now);
+        match self.downstream.phase() {
+            Phase::Idle => {
+                self.downstream.header_begins(now);
+                self.head = count;
+            }
+            Phase::Header => self.head += count,
+            Phase::Exchange | Phase::Body | Phase::Flushing => return Ok(()),
+        }
+        if self.head > FREE { self.hold_head() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn hold_head(&mut self) -> io::Result<()> {
+        self.downstream.set_bulky(true);
+        if self.buffered.hold(self.head) {
+            return Ok(());
+        }
+        self.buffered.short();
+        self.crowded = true;
+        Err(io::ErrorKind::OutOfMemory.into())
+    }
+
+    /// True if hyper makes room for more than each client has, and the bound on what is buffered leaves none. That is so only
+    /// behind a head.
+    fn must_be_frugal(&mut self, room: usize) -> bool {
+        room > FREE
+            && !matches!(self.downstream.phase(), Phase::Idle | Phase::Header)
+            && self.cannot_hold(room)
+    }
+
+    #[cold]
+    fn cannot_hold(&mut self, room: usize) -> bool {
+        self.downstream.set_bulky(true);
+        let held = self.buffered.hold(self.head + room);
+        if !held {
+            self.buffered.short();
+        }
+        !held
+    }
+
+    /// Reads no more than each client may have buffered.
+    #[cold]
+    fn poll_read_little(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [0; FREE];
+        let mut little = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut little))?;
+        buffer.put_slice(little.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives hyper what the last one left.
+    #[cold]
+    fn read_again(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+        let count = self.unread.len().min(buffer.remaining());
+        buffer.put_slice(&self.unread.split_to(count));
+        self.note_bytes(count)
     }
 
     pub(super) fn into_inner(self) -> TcpStream {
@@ -73,7 +194,11 @@ impl DownstreamStream {
             if buffer.filled().len() > before {
                 return Poll::Ready(Ok(false));
             }
-            ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+            if self.must_be_frugal(buffer.remaining()) {
+                ready!(self.poll_read_little(cx, buffer))?;
+            } else {
+                ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+            }
             if buffer.filled().len() == before {
                 return Poll::Ready(Ok(true));
             }
@@ -84,7 +209,7 @@ impl DownstreamStream {
             }
             self.escape.keep(bytes);
             buffer.set_filled(before);
-            self.note_read();
+            self.note_kept();
         }
     }
 
@@ -99,11 +224,13 @@ impl DownstreamStream {
         }
     }
 
-    fn note_read(&self) {
+    /// Notes bytes that are kept back from hyper for now.
+    fn note_kept(&mut self) {
         let now = Instant::now();
         self.downstream.note_io(now);
         if self.downstream.phase() == Phase::Idle {
             self.downstream.header_begins(now);
+            self.head = 0;
         }
     }
 
@@ -140,12 +267,16 @@ impl AsyncRead for DownstreamStream {
         if self.finished {
             return self.poll_finished();
         }
+        if self.has_unread() {
+            return Poll::Ready(self.read_again(buffer));
+        }
+        let before = buffer.filled().len();
         if ready!(self.poll_segment(cx, buffer))? {
             self.finished = true;
             return self.poll_finished();
         }
-        self.note_read();
-        Poll::Ready(Ok(()))
+        let count = buffer.filled().len() - before;
+        Poll::Ready(self.note_bytes(count))
     }
 }
 
@@ -166,12 +297,15 @@ impl AsyncWrite for DownstreamStream {
         Poll::Ready(Ok(written))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.downstream.take_look() && self.is_reset() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         // A TCP stream holds nothing back; hyper flushes once its own buffer is empty.
         self.downstream.flushed();
+        if self.buffered.is_held() && self.downstream.phase() == Phase::Idle {
+            self.buffered.release();
+        }
         Poll::Ready(Ok(()))
     }
 

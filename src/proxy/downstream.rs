@@ -107,6 +107,8 @@ pub struct Downstream {
     idle_limit: AtomicU64,
     /// The time of the application's FIN, while the stream holds it back.
     fin_held: Stamp,
+    /// True if hyper may have made room for much of what the client sends.
+    bulky: AtomicBool,
     /// True if the application takes no more bytes at the moment.
     blocked: AtomicBool,
     /// True if the stream is to look for a reset that nobody has read.
@@ -149,6 +151,7 @@ impl Downstream {
             alarm: Alarm::default(),
             idle_limit: AtomicU64::new(0),
             fin_held: Stamp::default(),
+            bulky: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             look_wanted: AtomicBool::new(false),
             unread: AtomicBool::new(false),
@@ -213,6 +216,21 @@ impl Downstream {
         self.alarm.clear();
         self.exchanges.fetch_add(1, Relaxed);
         self.enter(Phase::Exchange, now);
+    }
+
+    /// True before the first exchange.
+    pub fn is_new(&self) -> bool {
+        self.exchanges.load(Relaxed) == 0
+    }
+
+    /// Notes if hyper may have made room for much of what the client sends.
+    pub fn set_bulky(&self, bulky: bool) {
+        self.bulky.store(bulky, Relaxed);
+    }
+
+    /// True if hyper may have made room for much of what the client sends.
+    pub fn is_bulky(&self) -> bool {
+        self.bulky.load(Relaxed)
     }
 
     /// Whether the exchange that began last is this connection's first.

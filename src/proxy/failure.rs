@@ -42,6 +42,11 @@ pub enum Failure {
     /// Its header took too long.
     #[error("the request's header was not complete in time (limits.headerTimeout of listeners)")]
     HeaderTimeout,
+    /// The headers of all clients together are larger than what is buffered of them.
+    #[error(
+        "the request's header is larger than 8 KiB, and so are those of too many other clients at this moment; try again"
+    )]
+    Crowded,
     /// Nothing is configured for the host.
     #[error("no upstream is configured for the host {host:?}")]
     UnknownHost {
@@ -259,6 +264,7 @@ impl Failure {
             Self::BadRequest(_)
             | Self::HeaderTooLarge
             | Self::HeaderTimeout
+            | Self::Crowded
             | Self::UnknownHost { .. }
             | Self::Connect => Stage::Request,
             Self::Queue { .. } => Stage::Queue,
@@ -288,7 +294,8 @@ impl Failure {
             | Self::Connect
             | Self::UploadStalled(_)
             | Self::UploadBroken => Party::Downstream,
-            Self::Queue { .. }
+            Self::Crowded
+            | Self::Queue { .. }
             | Self::Outdated(_)
             | Self::Ending(_)
             | Self::Replaced(_)
@@ -308,7 +315,8 @@ impl Failure {
             Self::HeaderTimeout | Self::UploadStalled(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Queue { .. }
+            Self::Crowded
+            | Self::Queue { .. }
             | Self::Dial(ConnectError::Exhausted { .. } | ConnectError::NoDescriptor { .. }) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -357,7 +365,7 @@ impl Failure {
             Self::Malformed(_) => "http_protocol_error",
             Self::ResponseTimeout(_) => "http_response_timeout",
             Self::UploadIdle(_) => "connection_write_timeout",
-            Self::Ending(_) => "proxy_internal_response",
+            Self::Crowded | Self::Ending(_) => "proxy_internal_response",
         }
     }
 
@@ -368,6 +376,7 @@ impl Failure {
             Self::BadRequest(_)
                 | Self::HeaderTooLarge
                 | Self::HeaderTimeout
+                | Self::Crowded
                 | Self::UploadBroken
                 | Self::UploadStalled(_)
                 | Self::UploadIdle(_)

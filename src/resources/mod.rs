@@ -1,6 +1,7 @@
 //! What the process may have in all, whoever causes it: bounds over all listeners and upstreams, and how it is told that one
 //! of them acts.
 
+mod buffers;
 mod division;
 mod room;
 
@@ -9,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use buffers::{BUFFERED, Buffered, Buffers, FREE};
 pub use division::{Division, OPERATORS, Wanted};
 pub use room::{Room, Seat};
 
@@ -24,6 +26,8 @@ label! {
         ClientDescriptors = "client-descriptors",
         /// Descriptors for connections to upstreams.
         UpstreamDescriptors = "upstream-descriptors",
+        /// Bytes of clients that are buffered.
+        ClientBuffers = "client-buffers",
     }
 }
 
@@ -34,6 +38,8 @@ pub struct Resources {
     pub clients: Arc<Room>,
     /// Descriptors of connections to upstreams, over all upstreams.
     pub upstreams: Arc<Room>,
+    /// Bytes of clients that are buffered, over all clients.
+    pub buffers: Buffers,
     /// How often each bound acted.
     pub shortages: Tally<Resource>,
     /// When each was last logged, and how often it had acted then.
@@ -49,6 +55,7 @@ impl Default for Resources {
         Self {
             clients: Room::new(0),
             upstreams: Room::new(0),
+            buffers: Buffers::default(),
             shortages: Tally::default(),
             told: Mutex::default(),
         }
@@ -92,6 +99,7 @@ impl Resources {
         match resource {
             Resource::ClientDescriptors => self.clients.most(),
             Resource::UpstreamDescriptors => self.upstreams.most(),
+            Resource::ClientBuffers => self.buffers.most(),
         }
     }
 }
@@ -107,6 +115,10 @@ impl Resource {
             Self::UpstreamDescriptors => {
                 "all descriptors for connections to upstreams are in use: idle connections are closed for new ones; raise \
                  the limit of open files (ulimit -Hn, LimitNOFILE), or lower pool.maxConnections"
+            }
+            Self::ClientBuffers => {
+                "what is buffered of all clients has reached its bound in bytes: a request whose header is larger than 8 KiB \
+                 gets 503, uploads are read in smaller pieces"
             }
         }
     }

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    time::{interval, timeout},
+};
 
 use super::{Party, Stage, Upstream, Worker, counters, generation::Generation};
 use crate::{
@@ -63,8 +66,14 @@ pub(super) enum Purpose {
     Floor,
 }
 
-/// Takes a descriptor. Where none is left, a request waits for as long as an idle connection may take to close; the warm
-/// floor makes do without: else two floors would close each other's connections in turn.
+/// Time for which a request waits for a descriptor: idle connections that close for it are gone by then.
+const DESCRIPTOR_WAIT: Duration = CLOSE_TIME.saturating_mul(2);
+/// Time between two calls for idle connections to be closed. A pool does nothing while connections of its own are closing,
+/// and another dial may take what those leave.
+const DESCRIPTOR_CALL: Duration = CLOSE_TIME.checked_div(4).expect("four is not zero");
+
+/// Takes a descriptor. Where none is left, a request waits until an idle connection has closed for it; the warm floor
+/// makes do without: else two floors would close each other's connections in turn.
 async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, ConnectError> {
     let room = &resources.upstreams;
     if let Some(seat) = room.free_seat() {
@@ -75,8 +84,20 @@ async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, Con
     match purpose {
         Purpose::Floor => Err(none()),
         Purpose::Waiter => {
-            descriptors::tell_used_up();
-            timeout(CLOSE_TIME, room.wait()).await.map_err(|_| none())
+            let call = async {
+                let mut calls = interval(DESCRIPTOR_CALL);
+                loop {
+                    calls.tick().await;
+                    descriptors::tell_used_up();
+                }
+            };
+            let seat = async {
+                tokio::select! {
+                    seat = room.wait() => seat,
+                    never = call => never,
+                }
+            };
+            timeout(DESCRIPTOR_WAIT, seat).await.map_err(|_| none())
         }
     }
 }

@@ -10,6 +10,7 @@ mod evidence;
 mod first_message;
 mod handshakes;
 mod idle_words;
+mod memory;
 mod names;
 mod reasons;
 mod targets;

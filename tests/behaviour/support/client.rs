@@ -66,6 +66,11 @@ impl Client {
         Self { stream, buffer: Vec::new(), scratch: vec![0; 64 * 1024] }
     }
 
+    /// The address that Warmline sees.
+    pub fn address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("a connected socket has one")
+    }
+
     /// Writes these bytes, all of them.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the connection takes what is written");

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    net::SocketAddr,
     sync::{LazyLock, Mutex, PoisonError},
 };
 
@@ -44,7 +45,12 @@ struct Lines;
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
 static CATCHING: LazyLock<()> = LazyLock::new(|| {
-    let wanted = ["warmline::access", "warmline::connect::connection", "warmline::upstream::dial"];
+    let wanted = [
+        "warmline::access",
+        "warmline::connect::connection",
+        "warmline::listener::connection",
+        "warmline::upstream::dial",
+    ];
     let caught = filter_fn(move |event| wanted.contains(&event.target()));
     tracing_subscriber::registry().with(Lines.with_filter(caught)).init();
 });
@@ -79,6 +85,18 @@ pub fn rests(port: u16, times: usize) {
         let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
         let rested = |line: &&Line| {
             line.get("message") == "an idle connection rests" && line.get("peer") == peer
+        };
+        lines.iter().filter(rested).count() >= times
+    });
+}
+
+/// Waits until a client connection from this address has gone to rest so often.
+pub fn client_rests(client: SocketAddr, times: usize) {
+    let client = client.to_string();
+    wait_for("a client connection's rest", || {
+        let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+        let rested = |line: &&Line| {
+            line.get("message") == "an idle client connection rests" && line.get("client") == client
         };
         lines.iter().filter(rested).count() >= times
     });

@@ -85,6 +85,13 @@ impl Program {
         assert!(sent.unwrap().success());
     }
 
+    /// What its kernel says of it behind this word, such as `VmHWM:`, in KiB.
+    pub fn memory(&self, word: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(word)).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    }
+
     /// The lines with these words in their message.
     pub fn said(&self, words: &str) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();

@@ -1,0 +1,153 @@
+//! Memory: what an idle client costs, and what all clients together can have buffered.
+
+use warmline::resources::{BUFFERED, FREE};
+
+use crate::support::{
+    client::{Client, Ending},
+    log_lines,
+    origin::{NAME, Origin},
+    program::Program,
+    running::Running,
+    setup::{Setup, serving},
+    wait_for,
+};
+
+/// A request whose header has about so many bytes.
+fn request(bytes: usize) -> String {
+    format!("GET /any HTTP/1.1\r\nHost: {NAME}\r\nx-long: {}\r\n\r\n", "x".repeat(bytes))
+}
+
+fn rested(warmline: &Running) -> Client {
+    log_lines::catch();
+    let mut client = warmline.connect();
+    assert_eq!(client.get(NAME, "/any").status, 200);
+    log_lines::client_rests(client.address(), 1);
+    client
+}
+
+#[test]
+fn fault_29_an_idle_client_rests_again_and_again_and_keeps_its_connection() {
+    let (origin, warmline) = serving();
+    let mut client = rested(&warmline);
+    for times in 2..4 {
+        assert_eq!(client.get(NAME, "/any").text(), "hello\n");
+        log_lines::client_rests(client.address(), times);
+    }
+    assert_eq!(client.post(NAME, "/echo", "x".repeat(100_000)).body.len(), 100_000);
+    assert_eq!(origin.record().connections.len(), 1);
+}
+
+#[test]
+fn fault_29_a_client_that_rests_is_closed_by_the_drain_and_leaves_by_itself() {
+    let (_origin, warmline) = serving();
+    let (mut staying, mut leaving) = (rested(&warmline), rested(&warmline));
+    leaving.half_close();
+    assert_eq!(leaving.end(), (Ending::Fin, Vec::new()));
+    staying.assert_silent();
+    warmline.shutdown();
+    assert_eq!(staying.end(), (Ending::Fin, Vec::new()));
+}
+
+#[test]
+fn fault_29_a_client_that_rests_is_closed_after_the_idle_limit() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set_global("listeners.0.limits.idleTimeout", "1s");
+    let warmline = setup.start();
+    assert_eq!(rested(&warmline).end(), (Ending::Fin, Vec::new()));
+}
+
+#[test]
+fn fault_29_half_a_header_behind_a_whole_request_survives_the_rest() {
+    log_lines::catch();
+    let (_origin, warmline) = serving();
+    let mut client = warmline.connect();
+    client.send(format!("GET /any HTTP/1.1\r\nHost: {NAME}\r\n\r\nGET /any HTTP/1.1\r\nHo"));
+    assert_eq!(client.response().text(), "hello\n");
+    log_lines::client_rests(client.address(), 1);
+    client.send(format!("st: {NAME}\r\n\r\n"));
+    assert_eq!(client.response().text(), "hello\n");
+}
+
+#[test]
+fn fault_33_half_headers_of_a_crowd_are_bounded_in_sum_and_small_requests_go_on() {
+    let (origin, warmline) = serving();
+    let long = request(31 * 1024 - 100);
+    let half = &long[..31 * 1024 - 200];
+    let fit = BUFFERED / (24 * 1024);
+    let mut crowd = Vec::new();
+    let mut refused = loop {
+        let mut client = warmline.connect();
+        client.send(half);
+        crowd.push(client);
+        if warmline.metric("warmline_shortages_total", &[("resource", "client-buffers")]) > 0 {
+            // The one that was refused is among the last.
+            break crowd.pop().unwrap();
+        }
+        assert!(crowd.len() < fit * 2, "nobody is refused");
+    };
+    assert!(crowd.len() + 2 >= fit, "{} of {fit}", crowd.len());
+    let answer = refused.response();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.head.field("retry-after"), Some("1"));
+    assert!(answer.text().contains("larger than 8 KiB, and so are those of too many"));
+    assert_eq!(warmline.connect().get(NAME, "/any").status, 200, "a small one is served");
+    let mut next = warmline.connect();
+    next.send(&long);
+    assert_eq!(next.response().status, 503);
+    drop(crowd);
+    let large_is_served = || {
+        let mut client = warmline.connect();
+        client.send(&long);
+        client.response().status == 200
+    };
+    wait_for("room for large headers", large_is_served);
+    assert_eq!(origin.record().connections.len(), 1);
+}
+
+#[test]
+fn fault_33_what_a_request_held_is_given_back_when_it_is_answered() {
+    let (_origin, warmline) = serving();
+    let mut client = warmline.connect();
+    for _ in 0..2 * BUFFERED / (24 * 1024) {
+        client.send(request(31 * 1024 - 100));
+        assert_eq!(client.response().status, 200);
+    }
+    assert_eq!(warmline.metric("warmline_shortages_total", &[("resource", "client-buffers")]), 0);
+}
+
+#[test]
+fn fault_33_while_buffers_are_short_uploads_go_on_in_small_pieces() {
+    let (_origin, warmline) = serving();
+    let half = &request(31 * 1024)[..31 * 1024 - 200];
+    let mut crowd = Vec::new();
+    while warmline.metric("warmline_shortages_total", &[("resource", "client-buffers")]) == 0 {
+        let mut client = warmline.connect();
+        client.send(half);
+        crowd.push(client);
+    }
+    let body = "x".repeat(50 * FREE);
+    let mut client = warmline.connect();
+    assert_eq!(client.post(NAME, "/echo", &body).text(), body);
+}
+
+#[test]
+fn fault_33_half_headers_of_3071_clients_fit_the_memory_of_a_sidecar_and_leave_none_of_it_taken() {
+    let origin = Origin::serving().start();
+    let program = Program::start(&origin, "exec \"$0\" run --config \"$1\"");
+    assert_eq!(program.status(), 200);
+    let before = program.memory("VmRSS:");
+    let half = &request(31 * 1024)[..31 * 1024 - 200];
+    let connect = |_| {
+        let mut client = program.connect();
+        // It may have been refused before all is written.
+        let _ = client.try_send(half);
+        client
+    };
+    let crowd: Vec<_> = (0..3_071).map(connect).collect();
+    assert_eq!(program.status(), 200);
+    drop(crowd);
+    // Of a program without optimisation more than a tenth is its own size.
+    wait_for("memory given back", || program.memory("VmRSS:") < before + 8 * 1024);
+    let most = program.memory("VmHWM:");
+    assert!(most < 100 * 1024, "{most} KiB");
+}
