@@ -184,7 +184,7 @@ impl Live {
         self.running.replace(running);
         for upstream in new {
             let live = Arc::clone(self);
-            self.run_on_first(|_| keep(live, upstream));
+            self.run_on_first(|worker| keep(live, upstream, worker));
         }
         self.routes.replace(table(&upstreams));
         changing.note_owners(&upstreams);
@@ -318,8 +318,9 @@ fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {
 }
 
 /// Purges, closes and keeps warm what is due, until the upstream is configured no more and its last connection is gone.
-async fn keep(live: Arc<Live>, upstream: Arc<Upstream>) {
-    let kept = async { tokio::join!(upstream.maintain(), keep_warm(&live, &upstream)) };
+async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
+    let maintained = upstream.maintain(&worker.resolver);
+    let kept = async { tokio::join!(maintained, keep_warm(&live, &upstream)) };
     let left = async {
         loop {
             upstream.pool().drained().await;

@@ -4,9 +4,11 @@
 //! an address comes at once, and goes when it has been missing for a while.
 
 use std::{
-    cmp::Ordering,
     net::IpAddr,
-    sync::{PoisonError, RwLock},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,6 +20,8 @@ const MISSED: u32 = 3;
 const ABSENT: Duration = Duration::from_secs(30);
 /// The same where answers are parts of a whole; an address that went is remembered for as long.
 const REMEMBERED: Duration = Duration::from_mins(10);
+/// The time after which, at the soonest, an answer is asked for again.
+const SOONEST: Duration = Duration::from_secs(5);
 /// Addresses of one name that are remembered.
 const ADDRESSES: usize = 256;
 /// The time for which an address that failed is tried after the others; each further failure in a row doubles it.
@@ -36,24 +40,39 @@ pub enum Trouble {
 
 /// An endpoint's addresses, shared by its dials and its connections.
 #[derive(Debug, Default)]
-pub struct Addresses(RwLock<Book>);
+pub struct Addresses {
+    book: RwLock<Book>,
+    /// True if an address went since this was last asked.
+    lost_any: AtomicBool,
+}
 
 impl Addresses {
-    /// Takes note of what the name servers said; an answer that was kept is noted once.
+    /// Takes note of the name servers' words; an answer that was kept is noted once.
     pub fn learn(&self, parts: &[Part]) {
         self.write(|book| book.learn(parts));
     }
 
+    /// Returns true, once, if an address went: connections to it are of no more use.
+    pub fn take_loss(&self) -> bool {
+        self.lost_any.load(Relaxed) && self.lost_any.swap(false, Relaxed)
+    }
+
+    /// Computes when the name is to be asked for again: once its newest answer runs out, but not sooner than 5 s after it.
+    /// `None` where an answer has no end.
+    pub fn asked_again_at(&self) -> Option<Instant> {
+        self.read().runs_out
+    }
+
     /// Returns true if the name has lost the address.
     pub fn lost(&self, address: IpAddr) -> bool {
-        let book = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        !book.find(address).is_some_and(|known| known.present)
+        !self.read().find(address).is_some_and(|known| known.present)
     }
 
     /// Sorts addresses for trying: as given, those that failed lately last.
     pub fn in_order(&self, mut given: Vec<IpAddr>, now: Instant) -> Vec<IpAddr> {
-        let book = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        given.sort_by(|a, b| book.compare(*a, *b, now));
+        let book = self.read();
+        let again = book.tried_again(&given, now);
+        given.sort_by_key(|address| book.failed_at(*address).filter(|_| Some(*address) != again));
         given
     }
 
@@ -75,8 +94,17 @@ impl Addresses {
         });
     }
 
+    fn read(&self) -> RwLockReadGuard<'_, Book> {
+        self.book.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn write(&self, change: impl FnOnce(&mut Book)) {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        let before = book.present();
+        change(&mut book);
+        if book.present() < before {
+            self.lost_any.store(true, Relaxed);
+        }
     }
 }
 
@@ -89,6 +117,8 @@ struct Book {
     partial_until: Option<Instant>,
     /// The time at which the newest answer of each family was heard.
     newest: [Option<Instant>; 2],
+    /// The end of the newest answer, if it has one.
+    runs_out: Option<Instant>,
 }
 
 /// An address that is or was the name's.
@@ -154,6 +184,8 @@ impl Book {
         if parts.iter().all(|part| part.addresses.is_empty()) {
             return;
         }
+        let ends = parts.iter().filter_map(|p| Some(p.fresh_until?.max(p.heard + SOONEST)));
+        self.runs_out = ends.min().or(self.runs_out);
         for part in parts {
             let newest = &mut self.newest[usize::from(part.family == Family::V6)];
             if newest.is_none_or(|newest| newest < part.heard) {
@@ -196,13 +228,20 @@ impl Book {
         }
     }
 
-    /// Compares two addresses: those without a failure are alike, of the others the one that failed first comes first.
-    fn compare(&self, a: IpAddr, b: IpAddr, now: Instant) -> Ordering {
-        let failed = |address| {
-            let failure = self.find(address).and_then(|known| known.failure);
-            failure.filter(|failure| now < failure.lasts_until()).map(|failure| failure.at)
-        };
-        failed(a).cmp(&failed(b))
+    fn failed_at(&self, address: IpAddr) -> Option<Instant> {
+        self.find(address)?.failure.map(|failure| failure.at)
+    }
+
+    /// Picks the address that takes its turn again as if it had not failed: of those whose time is over, the one that failed
+    /// first. One at a time, so that no dial pays for many.
+    fn tried_again(&self, given: &[IpAddr], now: Instant) -> Option<IpAddr> {
+        let known = given.iter().filter_map(|address| self.find(*address));
+        let over = known.filter(|k| k.failure.is_some_and(|f| f.lasts_until() <= now));
+        over.min_by_key(|known| known.failure.map(|failure| failure.at)).map(|known| known.address)
+    }
+
+    fn present(&self) -> usize {
+        self.known.iter().filter(|known| known.present).count()
     }
 }
 

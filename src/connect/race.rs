@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::{BoxFuture, poll_fn};
+use futures_util::future::{BoxFuture, pending, poll_fn};
 use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 
 use super::{
@@ -121,8 +121,7 @@ impl<S: Send + 'static> Race<'_, S> {
         let Self { trying, late, .. } = self;
         tokio::select! {
             (index, result) = poll_fn(|cx| poll_any(trying, cx)) => Event::Ended(index, result),
-            part = async { late.as_mut().expect("asked for where there is one").await },
-                if late.is_some() => Event::Heard(part),
+            part = heard(late) => Event::Heard(part),
             () = sleep_until(turn), if has_turn => Event::Turn,
             () = sleep_until(deadline) => Event::Over,
         }
@@ -132,30 +131,24 @@ impl<S: Send + 'static> Race<'_, S> {
     /// and has just connected.
     fn begin_due(&mut self, now: Instant) -> Option<Attempt<S>> {
         while !self.waiting.is_empty() && (self.trying.is_empty() || self.turn <= now) {
-            let place = match self.place() {
-                Some(place) => place,
-                None if now < self.makes_way() => {
-                    self.turn = self.makes_way();
-                    return None;
+            let own_is_free = self.trying.iter().all(|attempt| attempt.place.is_some());
+            let spare = if own_is_free { None } else { (self.course.spare)() };
+            if own_is_free || spare.is_some() {
+                self.begin(spare, now);
+            } else if now < self.makes_way() {
+                self.turn = self.makes_way();
+                return None;
+            } else {
+                let oldest = self.trying.remove(0);
+                if oldest.is_connected() {
+                    return Some(oldest);
                 }
-                None => {
-                    let oldest = self.trying.remove(0);
-                    if oldest.is_connected() {
-                        return Some(oldest);
-                    }
-                    self.note(oldest.address, Trouble::Slow, now);
-                    oldest.place
-                }
-            };
-            self.begin(place, now);
+                self.note(oldest.address, Trouble::Slow, now);
+                drop(oldest.stream);
+                self.begin(oldest.place, now);
+            }
         }
         None
-    }
-
-    /// Finds a place for the next socket: the dial's own, where no other has it, or a spare one.
-    fn place(&self) -> Option<Option<S>> {
-        let own_is_free = self.trying.iter().all(|attempt| attempt.place.is_some());
-        if own_is_free { Some(None) } else { (self.course.spare)().map(Some) }
     }
 
     /// Computes when the oldest attempt makes way for the next address, for want of another place: after its share of the time.
@@ -273,6 +266,14 @@ impl<S: Send + 'static> Attempt<S> {
             let not_yet = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
             let _ = self.stream.try_io(Interest::WRITABLE, not_yet);
         }
+    }
+}
+
+/// Waits for the other family's addresses; where they are known, for ever.
+async fn heard(late: &mut Option<BoxFuture<'static, Option<Part>>>) -> Option<Part> {
+    match late {
+        Some(late) => late.await,
+        None => pending().await,
     }
 }
 

@@ -37,7 +37,7 @@ const OTHER_FAMILY: Duration = Duration::from_millis(50);
 /// The longest time for which an answer is waited for where an old one could be used.
 const BEFORE_STALE: Duration = Duration::from_secs(1);
 /// The shortest and the longest time after which a question without an answer is asked again.
-const PACE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// A function from names to addresses.
 pub type Answers = Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>;
@@ -75,7 +75,7 @@ pub struct Part {
     /// The time at which a name server said so; answers that were kept are told from new ones by this.
     pub heard: Instant,
     /// The end of its time to live; without one it lasts as long as the other family's.
-    fresh_until: Option<Instant>,
+    pub fresh_until: Option<Instant>,
 }
 
 impl Part {
@@ -94,7 +94,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Answers with what is known without DNS, for both families.
+    /// Answers with addresses that are known without DNS, for both families.
     pub fn given(addresses: &[IpAddr], heard: Instant) -> Self {
         let part = |family| {
             let of_family = addresses.iter().copied().filter(|ip| Family::of(*ip) == family);
@@ -237,7 +237,9 @@ impl System {
     async fn look_up(self: &Arc<Self>, name: &str, limit: Duration) -> Result<Answer, NameFault> {
         let now = Instant::now();
         if let Some(addresses) = self.without_dns(name) {
-            return Ok(Answer::given(&addresses, now));
+            let mut answer = Answer::given(&addresses, now);
+            answer.parts.iter_mut().for_each(|part| part.fresh_until = Some(now));
+            return Ok(answer);
         }
         let known = lock(&self.cache).get(name).cloned();
         if let Some(parts) = known.as_ref().and_then(|known| known.whole(now)) {
@@ -336,12 +338,12 @@ impl Search<'_> {
     /// share of the time: a name server that is asked for names of the world outside may be cut off from it.
     async fn answer(&mut self, known: Option<&Known>) -> Result<Answer, NameFault> {
         let candidates = self.candidates(known);
-        let share = self.limit / (candidates.len() as u32 + 1);
+        let share = self.share(candidates.len());
         let (mut missing, mut failed) = (None, None);
         let last = candidates.len().saturating_sub(1);
         for (index, candidate) in candidates.into_iter().enumerate() {
             self.asked.push(candidate.clone());
-            let found = self.both(&candidate, known);
+            let found = self.both(&candidate, known, pace(self.limit, share));
             let found = if index == last {
                 found.await
             } else {
@@ -354,6 +356,11 @@ impl Search<'_> {
             }
         }
         Err(self.fault(missing, failed))
+    }
+
+    /// Computes the time for one of so many names, where the last one has two shares.
+    fn share(&self, names: usize) -> Duration {
+        self.limit / (names as u32 + 1)
     }
 
     /// Lists the names to ask for. With one family's part known, the other's is asked for under the same name.
@@ -369,9 +376,9 @@ impl Search<'_> {
     }
 
     /// Asks for both families at once.
-    async fn both(&self, candidate: &str, known: Option<&Known>) -> Found {
-        let (mut v4, mut v6) =
-            (self.family(candidate, Family::V4, known), self.family(candidate, Family::V6, known));
+    async fn both(&self, candidate: &str, known: Option<&Known>, pace: Duration) -> Found {
+        let ask = |family| self.family(candidate, family, known, pace);
+        let (mut v4, mut v6) = (ask(Family::V4), ask(Family::V6));
         let (mut said_v4, mut said_v6) = (None, None);
         let mut until = None;
         loop {
@@ -393,14 +400,20 @@ impl Search<'_> {
         self.found(candidate, [said_v4, said_v6], late)
     }
 
-    fn family(&self, candidate: &str, family: Family, known: Option<&Known>) -> Asking {
+    fn family(
+        &self,
+        candidate: &str,
+        family: Family,
+        known: Option<&Known>,
+        pace: Duration,
+    ) -> Asking {
         let now = Instant::now();
         let kept = known.and_then(|known| known.fresh(family, now)).cloned();
         let nothing = || Part::new(family, Vec::new(), now);
         let kept = kept.or_else(|| (self.servers.no_ipv6 && family == Family::V6).then(nothing));
         match kept {
             Some(part) => ready(Ok(Said::Part(part))).boxed().shared(),
-            None => self.system.ask(&self.servers, candidate, family, pace(self.limit)),
+            None => self.system.ask(&self.servers, candidate, family, pace),
         }
     }
 
@@ -469,19 +482,19 @@ fn judge(one: Option<&Result<Said, Fault>>, other: Option<&Result<Said, Fault>>)
         (None, None) => Next::Wait,
         (Some(_), Some(_)) => Next::Enough,
         (Some(said), None) | (None, Some(said)) => match said {
-            Ok(Said::Part(part)) if part.addresses.is_empty() => Next::Wait,
-            Ok(Said::Part(_)) => Next::WaitALittle,
+            Ok(Said::Part(part)) if !part.addresses.is_empty() => Next::WaitALittle,
             // By rights that goes for the other family too; but some name servers say so of one they do not know
             // (RFC 4074 section 4.2).
             Ok(Said::NoName) => Next::WaitALittle,
-            Err(_) => Next::Wait,
+            _ => Next::Wait,
         },
     }
 }
 
-/// Computes after which time a question is asked again: an eighth of what there is.
-fn pace(limit: Duration) -> Duration {
-    (limit / 8).clamp(PACE.0, PACE.1)
+/// Computes after which time a question is asked again: an eighth of what there is, and early enough for another time
+/// within its share.
+fn pace(limit: Duration, share: Duration) -> Duration {
+    (limit / 8).min(share / 3).clamp(PACE.0, PACE.1)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

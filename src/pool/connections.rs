@@ -261,6 +261,11 @@ impl<C> Connections<C> {
         Some(Standing { over, generation, past, retires, last_use })
     }
 
+    /// The address behind it, once established.
+    pub fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
+        self.records.get(&id)?.peer
+    }
+
     /// How many are leased that shook hands before this generation.
     pub fn active_before(&self, generation: u64) -> usize {
         let older = |r: &&Record| matches!(r.phase, Phase::Active) && r.generation < generation;

@@ -20,7 +20,7 @@ mod tokens;
 mod waiters;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
@@ -248,6 +248,16 @@ impl<C, E> Pool<C, E> {
     /// Closes what is idle, and keeps on serving; says how many those are.
     pub fn flush(&self) -> usize {
         self.change(State::flush)
+    }
+
+    /// Closes what is idle to addresses that are lost.
+    pub fn close_idle_to(&self, lost: impl Fn(IpAddr) -> bool) {
+        self.change(|state, effects| state.close_idle_to(lost, effects));
+    }
+
+    /// Waits until there is a connection.
+    pub async fn inhabited(&self) {
+        self.comes_to(|state| state.census().total() > 0).await;
     }
 
     /// Sockets are short: closes the older half of what is idle, but not the newest, and nothing while others are closing.

@@ -265,7 +265,9 @@ impl Upstream {
         let limits = self.settings().connect.clone();
         let addresses = &generation.addresses;
         let spare = || permit.spare();
-        let reached = reach(&generation.endpoint, resolver, &limits, addresses, &spare).await?;
+        let reached = reach(&generation.endpoint, resolver, &limits, addresses, &spare).await;
+        self.leave_lost_addresses(&generation);
+        let reached = reached?;
         let address = reached.peer;
         let dialled =
             self.shake_hands(reached, &generation.tls, &limits).await.inspect_err(|_| {

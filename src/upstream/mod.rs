@@ -1,5 +1,6 @@
 //! A named destination: its settings, its generations, its pool, and how one gets a connection out of it.
 
+mod addresses;
 mod change;
 mod counters;
 mod dial;
@@ -259,7 +260,7 @@ impl Upstream {
     }
 
     /// Purges and closes what is due, for as long as it is polled.
-    pub async fn maintain(&self) {
+    pub async fn maintain(&self, resolver: &Resolver) {
         let until_warm = async {
             while !self.pool.is_proven(Instant::now()) {
                 self.pool.warmed().await;
@@ -267,7 +268,9 @@ impl Upstream {
             }
             self.was_warm.store(true, SeqCst);
         };
-        tokio::join!(self.pool.maintain(), self.end_replaced(), self.make_room(), until_warm);
+        let following = self.follow_name(resolver);
+        let ends = self.end_replaced();
+        tokio::join!(self.pool.maintain(), ends, self.make_room(), following, until_warm);
     }
 
     /// Gives descriptors back when there are none left: what is idle can be dialled again, what waits cannot wait.

@@ -90,7 +90,7 @@ fn a_name_that_changes_at_every_query_never_gets_more_than_the_cap() {
 }
 
 #[test]
-fn a_connection_whose_address_left_the_name_is_retired_when_it_comes_back() {
+fn a_connection_whose_address_one_answer_lacks_stays() {
     let names = Names::default().in_turn(origin::NAME, &[&["127.0.0.1"], &["127.0.0.2"]]);
     let origin = Origin::serving().addresses(&FOUR).start();
     let warmline = Setup::before(&origin).names(&names).start();
@@ -100,8 +100,9 @@ fn a_connection_whose_address_left_the_name_is_retired_when_it_comes_back() {
     assert_eq!(warmline.one_shot("/any").status, 200);
     origin.release();
     assert_eq!(slow.response().text(), "held\n");
-    origin.wait_for("the old address's end", |record| record.connections[0].end.is_some());
-    assert_eq!(warmline.one_shot("/any").head.field("x-connection"), Some("1"));
+    warmline.wait_for_pool("both are idle", |pool| pool.census.idle == 2);
+    assert_eq!(warmline.one_shot("/any").head.field("x-connection"), Some("0"));
+    assert_eq!(origin.record().ends(), [None, None]);
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn fault_30_what_is_remembered_of_a_name_has_a_bound() {
         let heard = scene.begin + Duration::from_millis(number.into());
         scene.addresses.learn(&[Part::new(Family::V4, vec![address], heard)]);
     }
-    assert_eq!(scene.addresses.0.read().unwrap().known.len(), ADDRESSES);
+    assert_eq!(scene.addresses.read().known.len(), ADDRESSES);
 }
 
 #[test]
@@ -156,11 +156,14 @@ fn fault_31_addresses_that_failed_lately_are_tried_last() {
     assert_eq!(scene.order(0, &[4, 3, 2, 1]), [4, 3, 2, 1], "without failures the answer's order");
     scene.addresses.failed(v4(4), Trouble::Slow, scene.at(2));
     scene.addresses.failed(v4(3), Trouble::Refused, scene.at(1));
+    // One at a time takes its turn again.
     for (second, order) in
-        [(2, [2, 1, 3, 4]), (30, [2, 1, 3, 4]), (31, [3, 2, 1, 4]), (32, [4, 3, 2, 1])]
+        [(2, [2, 1, 3, 4]), (30, [2, 1, 3, 4]), (31, [3, 2, 1, 4]), (32, [3, 2, 1, 4])]
     {
         assert_eq!(scene.order(second, &[4, 3, 2, 1]), order, "{second}");
     }
+    scene.addresses.failed(v4(3), Trouble::Slow, scene.at(33));
+    assert_eq!(scene.order(33, &[4, 3, 2, 1]), [4, 2, 1, 3], "the next one");
     scene.addresses.failed(v4(4), Trouble::Slow, scene.at(40));
     assert_eq!(scene.order(99, &[4, 1]), [1, 4], "the second time for twice as long");
     assert_eq!(scene.order(100, &[4, 1]), [4, 1]);
@@ -178,4 +181,34 @@ fn fault_31_an_address_that_is_not_known_is_tried_before_one_that_failed() {
     scene.answer(0, &[1]);
     scene.addresses.failed(v4(1), Trouble::Slow, scene.at(0));
     assert_eq!(scene.order(1, &[1, 9]), [9, 1]);
+}
+
+#[test]
+fn fault_30_that_an_address_went_is_told_once() {
+    let scene = Scene::new();
+    scene.answer(0, &[1, 2]);
+    assert!(!scene.addresses.take_loss());
+    for second in [10, 20, 30] {
+        scene.answer(second, &[2]);
+        assert_eq!(scene.addresses.take_loss(), second == 30, "{second}");
+    }
+    assert!(!scene.addresses.take_loss());
+}
+
+#[test]
+fn fault_30_a_name_is_asked_for_again_when_its_answer_runs_out_but_not_at_once() {
+    for (ttls, due) in [
+        (&[Some(0)][..], Some(5)),
+        (&[Some(30), None], Some(30)),
+        (&[Some(60), Some(9)], Some(9)),
+        (&[None], None),
+    ] {
+        let scene = Scene::new();
+        let part = |ttl: &Option<u64>| Part {
+            fresh_until: ttl.map(|ttl| scene.at(ttl)),
+            ..Part::new(Family::V4, vec![v4(1)], scene.at(0))
+        };
+        scene.addresses.learn(&ttls.iter().map(part).collect::<Vec<_>>());
+        assert_eq!(scene.addresses.asked_again_at(), due.map(|due| scene.at(due)), "{ttls:?}");
+    }
 }

@@ -101,7 +101,7 @@ async fn raced(
             Spare(&TAKEN[test])
         })
     };
-    let deadline = Instant::now() + Duration::from_millis(1500);
+    let deadline = Instant::now() + Duration::from_secs(3);
     run(answer, Course { port, deadline, addresses, spare: &spare }).await.map(|(_, a)| a.ip())
 }
 
@@ -115,18 +115,19 @@ async fn fault_10_without_a_place_to_spare_the_next_address_waits_until_the_sock
     for (spares, sockets) in [(0, 1), (1, 2), (5, 3)] {
         let addresses = Addresses::default();
         let race = raced(&addresses, port, &given, 0, spares);
-        tokio::pin!(race);
+        let mut race = Box::pin(race);
         // On one thread: between two looks of its task nothing changes.
         let (mut most, mut tried) = (0, [false; 3]);
-        let ended = poll_fn(|cx| {
-            let ended = race.as_mut().poll(cx);
+        poll_fn(|cx| {
+            let ended = race.as_mut().poll(cx).is_ready();
             let open = silent.each_ref().map(|silent| Silent::waiting(silent.address));
             (0..3).for_each(|index| tried[index] |= open[index] > 0);
             most = most.max(open.iter().sum::<usize>());
-            ended
-        });
-        assert!(matches!(ended.await, Err(Lost::Late)));
+            if ended || tried == [true; 3] { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
         assert_eq!((most, tried), (sockets, [true; 3]), "{spares} to spare");
+        drop(race);
         assert_eq!(TAKEN[0].load(SeqCst), 0, "each place is given back");
     }
 }
@@ -167,11 +168,11 @@ async fn fault_31_one_that_refuses_is_tried_last_the_next_time_and_said_where_al
 async fn fault_04_the_late_family_is_tried_when_it_comes() {
     let good = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = good.local_addr().expect("an address").port();
-    let part =
+    let heard =
         |address| Part::new(crate::connect::resolve::Family::V4, vec![address], Instant::now());
-    let dead = part(IpAddr::from([127, 0, 5, 2]));
+    let dead = heard(IpAddr::from([127, 0, 5, 2]));
     for comes in [true, false] {
-        let late = comes.then(|| part([127, 0, 0, 1].into()));
+        let late = comes.then(|| heard([127, 0, 0, 1].into()));
         let late: BoxFuture<'static, _> = Box::pin(async move { late });
         let answer = Answer { parts: vec![dead.clone()], late: Some(late) };
         let (addresses, spare) = (Addresses::default(), || None::<()>);

@@ -5,12 +5,21 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Bytes of a hosts file, or of `resolv.conf`, that are read; the rest is not looked at.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// A file, and what was made of its newest content.
+/// A file as it was read just now.
+pub struct Read {
+    /// The text, or the kernel's word.
+    pub text: io::Result<String>,
+    /// The time since it was changed.
+    pub age: Duration,
+}
+
+/// A file, and the meaning of its newest content.
 #[derive(Debug)]
 pub struct Followed<T> {
     path: PathBuf,
@@ -57,13 +66,15 @@ impl<T: Clone> Followed<T> {
     }
 
     /// Reads the file if it has changed; returns its meaning. Where `read` makes nothing of the content, what was known
-    /// before stays. The second value is true if it is a new one.
-    pub fn newest(&mut self, read: impl FnOnce(io::Result<String>) -> Option<T>) -> (T, bool) {
+    /// before stays, and the file is read again at the next look. The second value is true if it is a new one.
+    pub fn newest(&mut self, read: impl FnOnce(Read) -> Option<T>) -> (T, bool) {
         let now = Stamp::of(&self.path);
         let changed = now.is_none() || now != self.seen;
-        self.seen = now;
-        let value = changed.then(|| read(content(&self.path))).flatten();
+        let value = changed.then(|| read(read_file(&self.path))).flatten();
         let replaced = value.is_some();
+        if replaced {
+            self.seen = now;
+        }
         self.value = value.unwrap_or_else(|| self.value.clone());
         (self.value.clone(), replaced)
     }
@@ -74,8 +85,13 @@ impl<T: Clone> Followed<T> {
     }
 }
 
-fn content(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+fn read_file(path: &Path) -> Read {
+    let text = || {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let changed = fs::metadata(path).and_then(|about| about.modified()).ok();
+    let age = changed.and_then(|changed| changed.elapsed().ok()).unwrap_or_default();
+    Read { text: text(), age }
 }

@@ -1,6 +1,11 @@
 //! The hosts file: names that are answered from it alone, for both families, whatever DNS says.
 
-use std::{collections::HashMap, io, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
+
+use super::file::Read;
+
+/// The time after which an empty file is no longer taken for one that is being written.
+const BEING_WRITTEN: Duration = Duration::from_secs(1);
 
 /// The content of a hosts file, by name in lower case.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,9 +38,10 @@ impl Hosts {
 
     /// Takes the file as it was read just now in place of what was known. A file that cannot be read, or is empty because
     /// it is being written, changes nothing: a name in it must not reach DNS for a moment.
-    pub fn after(read: io::Result<String>) -> Option<Arc<Self>> {
-        match read {
-            Ok(text) => (!text.is_empty()).then(|| Arc::new(Self::parse(&text))),
+    pub fn after(read: Read) -> Option<Arc<Self>> {
+        match read.text {
+            Ok(text) if text.is_empty() && read.age < BEING_WRITTEN => None,
+            Ok(text) => Some(Arc::new(Self::parse(&text))),
             Err(error) => (error.kind() == io::ErrorKind::NotFound).then(Arc::default),
         }
     }
@@ -84,11 +90,13 @@ mod tests {
 
     #[test]
     fn fault_03_a_hosts_file_that_is_being_written_or_cannot_be_read_leaves_what_was_known() {
-        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
-        assert_eq!(Hosts::after(Err(denied)), None);
-        assert_eq!(Hosts::after(Ok(String::new())), None);
-        let gone = io::Error::from(io::ErrorKind::NotFound);
-        assert_eq!(Hosts::after(Err(gone)), Some(Arc::default()));
-        assert!(Hosts::after(Ok("192.0.2.1 a".into())).is_some_and(|h| h.find("a").is_some()));
+        let after = |text, age| Hosts::after(Read { text, age });
+        let error = |kind: io::ErrorKind| Err(io::Error::from(kind));
+        let (new, old) = (Duration::ZERO, BEING_WRITTEN);
+        assert_eq!(after(error(io::ErrorKind::PermissionDenied), old), None);
+        assert_eq!(after(Ok(String::new()), new), None);
+        assert_eq!(after(Ok(String::new()), old), Some(Arc::default()), "it is meant");
+        assert_eq!(after(error(io::ErrorKind::NotFound), new), Some(Arc::default()));
+        assert!(after(Ok("192.0.2.1 a".into()), new).is_some_and(|h| h.find("a").is_some()));
     }
 }

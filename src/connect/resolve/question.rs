@@ -131,12 +131,11 @@ async fn send(
     options.use_edns = servers.edns;
     let query = Query::query(name.clone(), family.record());
     let request = DnsRequest::from_query(query, options);
-    let result = match servers.tcp {
-        true => over_tcp(server, request).await,
-        false => match over_udp(server, request.clone()).await {
-            Ok(response) if response.truncation => over_tcp(server, request).await,
-            result => result,
-        },
+    let over_udp = if servers.tcp { None } else { Some(over_udp(server, request.clone()).await) };
+    let result = match over_udp {
+        Some(Ok(response)) if response.truncation => over_tcp(server, request).await,
+        Some(result) => result,
+        None => over_tcp(server, request).await,
     };
     let reason = |error: NetError| Fault::Unreachable { server, reason: error.to_string() };
     (server, result.map_err(reason).and_then(|response| usable(server, response)))

@@ -1,7 +1,6 @@
 //! `resolv.conf`: the name servers, and the names that are asked for a name.
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -11,7 +10,7 @@ use std::{
 
 use resolv_conf::{Config, ScopedIp};
 
-use super::hosts::undotted;
+use super::{file::Read, hosts::undotted};
 
 /// The name servers, and how they are to be asked.
 #[derive(Debug)]
@@ -58,11 +57,11 @@ impl Servers {
     /// Takes the file as it was read just now in place of what was known. A file that is broken or gone leaves the name
     /// servers that were known, if there were any.
     pub fn after(
-        read: io::Result<String>,
+        read: Read,
         known: &Result<Arc<Self>, Arc<str>>,
         port: u16,
     ) -> Option<Result<Arc<Self>, Arc<str>>> {
-        let parsed = match read {
+        let parsed = match read.text {
             Ok(text) => Self::parse(&text, port).map_err(Arc::from),
             Err(error) => Err(error.to_string().into()),
         };
@@ -113,6 +112,8 @@ pub fn told(server: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{io, time::Duration};
+
     use super::*;
 
     fn parsed(text: &str) -> Servers {
@@ -155,15 +156,19 @@ mod tests {
     fn fault_04_a_broken_resolv_conf_leaves_the_name_servers_that_were_known() {
         let known = Ok(Arc::new(parsed("nameserver 192.0.2.1")));
         let nothing: Result<Arc<Servers>, Arc<str>> = Err("".into());
-        let gone = || Err(io::Error::from(io::ErrorKind::NotFound));
+        let after = |text: Result<&str, io::ErrorKind>, known| {
+            let text = text.map(str::to_owned).map_err(io::Error::from);
+            Servers::after(Read { text, age: Duration::ZERO }, known, 53)
+        };
+        let gone = Err(io::ErrorKind::NotFound);
         for broken in ["", "nameserver", "nameserver 300.1.1.1", "search a"] {
-            assert!(Servers::after(Ok(broken.into()), &known, 53).is_none(), "{broken}");
-            let told = Servers::after(Ok(broken.into()), &nothing, 53).expect("why not");
+            assert!(after(Ok(broken), &known).is_none(), "{broken}");
+            let told = after(Ok(broken), &nothing).expect("why not");
             assert!(told.is_err_and(|why| why.contains("names no name server")), "{broken}");
         }
-        assert!(Servers::after(gone(), &known, 53).is_none());
-        assert!(Servers::after(gone(), &nothing, 53).is_some_and(|why| why.is_err()));
-        let other = Servers::after(Ok("nameserver 192.0.2.2".into()), &known, 53);
+        assert!(after(gone, &known).is_none());
+        assert!(after(gone, &nothing).is_some_and(|why| why.is_err()));
+        let other = after(Ok("nameserver 192.0.2.2"), &known);
         assert_eq!(other.expect("new").expect("good").told(), "192.0.2.2");
     }
 }

@@ -1,6 +1,6 @@
 //! What changes under a pool that lives on: a new generation of identity and trust, and new numbers.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use super::{Census, Effects, EndReason, Settings, Standing, State, Taker};
 
@@ -83,6 +83,15 @@ impl<C, E, W> State<C, E, W> {
         let half = if closing == 0 { idle / 2 } else { 0 };
         for _ in 0..half {
             self.close_oldest_idle(EndReason::Purged, effects);
+        }
+    }
+
+    /// Closes what is idle to addresses that are lost.
+    pub fn close_idle_to(&mut self, lost: impl Fn(IpAddr) -> bool, effects: &mut Effects<C, W>) {
+        for id in self.connections.idle_oldest_first() {
+            if self.connections.peer(id).is_some_and(|peer| lost(peer.ip())) {
+                self.close_idle(id, EndReason::Moved, effects);
+            }
         }
     }
 

@@ -195,3 +195,17 @@ fn a_connection_remembers_why_its_last_checkout_did_or_did_not_reuse() {
     let view = &scene.state.views(scene.now)[0];
     assert_eq!((view.last_reuse, view.uses), (Some(Reuse::Reused), 2));
 }
+
+#[test]
+fn fault_30_what_is_idle_to_a_lost_address_closes_and_what_is_in_use_stays() {
+    let mut scene = Scene::with_cap(3);
+    let ids = scene.idle(2);
+    let used = scene.lease_new();
+    scene.addresses_go(false);
+    assert!(scene.closed.is_empty());
+    scene.addresses_go(true);
+    assert_eq!(scene.closed, ids);
+    scene.discard(used, EndReason::Moved);
+    [ids[0], ids[1], used].into_iter().for_each(|id| scene.close_ends(id));
+    assert!(scene.ended.iter().all(|(_, reason)| *reason == EndReason::Moved), "{:?}", scene.ended);
+}

@@ -139,6 +139,11 @@ impl Scene {
         self.play(|state, now, _| state.spare(now))
     }
 
+    /// The name loses its addresses, or keeps them.
+    pub fn addresses_go(&mut self, lost: bool) {
+        self.play(|state, _, effects| state.close_idle_to(|_| lost, effects));
+    }
+
     /// That socket is closed.
     pub fn spare_ends(&mut self, id: ConnectionId) {
         self.play(|state, now, effects| state.place_given_back(id, now, effects));

@@ -63,21 +63,24 @@ pub struct NameServer {
 impl NameServer {
     /// Starts on a free port. To it, names exist that it was given.
     pub fn start() -> Self {
-        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        (0..100).find_map(|_| Self::try_start(free)).expect("a port that is free for UDP and TCP")
     }
 
     /// Starts on this address.
     pub fn start_at(address: SocketAddr) -> Self {
-        let socket = UdpSocket::bind(address).unwrap();
-        let address = socket.local_addr().unwrap();
+        Self::try_start(address).expect("the address is free")
+    }
+
+    fn try_start(address: SocketAddr) -> Option<Self> {
+        let socket = UdpSocket::bind(address).ok()?;
+        let address = socket.local_addr().ok()?;
+        let listener = TcpListener::bind(address).ok()?;
         let server = Self { address, state: Arc::default() };
-        let over_udp = server.clone();
+        let (over_udp, over_tcp) = (server.clone(), server.clone());
         thread::spawn(move || over_udp.serve(&socket));
-        if let Ok(listener) = TcpListener::bind(address) {
-            let over_tcp = server.clone();
-            thread::spawn(move || over_tcp.serve_tcp(&listener));
-        }
-        server
+        thread::spawn(move || over_tcp.serve_tcp(&listener));
+        Some(server)
     }
 
     /// The port, on 127.0.0.1 unless it was started elsewhere.

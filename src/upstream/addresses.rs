@@ -1,0 +1,51 @@
+//! The addresses of an upstream's name while it has connections: they are asked for again, and left where the name loses
+//! them.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep_until, timeout};
+
+use super::{Upstream, generation::Generation};
+use crate::connect::{EndpointHost, Resolver};
+
+/// The shortest time between two look-ups that no dial asked for.
+const PAUSE: Duration = Duration::from_secs(5);
+
+impl Upstream {
+    /// Asks for the name's addresses again when their answer runs out, while there are connections, for as long as it is
+    /// polled: a warm pool makes no dials that would.
+    pub(super) async fn follow_name(&self, resolver: &Resolver) {
+        let mut soonest = Instant::now();
+        loop {
+            self.pool.inhabited().await;
+            let due = self.generation.get().addresses.asked_again_at();
+            let at = due.unwrap_or_else(|| Instant::now() + PAUSE).max(soonest);
+            sleep_until(at.into()).await;
+            if due.is_some() {
+                self.ask_again(&self.generation.share(), resolver).await;
+                soonest = Instant::now() + PAUSE;
+            }
+        }
+    }
+
+    async fn ask_again(&self, generation: &Generation, resolver: &Resolver) {
+        let EndpointHost::Name(name) = &generation.endpoint.host else { return };
+        let limit = self.settings().connect.connect;
+        // A failure removes nothing, and whoever dials is told of it.
+        let Ok(answer) = resolver.look_up(name, limit).await else { return };
+        generation.addresses.learn(&answer.parts);
+        if let Some(late) = answer.late
+            && let Ok(Some(part)) = timeout(limit, late).await
+        {
+            generation.addresses.learn(&[part]);
+        }
+        self.leave_lost_addresses(generation);
+    }
+
+    /// Closes what is idle to addresses that the name has lost; what is in use closes when it is checked in.
+    pub(super) fn leave_lost_addresses(&self, generation: &Generation) {
+        if generation.addresses.take_loss() {
+            self.pool.close_idle_to(|address| generation.addresses.lost(address));
+        }
+    }
+}
