@@ -753,8 +753,8 @@ fn files_that_cannot_be_used_are_named_at_the_key_that_names_them() {
     };
     assert_eq!(pair("/nope", key), at("6:22", "certificate", &format!("/nope: {missing}")));
     let in_pod = "/etc/warmline/identity/client.key";
-    let create = "the Secret warmline-identity is not there, or has no key client.key; create it, or name another PEM \
-                  file that this process may read";
+    let create = "the Secret warmline-identity is not there or has no key client.key, or the container that fills this \
+                  volume instead has not written it yet; create it, or name another PEM file that this process may read";
     let reason = "cannot be read: No such file or directory (os error 2)";
     assert_eq!(pair(crt, in_pod), at("7:14", "key", &format!("{in_pod}: {reason}; {create}")));
     assert_eq!(

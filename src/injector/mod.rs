@@ -13,6 +13,7 @@ mod cluster;
 mod cluster_version;
 mod decision;
 mod files;
+mod filling;
 mod obstacles;
 mod patch;
 mod pod;

@@ -2,6 +2,7 @@
 
 use super::{
     annotations::Wishes,
+    filling,
     pod::{Container, Pod, SIDECAR},
     resources::Resources,
     sidecar::{FOLDERS, METRICS_PORT_NAME, PORTS, Platform, RUN_VOLUME, Settings, USER, VOLUMES},
@@ -20,6 +21,7 @@ pub(super) fn clear<'a>(
         volume(pod),
         mounts(pod),
         volume_mounts(pod),
+        unfilled(pod),
         ports(pod),
     ]
     .into_iter()
@@ -114,6 +116,15 @@ fn volume_mounts(pod: Pod<'_>) -> Option<String> {
     let [first @ .., last] = VOLUMES;
     let ours = format!("{} and {last}", first.join(", "));
     Some(format!("the volumes {ours} are the sidecar's, and others mount them: {others}"))
+}
+
+/// Containers start after the sidecar, which would wait for their files for ever.
+fn unfilled(pod: Pod<'_>) -> Option<String> {
+    let volumes = list(filling::unfilled(pod).map(Into::into))?;
+    Some(format!(
+        "these volumes begin empty, and no init container fills them before the sidecar starts (let one write them, with \
+         restartPolicy: Always if it goes on writing): {volumes}"
+    ))
 }
 
 fn is_ours(path: &str) -> bool {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{
     annotations::Wishes,
+    filling,
     pod::{Container, List, Pod},
     resources::Resources,
     sidecar::{self, METRICS_PORT, Settings, URLS},
@@ -30,8 +31,9 @@ pub(super) fn injection(
     for container in pod.all_containers() {
         additions.environment(container);
     }
-    let sidecar = sidecar::container(settings, wishes, resources);
-    additions.insert(pod.spec, &["spec", List::Init.field()], "0", vec![sidecar]);
+    let sidecar = sidecar::container(pod, settings, wishes, resources);
+    let place = filling::place(pod).to_string();
+    additions.insert(pod.spec, &["spec", List::Init.field()], &place, vec![sidecar]);
     additions.insert(pod.spec, &["spec", "volumes"], "-", sidecar::volumes(pod, wishes));
     Patch(additions.0)
 }

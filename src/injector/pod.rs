@@ -92,8 +92,13 @@ impl<'a> Pod<'a> {
     }
 
     pub(super) fn has_volume(self, name: &str) -> bool {
+        self.volume(name).is_some()
+    }
+
+    /// The volume of this name that the pod brings itself.
+    pub(super) fn volume(self, name: &str) -> Option<&'a Value> {
         let mut volumes = self.list("volumes");
-        volumes.any(|volume| volume.get("name").and_then(Value::as_str) == Some(name))
+        volumes.find(|volume| volume.get("name").and_then(Value::as_str) == Some(name))
     }
 
     /// Whether it has its sidecar already.
@@ -110,7 +115,7 @@ impl<'a> Pod<'a> {
         self.numbered("containers", List::Main)
     }
 
-    fn init_containers(self) -> impl Iterator<Item = Container<'a>> {
+    pub(super) fn init_containers(self) -> impl Iterator<Item = Container<'a>> {
         self.numbered(List::Init.field(), List::Init)
     }
 
@@ -150,6 +155,14 @@ impl<'a> Container<'a> {
     /// The volumes that it mounts, by name.
     pub(super) fn mounted_volumes(self) -> impl Iterator<Item = &'a str> {
         self.items("volumeMounts").filter_map(|mount| mount.get("name")?.as_str())
+    }
+
+    /// True if it mounts this volume and may write to it.
+    pub(super) fn writes(self, volume: &str) -> bool {
+        self.items("volumeMounts").any(|mount| {
+            mount.get("name").and_then(Value::as_str) == Some(volume)
+                && mount.get("readOnly") != Some(&Value::Bool(true))
+        })
     }
 
     pub(super) fn ports(self) -> impl Iterator<Item = &'a Value> {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     annotations::Wishes,
+    filling,
     pod::{Pod, SIDECAR},
     resources::{Defaults, Resources},
 };
@@ -22,11 +23,14 @@ pub(super) const FOLDERS: [&str; 2] = ["/etc/warmline", RUN_FOLDER];
 pub(super) const RUN_VOLUME: &str = "warmline-run";
 /// All volumes that it mounts.
 pub(super) const VOLUMES: [&str; 4] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME, RUN_VOLUME];
+/// Those of its volumes that it reads, and that a pod may bring itself.
+pub(super) const READ_VOLUMES: [&str; 3] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME];
+/// The volume with its configuration.
+pub(super) const CONFIG_VOLUME: &str = "warmline-config";
 /// The `ConfigMap` with the environment of all other containers.
 pub(super) const URLS: &str = "warmline-urls";
 
 const RUN_FOLDER: &str = "/run/warmline";
-const CONFIG_VOLUME: &str = "warmline-config";
 const IDENTITY_VOLUME: &str = "warmline-identity";
 const TRUST_VOLUME: &str = "warmline-trust";
 /// The `ConfigMap` that is the configuration, unless an annotation names another.
@@ -79,12 +83,17 @@ pub enum Platform {
 }
 
 /// The container.
-pub(super) fn container(settings: &Settings, wishes: &Wishes<'_>, resources: &Resources) -> Value {
+pub(super) fn container(
+    pod: Pod<'_>,
+    settings: &Settings,
+    wishes: &Wishes<'_>,
+    resources: &Resources,
+) -> Value {
     json!({
         "name": SIDECAR,
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy.name(),
-        "args": arguments(settings, wishes),
+        "args": arguments(pod, settings, wishes),
         "restartPolicy": "Always",
         "ports": [{"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"}],
         // Fast pods: the next container waits for the first success.
@@ -105,7 +114,8 @@ pub(super) fn volumes(pod: Pod<'_>, wishes: &Wishes<'_>) -> Vec<Value> {
         json!({"name": CONFIG_VOLUME, "configMap": {"name": config}}),
         json!({"name": IDENTITY_VOLUME, "secret": {"secretName": IDENTITY_VOLUME, "optional": true}}),
         json!({"name": TRUST_VOLUME, "configMap": {"name": TRUST_VOLUME, "optional": true}}),
-        json!({"name": RUN_VOLUME, "emptyDir": {"sizeLimit": "4Mi"}}),
+        // On disk it would keep the cluster autoscaler from removing the pod's node.
+        json!({"name": RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}),
     ];
     let brought = |volume: &Value| volume["name"].as_str().is_some_and(|name| pod.has_volume(name));
     all.into_iter().filter(|volume| !brought(volume)).collect()
@@ -116,19 +126,29 @@ pub(super) fn urls() -> Value {
     json!({"configMapRef": {"name": URLS, "optional": true}})
 }
 
-fn arguments(settings: &Settings, wishes: &Wishes<'_>) -> Vec<String> {
-    let config = wishes.config.unwrap_or(CONFIG);
-    let watch = match settings.config_source {
-        ConfigSource::Watch => &["--configmap", config][..],
-        ConfigSource::Mount => &[],
-    };
+fn arguments(pod: Pod<'_>, settings: &Settings, wishes: &Wishes<'_>) -> Vec<String> {
     let mut words = vec!["run", "--confined", "--config", "/etc/warmline/config/config.yaml"];
-    words.extend(watch);
+    if let (ConfigSource::Watch, Some(config)) = (settings.config_source, watched(pod, wishes)) {
+        words.extend(["--configmap", config]);
+    }
     words.extend(["--keep", RUN_FOLDER]);
     if let Some(level) = wishes.log_level {
         words.extend(["--log-level", level]);
     }
     words.into_iter().map(Into::into).collect()
+}
+
+/// The `ConfigMap` whose mounted copy is the configuration: that of the pod's own volume, where it brings one. A volume that
+/// something else fills has none: there the files lead, unless an annotation names a `ConfigMap`.
+fn watched<'a>(pod: Pod<'a>, wishes: &Wishes<'a>) -> Option<&'a str> {
+    let of_volume = match pod.volume(CONFIG_VOLUME) {
+        Some(own) if filling::is_filled_by_containers(own) => None,
+        Some(own) => {
+            own.get("configMap").and_then(|source| source.get("name")?.as_str()).or(Some(CONFIG))
+        }
+        None => Some(CONFIG),
+    };
+    wishes.config.or(of_volume)
 }
 
 fn probe(path: &str, period: u32, failures: u32) -> Value {

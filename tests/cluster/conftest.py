@@ -119,6 +119,12 @@ def policies():
     yield from _injection({"injection": {"mode": "policy"}})
 
 
+@pytest.fixture(scope="module", params=["webhook", "policy"])
+def either_way(request):
+    """Injection by the one, and then by the other, for the tests of one file."""
+    yield from _injection({"injection": {"mode": request.param}})
+
+
 def _injection(values):
     system = Namespace(SYSTEM)
     system.create()

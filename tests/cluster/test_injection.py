@@ -1,7 +1,7 @@
 """Which pods get a sidecar, and what exactly becomes of them: by the webhook and by the policies, on a real API server.
 
 Each file of pods/ has an object that a user creates, and what is to become of its pod: `outcome` (injected, untouched, warned,
-denied, refused), where the sidecar differs from sidecar.yaml, how, and what is otherwise in one mode. What the API server makes of
+denied, refused), where the sidecar differs from sidecar.yaml or is not the first init container, how, and what is otherwise in one mode. What the API server makes of
 the object without Warmline is told by the same object with the label inject=false. What injection adds is spelled out here; nothing else may differ.
 """
 
@@ -205,7 +205,7 @@ def injected(before, case):
     for container in spec.get("initContainers", []) + spec["containers"]:
         if container["name"] not in case.get("keepsUrls", []):
             container["envFrom"] = [URLS, *container.get("envFrom", [])]
-    spec["initContainers"] = [sidecar(spec, case), *spec.get("initContainers", [])]
+    spec.setdefault("initContainers", []).insert(case.get("place", 0), sidecar(spec, case))
     spec["volumes"] = spec.get("volumes", []) + [volume for volume in volumes(case) if volume["name"] in added(case)]
     pod["status"] = {"qosClass": case.get("qosClass", "Burstable")}
     return pod
@@ -213,7 +213,8 @@ def injected(before, case):
 
 def sidecar(spec, case):
     container = copy.deepcopy(SIDECAR)
-    container["args"][container["args"].index("--configmap") + 1] = case.get("config", "warmline")
+    watched = container["args"].index("--configmap")
+    container["args"][watched : watched + 2] = ["--configmap", case.get("config", "warmline")] if case.get("watched", True) else []
     container["args"] += case.get("extraArguments", [])
     container["resources"] = case.get("resources", container["resources"])
     # The API server mounts the token into every container once there is one.
@@ -235,7 +236,7 @@ def volumes(case):
         {"name": "warmline-config", "configMap": {"name": case.get("config", "warmline"), "defaultMode": 0o644}},
         {"name": "warmline-identity", "secret": {"secretName": "warmline-identity", "optional": True, "defaultMode": 0o644}},
         {"name": "warmline-trust", "configMap": {"name": "warmline-trust", "optional": True, "defaultMode": 0o644}},
-        {"name": "warmline-run", "emptyDir": {"sizeLimit": "4Mi"}},
+        {"name": "warmline-run", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
     ]
 
 

@@ -4,7 +4,7 @@ pods and compare every field. Variables are evaluated where they are used.
 */}}
 
 {{/* Pods that get no sidecar and no word: they have it, or are mirrors of a node's own files. */}}
-{{- define "policy.matchConditions" -}}
+{{- define "warmline.policy.matchConditions" -}}
 - name: has-no-sidecar
   expression: >-
     !object.spec.?initContainers.orValue([]).exists(c, c.name == "warmline" && c.?restartPolicy.orValue("") == "Always")
@@ -13,14 +13,14 @@ pods and compare every field. Variables are evaluated where they are used.
     !("kubernetes.io/config.mirror" in object.metadata.?annotations.orValue({}))
 {{- end }}
 
-{{- define "policy.pods" -}}
+{{- define "warmline.policy.pods" -}}
 resourceRules:
   - {apiGroups: [""], apiVersions: [v1], operations: [CREATE], resources: [pods], scope: Namespaced}
 matchPolicy: Equivalent
 {{- end }}
 
 {{/* The pod asked. */}}
-{{- define "policy.podAsked" -}}
+{{- define "warmline.policy.podAsked" -}}
 namespaceSelector:
   matchExpressions:
     - {{- include "warmline.excludedNamespaces" . | nindent 6 }}
@@ -29,7 +29,7 @@ objectSelector:
 {{- end }}
 
 {{/* The namespace asked, and the pod says nothing. */}}
-{{- define "policy.namespaceAsked" -}}
+{{- define "warmline.policy.namespaceAsked" -}}
 namespaceSelector:
   matchLabels: {warmline.dev/inject: "true"}
   matchExpressions:
@@ -40,7 +40,7 @@ objectSelector:
 {{- end }}
 
 {{/* `reasons`: why a pod gets no sidecar, worded as the injector words it, an empty list where it may; and the sidecar's resources. */}}
-{{- define "policy.variables" -}}
+{{- define "warmline.policy.variables" -}}
 {{- $openshift := eq .Values.injection.platform "openshift" -}}
 - name: annotations
   expression: object.metadata.?annotations.orValue({})
@@ -60,6 +60,24 @@ objectSelector:
       .filter(m, m.name == "warmline-run" || m.name in ["warmline-config", "warmline-identity", "warmline-trust"]
         && !object.spec.?volumes.orValue([]).exists(v, v.name == m.name))
       .map(m, c.name + " " + m.name)).flatten()
+# Volumes of the pod's own that its containers fill: the sidecar comes right behind the init containers that may write them.
+- name: filledVolumes
+  expression: >-
+    object.spec.?volumes.orValue([]).filter(v, v.name in ["warmline-config", "warmline-identity", "warmline-trust"]
+      && (has(v.emptyDir) || has(v.ephemeral) || has(v.persistentVolumeClaim)))
+- name: writers
+  expression: >-
+    lists.range(size(variables.initContainers)).filter(i, variables.initContainers[i].?volumeMounts.orValue([])
+      .exists(m, !m.?readOnly.orValue(false) && variables.filledVolumes.exists(v, v.name == m.name)))
+# Containers start after the sidecar, which would wait for their files for ever. Without any writer this is said of the
+# configuration alone, because the sidecar needs it.
+- name: unfilled
+  expression: >-
+    ["warmline-config", "warmline-identity", "warmline-trust"].filter(name,
+      variables.filledVolumes.exists(v, v.name == name && !has(v.persistentVolumeClaim))
+      && (name == "warmline-config"
+        || object.spec.containers.exists(c, c.?volumeMounts.orValue([]).exists(m, m.name == name && !m.?readOnly.orValue(false))))
+      && !variables.initContainers.exists(c, c.?volumeMounts.orValue([]).exists(m, m.name == name && !m.?readOnly.orValue(false))))
 - name: portClashes
   expression: >-
     variables.containers.map(c, c.?ports.orValue([])
@@ -159,6 +177,9 @@ objectSelector:
       size(variables.volumeClashes) > 0
         ? "the volumes warmline-config, warmline-identity, warmline-trust and warmline-run are the sidecar's, and others mount them: "
           + variables.volumeClashes.join(", ") : "",
+      size(variables.unfilled) > 0
+        ? "these volumes begin empty, and no init container fills them before the sidecar starts (let one write them, with "
+          + "restartPolicy: Always if it goes on writing): " + variables.unfilled.join(", ") : "",
       size(variables.portClashes) > 0
         ? "the ports 13301, 13320, 13321 and the port name warmline-prom are the sidecar's, and others have them: "
           + variables.portClashes.join(", ") : "",
@@ -180,7 +201,7 @@ objectSelector:
 What injection does to a pod. Lists that are absent are added empty, and their elements one by one: a patch whose value is a list
 of typed objects crashes the request in Kubernetes 1.36.3. Our own container comes last, so that no index moves before it is used.
 */}}
-{{- define "policy.mutations" -}}
+{{- define "warmline.policy.mutations" -}}
 {{- $pod := "Object.spec.initContainers" -}}
 - patchType: JSONPatch
   jsonPatch:
@@ -217,16 +238,20 @@ of typed objects crashes the request in Kubernetes 1.36.3. Our own container com
           secretName: "warmline-identity", optional: true}},
         Object.spec.volumes{name: "warmline-trust", configMap: Object.spec.volumes.configMap{
           name: "warmline-trust", optional: true}},
-        Object.spec.volumes{name: "warmline-run", emptyDir: Object.spec.volumes.emptyDir{sizeLimit: "4Mi"}}
+        Object.spec.volumes{name: "warmline-run", emptyDir: Object.spec.volumes.emptyDir{
+          medium: "Memory", sizeLimit: "4Mi"}}
       ].filter(ours, !object.spec.?volumes.orValue([]).exists(v, v.name == ours.name))
         .map(ours, JSONPatch{op: "add", path: "/spec/volumes/-", value: ours})
       + (has(object.spec.initContainers) ? [] : [JSONPatch{op: "add", path: "/spec/initContainers", value: []}])
-      + [JSONPatch{op: "add", path: "/spec/initContainers/0", value: Object.spec.initContainers{
+      + [JSONPatch{op: "add", path: "/spec/initContainers/" + string(variables.place), value: Object.spec.initContainers{
         name: "warmline",
         image: {{ include "warmline.image" . | quote }},
         imagePullPolicy: {{ .Values.image.pullPolicy | quote }},
-        args: ["run", "--confined", "--config", "/etc/warmline/config/config.yaml",
-          {{- if eq .Values.configSource "watch" }} "--configmap", variables.config,{{ end }} "--keep", "/run/warmline"]
+        args: ["run", "--confined", "--config", "/etc/warmline/config/config.yaml"]
+          {{- if eq .Values.configSource "watch" }}
+          + (variables.watched == "" ? [] : ["--configmap", variables.watched])
+          {{- end }}
+          + ["--keep", "/run/warmline"]
           + ("warmline.dev/log-level" in variables.annotations
             ? ["--log-level", string(variables.annotations["warmline.dev/log-level"])] : []),
         restartPolicy: "Always",

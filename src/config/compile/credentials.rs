@@ -163,7 +163,10 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
     let relative = if path.is_relative() { " (relative to the working directory)" } else { "" };
     let right = match mounted(path).filter(|_| error.kind() == io::ErrorKind::NotFound) {
         Some((object, key)) => {
-            format!("{object} is not there, or has no key {key}; create it, or name another")
+            format!(
+                "{object} is not there or has no key {key}, or the container that fills this volume instead has not \
+                 written it yet; create it, or name another"
+            )
         }
         None => "name a".into(),
     };

@@ -126,7 +126,7 @@ fn a_plain_pod_becomes_exactly_this() {
                 {"name": "warmline-config", "configMap": {"name": "warmline"}},
                 {"name": "warmline-identity", "secret": {"secretName": "warmline-identity", "optional": true}},
                 {"name": "warmline-trust", "configMap": {"name": "warmline-trust", "optional": true}},
-                {"name": "warmline-run", "emptyDir": {"sizeLimit": "4Mi"}},
+                {"name": "warmline-run", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
             ],
         },
     });
@@ -237,10 +237,169 @@ fn volumes_that_the_pod_brings_are_mounted_instead_of_ours() {
             {"name": "warmline-identity", "csi": {"driver": "csi.cert-manager.io"}},
             {"name": "warmline-trust", "projected": {"sources": []}},
             {"name": "warmline-config", "configMap": {"name": "warmline"}},
-            {"name": "warmline-run", "emptyDir": {"sizeLimit": "4Mi"}},
+            {"name": "warmline-run", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
         ])
     );
     assert_eq!(sidecar_of(&after)["volumeMounts"].as_array().unwrap().len(), 4);
+}
+
+/// The cluster autoscaler counts an `emptyDir` on disk as data that a pod would lose, and leaves the pod's node alone.
+#[test]
+fn fault_22_what_injection_adds_keeps_no_node_from_being_scaled_down() {
+    let after = injected(&asking(&json!({})));
+    for volume in after["spec"]["volumes"].as_array().unwrap() {
+        assert!(volume.get("hostPath").is_none(), "{volume}");
+        if let Some(folder) = volume.get("emptyDir") {
+            assert_eq!(*folder, json!({"medium": "Memory", "sizeLimit": "4Mi"}), "{volume}");
+        }
+    }
+    let annotations = after["metadata"]["annotations"].as_object().unwrap();
+    assert!(!annotations.keys().any(|key| key.contains("autoscaler")), "that is the pod's own");
+}
+
+/// A pod with these volumes of its own, init containers and containers, each of which mounts the named volumes.
+fn filling(volumes: &Value, init: &[(&str, Value)], main: &[(&str, Value)]) -> Value {
+    let containers = |list: &[(&str, Value)]| -> Value {
+        let named = |(name, mounts): &(&str, Value)| json!({"name": name, "volumeMounts": mounts});
+        list.iter().map(named).collect()
+    };
+    json!({"spec": {"volumes": volumes, "initContainers": containers(init), "containers": containers(main)}})
+}
+
+fn init_names(pod: &Value) -> Vec<&str> {
+    let containers = pod["spec"]["initContainers"].as_array().unwrap().iter();
+    containers.map(|container| container["name"].as_str().unwrap()).collect()
+}
+
+fn written(volume: &str) -> Value {
+    json!([{"name": volume, "mountPath": "/out"}])
+}
+
+fn read(volume: &str) -> Value {
+    json!([{"name": volume, "mountPath": "/in", "readOnly": true}])
+}
+
+#[test]
+fn fault_21_the_sidecar_comes_right_behind_the_init_containers_that_fill_its_volumes() {
+    for kind in ["emptyDir", "ephemeral", "persistentVolumeClaim"] {
+        for volume in ["warmline-identity", "warmline-trust", "warmline-config"] {
+            let pod = asking(&filling(
+                &json!([{"name": volume, kind: {}}]),
+                &[
+                    ("before", json!([])),
+                    ("first", written(volume)),
+                    ("second", written(volume)),
+                    ("reader", read(volume)),
+                ],
+                &[("app", json!([]))],
+            ));
+            let after = injected(&pod);
+            let names = ["before", "first", "second", "warmline", "reader"];
+            assert_eq!(init_names(&after), names, "{kind} {volume}");
+            let patched = &after["spec"]["initContainers"][4];
+            assert_eq!(patched["envFrom"][0]["configMapRef"]["name"], "warmline-urls");
+        }
+    }
+}
+
+#[test]
+fn fault_21_a_native_sidecar_that_goes_on_writing_comes_before_ours_too() {
+    let mut pod = asking(&filling(
+        &json!([{"name": "warmline-identity", "emptyDir": {"medium": "Memory"}}]),
+        &[("helper", written("warmline-identity")), ("migrate", json!([]))],
+        &[("app", json!([])), ("renewer", written("warmline-identity"))],
+    ));
+    pod["spec"]["initContainers"][0]["restartPolicy"] = "Always".into();
+    assert_eq!(init_names(&injected(&pod)), ["helper", "warmline", "migrate"]);
+}
+
+#[test]
+fn fault_21_who_only_reads_or_writes_what_others_fill_leaves_the_sidecar_first() {
+    for (source, mounts) in [
+        (json!({"emptyDir": {}}), read("warmline-identity")),
+        (json!({"secret": {"secretName": "x"}}), written("warmline-identity")),
+        (json!({"csi": {"driver": "csi.cert-manager.io"}}), written("warmline-identity")),
+        (json!({"projected": {"sources": []}}), written("warmline-identity")),
+        (json!({"emptyDir": null, "configMap": {"name": "x"}}), written("warmline-identity")),
+    ] {
+        let mut volume = source.clone();
+        volume["name"] = "warmline-identity".into();
+        let pod = filling(&json!([volume]), &[("init", mounts)], &[("app", json!([]))]);
+        assert_eq!(init_names(&injected(&asking(&pod))), ["warmline", "init"], "{source}");
+    }
+    let pod = filling(
+        &json!([{"name": "data", "emptyDir": {}}]),
+        &[("init", written("data"))],
+        &[("app", json!([]))],
+    );
+    assert_eq!(init_names(&injected(&asking(&pod))), ["warmline", "init"], "another volume");
+}
+
+#[test]
+fn fault_21_a_volume_that_nobody_fills_in_time_is_refused_in_words() {
+    let text = |volumes: &str| {
+        format!(
+            "these volumes begin empty, and no init container fills them before the sidecar starts (let one write them, with \
+             restartPolicy: Always if it goes on writing): {volumes}"
+        )
+    };
+    let nothing = json!([]);
+    let config = json!([{"name": "warmline-config", "emptyDir": {}}]);
+    let app = [("app", nothing.clone())];
+    assert_eq!(obstacle(&filling(&config, &[], &app)), text("warmline-config"));
+    let reader = [("init", read("warmline-config"))];
+    assert_eq!(obstacle(&filling(&config, &reader, &app)), text("warmline-config"));
+    let late = [("app", nothing.clone()), ("helper", written("warmline-config"))];
+    assert_eq!(obstacle(&filling(&config, &[], &late)), text("warmline-config"));
+
+    let others = json!([
+        {"name": "warmline-identity", "emptyDir": {}},
+        {"name": "warmline-trust", "ephemeral": {"volumeClaimTemplate": {}}},
+    ]);
+    let both = json!([{"name": "warmline-identity", "mountPath": "/a"}, {"name": "warmline-trust", "mountPath": "/b"}]);
+    let late = [("app", nothing.clone()), ("helper", both)];
+    assert_eq!(obstacle(&filling(&others, &[], &late)), text("warmline-identity, warmline-trust"));
+    // Without a writer they stay empty, which is right for a configuration that names no file in them.
+    injected(&asking(&filling(&others, &[], &app)));
+    // A claim may have been filled before.
+    let claim = json!([{"name": "warmline-config", "persistentVolumeClaim": {"claimName": "x"}}]);
+    injected(&asking(&filling(&claim, &[], &app)));
+}
+
+#[test]
+fn fault_21_the_watched_configmap_is_the_one_whose_copy_is_mounted() {
+    let watched = |volume: Value, annotations: Value| {
+        let pod = asking(&json!({
+            "metadata": {"annotations": annotations},
+            "spec": {
+                "volumes": [volume],
+                "initContainers": [{"name": "init", "volumeMounts": written("warmline-config")}],
+            },
+        }));
+        let after = injected(&pod);
+        let containers = after["spec"]["initContainers"].as_array().unwrap();
+        let sidecar = containers.iter().find(|one| one["name"] == "warmline").unwrap();
+        let words: Vec<_> =
+            sidecar["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        let at = words.iter().position(|word| *word == "--configmap");
+        at.map(|at| words[at + 1].to_owned())
+    };
+    let none = || json!({});
+    let own = |source: Value| {
+        let mut volume = source;
+        volume["name"] = "warmline-config".into();
+        volume
+    };
+    let named = |name: &str| Some(name.to_owned());
+    let mount = own(json!({"configMap": {"name": "shop-egress"}}));
+    assert_eq!(watched(mount.clone(), none()), named("shop-egress"));
+    let annotated = json!({"warmline.dev/config": "other"});
+    assert_eq!(watched(mount, annotated.clone()), named("other"));
+    assert_eq!(watched(own(json!({"emptyDir": {}})), none()), None);
+    assert_eq!(watched(own(json!({"emptyDir": {}})), annotated), named("other"));
+    assert_eq!(watched(own(json!({"projected": {"sources": []}})), none()), named("warmline"));
+    let plain = sidecar_of(&injected(&asking(&none())))["args"].to_string();
+    assert!(plain.contains("\"--configmap\",\"warmline\""), "{plain}");
 }
 
 #[test]
@@ -540,7 +699,7 @@ fn the_sidecars_volumes_are_refused_to_others_that_mount_them_by_name() {
     let brought = ["warmline-config", "warmline-identity", "warmline-trust"];
     let volumes = |names: &[&str]| {
         let volumes: Vec<_> =
-            names.iter().map(|name| json!({"name": name, "emptyDir": {}})).collect();
+            names.iter().map(|name| json!({"name": name, "projected": {"sources": []}})).collect();
         json!(volumes)
     };
     let own = json!({"spec": {

@@ -54,6 +54,6 @@ def volumes(**instead):
         "config": {"configMap": {"name": "warmline"}},
         "identity": {"secret": {"secretName": "warmline-identity", "optional": True}},
         "trust": {"configMap": {"name": "warmline-trust", "optional": True}},
-        "run": {"emptyDir": {"sizeLimit": "4Mi"}},
+        "run": {"emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}},
     }
     return [{"name": f"warmline-{name}", **source} for name, source in {**sources, **instead}.items()]
