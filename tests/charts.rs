@@ -1,4 +1,5 @@
-//! The charts agree with the program: what they hand on verbatim has its schema, and they carry its version.
+//! The charts agree with the program and with their own READMEs, and live beside others in an umbrella chart. Helm renders them in
+//! `tests/cluster/test_charts.py`.
 
 #![allow(clippy::unwrap_used)] // a failed test is what it is for
 
@@ -6,6 +7,7 @@ use std::{env, fs, path::PathBuf};
 
 use serde_json::{Value, json};
 
+const CHARTS: [&str; 2] = ["warmline", "warmline-egress"];
 const VALUES: &str = "charts/warmline-egress/values.schema.json";
 
 /// Set, the schema of the values is written instead of compared.
@@ -32,10 +34,53 @@ fn the_values_of_the_egress_chart_have_the_configurations_schema() {
 #[test]
 fn the_charts_carry_the_programs_version() {
     let version = env!("CARGO_PKG_VERSION");
-    for chart in ["warmline", "warmline-egress"] {
-        let text = fs::read_to_string(here(&format!("charts/{chart}/Chart.yaml"))).unwrap();
+    for chart in CHARTS {
+        let text = text(chart, "Chart.yaml");
         for line in [format!("version: {version}"), format!("appVersion: \"{version}\"")] {
             assert!(text.lines().any(|found| found == line), "{chart}/Chart.yaml lacks: {line}");
+        }
+    }
+}
+
+#[test]
+fn fault_23_each_chart_has_a_readme_with_all_of_its_values() {
+    for chart in CHARTS {
+        let values = text(chart, "values.yaml");
+        let block = format!("<!-- values:begin -->\n```yaml\n{values}```\n<!-- values:end -->");
+        assert!(
+            text(chart, "README.md").contains(&block),
+            "charts/{chart}/README.md has not the values of values.yaml between its marks"
+        );
+    }
+}
+
+/// Helm hands an umbrella chart's `warmline: {enabled: true}` on to the chart that it is about.
+#[test]
+fn fault_23_the_charts_take_the_conditions_of_an_umbrella_chart() {
+    for chart in CHARTS {
+        let schema: Value = serde_json::from_str(&text(chart, "values.schema.json")).unwrap();
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["properties"]["enabled"]["type"], "boolean", "{chart}");
+        assert_eq!(schema["properties"]["tags"]["additionalProperties"]["type"], "boolean");
+        assert_eq!(schema["properties"]["global"]["type"], "object");
+        // A default would be stronger than every tag.
+        assert!(text(chart, "values.yaml").lines().all(|line| !line.starts_with("enabled:")));
+    }
+}
+
+/// The names of templates are common to all charts below one umbrella chart.
+#[test]
+fn fault_23_every_named_template_begins_with_its_charts_name() {
+    for chart in CHARTS {
+        for file in fs::read_dir(here(&format!("charts/{chart}/templates"))).unwrap() {
+            let path = file.unwrap().path();
+            let Some(text) = path.is_file().then(|| fs::read_to_string(&path).unwrap()) else {
+                continue;
+            };
+            let names = text.split("define \"").skip(1).map(|rest| rest.split('"').next().unwrap());
+            for name in names {
+                assert!(name.starts_with(&format!("{chart}.")), "{name} in {}", path.display());
+            }
         }
     }
 }
@@ -81,6 +126,11 @@ fn remove(properties: &mut Value, keys: &[&str]) {
     for key in keys {
         properties.remove(*key).unwrap_or_else(|| panic!("the schema has no {key}"));
     }
+}
+
+/// A file of this chart.
+fn text(chart: &str, name: &str) -> String {
+    fs::read_to_string(here(&format!("charts/{chart}/{name}"))).unwrap()
 }
 
 fn here(path: &str) -> PathBuf {

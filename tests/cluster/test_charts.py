@@ -1,6 +1,8 @@
 """Both charts by Helm, from the first install to a cluster without a trace of them; and what deploy/ has of them."""
 
 import json
+import re
+import shutil
 from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +27,8 @@ RENDERINGS = {
     "warmline-both": ["--set=injection.mode=policy,injection.keepWebhook=true"],
     "warmline-openshift": ["--set=injection.platform=openshift"],
     "warmline-cert-manager": ["--set=certManager.enabled=true"],
-    "egress": ["--namespace=any"],
+    "egress": ["--namespace=any", "--set=configMap.create=false"],
+    "egress-dashboard": ["--namespace=any", "--set=dashboard.enabled=true"],
     "egress-full": ["--namespace=any", f"--values={FULL['egress']}"],
 }
 
@@ -49,6 +52,68 @@ def test_neither_a_ca_bundle_nor_the_content_of_a_secret_is_rendered(name):
 @pytest.mark.parametrize("name", RENDERINGS)
 def test_lint_finds_nothing(name):
     helm("lint", "--strict", chart_of(name), *RENDERINGS[name])
+
+
+# Of other people's definitions; PodMonitor and PrometheusRule are tested with Prometheus.
+ELSEWHERE = ("cert-manager.io/", "monitoring.coreos.com/")
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_fault_23_the_api_server_takes_every_rendered_object_and_knows_each_of_its_fields(name, namespace):
+    rendered = documents(render(name, f"--namespace={namespace.name}"))
+    ours = [found for found in rendered if not found["apiVersion"].startswith(ELSEWHERE)]
+    assert ours
+    kubectl("apply", "--dry-run=server", "--validate=strict", "--filename=-", stdin=yaml.safe_dump_all(ours))
+
+
+def test_fault_23_a_field_that_no_object_has_would_be_told(namespace):
+    wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": namespace.name}, "dat": {}}
+    with pytest.raises(Failed, match="unknown field"):
+        kubectl("apply", "--dry-run=server", "--validate=strict", "--filename=-", stdin=yaml.safe_dump(wrong))
+
+
+# What an umbrella chart's values say, and the charts that are rendered then.
+UMBRELLA = {
+    "global.any=true": {"warmline", "warmline-egress"},
+    "warmline.enabled=false": {"warmline-egress"},
+    "warmline-egress.enabled=false": {"warmline"},
+    "warmline.enabled=true,warmline-egress.enabled=false": {"warmline"},
+    "tags.sidecars=false": set(),
+    "tags.sidecars=false,warmline-egress.enabled=true": {"warmline-egress"},
+    "tags.sidecars=true,warmline.enabled=false": {"warmline-egress"},
+}
+
+
+@pytest.mark.parametrize("values", UMBRELLA)
+@pytest.mark.parametrize("conditions", [True, False])
+def test_fault_23_an_umbrella_chart_switches_the_charts_by_condition_and_by_tag(tmp_path, values, conditions):
+    umbrella = umbrella_chart(tmp_path, conditions)
+    rendered = helm("template", "any", umbrella, f"--set={values}")
+    # Without a condition nothing is stronger than a tag.
+    expected = UMBRELLA[values] if conditions or "tags.sidecars=false" not in values else set()
+    assert set(re.findall("^# Source: umbrella/charts/([^/]+)/", rendered, re.M)) == expected
+    helm("lint", "--strict", umbrella, f"--set={values}")
+
+
+@pytest.mark.parametrize("name", RENDERINGS)
+def test_fault_23_what_is_disabled_renders_nothing(name):
+    assert documents(render(name, "--set=enabled=false")) == []
+
+
+def umbrella_chart(folder, conditions):
+    """A chart with both of ours, one upstream, and one tag; with a condition for each, if wanted."""
+    dependencies = []
+    for chart in ["warmline", "warmline-egress"]:
+        shutil.copytree(ROOT / "charts" / chart, folder / "charts" / chart)
+        dependency = {"name": chart, "version": ">=0.0.0-0", "tags": ["sidecars"]}
+        dependencies.append({**dependency, **({"condition": f"{chart}.enabled"} if conditions else {})})
+    chart = {"apiVersion": "v2", "name": "umbrella", "version": "1.0.0", "dependencies": dependencies}
+    (folder / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    upstream = {"name": "payments", "port": 13401, "endpoints": ["payments.invalid:443"]}
+    values = {"tags": {"sidecars": True}, "warmline-egress": {"upstreams": [upstream]}}
+    (folder / "values.yaml").write_text(yaml.safe_dump(values))
+    (folder / "templates").mkdir()
+    return str(folder)
 
 
 def chart_of(name):
@@ -82,6 +147,15 @@ REFUSED = [
         "injection.resources: the cpu request 0.5 is above the limit 499m: ask for no more than is allowed",
     ),
     ("warmline", {"podLabels": {"warmline.dev/inject": "true"}}, "at '/podLabels/warmline.dev~1inject': false schema"),
+    ("warmline", {"enabled": "no"}, "at '/enabled': got string, want boolean"),
+    ("warmline", {"tags": {"sidecars": "no"}}, "at '/tags/sidecars': got string, want boolean"),
+    ("egress", {"enabled": "no"}, "at '/enabled': got string, want boolean"),
+    ("egress", {"tags": {"sidecars": "no"}}, "at '/tags/sidecars': got string, want boolean"),
+    (
+        "egress",
+        {"configMap": {"create": False}, "upstreams": [{"name": "a", "port": 13401, "endpoints": ["b:1"]}]},
+        "upstreams are given, and configMap.create is false",
+    ),
     ("egress", {"image": None}, "missing property 'image'"),
     ("egress", {"prometheusRule": {"thresholds": {"restarts": None}}}, "at '/prometheusRule/thresholds': missing property 'restarts'"),
     ("egress", {"configMaps": ["Batch"]}, "at '/configMaps/0': 'Batch' does not match pattern"),
@@ -213,6 +287,8 @@ def homes(make_namespace):
         helm("uninstall", chart, "--namespace", namespace.name, "--ignore-not-found", "--wait")
 
 
+# What cannot be left out.
+FEWEST = {"warmline": [], "egress": ["--set=configMap.create=false"]}
 # What an upgrade changes.
 CHANGED = {"warmline": ["--set=priorityClassName=system-node-critical"], "egress": ["--set=configSource=mount"]}
 
@@ -222,7 +298,7 @@ CHANGED = {"warmline": ["--set=priorityClassName=system-node-critical"], "egress
 @pytest.mark.parametrize("values", ["none", "full"])
 def test_charts_install_upgrade_roll_back_and_leave_nothing(homes, mode, values):
     before = all_objects()
-    options = {chart: [f"--values={FULL[chart]}"] if values == "full" else [] for chart in CHARTS}
+    options = {chart: [f"--values={FULL[chart]}"] if values == "full" else FEWEST[chart] for chart in CHARTS}
     options["warmline"].append(f"--set=injection.mode={mode}")
     for chart, home in homes.items():
         helm("install", chart, CHARTS[chart], f"--namespace={home.name}", "--wait", *options[chart])
@@ -257,10 +333,22 @@ def test_the_configuration_goes_on_verbatim(homes):
     assert home.get("configmap", "warmline-urls")["data"] == urls
 
 
-def test_without_upstreams_there_is_no_configuration_and_the_notes_say_so(homes):
+@pytest.mark.parametrize("wanted", ["dashboard.enabled=true", "configMap.create=false"])
+def test_with_another_purpose_than_upstreams_there_is_no_configuration_and_the_notes_say_so(homes, wanted):
     home = homes["egress"]
-    notes = helm("install", "egress", CHARTS["egress"], f"--namespace={home.name}")
-    assert "There is no upstream yet, so no ConfigMap `warmline` was made" in notes
+    notes = helm("install", "egress", CHARTS["egress"], f"--namespace={home.name}", f"--set={wanted}", "--set=dashboard.labels.x=y")
+    assert "There is no upstream in the values, so no ConfigMap `warmline` was made" in notes
+    made = [found["metadata"]["name"] for found in home.get("configmaps")["items"]]
+    assert "warmline" not in made and "warmline-urls" not in made
+
+
+def test_fault_23_an_egress_chart_without_upstreams_says_what_is_missing_and_leaves_nothing_that_waits(homes):
+    home = homes["egress"]
+    with pytest.raises(Failed) as refused:
+        helm("install", "egress", CHARTS["egress"], f"--namespace={home.name}")
+    for words in ["upstreams is empty", "would wait in Init for it", "endpoints:", "configMap: {create: false}", home.name]:
+        assert words in refused.value.output
+    assert home.get("roles,rolebindings")["items"] == []
     assert [found["metadata"]["name"] for found in home.get("configmaps")["items"]] == ["kube-root-ca.crt"]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.default_image import default_image  # noqa: F401 (a fixture)
 from support.kube import Namespace, kubectl
@@ -17,6 +18,18 @@ def test_the_rendered_manifests_are_what_the_charts_say(tmp_path):
     rendered = {str(file.relative_to(tmp_path)): file.read_text() for file in tmp_path.rglob("*.yaml")}
     kept = {str(file.relative_to(DEPLOY)): file.read_text() for file in DEPLOY.rglob("*.yaml")}
     assert rendered == {name: text for name, text in kept.items() if text.startswith("# Rendered")}, "run deploy/render"
+
+
+MANIFESTS = [file for file in sorted(DEPLOY.rglob("*.yaml")) if file.name not in ("kustomization.yaml", "values.yaml")]
+
+
+@pytest.mark.parametrize("file", MANIFESTS, ids=[str(file.relative_to(DEPLOY)) for file in MANIFESTS])
+def test_fault_23_the_api_server_takes_every_manifest_and_knows_each_of_its_fields(file, namespace):
+    manifests = [manifest for manifest in yaml.safe_load_all(file.read_text()) if manifest]
+    for manifest in manifests:
+        # The namespaces that they name are not there.
+        manifest["metadata"].pop("namespace", None)
+    namespace.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename=-", stdin=yaml.safe_dump_all(manifests))
 
 
 @pytest.mark.usefixtures("default_image")

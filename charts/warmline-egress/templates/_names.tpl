@@ -1,21 +1,33 @@
-{{- define "egress.labels" -}}
+{{/* Nothing is rendered with `enabled: false`, in an umbrella chart that has no `condition` for it, too. */}}
+{{- define "warmline-egress.enabled" -}}
+{{- if ne (toString .Values.enabled) "false" }}true{{ end }}
+{{- end }}
+
+{{- define "warmline-egress.labels" -}}
 app.kubernetes.io/name: warmline-egress
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: warmline
 {{- end }}
 
-{{- define "egress.image" -}}
+{{- define "warmline-egress.image" -}}
 {{- $image := .Values.image -}}
 {{- with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
 {{/* payments-eu -> WARMLINE_PAYMENTS_EU_URL */}}
-{{- define "egress.variable" -}}WARMLINE_{{ .name | upper | replace "-" "_" }}_URL{{- end }}
+{{- define "warmline-egress.variable" -}}WARMLINE_{{ .name | upper | replace "-" "_" }}_URL{{- end }}
 
 {{/* What the schema cannot say: ports are given, and names, ports and hosts are there once. */}}
-{{- define "egress.validate" -}}
+{{- define "warmline-egress.validate" -}}
+{{- $monitors := or .Values.podMonitor.enabled .Values.prometheusRule.enabled .Values.dashboard.enabled -}}
+{{- if not (or .Values.upstreams $monitors (not .Values.configMap.create)) -}}
+  {{- fail (printf "upstreams is empty: without one there is no ConfigMap `warmline`, and pods that ask for a sidecar in namespace %s would wait in Init for it. Write where they call, such as\n\n  upstreams:\n    - name: payments\n      port: 13401\n      endpoints: [\"api.payments.example:443\"]\n\nor, where that ConfigMap comes from elsewhere, configMap: {create: false}" .Release.Namespace) -}}
+{{- end -}}
+{{- if and .Values.upstreams (not .Values.configMap.create) -}}
+  {{- fail "upstreams are given, and configMap.create is false: the ConfigMap `warmline` that comes from elsewhere has the upstreams; leave out one of the two" -}}
+{{- end -}}
 {{- $ports := dict -}}
 {{- $names := dict -}}
 {{- $hosts := dict -}}
@@ -23,7 +35,7 @@ app.kubernetes.io/part-of: warmline
   {{- $path := printf "upstreams[%d] (%s)" $index $upstream.name -}}
   {{- if not $upstream.port -}}
     {{- fail (printf "%s: port is missing: give it a loopback port of its own, such as %d; applications find it in %s"
-        $path (add 13401 $index) (include "egress.variable" $upstream)) -}}
+        $path (add 13401 $index) (include "warmline-egress.variable" $upstream)) -}}
   {{- end -}}
   {{- $port := toString $upstream.port -}}
   {{- if has $port (list "13301" "13320" "13321") -}}

@@ -2,7 +2,7 @@
 rules/warmline.yaml as the values want it: thresholds in their places, alerts of this namespace alone, and what
 `prometheusRule.alerts` says about single ones.
 */}}
-{{- define "egress.rules" -}}
+{{- define "warmline-egress.rules" -}}
 {{- $values := .Values.prometheusRule -}}
 {{- $text := .Files.Get "rules/warmline.yaml" -}}
 {{- range $name, $value := $values.thresholds -}}

@@ -4,9 +4,14 @@
 {{/* The Secret that cert-manager fills; `-tls` is the one that the injector fills. */}}
 {{- define "warmline.certificateSecret" -}}{{ include "warmline.injector" . }}-certificate{{- end }}
 
+{{/* Nothing is rendered with `enabled: false`, in an umbrella chart that has no `condition` for it, too. */}}
+{{- define "warmline.enabled" -}}
+{{- if ne (toString .Values.enabled) "false" }}true{{ end }}
+{{- end }}
+
 {{/* Whether the injector's pods are there: in webhook mode, and for the time of a switch from it. */}}
 {{- define "warmline.webhookRuns" -}}
-{{- if or (eq .Values.injection.mode "webhook") .Values.injection.keepWebhook }}true{{ end }}
+{{- if and (include "warmline.enabled" .) (or (eq .Values.injection.mode "webhook") .Values.injection.keepWebhook) }}true{{ end }}
 {{- end }}
 
 {{- define "warmline.selector" -}}
