@@ -34,6 +34,7 @@ pub mod pool;
 pub mod tls;
 
 // Ground.
+pub mod api_server;
 pub mod backoff;
 pub mod descriptors;
 pub mod drain;

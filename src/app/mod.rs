@@ -5,6 +5,7 @@
 //! that a file system that hangs does not, either.
 
 mod beginning;
+mod folders;
 mod inlets;
 mod live;
 mod routes;

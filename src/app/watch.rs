@@ -1,32 +1,23 @@
 //! Follows the configuration's source and the files that it names: a change is compiled and put in force whole, or told.
 //!
-//! Folders are watched, not files: a watch on a file dies with its replacement, and a `ConfigMap` changes by a swap of
-//! its folder's link. Whatever the kernel does not tell (network file systems), a slow look around finds.
+//! Whatever the kernel does not tell (network file systems), a slow look around finds.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
-    event::{AccessKind, AccessMode},
-};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, channel},
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{ReconfigureError, live::Live};
+use super::{ReconfigureError, folders::Folders, live::Live};
 use crate::{
     admin::{Ask, Looked},
-    config::{
-        self, Credentials, InForce, Kept, Loaded, Origin, Source, Unusable, configmap::Rejected,
-    },
+    config::{self, InForce, Kept, Loaded, Origin, Source, Stale, Unusable, configmap::Rejected},
 };
 
 /// How long the files must be quiet before they are read.
@@ -35,8 +26,9 @@ const QUIET: Duration = Duration::from_millis(20);
 const RESTLESS: Duration = Duration::from_millis(200);
 /// How often everything is looked at without a sign of a change.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
-/// The same while something cannot be used: it may get well without a sign, by time alone...
-const LOOK_AROUND_REFUSED: Duration = Duration::from_secs(1);
+/// The same while something cannot be used, which may get well without a sign, by time alone, and while the kernel refuses to
+/// give signs...
+const LOOK_AROUND_SOON: Duration = Duration::from_secs(1);
 /// ... but looking takes no more than one part in so many of a core, however large what is refused.
 const LOOK_SHARE: u32 = 50;
 
@@ -47,6 +39,8 @@ pub(super) struct Watch {
     live: Arc<Live>,
     /// Operators who want a look now, and its outcome.
     asks: Receiver<Ask>,
+    /// Why changed certificates are not in force beside a refused configuration, as it was told.
+    not_followed: Option<String>,
 }
 
 impl Watch {
@@ -56,7 +50,7 @@ impl Watch {
         live: Arc<Live>,
         asks: Receiver<Ask>,
     ) -> Self {
-        Self { source, kept, live, asks }
+        Self { source, kept, live, asks, not_followed: None }
     }
 
     /// Follows for as long as it is polled.
@@ -71,7 +65,7 @@ impl Watch {
             folders.watch(&self.files());
             let began = Instant::now();
             let looked = self.look();
-            let patience = self.patience().max(LOOK_SHARE * began.elapsed());
+            let patience = self.patience(&folders).max(LOOK_SHARE * began.elapsed());
             if let Some(ask) = Option::<Ask>::take(&mut asking) {
                 // Whoever asked may have left.
                 let _ = ask.send(looked);
@@ -92,13 +86,10 @@ impl Watch {
         files
     }
 
-    fn patience(&self) -> Duration {
+    fn patience(&self, folders: &Folders) -> Duration {
         let refused = self.live.standing.refused();
-        if refused.configuration.is_none() && refused.credentials.is_empty() {
-            LOOK_AROUND
-        } else {
-            LOOK_AROUND_REFUSED
-        }
+        let is_well = refused.configuration.is_none() && refused.credentials.is_empty();
+        if is_well && !folders.are_incomplete() { LOOK_AROUND } else { LOOK_AROUND_SOON }
     }
 
     /// Compiles what lies there now, and puts it in force if it is another plan.
@@ -121,13 +112,20 @@ impl Watch {
     }
 
     /// A configuration that cannot be used holds up no rotation: the one in force is compiled anew.
-    fn follow_credentials(&self, in_force: &InForce) {
+    fn follow_credentials(&mut self, in_force: &InForce) {
         let (text, origin) = (in_force.text.clone(), self.live.standing.origin());
-        if let Ok(loaded) = self.source.compile(text, origin, Some(&in_force.plan.credentials))
-            && let Err((_, error)) = self.put_in_force(loaded, in_force)
-        {
-            tracing::error!(%error, "changed certificates cannot be put in force; the old ones stay");
+        let compiled = self.source.compile(text, origin, Some(&in_force.plan.credentials));
+        let error = match compiled.map(|loaded| self.put_in_force(loaded, in_force)) {
+            Ok(Err((_, error))) => Some(error.to_string()),
+            Ok(Ok(_)) | Err(_) => None,
+        };
+        if let Some(reason) = error.as_ref().filter(|_| error != self.not_followed) {
+            tracing::error!(
+                reason,
+                "changed certificates cannot be put in force; the old ones stay"
+            );
         }
+        self.not_followed = error;
     }
 
     /// Unless it is in force already; an error comes with the hash of what it is about.
@@ -137,14 +135,17 @@ impl Watch {
         in_force: &InForce,
     ) -> Result<Looked, (String, ReconfigureError)> {
         let Loaded { mut plan, text, origin } = loaded;
-        let stale = self.tell_stale(&mut plan.credentials);
+        // It is no news to compare by.
+        let stale = std::mem::take(&mut plan.credentials.stale);
         let same_text = text == in_force.text;
         if plan == in_force.plan && same_text {
             self.came_from(origin);
-            return Ok(stale.map_or(Looked::Unchanged, Looked::Refused));
+            return Ok(self.tell_stale(&stale).map_or(Looked::Unchanged, Looked::Refused));
         }
         let hash = config::hash(&text);
         self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
+        // Only what is in force is told of: a plan that is refused may name other files, and would have told the opposite.
+        let stale = self.tell_stale(&stale);
         self.came_from(origin);
         if same_text {
             tracing::info!(%hash, "changed certificates are in force");
@@ -199,13 +200,12 @@ impl Watch {
         }
     }
 
-    /// What is in force of them is no news to compare by. Gives back what is wrong, be it new or not.
-    fn tell_stale(&self, credentials: &mut Credentials) -> Option<String> {
-        let stale = std::mem::take(&mut credentials.stale);
+    /// Gives back what is wrong, be it new or not.
+    fn tell_stale(&self, stale: &[Stale]) -> Option<String> {
         if stale.is_empty() && self.live.standing.has_stale() {
             tracing::info!("certificates, keys and trust are good again");
         }
-        for new in self.live.standing.stale(&stale, SystemTime::now()) {
+        for new in self.live.standing.stale(stale, SystemTime::now()) {
             tracing::error!(
                 reason = new.reason,
                 "changed certificates cannot be used; the old ones stay in force"
@@ -233,67 +233,4 @@ async fn next(signal: &mut Option<Signal>) -> Option<()> {
 async fn settle(signs: &mut Receiver<()>) {
     let end = Instant::now() + RESTLESS;
     while let Ok(Some(())) = timeout_at(end.min(Instant::now() + QUIET), signs.recv()).await {}
-}
-
-/// The watched folders.
-struct Folders {
-    /// `None` where the kernel gives none: then only the slow look around is left.
-    watcher: Option<RecommendedWatcher>,
-    /// Each with the inode that is watched: one that was made anew is another.
-    watched: BTreeMap<PathBuf, u64>,
-}
-
-impl Folders {
-    fn new(sign: Sender<()>) -> Self {
-        let told = move |event: notify::Result<Event>| {
-            if event.map_or(true, |event| is_change(event.kind)) {
-                // A sign that waits already says as much.
-                let _ = sign.try_send(());
-            }
-        };
-        let watcher = notify::recommended_watcher(told);
-        let watcher = watcher.inspect_err(
-            |error| tracing::warn!(%error, seconds = LOOK_AROUND.as_secs(), "files cannot be watched, and are looked at from time to time"),
-        );
-        Self { watcher: watcher.ok(), watched: BTreeMap::new() }
-    }
-
-    /// Watches the folders of these files, and those where their links lead.
-    fn watch(&mut self, files: &[PathBuf]) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
-        let found: BTreeMap<_, _> = wanted
-            .into_iter()
-            .filter_map(|folder| Some((folder.clone(), folder.metadata().ok()?.ino())))
-            .collect();
-        let known = std::mem::take(&mut self.watched);
-        for (folder, _) in known.iter().filter(|(folder, inode)| found.get(*folder) != Some(inode))
-        {
-            // It is gone where its folder is.
-            let _ = watcher.unwatch(folder);
-        }
-        // One that cannot be watched may be there the next time.
-        let succeeds = |(folder, inode): &(PathBuf, u64)| {
-            known.get(folder) == Some(inode)
-                || watcher.watch(folder, RecursiveMode::NonRecursive).is_ok()
-        };
-        self.watched = found.into_iter().filter(succeeds).collect();
-    }
-}
-
-fn folders_of(file: &Path) -> Vec<PathBuf> {
-    let real = file.canonicalize().ok();
-    let folder = |path: &Path| {
-        let parent = path.parent()?;
-        Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.into() })
-    };
-    folder(file).into_iter().chain(real.as_deref().and_then(folder)).collect()
-}
-
-/// Reading is none; our own would wake us for ever.
-fn is_change(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
-        _ => true,
-    }
 }

@@ -30,7 +30,7 @@ use super::{
     standing::{Standing, Trust},
     webhook,
 };
-use crate::backoff::Backoff;
+use crate::{api_server, backoff::Backoff};
 
 /// See the module.
 pub(super) struct Agreement {
@@ -78,9 +78,11 @@ enum Failed {
     Make(#[from] rcgen::Error),
     #[error("the Secret's serving certificate cannot be used: {0}")]
     Unusable(#[from] Unusable),
-    #[error("the Secret cannot be written: {0}")]
+    #[error("the Secret cannot be read: {}", api_server::reason(.0))]
+    Read(kube::Error),
+    #[error("the Secret cannot be written: {}", api_server::reason(.0))]
     Write(kube::Error),
-    #[error("the MutatingWebhookConfiguration cannot be patched: {0}")]
+    #[error("the MutatingWebhookConfiguration cannot be patched: {}", api_server::reason(.0))]
     Patch(kube::Error),
     #[error("the API server does not answer")]
     Silence,
@@ -251,7 +253,7 @@ impl Agreement {
 
     async fn reload(&mut self) -> Result<(), Failed> {
         let found = timeout(PATIENCE, self.secrets.get_opt(&self.names.secret)).await;
-        self.secret.object = found.map_err(|_| Failed::Silence)?.map_err(Failed::Write)?;
+        self.secret.object = found.map_err(|_| Failed::Silence)?.map_err(Failed::Read)?;
         Ok(())
     }
 
@@ -355,5 +357,70 @@ impl Iterator for Pause {
 impl utils::Backoff for Pause {
     fn reset(&mut self) {
         self.0.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
+    use kube::core::ObjectMeta;
+
+    use super::*;
+    use crate::drain::Drain;
+
+    /// Before an API server that answers reads and writes of the Secret with these statuses.
+    fn agreement(read: u16, write: u16) -> Agreement {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                let mut request = BufReader::new(&client);
+                let mut head = Vec::new();
+                while head.last().is_none_or(|line: &String| line != "\r\n") {
+                    let mut line = String::new();
+                    request.read_line(&mut line).unwrap();
+                    head.push(line);
+                }
+                let length = head.iter().find_map(|line| line.strip_prefix("content-length: "));
+                let length = length.map_or(0, |length| length.trim().parse().unwrap());
+                request.read_exact(&mut vec![0; length]).unwrap();
+                let code = if head[0].starts_with("GET") { read } else { write };
+                let body = format!(
+                    r#"{{"kind":"Status","apiVersion":"v1","status":"Failure","message":"it says {code}","reason":"x","code":{code}}}"#
+                );
+                let head = format!(
+                    "HTTP/1.1 {code} x\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n"
+                );
+                client.write_all(format!("{head}{body}").as_bytes()).unwrap();
+            }
+        });
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+        let names = Names { namespace: "a".into(), secret: "b".into(), configuration: "c".into() };
+        let terms = Terms {
+            authority: Duration::from_hours(3),
+            certificate: Duration::from_hours(1),
+            name: "d.a.svc".into(),
+        };
+        let standing = Arc::new(Standing::new(Drain::default()).unwrap());
+        let client = Client::try_from(config).unwrap();
+        let mut agreement = Agreement::new(client, names, terms, standing);
+        let metadata = ObjectMeta { name: Some("b".into()), ..ObjectMeta::default() };
+        agreement.secret.object = Some(Secret { metadata, ..Secret::default() });
+        agreement
+    }
+
+    #[tokio::test]
+    async fn fault_24_a_read_of_the_secret_that_fails_is_called_a_read_and_a_write_a_write() {
+        let after_a_conflict = agreement(403, 409).advance().await.unwrap_err().to_string();
+        assert_eq!(after_a_conflict, "the Secret cannot be read: it says 403");
+        let at_once = agreement(200, 403).advance().await.unwrap_err().to_string();
+        assert_eq!(at_once, "the Secret cannot be written: it says 403");
     }
 }

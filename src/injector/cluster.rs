@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use kube::{Client, Config};
+use kube::Client;
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     rotation::Terms,
     standing::Standing,
 };
-use crate::backoff::Backoff;
+use crate::{api_server, backoff::Backoff};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,8 +49,8 @@ pub(super) async fn look() -> Result<(), Error> {
 }
 
 async fn client() -> Result<Client, Error> {
-    let config = Config::infer().await.map_err(|error| Error::NoCluster(error.to_string()))?;
-    Client::try_from(config).map_err(|error| Error::NoCluster(error.to_string()))
+    let config = api_server::config().await.map_err(|no| Error::NoCluster(no.to_string()))?;
+    Client::try_from(config).map_err(|error| Error::NoCluster(api_server::reason(&error)))
 }
 
 /// Asks until there is an answer.
@@ -63,7 +63,7 @@ async fn require_new_enough(client: &Client) -> Result<(), Error> {
                 tracing::info!(version = %info.git_version, "the API server answers");
                 return Ok(());
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => api_server::reason(&error),
             Err(_) => "it takes too long".to_owned(),
         };
         if told != reason {

@@ -14,7 +14,6 @@ use k8s_openapi::api::core::v1;
 use kube::{
     Api, Client,
     api::{ListParams, WatchEvent, WatchParams},
-    config::InferConfigError,
     core::Status,
 };
 use tokio::{
@@ -23,7 +22,10 @@ use tokio::{
 };
 
 use super::{Away, Feed, Known, Reference, content, notice};
-use crate::backoff::Backoff;
+use crate::{
+    api_server::{self, NoWay},
+    backoff::Backoff,
+};
 
 /// How old a watch becomes, in seconds: a random one of these. The API server would end it after 30 to 60 minutes.
 const AGES: std::ops::RangeInclusive<u32> = 200..=290;
@@ -48,20 +50,17 @@ const LONGEST_WAIT_REFUSED: Duration = Duration::from_mins(5);
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
     /// No way to the API server.
-    #[error("there is no way to the API server: {0}")]
-    NoAccess(InferConfigError),
-    /// A pod without a token.
-    #[error("this pod has no token for the API server (automountServiceAccountToken: false?)")]
-    NoToken,
+    #[error(transparent)]
+    NoAccess(#[from] NoWay),
     /// Its client could not be made.
-    #[error("a client of the API server cannot be made: {0}")]
+    #[error("a client of the API server cannot be made: {}", api_server::reason(.0))]
     Client(#[from] kube::Error),
 }
 
 /// Why contact was lost, or none came about.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    #[error("{}", told(.0))]
+    #[error("{}", api_server::reason(.0))]
     Api(#[from] kube::Error),
     #[error("{0}")]
     Status(Box<Status>),
@@ -74,11 +73,7 @@ enum Lost {
 /// The way to the API server that this process has: a pod's token, or a kubeconfig. It belongs to the runtime that
 /// makes it.
 pub async fn connect() -> Result<Client, FollowError> {
-    let mut config = kube::Config::infer().await.map_err(|error| {
-        // Kubernetes sets this in every pod.
-        let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-        if in_pod { FollowError::NoToken } else { FollowError::NoAccess(error) }
-    })?;
+    let mut config = api_server::config().await?;
     config.connect_timeout = Some(CONNECT);
     Ok(Client::try_from(config)?)
 }
@@ -278,20 +273,6 @@ impl Lost {
             Self::Api(_) | Self::Silent | Self::Short => 0,
         }
     }
-}
-
-/// With its causes, of which the outermost alone says too little.
-fn told(error: &kube::Error) -> String {
-    let outermost: &dyn std::error::Error = match error {
-        kube::Error::Api(status) => return status.message.clone(),
-        kube::Error::Service(service) => service.as_ref(),
-        error => error,
-    };
-    let causes = std::iter::successors(outermost.source(), |cause| cause.source());
-    causes.fold(outermost.to_string(), |text, cause| {
-        let cause = cause.to_string();
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 #[cfg(test)]

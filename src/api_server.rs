@@ -1,0 +1,192 @@
+//! The way to Kubernetes' API server that this process has: a kubeconfig, or the `ServiceAccount` of its pod.
+
+use std::{
+    env::{self, VarError},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use kube::{
+    Config,
+    config::{InClusterError, KubeConfigOptions, KubeconfigError},
+};
+
+/// Why there is no such way.
+#[derive(Debug, thiserror::Error)]
+pub enum NoWay {
+    /// The pod was made without a token.
+    #[error("this pod has no token for the API server (automountServiceAccountToken: false?)")]
+    NoToken,
+    /// A file that kubelet mounts is there in part, or not for this process.
+    #[error("{path} cannot be read: {error}; the API server cannot be reached without it", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file that kubelet mounts is not what it should be.
+    #[error("{path} cannot be used: {reason}", path = path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A variable that kubelet sets in every container is not what it should be.
+    #[error("the environment variable {name} {reason}; kubelet sets it in every container")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Neither a pod nor a file.
+    #[error("this process is not in a pod ({HOST} is not set), and there is no kubeconfig")]
+    Nowhere,
+    /// A file that is wrong.
+    #[error("the kubeconfig cannot be used: {0}")]
+    Kubeconfig(KubeconfigError),
+}
+
+/// Kubernetes sets these in every container.
+const HOST: &str = "KUBERNETES_SERVICE_HOST";
+const PORT: &str = "KUBERNETES_SERVICE_PORT";
+/// Where kubelet mounts a pod's credentials.
+const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Finds it: a kubeconfig first, because somebody put it there on purpose.
+pub async fn config() -> Result<Config, NoWay> {
+    let missing = match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    if env::var_os(HOST).is_none() {
+        return Err(without_a_pod(missing));
+    }
+    has_token(fs::read(file("token")).map(drop))?;
+    Config::incluster().map_err(in_a_pod)
+}
+
+/// Tells an error of the client with its causes, of which the outermost alone says too little.
+pub fn reason(error: &kube::Error) -> String {
+    let outermost: &dyn std::error::Error = match error {
+        kube::Error::Api(status) => return status.message.clone(),
+        kube::Error::Service(service) => service.as_ref(),
+        error => error,
+    };
+    let causes = std::iter::successors(outermost.source(), |cause| cause.source());
+    causes.fold(outermost.to_string(), |text, cause| {
+        let cause = cause.to_string();
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
+fn without_a_pod(error: KubeconfigError) -> NoWay {
+    match error {
+        KubeconfigError::FindPath => NoWay::Nowhere,
+        KubeconfigError::ReadConfig(error, _) if error.kind() == io::ErrorKind::NotFound => {
+            NoWay::Nowhere
+        }
+        error => NoWay::Kubeconfig(error),
+    }
+}
+
+/// Only a file that is not there is no token.
+fn has_token(read: io::Result<()>) -> Result<(), NoWay> {
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => NoWay::NoToken,
+        _ => NoWay::Unreadable { path: file("token"), error },
+    })
+}
+
+fn in_a_pod(error: InClusterError) -> NoWay {
+    let variable = |name, reason: String| NoWay::Variable { name, reason };
+    match error {
+        InClusterError::ReadDefaultNamespace(error) => {
+            NoWay::Unreadable { path: file("namespace"), error }
+        }
+        InClusterError::ReadCertificateBundle(error) => {
+            NoWay::Unreadable { path: file("ca.crt"), error }
+        }
+        InClusterError::ParseCertificates(error) => {
+            NoWay::Unusable { path: file("ca.crt"), reason: error.to_string() }
+        }
+        InClusterError::ReadEnvironmentVariable(VarError::NotPresent) => {
+            variable(PORT, "is not set".into())
+        }
+        InClusterError::ReadEnvironmentVariable(VarError::NotUnicode(_)) => {
+            variable(PORT, "is not UTF-8".into())
+        }
+        InClusterError::ParseClusterPort(error) => {
+            variable(PORT, format!("is not a port: {error}"))
+        }
+        InClusterError::ParseClusterUrl(error) => variable(HOST, format!("is not a host: {error}")),
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_24_each_failure_to_find_the_clusters_credentials_is_called_what_it_is() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        let no_token =
+            "this pod has no token for the API server (automountServiceAccountToken: false?)";
+        let token = |read| has_token(read).unwrap_err().to_string();
+        assert_eq!(token(Err(gone())), no_token);
+        assert!(has_token(Ok(())).is_ok());
+        let folder = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let without = "the API server cannot be reached without it";
+        assert_eq!(
+            token(Err(denied())),
+            format!("{folder}/token cannot be read: permission denied; {without}")
+        );
+
+        let not_a_port = "x".parse::<u16>().unwrap_err();
+        let not_a_host = "a b".parse::<http::Uri>().unwrap_err();
+        let kubelet = "kubelet sets it in every container";
+        for (error, told) in [
+            (
+                InClusterError::ReadDefaultNamespace(gone()),
+                format!("{folder}/namespace cannot be read: entity not found; {without}"),
+            ),
+            (
+                InClusterError::ReadCertificateBundle(denied()),
+                format!("{folder}/ca.crt cannot be read: permission denied; {without}"),
+            ),
+            (
+                InClusterError::ReadEnvironmentVariable(VarError::NotPresent),
+                format!("the environment variable KUBERNETES_SERVICE_PORT is not set; {kubelet}"),
+            ),
+            (
+                InClusterError::ParseClusterPort(not_a_port),
+                format!(
+                    "the environment variable KUBERNETES_SERVICE_PORT is not a port: invalid digit found in string; {kubelet}"
+                ),
+            ),
+            (
+                InClusterError::ParseClusterUrl(not_a_host),
+                format!(
+                    "the environment variable KUBERNETES_SERVICE_HOST is not a host: invalid uri character; {kubelet}"
+                ),
+            ),
+        ] {
+            assert_eq!(in_a_pod(error).to_string(), told);
+        }
+
+        let path = PathBuf::from("/root/.kube/config");
+        let nowhere = "this process is not in a pod (KUBERNETES_SERVICE_HOST is not set), and there is no kubeconfig";
+        for error in [KubeconfigError::FindPath, KubeconfigError::ReadConfig(gone(), path)] {
+            assert_eq!(without_a_pod(error).to_string(), nowhere);
+        }
+        let wrong = without_a_pod(KubeconfigError::LoadContext("shop".into())).to_string();
+        assert_eq!(wrong, "the kubeconfig cannot be used: failed to load current context: shop");
+    }
+}

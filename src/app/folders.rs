@@ -1,0 +1,132 @@
+//! The folders of the configuration and its files: a sign comes whenever something in them changes.
+//!
+//! Folders are watched, not files: a watch on a file dies with its replacement, and a `ConfigMap` changes by a swap of its
+//! folder's link.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use notify::{
+    Error, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::mpsc::Sender;
+
+use crate::descriptors;
+
+/// See the module.
+pub(super) struct Folders {
+    /// Where signs go.
+    sign: Sender<()>,
+    /// `None` where the kernel gave none yet.
+    watcher: Option<RecommendedWatcher>,
+    /// Each with the inode that is watched: a folder that was made anew is another.
+    watched: BTreeMap<PathBuf, u64>,
+    /// Why some folder gives no sign, as it was told.
+    unwatched: Option<String>,
+}
+
+impl Folders {
+    pub(super) const fn new(sign: Sender<()>) -> Self {
+        Self { sign, watcher: None, watched: BTreeMap::new(), unwatched: None }
+    }
+
+    /// Watches the folders of these files, and those where their links lead. What the kernel refuses is told once, and asked for
+    /// again at the next call.
+    pub(super) fn watch(&mut self, files: &[PathBuf]) {
+        let refused = self.try_watch(files).err().map(|error| reason(&error));
+        match (&refused, &self.unwatched) {
+            (Some(reason), told) if told.as_ref() != Some(reason) => {
+                tracing::warn!(reason, "files cannot be watched, and are looked at every second");
+            }
+            (None, Some(_)) => tracing::info!("files are watched again"),
+            _ => {}
+        }
+        self.unwatched = refused;
+    }
+
+    /// True if a change may come without a sign.
+    pub(super) const fn are_incomplete(&self) -> bool {
+        self.unwatched.is_some()
+    }
+
+    /// An error is the first of those by which a folder that is there is not watched.
+    fn try_watch(&mut self, files: &[PathBuf]) -> Result<(), Error> {
+        let mut watcher = match self.watcher.take() {
+            Some(watcher) => watcher,
+            None => watcher(&self.sign)?,
+        };
+        let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
+        let found: BTreeMap<_, _> = wanted
+            .into_iter()
+            .filter_map(|folder| Some((folder.clone(), folder.metadata().ok()?.ino())))
+            .collect();
+        let known = std::mem::take(&mut self.watched);
+        for (folder, _) in known.iter().filter(|(folder, inode)| found.get(*folder) != Some(inode))
+        {
+            // It is gone where its folder is.
+            let _ = watcher.unwatch(folder);
+        }
+        let mut outcome = Ok(());
+        for (folder, inode) in found {
+            if known.get(&folder) == Some(&inode) {
+                self.watched.insert(folder, inode);
+                continue;
+            }
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.watched.insert(folder, inode)),
+                // It went a moment ago, and may be there the next time.
+                Err(Error { kind: ErrorKind::PathNotFound, .. }) => {}
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        self.watcher = Some(watcher);
+        outcome
+    }
+}
+
+fn watcher(sign: &Sender<()>) -> Result<RecommendedWatcher, Error> {
+    let sign = sign.clone();
+    notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if event.map_or(true, |event| is_change(event.kind)) {
+            // A sign that waits already says as much.
+            let _ = sign.try_send(());
+        }
+    })
+}
+
+fn folders_of(file: &Path) -> Vec<PathBuf> {
+    let real = file.canonicalize().ok();
+    let folder = |path: &Path| {
+        let parent = path.parent()?;
+        Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.into() })
+    };
+    folder(file).into_iter().chain(real.as_deref().and_then(folder)).collect()
+}
+
+/// Reading is none; our own would wake us for ever.
+fn is_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+/// Names the limit that is reached: the kernel's own words are those for a full disk and for too many open files.
+fn reason(error: &Error) -> String {
+    let reached = |limit: &str| {
+        format!(
+            "the limit {limit} of this user is reached; raise it (sysctl, on the node) or end what uses it up"
+        )
+    };
+    match &error.kind {
+        ErrorKind::MaxFilesWatch => reached("fs.inotify.max_user_watches"),
+        ErrorKind::Io(error) if descriptors::is_shortage(error) => {
+            reached("fs.inotify.max_user_instances, or that of open files,")
+        }
+        _ => error.to_string(),
+    }
+}
