@@ -81,11 +81,11 @@ pub enum StartError {
         hint: &'static str,
     },
     /// An upstream's TLS cannot be prepared.
-    #[error("upstream {name}: its TLS settings cannot be used: {error}")]
+    #[error("upstream {name}: its TLS settings cannot be used: {}", crate::tls::words(.error))]
     Tls {
         /// The upstream.
         name: String,
-        /// rustls's words.
+        /// The reason.
         error: rustls::Error,
     },
     /// The key log cannot be opened.

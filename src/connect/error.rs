@@ -265,14 +265,6 @@ fn remedy(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// A TLS error under an I/O error, in words: whoever prints the error prints these.
-pub(super) fn in_words(error: io::Error) -> io::Error {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(tls) => io::Error::new(error.kind(), words(tls)),
-        None => error,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

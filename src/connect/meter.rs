@@ -16,8 +16,12 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::{error::in_words, tcp::Tcp};
-use crate::{stamp::Stamp, telemetry::ends::Manner, tls::Inflow};
+use super::tcp::Tcp;
+use crate::{
+    stamp::Stamp,
+    telemetry::ends::Manner,
+    tls::{self, Inflow},
+};
 
 /// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
 const INFORMATIONAL: u32 = 16;
@@ -227,7 +231,7 @@ impl Meter {
             io::ErrorKind::UnexpectedEof => Manner::Truncated,
             _ => Manner::Reset,
         });
-        in_words(error)
+        tls::in_words(error)
     }
 
     fn note_end(&self, how: Manner) {

@@ -29,7 +29,7 @@ pub enum Error {
     #[error("the throw-away certificates cannot be made: {0}")]
     Certificates(#[from] rcgen::Error),
     /// rustls does not accept what was made.
-    #[error("TLS cannot be prepared: {0}")]
+    #[error("TLS cannot be prepared: {}", crate::tls::words(.0))]
     Tls(#[from] rustls::Error),
     /// No socket, thread or runtime.
     #[error("the demo's origin cannot be started: {0}")]

@@ -112,7 +112,7 @@ pub enum Error {
     #[error("--{0}-request is above --{0}-limit: no pod could be injected")]
     Resources(&'static str),
     /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
+    #[error("TLS cannot be set up: {}", crate::tls::words(.0))]
     Tls(#[from] rustls::Error),
     /// Metrics cannot be set up.
     #[error("metrics cannot be set up: {0}")]

@@ -31,6 +31,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     drain::Drain,
     guests::{Answering, Bounds, Guests},
+    tls::in_words,
 };
 
 /// The end of a port.
@@ -97,7 +98,7 @@ async fn converse(
         None => answer(stream, router, answering, end).await,
         Some(tls) => match timeout(FIRST, tls.accept(stream)).await {
             Ok(Ok(stream)) => answer(stream, router, answering, end).await,
-            Ok(Err(error)) => tell_failed_handshake(&error),
+            Ok(Err(error)) => tell_failed_handshake(&in_words(error)),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }

@@ -151,10 +151,10 @@ impl Identity {
         if chain.certificates.is_empty() {
             return Err(IdentityError::NoCertificate);
         }
+        let all = parsed(&chain.certificates)?;
         let key = the_key(secret)?;
         refuse_strays(chain, secret, key)?;
         let key = Key::read(key).map_err(IdentityError::UnsupportedKey)?;
-        let all = parsed(&chain.certificates)?;
         let own = own(&all, &key, now).ok_or(IdentityError::Mismatch)?;
         let validity = all[own].validity().clone();
         let shown = chain_of(own, &all, now);

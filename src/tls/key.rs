@@ -254,8 +254,8 @@ mod tests {
         }
     }
 
-    fn kind_of(key: PrivateKeyDer<'static>) -> Result<String, KeyFault> {
-        Key::read(&key).map(|key| key.kind)
+    fn kind_of(key: &PrivateKeyDer<'static>) -> Result<String, KeyFault> {
+        Key::read(key).map(|key| key.kind)
     }
 
     fn labelled(bytes: &[u8]) -> [PrivateKeyDer<'static>; 3] {
@@ -274,7 +274,7 @@ mod tests {
         for (key, kind) in [(&rsa, "RSA 2048"), (&ecdsa, "ECDSA P-256")] {
             for bytes in [key.serialize_der(), inner(key)] {
                 for labelled in labelled(&bytes) {
-                    assert_eq!(kind_of(labelled).as_deref(), Ok(kind));
+                    assert_eq!(kind_of(&labelled).as_deref(), Ok(kind));
                 }
             }
         }
@@ -324,7 +324,7 @@ mod tests {
             (vec![0x30, 0], "damaged"),
         ] {
             for labelled in labelled(&bytes) {
-                let fault = kind_of(labelled).unwrap_err().to_string();
+                let fault = kind_of(&labelled).unwrap_err().to_string();
                 assert!(fault.contains(says), "{says}: {fault}");
             }
         }

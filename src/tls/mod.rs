@@ -39,7 +39,7 @@ use tolerance::Hello;
 pub use tolerance::{Answer, KeyExchange, Lesson, Opening, Policy};
 pub use trust::Trust;
 pub use verify::{Verifier, VerifyFailure};
-pub use words::{alert_name, words};
+pub use words::{alert_name, in_words, words};
 
 /// Everything about TLS that makes two connections exchangeable.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -366,8 +366,7 @@ mod tests {
         let (a, b) = (certificate(&key()), certificate(&key()));
         let joined = format!("{}{b}", a.trim_end());
         assert!(joined.contains("-----END CERTIFICATE----------BEGIN CERTIFICATE-----"));
-        let indented: String =
-            format!("{a}{b}").lines().map(|line| format!("    {line}\t\n")).collect();
+        let indented = format!("    {}", format!("{a}{b}").replace('\n', "\t\n    "));
         for text in [
             format!("{a}{b}"),
             joined,
@@ -467,6 +466,20 @@ mod tests {
             1,
         );
         assert_eq!(refusal(legacy.as_bytes()), (2, Flaw::EncryptedKey));
+    }
+
+    /// Whatever happens to one byte of a file, on whichever line, no certificate is lost: both are read, or the file is refused.
+    #[test]
+    fn fault_05_no_damage_to_one_byte_loses_a_certificate_in_silence() {
+        let whole = format!("{}{}", certificate(&key()), certificate(&key())).into_bytes();
+        for at in 0..whole.len() {
+            let (before, after) = (&whole[..at], &whole[at + 1..]);
+            for damage in [&b""[..], b"x", b"-", b"\n", b" ", b"\xff", &[whole[at], whole[at]]] {
+                let text = [before, damage, after].concat();
+                let count = read(&text).map(|contents| contents.certificates.len());
+                assert!(count.is_err() || count == Ok(2), "{at} {damage:?} {count:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! TLS's errors in words: rustls prints most of them in the notation of its own source.
 
+use std::io;
+
 use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
 
 /// The name of an alert as the RFCs and other programs write it (RFC 8446 section 6).
@@ -65,7 +67,16 @@ pub fn words(error: &Error) -> String {
             "it broke the rules of TLS: it is faulty, or something between changes bytes".into()
         }
         Error::NoApplicationProtocol => "it knows none of the protocols that were offered".into(),
+        Error::General(text) => format!("TLS failed on this side: {text}"),
         _ => "TLS failed on this side".into(),
+    }
+}
+
+/// Puts the TLS error under an I/O error into words: whoever prints the error prints these.
+pub fn in_words(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(tls) => io::Error::new(error.kind(), words(tls)),
+        None => error,
     }
 }
 
@@ -126,7 +137,7 @@ mod tests {
             Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
             Error::PeerMisbehaved(PeerMisbehaved::TooMuchEarlyDataReceived),
             Error::DecryptError,
-            Error::General("InternalThing".into()),
+            Error::HandshakeNotComplete,
         ];
         for error in errors {
             let said = words(&error);

@@ -74,11 +74,11 @@ fn a_certificate_that_cannot_be_used_leaves_the_old_one() {
         (injector.folder.path().join("tls.crt"), injector.folder.path().join("tls.key"));
     for (path, content, words) in [
         (&file, key.as_str(), "their public keys differ"),
-        (&file, "", "tls.key holds no private key"),
+        (&file, "", "tls.key: it holds no private key"),
         (
             &crt,
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-            "tls.crt holds no certificate",
+            "tls.crt: line 1: certificate 1 is not an X.509 certificate",
         ),
     ] {
         fs::write(path, content).unwrap();

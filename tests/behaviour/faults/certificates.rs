@@ -11,6 +11,7 @@ use crate::support::{
         self, Authority, Identity, authority_params, certificates_pem, client_params, only_name,
         server_params,
     },
+    log_lines,
     origin::{ClientCertificates, NAME, Origin},
     setup::Setup,
 };
@@ -22,7 +23,7 @@ fn answer(chain: Identity, trust: &str) -> (u16, String) {
     let answer = warmline.one_shot("/any");
     let requests = origin.record().request_count;
     assert_eq!(requests, usize::from(answer.status == 200), "refused before a request is sent");
-    (answer.status, answer.text().into())
+    (answer.status, answer.text())
 }
 
 fn shared_trust() -> String {
@@ -266,8 +267,9 @@ fn fault_19_a_server_with_a_spiffe_id_alone_is_told_what_helps() {
 }
 
 #[test]
-fn fault_14_an_expired_ca_in_trust_is_told_on_the_page_and_believed() {
-    let old = Authority::made_of(authority::expired(authority_params("old")));
+fn fault_14_an_expired_ca_in_trust_is_told_on_the_page_and_in_the_log_and_believed() {
+    log_lines::catch();
+    let old = Authority::made_of(authority::expired(authority_params("an authority of old")));
     let origin = Origin::serving().start();
     let trust = format!("{}{}", shared_trust(), pem_of(&old));
     let warmline = Setup::before(&origin).trust_pem(&trust).start();
@@ -276,6 +278,8 @@ fn fault_14_an_expired_ca_in_trust_is_told_on_the_page_and_believed() {
         let page = warmline.admin(page).text();
         assert_eq!(page.matches("believed all the same").count(), 1, "{page}");
     }
+    let told = "certificate 2 (CN=an authority of old) expired on 2020-01-01 00:00:00 UTC; it is believed all the same";
+    assert_eq!(log_lines::with_reason(told), 1);
     let origin = Origin::serving().identity(old.server(&[NAME])).start();
     assert_eq!(Setup::before(&origin).trust_pem(&trust).start().one_shot("/any").status, 200);
 }
@@ -286,7 +290,7 @@ fn asked(clients: ClientCertificates, tls12: bool, set: impl FnOnce(Setup) -> Se
     let origin = if tls12 { origin.tls12() } else { origin }.start();
     let warmline = set(Setup::before(&origin)).start();
     let answer = warmline.one_shot("/any");
-    let text = answer.text().to_owned();
+    let text = answer.text();
     assert_eq!((answer.status, origin.record().request_count), (502, 0), "{text}");
     assert_plain(&text);
     text
@@ -327,7 +331,7 @@ fn fault_15_the_page_says_which_certificates_were_really_shown() {
         let origin = Origin::serving().clients(clients).start();
         let warmline = Setup::before(&origin).start();
         warmline.one_shot("/any");
-        warmline.admin("/certificates").text().to_owned()
+        warmline.admin("/certificates").text()
     };
     let shared = || Authority::shared().certificate().clone();
     let page = says(ClientCertificates::Required(shared()));

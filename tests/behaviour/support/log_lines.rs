@@ -47,6 +47,7 @@ static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 static CATCHING: LazyLock<()> = LazyLock::new(|| {
     let wanted = [
         "warmline::access",
+        "warmline::app::live",
         "warmline::connect::connection",
         "warmline::listener::connection",
         "warmline::upstream::dial",
@@ -100,6 +101,12 @@ pub fn client_rests(client: SocketAddr, times: usize) {
         };
         lines.iter().filter(rested).count() >= times
     });
+}
+
+/// The lines so far with this reason.
+pub fn with_reason(reason: &str) -> usize {
+    let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.iter().filter(|line| line.get("reason").contains(reason)).count()
 }
 
 /// How many lines so far are about this upstream and say this.
