@@ -33,8 +33,14 @@ const REST_BYTES: usize = 256 * 1024 * 1024;
 const REST_CHUNK: usize = 16 * 1024;
 /// Connections that the kernel holds until they are accepted.
 pub const BACKLOG: u32 = 1024;
-/// How long a silent connection stays unexamined by the kernel.
+/// How long a silent connection stays unexamined by the kernel, and how long it waits for each answer.
 const KEEPALIVE: Duration = Duration::from_mins(1);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
+/// Both while a connection is probed; the kernel takes no shorter time.
+const PROBE: Duration = Duration::from_secs(1);
+/// The time within which the kernel has ended a connection whose probe was not acknowledged: its timers may be late by an
+/// eighth.
+pub const PROBE_TIME: Duration = Duration::from_millis(1_250);
 
 /// Listens, without blocking whoever accepts.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -76,7 +82,31 @@ pub fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
 /// Sends small writes at once, and lets the kernel find peers that vanished.
 pub fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+    SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))
+}
+
+fn keepalive(time: Duration, interval: Duration) -> TcpKeepalive {
+    TcpKeepalive::new().with_time(time).with_interval(interval)
+}
+
+/// Has the kernel end a connection on which bytes that were sent stay unacknowledged for so long; zero: as late as it does
+/// by itself. A peer that acknowledges, and has no room for more, counts as gone too: the time must not be short while
+/// more is sent than fits any window.
+pub fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(patience))
+}
+
+/// Has the kernel probe the peer of a connection that has been silent for a second, and end the connection with an error
+/// within [`PROBE_TIME`] if the peer does not acknowledge.
+pub fn probe(stream: &TcpStream) -> io::Result<()> {
+    set_patience(stream, PROBE)?;
+    SockRef::from(stream).set_tcp_keepalive(&keepalive(PROBE, PROBE))
+}
+
+/// Ends what [`probe`] began.
+pub fn end_probe(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))?;
+    set_patience(stream, Duration::ZERO)
 }
 
 /// Ends with FIN, reads what still comes, within bounds, and closes; resets what was not read to its end.

@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     sync::oneshot,
-    time::{sleep, timeout_at},
+    time::{Sleep, sleep, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -63,9 +63,12 @@ pub struct Connection {
     switch: Switch,
 }
 
-/// Ends a connection, whoever holds its handle.
-#[derive(Debug, Clone)]
-pub struct Switch(Arc<Mutex<Position>>);
+/// Ends a connection, or has it examined, whoever holds its handle.
+#[derive(Clone)]
+pub struct Switch {
+    position: Arc<Mutex<Position>>,
+    desk: Arc<Desk>,
+}
 
 #[derive(Debug)]
 enum Position {
@@ -78,8 +81,13 @@ enum Position {
 }
 
 impl Switch {
-    fn on(alive: oneshot::Sender<()>) -> Self {
-        Self(Arc::new(Mutex::new(Position::On { _alive: alive })))
+    fn on(alive: oneshot::Sender<()>, desk: Arc<Desk>) -> Self {
+        Self { position: Arc::new(Mutex::new(Position::On { _alive: alive })), desk }
+    }
+
+    /// Has the driver find out, while the connection is idle, whether its peer is alive.
+    pub fn doubt(&self) {
+        self.desk.doubt();
     }
 
     /// The driver is to end the connection now, for this reason.
@@ -95,7 +103,7 @@ impl Switch {
     }
 
     fn lock(&self) -> MutexGuard<'_, Position> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,7 +175,7 @@ pub async fn start(
         gone,
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
-        switch: Switch::on(alive),
+        switch: Switch::on(alive, Arc::clone(&desk)),
     };
     Ok((connection, Driver { http, desk, meter, facts, alive: ended, present }))
 }
@@ -247,8 +255,9 @@ impl Drop for Connection {
 }
 
 impl Driver {
-    /// Drives the connection to its end, tells when HTTP on it is over, then closes it, and tells how.
-    pub async fn run(mut self, over: impl FnOnce(Side)) -> End {
+    /// Drives the connection to its end, tells when HTTP on it is over, then closes it, and tells how. If the peer of a
+    /// doubted connection proves to be alive, `trusted` is called.
+    pub async fn run(mut self, trusted: impl Fn(), over: impl FnOnce(Side)) -> End {
         let stream = loop {
             let rests = self.drive().await;
             let stream = self.http.into_parts().io.into_inner();
@@ -257,7 +266,8 @@ impl Driver {
             }
             tracing::trace!(peer = %self.facts.peer, "an idle connection rests");
             // Boxed, as is the close: what a connection needs for a while need not weigh on it for ever.
-            match Box::pin(rest(stream, &self.desk, &mut self.alive)).await {
+            self.meter.set_patience(Duration::ZERO);
+            match Box::pin(rest(stream, &self.desk, &mut self.alive, &trusted)).await {
                 Rested::Wanted(http) => self.http = http,
                 Rested::Over(stream) => break stream,
             }
@@ -291,6 +301,7 @@ impl Driver {
             // A timer that was polled once wakes us by itself: most polls are a request's, and pay for nothing more.
             while (!armed || timer.is_elapsed()) && timer.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
+                meter.relax_patience(now);
                 if desk.rest(now, meter.is_flushed(), cx.waker()) {
                     return Poll::Ready(true);
                 }
@@ -313,12 +324,22 @@ enum Rested {
 }
 
 /// Reads, which takes in the sessions that the peer sends, until something ends the rest.
-async fn rest(mut stream: MeteredStream, desk: &Desk, alive: &mut oneshot::Receiver<()>) -> Rested {
+async fn rest(
+    mut stream: MeteredStream,
+    desk: &Desk,
+    alive: &mut oneshot::Receiver<()>,
+    trusted: &impl Fn(),
+) -> Rested {
+    let mut probe = None::<Pin<Box<Sleep>>>;
     let wanted = poll_fn(|cx| {
         let mut byte = [0];
         let read = Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut byte));
         if read.is_ready() || Pin::new(&mut *alive).poll(cx).is_ready() {
             return Poll::Ready(None);
+        }
+        if desk.is_doubted() && poll_probe(&mut probe, stream.tcp(), cx).is_ready() {
+            desk.trust();
+            trusted();
         }
         desk.poll_wanted(cx.waker()).map_or(Poll::Pending, |waiting| Poll::Ready(Some(waiting)))
     })
@@ -329,6 +350,25 @@ async fn rest(mut stream: MeteredStream, desk: &Desk, alive: &mut oneshot::Recei
     // If nobody waits any more, the handle is gone too, and the driver sees it next.
     let _ = waiting.send(sender);
     Rested::Wanted(http)
+}
+
+/// Probes the peer; ready once the kernel would have ended the connection of a peer that did not acknowledge.
+fn poll_probe(probe: &mut Option<Pin<Box<Sleep>>>, tcp: &Tcp, cx: &mut Context<'_>) -> Poll<()> {
+    let begin = || {
+        let begun = socket::probe(tcp);
+        begun.is_ok().then(|| Box::pin(sleep(socket::PROBE_TIME)))
+    };
+    if probe.is_none() {
+        *probe = begin();
+    }
+    // Where the kernel takes no probe there is no proof, and the pool closes the connection.
+    let Some(time) = probe else { return Poll::Pending };
+    ready!(time.as_mut().poll(cx));
+    *probe = None;
+    if let Err(error) = socket::end_probe(tcp) {
+        tracing::debug!(%error, "a socket keeps its short probes");
+    }
+    Poll::Ready(())
 }
 
 /// `close_notify`, FIN, bounded drain, close: within [`socket::CLOSE_TIME`] in all.

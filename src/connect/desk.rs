@@ -3,7 +3,10 @@
 
 use std::{
     mem::replace,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::Waker,
     time::{Duration, Instant},
 };
@@ -20,7 +23,11 @@ type Sender = SendRequest<RequestBody>;
 pub(super) const RESTS_AFTER: Duration = Duration::from_millis(500);
 
 /// A connection's sender of requests, or what is in its place.
-pub(super) struct Desk(Mutex<Place>);
+pub(super) struct Desk {
+    place: Mutex<Place>,
+    /// True if the driver is to find out whether the peer is alive.
+    doubted: AtomicBool,
+}
 
 enum Place {
     /// The sender, since then.
@@ -48,7 +55,25 @@ pub(super) enum Found {
 
 impl Desk {
     pub(super) fn new(sender: Sender, now: Instant) -> Self {
-        Self(Mutex::new(Place::Free(sender, now)))
+        Self { place: Mutex::new(Place::Free(sender, now)), doubted: AtomicBool::new(false) }
+    }
+
+    /// Has the driver find out whether the peer is alive: at once where the connection rests, or else when it does.
+    pub(super) fn doubt(&self) {
+        self.doubted.store(true, Relaxed);
+        if let Place::Resting(driver) = &*self.lock() {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// True if the driver is to find that out.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.load(Relaxed)
+    }
+
+    /// Ends that: the peer is alive.
+    pub(super) fn trust(&self) {
+        self.doubted.store(false, Relaxed);
     }
 
     /// An exchange begins.
@@ -108,6 +133,6 @@ impl Desk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Place> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

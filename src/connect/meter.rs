@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustls::AlertDescription;
@@ -18,6 +18,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::tcp::Tcp;
 use crate::{
+    socket,
     stamp::Stamp,
     telemetry::ends::Manner,
     tls::{self, Inflow},
@@ -27,6 +28,9 @@ use crate::{
 const INFORMATIONAL: u32 = 16;
 /// Where a status line has the status's first digit: `HTTP/1.1 ` comes before it.
 const STATUS: u8 = 9;
+
+/// The delay, beside an eighth of the time, with which the kernel's timers may end a connection.
+const RELAXES_AFTER: Duration = Duration::from_secs(1);
 
 /// How often one read looks at the socket itself: TLS tickets may stand before the peer's end.
 const LOOKS: usize = 4;
@@ -56,6 +60,10 @@ pub struct Meter {
     violated: AtomicBool,
     /// The bytes under TLS.
     inflow: Arc<Inflow>,
+    /// Milliseconds for which written bytes may stay unacknowledged; 0: as long as the kernel goes on.
+    patience: AtomicU32,
+    /// True once the kernel has given the connection up: the peer acknowledged nothing any more.
+    forgotten: AtomicBool,
 }
 
 /// An end of a connection that the next one would meet again.
@@ -130,6 +138,34 @@ impl Meter {
     /// does so rarely: an end that came since would be met by the request.
     pub fn doubt(&self) {
         self.doubted.store(true, Relaxed);
+    }
+
+    /// Sets for how long written bytes may stay unacknowledged; zero: as long as the kernel goes on. The stream heeds it
+    /// when it is next read or written.
+    pub fn set_patience(&self, patience: Duration) {
+        let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        self.patience.store(millis, Relaxed);
+    }
+
+    /// Lifts that limit once all that was written must have been acknowledged. The kernel would go by it for its
+    /// keep-alive probes too, and end a long exchange as soon as one of them is lost.
+    pub fn relax_patience(&self, now: Instant) {
+        let patience = self.patience();
+        if !patience.is_zero()
+            && self.last_write().is_some_and(|at| now > at + patience.mul_f64(1.25) + RELAXES_AFTER)
+        {
+            self.set_patience(Duration::ZERO);
+        }
+    }
+
+    /// The time for which written bytes may stay unacknowledged.
+    pub fn patience(&self) -> Duration {
+        Duration::from_millis(self.patience.load(Relaxed).into())
+    }
+
+    /// True once the kernel has given the connection up, as the peer acknowledged nothing any more.
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Relaxed)
     }
 
     /// Plain bytes read since the exchange began: if any, the response has begun.
@@ -227,7 +263,17 @@ impl Meter {
             Some(rustls::Error::DecryptError) | None => {}
             Some(_) => self.violated.store(true, Relaxed),
         }
-        self.note_end(match error.kind() {
+        let kind = error.kind();
+        // The latter two, where a router has said meanwhile why nothing arrives.
+        if matches!(
+            kind,
+            io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+        ) {
+            self.forgotten.store(true, Relaxed);
+        }
+        self.note_end(match kind {
             io::ErrorKind::UnexpectedEof => Manner::Truncated,
             _ => Manner::Reset,
         });
@@ -264,12 +310,14 @@ pub struct MeteredStream {
     drained: bool,
     /// The peer takes nothing any more: what is written is thrown away.
     deaf: bool,
+    /// The patience that the socket was told, in milliseconds.
+    patience: u32,
 }
 
 impl MeteredStream {
     /// Meters a stream.
     pub fn new(tls: TlsStream<Tcp>, meter: Arc<Meter>) -> Self {
-        Self { tls, meter, drained: false, deaf: false }
+        Self { tls, meter, drained: false, deaf: false, patience: 0 }
     }
 
     /// The stream alone.
@@ -290,6 +338,28 @@ impl MeteredStream {
                 | io::ErrorKind::TimedOut
         );
         if self.deaf { Ok(()) } else { Err(error) }
+    }
+
+    /// The socket.
+    pub fn tcp(&self) -> &Tcp {
+        self.tls.get_ref().0
+    }
+
+    /// Tells the socket about another patience.
+    fn heed_patience(&mut self) {
+        let patience = self.meter.patience.load(Relaxed);
+        if patience != self.patience {
+            self.change_patience(patience);
+        }
+    }
+
+    #[cold]
+    fn change_patience(&mut self, patience: u32) {
+        self.patience = patience;
+        if let Err(error) = socket::set_patience(self.tcp(), Duration::from_millis(patience.into()))
+        {
+            tracing::debug!(%error, "a socket takes no TCP_USER_TIMEOUT");
+        }
     }
 
     /// Reads what the socket holds, whatever tokio knows of it; pending when it holds nothing for us.
@@ -319,6 +389,7 @@ impl AsyncRead for MeteredStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.heed_patience();
         // hyper asks six times in vain for each response: the socket alone says no at a third of the price.
         let doubted = self.meter.doubted.load(Relaxed);
         if self.drained && !doubted && self.tls.get_ref().0.poll_read_ready(cx).is_pending() {
@@ -347,6 +418,7 @@ impl AsyncWrite for MeteredStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.heed_patience();
         self.meter.unflushed.store(true, Relaxed);
         if self.deaf {
             return Poll::Ready(Ok(bytes.len()));

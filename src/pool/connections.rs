@@ -55,6 +55,8 @@ pub struct Stay {
     pub announced: Option<Duration>,
     /// When it is too old.
     pub retires: Option<Instant>,
+    /// The end of the time in which it has to be proven alive, if it is doubted.
+    pub doubted: Option<Instant>,
 }
 
 /// What is known of a finished dial.
@@ -156,6 +158,8 @@ struct Record {
     owner: Option<ClientId>,
     /// True if its owner authenticated itself on it.
     private: bool,
+    /// The end of the time in which an idle connection has to be proven alive, if it is doubted.
+    doubted: Option<Instant>,
     peer: Option<SocketAddr>,
     /// How long it was idle before the exchange that it is leased for, if it was.
     idle_before: Option<Duration>,
@@ -236,7 +240,8 @@ impl<C> Connections<C> {
     pub fn stay(&self, id: ConnectionId) -> Option<Stay> {
         let record = self.records.get(&id)?;
         let Phase::Idle(Position { since, .. }) = record.phase else { return None };
-        Some(Stay { since, announced: record.announced, retires: record.retires })
+        let Record { announced, retires, doubted, .. } = *record;
+        Some(Stay { since, announced, retires, doubted })
     }
 
     /// How long a leased connection was idle before, if it was; told once.
@@ -305,6 +310,40 @@ impl<C> Connections<C> {
         self.idle.private()
     }
 
+    /// Counts the idle ones that are doubted.
+    pub fn doubted_idle(&self) -> usize {
+        self.idle.doubted()
+    }
+
+    /// Doubts each idle connection to this address that has carried nothing since that time, and names them.
+    pub fn doubt(&mut self, peer: SocketAddr, since: Instant, until: Instant) -> Vec<ConnectionId> {
+        let mut doubted = Vec::new();
+        for (id, record) in &mut self.records {
+            if let Phase::Idle(position) = record.phase
+                && record.peer == Some(peer)
+                && position.since < since
+                && record.doubted.is_none()
+            {
+                record.doubted = Some(until);
+                record.phase = Phase::Idle(self.idle.shift(*id, position, List::Doubted));
+                doubted.push(*id);
+            }
+        }
+        doubted.sort_unstable();
+        doubted
+    }
+
+    /// Ends the doubt about an idle connection; false if there was none.
+    pub fn trust(&mut self, id: ConnectionId) -> bool {
+        let Some(record) = self.records.get_mut(&id) else { return false };
+        let Phase::Idle(position) = record.phase else { return false };
+        if record.doubted.take().is_some() {
+            record.phase = Phase::Idle(self.idle.shift(id, position, record.list()));
+            return true;
+        }
+        false
+    }
+
     /// Makes a leased connection the property of this client, which authenticated itself on it.
     pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
         if let Some(record) = self.records.get_mut(&id) {
@@ -319,7 +358,7 @@ impl<C> Connections<C> {
     /// Finds the newest idle one of this client's private connections.
     pub fn claimed_idle(&self, client: ClientId) -> Option<ConnectionId> {
         let idle = self.claimed.get(&client)?.iter().filter_map(|id| match self.phase(*id)? {
-            Phase::Idle(position) => Some((position.turn, *id)),
+            Phase::Idle(Position { turn, list: List::Private, .. }) => Some((turn, *id)),
             _ => None,
         });
         idle.max().map(|(_, id)| id)
@@ -395,6 +434,7 @@ impl<C> Connections<C> {
             uses: 0,
             owner: None,
             private: false,
+            doubted: None,
             peer: None,
             idle_before: None,
             announced: None,
@@ -467,8 +507,8 @@ impl<C> Connections<C> {
     /// Keeps an active connection as the newest idle one.
     pub fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
         let record = self.records.get_mut(&id).expect("a kept connection has a record");
-        let list = if record.private { List::Private } else { List::Shared(record.thread) };
-        let position = self.idle.push(list, id, handle, now);
+        record.doubted = None;
+        let position = self.idle.push(record.list(), id, handle, now);
         record.enter(id, Phase::Idle(position), &mut self.roll);
     }
 
@@ -545,6 +585,11 @@ impl Record {
         roll.remove(id, self.phase);
         roll.add(id, phase);
         self.phase = phase;
+    }
+
+    /// The list in which it is idle, unless it is doubted.
+    fn list(&self) -> List {
+        if self.private { List::Private } else { List::Shared(self.thread) }
     }
 
     fn past(&self) -> Past {

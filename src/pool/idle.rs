@@ -12,7 +12,7 @@ pub struct Position {
     /// Ascending over the whole pool: a clock that stands still does not blur the order.
     pub turn: u64,
     /// The list that it is in.
-    list: List,
+    pub list: List,
 }
 
 /// A list of idle connections.
@@ -22,6 +22,8 @@ pub enum List {
     Shared(usize),
     /// The connections that only their owners may take, whichever thread drives them. No search passes over them.
     Private,
+    /// The connections that nobody may take until they are proven to be alive.
+    Doubted,
 }
 
 #[derive(Debug)]
@@ -38,13 +40,14 @@ type Entries<C> = VecDeque<Entry<C>>;
 pub struct IdleList<C> {
     threads: Vec<Entries<C>>,
     private: Entries<C>,
+    doubted: Entries<C>,
     next_turn: u64,
 }
 
 impl<C> IdleList<C> {
     pub fn new(threads: usize) -> Self {
         let threads = (0..threads.max(1)).map(|_| VecDeque::new()).collect();
-        Self { threads, private: VecDeque::new(), next_turn: 0 }
+        Self { threads, private: VecDeque::new(), doubted: VecDeque::new(), next_turn: 0 }
     }
 
     /// Adds the newest.
@@ -66,12 +69,27 @@ impl<C> IdleList<C> {
         entry.map(|entry| entry.handle)
     }
 
+    /// Moves a connection to another list; its turn stays.
+    pub fn shift(&mut self, id: ConnectionId, position: Position, list: List) -> Position {
+        if let Some(handle) = self.remove(position) {
+            let (turn, entries) = (position.turn, self.entries(list));
+            let index = entries.partition_point(|entry| entry.turn < turn);
+            entries.insert(index, Entry { turn, id, handle });
+        }
+        Position { list, ..position }
+    }
+
     /// Counts the private ones.
     pub fn private(&self) -> usize {
         self.private.len()
     }
 
-    /// The newest of this thread that is allowed, else the newest such of all others; none that is private.
+    /// Counts the doubted ones.
+    pub fn doubted(&self) -> usize {
+        self.doubted.len()
+    }
+
+    /// The newest of this thread that is allowed, else the newest such of all others; none that is private or doubted.
     pub fn newest(
         &self,
         thread: usize,
@@ -102,13 +120,14 @@ impl<C> IdleList<C> {
     }
 
     fn lists(&self) -> impl Iterator<Item = &Entries<C>> {
-        self.threads.iter().chain(std::iter::once(&self.private))
+        self.threads.iter().chain([&self.private, &self.doubted])
     }
 
     fn entries(&mut self, list: List) -> &mut Entries<C> {
         match list {
             List::Shared(thread) => &mut self.threads[thread],
             List::Private => &mut self.private,
+            List::Doubted => &mut self.doubted,
         }
     }
 }

@@ -33,7 +33,7 @@ pub use ids::ClientId;
 pub use learned::{KeepAlive, Learned, Source};
 pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
-pub use state::{Advanced, Census, ConnectionId, PROOF};
+pub use state::{Advanced, Census, ConnectionId, PROOF, PROOF_TIME};
 use state::{Effects, Ended, Found, Leased, State, Wanted};
 pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Step, Waiter};
 
@@ -120,6 +120,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Waiters at the cap, without a dial.
     pub queued: usize,
+    /// Idle connections that no one is given until their peers are proven alive.
+    pub doubted: usize,
     /// Each connection, oldest first.
     pub connections: Vec<ConnectionView>,
 }
@@ -260,6 +262,13 @@ impl<C, E> Pool<C, E> {
         self.comes_to(|state| state.census().total() > 0).await;
     }
 
+    /// Doubts the idle connections to an address at which bytes that were sent at that time were never acknowledged. No one is
+    /// given one of them that has carried nothing since, unless [`Place::trusted`] says within [`PROOF_TIME`] that its peer
+    /// is alive. Names those connections.
+    pub fn doubt(&self, peer: SocketAddr, sent: Instant, now: Instant) -> Vec<ConnectionId> {
+        self.change(|state, effects| state.doubt(peer, sent, now, effects))
+    }
+
     /// Sockets are short: closes the older half of what is idle, but not the newest, and nothing while others are closing.
     pub fn relieve(&self) {
         self.change(State::relieve);
@@ -321,6 +330,7 @@ impl<C, E> Pool<C, E> {
             census: state.census(),
             generation: state.generation(),
             queued: state.queued(),
+            doubted: state.doubted(),
             connections: state.views(now),
         }
     }

@@ -198,6 +198,11 @@ impl<C, E> Place<C, E> {
         self.pool.change(|state, effects| state.socket_closing(self.id, by, now, effects));
     }
 
+    /// Ends the doubt about the connection ([`Pool::doubt`]), whose peer is alive: it may be leased again.
+    pub fn trusted(&self, now: Instant) {
+        self.pool.change(|state, effects| state.trust(self.id, now, effects));
+    }
+
     /// Whether nobody has leased it yet.
     #[must_use]
     pub fn is_unused(&self) -> bool {

@@ -44,6 +44,8 @@ enum Broken {
     NotSent(String),
     /// It was sent, and not a byte came back.
     Unanswered(String),
+    /// The same, and the peer did not even acknowledge it, for so long.
+    Forgotten(Duration),
     /// The same, and it was we who ended the connection, for this reason.
     Replaced(EndReason),
     /// It cannot be tried again.
@@ -100,7 +102,7 @@ impl Exchange<'_> {
             // The next attempt has its own; the wait for its connection has none.
             self.downstream.alarm.clear();
             let reused = lease.uses > 1;
-            if matches!(broken, Broken::Unanswered(_)) {
+            if matches!(broken, Broken::Unanswered(_) | Broken::Forgotten(_)) {
                 lease.teaches_nothing();
             }
             lease.discard(broken.end_reason(reused));
@@ -187,6 +189,7 @@ impl Exchange<'_> {
         let evidence = Evidence { first: !reused };
         let connection = lease.handle();
         connection.meter.begin_exchange();
+        connection.meter.set_patience(self.patience(outbound));
         if let Err(error) = connection.ready().await {
             return Err(evidence.judge(connection, outbound, error.to_string(), self.upstream));
         }
@@ -217,6 +220,12 @@ impl Exchange<'_> {
                 Err(evidence.judge(connection, outbound, reason, self.upstream))
             }
         }
+    }
+
+    /// The time for which bytes of the request may stay unacknowledged. A body that does not fit any window may wait for the
+    /// upstream to make room, within `timeouts.idle`.
+    fn patience(&self, outbound: &Outbound) -> Duration {
+        if outbound.is_small() { self.upstream.settings().patience() } else { Duration::ZERO }
     }
 
     /// Waits for the final header, within the limits (design, section 2 "Time limits").
@@ -295,6 +304,9 @@ impl Exchange<'_> {
             Broken::NotSent(reason) => (RetryReason::NotSent, Failure::NotSent { reason }),
             Broken::Unanswered(reason) => {
                 (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
+            }
+            Broken::Forgotten(limit) => {
+                (RetryReason::Unanswered, Failure::Forgotten { limit, sent: record.sends() })
             }
             Broken::Replaced(why) => {
                 let replaced = Replaced::of(self.upstream, why);
@@ -384,6 +396,9 @@ impl Evidence {
             (false, Some(reason)) => {
                 Broken::Failed(Failure::Replaced(Replaced::of(upstream, reason)))
             }
+            (false, None) if received == 0 && connection.meter.is_forgotten() => {
+                Broken::Forgotten(upstream.settings().patience())
+            }
             (false, None) if received == 0 => Broken::Unanswered(reason),
             (false, None) => Broken::Failed(Failure::malformed(reason)),
         }
@@ -420,8 +435,12 @@ impl Broken {
     /// What the pool is told: only a connection that had been used before can have gone stale since.
     fn end_reason(&self, reused: bool) -> EndReason {
         match self {
-            Self::NotSent(_) | Self::Unanswered(_) if reused => EndReason::Stale,
-            Self::NotSent(_) | Self::Unanswered(_) | Self::Failed(_) => EndReason::Unfit,
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) if reused => {
+                EndReason::Stale
+            }
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) | Self::Failed(_) => {
+                EndReason::Unfit
+            }
             Self::Replaced(reason) => *reason,
         }
     }

@@ -105,14 +105,24 @@ pub enum Failure {
     },
     /// The connection ended after the request was sent, before a response.
     #[error(
-        "the upstream closed the connection before its response ({reason}); the request was sent {}, may have been processed, and is not sent again", match .sent {
-            1 => "once".into(),
-            times => format!("{times} times"),
-        }
+        "the upstream closed the connection before its response ({reason}); the request was sent {}, may have been processed, and is not sent again",
+        times(*.sent)
     )]
     Unanswered {
         /// hyper's words.
         reason: String,
+        /// How often it was sent.
+        sent: u32,
+    },
+    /// The kernel gave the connection up: nothing that was sent was acknowledged.
+    #[error(
+        "nothing of the request was acknowledged within {limit:?} (timeouts.connect, and at most half of timeouts.response): \
+         the network no longer knows the connection; the request was sent {}, may have been processed, and is not sent again",
+        times(*.sent)
+    )]
+    Forgotten {
+        /// How long that took.
+        limit: Duration,
         /// How often it was sent.
         sent: u32,
     },
@@ -236,6 +246,13 @@ impl Cut {
     }
 }
 
+fn times(sent: u32) -> Cow<'static, str> {
+    match sent {
+        1 => "once".into(),
+        times => format!("{times} times").into(),
+    }
+}
+
 impl Failure {
     pub(super) fn bad_request(reason: impl Into<Cow<'static, str>>) -> Self {
         Self::BadRequest(reason.into())
@@ -274,6 +291,7 @@ impl Failure {
             | Self::NotSent { .. } => Stage::Connect,
             Self::Unanswered { .. }
             | Self::Refused { .. }
+            | Self::Forgotten { .. }
             | Self::Replaced(_)
             | Self::HandshakeLost
             | Self::Malformed(_)
@@ -334,6 +352,7 @@ impl Failure {
             | Self::IdentityRefused { .. }
             | Self::Refused { .. }
             | Self::Unanswered { .. }
+            | Self::Forgotten { .. }
             | Self::NotSent { .. }
             | Self::HandshakeLost
             | Self::Malformed(_) => StatusCode::BAD_GATEWAY,
@@ -359,9 +378,10 @@ impl Failure {
             }
             Self::Refused { .. } => "tls_protocol_error",
             Self::Unanswered { .. } => "http_response_incomplete",
-            Self::NotSent { .. } | Self::Replaced(_) | Self::HandshakeLost => {
-                "connection_terminated"
-            }
+            Self::NotSent { .. }
+            | Self::Forgotten { .. }
+            | Self::Replaced(_)
+            | Self::HandshakeLost => "connection_terminated",
             Self::Malformed(_) => "http_protocol_error",
             Self::ResponseTimeout(_) => "http_response_timeout",
             Self::UploadIdle(_) => "connection_write_timeout",

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header::EXPECT, request,
+    HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, EXPECT},
+    request,
 };
 use hyper::body::{Body as _, Incoming};
 
@@ -15,6 +17,9 @@ use crate::{
     },
     upstream::Upstream,
 };
+
+/// A body that every peer has room for.
+const SMALL: u64 = 16 * 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -58,6 +63,12 @@ impl Outbound {
     /// Its fields, while it is here.
     pub(super) fn headers(&self) -> Option<&HeaderMap> {
         self.request.as_ref().map(Request::headers)
+    }
+
+    /// True if all of it fits the smallest window that a peer may have: what is not acknowledged then was not received.
+    pub(super) fn is_small(&self) -> bool {
+        let length = || self.headers()?.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
+        self.upload.is_none() || length().is_some_and(|length| length <= SMALL)
     }
 
     /// Lends it out.

@@ -211,6 +211,12 @@ impl Upstream {
         }
     }
 
+    /// Has these connections find out whether their peers are alive.
+    pub(super) fn examine(&self, ids: &[ConnectionId]) {
+        self.generation.get().doubt(ids);
+        self.older().iter().for_each(|old| old.doubt(ids));
+    }
+
     /// Open connections of generations that were replaced.
     pub fn old_generation_connections(&self) -> usize {
         self.older().iter().map(|old| old.open()).sum()

@@ -216,7 +216,14 @@ impl Upstream {
             fastrand::f64(),
         );
         tokio::spawn(async move {
-            let end = driver.run(|by| place.closing(by, Instant::now())).await;
+            let over = |by| {
+                let now = Instant::now();
+                place.closing(by, now);
+                if meter.is_forgotten() {
+                    self.doubt_idle(peer, meter.last_write().unwrap_or(now), now);
+                }
+            };
+            let end = driver.run(|| place.trusted(Instant::now()), over).await;
             drop(seat);
             self.ends.increment((Facing::Upstream, end.how));
             let now = Instant::now();
@@ -228,6 +235,21 @@ impl Upstream {
             self.tell_learned_timeout();
             self.tell_closes_at_any_time();
         });
+    }
+
+    /// Has the idle connections to an address probed, as the network has forgotten another one, on which bytes were sent at
+    /// that time.
+    fn doubt_idle(&self, peer: SocketAddr, sent: Instant, now: Instant) {
+        let doubted = self.pool().doubt(peer, sent, now);
+        self.examine(&doubted);
+        if !doubted.is_empty() {
+            tracing::warn!(
+                upstream = self.name(),
+                endpoint = %peer,
+                idle = doubted.len(),
+                "what was sent on a connection was not acknowledged: idle ones to the same address are probed before they are used"
+            );
+        }
     }
 
     /// Names a configured timeout that the upstream does not keep, once for each configuration.

@@ -176,6 +176,12 @@ impl Generation {
         }
     }
 
+    /// Has these connections, as far as they are its own, find out whether their peers are alive.
+    pub(super) fn doubt(&self, ids: &[ConnectionId]) {
+        let connections = self.lock();
+        ids.iter().filter_map(|id| connections.open.get(id)).for_each(|open| open.switch.doubt());
+    }
+
     /// If it was replaced and has no connection left.
     pub(super) fn gone(&self, now: Instant) -> Option<Gone> {
         let connections = self.lock();

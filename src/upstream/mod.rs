@@ -73,6 +73,18 @@ pub struct Settings {
     pub priority: Option<HeaderName>,
 }
 
+/// The least patience: a path that loses a packet or two must not look like one that has forgotten a connection.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Settings {
+    /// The time for which sent bytes may stay unacknowledged before their connection counts as dead: as long as a new one
+    /// may take to be made, but so that there is time to send the request again.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.connect.connect.min(self.response_timeout / 2).max(LEAST_PATIENCE)
+    }
+}
+
 /// A connection for one exchange.
 pub type Lease = pool::Lease<Connection, ConnectError>;
 

@@ -113,7 +113,8 @@ impl<C, E, W> State<C, E, W> {
     /// Another reuse mode may let somebody who waits take what is idle.
     fn offer_idle(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         for id in self.connections.idle_oldest_first() {
-            if let Some(Taker::Connection(waiter)) = self.taker(id)
+            if self.connections.stay(id).is_some_and(|stay| stay.doubted.is_none())
+                && let Some(Taker::Connection(waiter)) = self.taker(id)
                 && let Some(handle) = self.connections.take_idle(id)
             {
                 self.serve(waiter, id, handle, now, effects);

@@ -116,7 +116,7 @@ impl<C, E, W> State<C, E, W> {
 
     /// When an idle connection must go, and why.
     pub(super) fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
-        let Stay { since, announced, retires } = self.connections.stay(id)?;
+        let Stay { since, announced, retires, doubted } = self.connections.stay(id)?;
         let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
         let timeout = timeout
             .into_iter()
@@ -124,6 +124,8 @@ impl<C, E, W> State<C, E, W> {
             .min();
         let idle = timeout.and_then(|timeout| since.checked_add(timeout));
         let idle = idle.map(|at| (at, EndReason::Idle));
-        idle.into_iter().chain(retires.map(|at| (at, EndReason::Aged))).min_by_key(|(at, _)| *at)
+        let aged = retires.map(|at| (at, EndReason::Aged));
+        let stale = doubted.map(|at| (at, EndReason::Stale));
+        idle.into_iter().chain(aged).chain(stale).min_by_key(|(at, _)| *at)
     }
 }

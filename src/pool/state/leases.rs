@@ -221,8 +221,11 @@ impl<C, E, W> State<C, E, W> {
     pub(super) fn reason_for_new(&self, ask: &Ask, place_free: bool) -> Reuse {
         let Census { active, connecting, idle, .. } = self.census();
         // What is idle now is not for it: it would have it already.
-        if self.settings.sharing.forbids_all(ask) || idle > self.connections.private_idle() {
+        let (private, doubted) = (self.connections.private_idle(), self.connections.doubted_idle());
+        if self.settings.sharing.forbids_all(ask) || idle > private + doubted {
             Reuse::Policy
+        } else if doubted > 0 {
+            Reuse::Stale
         } else if idle > 0 {
             Reuse::Authenticated
         } else if !place_free {

@@ -63,21 +63,27 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// HTTP on an idle connection is over, ended by this side or the other.
+    /// HTTP on an idle connection is over, ended by this side or the other; says why the pool lost it. One that was doubted
+    /// teaches nothing: the upstream had no part in its end.
     pub(super) fn ended_idle(
         &mut self,
         id: ConnectionId,
         by: Side,
         now: Instant,
         effects: &mut Effects<C, W>,
-    ) {
-        let stay =
-            self.connections.stay(id).filter(|_| by == Side::Peer && !self.was_in_vain(id, now));
+    ) -> EndReason {
+        let stay = self.connections.stay(id);
+        if stay.is_some_and(|stay| stay.doubted.is_some()) {
+            self.close_ended(id, EndReason::Stale, now, effects);
+            return EndReason::Stale;
+        }
+        let stay = stay.filter(|_| by == Side::Peer && !self.was_in_vain(id, now));
         // First, so that its own deadline is none of those that a lesson makes anew.
         self.close_ended(id, reason_of(by), now, effects);
         if let Some(Stay { since, .. }) = stay {
             self.learn_from_close(now.saturating_duration_since(since), now, effects);
         }
+        reason_of(by)
     }
 
     /// The pool itself closes what has been idle for too long: so far nothing was wrong with it.

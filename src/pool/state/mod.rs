@@ -10,6 +10,7 @@
 
 mod changes;
 mod dials;
+mod doubts;
 mod ends;
 mod leases;
 mod lessons;
@@ -18,6 +19,7 @@ mod warm;
 use std::time::{Duration, Instant};
 
 pub use changes::Advanced;
+pub use doubts::PROOF_TIME;
 pub use warm::{PROOF, Wanted};
 
 use super::{
@@ -338,7 +340,9 @@ impl<C, E, W> State<C, E, W> {
         effects: &mut Effects<C, W>,
     ) {
         match self.connections.phase(id) {
-            Some(Phase::Idle(_)) => self.ended_idle(id, by, now, effects),
+            Some(Phase::Idle(_)) => {
+                self.ended_idle(id, by, now, effects);
+            }
             // Its exchange finds out by itself, or was over before: then the check-in has to know.
             Some(Phase::Active) => self.connections.set_over(id, reason_of(by)),
             _ => {}
@@ -360,8 +364,7 @@ impl<C, E, W> State<C, E, W> {
                 self.connections.lose(id, end, now);
             }
             Some(Phase::Idle(_)) => {
-                let reason = reason_of(end.by);
-                self.ended_idle(id, end.by, now, effects);
+                let reason = self.ended_idle(id, end.by, now, effects);
                 effects.ended.push(self.connections.bury(id, reason, end, now));
             }
             Some(Phase::Closing(reason)) => {

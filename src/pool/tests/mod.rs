@@ -8,6 +8,7 @@ mod closing;
 mod crowd;
 mod days;
 mod dials;
+mod doubts;
 mod drain;
 mod fresh;
 mod generations;

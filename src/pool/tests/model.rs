@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     pool::{
-        Ask, Census, End, EndReason, KeepAlive, Rejection, Reuse, Settings, Sharing,
+        Ask, Census, End, EndReason, KeepAlive, PROOF_TIME, Rejection, Reuse, Settings, Sharing,
         learned::Lessons,
         pace::Pace,
         refill::{AT_ONCE, Refill, SHORT_LIFE},
@@ -36,6 +36,8 @@ pub struct Connection {
     owner: Option<u64>,
     /// Its owner authenticated itself on it.
     pub private: bool,
+    /// Until then it has to be proven alive.
+    pub doubted: Option<u64>,
     idle_before: Option<u64>,
     announced: Option<Duration>,
     last_use: Option<u64>,
@@ -245,6 +247,7 @@ impl Model {
     pub fn may_take(&self, ask: &Ask, id: Id) -> bool {
         let connection = self.connections.iter().find(|c| c.id == id).unwrap();
         match (connection.uses, self.settings.sharing) {
+            _ if connection.doubted.is_some() => false,
             (0, _) => true,
             _ if ask.fresh => false,
             _ if connection.private => connection.owner == Some(ask.client),
@@ -272,10 +275,12 @@ impl Model {
         let idle = if timeout > 0 { since + timeout } else { u64::MAX };
         let idle = idle.min(learned.unwrap_or(u64::MAX));
         let aged = self.retires(connection).unwrap_or(u64::MAX);
-        match idle.min(aged) {
+        let stale = connection.doubted.unwrap_or(u64::MAX);
+        match idle.min(aged).min(stale) {
             u64::MAX => None,
             at if at == idle => Some((at, EndReason::Idle)),
-            at => Some((at, EndReason::Aged)),
+            at if at == aged => Some((at, EndReason::Aged)),
+            at => Some((at, EndReason::Stale)),
         }
     }
 
@@ -362,6 +367,40 @@ impl Model {
         self.connections.iter().any(|c| c.id == id && c.private)
     }
 
+    fn is_doubted(&self, id: Id) -> bool {
+        self.connections.iter().any(|c| c.id == id && c.doubted.is_some())
+    }
+
+    /// What was sent then to the even ones, or to the odd ones, was not acknowledged; names those that are doubted now.
+    pub fn doubt(&mut self, odd: bool, sent: u64) -> Vec<Id> {
+        let until = self.now + PROOF_TIME.as_millis() as u64;
+        let fits = |c: &&mut Connection| {
+            let unused = matches!(c.stage, Stage::Idle { since, .. } if since < sent);
+            unused && (c.id % 2 == 1) == odd && c.doubted.is_none()
+        };
+        let mut doubted: Vec<_> = self
+            .connections
+            .iter_mut()
+            .filter(fits)
+            .map(|c| {
+                c.doubted = Some(until);
+                c.id
+            })
+            .collect();
+        doubted.sort_unstable();
+        doubted
+    }
+
+    /// The peer of this one is alive.
+    pub fn trust(&mut self, id: Id) {
+        if matches!(self.stage(id), Some(Stage::Idle { .. })) && self.is_doubted(id) {
+            self.connection(id).doubted = None;
+            self.give_to_whom_it_suits(id);
+            self.adopt();
+            self.grant();
+        }
+    }
+
     /// A client authenticates itself on what it has leased.
     pub fn claim(&mut self, id: Id, client: u64) {
         let connection = self.connection(id);
@@ -387,8 +426,15 @@ impl Model {
         } else if ask.fresh || ask.first && never_used {
             Reuse::Policy
         } else if census.idle > 0 {
-            let shared = self.idle(|_| true).iter().any(|(_, id)| !self.is_private(*id));
-            if shared { Reuse::Policy } else { Reuse::Authenticated }
+            let idle: Vec<_> = self.idle(|_| true).into_iter().map(|(_, id)| id).collect();
+            let doubted = |id: &Id| self.is_doubted(*id);
+            if idle.iter().any(|id| !self.is_private(*id) && !doubted(id)) {
+                Reuse::Policy
+            } else if idle.iter().any(doubted) {
+                Reuse::Stale
+            } else {
+                Reuse::Authenticated
+            }
         } else if !self.place_free() {
             Reuse::Cap
         } else if census.active + census.connecting > 0 {
@@ -683,10 +729,7 @@ impl Model {
         let reason = if by == Side::Peer { EndReason::PeerClosed } else { EndReason::Unfit };
         match self.stage(id) {
             Some(Stage::Idle { .. }) => {
-                let idle = self.idle_for(id).filter(|_| by == Side::Peer);
-                let idle = if self.in_vain(id) { None } else { idle };
-                self.cut_short(idle);
-                self.ends(id, reason);
+                self.ends_idle(id, by, reason);
             }
             Some(Stage::InUse) => self.connection(id).over = Some(reason),
             _ => {}
@@ -700,16 +743,25 @@ impl Model {
                 self.last_end = Some(ended_by(end));
             }
             Stage::Idle { .. } => {
-                let idle = self.idle_for(id).filter(|_| end.by == Side::Peer);
-                let idle = if self.in_vain(id) { None } else { idle };
-                self.cut_short(idle);
-                self.ends(id, ended_by(end));
-                self.bury(id, ended_by(end));
+                let reason = self.ends_idle(id, end.by, ended_by(end));
+                self.bury(id, reason);
             }
             Stage::Closing(reason) => self.bury(id, reason),
             stage => panic!("no socket to end: {stage:?}"),
         }
         self.grant();
+    }
+
+    fn ends_idle(&mut self, id: Id, by: Side, reason: EndReason) -> EndReason {
+        if self.is_doubted(id) {
+            self.ends(id, EndReason::Stale);
+            return EndReason::Stale;
+        }
+        let idle = self.idle_for(id).filter(|_| by == Side::Peer);
+        let idle = if self.in_vain(id) { None } else { idle };
+        self.cut_short(idle);
+        self.ends(id, reason);
+        reason
     }
 
     fn leased(&mut self, id: Id, ask: &Ask, reuse: Reuse) -> Answer {
@@ -842,6 +894,7 @@ impl Model {
             uses,
             owner,
             private,
+            doubted: None,
             idle_before,
             announced,
             last_use,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     num::NonZeroU64,
     time::{Duration, Instant},
 };
@@ -69,6 +70,15 @@ enum Step {
     Again {
         pick: usize,
     },
+    /// What was sent so long ago to the peer of some connections was not acknowledged.
+    Doubt {
+        odd: bool,
+        ago: u64,
+    },
+    /// The peer of a connection is alive.
+    Trust {
+        pick: usize,
+    },
     SocketCloses {
         pick: usize,
         by_peer: bool,
@@ -118,6 +128,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(pick, reason)| Step::Discard { pick, reason }),
         2 => (pick(), 0..4_u64).prop_map(|(pick, client)| Step::Claim { pick, client }),
         1 => pick().prop_map(|pick| Step::Again { pick }),
+        2 => (any::<bool>(), 0..50_u64).prop_map(|(odd, ago)| Step::Doubt { odd, ago }),
+        2 => pick().prop_map(|pick| Step::Trust { pick }),
         3 => (pick(), any::<bool>())
             .prop_map(|(pick, by_peer)| Step::SocketCloses { pick, by_peer }),
         5 => (pick(), any::<bool>()).prop_map(|(pick, by_peer)| Step::SocketEnds { pick, by_peer }),
@@ -263,6 +275,8 @@ impl Life {
                 Step::Discard { reason, .. } => self.discard(id, reason),
                 Step::Claim { client, .. } => self.claim(id, client),
                 Step::Again { .. } => self.again(id),
+                Step::Doubt { odd, ago } => self.doubt(odd, ago),
+                Step::Trust { .. } => self.trust(id),
                 Step::SocketCloses { by_peer, .. } => self.socket_closes(id, by_peer),
                 Step::SocketEnds { by_peer, .. } => self.socket_ends(id, by_peer),
                 Step::Habit => self.habit(),
@@ -293,10 +307,11 @@ impl Life {
             | Step::Discard { pick, .. }
             | Step::Claim { pick, .. }
             | Step::Again { pick } => (&self.leases, pick),
-            Step::SocketCloses { pick, .. } | Step::SocketEnds { pick, .. } => {
-                (&self.sockets, pick)
-            }
+            Step::SocketCloses { pick, .. }
+            | Step::SocketEnds { pick, .. }
+            | Step::Trust { pick } => (&self.sockets, pick),
             Step::CheckOut { .. }
+            | Step::Doubt { .. }
             | Step::Habit
             | Step::Pass { .. }
             | Step::PassToDue
@@ -382,7 +397,7 @@ impl Life {
         self.sockets.insert(id);
         assert!(self.made.insert(id));
         let mut effects = Effects::default();
-        let peer = ([127, 0, 0, 1], 443).into();
+        let peer = peer(id % 2 == 1);
         let generation = self.model.generation.saturating_sub(behind);
         let (now, of_one) = (self.now(), f64::from(jitter) / 10.0);
         let dialled = Dialled { generation, peer, now, jitter: of_one };
@@ -427,6 +442,22 @@ impl Life {
     fn again(&mut self, id: Id) {
         let again = self.state.lease_again(id, self.now()).map(|(uses, _)| uses);
         assert_eq!(again, self.model.again(id));
+    }
+
+    fn doubt(&mut self, odd: bool, ago: u64) {
+        let sent = self.model.now.saturating_sub(ago);
+        let mut effects = Effects::default();
+        let at = self.start + millis(sent);
+        let doubted = self.state.doubt(peer(odd), at, self.now(), &mut effects);
+        assert_eq!(doubted, self.model.doubt(odd, sent));
+        self.follow_up(effects);
+    }
+
+    fn trust(&mut self, id: Id) {
+        let mut effects = Effects::default();
+        self.state.trust(id, self.now(), &mut effects);
+        self.model.trust(id);
+        self.follow_up(effects);
     }
 
     fn socket_closes(&mut self, id: Id, by_peer: bool) {
@@ -679,6 +710,11 @@ impl Life {
         let closing = |id: &&Id| matches!(self.model.stage(**id), Some(Stage::Closing(_)));
         self.sockets.iter().find(closing).copied()
     }
+}
+
+/// The address behind a connection, by its id.
+fn peer(odd: bool) -> SocketAddr {
+    ([127, 0, 0, 1], 443 + u16::from(odd)).into()
 }
 
 fn leased_answer(leased: &Leased<Id>, queued_for: Option<Duration>) -> Answer {

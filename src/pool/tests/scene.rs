@@ -306,6 +306,17 @@ impl Scene {
         self.play(|state, now, effects| state.discard(id, reason, now, effects));
     }
 
+    /// Nothing that was sent so long ago to the one address that there is was acknowledged; names what is doubted.
+    pub fn doubt(&mut self, ago: Duration) -> Vec<ConnectionId> {
+        let peer = ([127, 0, 0, 1], 443).into();
+        self.play(|state, now, effects| state.doubt(peer, now - ago, now, effects))
+    }
+
+    /// The peer of this one is alive.
+    pub fn trust(&mut self, id: ConnectionId) {
+        self.play(|state, now, effects| state.trust(id, now, effects));
+    }
+
     /// HTTP on the connection is over; its socket is being closed.
     pub fn socket_closes(&mut self, id: ConnectionId, by: Side) {
         self.play(|state, now, effects| state.socket_closing(id, by, now, effects));

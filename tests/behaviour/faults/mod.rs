@@ -8,6 +8,7 @@ mod descriptors;
 mod duplex;
 mod evidence;
 mod first_message;
+mod forgotten;
 mod handshakes;
 mod https;
 mod idle_words;

@@ -402,10 +402,10 @@ fn listen_on(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 async fn accept(listener: TcpListener, server: Arc<Server>) {
-    while let Ok((stream, _)) = listener.accept().await {
+    while let Ok((stream, peer)) = listener.accept().await {
         settle().await;
         let local = stream.local_addr().expect("it is bound");
-        let number = server.witness.accepted(local);
+        let number = server.witness.accepted(local, peer);
         let server = Arc::clone(&server);
         tokio::spawn(async move { server.serve(number, stream).await });
     }

@@ -38,6 +38,8 @@ pub struct Record {
 pub struct ConnectionRecord {
     /// The address of ours that it came to.
     pub local: SocketAddr,
+    /// The address of the peer's.
+    pub peer: SocketAddr,
     /// When it was accepted.
     pub accepted: Instant,
     /// When its peer's end was seen, or this side closed.
@@ -174,11 +176,12 @@ impl Witness {
         }
     }
 
-    pub(super) fn accepted(&self, local: SocketAddr) -> usize {
+    pub(super) fn accepted(&self, local: SocketAddr, peer: SocketAddr) -> usize {
         self.update(|record| {
             let number = record.connections.len();
             record.connections.push(ConnectionRecord {
                 local,
+                peer,
                 accepted: Instant::now(),
                 ended: None,
                 handshake: None,

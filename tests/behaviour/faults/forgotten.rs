@@ -1,0 +1,206 @@
+//! Connections that the path forgot (NAT, balancer, failover): packets vanish in both directions, and nobody says so.
+//!
+//! The packets of chosen connections are dropped by nftables, in a network namespace of the test's own: it runs itself
+//! again there, which takes root or user namespaces, and the programs `unshare`, `ip` and `nft`.
+
+use std::{
+    env,
+    io::Write as _,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::support::{
+    client::Client,
+    origin::{NAME, Origin},
+    running::Running,
+    setup::Setup,
+    wait_for,
+};
+
+const INSIDE: &str = "WARMLINE_TEST_NAMESPACE";
+
+/// Runs a test of this module, by its name, in a network of its own.
+fn in_a_network_of_its_own(name: &str, test: impl FnOnce()) {
+    if env::var_os(INSIDE).is_some() {
+        run("ip", &["link", "set", "lo", "up"], "");
+        return test();
+    }
+    let user: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let path = module_path!().split_once("::").expect("a module of the test program").1;
+    let program = env::current_exe().expect("the test program has a path");
+    let again = Command::new("unshare")
+        .args(user)
+        .arg("--net")
+        .arg(program)
+        .args([&format!("{path}::{name}"), "--exact", "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare (Debian: util-linux) is installed");
+    let told = String::from_utf8_lossy(&again.stdout);
+    let errors = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.success() && told.contains("1 passed"), "{told}\n{errors}");
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("--user").output().expect("id is installed");
+    id.stdout == b"0\n"
+}
+
+fn run(program: &str, arguments: &[&str], input: &str) {
+    // Administrators' programs are not in everyone's PATH.
+    let path = format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default());
+    let mut child = Command::new(program)
+        .env("PATH", path)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} is needed: {error}"));
+    child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it reads");
+    assert!(child.wait().expect("it ends").success(), "{program} {arguments:?}\n{input}");
+}
+
+/// From now on every packet of these connections, by their numbers at the origin, vanishes.
+fn forget(origin: &Origin, numbers: &[usize]) {
+    let record = origin.record();
+    let ports = numbers.iter().map(|number| record.connections[*number].peer.port().to_string());
+    let ports = ports.collect::<Vec<_>>().join(", ");
+    let port = origin.port();
+    let rules = format!(
+        "add table inet path
+         add chain inet path packets {{ type filter hook input priority 0 ; }}
+         add rule inet path packets tcp dport {port} tcp sport {{ {ports} }} drop
+         add rule inet path packets tcp sport {port} tcp dport {{ {ports} }} drop
+        "
+    );
+    run("nft", &["-f", "-"], &rules);
+}
+
+/// A request whose body is still to come: three bytes.
+fn ask_unfinished(warmline: &Running) -> Client {
+    let mut client = warmline.connect();
+    client.send(format!("POST /echo HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 3\r\n\r\n"));
+    client
+}
+
+fn finish(client: &mut Client) {
+    client.send("abc");
+    assert_eq!(client.response().text(), "abc");
+}
+
+/// So many idle connections, the oldest first by their numbers at the origin.
+fn idle(origin: &Origin, warmline: &Running, count: usize) {
+    let mut clients: Vec<Client> = Vec::new();
+    for number in 0..count {
+        clients.push(ask_unfinished(warmline));
+        origin.wait_for("its request", |record| record.request_count == number + 1);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        finish(client);
+        warmline.wait_for_pool("it is idle", |pool| pool.census.idle == number + 1);
+    }
+}
+
+/// Unacknowledged for a second is dead.
+fn before(origin: &Origin) -> Running {
+    Setup::before(origin).set("timeouts.connect", "1s").set_global("log.level", "error").start()
+}
+
+fn ended(warmline: &Running, reason: &str) -> u64 {
+    warmline.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
+}
+
+#[test]
+fn fault_08_a_request_on_a_forgotten_connection_is_sent_again_instead_of_a_504() {
+    in_a_network_of_its_own(
+        "fault_08_a_request_on_a_forgotten_connection_is_sent_again_instead_of_a_504",
+        || {
+            let origin = Origin::serving().start();
+            let warmline = before(&origin);
+            idle(&origin, &warmline, 1);
+            forget(&origin, &[0]);
+            let response = warmline.one_shot("/any");
+            assert_eq!((response.status, response.head.field("x-connection")), (200, Some("1")));
+            assert_eq!((ended(&warmline, "stale"), origin.record().request_count), (1, 2));
+            let retried = [("reason", "unanswered")];
+            assert_eq!(warmline.metric("warmline_retries_total", &retried), 1);
+        },
+    );
+}
+
+#[test]
+fn fault_08_after_one_was_forgotten_the_dead_ones_close_unused_and_the_living_ones_are_lent_again()
+{
+    in_a_network_of_its_own(
+        "fault_08_after_one_was_forgotten_the_dead_ones_close_unused_and_the_living_ones_are_lent_again",
+        || {
+            let origin = Origin::serving().start();
+            let warmline = before(&origin);
+            idle(&origin, &warmline, 4);
+            forget(&origin, &[1, 2, 3]);
+            assert_eq!(warmline.one_shot("/any").head.field("x-connection"), Some("4"));
+            wait_for("the dead ones' ends", || ended(&warmline, "stale") == 3);
+            warmline.wait_for_pool("the living one is trusted", |pool| {
+                (pool.census.idle, pool.doubted) == (2, 0)
+            });
+            // It is the older one: a request finds it while another has the newer one.
+            let mut taker = ask_unfinished(&warmline);
+            warmline.wait_for_pool("it has one", |pool| pool.census.active == 1);
+            assert_eq!(warmline.one_shot("/any").head.field("x-connection"), Some("0"));
+            finish(&mut taker);
+            let reasons = [("reason", "peer-closed")];
+            assert_eq!(warmline.metric("warmline_pool_connections_closed_total", &reasons), 0);
+        },
+    );
+}
+
+#[test]
+fn fault_08_what_cannot_be_sent_again_is_told_soon_and_in_words() {
+    in_a_network_of_its_own("fault_08_what_cannot_be_sent_again_is_told_soon_and_in_words", || {
+        let origin = Origin::serving().start();
+        let warmline = before(&origin);
+        idle(&origin, &warmline, 1);
+        forget(&origin, &[0]);
+        let answer = warmline.connect().post(NAME, "/echo", "body");
+        assert_eq!(answer.status, 502);
+        let text = answer.text();
+        assert!(text.contains("nothing of the request was acknowledged within 1s"), "{text}");
+        assert_eq!(origin.record().request_count, 1);
+    });
+}
+
+#[test]
+fn fault_08_an_idle_connection_that_the_path_forgot_serves_nobody_even_where_it_is_the_newest() {
+    in_a_network_of_its_own(
+        "fault_08_an_idle_connection_that_the_path_forgot_serves_nobody_even_where_it_is_the_newest",
+        || {
+            let origin = Origin::serving().start();
+            let warmline = before(&origin);
+            idle(&origin, &warmline, 2);
+            forget(&origin, &[0, 1]);
+            let mut clients = ["/any"; 6].map(|target| warmline.ask(target));
+            for client in &mut clients {
+                assert_eq!(client.response().status, 200);
+            }
+            wait_for("their ends", || ended(&warmline, "stale") == 2);
+            assert!(warmline.metric("warmline_retries_total", &[("reason", "unanswered")]) <= 2);
+        },
+    );
+}
+
+#[test]
+fn fault_08_an_upstream_that_has_no_room_for_more_of_a_body_is_waited_for() {
+    let origin = Origin::scripted(|mut peer| async move {
+        let Some(head) = peer.head().await else { return };
+        // Longer than bytes may stay unacknowledged: its window is full, and it acknowledges probes alone.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        let mut bytes = 0;
+        if peer.body(&head, &mut |piece| bytes += piece.len()).await.is_ok() {
+            peer.answer(&bytes.to_string()).await;
+        }
+    })
+    .start();
+    let warmline = before(&origin);
+    let body = vec![b'x'; 20_000_000];
+    assert_eq!(warmline.connect().post(NAME, "/any", &body).text(), "20000000");
+}
