@@ -21,7 +21,7 @@ use crate::{
     socket,
     stamp::Stamp,
     telemetry::ends::Manner,
-    tls::{self, Inflow},
+    tls::{self, Inflow, alert_name},
 };
 
 /// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
@@ -77,7 +77,7 @@ pub enum Refusal {
     )]
     Renegotiation,
     /// The upstream ended the connection with an alert that says what it does not take.
-    #[error("ended the connection with the alert {0:?} before its response")]
+    #[error("ended the connection with the alert {} before its response", alert_name(*.0))]
     Alert(AlertDescription),
     /// The upstream sent what TLS does not allow.
     #[error("broke the TLS protocol before its response")]

@@ -26,7 +26,7 @@ use crate::{
         body::{PARKED_FOR, Progress, Upload},
         meter::{Meter, Refusal},
     },
-    pool::{Ask, DEFAULT_URGENCY, EndReason, Sharing},
+    pool::{Ask, DEFAULT_URGENCY, EndReason, Reuse, Sharing},
     tls::Version,
     upstream::{Lease, RetryReason, RetryRefusal, Stage, Unavailable, Upstream, Worker},
 };
@@ -186,7 +186,8 @@ impl Exchange<'_> {
         now: Instant,
     ) -> Result<Response<Incoming>, Broken> {
         let reused = lease.uses > 1;
-        let evidence = Evidence { first: !reused };
+        let just_dialled = !reused && lease.reuse != Reuse::Reused;
+        let evidence = Evidence { first: !reused, just_dialled };
         let connection = lease.handle();
         connection.meter.begin_exchange();
         connection.meter.set_patience(self.patience(outbound));
@@ -371,6 +372,8 @@ enum NoResponse {
 struct Evidence {
     /// Nothing was ever answered on it.
     first: bool,
+    /// True if it was dialled for this exchange or another that waited: it was never idle.
+    just_dialled: bool,
 }
 
 impl Evidence {
@@ -383,10 +386,8 @@ impl Evidence {
         upstream: &Upstream,
     ) -> Broken {
         let received = connection.meter.received();
-        let facts = &connection.facts;
-        if self.first && received == 0 && facts.is_resumed_late() {
-            // No certificate was shown on it: whatever ends it, the session may be the cause.
-            upstream.session_ended(facts);
+        if received == 0 && self.suspects_session(connection) {
+            upstream.session_ended(&connection.facts, connection.meter.alert());
         } else if let Some(failure) = self.refused(connection, received, upstream) {
             return Broken::Failed(failure);
         }
@@ -402,6 +403,15 @@ impl Evidence {
             (false, None) if received == 0 => Broken::Unanswered(reason),
             (false, None) => Broken::Failed(Failure::malformed(reason)),
         }
+    }
+
+    /// True if the session may be the cause that a resumed connection ended before anything came over it. No certificate of ours
+    /// was shown on it. Without an alert, one that was idle for a while may have gone stale instead.
+    fn suspects_session(&self, connection: &Connection) -> bool {
+        let refused = self.first && connection.meter.alert().is_some();
+        connection.facts.is_resumed_late()
+            && connection.switched_off().is_none()
+            && (refused || self.just_dialled)
     }
 
     /// The failure, where the next attempt would meet it again.

@@ -18,7 +18,12 @@ mod verify;
 mod words;
 mod x509;
 
-use std::{fmt::Write as _, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    fmt::Write as _,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
 use rustls::{
     ClientConfig, HandshakeKind, KeyLog, ProtocolVersion, SupportedProtocolVersion,
@@ -137,14 +142,13 @@ impl Client {
         connections: usize,
         key_log: Option<Arc<dyn KeyLog>>,
     ) -> Result<Self, rustls::Error> {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
         let (trust, verify_name) = (Arc::clone(&settings.trust), settings.verify_name.clone());
-        let verifier = Arc::new(Verifier::new(trust, verify_name, Arc::new(provider.clone()))?);
+        let verifier = Arc::new(Verifier::new(trust, verify_name, Arc::clone(&HYBRID))?);
         let shown = Arc::default();
         let resolver = resolver(settings.identity.as_deref(), &shown);
         let shared = Shared { verifier: Arc::clone(&verifier), resolver, key_log };
-        let classic = configuration(settings, without_hybrid_groups(provider.clone()), &shared)?;
-        let hybrid = configuration(settings, provider, &shared)?;
+        let classic = configuration(settings, &CLASSIC, &shared)?;
+        let hybrid = configuration(settings, &HYBRID, &shared)?;
         let name = settings
             .server_name
             .clone()
@@ -167,6 +171,11 @@ impl Client {
     /// From now on there are up to so many connections at once: a burst of dials wants a session for each.
     pub fn resize(&self, connections: usize) {
         self.sessions.resize(connections);
+    }
+
+    /// Takes over what another client has learned of addresses, but none of its sessions: for certificates that were replaced.
+    pub fn learn_from(&self, other: &Self) {
+        self.sessions.learn_from(&other.sessions);
     }
 
     /// Prepares one handshake with this address.
@@ -203,8 +212,7 @@ impl Client {
 
 /// A judge of chains that servers show.
 pub fn verifier(trust: &Arc<Trust>, name: &ServerName<'static>) -> Result<Verifier, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    Verifier::new(Arc::clone(trust), name.clone(), provider)
+    Verifier::new(Arc::clone(trust), name.clone(), Arc::clone(&HYBRID))
 }
 
 /// SHA-256.
@@ -231,11 +239,11 @@ struct Shared {
 
 fn configuration(
     settings: &Settings,
-    provider: CryptoProvider,
+    provider: &Arc<CryptoProvider>,
     shared: &Shared,
 ) -> Result<ClientConfig, rustls::Error> {
     let resolver: Arc<dyn ResolvesClientCert> = Arc::clone(&shared.resolver);
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(settings.min_version.versions())?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&shared.verifier) as _)
@@ -247,10 +255,16 @@ fn configuration(
     Ok(config)
 }
 
-fn without_hybrid_groups(mut provider: CryptoProvider) -> CryptoProvider {
+/// Every algorithm, the hybrid groups first.
+static HYBRID: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+
+/// Every algorithm but the hybrid groups.
+static CLASSIC: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+    let mut provider = CryptoProvider::clone(&HYBRID);
     provider.kx_groups.retain(|group| !session::is_large(group.name()));
-    provider
-}
+    Arc::new(provider)
+});
 
 fn resolver(identity: Option<&Identity>, shown: &Arc<LastShown>) -> Arc<dyn ResolvesClientCert> {
     let shown = Arc::clone(shown);
@@ -348,3 +362,6 @@ impl Preparation {
         self.offer.failed(now)
     }
 }
+
+#[cfg(test)]
+mod tests;

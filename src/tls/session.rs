@@ -104,6 +104,35 @@ impl Sessions {
         kept.tolerance.resumed_in_vain(now)
     }
 
+    /// Takes over what is known of addresses, but no session: those belong to the other key.
+    pub(super) fn learn_from(&self, other: &Self) {
+        if self.policy != other.policy {
+            return;
+        }
+        let known: Vec<_> = {
+            let other = other.lock();
+            let known = |address: &IpAddr| {
+                let kept = other.by_address.get(address)?;
+                Some((*address, kept.group, kept.tolerance.clone()))
+            };
+            other.arrival.iter().filter_map(known).collect()
+        };
+        let mut store = self.lock();
+        for (address, group, tolerance) in known {
+            let kept = store.kept(address);
+            (kept.group, kept.tolerance) = (group, tolerance);
+        }
+    }
+
+    /// The end and the bytes of each session of this address.
+    #[cfg(test)]
+    pub(super) fn stored(&self, address: IpAddr) -> Vec<(UnixTime, usize)> {
+        let mut store = self.lock();
+        let kept = store.kept(address);
+        let session = kept.session.iter().map(|session| (session.until, session.bytes));
+        kept.tickets.iter().map(|ticket| (ticket.until, ticket.bytes)).chain(session).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -195,7 +195,7 @@ impl Pause {
 }
 
 /// Everything known of one address.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tolerance {
     /// Handshakes in a row that an offered session ended, and when the last of them did.
     failures: u32,

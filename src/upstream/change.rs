@@ -53,6 +53,9 @@ impl Upstream {
         new: &Settings,
     ) -> Result<Next, rustls::Error> {
         let tls = tls::Client::new(&new.tls, new.pool.max_connections, self.key_log.clone())?;
+        if reason == EndReason::Rotated {
+            tls.learn_from(&self.generation.get().tls);
+        }
         let trust = (old.tls.trust != new.tls.trust).then(|| Arc::clone(&new.tls.trust));
         Ok(Next { reason, tls, trust })
     }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use rustls::AlertDescription;
 use tokio::{
     net::TcpStream,
     time::{interval, timeout},
@@ -174,21 +175,22 @@ impl Upstream {
     /// Under TLS 1.3 the server judges our certificate when our side of the handshake is over: where no request was there to
     /// find out, its alert ends the connection unused.
     fn note_refusal(&self, facts: &Facts, meter: &Meter) {
+        let Some(alert) = meter.alert().filter(|_| facts.version == Version::Tls13) else { return };
         if facts.is_resumed_late() {
-            self.session_ended(facts);
-        } else if let Some(alert) = meter.alert()
-            && facts.version == Version::Tls13
-        {
-            self.counters.identity_refused(facts.version);
-            self.note_missing(&format!("{} {}", facts.peer, ended_with(alert, facts.shown)));
+            return self.session_ended(facts, Some(alert));
         }
+        self.counters.identity_refused(facts.version);
+        self.note_missing(&format!("{} {}", facts.peer, ended_with(alert, facts.shown)));
     }
 
-    /// A connection with a resumed session ended before anything came over it: the next one goes without that session.
-    pub fn session_ended(&self, facts: &Facts) {
+    /// A connection with a resumed session ended before anything came over it: the next handshake is a full one. With an
+    /// alert, that was the handshake's end.
+    pub fn session_ended(&self, facts: &Facts, alert: Option<AlertDescription>) {
+        if alert.is_some() {
+            self.counters.identity_refused(facts.version);
+        }
         let lesson = self.generation.get().tls.session_ended(facts.peer.ip(), Instant::now());
-        self.counters.identity_refused(facts.version);
-        self.tell(lesson, facts.peer, None);
+        self.tell(lesson, facts.peer, alert.map(|alert| ended_with(alert, facts.shown)));
     }
 
     fn tell(&self, lesson: Option<tls::Lesson>, address: SocketAddr, error: Option<String>) {

@@ -213,3 +213,17 @@ fn fault_12_what_the_configuration_says_holds() {
     let mut full = Scene::new(Policy { resumption: false, ..AUTO });
     assert_eq!(full.connects(GOOD), ["large", "large"]);
 }
+
+#[test]
+fn fault_02_resumed_connections_that_end_unused_turn_resumption_off_the_second_time_in_a_while() {
+    let mut scene = Scene::new(AUTO);
+    scene.connect(GOOD);
+    assert_eq!(scene.tolerance.resumed_in_vain(scene.now), None);
+    assert_eq!(scene.connect(GOOD), "session+large");
+    scene.wait(FIRST_PAUSE);
+    assert_eq!(scene.tolerance.resumed_in_vain(scene.now), None, "long after the first");
+    assert_eq!(scene.connect(GOOD), "session+large");
+    let off = scene.tolerance.resumed_in_vain(scene.now);
+    assert_eq!(off, Some(Lesson::SessionsOff(FIRST_PAUSE)));
+    assert_eq!(scene.connect(GOOD), "large");
+}

@@ -21,6 +21,7 @@ use crate::{
         program::Program,
         running::Running,
         setup::Setup,
+        wait_for,
     },
 };
 
@@ -387,7 +388,9 @@ fn fault_38_a_full_key_log_is_told_once() {
     for _ in 0..3 {
         assert_eq!(program.connect().get(NAME, "/close").status, 200);
     }
-    assert_eq!(program.said("the key log cannot be written").len(), 1);
+    let told = || program.said("the key log cannot be written").len();
+    wait_for("what is said of the key log", || told() > 0);
+    assert_eq!(told(), 1);
 }
 
 #[test]
@@ -415,4 +418,26 @@ fn fault_17_a_server_that_breaks_the_protocol_is_asked_once() {
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("broke the TLS protocol"), "{}", answer.text());
     assert_eq!(picky.seen().len(), 1);
+}
+
+#[test]
+fn fault_02_warm_connections_that_the_server_closes_unused_leave_resumption_as_it_is() {
+    let config = config(&TLS13, aws_lc_rs::default_provider());
+    let picky = Picky::serving(move |_, peer, bytes| {
+        let config = Arc::clone(&config);
+        async move {
+            let mut tls = Tls::new(peer, &config);
+            tls.session.read_tls(&mut &bytes[..]).unwrap();
+            tls.session.process_new_packets().unwrap();
+            tls.send().await;
+            if tls.handshake().await {
+                tls.session.send_close_notify();
+                tls.send().await;
+                tls.read_all().await;
+            }
+        }
+    });
+    let _warmline = Setup::new().upstream("origin", &picky.origin).set("pool.minIdle", 1).start();
+    wait_for("a few warm connections", || picky.seen().len() >= 5);
+    assert_eq!(picky.sessions()[..5], [false, true, true, true, true]);
 }
