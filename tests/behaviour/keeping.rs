@@ -161,7 +161,10 @@ fn warm_connections_that_the_upstream_refuses_after_the_handshake_make_nothing_r
     wait_for("two were refused", || failed() >= 2);
     assert_eq!(warmline.health("/readyz").status, 503);
     let told = warmline.admin("/pools").text();
-    assert!(told.contains("refused our certificate with the alert"), "{told}");
+    assert!(
+        told.contains("refused our client certificate (tls.identity) with the alert"),
+        "{told}"
+    );
     let upstream = warmline.upstream("origin");
     assert_eq!((upstream.pool().learned(), upstream.pool().closes_at_any_time()), (None, false));
 }
