@@ -6,6 +6,7 @@
 
 use std::{
     future::poll_fn,
+    mem,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -59,6 +60,8 @@ pub struct Connection {
     pub meter: Arc<Meter>,
     /// What never changes about it.
     pub facts: Arc<Facts>,
+    /// True once a request was sent on it.
+    used: bool,
     /// Off with the handle at the latest.
     switch: Switch,
 }
@@ -164,8 +167,17 @@ pub async fn start(
         connect_time: dialled.connect_time,
         handshake_time: dialled.handshake_time,
     });
-    let io = TokioIo::new(MeteredStream::new(dialled.stream, Arc::clone(&meter)));
-    let (sender, http) = handshake(io).await?;
+    let stream = MeteredStream::new(dialled.stream, Arc::clone(&meter));
+    over(stream, meter, facts).await
+}
+
+/// Starts HTTP on a stream that this meter counts.
+async fn over(
+    stream: MeteredStream,
+    meter: Arc<Meter>,
+    facts: Arc<Facts>,
+) -> Result<(Connection, Driver), hyper::Error> {
+    let (sender, http) = handshake(TokioIo::new(stream)).await?;
     let desk = Arc::new(Desk::new(sender, Instant::now()));
     let (alive, ended) = oneshot::channel();
     let (present, gone) = oneshot::channel();
@@ -175,6 +187,7 @@ pub async fn start(
         gone,
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
+        used: false,
         switch: Switch::on(alive, Arc::clone(&desk)),
     };
     Ok((connection, Driver { http, desk, meter, facts, alive: ended, present }))
@@ -215,6 +228,7 @@ impl Connection {
     /// A request that is pushed from another thread at the very moment in which the driver lets go of its queue is
     /// neither read nor given back, as long as the queue's sender lives. Hence the second look once the driver is gone.
     pub async fn send(&mut self, request: Request<RequestBody>) -> Sent {
+        self.look_first();
         let mut responding = pin!(self.sender().try_send_request(request));
         let (sender, gone) = (&mut self.sender, &mut self.gone);
         poll_fn(|cx| {
@@ -228,6 +242,14 @@ impl Connection {
             Poll::Pending
         })
         .await
+    }
+
+    /// Has a used connection look at its socket before it writes. The peer may have ended it, and what cannot be sent
+    /// again would be lost; or it may have said something that nobody asked for, which the request would get as its answer.
+    fn look_first(&mut self) {
+        if mem::replace(&mut self.used, true) {
+            self.meter.doubt();
+        }
     }
 
     /// What ends it from outside.
@@ -382,3 +404,6 @@ async fn close(mut tls: TlsStream<Tcp>) -> Manner {
     socket::reset(tcp);
     Manner::Reset
 }
+
+#[cfg(test)]
+mod crossing;

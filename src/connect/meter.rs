@@ -133,9 +133,9 @@ impl Meter {
         self.first_byte.clear();
     }
 
-    /// What is sent next cannot be sent again: before it is written, whatever has already come is read, the peer's end
-    /// above all. tokio alone would read what had come when it last looked at all sockets together, and a busy thread
-    /// does so rarely: an end that came since would be met by the request.
+    /// Has whatever has already come read before anything more is written: the peer's end above all, or a response that
+    /// nobody asked for. tokio alone would read what had come when it last looked at all sockets together, and a busy
+    /// thread does so rarely: what came since would be met by the request.
     pub fn doubt(&self) {
         self.doubted.store(true, Relaxed);
     }
@@ -446,7 +446,7 @@ impl AsyncWrite for MeteredStream {
 }
 
 #[cfg(test)]
-mod doubted;
+pub(super) mod doubted;
 
 #[cfg(test)]
 mod tests {

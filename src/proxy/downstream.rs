@@ -424,17 +424,18 @@ mod tests {
         let millis = |after: u64| begun + Duration::from_millis(after);
         let deadline = || {
             let left = downstream.body_deadline().saturating_duration_since(begun);
-            left.as_secs_f64().round()
+            // A stamp is exact to the microsecond alone.
+            (left + Duration::from_millis(1)).as_secs()
         };
-        downstream.body_begins(begun, Duration::from_secs(60));
-        assert!(deadline() == 60.0 && !downstream.has_left(millis(70_000)));
+        downstream.body_begins(begun, Duration::from_mins(1));
+        assert!(deadline() == 60 && !downstream.has_left(millis(70_000)));
         downstream.set_fin_held(millis(3_000));
-        assert_eq!(deadline(), 4.0);
+        assert_eq!(deadline(), 4);
         assert!(!downstream.has_left(millis(3_900)) && downstream.has_left(millis(4_100)));
         downstream.note_io(millis(5_000));
-        assert_eq!(deadline(), 6.0);
+        assert_eq!(deadline(), 6);
         assert!(!downstream.has_left(millis(5_900)));
         downstream.set_blocked(true);
-        assert!(deadline() == 65.0 && !downstream.has_left(millis(66_000)));
+        assert!(deadline() == 65 && !downstream.has_left(millis(66_000)));
     }
 }

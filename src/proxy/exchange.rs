@@ -196,9 +196,6 @@ impl Exchange<'_> {
         }
         record.attempt(lease, now);
         let connection = lease.handle();
-        if reused && outbound.is_sent_once() {
-            connection.meter.doubt();
-        }
         let meter = Arc::clone(&connection.meter);
         let responding = connection.send(outbound.take());
         let upload = outbound.upload().map(Arc::as_ref);
@@ -267,29 +264,44 @@ impl Exchange<'_> {
 
     /// Whether a limit is over; if not, says when to ask again.
     fn overdue(&self, meter: &Meter, upload: Option<&Upload>, sent: Instant) -> Option<Failure> {
-        let limits = self.upstream.settings();
         let (deadline, failure) = match upload.filter(|upload| upload.completed().is_none()) {
-            Some(upload) => {
-                let limit = limits.idle_timeout;
-                let moved = meter.last_write().map_or(sent, |written| written.max(sent));
-                let idle = self.downstream.idle_deadline(limit).max(moved + limit);
-                // A body that waits for the upstream's 100 has yet to move.
-                let parked = upload.progress() == Progress::Parked;
-                let begins = if parked { PARKED_FOR } else { Duration::ZERO };
-                (idle + begins, stalled(upload, limit))
-            }
-            None => {
-                let written = meter.last_write().max(upload.and_then(Upload::completed));
-                let since = written.map_or(sent, |at| at.max(sent));
-                let limit = limits.response_timeout;
-                (since + limit, Failure::ResponseTimeout(limit))
-            }
+            Some(upload) => self.upload_limit(meter, upload, sent),
+            None => self.response_limit(meter, upload, sent),
         };
         if deadline <= Instant::now() {
             return Some(failure);
         }
         self.downstream.alarm.set(deadline);
         None
+    }
+
+    /// The end of a pause in the upload, and whose pause it is.
+    fn upload_limit(&self, meter: &Meter, upload: &Upload, sent: Instant) -> (Instant, Failure) {
+        let limit = self.upstream.settings().idle_timeout;
+        let moved = meter.last_write().map_or(sent, |written| written.max(sent));
+        let idle = self.downstream.idle_deadline(limit).max(moved + limit);
+        // A body that waits for the upstream's 100 has yet to move.
+        let parked = upload.progress() == Progress::Parked;
+        let begins = if parked { PARKED_FOR } else { Duration::ZERO };
+        let failure = if upload.is_awaited() {
+            Failure::UploadStalled(limit)
+        } else {
+            Failure::UploadIdle(limit)
+        };
+        (idle + begins, failure)
+    }
+
+    /// The end of the wait for the response once the request is written.
+    fn response_limit(
+        &self,
+        meter: &Meter,
+        upload: Option<&Upload>,
+        sent: Instant,
+    ) -> (Instant, Failure) {
+        let limit = self.upstream.settings().response_timeout;
+        let written = meter.last_write().max(upload.and_then(Upload::completed));
+        let since = written.map_or(sent, |at| at.max(sent));
+        (since + limit, Failure::ResponseTimeout(limit))
     }
 
     /// Makes the request ready for a fresh connection, if the evidence and `retries` allow.
@@ -353,11 +365,6 @@ fn is_idle_close(response: &Response<Incoming>, meter: &Meter, upload: Option<&U
 
 fn is_uploading(upload: Option<&Upload>) -> bool {
     upload.is_some_and(|upload| upload.completed().is_none())
-}
-
-/// Blames the side that let a request's body pause.
-fn stalled(upload: &Upload, limit: Duration) -> Failure {
-    if upload.is_awaited() { Failure::UploadStalled(limit) } else { Failure::UploadIdle(limit) }
 }
 
 /// Why no response came.

@@ -26,14 +26,14 @@ use tokio_rustls::TlsConnector;
 use super::{Meter, MeteredStream};
 use crate::connect::tcp::Tcp;
 
-type Peer = StreamOwned<ServerConnection, std::net::TcpStream>;
+pub(in crate::connect) type Peer = StreamOwned<ServerConnection, std::net::TcpStream>;
 type Read = Poll<Result<usize, ErrorKind>>;
 
 const NAME: &str = "peer.test";
 const WATCHDOG: Duration = Duration::from_secs(10);
 
 /// Both ends of a connection whose handshake is done; our side has noticed everything that came.
-async fn connected() -> (MeteredStream, Arc<Meter>, Peer) {
+pub(in crate::connect) async fn connected() -> (MeteredStream, Arc<Meter>, Peer) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.into()]).unwrap();
     let provider = || Arc::new(aws_lc_rs::default_provider());
     let server =

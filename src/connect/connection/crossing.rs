@@ -1,0 +1,80 @@
+//! A response that nobody asked for, on its way when a request is: it is nobody's, whatever the request's method.
+
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Method, Request};
+use http_body_util::BodyExt;
+
+use super::{Connection, Facts, over};
+use crate::{
+    connect::{
+        RequestBody,
+        meter::doubted::{Peer, connected},
+    },
+    tls::{Handshake, Shown, Version},
+};
+
+fn facts() -> Arc<Facts> {
+    Arc::new(Facts {
+        generation: 0,
+        peer: SocketAddr::from(([127, 0, 0, 1], 443)),
+        local: None,
+        handshake: Handshake::Full,
+        shown: Shown::default(),
+        version: Version::Tls13,
+        connect_time: Duration::ZERO,
+        handshake_time: Duration::ZERO,
+    })
+}
+
+fn request(method: Method) -> Request<RequestBody> {
+    let mut request = Request::new(RequestBody::Empty);
+    *request.method_mut() = method;
+    request
+}
+
+fn say(peer: &mut Peer, text: &str) {
+    let length = text.len();
+    write!(peer, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}").unwrap();
+    peer.flush().unwrap();
+}
+
+/// One exchange, as the peer's side of it is served on a thread.
+async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
+    let serving = tokio::task::spawn_blocking(move || {
+        assert!(peer.read(&mut [0; 1024]).unwrap() > 0);
+        say(&mut peer, "right");
+        peer
+    });
+    connection.ready().await.unwrap();
+    let sent = connection.send(request(Method::GET)).await;
+    let response = sent.unwrap_or_else(|error| panic!("{}", error.into_error()));
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "right");
+    connection.release(Instant::now());
+    serving.await.unwrap()
+}
+
+#[tokio::test]
+async fn fault_37_a_request_on_a_used_connection_does_not_get_what_nobody_asked_for_as_its_answer()
+{
+    for method in [Method::GET, Method::HEAD, Method::POST] {
+        let (stream, meter, peer) = connected().await;
+        peer.sock.set_nodelay(true).unwrap();
+        let (mut connection, driver) = over(stream, meter, facts()).await.unwrap();
+        let driving = tokio::spawn(driver.run(|| (), |_| ()));
+        let mut peer = exchange(&mut connection, peer).await;
+        // The runtime looks at no socket between this and the request.
+        say(&mut peer, "evil");
+        connection.ready().await.expect("it was noticed: this test shows nothing");
+        let sent = connection.send(request(method.clone())).await;
+        let Err(mut error) = sent else { panic!("{method} got an answer that nobody asked for") };
+        assert!(error.take_message().is_some(), "{method}: nothing of it was written");
+        drop((connection, peer));
+        driving.await.unwrap();
+    }
+}
