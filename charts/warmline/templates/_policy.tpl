@@ -249,7 +249,7 @@ of typed objects crashes the request in Kubernetes 1.36.3. Our own container com
         imagePullPolicy: {{ .Values.image.pullPolicy | quote }},
         args: ["run", "--confined", "--config", "/etc/warmline/config/config.yaml"]
           {{- if eq .Values.configSource "watch" }}
-          + (variables.watched == "" ? [] : ["--configmap", variables.watched])
+          + (variables.watched == "" ? [] : ["--configmap", string(variables.watched)])
           {{- end }}
           + ["--keep", "/run/warmline"]
           + ("warmline.dev/log-level" in variables.annotations
