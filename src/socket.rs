@@ -9,7 +9,7 @@ use std::{
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
@@ -117,7 +117,7 @@ pub async fn close_politely(stream: TcpStream) -> Manner {
 /// The same where part of the time is spent.
 pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> Manner {
     let ended =
-        stream.shutdown().await.is_ok() && drain(&mut stream, &Bounds::nothing_due(deadline)).await;
+        stream.shutdown().await.is_ok() && drain(&stream, &Bounds::nothing_due(deadline)).await;
     close(stream, ended)
 }
 
@@ -131,7 +131,7 @@ pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output 
     };
     let ended = stream.shutdown().await.is_ok()
         && tokio::select! {
-            ended = drain(&mut stream, &bounds) => ended,
+            ended = drain(&stream, &bounds) => ended,
             () = hurried => false,
         };
     close(stream, ended)
@@ -178,16 +178,30 @@ impl Bounds {
 }
 
 /// Whether the peer's FIN came within the bounds.
-async fn drain(stream: &mut TcpStream, bounds: &Bounds) -> bool {
-    // On the heap, and only now: within the future it would weigh on every connection from its start.
-    let mut buffer = vec![0; bounds.chunk];
+async fn drain(stream: &TcpStream, bounds: &Bounds) -> bool {
     let mut left = bounds.bytes;
     loop {
         let until = bounds.deadline.min(Instant::now() + bounds.silence);
-        match timeout_at(until, stream.read(&mut buffer)).await {
-            Ok(Ok(0)) => return true,
-            Ok(Ok(read)) if read <= left => left -= read,
-            _ => return false,
+        if !matches!(timeout_at(until, stream.readable()).await, Ok(Ok(()))) {
+            return false;
+        }
+        match read_all(stream, bounds.chunk, &mut left) {
+            Ok(ended) => return ended,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Reads what is there and throws it away; true at the peer's FIN, false once more came than is left. The room for it is made
+/// only now: a crowd whose connections are refused waits here, and each of them would hold it.
+fn read_all(stream: &TcpStream, chunk: usize, left: &mut usize) -> io::Result<bool> {
+    let mut buffer = vec![0; chunk];
+    loop {
+        match stream.try_read(&mut buffer)? {
+            0 => return Ok(true),
+            read if read <= *left => *left -= read,
+            _ => return Ok(false),
         }
     }
 }
