@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::resolve::{Family, Part};
+use super::resolve::{ADDRESSES, Family, Part};
 
 /// Answers in a row that an address must be missing from before it goes.
 const MISSED: u32 = 3;
@@ -22,8 +22,8 @@ const ABSENT: Duration = Duration::from_secs(30);
 const REMEMBERED: Duration = Duration::from_mins(10);
 /// The time after which, at the soonest, an answer is asked for again.
 const SOONEST: Duration = Duration::from_secs(5);
-/// Addresses of one name that are remembered.
-const ADDRESSES: usize = 256;
+/// Addresses of one name that are remembered: those of the newest answer have room.
+const REMEMBERED_AT_ONCE: usize = 256;
 /// The time for which an address that failed is tried after the others; each further failure in a row doubles it.
 const AVOIDED: Duration = Duration::from_secs(30);
 /// The longest such time.
@@ -221,7 +221,7 @@ impl Book {
     }
 
     fn keep_to_bound(&mut self) {
-        while self.known.len() > ADDRESSES {
+        while self.known.len() > REMEMBERED_AT_ONCE {
             let unseen = self.known.iter().enumerate().min_by_key(|(_, known)| known.seen);
             let Some((oldest, _)) = unseen else { return };
             self.known.remove(oldest);
@@ -244,6 +244,8 @@ impl Book {
         self.known.iter().filter(|known| known.present).count()
     }
 }
+
+const _: () = assert!(REMEMBERED_AT_ONCE >= 2 * ADDRESSES);
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,9 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 /// The same where there are many.
 const NEXT_ADDRESS_SOONEST: Duration = Duration::from_millis(10);
 
+/// Sockets of one race at once; where more addresses have their turn, the oldest makes way.
+const AT_ONCE: usize = 8;
+
 /// The conditions of a race. `S` is a place under the cap for one more socket than the dial itself has.
 pub struct Course<'a, S> {
     /// The endpoint's port.
@@ -132,10 +135,11 @@ impl<S: Send + 'static> Race<'_, S> {
     fn begin_due(&mut self, now: Instant) -> Option<Attempt<S>> {
         while !self.waiting.is_empty() && (self.trying.is_empty() || self.turn <= now) {
             let own_is_free = self.trying.iter().all(|attempt| attempt.place.is_some());
-            let spare = if own_is_free { None } else { (self.course.spare)() };
+            let is_full = self.trying.len() >= AT_ONCE;
+            let spare = if own_is_free || is_full { None } else { (self.course.spare)() };
             if own_is_free || spare.is_some() {
                 self.begin(spare, now);
-            } else if now < self.makes_way() {
+            } else if !is_full && now < self.makes_way() {
                 self.turn = self.makes_way();
                 return None;
             } else {

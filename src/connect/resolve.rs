@@ -39,6 +39,9 @@ const BEFORE_STALE: Duration = Duration::from_secs(1);
 /// The shortest and the longest time after which a question without an answer is asked again.
 const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// Addresses of one family that are taken from an answer.
+pub const ADDRESSES: usize = 128;
+
 /// A function from names to addresses.
 pub type Answers = Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>;
 
@@ -79,8 +82,9 @@ pub struct Part {
 }
 
 impl Part {
-    /// Makes a part without a time to live of its own.
-    pub fn new(family: Family, addresses: Vec<IpAddr>, heard: Instant) -> Self {
+    /// Makes a part without a time to live of its own; of very many addresses the first ones.
+    pub fn new(family: Family, mut addresses: Vec<IpAddr>, heard: Instant) -> Self {
+        addresses.truncate(ADDRESSES);
         Self { family, addresses, heard, fresh_until: None }
     }
 }

@@ -31,7 +31,7 @@ impl Upstream {
     async fn ask_again(&self, generation: &Generation, resolver: &Resolver) {
         let EndpointHost::Name(name) = &generation.endpoint.host else { return };
         let limit = self.settings().connect.connect;
-        // A failure removes nothing, and whoever dials is told of it.
+        // A failure removes nothing, and the next dial tells it.
         let Ok(answer) = resolver.look_up(name, limit).await else { return };
         generation.addresses.learn(&answer.parts);
         if let Some(late) = answer.late

@@ -13,7 +13,7 @@ use super::*;
 const REFUSED: i32 = 111;
 const NOT_AVAILABLE: i32 = 99;
 
-/// What is told of addresses that fail with these errors, one after the other.
+/// Writes the error of addresses that fail with these errors, one after the other.
 fn told(failed: &[(&str, i32)]) -> String {
     let error = |errno: &i32| io::Error::from_raw_os_error(*errno);
     let failed =
@@ -78,7 +78,7 @@ impl Drop for Spare<'_> {
     }
 }
 
-static TAKEN: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+static TAKEN: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
 
 fn answer(addresses: &[IpAddr]) -> Answer {
     Answer::given(addresses, Instant::now())
@@ -105,31 +105,48 @@ async fn raced(
     run(answer, Course { port, deadline, addresses, spare: &spare }).await.map(|(_, a)| a.ip())
 }
 
+/// Races to silent addresses until each was tried, with so many places to spare; returns the most sockets at once.
+async fn most_sockets(silent: &[Silent], port: u16, test: usize, spares: usize) -> usize {
+    let given: Vec<_> = silent.iter().map(|silent| silent.address.ip()).collect();
+    let addresses = Addresses::default();
+    let mut race = Box::pin(raced(&addresses, port, &given, test, spares));
+    // On one thread: between two looks of its task nothing changes.
+    let (mut most, mut tried) = (0, vec![false; silent.len()]);
+    poll_fn(|cx| {
+        let ended = race.as_mut().poll(cx).is_ready();
+        let open = silent.iter().map(|silent| Silent::waiting(silent.address)).collect::<Vec<_>>();
+        tried.iter_mut().zip(&open).for_each(|(tried, open)| *tried |= *open > 0);
+        most = most.max(open.iter().sum::<usize>());
+        if ended || !tried.contains(&false) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    assert!(!tried.contains(&false), "each address has its turn: {tried:?}");
+    drop(race);
+    assert_eq!(TAKEN[test].load(SeqCst), 0, "each place is given back");
+    most
+}
+
+/// Silent addresses `127.0.NET.1` and so on, all on one port.
+async fn silent(net: u8, count: u8) -> (Vec<Silent>, u16) {
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = free.local_addr().expect("an address").port();
+    let at = |last| Silent::at(SocketAddr::from(([127, 0, net, last], port)));
+    ((1..=count).map(at).collect(), port)
+}
+
 #[tokio::test]
 async fn fault_10_without_a_place_to_spare_the_next_address_waits_until_the_socket_before_is_gone()
 {
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let port = free.local_addr().expect("an address").port();
-    let silent = [1, 2, 3].map(|last| Silent::at(SocketAddr::from(([127, 0, 3, last], port))));
-    let given = silent.each_ref().map(|silent| silent.address.ip());
+    let (silent, port) = silent(3, 3).await;
     for (spares, sockets) in [(0, 1), (1, 2), (5, 3)] {
-        let addresses = Addresses::default();
-        let race = raced(&addresses, port, &given, 0, spares);
-        let mut race = Box::pin(race);
-        // On one thread: between two looks of its task nothing changes.
-        let (mut most, mut tried) = (0, [false; 3]);
-        poll_fn(|cx| {
-            let ended = race.as_mut().poll(cx).is_ready();
-            let open = silent.each_ref().map(|silent| Silent::waiting(silent.address));
-            (0..3).for_each(|index| tried[index] |= open[index] > 0);
-            most = most.max(open.iter().sum::<usize>());
-            if ended || tried == [true; 3] { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        assert_eq!((most, tried), (sockets, [true; 3]), "{spares} to spare");
-        drop(race);
-        assert_eq!(TAKEN[0].load(SeqCst), 0, "each place is given back");
+        assert_eq!(most_sockets(&silent, port, 0, spares).await, sockets, "{spares} to spare");
     }
+}
+
+#[tokio::test]
+async fn fault_10_a_dial_has_no_more_than_eight_sockets_however_many_addresses_there_are() {
+    let (silent, port) = silent(9, 10).await;
+    assert_eq!(most_sockets(&silent, port, 3, 100).await, AT_ONCE);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// The number of times that a question is sent; as a rule its asker's deadline comes first.
-const SENT: usize = 16;
+pub const SENT: usize = 16;
 /// The time for which an answer is waited for: a late one is an answer too.
 const LISTENED: Duration = Duration::from_secs(30);
 /// Aliases that are followed, where a name server gives them without their addresses.
@@ -137,8 +137,17 @@ async fn send(
         Some(result) => result,
         None => over_tcp(server, request).await,
     };
-    let reason = |error: NetError| Fault::Unreachable { server, reason: error.to_string() };
-    (server, result.map_err(reason).and_then(|response| usable(server, response)))
+    let fault = |error: NetError| Fault::Unreachable { server, reason: in_our_words(&error) };
+    (server, result.map_err(fault).and_then(|response| usable(server, response)))
+}
+
+/// The kernel's word where there is one; the library speaks of its own parts.
+fn in_our_words(error: &NetError) -> String {
+    match error {
+        NetError::Io(error) => error.to_string(),
+        NetError::Timeout | NetError::NoConnections => "it does not answer".into(),
+        _ => "its answer is no DNS that can be read".into(),
+    }
 }
 
 async fn over_udp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse, NetError> {
@@ -184,7 +193,8 @@ fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) ->
     }
     if !addresses.is_empty() {
         let fresh_until = Some(cache::until(heard, ttl));
-        return Read::Said(Said::Part(Part { family, addresses, heard, fresh_until }));
+        let part = Part { fresh_until, ..Part::new(family, addresses, heard) };
+        return Read::Said(Said::Part(part));
     }
     if response.response_code == ResponseCode::NXDomain {
         return Read::Said(Said::NoName);
@@ -195,7 +205,7 @@ fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) ->
         return Read::Alias(owner.clone());
     }
     let fresh_until = negative.map(|negative| cache::until(heard, negative));
-    Read::Said(Said::Part(Part { family, addresses, heard, fresh_until }))
+    Read::Said(Said::Part(Part { fresh_until, ..Part::new(family, addresses, heard) }))
 }
 
 /// Follows the aliases of an answer to the name that has the addresses; with it goes the shortest time to live.

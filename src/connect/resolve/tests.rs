@@ -311,7 +311,9 @@ async fn fault_04_many_dials_ask_once() {
     let dials = (0..50).map(|_| scene.answer(NAME));
     let answers = futures_util::future::join_all(dials).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(scene.server.asked().len(), 2);
+    // Each family's question is one, however often it was sent.
+    let asked = scene.server.asked().len();
+    assert!(asked <= 2 * question::SENT, "{asked} questions for 50 dials");
 }
 
 #[tokio::test]

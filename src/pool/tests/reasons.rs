@@ -206,6 +206,8 @@ fn fault_30_what_is_idle_to_a_lost_address_closes_and_what_is_in_use_stays() {
     scene.addresses_go(true);
     assert_eq!(scene.closed, ids);
     scene.discard(used, EndReason::Moved);
-    [ids[0], ids[1], used].into_iter().for_each(|id| scene.close_ends(id));
+    for id in [ids[0], ids[1], used] {
+        scene.close_ends(id);
+    }
     assert!(scene.ended.iter().all(|(_, reason)| *reason == EndReason::Moved), "{:?}", scene.ended);
 }

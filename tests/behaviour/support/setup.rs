@@ -137,8 +137,8 @@ impl Setup {
         Self { resolver: Some(resolver), ..self }
     }
 
-    fn resolves(&self) -> Option<Resolver> {
-        Some(self.resolver.clone().unwrap_or_else(|| self.names.resolver()))
+    fn resolves(&self) -> Resolver {
+        self.resolver.clone().unwrap_or_else(|| self.names.resolver())
     }
 
     /// Compiles the configuration and starts Warmline on it.
@@ -150,7 +150,7 @@ impl Setup {
     pub fn try_start(self) -> Result<Running, StartError> {
         let document = self.document.to_string();
         let plan = compile(&document).unwrap_or_else(|errors| panic!("{errors}"));
-        let environment = Environment { resolver: self.resolves(), ..Environment::default() };
+        let environment = Environment { resolver: Some(self.resolves()), ..Environment::default() };
         Ok(Running::new(app::start(&plan, environment)?, self.folder))
     }
 
@@ -175,7 +175,7 @@ impl Setup {
         let begun = begun.unwrap_or_else(|error| panic!("{error}"));
         let Loaded { plan, text, origin } = begun.expect("nobody asked for the end");
         let environment = Environment {
-            resolver: self.resolves(),
+            resolver: Some(self.resolves()),
             configuration: text,
             source: Some(source),
             origin,

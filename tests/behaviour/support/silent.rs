@@ -33,7 +33,7 @@ impl Silent {
         Self { address, _sockets: sockets }
     }
 
-    /// Counts sockets of this machine on their way there, without an answer (SYN_SENT).
+    /// Counts sockets of this machine on their way there, without an answer (`SYN_SENT`).
     pub fn waiting(address: SocketAddr) -> usize {
         let SocketAddr::V4(v4) = address else { panic!("IPv4") };
         let ip = u32::from_le_bytes(v4.ip().octets());
