@@ -35,6 +35,7 @@ pub mod tls;
 
 // Ground.
 pub mod api_server;
+pub mod address_space;
 pub mod backoff;
 pub mod descriptors;
 pub mod drain;

@@ -110,11 +110,11 @@ def _notes(samples):
 
 
 def _memory(figures):
-    rows = [["", "at start", "after load", "a pair", "(not shared: at start)"]]
+    rows = [["", "at start", "after load", "an idle client", "a pair", "(not shared: at start)"]]
     for name, each in figures.items():
         rows.append([
             _TITLES[name], f"{each['start'] / 1024:.1f} MiB", f"{each['loaded'] / 1024:.1f} MiB",
-            f"{each['pair']:.1f} KiB", f"{each['start_private'] / 1024:.1f} MiB",
+            f"{each['idle']:.1f} KiB", f"{each['pair']:.1f} KiB", f"{each['start_private'] / 1024:.1f} MiB",
         ])
     return _section("Memory, resident; a pair: an idle client and an idle upstream connection, of 1,000", rows)
 

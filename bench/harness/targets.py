@@ -46,6 +46,7 @@ def verdicts(rows):
         _ratio(rows, "handshake", "cpu_us", "haproxy", 0.45, "handshake per request, to HAProxy"),
         _ratio(rows, "pooled", "p99_us", "haproxy", 1.00, "p99 at 64 connections, to HAProxy"),
         _at_most("memory at start", 12, "MiB", _find(rows, "memory", "warmline", "start"), 1024),
+        _at_most("memory of an idle client", 8, "KiB", _find(rows, "memory", "warmline", "idle")),
         _at_most("memory of a pair", 40, "KiB", _find(rows, "memory", "warmline", "pair")),
         _at_most("a client that reads nothing", 1024, "KiB",
                  _find(rows, "stalled", "kib_per_client", "warmline")),

@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use crate::{
+    address_space::{self, TooLittle},
     admin::{self, Follower, Readiness},
     config::{Errors, Kept, Origin, Plan, Source, Standing, configmap::FollowError},
     connect::Resolver,
@@ -104,6 +105,9 @@ pub enum StartError {
         "--configmap: {0}; run in a pod with a service account's token, or name a file with --config"
     )]
     NotFollowed(FollowError),
+    /// The limit on address space does not suffice for the threads.
+    #[error(transparent)]
+    AddressSpace(#[from] TooLittle),
     /// A thread or its runtime could not be made.
     #[error("a thread cannot be started: {0}")]
     Thread(std::io::Error),
@@ -161,6 +165,7 @@ pub struct Running {
 
 /// Builds and starts everything; when it returns, every address is bound and accepting.
 pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartError> {
+    address_space::suffices(plan.threads)?;
     raise_descriptor_limit(plan);
     let key_log = open_key_log(environment.key_log)?;
     let metrics = bind("metrics.bind", &plan.metrics)?;

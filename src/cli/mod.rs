@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::address_space::{self, TooLittle};
+
 /// Plain HTTP on localhost in; a warm pool of verified mutual-TLS connections out.
 #[derive(Debug, Parser)]
 #[command(name = "warmline", version, about, propagate_version = true)]
@@ -32,10 +34,26 @@ enum Command {
     Get(get::Arguments),
 }
 
+impl Command {
+    /// Fails where there is too little address space to serve anybody. How many workers there are, the configuration says
+    /// later.
+    fn address_space(&self) -> Result<(), TooLittle> {
+        match self {
+            Self::Run(_) | Self::Demo(_) | Self::Injector(_) => address_space::suffices(1),
+            Self::Check(_) | Self::Get(_) => Ok(()),
+        }
+    }
+}
+
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if let Err(too_little) = command.address_space() {
+        eprintln!("{too_little}");
+        return ExitCode::from(2);
+    }
+    match command {
         Command::Run(arguments) => run::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

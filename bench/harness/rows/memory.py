@@ -1,4 +1,4 @@
-"""Memory: resident at start, after load, and for each pair of an idle client and an idle upstream connection."""
+"""Memory: resident at start, after load, for each idle client, and for each pair of one and an idle upstream connection."""
 
 import socket
 import time
@@ -10,17 +10,20 @@ from ..origins import RunningOrigin
 from .turns import CONNECTIONS
 
 PAIRS = 1000
+IDLE = 1000
 _ESTABLISHED = "01"
 
 
 def run(bench):
-    """Returns start, loaded and pair in KiB for each proxy by name."""
+    """Returns start, loaded, idle and pair in KiB for each proxy by name."""
     figures = {}
     upstream = bench.upstream("upstream-memory")
     port = upstream.port()
     with stopping(upstream.start()):
         for proxy in bench.proxies:
-            figures[proxy.name] = {**_under_load(bench, proxy, port), "pair": _pair(bench, proxy)}
+            figures[proxy.name] = {
+                **_under_load(bench, proxy, port), "idle": _idle(bench, proxy, port), "pair": _pair(bench, proxy),
+            }
             bench.say(f"  {proxy.name:<10} {figures[proxy.name]}")
     return figures
 
@@ -47,6 +50,22 @@ def _under_load(bench, proxy, port):
         "start": start["rss"], "loaded": loaded["rss"],
         "start_private": start["private"], "loaded_private": loaded["private"],
     }
+
+
+def _idle(bench, proxy, port):
+    """Growth for each client that had one answer and asks nothing more; they share an upstream connection."""
+    running = proxy.start(bench.task(port))
+    with stopping(running):
+        _warm(running.port)
+        before = settled(running.server)["rss"]
+        clients = [Client(running.port) for _ in range(IDLE)]
+        try:
+            for client in clients:
+                client.get()
+            return (settled(running.server)["rss"] - before) / IDLE
+        finally:
+            for client in clients:
+                client.close()
 
 
 def _pair(bench, proxy):

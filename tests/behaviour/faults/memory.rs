@@ -151,3 +151,14 @@ fn fault_33_half_headers_of_3071_clients_fit_the_memory_of_a_sidecar_and_leave_n
     let most = program.memory("VmHWM:");
     assert!(most < 100 * 1024, "{most} KiB");
 }
+
+#[test]
+fn fault_38_a_start_under_too_low_a_limit_on_address_space_is_refused_in_words() {
+    let origin = Origin::serving().start();
+    let line = "ulimit -v 409600 && exec \"$0\" run --config \"$1\"";
+    let mut program = Program::start(&origin, line);
+    assert_eq!(program.child.wait().unwrap().code(), Some(2));
+    wait_for("its word", || {
+        program.printed("the limit on address space (ulimit -v, LimitAS) is 400 MiB")
+    });
+}

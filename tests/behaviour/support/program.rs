@@ -99,6 +99,12 @@ impl Program {
         lines.iter().filter(said).cloned().collect()
     }
 
+    /// True if it wrote a line that begins like this, and is not of its log.
+    pub fn printed(&self, words: &str) -> bool {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with(words)))
+    }
+
     /// Where it listens for `traffic`, `metrics`, `admin`.
     pub fn address(&self, what: &str) -> SocketAddr {
         let find = || {
