@@ -34,8 +34,8 @@ pub mod pool;
 pub mod tls;
 
 // Ground.
-pub mod api_server;
 pub mod address_space;
+pub mod api_server;
 pub mod backoff;
 pub mod descriptors;
 pub mod drain;

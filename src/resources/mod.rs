@@ -50,11 +50,11 @@ pub struct Resources {
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Default for Resources {
-    /// Nobody may have anything yet.
+    /// Descriptors have no bound until they are divided.
     fn default() -> Self {
         Self {
-            clients: Room::new(0),
-            upstreams: Room::new(0),
+            clients: Room::new(usize::MAX),
+            upstreams: Room::new(usize::MAX),
             buffers: Buffers::default(),
             shortages: Tally::default(),
             told: Mutex::default(),
@@ -71,12 +71,9 @@ impl Resources {
 
     /// Counts that a bound acted, and logs that, though not each time.
     pub fn short_of(&self, resource: Resource) {
-        let most = self.most(resource);
-        if most == 0 {
-            return; // The start is not over.
-        }
         self.shortages.increment(resource);
         if let Some(times) = self.is_to_be_told(resource, Instant::now()) {
+            let most = self.most(resource);
             tracing::warn!(resource = resource.as_str(), most, times, "{}", resource.consequence());
         }
     }
