@@ -72,7 +72,7 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
         }
     };
     // Boxed for the same reason.
-    let how = Box::pin(end(ending, stream, &unread, &inlet.proxy, &downstream)).await;
+    let how = Box::pin(end(ending, stream, unread, &inlet.proxy, &downstream)).await;
     inlet.ends.increment((Facing::Downstream, how));
 }
 
@@ -116,15 +116,17 @@ async fn serve_requests(
 async fn end(
     ending: Ending,
     stream: DownstreamStream,
-    unread: &[u8],
+    unread: Bytes,
     proxy: &Arc<Proxy>,
     downstream: &Arc<Downstream>,
 ) -> Manner {
     let refusal = if stream.is_crowded() {
         Some(Failure::Crowded)
     } else {
-        ending.refusal(unread, stream.refused_byte())
+        ending.refusal(&unread, stream.refused_byte())
     };
+    // A crowd of refused clients takes a while to close, and must not hold its headers for so long.
+    drop(unread);
     // Where an earlier response was still being written, hyper's bare answer is behind it already.
     let untold = stream.is_refused() || downstream.phase() == Phase::Header;
     if let Some(failure) = &refusal {

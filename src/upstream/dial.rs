@@ -80,10 +80,6 @@ async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, Con
     if let Some(seat) = room.free_seat() {
         return Ok(seat);
     }
-    if room.most() == 0 {
-        // They are divided once all threads run, and the warm floor dials before.
-        return Ok(room.wait().await);
-    }
     resources.short_of(Resource::UpstreamDescriptors);
     let none = || ConnectError::NoDescriptor { most: room.most() };
     match purpose {
