@@ -26,6 +26,7 @@ mod snapshot;
 mod tests;
 
 use std::{
+    collections::HashMap,
     net::TcpListener,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime},
@@ -110,8 +111,10 @@ impl State {
     pub fn follow(&self, upstreams: &[Arc<Upstream>]) {
         let now = Instant::now();
         let known = self.upstreams.share();
+        let known: HashMap<_, _> =
+            known.iter().map(|known| (Arc::as_ptr(&known.upstream), known)).collect();
         let observed = upstreams.iter().map(|upstream| {
-            let known = known.iter().find(|known| Arc::ptr_eq(&known.upstream, upstream));
+            let known = known.get(&Arc::as_ptr(upstream));
             let activity = known.map(|known| known.activity().clone());
             let activity = activity.unwrap_or_else(|| Activity::new(now));
             Arc::new(Observed::new(Arc::clone(upstream), activity))

@@ -140,7 +140,7 @@ async fn front(Shared(state): Shared<Arc<State>>) -> Html<String> {
 }
 
 async fn exposed(Shared(state): Shared<Arc<State>>) -> Response {
-    match exposition::render(&Snapshot::take(&state, Instant::now())) {
+    match exposition::render(&Snapshot::counts(&state, Instant::now())) {
         Ok(text) => typed(exposition::CONTENT_TYPE, text),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

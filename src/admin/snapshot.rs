@@ -18,6 +18,7 @@ use crate::{
         InForce, Origin, Outcome, Refused,
         configmap::{Away, ConfigMap, Known},
     },
+    connect::{ConnectError, Connection},
     pool::{self, EndReason, Learned, Rejection, Reuse},
     resources::Resource,
     telemetry::{
@@ -28,6 +29,8 @@ use crate::{
     tls::{Handshake, Shown, VerifyFailure, Version},
     upstream::{Chain, Code, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage},
 };
+
+type UpstreamPool = pool::Pool<Connection, ConnectError>;
 
 /// Each value of a label with its count, zeros too.
 pub(super) type Counts<L> = Vec<(L, u64)>;
@@ -121,6 +124,15 @@ pub(super) struct ExchangesSnapshot {
 impl Snapshot {
     /// Copies it all.
     pub fn take(state: &State, now: Instant) -> Self {
+        Self::with(state, now, |pool| pool.snapshot(now))
+    }
+
+    /// Copies all but the connections: metrics only count, and are asked for often.
+    pub fn counts(state: &State, now: Instant) -> Self {
+        Self::with(state, now, |pool| pool.counts())
+    }
+
+    fn with(state: &State, now: Instant, pool: impl Fn(&UpstreamPool) -> pool::Snapshot) -> Self {
         let (since, started) = state.started;
         let upstreams = state.upstreams.share();
         Self {
@@ -130,7 +142,7 @@ impl Snapshot {
             uptime: now.saturating_duration_since(since),
             started,
             configuration: Configuration::take(state),
-            upstreams: upstreams.iter().map(|u| UpstreamSnapshot::take(u, now)).collect(),
+            upstreams: upstreams.iter().map(|u| UpstreamSnapshot::take(u, &pool)).collect(),
             unrouted: ExchangesSnapshot::take(&state.proxy.unrouted),
             ends: counts(&state.ends),
             process: Process::read(),
@@ -183,7 +195,7 @@ fn contact(configmap: &ConfigMap) -> Result<(), Away> {
 }
 
 impl UpstreamSnapshot {
-    fn take(observed: &Observed, now: Instant) -> Self {
+    fn take(observed: &Observed, pool: impl Fn(&UpstreamPool) -> pool::Snapshot) -> Self {
         let upstream = &observed.upstream;
         let (settings, counters) = (upstream.settings(), upstream.counters());
         let activity = observed.activity().clone();
@@ -191,7 +203,7 @@ impl UpstreamSnapshot {
             name: upstream.name().to_owned(),
             endpoint: settings.endpoint.to_string(),
             old_generation_connections: upstream.old_generation_connections(),
-            pool: PoolSnapshot::take(observed, now),
+            pool: PoolSnapshot::take(observed, pool(upstream.pool())),
             exchanges: ExchangesSnapshot::take(&counters.exchanges),
             handshakes: counts(&counters.handshakes),
             handshake_seconds: counters.handshake_seconds.snapshot(),
@@ -206,12 +218,12 @@ impl UpstreamSnapshot {
 }
 
 impl PoolSnapshot {
-    fn take(observed: &Observed, now: Instant) -> Self {
+    fn take(observed: &Observed, now: pool::Snapshot) -> Self {
         let pool = observed.upstream.pool();
         let counters = pool.counters();
         Self {
             max: observed.upstream.settings().pool.max_connections,
-            now: pool.snapshot(now),
+            now,
             opened: counters.opened.get(),
             closed: counts(&counters.closed),
             checkouts: counts(&counters.checkouts),

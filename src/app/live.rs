@@ -2,7 +2,7 @@
 //! first, then the whole is put in force (design, section 2 "What a reload changes").
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError},
     time::{Duration, Instant, SystemTime},
@@ -150,11 +150,12 @@ impl Live {
 
     fn prepare<'a>(&self, plan: &'a Plan, changing: &Changing) -> Result<Prepared<'a>, StartError> {
         let running = self.running.share();
+        let running: HashMap<_, _> = running.iter().map(|known| (known.name(), known)).collect();
         let (mut upstreams, mut new, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for settings in &plan.upstreams {
             let tls = |error| StartError::Tls { name: settings.name.clone(), error };
-            let known = running.iter().find(|upstream| upstream.name() == settings.name);
-            let upstream = if let Some(known) = known {
+            let known = running.get(settings.name.as_str());
+            let upstream = if let Some(known) = known.copied() {
                 let change = known.prepare(Arc::clone(settings)).map_err(tls)?;
                 changes.push((Arc::clone(known), change));
                 Arc::clone(known)
@@ -193,9 +194,10 @@ impl Live {
             closing.begin();
             self.run_on_first(move |_| bound_drain(closing, drain));
         }
-        for removed in changing.upstreams.iter().filter(|old| !contains(&upstreams, old)) {
-            removed.retire(now);
-        }
+        let configured: HashSet<_> = upstreams.iter().map(Arc::as_ptr).collect();
+        let removed =
+            changing.upstreams.iter().filter(|old| !configured.contains(&Arc::as_ptr(old)));
+        removed.for_each(|removed| removed.retire(now));
         changing.upstreams = upstreams;
     }
 

@@ -28,7 +28,7 @@ pub use credentials::{Credentials, IdentityFiles, Stale};
 pub use errors::{Errors, Finding};
 pub use kept::Kept;
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
-pub use source::{Disk, Files, Loaded, Origin, Source, Terms, Unusable};
+pub use source::{Disk, Files, Found, Loaded, Origin, Source, Terms, Unusable};
 pub use standing::{InForce, Outcome, Refusal, Refused, Standing};
 pub use warnings::{expired_trust, warnings};
 pub use written::Position;

@@ -21,7 +21,10 @@ use super::{
 use crate::{
     label,
     telemetry::log::{self, Access, Level},
-    tls::trust::{Trust, TrustError},
+    tls::{
+        sha256,
+        trust::{Trust, TrustError},
+    },
 };
 
 /// Reads what a configuration names.
@@ -168,9 +171,27 @@ pub struct Unusable {
 }
 
 /// What a source has at the moment: the text, or why there is none.
-struct Found {
+pub struct Found {
     origin: Origin,
     text: Result<String, String>,
+}
+
+impl Found {
+    /// The digest of all that a plan is made of: the text, its origin, and the content of these files. While it stays the
+    /// same, so does the plan. `None` where there is no text.
+    #[must_use]
+    pub fn digest(&self, files: &[PathBuf]) -> Option<Vec<u8>> {
+        let text = self.text.as_ref().ok()?;
+        let mut digests = sha256(text.as_bytes());
+        digests.extend(self.origin.as_str().as_bytes());
+        for file in files {
+            match Disk.read(file) {
+                Ok(content) => digests.extend(sha256(&content)),
+                Err(error) => digests.extend(sha256(error.to_string().as_bytes())),
+            }
+        }
+        Some(sha256(&digests))
+    }
 }
 
 impl Source {
@@ -247,7 +268,22 @@ impl Source {
     /// Reads and compiles what leads now, with the certificates and keys that it names, as of now. Of those `in_force`,
     /// one whose file cannot be used stays.
     pub fn load(&mut self, in_force: Option<&Credentials>) -> Result<Loaded, Unusable> {
-        let Found { origin, text } = self.places.find(Instant::now());
+        let found = self.find();
+        self.load_found(found, in_force)
+    }
+
+    /// Reads what leads now.
+    pub fn find(&mut self) -> Found {
+        self.places.find(Instant::now())
+    }
+
+    /// Compiles what was found, as [`Source::load`] does.
+    pub fn load_found(
+        &self,
+        found: Found,
+        in_force: Option<&Credentials>,
+    ) -> Result<Loaded, Unusable> {
+        let Found { origin, text } = found;
         match text {
             Ok(text) => self.compile(text, origin, in_force),
             Err(reason) => Err(self.unreadable(origin, reason)),
@@ -337,4 +373,32 @@ fn read_text(path: &Path) -> Result<String, String> {
     };
     let bytes = Disk.read(path).map_err(|error| unreadable(&error))?;
     String::from_utf8(bytes).map_err(|_| unreadable(&"it is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_29_a_look_at_unchanged_files_needs_no_compiling_and_each_change_is_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [config, trust] = ["config.yaml", "trust.pem"].map(|name| folder.path().join(name));
+        let write = |path, text| std::fs::write(path, text).expect("a file");
+        let digest = || Source::file(&config).find().digest(std::slice::from_ref(&trust));
+        assert_eq!(digest(), None, "there is no text");
+        write(&config, "a");
+        let without = digest();
+        write(&trust, "one");
+        let first = digest();
+        assert_eq!(digest(), first, "nothing has changed");
+        write(&trust, "two");
+        let second = digest();
+        write(&config, "b");
+        let third = digest();
+        write(&config, "a");
+        write(&trust, "one");
+        assert_eq!(digest(), first, "all is as it was");
+        let all = [&without, &first, &second, &third];
+        assert!((0..4).all(|a| (0..a).all(|b| all[a] != all[b])), "{all:?}");
+    }
 }

@@ -571,12 +571,9 @@ impl<C> Connections<C> {
         Ended { id, uses, age: at.saturating_duration_since(opened), reason, end }
     }
 
-    /// Each one that has a place, for a person: oldest first.
+    /// Each one that has a place, for a person, in no order.
     pub fn views(&self, now: Instant) -> Vec<ConnectionView> {
-        let mut views: Vec<_> =
-            self.records.iter().filter_map(|(id, r)| r.view(*id, now)).collect();
-        views.sort_unstable_by_key(|view| view.id);
-        views
+        self.records.iter().filter_map(|(id, r)| r.view(*id, now)).collect()
     }
 }
 

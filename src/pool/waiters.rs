@@ -57,6 +57,42 @@ pub struct Arrival {
 /// Where a waiter stands: urgency, then arrival.
 type Rank = (u8, WaiterId);
 
+/// Waiters in order, counted by urgency: whoever comes is not to count those before it.
+#[derive(Default)]
+struct Queue {
+    ranks: BTreeSet<Rank>,
+    /// How many there are of each urgency; the last counts all that are less urgent still.
+    by_urgency: [usize; URGENCIES],
+}
+
+/// RFC 9218 has eight.
+const URGENCIES: usize = 8;
+
+impl Queue {
+    fn insert(&mut self, rank: Rank) {
+        if self.ranks.insert(rank) {
+            self.by_urgency[Self::index(rank.0)] += 1;
+        }
+    }
+
+    fn remove(&mut self, rank: Rank) -> bool {
+        let removed = self.ranks.remove(&rank);
+        if removed {
+            self.by_urgency[Self::index(rank.0)] -= 1;
+        }
+        removed
+    }
+
+    /// Counts those that are at least as urgent.
+    fn before(&self, urgency: u8) -> usize {
+        self.by_urgency[..=Self::index(urgency)].iter().sum()
+    }
+
+    fn index(urgency: u8) -> usize {
+        usize::from(urgency).min(URGENCIES - 1)
+    }
+}
+
 /// One waiter.
 struct Waiting<C, E, W> {
     arrival: Arrival,
@@ -83,7 +119,7 @@ pub struct Waiters<C, E, W> {
     /// Those without an outcome, and what they ask for.
     unserved: BTreeMap<Rank, Ask>,
     /// Those without an outcome and without a dial.
-    queue: BTreeSet<Rank>,
+    queue: Queue,
     pace: Pace,
     next_id: WaiterId,
 }
@@ -93,7 +129,7 @@ impl<C, E, W> Waiters<C, E, W> {
         Self {
             waiting: IdMap::default(),
             unserved: BTreeMap::new(),
-            queue: BTreeSet::new(),
+            queue: Queue::default(),
             pace: Pace::default(),
             next_id: 1,
         }
@@ -110,22 +146,21 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.queue.ranks.len()
     }
 
     pub fn is_queued(&self, waiter: WaiterId) -> bool {
-        self.queue.contains(&self.rank(waiter))
+        self.queue.ranks.contains(&self.rank(waiter))
     }
 
     /// First in line of those without a dial.
     pub fn first_queued(&self) -> Option<WaiterId> {
-        self.queue.first().map(|(_, waiter)| *waiter)
+        self.queue.ranks.first().map(|(_, waiter)| *waiter)
     }
 
     /// Whether one of this urgency that queues now would wait for longer than this.
     pub fn is_too_slow(&self, urgency: u8, now: Instant, patience: Duration) -> bool {
-        let before = self.queue.range(..(urgency.saturating_add(1), 0)).count();
-        self.pace.is_too_slow(before, now, patience)
+        self.pace.is_too_slow(self.queue.before(urgency), now, patience)
     }
 
     fn rank(&self, waiter: WaiterId) -> Rank {
@@ -162,7 +197,7 @@ impl<C, E, W> Waiters<C, E, W> {
         let id = self.next_id;
         self.next_id += 1;
         if let Some(now) = arrival.at_cap
-            && self.queue.is_empty()
+            && self.queue.ranks.is_empty()
         {
             self.pace.begins(now, patience);
         }
@@ -199,7 +234,7 @@ impl<C, E, W> Waiters<C, E, W> {
         {
             waiting.dial = Dial::None;
             waiting.sent_back = true;
-            if self.queue.is_empty() {
+            if self.queue.ranks.is_empty() {
                 self.pace.begins(now, patience);
             }
             self.queue.insert(rank);
@@ -238,7 +273,7 @@ impl<C, E, W> Waiters<C, E, W> {
 
     /// It goes away, whether it has its outcome or not.
     pub fn give_up(&mut self, waiter: WaiterId, now: Instant) -> Option<Departed<C, E>> {
-        if self.queue.remove(&self.rank(waiter)) && self.queue.is_empty() {
+        if self.queue.remove(self.rank(waiter)) && self.queue.ranks.is_empty() {
             self.pace.given_up(now);
         }
         self.remove(waiter)
@@ -253,12 +288,38 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     fn leave_queue(&mut self, waiter: WaiterId, now: Instant) {
-        if self.queue.remove(&self.rank(waiter))
+        if self.queue.remove(self.rank(waiter))
             && let Some(waiting) = self.waiting.get_mut(&waiter)
             && let Some(since) = waiting.arrival.at_cap
         {
             waiting.queued_for.get_or_insert(now.saturating_duration_since(since));
             self.pace.moves(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_29_who_comes_is_told_how_many_are_before_it_without_a_look_at_each() {
+        let (mut queue, mut ranks) = (Queue::default(), Vec::new());
+        let mut random = fastrand::Rng::with_seed(29);
+        for waiter in 0..2_000 {
+            let rank = (random.choice([0, 3, 3, 7, 255]).unwrap(), waiter);
+            queue.insert(rank);
+            queue.insert(rank);
+            ranks.push(rank);
+            if random.bool() {
+                let left = ranks.swap_remove(random.usize(..ranks.len()));
+                assert!(queue.remove(left) && !queue.remove(left));
+            }
+            for urgency in [0, 3, 6] {
+                let before = ranks.iter().filter(|(other, _)| *other <= urgency).count();
+                assert_eq!(queue.before(urgency), before);
+            }
+            assert_eq!(queue.before(255), ranks.len());
         }
     }
 }

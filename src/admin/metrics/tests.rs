@@ -23,7 +23,7 @@ use crate::{
 };
 
 fn exposition(state: &State) -> String {
-    render(&Snapshot::take(state, Instant::now())).unwrap()
+    render(&Snapshot::counts(state, Instant::now())).unwrap()
 }
 
 /// Checks the text format, and gives each series with its value.

@@ -426,7 +426,7 @@ impl<C, E, W> State<C, E, W> {
         self.census().total() == 0 && self.waiters.is_empty()
     }
 
-    /// Each connection, for a person: oldest first.
+    /// Each connection, for a person, in no order.
     pub fn views(&self, now: Instant) -> Vec<ConnectionView> {
         self.connections.views(now)
     }

@@ -594,7 +594,8 @@ impl Life {
         }
         let orphans = self.model.orphans();
         assert_eq!(self.state.orphans(), [orphans.clone(), orphans]);
-        let views = self.state.views(self.now());
+        let mut views = self.state.views(self.now());
+        views.sort_unstable_by_key(|view| view.id);
         for view in views.iter().filter(|view| view.phase == ConnectionPhase::Idle) {
             assert!(!self.closing.contains(&view.id), "{} is idle and being closed", view.id);
         }

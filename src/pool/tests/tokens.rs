@@ -362,3 +362,13 @@ async fn what_the_warm_floor_wants_comes_again_after_a_failure_and_its_pause() {
     drop(scene.pool.wanted(0, 1.0).await);
     assert!(failed.elapsed() > millis(40), "without a pause");
 }
+
+#[test]
+fn fault_29_counts_are_had_without_a_copy_of_each_connection() {
+    let scene = Scene::new(|_| ());
+    let (_place, lease) = scene.new_lease();
+    let (counts, whole) = (scene.pool.counts(), scene.pool.snapshot(Instant::now()));
+    assert_eq!((counts.census, counts.connections.len()), (whole.census, 0));
+    assert_eq!(whole.connections.len(), 1);
+    drop(lease);
+}
