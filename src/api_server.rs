@@ -11,7 +11,7 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, KubeconfigError},
 };
 
-/// Why there is no such way.
+/// The reason for which the API server cannot be reached by this process.
 #[derive(Debug, thiserror::Error)]
 pub enum NoWay {
     /// The pod was made without a token.
@@ -22,7 +22,7 @@ pub enum NoWay {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The file system's answer.
         error: io::Error,
     },
     /// A file that kubelet mounts is not what it should be.
@@ -30,15 +30,15 @@ pub enum NoWay {
     Unusable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The fault in its content.
         reason: String,
     },
     /// A variable that kubelet sets in every container is not what it should be.
     #[error("the environment variable {name} {reason}; kubelet sets it in every container")]
     Variable {
-        /// Its name.
+        /// The variable.
         name: &'static str,
-        /// What is wrong with it.
+        /// The fault, as the rest of a sentence about the variable.
         reason: String,
     },
     /// Neither a pod nor a file.
@@ -52,10 +52,10 @@ pub enum NoWay {
 /// Kubernetes sets these in every container.
 const HOST: &str = "KUBERNETES_SERVICE_HOST";
 const PORT: &str = "KUBERNETES_SERVICE_PORT";
-/// Where kubelet mounts a pod's credentials.
+/// The folder in which kubelet mounts a pod's credentials.
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Finds it: a kubeconfig first, because somebody put it there on purpose.
+/// Finds the way to the API server: a kubeconfig first, because somebody put it there on purpose.
 pub async fn config() -> Result<Config, NoWay> {
     let missing = match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
         Ok(config) => return Ok(config),
@@ -92,7 +92,7 @@ fn without_a_pod(error: KubeconfigError) -> NoWay {
     }
 }
 
-/// Only a file that is not there is no token.
+/// Tells a pod without a token from one whose token cannot be read.
 fn has_token(read: io::Result<()>) -> Result<(), NoWay> {
     read.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NoWay::NoToken,

@@ -177,7 +177,7 @@ impl Bounds {
     }
 }
 
-/// Whether the peer's FIN came within the bounds.
+/// Reads until the peer's FIN; false if it did not come within the bounds.
 async fn drain(stream: &TcpStream, bounds: &Bounds) -> bool {
     let mut left = bounds.bytes;
     loop {

@@ -19,13 +19,13 @@ use crate::descriptors;
 
 /// See the module.
 pub(super) struct Folders {
-    /// Where signs go.
+    /// The receiver of the signs.
     sign: Sender<()>,
-    /// `None` where the kernel gave none yet.
+    /// The kernel's watch; `None` as long as the kernel refused it.
     watcher: Option<RecommendedWatcher>,
-    /// Each with the inode that is watched: a folder that was made anew is another.
+    /// The folders that are watched, each with its inode: a folder that was made anew is another.
     watched: BTreeMap<PathBuf, u64>,
-    /// Why some folder gives no sign, as it was told.
+    /// The reason for which some folder gives no sign, as it was told.
     unwatched: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Folders {
         self.unwatched.is_some()
     }
 
-    /// An error is the first of those by which a folder that is there is not watched.
+    /// Watches what is not watched yet; gives back the first error that concerns a folder which exists.
     fn try_watch(&mut self, files: &[PathBuf]) -> Result<(), Error> {
         let mut watcher = match self.watcher.take() {
             Some(watcher) => watcher,
@@ -107,7 +107,7 @@ fn folders_of(file: &Path) -> Vec<PathBuf> {
     folder(file).into_iter().chain(real.as_deref().and_then(folder)).collect()
 }
 
-/// Reading is none; our own would wake us for ever.
+/// True if the event is more than a read: our own reads would wake us for ever.
 fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),

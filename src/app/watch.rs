@@ -41,7 +41,7 @@ pub(super) struct Watch {
     live: Arc<Live>,
     /// Operators who want a look now, and its outcome.
     asks: Receiver<Ask>,
-    /// Why changed certificates are not in force beside a refused configuration, as it was told.
+    /// The reason for which changed certificates are not in force beside a refused configuration, as it was told.
     not_followed: Option<String>,
     /// The digest of all that the plan in force was made of, beside that plan; `None` where another look may find
     /// something new in the same.
@@ -139,7 +139,7 @@ impl Watch {
         refused
     }
 
-    /// A configuration that cannot be used holds up no rotation: the one in force is compiled anew.
+    /// Puts changed certificates in force beside a configuration that cannot be used: the one in force is compiled anew.
     fn follow_credentials(&mut self, in_force: &InForce) {
         let (text, origin) = (in_force.text.clone(), self.live.standing.origin());
         let compiled = self.source.compile(text, origin, Some(&in_force.plan.credentials));
@@ -163,7 +163,7 @@ impl Watch {
         in_force: &InForce,
     ) -> Result<Looked, (String, ReconfigureError)> {
         let Loaded { mut plan, text, origin } = loaded;
-        // It is no news to compare by.
+        // A file's fault makes no other plan.
         let stale = std::mem::take(&mut plan.credentials.stale);
         let same_text = text == in_force.text;
         if plan == in_force.plan && same_text {
@@ -172,7 +172,8 @@ impl Watch {
         }
         let hash = config::hash(&text);
         self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
-        // Only what is in force is told of: a plan that is refused may name other files, and would have told the opposite.
+        // Faults of files are told once the plan is in force: a plan that is refused may name other files, and its report would
+        // contradict that of the plan in force.
         let stale = self.tell_stale(&stale);
         self.came_from(origin);
         if same_text {
@@ -228,7 +229,7 @@ impl Watch {
         }
     }
 
-    /// Gives back what is wrong, be it new or not.
+    /// Tells new faults of files, and their end; gives back all faults, new or not.
     fn tell_stale(&self, stale: &[Stale]) -> Option<String> {
         if stale.is_empty() && self.live.standing.has_stale() {
             tracing::info!("certificates, keys and trust are good again");

@@ -118,7 +118,7 @@ fn volume_mounts(pod: Pod<'_>) -> Option<String> {
     Some(format!("the volumes {ours} are the sidecar's, and others mount them: {others}"))
 }
 
-/// Containers start after the sidecar, which would wait for their files for ever.
+/// Refuses volumes that only containers write: they start after the sidecar, which would wait for their files for ever.
 fn unfilled(pod: Pod<'_>) -> Option<String> {
     let volumes = list(filling::unfilled(pod).map(Into::into))?;
     Some(format!(

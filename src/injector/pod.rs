@@ -95,7 +95,7 @@ impl<'a> Pod<'a> {
         self.volume(name).is_some()
     }
 
-    /// The volume of this name that the pod brings itself.
+    /// The pod's own volume of this name.
     pub(super) fn volume(self, name: &str) -> Option<&'a Value> {
         let mut volumes = self.list("volumes");
         volumes.find(|volume| volume.get("name").and_then(Value::as_str) == Some(name))
@@ -157,7 +157,7 @@ impl<'a> Container<'a> {
         self.items("volumeMounts").filter_map(|mount| mount.get("name")?.as_str())
     }
 
-    /// True if it mounts this volume and may write to it.
+    /// True if the container mounts this volume and may write to it.
     pub(super) fn writes(self, volume: &str) -> bool {
         self.items("volumeMounts").any(|mount| {
             mount.get("name").and_then(Value::as_str) == Some(volume)

@@ -23,9 +23,9 @@ pub(super) const FOLDERS: [&str; 2] = ["/etc/warmline", RUN_FOLDER];
 pub(super) const RUN_VOLUME: &str = "warmline-run";
 /// All volumes that it mounts.
 pub(super) const VOLUMES: [&str; 4] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME, RUN_VOLUME];
-/// Those of its volumes that it reads, and that a pod may bring itself.
+/// The volumes that the sidecar only reads; a pod may bring volumes of these names itself.
 pub(super) const READ_VOLUMES: [&str; 3] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME];
-/// The volume with its configuration.
+/// The volume with the sidecar's configuration.
 pub(super) const CONFIG_VOLUME: &str = "warmline-config";
 /// The `ConfigMap` with the environment of all other containers.
 pub(super) const URLS: &str = "warmline-urls";

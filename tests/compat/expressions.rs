@@ -1,4 +1,4 @@
-//! What dashboards and alerts ask Prometheus: the metrics, labels and values in an expression.
+//! Expressions of dashboards and alerts: the metrics, labels and values that they name.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

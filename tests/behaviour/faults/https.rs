@@ -1,4 +1,4 @@
-//! What docs/https.md says of fields in which an upstream names itself: they reach the application as they came.
+//! Fields in which an upstream names itself reach the application as they came, as docs/https.md says.
 
 use crate::support::{origin::Origin, setup::Setup};
 
