@@ -44,6 +44,8 @@ enum Broken {
     NotSent(String),
     /// It was sent, and not a byte came back.
     Unanswered(String),
+    /// The same, but for words that say that the connection had been idle for too long.
+    IdleClosed,
     /// The same, and the peer did not even acknowledge it, for so long.
     Forgotten(Duration),
     /// The same, and it was we who ended the connection, for this reason.
@@ -201,8 +203,7 @@ impl Exchange<'_> {
         let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
             Ok(response) if reused && is_idle_close(&response, &meter, upload) => {
-                let reason = "a 408 with Connection: close came in its place, as to an idle client";
-                Err(Broken::Unanswered(reason.into()))
+                Err(Broken::IdleClosed)
             }
             Ok(response) => {
                 record.responded(response.status(), meter.first_byte());
@@ -317,6 +318,11 @@ impl Exchange<'_> {
             Broken::NotSent(reason) => (RetryReason::NotSent, Failure::NotSent { reason }),
             Broken::Unanswered(reason) => {
                 (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
+            }
+            Broken::IdleClosed => {
+                let reason = "a 408 with Connection: close came in its place, as to an idle client";
+                let (reason, sent) = (reason.into(), record.sends());
+                (RetryReason::Unanswered, Failure::Unanswered { reason, sent })
             }
             Broken::Forgotten(limit) => {
                 (RetryReason::Unanswered, Failure::Forgotten { limit, sent: record.sends() })
@@ -452,6 +458,7 @@ impl Broken {
     /// What the pool is told: only a connection that had been used before can have gone stale since.
     fn end_reason(&self, reused: bool) -> EndReason {
         match self {
+            Self::IdleClosed => EndReason::Stale,
             Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) if reused => {
                 EndReason::Stale
             }

@@ -1,10 +1,19 @@
 //! 408 with `Connection: close` as the first bytes on a used connection: an idle close in words, which crosses a request.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
 use crate::support::{
     client::Response,
     origin::{self, Origin},
     running::Running,
     setup::Setup,
+    wait_for,
 };
 
 const CLOSES: &str =
@@ -92,4 +101,38 @@ fn fault_09_a_408_to_a_client_that_keeps_its_request_back_is_the_answer() {
     client.send("PUT /any HTTP/1.1\r\nHost: api.test\r\nContent-Length: 100\r\n\r\nhalf");
     assert_eq!(client.response().status, 408);
     assert_eq!(origin.record().connections.len(), 1);
+}
+
+/// Milliseconds for which each of the first connections is idle when the request comes that crosses the 408.
+const LIVES: [u64; 7] = [25, 100, 50, 10, 150, 35, 75];
+
+#[test]
+fn fault_09_such_a_408_teaches_how_long_connections_may_be_idle_as_any_idle_close_does() {
+    let over = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&over);
+    let origin = Origin::scripted(move |mut peer| {
+        let count = Arc::clone(&count);
+        async move {
+            while peer.request().await.is_some() {
+                peer.answer("right").await;
+                if let Some(life) = LIVES.get(peer.number()) {
+                    tokio::time::sleep(Duration::from_millis(*life)).await;
+                    count.fetch_add(1, SeqCst);
+                    peer.request().await;
+                    peer.write(CLOSES).await;
+                    return peer.close().await;
+                }
+            }
+        }
+    })
+    .start();
+    let warmline = Setup::before(&origin).start();
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    for lives in 1..=LIVES.len() {
+        wait_for("the end of an idle time", || over.load(SeqCst) == lives);
+        // It crosses the close, and goes again on the next connection.
+        assert_eq!(warmline.one_shot("/any").status, 200);
+    }
+    assert_eq!(origin.record().connections.len(), LIVES.len() + 1);
+    assert!(warmline.upstream("origin").pool().closes_at_any_time());
 }
