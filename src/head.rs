@@ -1,4 +1,4 @@
-//! Finds the first byte of a message's head that breaks the rules (RFC 9112 sections 2 to 5), and says so to people.
+//! Finds the end of a message's head, and the first byte in it that breaks the rules (RFC 9112 sections 2 to 5), for people.
 //!
 //! hyper's parser says no more than that there is one. The rules here are the parser's: whatever is found here, it refused.
 
@@ -6,6 +6,70 @@ use std::fmt::Write as _;
 
 /// The most that is shown of a field's name or line.
 const SHOWN: usize = 40;
+
+/// The part of an empty line that the bytes so far end with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blank {
+    /// None of it.
+    No,
+    /// The line before has ended.
+    Lf,
+    /// That, and a CR.
+    LfCr,
+    /// All of it.
+    Whole,
+}
+
+impl Blank {
+    /// The state behind this byte.
+    #[must_use]
+    pub fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::No, b'\n') => Self::Lf,
+            (_, b'\n') => Self::Whole,
+            (Self::Lf | Self::Whole, b'\r') => Self::LfCr,
+            _ => Self::No,
+        }
+    }
+
+    /// The state behind these bytes: only the last few count.
+    #[must_use]
+    pub fn behind(self, bytes: &[u8]) -> Self {
+        let (blank, last) = match bytes.last_chunk::<3>() {
+            Some(last) => (Self::No, &last[..]),
+            None => (self, bytes),
+        };
+        last.iter().fold(blank, |blank, byte| blank.after(*byte))
+    }
+
+    /// The length up to the end of the first empty line.
+    #[must_use]
+    pub fn end_in(self, bytes: &[u8]) -> Option<usize> {
+        let mut blank = self;
+        for (index, byte) in bytes.iter().enumerate() {
+            if blank == Self::No {
+                return Self::end_behind(index, bytes);
+            }
+            blank = blank.after(*byte);
+            if blank == Self::Whole {
+                return Some(index + 1);
+            }
+        }
+        None
+    }
+
+    /// The same from an index on that is not behind a line's end.
+    fn end_behind(from: usize, bytes: &[u8]) -> Option<usize> {
+        memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|lf| {
+            let end = from + lf + 1;
+            match bytes[end..] {
+                [b'\n', ..] => Some(end + 1),
+                [b'\r', b'\n', ..] => Some(end + 2),
+                _ => None,
+            }
+        })
+    }
+}
 
 /// True if a TLS record begins here: somebody speaks `https` to a port of `http`.
 #[must_use]
@@ -25,6 +89,23 @@ pub fn fault_of_request(head: &[u8]) -> Option<String> {
 pub fn fault_of_response(head: &[u8]) -> Option<String> {
     let (line, fields) = first_line(head);
     fault_of_status_line(line).or_else(|| fault_of_fields(fields))
+}
+
+/// Says in our words what a parser's error says of a head that it took apart, and of which it left nothing.
+#[must_use]
+pub fn fault_in_words(parser: &str) -> Option<&'static str> {
+    match parser {
+        "invalid content-length parsed" => {
+            Some("Content-Length is no decimal number below 2^64, or two of them differ")
+        }
+        "invalid transfer-encoding parsed" => {
+            Some("Transfer-Encoding does not end in \"chunked\", so the body has no end")
+        }
+        "unexpected transfer-encoding parsed" => {
+            Some("Transfer-Encoding in HTTP/1.0, which has none")
+        }
+        _ => None,
+    }
 }
 
 /// A text for people: printable, and cut.

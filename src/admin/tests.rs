@@ -79,6 +79,7 @@ fn settings(name: &str) -> Settings {
         retries: Retries { max: 2, budget: 20, idempotency_key: false },
         rotation_deadline: second,
         priority: None,
+        header_case: connect::HeaderCase::Lower,
     }
 }
 
@@ -157,7 +158,12 @@ fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> 
 fn plan() -> Plan {
     Plan {
         threads: 1,
-        log: log::Settings { format: Format::Text, level: Level::Info, access: Access::Off },
+        log: log::Settings {
+            format: Format::Text,
+            level: Level::Info,
+            access: Access::Off,
+            access_rate: 0,
+        },
         metrics: Vec::new(),
         admin: Vec::new(),
         drain: Duration::ZERO,

@@ -19,12 +19,14 @@ use super::{
 };
 use crate::{
     config::{Bind, Listener, Plan},
+    connect::HeaderCase,
     drain::Drain,
     latest::Latest,
     listener::Inlet,
     proxy::{Destination, Entry, Proxy},
     resources::{Resources, Room},
     telemetry::ends::Ends,
+    upstream::Settings,
 };
 
 /// What all inlets share, and the workers that accept on them.
@@ -79,6 +81,8 @@ struct Wanted<'a> {
     /// The listener's place in the plan; an own port has the first one's limits.
     listener: usize,
     settings: &'a Listener,
+    /// True if an upstream behind it wants the case of field names.
+    keeps_case: bool,
 }
 
 /// A plan's doors, in its order; those that are not open yet come with their sockets.
@@ -160,17 +164,25 @@ impl Inlets {
 /// The plan's listeners, then each upstream's own port, which has the first listener's limits.
 fn wanted(plan: &Plan) -> Vec<Wanted<'_>> {
     let mut doors: Vec<Wanted<'_>> = Vec::new();
+    let keeps = |upstream: &Arc<Settings>| upstream.header_case == HeaderCase::Kept;
+    let keeps_case = plan.upstreams.iter().any(keeps);
     for (listener, settings) in plan.listeners.iter().enumerate() {
         for bind in &settings.binds {
             let before = doors.iter().filter(|wanted| wanted.door.is_at(bind.address)).count();
-            doors.push(Wanted { door: Door::Listener(*bind, before), listener, settings });
+            doors.push(Wanted {
+                door: Door::Listener(*bind, before),
+                listener,
+                settings,
+                keeps_case,
+            });
         }
     }
     let Some(first) = plan.listeners.first() else { return doors };
     for upstream in &plan.upstreams {
         if let Some(port) = upstream.port {
             let door = Door::Own(upstream.name.clone(), port);
-            doors.push(Wanted { door, listener: 0, settings: first });
+            let keeps_case = keeps(upstream);
+            doors.push(Wanted { door, listener: 0, settings: first, keeps_case });
         }
     }
     doors
@@ -251,6 +263,7 @@ impl Open {
             resources: Arc::clone(&common.resources),
             limits: Latest::new(limits),
             explain: AtomicBool::new(wanted.settings.explain),
+            keeps_case: AtomicBool::new(wanted.keeps_case),
             ends: Arc::clone(&common.ends),
             drain: common.drain.branch(),
         });
@@ -267,6 +280,7 @@ impl Open {
         Room::move_to(&self.inlet.room, room);
         self.inlet.limits.replace(wanted.settings.limits.clone());
         self.inlet.explain.store(wanted.settings.explain, Relaxed);
+        self.inlet.keeps_case.store(wanted.keeps_case, Relaxed);
         if let (Door::Own(name, _), Some(destination)) = (&self.door, &self.destination)
             && let Some(own) = entries.own(name)
         {

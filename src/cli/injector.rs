@@ -142,6 +142,7 @@ fn log_settings() -> log::Settings {
         format: if terminal { log::Format::Text } else { log::Format::Json },
         level: log::Level::Info,
         access: log::Access::Off,
+        access_rate: 0,
     }
 }
 

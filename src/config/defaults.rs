@@ -25,6 +25,7 @@ pub(super) const LOG_LEVEL: Level = Level::Info;
 /// For machines.
 pub(super) const LOG_FORMAT: Format = Format::Json;
 pub(super) const LOG_ACCESS: Access = Access::Errors;
+pub(super) const ACCESS_RATE: usize = 1000;
 /// For somebody who looks on.
 pub(super) const TERMINAL_LOG_FORMAT: Format = Format::Text;
 pub(super) const TERMINAL_LOG_ACCESS: Access = Access::All;
@@ -59,6 +60,8 @@ pub(super) const CONNECT: connect::Limits =
     connect::Limits { connect: Duration::from_secs(5), handshake: Duration::from_secs(5) };
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+pub(super) const HEADER_CASE: connect::HeaderCase = connect::HeaderCase::Lower;
 
 pub(super) const ROTATION_DEADLINE: Duration = Duration::from_mins(5);
 

@@ -7,6 +7,7 @@ use schemars::{Schema, json_schema};
 
 use super::written::Kind;
 use crate::{
+    connect::HeaderCase,
     pool::Sharing,
     telemetry::log::{Access, Format, Level},
     tls::{KeyExchange, MinVersion},
@@ -341,6 +342,27 @@ impl Kind for MinVersionKind {
 
     fn schema() -> Schema {
         json_schema!({ "enum": ["1.2", "1.3", 1.2, 1.3] })
+    }
+}
+
+/// The case of field names.
+#[derive(Debug)]
+pub(super) struct HeaderCaseKind;
+
+impl Kind for HeaderCaseKind {
+    type Value = HeaderCase;
+
+    fn read(text: &str) -> Result<HeaderCase, String> {
+        match text {
+            "kept" => Ok(HeaderCase::Kept),
+            "lower" => Ok(HeaderCase::Lower),
+            "title" => Ok(HeaderCase::Title),
+            _ => Err(format!("{} is not known here; write kept, lower or title", quote(text))),
+        }
+    }
+
+    fn schema() -> Schema {
+        json_schema!({ "enum": ["kept", "lower", "title"] })
     }
 }
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::{
     kind::{
-        AccessKind, Bytes, Count, FieldName, Flag, FormatKind, KeyExchangeKind, LevelKind, MaxIdle,
-        MinVersionKind, Percent, PositiveTime, ReuseKind, Time,
+        AccessKind, Bytes, Count, FieldName, Flag, FormatKind, HeaderCaseKind, KeyExchangeKind,
+        LevelKind, MaxIdle, MinVersionKind, Percent, PositiveTime, ReuseKind, Time,
     },
     name::{
         BindAddress, EndpointAddress, FilePath, Host, ServerNameKind, UpstreamName, VerifyName,
@@ -59,6 +59,9 @@ pub(super) struct Log {
     pub(super) level: Option<Written<LevelKind>>,
     /// Which requests get a line. Default: errors; on a terminal all.
     pub(super) access: Option<Written<AccessKind>>,
+    /// The most access lines in a second, of which failures have half to themselves; the others are counted, and told
+    /// in one line. 0: no bound.
+    pub(super) access_rate: Option<Written<Count<0, MANY>>>,
 }
 
 /// Addresses of an edge that is not for traffic.
@@ -139,6 +142,8 @@ pub(super) struct Upstream {
     pub(super) timeouts: Option<Timeouts>,
     /// Retries, only where nothing can be done twice.
     pub(super) retries: Option<Retries>,
+    /// The case of field names: as their senders wrote them, lower, or `Content-Length` upwards.
+    pub(super) header_case: Option<Written<HeaderCaseKind>>,
 }
 
 /// How the upstream is verified, and what we show it.

@@ -31,12 +31,13 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::{
-    Dialled, RequestBody,
+    Dialled, HeaderCase, RequestBody,
     desk::{Closed, Desk, Found, RESTS_AFTER},
     meter::{Meter, MeteredStream},
     tcp::Tcp,
 };
 use crate::{
+    head,
     pool::{End, EndReason},
     socket,
     telemetry::ends::{Manner, Side},
@@ -142,6 +143,7 @@ impl Facts {
 pub struct Driver {
     /// Boxed once: the futures that pass it on would each keep room for it otherwise.
     http: Box<HttpConnection>,
+    case: HeaderCase,
     desk: Arc<Desk>,
     meter: Arc<Meter>,
     facts: Arc<Facts>,
@@ -154,6 +156,7 @@ pub struct Driver {
 pub async fn start(
     dialled: Dialled,
     generation: u64,
+    case: HeaderCase,
 ) -> Result<(Connection, Driver), hyper::Error> {
     let inflow = Arc::clone(dialled.stream.get_ref().0.inflow());
     let meter = Arc::new(Meter::over(inflow));
@@ -168,16 +171,17 @@ pub async fn start(
         handshake_time: dialled.handshake_time,
     });
     let stream = MeteredStream::new(dialled.stream, Arc::clone(&meter));
-    over(stream, meter, facts).await
+    over(stream, case, meter, facts).await
 }
 
 /// Starts HTTP on a stream that this meter counts.
 async fn over(
     stream: MeteredStream,
+    case: HeaderCase,
     meter: Arc<Meter>,
     facts: Arc<Facts>,
 ) -> Result<(Connection, Driver), hyper::Error> {
-    let (sender, http) = handshake(TokioIo::new(stream)).await?;
+    let (sender, http) = handshake(TokioIo::new(stream), case).await?;
     let desk = Arc::new(Desk::new(sender, Instant::now()));
     let (alive, ended) = oneshot::channel();
     let (present, gone) = oneshot::channel();
@@ -190,16 +194,20 @@ async fn over(
         used: false,
         switch: Switch::on(alive, Arc::clone(&desk)),
     };
-    Ok((connection, Driver { http, desk, meter, facts, alive: ended, present }))
+    Ok((connection, Driver { http, case, desk, meter, facts, alive: ended, present }))
 }
 
 /// hyper's part: nothing is sent.
 async fn handshake(
     io: TokioIo<MeteredStream>,
+    case: HeaderCase,
 ) -> Result<(SendRequest<RequestBody>, Box<HttpConnection>), hyper::Error> {
     // A single read may fill the buffer beyond its maximum: the header has a limit of its own.
     let mut builder = http1::Builder::new();
     builder.max_buf_size(BUFFER).max_header_size(BUFFER);
+    // Names that Warmline adds have no case to keep.
+    builder.preserve_header_case(case == HeaderCase::Kept);
+    builder.title_case_headers(case != HeaderCase::Lower);
     let (sender, http) = builder.handshake(io).await?;
     Ok((sender, Box::new(http)))
 }
@@ -252,6 +260,25 @@ impl Connection {
         }
     }
 
+    /// Says what made a response's head unreadable, once the driver has looked at what hyper left of it.
+    #[cold]
+    pub async fn fault(&mut self, error: &hyper::Error) -> Option<String> {
+        if error.is_parse_too_large() {
+            return Some("its header is larger than 64 KiB, or has more than 100 fields".into());
+        }
+        if !error.is_parse() {
+            return None;
+        }
+        if let Some(fault) = head::fault_in_words(&error.to_string()) {
+            return Some(fault.into());
+        }
+        if self.sender.take().is_some() {
+            // An error means the same: the driver is gone.
+            let _ = (&mut self.gone).await;
+        }
+        self.meter.fault()
+    }
+
     /// What ends it from outside.
     pub fn switch(&self) -> Switch {
         self.switch.clone()
@@ -282,14 +309,19 @@ impl Driver {
     pub async fn run(mut self, trusted: impl Fn(), over: impl FnOnce(Side)) -> End {
         let stream = loop {
             let rests = self.drive().await;
-            let stream = self.http.into_parts().io.into_inner();
+            let parts = self.http.into_parts();
+            let stream = parts.io.into_inner();
             if !rests {
+                if !parts.read_buf.is_empty() {
+                    self.meter.note_unread(&parts.read_buf);
+                }
                 break stream;
             }
             tracing::trace!(peer = %self.facts.peer, "an idle connection rests");
             // Boxed, as is the close: what a connection needs for a while need not weigh on it for ever.
             self.meter.set_patience(Duration::ZERO);
-            match Box::pin(rest(stream, &self.desk, &mut self.alive, &trusted)).await {
+            let resting = rest(stream, self.case, &self.desk, &mut self.alive, &trusted);
+            match Box::pin(resting).await {
                 Rested::Wanted(http) => self.http = http,
                 Rested::Over(stream) => break stream,
             }
@@ -348,6 +380,7 @@ enum Rested {
 /// Reads, which takes in the sessions that the peer sends, until something ends the rest.
 async fn rest(
     mut stream: MeteredStream,
+    case: HeaderCase,
     desk: &Desk,
     alive: &mut oneshot::Receiver<()>,
     trusted: &impl Fn(),
@@ -367,7 +400,7 @@ async fn rest(
     })
     .await;
     let Some(waiting) = wanted else { return Rested::Over(stream) };
-    let hands = handshake(TokioIo::new(stream)).await;
+    let hands = handshake(TokioIo::new(stream), case).await;
     let (sender, http) = hands.expect("hyper's handshake for HTTP/1.1 does nothing that can fail");
     // If nobody waits any more, the handle is gone too, and the driver sees it next.
     let _ = waiting.send(sender);

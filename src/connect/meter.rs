@@ -5,7 +5,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -16,8 +16,9 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::tcp::Tcp;
+use super::{harmless, tcp::Tcp};
 use crate::{
+    head::{self, Blank},
     socket,
     stamp::Stamp,
     telemetry::ends::Manner,
@@ -56,6 +57,8 @@ pub struct Meter {
     head: AtomicU8,
     /// Until something is written, reads look at the socket itself.
     doubted: AtomicBool,
+    /// What is wrong with the head at which hyper gave the connection up.
+    fault: OnceLock<String>,
     /// True once the upstream broke the TLS protocol.
     violated: AtomicBool,
     /// The bytes under TLS.
@@ -99,8 +102,20 @@ impl HeadPlace {
     const LINE_START: Self = Self(11);
     /// Behind a CR at the start of such a line.
     const EMPTY_LINE: Self = Self(12);
-    /// The status line is the final one's: what follows is hyper's to read.
+    /// Behind the first digit of the final status, within its head; a [`Blank`] is added to it. Once that is whole, what
+    /// follows is content.
     const FINAL: Self = Self(13);
+
+    fn of_final_head(blank: Blank) -> Self {
+        Self(Self::FINAL.0 + blank as u8)
+    }
+
+    /// How the final head ends so far; none before it and behind it.
+    fn in_final_head(self) -> Option<Blank> {
+        [Blank::No, Blank::Lf, Blank::LfCr]
+            .into_iter()
+            .find(|blank| Self::of_final_head(*blank) == self)
+    }
 
     /// The place behind this byte, and whether an informational head ended with it.
     fn after(self, byte: u8) -> (Self, bool) {
@@ -213,7 +228,21 @@ impl Meter {
         Manner::ALL.get(usize::from(index)).copied()
     }
 
-    fn note_read(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Keeps what is wrong with a head that hyper did not read to its end.
+    #[cold]
+    pub fn note_unread(&self, head: &[u8]) {
+        if let Some(fault) = head::fault_of_response(head) {
+            // A connection has one end.
+            let _ = self.fault.set(fault);
+        }
+    }
+
+    /// What is wrong with the head at which hyper gave the connection up, if that is known.
+    pub fn fault(&self) -> Option<String> {
+        self.fault.get().cloned()
+    }
+
+    fn note_read(&self, bytes: &mut [u8]) -> io::Result<()> {
         if bytes.is_empty() {
             self.note_end(Manner::Polite);
             return Ok(());
@@ -225,23 +254,26 @@ impl Meter {
         self.note_heads(bytes)
     }
 
-    /// hyper skips informational responses without a bound: count them, however they are cut.
-    fn note_heads(&self, bytes: &[u8]) -> io::Result<()> {
+    /// hyper skips informational responses without a bound: counts them, however they are cut. In the final head behind
+    /// them it makes harmless what hyper would refuse.
+    fn note_heads(&self, bytes: &mut [u8]) -> io::Result<()> {
         let mut place = HeadPlace(self.head.load(Relaxed));
         let ordinary = bytes.first() == Some(&b'H')
             && bytes.get(usize::from(STATUS)).is_some_and(|digit| *digit != b'1');
         if place == HeadPlace::START && ordinary {
             place = HeadPlace::FINAL;
         }
-        for byte in bytes {
-            if place == HeadPlace::FINAL {
-                break;
-            }
+        let mut from = 0;
+        while let Some(byte) = bytes.get(from).filter(|_| place.0 < HeadPlace::FINAL.0) {
+            from += 1;
             let (next, ended) = place.after(*byte);
             place = next;
             if ended && self.informational.fetch_add(1, Relaxed) >= INFORMATIONAL {
                 return Err(io::Error::other("more than 16 informational responses"));
             }
+        }
+        if let Some(blank) = place.in_final_head() {
+            place = HeadPlace::of_final_head(harmless::clean(&mut bytes[from..], blank));
         }
         self.head.store(place.0, Relaxed);
         Ok(())
@@ -403,7 +435,7 @@ impl AsyncRead for MeteredStream {
         self.drained = read.is_pending();
         Poll::Ready(match ready!(read) {
             Ok(()) => {
-                let read = &buffer.filled()[before..];
+                let read = &mut buffer.filled_mut()[before..];
                 self.meter.inflow.was_application_data(read.len());
                 self.meter.note_read(read)
             }
@@ -466,7 +498,7 @@ mod tests {
             for size in [1, 2, 9, 10, 11, 1000] {
                 let meter = Meter::default();
                 meter.begin_exchange();
-                for piece in bytes.as_bytes().chunks(size) {
+                for piece in bytes.clone().into_bytes().chunks_mut(size) {
                     meter.note_read(piece).expect("no more than 16");
                 }
                 assert_eq!(meter.informational.load(Relaxed), count, "{size} {bytes}");
@@ -475,7 +507,7 @@ mod tests {
         let many = early.repeat(17);
         let read = |size| {
             let meter = Meter::default();
-            many.as_bytes().chunks(size).try_for_each(|piece| meter.note_read(piece))
+            many.clone().into_bytes().chunks_mut(size).try_for_each(|piece| meter.note_read(piece))
         };
         assert!([1, 9, 1000].into_iter().all(|size| read(size).is_err()));
     }

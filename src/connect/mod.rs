@@ -7,6 +7,7 @@ mod desk;
 pub mod dial;
 mod error;
 pub mod handshake;
+mod harmless;
 pub mod meter;
 mod race;
 pub mod resolve;
@@ -38,6 +39,17 @@ pub enum EndpointHost {
     Name(String),
     /// An address, used as it is.
     Address(IpAddr),
+}
+
+/// The case of field names on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderCase {
+    /// As their sender wrote them, both ways.
+    Kept,
+    /// Lower.
+    Lower,
+    /// `Content-Length` upwards, lower downwards.
+    Title,
 }
 
 /// Bounds on making one connection.

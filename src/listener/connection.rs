@@ -44,6 +44,8 @@ const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// The most frequent mistake, said only where it was made.
 const TLS: &str =
     "no request in HTTP/1.1: a TLS record came (is Warmline called with https:// for http://?)";
+const NO_TARGET: &str =
+    "the request's target is neither a path that begins with / nor a URL with a host";
 /// Room for a request line beside the header's bytes.
 const REQUEST_LINE: usize = 8 * 1024;
 
@@ -99,7 +101,8 @@ async fn serve_requests(
             Box::pin(prepared.serve(proxy, Arc::clone(&downstream), Arc::clone(&worker)))
         })
     };
-    let http = builder(limits).serve_connection(TokioIo::new(stream), service);
+    let builder = builder(limits, inlet.keeps_case.load(Relaxed));
+    let http = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = Serving::new(http, &downstream, limits);
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
     let parts = serving.http.into_parts();
@@ -139,13 +142,14 @@ async fn end(
     }
 }
 
-fn builder(limits: &ListenerLimits) -> http1::Builder {
+fn builder(limits: &ListenerLimits, keeps_case: bool) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .auto_date_header(false)
         .header_read_timeout(None)
         .max_buf_size(BUFFER.max(limits.header_bytes + REQUEST_LINE))
         .max_header_size(limits.header_bytes)
+        .preserve_header_case(keeps_case)
         .writev(false);
     // hyper keeps 100 fields without allocating; only another number is worth its price.
     if limits.header_fields != 100 {
@@ -340,39 +344,24 @@ impl Ending {
     }
 }
 
-/// Says what is wrong with a request that hyper refused, in its own words only where it left no byte of it.
+/// Says what is wrong with a request that hyper refused, in its own words only where no others are known.
 fn unreadable(error: &hyper::Error, unread: &[u8], refused: Option<(u8, u32)>) -> Failure {
     if head::is_tls_record(unread) {
         return Failure::BadRequest(TLS.into());
     }
-    let fault = match refused {
-        Some((byte, place)) => {
+    let words = error.to_string();
+    let fault = match (refused, head::fault_in_words(&words)) {
+        (Some((byte, place)), _) => {
             let byte = head::shown_byte(byte);
             format!("the byte {byte} at place {place} of the request line (in the target's host)")
         }
-        None => head::fault_of_request(unread).unwrap_or_else(|| refused_as_a_whole(error)),
+        (None, Some(fault)) => fault.into(),
+        (None, None) => head::fault_of_request(unread).unwrap_or_else(|| match words.as_str() {
+            "invalid URI" => NO_TARGET.into(),
+            _ => words,
+        }),
     };
     Failure::BadRequest(format!("no request in HTTP/1.1: {fault}").into())
-}
-
-/// hyper took the head apart, and then did not take what was in it.
-fn refused_as_a_whole(error: &hyper::Error) -> String {
-    let words = error.to_string();
-    match words.as_str() {
-        "invalid URI" => {
-            "the request's target is neither a path that begins with / nor a URL with a host".into()
-        }
-        "invalid content-length parsed" => {
-            "Content-Length is no decimal number below 2^64, or two of them differ".into()
-        }
-        "invalid transfer-encoding parsed" => {
-            "Transfer-Encoding does not end in \"chunked\", so the body has no end".into()
-        }
-        "unexpected transfer-encoding parsed" => {
-            "Transfer-Encoding in HTTP/1.0, which has none".into()
-        }
-        _ => words,
-    }
 }
 
 /// Says what is wrong, and closes.

@@ -7,6 +7,8 @@
 
 use bytes::{Buf as _, BytesMut};
 
+use crate::head::Blank;
+
 /// The newest request that hyper has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judged {
@@ -66,62 +68,6 @@ struct Kept {
     ready: BytesMut,
     /// Not looked at yet.
     raw: BytesMut,
-}
-
-/// The part of an empty line that the bytes so far end with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blank {
-    No,
-    Lf,
-    LfCr,
-    Whole,
-}
-
-impl Blank {
-    fn after(self, byte: u8) -> Self {
-        match (self, byte) {
-            (Self::No, b'\n') => Self::Lf,
-            (_, b'\n') => Self::Whole,
-            (Self::Lf | Self::Whole, b'\r') => Self::LfCr,
-            _ => Self::No,
-        }
-    }
-
-    /// The state behind these bytes: only the last few count.
-    fn behind(self, bytes: &[u8]) -> Self {
-        let (blank, last) = match bytes.last_chunk::<3>() {
-            Some(last) => (Self::No, &last[..]),
-            None => (self, bytes),
-        };
-        last.iter().fold(blank, |blank, byte| blank.after(*byte))
-    }
-
-    /// The length up to the end of the first empty line.
-    fn end_in(self, bytes: &[u8]) -> Option<usize> {
-        let mut blank = self;
-        for (index, byte) in bytes.iter().enumerate() {
-            if blank == Self::No {
-                return Self::end_behind(index, bytes);
-            }
-            blank = blank.after(*byte);
-            if blank == Self::Whole {
-                return Some(index + 1);
-            }
-        }
-        None
-    }
-
-    /// The same from an index on that is not behind a line's end.
-    fn end_behind(from: usize, bytes: &[u8]) -> Option<usize> {
-        memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|lf| {
-            let end = from + lf + 1;
-            match bytes[end..] {
-                [b'\n', ..] => Some(end + 1),
-                [b'\r', b'\n', ..] => Some(end + 2),
-                _ => None,
-            }
-        })
-    }
 }
 
 impl Escape {

@@ -44,6 +44,8 @@ pub struct Inlet {
     pub limits: Latest<ListenerLimits>,
     /// Whether answers say in their heads what they came by.
     pub explain: AtomicBool,
+    /// True if an upstream behind it wants field names in the case in which applications write them.
+    pub keeps_case: AtomicBool,
     /// How many connections it may have, over all addresses of its listener and all threads.
     pub room: Latest<Room>,
     /// How many descriptors all clients of the process may have, among other bounds.

@@ -40,7 +40,7 @@ pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Step, Waiter};
 use crate::telemetry::{
     Counter, Histogram, Tally,
     ends::{Manner, Side},
-    log::seconds,
+    log::{self, seconds},
 };
 
 /// A pool's numbers, validated; the design's section 2 says what each does.
@@ -413,6 +413,10 @@ impl<C, E> Pool<C, E> {
 
     fn report(&self, ended: &Ended) {
         self.counters.closed.increment(ended.reason);
+        let wanted = tracing::enabled!(target: "warmline::connection", tracing::Level::INFO);
+        if !wanted || !log::admits(log::Line::Ordinary) {
+            return;
+        }
         tracing::info!(
             target: "warmline::connection",
             upstream = %self.name,

@@ -215,7 +215,9 @@ impl Exchange<'_> {
                     return Err(Broken::Failed(Failure::UploadBroken));
                 }
                 outbound.given_back(error.take_message());
-                let reason = failure::chain(&error.into_error());
+                let error = error.into_error();
+                let fault = connection.fault(&error).await;
+                let reason = fault.unwrap_or_else(|| failure::chain(&error));
                 Err(evidence.judge(connection, outbound, reason, self.upstream))
             }
         }

@@ -1,15 +1,16 @@
 //! Which fields pass (RFC 9110 section 7.6.1; design, section 2 "Fields").
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
     },
     request, response,
 };
+use hyper::upgrade::OnUpgrade;
 
 use super::{Failure, keep_alive};
-use crate::{head, pool::KeepAlive};
+use crate::{connect::HeaderCase, head, pool::KeepAlive};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -41,7 +42,11 @@ const NOT_TRAILERS: &[&str] = &[
 ];
 
 /// Makes a request's fields fit to go up, with this host.
-pub(super) fn to_upstream(parts: &mut request::Parts, host: HeaderValue) -> Result<(), Failure> {
+pub(super) fn to_upstream(
+    parts: &mut request::Parts,
+    host: HeaderValue,
+    case: HeaderCase,
+) -> Result<(), Failure> {
     let seen = Seen::in_fields(&parts.headers);
     let chunked = seen.codings > 0;
     if chunked && !(seen.codings == 1 && seen.chunked) {
@@ -60,9 +65,19 @@ pub(super) fn to_upstream(parts: &mut request::Parts, host: HeaderValue) -> Resu
     }
     parts.version = Version::HTTP_11;
     if !parts.extensions.is_empty() {
-        parts.extensions.clear();
+        clean_extensions(&mut parts.extensions, case);
     }
     Ok(())
+}
+
+/// Leaves nothing of hyper's own beside a request but the case of its field names, where that is wanted.
+fn clean_extensions(extensions: &mut Extensions, case: HeaderCase) {
+    match case {
+        HeaderCase::Kept => {
+            extensions.remove::<OnUpgrade>();
+        }
+        HeaderCase::Lower | HeaderCase::Title => extensions.clear(),
+    }
 }
 
 /// Whether a response's framing leaves its connection fit for another exchange.
@@ -362,7 +377,7 @@ mod tests {
             for coding in &codings {
                 parts.headers.append(TRANSFER_ENCODING, HeaderValue::from_static(coding));
             }
-            let passed = to_upstream(&mut parts, HeaderValue::from_static("a"));
+            let passed = to_upstream(&mut parts, HeaderValue::from_static("a"), HeaderCase::Lower);
             assert_eq!(passed.is_ok(), passes, "{codings:?}");
         }
     }
@@ -382,7 +397,8 @@ mod tests {
                 up.headers.append(TRANSFER_ENCODING, value.clone());
                 down.headers.append(TRANSFER_ENCODING, value);
             }
-            let refused = to_upstream(&mut up, HeaderValue::from_static("a")).expect_err("400");
+            let refused = to_upstream(&mut up, HeaderValue::from_static("a"), HeaderCase::Lower)
+                .expect_err("400");
             assert!(refused.to_string().contains(told), "{codings:?}: {refused}");
             assert!(refused.to_string().contains("the client"), "{codings:?}: {refused}");
             let refused = to_downstream(&mut down).expect_err("502");

@@ -123,7 +123,7 @@ impl Journey {
         record.request(&parts.method, &parts.uri);
         target::check_line(record.line)?;
         let (upstream, host) = target::find(entry, &mut parts, record.line)?;
-        fields::to_upstream(&mut parts, host)?;
+        fields::to_upstream(&mut parts, host, upstream.settings().header_case)?;
         record.routed(&upstream);
         let outbound = Outbound::new(parts, incoming, &upstream);
         Ok(Self { upstream, outbound })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version,
+    Extensions, HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, EXPECT},
     request,
 };
@@ -129,12 +129,15 @@ struct Copy {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
+    /// The case of its field names; mostly empty.
+    extensions: Extensions,
 }
 
 impl Copy {
     fn of(parts: &request::Parts) -> Self {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        Self { method, uri, headers: parts.headers.clone() }
+        let (headers, extensions) = (parts.headers.clone(), parts.extensions.clone());
+        Self { method, uri, headers, extensions }
     }
 
     /// The request again, unless its body is not held.
@@ -147,6 +150,7 @@ impl Copy {
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        *request.extensions_mut() = self.extensions.clone();
         *request.version_mut() = Version::HTTP_11;
         unpark_on_continue(&mut request, upload);
         Some(request)

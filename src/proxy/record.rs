@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     drain,
-    telemetry::log::{Access, seconds},
+    telemetry::log::{self, Access, seconds},
     upstream::{Code, Exchanges, Failed, Lease, Party, RetryReason, Stage, Upstream},
 };
 
@@ -189,7 +189,8 @@ impl Record {
 
     /// Nobody broke it where `by` is `None`.
     fn log(&self, now: Instant, by: Option<Party>, stage: Stage, error: Option<&dyn fmt::Display>) {
-        if self.proxy.access.get() == Access::Off {
+        let line = if by.is_none() { log::Line::Ordinary } else { log::Line::Failure };
+        if self.proxy.access.get() == Access::Off || !log::admits(line) {
             return;
         }
         let end = by.map_or_else(|| "ok".into(), |by| format!("{by}-{stage}"));

@@ -5,6 +5,7 @@
 //! so long is recorded with [`seconds`]: JSON has it as a number of seconds (`"total":0.0021`),
 //! text as people write it (`total=2.1ms`).
 
+mod rate;
 mod text;
 mod writer;
 
@@ -13,10 +14,10 @@ use std::{
     io,
     os::fd::AsFd as _,
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::{Metadata, Subscriber, level_filters::LevelFilter};
@@ -28,6 +29,8 @@ use tracing_subscriber::{
     reload,
 };
 
+pub use rate::Line;
+use rate::Rate;
 pub use text::Human;
 use text::Text;
 use writer::Queue;
@@ -109,6 +112,8 @@ pub struct Settings {
     pub level: Level,
     /// Which requests get a line.
     pub access: Access,
+    /// The most access lines in a second; 0: no bound.
+    pub access_rate: u32,
 }
 
 /// Sends all events to standard error from now on. Only the first call of a process does anything.
@@ -117,6 +122,7 @@ pub struct Settings {
 /// reads standard error any more) is lost without a word; one that finds no room is told of later. [`flush`] it at the
 /// process's end.
 pub fn init(settings: &Settings) {
+    RATE.get_or_init(|| Arc::new(Rate::default())).set(settings.access_rate.into());
     let subscriber = match queue(settings.format) {
         Ok(queue) => subscriber(settings, queue.clone()),
         // Without a thread lines are written where they come up.
@@ -130,8 +136,11 @@ pub fn init(settings: &Settings) {
     }
 }
 
-/// From now on `level` and `access` are these; the format stays.
+/// From now on `level`, `access` and `access_rate` are these; the format stays.
 pub fn reconfigure(settings: &Settings) {
+    if let Some(rate) = RATE.get() {
+        rate.set(settings.access_rate.into());
+    }
     if let Some(filtering) = FILTER.get() {
         // It fails only where the subscriber is gone: then nothing is logged any more.
         let _ = filtering.reload(filter(settings));
@@ -142,6 +151,15 @@ type Filter = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;
 
 /// What decides which events become lines, once [`init`] was called.
 static FILTER: OnceLock<reload::Handle<Filter, Registry>> = OnceLock::new();
+
+/// The bound on access lines, once [`init`] was called.
+static RATE: OnceLock<Arc<Rate>> = OnceLock::new();
+
+/// True if an access line may be written now; if not, it counts among those that are told as left out.
+#[must_use]
+pub fn admits(line: Line) -> bool {
+    RATE.get().is_none_or(|rate| rate.admits(line, writer::second(Instant::now())))
+}
 
 /// Waits until the lines so far are written, but no longer than this.
 pub fn flush(limit: Duration) {
@@ -159,7 +177,8 @@ fn queue(format: Format) -> io::Result<&'static Queue> {
     }
     // A descriptor of its own: a write that stalls must not hold the lock that `eprintln!` takes.
     let sink = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    let started = writer::start(format, sink)?;
+    let rate = RATE.get_or_init(|| Arc::new(Rate::default()));
+    let started = writer::start(format, sink, Arc::clone(rate))?;
     Ok(QUEUE.get_or_init(|| started))
 }
 

@@ -52,9 +52,14 @@ impl Upstream {
         old: &Settings,
         new: &Settings,
     ) -> Result<Next, rustls::Error> {
-        let tls = tls::Client::new(&new.tls, new.pool.max_connections, self.key_log.clone())?;
+        let known = self.generation.get();
+        let tls = if old.tls == new.tls && old.endpoint == new.endpoint {
+            known.tls.clone()
+        } else {
+            tls::Client::new(&new.tls, new.pool.max_connections, self.key_log.clone())?
+        };
         if reason == EndReason::Rotated {
-            tls.learn_from(&self.generation.get().tls);
+            tls.learn_from(&known.tls);
         }
         let trust = (old.tls.trust != new.tls.trust).then(|| Arc::clone(&new.tls.trust));
         Ok(Next { reason, tls, trust })

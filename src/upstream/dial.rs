@@ -299,9 +299,9 @@ impl Upstream {
             })?;
         let chain = dialled.chain().to_vec();
         let (connection, driver) =
-            connection::start(dialled, generation.number).await.map_err(|error| {
-                ConnectError::Broken { address, error: std::io::Error::other(error) }
-            })?;
+            connection::start(dialled, generation.number, generation.header_case).await.map_err(
+                |error| ConnectError::Broken { address, error: std::io::Error::other(error) },
+            )?;
         generation.opened(permit.id(), connection.switch(), &chain);
         Ok(Ready { connection, driver, generation })
     }

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 
 use super::Settings;
 use crate::{
-    connect::{Addresses, Connection, Endpoint, EndpointHost, Switch},
+    connect::{Addresses, Connection, Endpoint, EndpointHost, HeaderCase, Switch},
     pool::{ConnectionId, EndReason},
     tls::{self, Trust},
 };
@@ -25,6 +25,7 @@ pub(super) struct Generation {
     pub(super) number: u64,
     pub(super) endpoint: Endpoint,
     pub(super) tls: tls::Client,
+    pub(super) header_case: HeaderCase,
     /// What the certificates of its servers carried.
     verify_name: ServerName<'static>,
     /// What is known of the endpoint's addresses; every generation with this endpoint shares it.
@@ -72,7 +73,7 @@ pub(super) struct Gone {
 /// Why a connection's generation differs, if it does.
 pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
     if old.endpoint == new.endpoint && old.tls == new.tls {
-        return None;
+        return (old.header_case != new.header_case).then_some(EndReason::Reconfigured);
     }
     let (a, b) = (&old.tls, &new.tls);
     let credentials_alone = old.endpoint == new.endpoint
@@ -87,7 +88,7 @@ pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
 impl Generation {
     pub(super) fn first(settings: &Settings, tls: tls::Client) -> Arc<Self> {
         let (endpoint, name) = (settings.endpoint.clone(), settings.tls.verify_name.clone());
-        Self::with(0, endpoint, Arc::default(), tls, name)
+        Self::with(0, endpoint, Arc::default(), tls, settings.header_case, name)
     }
 
     /// The next one, under other settings.
@@ -95,14 +96,14 @@ impl Generation {
         let (endpoint, name) = (settings.endpoint.clone(), settings.tls.verify_name.clone());
         let same = self.endpoint == endpoint;
         let addresses = if same { Arc::clone(&self.addresses) } else { Arc::default() };
-        Self::with(self.number + 1, endpoint, addresses, tls, name)
+        Self::with(self.number + 1, endpoint, addresses, tls, settings.header_case, name)
     }
 
     /// The next one with the same key: its sessions go on.
     pub(super) fn successor(&self) -> Arc<Self> {
         let (endpoint, name) = (self.endpoint.clone(), self.verify_name.clone());
-        let addresses = Arc::clone(&self.addresses);
-        Self::with(self.number + 1, endpoint, addresses, self.tls.clone(), name)
+        let (addresses, tls) = (Arc::clone(&self.addresses), self.tls.clone());
+        Self::with(self.number + 1, endpoint, addresses, tls, self.header_case, name)
     }
 
     fn with(
@@ -110,6 +111,7 @@ impl Generation {
         endpoint: Endpoint,
         addresses: Arc<Addresses>,
         tls: tls::Client,
+        header_case: HeaderCase,
         verify_name: ServerName<'static>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -117,6 +119,7 @@ impl Generation {
             endpoint,
             addresses,
             tls,
+            header_case,
             verify_name,
             connections: Mutex::default(),
         })

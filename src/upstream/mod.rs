@@ -71,6 +71,8 @@ pub struct Settings {
     pub rotation_deadline: Duration,
     /// The request field whose urgency (RFC 9218) orders the queue; `None`: all are alike.
     pub priority: Option<HeaderName>,
+    /// The case of field names.
+    pub header_case: connect::HeaderCase,
 }
 
 /// The least patience: a path that loses a packet or two must not look like one that has forgotten a connection.

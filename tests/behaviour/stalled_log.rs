@@ -35,7 +35,7 @@ impl Program {
         let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = upstream.local_addr().unwrap().to_string();
         let configuration = json!({
-            "log": { "format": "json", "access": "errors" },
+            "log": { "format": "json", "access": "errors", "accessRate": 0 },
             "metrics": { "bind": ["127.0.0.1:0"] },
             "admin": { "bind": ["127.0.0.1:0"] },
             "listeners": [{ "bind": ["127.0.0.1:0"] }],

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::super::certificates::{identity_files, trust_file};
 use crate::{
     config::{Bind, IdentityFiles, Listener, Plan},
+    connect::HeaderCase,
     pool::Sharing,
     telemetry::log::{self, Access, Format, Level},
     tls::{self, KeyExchange, MinVersion},
@@ -32,6 +33,8 @@ struct Log {
     format: &'static str,
     level: &'static str,
     access: &'static str,
+    #[serde(rename = "accessRate")]
+    access_rate: u32,
 }
 
 #[derive(Serialize)]
@@ -75,6 +78,8 @@ struct Upstream<'a> {
     pool: Pool<'a>,
     timeouts: Timeouts,
     retries: Retries,
+    #[serde(rename = "headerCase")]
+    header_case: &'static str,
 }
 
 #[derive(Serialize)]
@@ -167,6 +172,7 @@ impl Log {
                 Access::Errors => "errors",
                 Access::All => "all",
             },
+            access_rate: log.access_rate,
         }
     }
 }
@@ -208,6 +214,11 @@ impl<'a> Upstream<'a> {
                 max: settings.retries.max,
                 budget: format!("{}%", settings.retries.budget),
                 idempotency_key: settings.retries.idempotency_key,
+            },
+            header_case: match settings.header_case {
+                HeaderCase::Kept => "kept",
+                HeaderCase::Lower => "lower",
+                HeaderCase::Title => "title",
             },
         }
     }

@@ -61,10 +61,12 @@ fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> l
     let left_out = Log::default();
     let log = log.unwrap_or(&left_out);
     let mut section = findings.section("log");
+    let rate = section.value("accessRate", log.access_rate.as_ref(), defaults::ACCESS_RATE);
     log::Settings {
         format: section.value("format", log.format.as_ref(), format),
         level: section.value("level", log.level.as_ref(), defaults::LOG_LEVEL),
         access: section.value("access", log.access.as_ref(), access),
+        access_rate: u32::try_from(rate).unwrap_or(u32::MAX),
     }
 }
 

@@ -62,6 +62,8 @@ impl<'a> Compiler<'a> {
         let priority = priority(spec.pool.as_ref(), &mut section.section("pool"));
         let rotation_deadline = rotation_deadline(spec.pool.as_ref(), &mut section.section("pool"));
         let retries = retries(spec.retries.as_ref(), &mut section.section("retries"));
+        let header_case =
+            section.value("headerCase", spec.header_case.as_ref(), defaults::HEADER_CASE);
         Some(Settings {
             name: name?,
             hosts,
@@ -75,6 +77,7 @@ impl<'a> Compiler<'a> {
             retries,
             rotation_deadline,
             priority,
+            header_case,
         })
     }
 }

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use super::{Connection, Facts, over};
 use crate::{
     connect::{
-        RequestBody,
+        HeaderCase, RequestBody,
         meter::doubted::{Peer, connected},
     },
     tls::{Handshake, Shown, Version},
@@ -65,7 +65,8 @@ async fn fault_37_a_request_on_a_used_connection_does_not_get_what_nobody_asked_
     for method in [Method::GET, Method::HEAD, Method::POST] {
         let (stream, meter, peer) = connected().await;
         peer.sock.set_nodelay(true).unwrap();
-        let (mut connection, driver) = over(stream, meter, facts()).await.unwrap();
+        let (mut connection, driver) =
+            over(stream, HeaderCase::Lower, meter, facts()).await.unwrap();
         let driving = tokio::spawn(driver.run(|| (), |_| ()));
         let mut peer = exchange(&mut connection, peer).await;
         // The runtime looks at no socket between this and the request.

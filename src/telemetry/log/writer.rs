@@ -1,12 +1,13 @@
 //! Log lines on their way out: a bounded queue and a thread of its own, so that a reader that stalls stalls nobody
-//! else. A line that finds no room is lost and counted; once there is room again, one line tells how many were.
+//! else. A line that finds no room is lost and counted; once there is room again, one line tells how many were. Another
+//! tells, once a second at most, what [`Rate`] left out.
 
 use std::{
     io::{self, Write},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -18,12 +19,17 @@ use tracing_subscriber::fmt::{
     time::{FormatTime as _, SystemTime},
 };
 
-use super::Format;
+use super::{
+    Format,
+    rate::{LeftOut, Rate},
+};
 
 /// Lines that wait at most, and after how many written ones a loss is told although more are waiting.
 const LINES: usize = 1024;
 /// Bytes that wait at most.
 const BYTES: usize = 1024 * 1024;
+/// Time after the last line, and between two, in which what was left out is told.
+const TELLS_AFTER: Duration = Duration::from_secs(1);
 /// How often a flush looks.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -47,11 +53,22 @@ struct Counts {
     waiting: AtomicUsize,
 }
 
+/// The second of this process that a moment is in.
+pub(super) fn second(at: Instant) -> u64 {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    at.saturating_duration_since(*FIRST.get_or_init(|| at)).as_secs()
+}
+
 /// Starts the thread that writes to the sink.
-pub(super) fn start(format: Format, sink: impl Write + Send + 'static) -> io::Result<Queue> {
+pub(super) fn start(
+    format: Format,
+    sink: impl Write + Send + 'static,
+    rate: Arc<Rate>,
+) -> io::Result<Queue> {
     let (lines, taken) = sync_channel(LINES);
     let counts = Arc::new(Counts::default());
-    let outlet = Outlet { format, sink, counts: Arc::clone(&counts) };
+    let told = Instant::now();
+    let outlet = Outlet { format, sink, counts: Arc::clone(&counts), rate, told };
     thread::Builder::new().name("log".into()).spawn(move || outlet.write(&taken))?;
     Ok(Queue { lines, counts })
 }
@@ -60,6 +77,8 @@ impl Queue {
     /// Waits until every line so far is written, but no longer than this.
     pub(super) fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
+        // An empty line: behind it the rest is told.
+        self.take(&[]);
         let taken = self.counts.taken.load(SeqCst);
         while self.counts.written.load(SeqCst) < taken && Instant::now() < deadline {
             thread::sleep(LOOK);
@@ -106,12 +125,15 @@ struct Outlet<W> {
     format: Format,
     sink: W,
     counts: Arc<Counts>,
+    rate: Arc<Rate>,
+    /// The last time at which it was told what the rate left out.
+    told: Instant,
 }
 
 impl<W: Write> Outlet<W> {
     fn write(mut self, lines: &Receiver<Vec<u8>>) {
         let mut untold = 0;
-        while let Ok(line) = lines.recv() {
+        while let Some(line) = self.next(lines) {
             // A line that nobody will read is lost without a word.
             let _ = self.sink.write_all(&line);
             self.counts.waiting.fetch_sub(line.len(), SeqCst);
@@ -121,7 +143,30 @@ impl<W: Write> Outlet<W> {
                 untold = 0;
                 self.tell_losses();
             }
+            if line.is_empty() || self.told.elapsed() >= TELLS_AFTER {
+                self.tell_left_out();
+            }
             self.counts.written.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// The next line; none at the end. Once after the last one it tells what was left out since.
+    fn next(&mut self, lines: &Receiver<Vec<u8>>) -> Option<Vec<u8>> {
+        match lines.recv_timeout(TELLS_AFTER) {
+            Ok(line) => Some(line),
+            Err(RecvTimeoutError::Timeout) => {
+                self.tell_left_out();
+                lines.recv().ok()
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn tell_left_out(&mut self) {
+        self.told = Instant::now();
+        let left_out = self.rate.take_left_out();
+        if left_out != LeftOut::default() {
+            let _ = self.sink.write_all(gap(self.format, left_out).as_bytes());
         }
     }
 
@@ -133,18 +178,34 @@ impl<W: Write> Outlet<W> {
     }
 }
 
-/// The line that tells of lost ones, whatever `log.level` is: who reads the log must know that it has a gap.
+/// The line that tells of lost ones.
 fn loss(format: Format, lost: u64) -> String {
-    const MESSAGE: &str = "log lines were lost: standard error was not read in time";
+    told(format, "log lines were lost: standard error was not read in time", &[("lost", lost)])
+}
+
+/// The line that tells of those that were left out.
+fn gap(format: Format, LeftOut { all, failures }: LeftOut) -> String {
+    let message = "access lines were left out: there were more than log.accessRate in a second";
+    told(format, message, &[("left_out", all), ("failures", failures)])
+}
+
+/// A line that is written whatever `log.level` is: who reads the log must know that it has a gap.
+fn told(format: Format, message: &str, numbers: &[(&str, u64)]) -> String {
     let mut time = String::new();
     // The clock's text is left out where it cannot be written: the rest still tells.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
     match format {
-        Format::Text => format!("{time} WARN {MESSAGE} lost={lost}\n"),
-        Format::Json => format!(
-            "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{MESSAGE}\",\"lost\":{lost},\
-             \"target\":\"warmline::telemetry::log\"}}\n"
-        ),
+        Format::Text => {
+            let pairs: String = numbers.iter().map(|(key, n)| format!(" {key}={n}")).collect();
+            format!("{time} WARN {message}{pairs}\n")
+        }
+        Format::Json => {
+            let pairs: String = numbers.iter().map(|(key, n)| format!("\"{key}\":{n},")).collect();
+            format!(
+                "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{message}\",{pairs}\
+                 \"target\":\"warmline::telemetry::log\"}}\n"
+            )
+        }
     }
 }
 
@@ -189,7 +250,8 @@ mod tests {
         let (entering, entered) = mpsc::channel();
         let out = Arc::new(Mutex::new(Vec::new()));
         let sink = Stalled { entered: entering, gate, open: false, out: Arc::clone(&out) };
-        Scene { queue: start(format, sink).expect("a thread"), entered, reader, out }
+        let queue = start(format, sink, Arc::default()).expect("a thread");
+        Scene { queue, entered, reader, out }
     }
 
     impl Scene {
@@ -242,6 +304,19 @@ mod tests {
         let told: serde_json::Value = serde_json::from_str(&loss(Format::Json, 7)).expect("JSON");
         assert_eq!((&told["lost"], &told["level"]), (&7.into(), &"WARN".into()));
         assert!(loss(Format::Text, 7).contains(" WARN log lines were lost"));
+    }
+
+    #[test]
+    fn fault_26_what_the_rate_left_out_is_told_at_the_end_too() {
+        let (rate, out) = (Arc::new(Rate::default()), Arc::new(Mutex::new(Vec::new())));
+        let (entered, gate) = (mpsc::channel().0, mpsc::channel().1);
+        let sink = Stalled { entered, gate, open: true, out: Arc::clone(&out) };
+        let queue = start(Format::Text, sink, Arc::clone(&rate)).expect("a thread");
+        rate.set(2);
+        let admitted = (0..10).filter(|_| rate.admits(super::super::Line::Ordinary, 7)).count();
+        queue.flush(Duration::from_secs(20));
+        let told = String::from_utf8_lossy(&out.lock().expect("no panic")).into_owned();
+        assert!(told.ends_with(&format!("left_out={} failures=0\n", 10 - admitted)), "{told}");
     }
 
     #[test]

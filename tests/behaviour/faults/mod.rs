@@ -1,5 +1,6 @@
 //! Faults from the field, each as a sentence about what is right: `fault_NN_…` shows item NN of the list of faults.
 
+mod access_rate;
 mod alarm;
 mod authentication;
 mod certificates;
@@ -14,6 +15,7 @@ mod https;
 mod idle_words;
 mod memory;
 mod names;
+mod names_and_values;
 mod reasons;
 mod targets;
 mod watching;

@@ -145,8 +145,6 @@ fn case_16_malformed_fields_are_502() {
         "x-a\t: 1",
         "x-a: 1\0 2",
         "x-a: 1\r2",
-        "x-a: 1\x7f2",
-        "x-a: 1\x012",
         "no colon",
         ": 1",
         "x a: 1",

@@ -105,6 +105,12 @@ impl Program {
         lines.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with(words)))
     }
 
+    /// The lines of requests.
+    pub fn access_lines(&self) -> Vec<Value> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| line["target"] == "warmline::access").cloned().collect()
+    }
+
     /// Where it listens for `traffic`, `metrics`, `admin`.
     pub fn address(&self, what: &str) -> SocketAddr {
         let find = || {
