@@ -330,7 +330,9 @@ impl Offer {
         if let Arrivals::Wait { arrived, offered } = &mut *arrivals {
             let until = offered.filter(|_| resumed).unwrap_or_else(end);
             let mut terms = Terms { until, certificates, counted: 0 };
-            std::mem::take(arrived).into_iter().for_each(|arrived| self.store(arrived, &mut terms));
+            for arrived in std::mem::take(arrived) {
+                self.store(arrived, &mut terms);
+            }
             terms.counted = self.inflow.outside();
             *arrivals = Arrivals::Stored(terms);
         }

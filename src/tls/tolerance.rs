@@ -240,17 +240,22 @@ impl Tolerance {
     }
 
     fn hello(&self, key_exchange: KeyExchange, now: Instant) -> Hello {
-        let undecided = self.undecided.filter(|(_, until)| now < *until);
-        match (key_exchange, undecided) {
-            (KeyExchange::Classic, _) => Hello::Classic,
-            (KeyExchange::Hybrid, _) => Hello::Large,
-            (KeyExchange::Auto, Some((Refused::Asked, _))) => Hello::Classic,
-            (KeyExchange::Auto, _) if self.classic.is_on(now) => Hello::Classic,
-            (KeyExchange::Auto, Some((Refused::Large, _))) => Hello::Small,
-            (KeyExchange::Auto, _) if self.small.is_on(now) || self.failing.is_on(now) => {
-                Hello::Small
-            }
-            (KeyExchange::Auto, _) => Hello::Large,
+        match key_exchange {
+            KeyExchange::Classic => Hello::Classic,
+            KeyExchange::Hybrid => Hello::Large,
+            KeyExchange::Auto => self.learned_hello(now),
+        }
+    }
+
+    fn learned_hello(&self, now: Instant) -> Hello {
+        let undecided =
+            self.undecided.filter(|(_, until)| now < *until).map(|(refused, _)| refused);
+        if undecided == Some(Refused::Asked) || self.classic.is_on(now) {
+            Hello::Classic
+        } else if undecided.is_some() || self.small.is_on(now) || self.failing.is_on(now) {
+            Hello::Small
+        } else {
+            Hello::Large
         }
     }
 

@@ -190,10 +190,11 @@ impl Upstream {
             self.counters.identity_refused(facts.version);
         }
         let lesson = self.generation.get().tls.session_ended(facts.peer.ip(), Instant::now());
-        self.tell(lesson, facts.peer, alert.map(|alert| ended_with(alert, facts.shown)));
+        let error = alert.map(|alert| ended_with(alert, facts.shown));
+        self.tell(lesson, facts.peer, error.as_deref());
     }
 
-    fn tell(&self, lesson: Option<tls::Lesson>, address: SocketAddr, error: Option<String>) {
+    fn tell(&self, lesson: Option<tls::Lesson>, address: SocketAddr, error: Option<&str>) {
         if let Some(lesson) = lesson {
             let upstream = self.name();
             tracing::warn!(upstream, %address, error, "TLS handshakes with this address change: {lesson}");
@@ -322,7 +323,7 @@ impl Upstream {
             .await
             .inspect_err(|failed| self.counters.handshake_failed(&failed.error))?;
         self.counters.handshake_done(&dialled);
-        self.tell(dialled.lesson, dialled.peer, first_error);
+        self.tell(dialled.lesson, dialled.peer, first_error.as_deref());
         Ok(dialled)
     }
 }

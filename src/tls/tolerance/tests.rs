@@ -4,30 +4,41 @@ use super::*;
 
 const AUTO: Policy = Policy { resumption: true, key_exchange: KeyExchange::Auto };
 
-/// A server, by the handshakes that it ends.
+/// A server, by the handshakes that fail there.
 #[derive(Clone, Copy)]
 struct Server {
     /// True if it ends those that offer a session, with an alert.
     ends_sessions: bool,
-    /// True if large first messages do not reach it.
-    large_is_lost: bool,
-    /// True if it asks for the hybrid share, and the message with that does not reach it.
-    asked_is_lost: bool,
-    /// True if it answers nothing at all.
-    down: bool,
+    lost: Lost,
 }
 
-const GOOD: Server =
-    Server { ends_sessions: false, large_is_lost: false, asked_is_lost: false, down: false };
+/// The messages that do not reach a server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Nothing,
+    /// Large first messages.
+    Large,
+    /// Messages with a hybrid share that the server asked for.
+    Asked,
+    /// Every large one.
+    LargeAndAsked,
+    Everything,
+}
+
+const GOOD: Server = Server { ends_sessions: false, lost: Lost::Nothing };
 
 impl Server {
+    fn losing(lost: Lost) -> Self {
+        Self { lost, ..GOOD }
+    }
+
     fn answer(self, opening: Opening, session: bool) -> Option<Answer> {
-        match opening.hello {
-            _ if self.down => Some(Answer::Nothing),
-            Hello::Large if self.large_is_lost => Some(Answer::Nothing),
-            Hello::Small if self.asked_is_lost => Some(Answer::Retry),
-            _ if session && self.ends_sessions => Some(Answer::Something),
-            _ => None,
+        match (opening.hello, self.lost) {
+            (_, Lost::Everything) | (Hello::Large, Lost::Large | Lost::LargeAndAsked) => {
+                Some(Answer::Nothing)
+            }
+            (Hello::Small, Lost::Asked | Lost::LargeAndAsked) => Some(Answer::Retry),
+            _ => (session && self.ends_sessions).then_some(Answer::Something),
         }
     }
 }
@@ -51,14 +62,14 @@ impl Scene {
     fn connect(&mut self, server: Server) -> String {
         self.now += Duration::from_secs(1);
         let begun = self.now;
-        let mut tries = Vec::new();
+        let mut seen = Vec::new();
         let mut next = Some(self.tolerance.opening(self.policy, self.now));
         while let Some(opening) = next.take() {
             self.now += Duration::from_millis(10);
             let session = opening.session && self.has_session;
             let tried = Tried { opening, session, large: opening.hello == Hello::Large, begun };
             let answer = server.answer(opening, session);
-            tries.push(told(tried, answer.is_none()));
+            seen.push(told(tried, answer.is_none()));
             if let Some(answer) = answer {
                 self.has_session &= !session;
                 next = self.tolerance.failed(self.policy, tried, answer, self.now);
@@ -67,7 +78,7 @@ impl Scene {
                 self.lessons.extend(self.tolerance.succeeded(tried, self.now));
             }
         }
-        tries.join(" ")
+        seen.join(" ")
     }
 
     fn connects<const N: usize>(&mut self, server: Server) -> [String; N] {
@@ -143,7 +154,7 @@ fn fault_02_handshakes_that_were_under_way_at_once_count_as_one_failure() {
 
 #[test]
 fn fault_12_a_large_message_that_gets_no_answer_is_followed_by_small_ones() {
-    let server = Server { large_is_lost: true, ..GOOD };
+    let server = Server::losing(Lost::Large);
     let mut scene = Scene::new(AUTO);
     assert_eq!(scene.connects(server), ["large! small", "session+small", "session+small"]);
     assert_eq!(scene.lessons, [Lesson::Small(FIRST_PAUSE)]);
@@ -157,11 +168,11 @@ fn fault_12_a_large_message_that_gets_no_answer_is_followed_by_small_ones() {
 
 #[test]
 fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
-    let server = Server { large_is_lost: true, asked_is_lost: true, ..GOOD };
+    let server = Server::losing(Lost::LargeAndAsked);
     let mut scene = Scene::new(AUTO);
     assert_eq!(scene.connect(server), "large! small!", "the first one fails");
     assert_eq!(scene.connects(server), ["classic", "session+classic"]);
-    let asks = Server { asked_is_lost: true, ..GOOD };
+    let asks = Server::losing(Lost::Asked);
     let mut scene = Scene::new(AUTO);
     scene.tolerance.pause(Refused::Large, scene.now);
     assert_eq!(scene.connects(asks), ["small! classic", "session+classic"]);
@@ -172,13 +183,13 @@ fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
 fn fault_12_where_session_and_share_may_both_be_the_cause_they_are_tried_one_at_a_time() {
     let mut scene = Scene::new(AUTO);
     scene.connect(GOOD);
-    let shares = Server { large_is_lost: true, ..GOOD };
+    let shares = Server::losing(Lost::Large);
     assert_eq!(scene.connects(shares), ["session+large! small", "session+small", "session+small"]);
     assert_eq!(scene.lessons, [Lesson::Either, Lesson::Small(FIRST_PAUSE)]);
 
     let mut scene = Scene::new(AUTO);
     scene.connect(GOOD);
-    let both = Server { ends_sessions: true, large_is_lost: true, ..GOOD };
+    let both = Server { ends_sessions: true, lost: Lost::Large };
     assert_eq!(
         scene.connects(both),
         ["session+large! small", "session+small! small", "large! small", "small"]
@@ -189,7 +200,7 @@ fn fault_12_where_session_and_share_may_both_be_the_cause_they_are_tried_one_at_
 
 #[test]
 fn fault_12_a_server_that_is_down_costs_two_tries_once_in_a_while() {
-    let server = Server { down: true, ..GOOD };
+    let server = Server::losing(Lost::Everything);
     let mut scene = Scene::new(AUTO);
     assert_eq!(scene.connects(server), ["large! small!", "small!", "small!"]);
     scene.wait(FAILING);
@@ -202,7 +213,7 @@ fn fault_12_a_server_that_is_down_costs_two_tries_once_in_a_while() {
 
 #[test]
 fn fault_12_what_the_configuration_says_holds() {
-    let lost = Server { large_is_lost: true, ..GOOD };
+    let lost = Server::losing(Lost::Large);
     let mut classic = Scene::new(Policy { key_exchange: KeyExchange::Classic, ..AUTO });
     assert_eq!(classic.connects(lost), ["classic", "session+classic"]);
     let mut hybrid = Scene::new(Policy { key_exchange: KeyExchange::Hybrid, ..AUTO });

@@ -15,12 +15,20 @@ const HYBRID: [u8; 2] = [0x11, 0xec];
 pub struct FirstMessage {
     /// True if it offers an earlier session by a ticket.
     pub session: bool,
-    /// True if it has a share of the hybrid group.
-    pub large: bool,
-    /// True if it names the hybrid group.
-    pub names_hybrid: bool,
+    pub share: Share,
     /// True if it takes tickets under TLS 1.2.
     pub takes_tickets: bool,
+}
+
+/// The key share of a first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// A share of the hybrid group.
+    Large,
+    /// A share of another group; the hybrid one is named.
+    Small,
+    /// A share of another group; the hybrid one is not named.
+    Classic,
 }
 
 impl FirstMessage {
@@ -40,25 +48,30 @@ impl FirstMessage {
         let (_session_id, _suites, _compression) =
             (take(&mut rest, 1), take(&mut rest, 2), take(&mut rest, 1));
         let mut rest = take(&mut rest, 2);
-        let mut message =
-            Self { session: false, large: false, names_hybrid: false, takes_tickets: false };
+        let mut message = Self { session: false, share: Share::Classic, takes_tickets: false };
+        let (mut large, mut hybrid) = (false, false);
         while !rest.is_empty() {
             let kind = u16::from_be_bytes([rest[0], rest[1]]);
             rest = &rest[2..];
             let content = take(&mut rest, 2);
             match kind {
                 SUPPORTED_GROUPS => {
-                    message.names_hybrid = content[2..].chunks(2).any(|group| group == HYBRID);
+                    hybrid = content[2..].chunks(2).any(|group| group == HYBRID);
                 }
                 SESSION_TICKET => {
                     message.takes_tickets = true;
                     message.session |= !content.is_empty();
                 }
                 PRE_SHARED_KEY => message.session = true,
-                KEY_SHARE => message.large = content.len() > 1000,
+                KEY_SHARE => large = content.len() > 1000,
                 _ => {}
             }
         }
+        message.share = match (large, hybrid) {
+            (true, _) => Share::Large,
+            (false, true) => Share::Small,
+            (false, false) => Share::Classic,
+        };
         message
     }
 }

@@ -11,7 +11,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 
-use super::first_message::FirstMessage;
+use super::first_message::{FirstMessage, Share};
 use crate::{
     hostile::bare_tls::Tls,
     support::{
@@ -104,7 +104,7 @@ impl Picky {
 
     /// The key share of each first message, in a word.
     fn seen(&self) -> Vec<&'static str> {
-        self.seen.lock().unwrap().iter().map(told).collect()
+        self.seen.lock().unwrap().iter().map(|message| told(message.share)).collect()
     }
 
     /// For each first message, true if it offered a session.
@@ -113,11 +113,11 @@ impl Picky {
     }
 }
 
-fn told(message: &FirstMessage) -> &'static str {
-    match (message.large, message.names_hybrid) {
-        (true, _) => "large",
-        (false, true) => "small",
-        (false, false) => "classic",
+fn told(share: Share) -> &'static str {
+    match share {
+        Share::Large => "large",
+        Share::Small => "small",
+        Share::Classic => "classic",
     }
 }
 
@@ -238,7 +238,7 @@ fn fault_02_a_certificate_that_is_refused_after_an_offered_session_costs_no_seco
 #[test]
 fn fault_12_a_large_first_message_that_is_lost_is_followed_by_small_ones() {
     for how in [How::Reset, How::Fin, How::Silence] {
-        let picky = Picky::start(&TLS13, how, |message| message.large);
+        let picky = Picky::start(&TLS13, how, |message| message.share == Share::Large);
         let warmline = before(&picky, "400ms").set("pool.maxConnections", 1).start();
         for _ in 0..3 {
             assert_eq!(post(&warmline), 200, "{how:?}");
@@ -257,7 +257,7 @@ fn fault_12_where_session_and_large_message_may_both_be_the_cause_they_are_tried
     let picky = Picky::serving(move |message, peer, bytes| {
         let (config, lost) = (Arc::clone(&config), *loses.lock().unwrap());
         async move {
-            if lost && message.large {
+            if lost && message.share == Share::Large {
                 return How::Reset.end(peer).await;
             }
             serve(Tls::new(peer, &config), bytes).await;
@@ -282,10 +282,10 @@ fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
     let picky = Picky::serving(move |message, peer, bytes| {
         let (asking, classic) = (Arc::clone(&asking), Arc::clone(&classic));
         async move {
-            if message.large {
+            if message.share == Share::Large {
                 return How::Reset.end(peer).await;
             }
-            if !message.names_hybrid {
+            if message.share == Share::Classic {
                 return serve(Tls::new(peer, &classic), bytes).await;
             }
             let mut tls = Tls::new(peer, &asking);
@@ -307,7 +307,7 @@ fn fault_12_what_the_configuration_says_of_the_key_exchange_holds() {
     for (key_exchange, status, seen) in
         [("classic", 200, ["classic", "classic"]), ("hybrid", 502, ["large", "large"])]
     {
-        let picky = Picky::start(&TLS13, How::Reset, |message| message.large);
+        let picky = Picky::start(&TLS13, How::Reset, |message| message.share == Share::Large);
         let warmline = before(&picky, "5s").set("tls.keyExchange", key_exchange).start();
         assert_eq!([post(&warmline), post(&warmline)], [status; 2], "{key_exchange}");
         assert_eq!(picky.seen(), seen);
