@@ -19,7 +19,7 @@ use crate::support::{
 /// A gateway's way with one connection.
 enum Treatment {
     Forwards,
-    /// With RST, before the handshake.
+    /// With RST, once the handshake has begun: before that it would be the connect that fails.
     Resets,
     /// Once the gate is open.
     ForwardsAfter(Gate),
@@ -35,6 +35,7 @@ fn gateway(to: u16, treat: impl Fn(usize) -> Treatment + Send + 'static) -> u16 
             thread::spawn(move || {
                 match treatment {
                     Treatment::Resets => {
+                        let _ = (&client).read(&mut [0; 4096]);
                         let linger = Some(Duration::ZERO);
                         return socket2::SockRef::from(&client).set_linger(linger).unwrap();
                     }
