@@ -1,5 +1,7 @@
 //! Our private key: read whatever its label says, and where it cannot sign here, told by its kind.
 
+mod pss;
+
 use std::{fmt, sync::Arc};
 
 use rustls::{
@@ -23,6 +25,8 @@ pub(super) struct Key {
     pub(super) kind: String,
     /// The content of its public key, as certificates carry it.
     public: Vec<u8>,
+    /// True if it makes PSS signatures alone.
+    is_pss: bool,
 }
 
 /// The reason why a private key cannot sign here; the text follows "its private key is".
@@ -32,7 +36,7 @@ pub enum KeyFault {
     Unreadable,
     /// RSA of an unsuitable size, in bits.
     RsaSize(usize),
-    /// RSA for PSS signatures alone.
+    /// RSA for PSS signatures alone, with parameters that TLS has no number for.
     RsaPss,
     /// An elliptic curve that is not among ours, by its name.
     Curve(String),
@@ -53,7 +57,8 @@ impl fmt::Display for KeyFault {
                 write!(f, "RSA of {bits} bits, and 2048 to 8192 are taken ({ISSUE})")
             }
             Self::RsaPss => {
-                write!(f, "for RSA-PSS alone, which is not taken ({ISSUE} without that restriction)")
+                write!(f, "for RSA-PSS with parameters that TLS does not know; SHA-256, SHA-384 or SHA-512 with a salt as long are \
+                     taken ({ISSUE})")
             }
             Self::Curve(name) => {
                 write!(f, "on the curve {name}, and P-256, P-384 and P-521 are taken ({ISSUE})")
@@ -76,11 +81,13 @@ impl Key {
             plain_ed25519(bytes),
         ];
         let mut usable = forms.into_iter().flatten().filter_map(|der| {
-            let signing = any_supported_type(&der).ok()?;
+            let signing = any_supported_type(&der).ok().or_else(|| pss::key(bytes))?;
             let spki = signing.public_key()?.to_vec();
             let (_, public) = SubjectPublicKeyInfo::from_der(&spki).ok()?;
-            let (kind, public) = (kind(&public), public.subject_public_key.data.to_vec());
-            Some(Self { der, signing, kind, public })
+            let is_pss = pss::parameters(bytes).is_some();
+            let kind = format!("{}{}", kind(&public), if is_pss { " (PSS)" } else { "" });
+            let public = public.subject_public_key.data.to_vec();
+            Some(Self { der, signing, kind, public, is_pss })
         });
         usable.next().ok_or_else(|| fault(bytes))
     }
@@ -89,6 +96,7 @@ impl Key {
     /// leave out the empty parameters of RSA.
     pub(super) fn belongs_to(&self, public: &SubjectPublicKeyInfo<'_>) -> bool {
         *public.subject_public_key.data == *self.public
+            && (public.algorithm.algorithm.to_id_string() == pss::OID) == self.is_pss
     }
 }
 
@@ -193,7 +201,13 @@ fn fault(bytes: &[u8]) -> KeyFault {
                 Some(Structure::Pkcs1 { bits }) => rsa_fault(bits),
                 _ => KeyFault::Unreadable,
             },
-            "1.2.840.113549.1.1.10" => KeyFault::RsaPss,
+            pss::OID => match structure(secret) {
+                Some(Structure::Pkcs1 { bits }) if (2048..=8192).contains(&bits) => {
+                    KeyFault::RsaPss
+                }
+                Some(Structure::Pkcs1 { bits }) => rsa_fault(bits),
+                _ => KeyFault::Unreadable,
+            },
             "1.2.840.10045.2.1" => curve_fault(curve),
             "1.3.101.113" => KeyFault::Other("Ed448"),
             "1.3.101.110" => KeyFault::Other("X25519"),
@@ -223,7 +237,10 @@ fn curve_fault(curve: Curve) -> KeyFault {
 #[allow(clippy::unwrap_used)] // a failed test is what it is for
 mod tests {
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
-    use rustls::pki_types::{PrivatePkcs1KeyDer, PrivateSec1KeyDer};
+    use rustls::{
+        SignatureScheme,
+        pki_types::{PrivatePkcs1KeyDer, PrivateSec1KeyDer},
+    };
 
     use super::*;
 
@@ -300,6 +317,45 @@ mod tests {
         }
     }
 
+    /// An RSA-PSS key around the key of an RSA one, with these parameters.
+    fn pss_key(rsa: &KeyPair, parameters: &[u8]) -> PrivateKeyDer<'static> {
+        const PSS: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
+        PrivatePkcs8KeyDer::from(pkcs8(0, &[PSS, parameters].concat(), &inner(rsa), &[])).into()
+    }
+
+    #[test]
+    fn fault_14_an_rsa_pss_key_signs_as_its_certificate_wants() {
+        let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        // RSASSA-PSS-params with SHA-256 in both places and a salt of 32 bytes, as OpenSSL writes them.
+        const SHA256: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0];
+        const MGF1: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 8];
+        let hash = der(0xa0, &der(0x30, SHA256));
+        let mask = der(0xa1, &der(0x30, &[MGF1, &der(0x30, SHA256)].concat()));
+        let limited = |salt: u8| der(0x30, &[&hash[..], &mask, &[0xa2, 3, 2, 1, salt]].concat());
+        let [pss_sha256, pss_sha384] = [0x0809, 0x080a].map(SignatureScheme::from);
+        let plain = [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
+        for (parameters, takes_sha384) in [(vec![], true), (limited(32), false)] {
+            let key = Key::read(&pss_key(&rsa, &parameters)).unwrap();
+            assert_eq!(key.kind, "RSA 2048 (PSS)");
+            assert!(
+                key.signing.choose_scheme(&plain).is_none(),
+                "those are for other certificates"
+            );
+            assert_eq!(key.signing.choose_scheme(&[pss_sha384]).is_some(), takes_sha384);
+            let signer = key.signing.choose_scheme(&[plain[0], pss_sha256]).unwrap();
+            assert_eq!(signer.scheme(), pss_sha256);
+            let signature = signer.sign(b"message").unwrap();
+            let verified = webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA256_LEGACY_KEY.verify_signature(
+                &key.public,
+                b"message",
+                &signature,
+            );
+            assert!(verified.is_ok(), "the signature is one of PSS");
+        }
+        let fault = Key::read(&pss_key(&rsa, &limited(64))).err();
+        assert_eq!(fault, Some(KeyFault::RsaPss), "a longer salt than TLS has");
+    }
+
     #[test]
     fn fault_14_a_key_that_cannot_sign_is_told_by_its_kind() {
         const RSA: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1, 5, 0];
@@ -314,7 +370,7 @@ mod tests {
         for (bytes, says) in [
             (short.clone(), "RSA of 1024 bits"),
             (pkcs8(0, RSA, &short, &[]), "RSA of 1024 bits"),
-            (pkcs8(0, PSS, &short, &[]), "RSA-PSS alone"),
+            (pkcs8(0, PSS, &short, &[]), "RSA of 1024 bits"),
             (pkcs8(0, &[EC, SECP256K1].concat(), &sec1(SECP256K1), &[]), "on the curve secp256k1"),
             (sec1(SECP256K1), "on the curve secp256k1"),
             (pkcs8(0, &[EC, &explicit].concat(), &sec1(&explicit), &[]), "param_enc named_curve"),
