@@ -11,6 +11,8 @@ use kube::{
     config::{InClusterError, KubeConfigOptions, KubeconfigError},
 };
 
+use crate::tls::words;
+
 /// The reason for which the API server cannot be reached by this process.
 #[derive(Debug, thiserror::Error)]
 pub enum NoWay {
@@ -76,10 +78,20 @@ pub fn reason(error: &kube::Error) -> String {
         error => error,
     };
     let causes = std::iter::successors(outermost.source(), |cause| cause.source());
-    causes.fold(outermost.to_string(), |text, cause| {
-        let cause = cause.to_string();
+    causes.fold(in_words(outermost), |text, cause| {
+        let cause = in_words(cause);
         if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
+}
+
+/// An error's own text; rustls's are in the notation of its source.
+fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match error.downcast_ref::<rustls::Error>().or(inner) {
+        Some(tls) => words(tls),
+        None => error.to_string(),
+    }
 }
 
 fn without_a_pod(error: KubeconfigError) -> NoWay {
@@ -188,5 +200,15 @@ mod tests {
         }
         let wrong = without_a_pod(KubeconfigError::LoadContext("shop".into())).to_string();
         assert_eq!(wrong, "the kubeconfig cannot be used: failed to load current context: shop");
+    }
+
+    #[test]
+    fn fault_14_a_refused_certificate_of_the_api_server_is_told_in_plain_words() {
+        let tls = rustls::Error::from(rustls::CertificateError::UnknownIssuer);
+        let error = kube::Error::Service(Box::new(io::Error::new(io::ErrorKind::InvalidData, tls)));
+        assert_eq!(
+            reason(&error),
+            "its certificate was refused: it was issued by a CA that is not trusted here"
+        );
     }
 }

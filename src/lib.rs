@@ -27,6 +27,7 @@ pub mod route;
 pub mod upstream;
 
 // Connecting.
+pub mod api_server;
 pub mod connect;
 
 // Hearts: they know neither each other nor hyper.
@@ -35,7 +36,6 @@ pub mod tls;
 
 // Ground.
 pub mod address_space;
-pub mod api_server;
 pub mod backoff;
 pub mod descriptors;
 pub mod drain;

@@ -85,7 +85,8 @@ impl Key {
             let spki = signing.public_key()?.to_vec();
             let (_, public) = SubjectPublicKeyInfo::from_der(&spki).ok()?;
             let is_pss = pss::parameters(bytes).is_some();
-            let kind = format!("{}{}", kind(&public), if is_pss { " (PSS)" } else { "" });
+            let kind =
+                format!("{}{}", kind(&public), if is_pss { " (PSS, TLS 1.3 only)" } else { "" });
             let public = public.subject_public_key.data.to_vec();
             Some(Self { der, signing, kind, public, is_pss })
         });
@@ -325,10 +326,10 @@ mod tests {
 
     #[test]
     fn fault_14_an_rsa_pss_key_signs_as_its_certificate_wants() {
-        let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
         // RSASSA-PSS-params with SHA-256 in both places and a salt of 32 bytes, as OpenSSL writes them.
         const SHA256: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0];
         const MGF1: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 8];
+        let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
         let hash = der(0xa0, &der(0x30, SHA256));
         let mask = der(0xa1, &der(0x30, &[MGF1, &der(0x30, SHA256)].concat()));
         let limited = |salt: u8| der(0x30, &[&hash[..], &mask, &[0xa2, 3, 2, 1, salt]].concat());
@@ -336,7 +337,7 @@ mod tests {
         let plain = [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
         for (parameters, takes_sha384) in [(vec![], true), (limited(32), false)] {
             let key = Key::read(&pss_key(&rsa, &parameters)).unwrap();
-            assert_eq!(key.kind, "RSA 2048 (PSS)");
+            assert_eq!(key.kind, "RSA 2048 (PSS, TLS 1.3 only)");
             assert!(
                 key.signing.choose_scheme(&plain).is_none(),
                 "those are for other certificates"

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 /// The name of an alert as the RFCs and other programs write it (RFC 8446 section 6).
 pub fn alert_name(alert: AlertDescription) -> String {
@@ -54,7 +54,9 @@ pub fn words(error: &Error) -> String {
         Error::AlertReceived(alert) => format!("the alert {}", alert_name(*alert)),
         Error::InvalidMessage(message) => invalid_message(message).into(),
         Error::PeerIncompatible(why) => incompatible(why).into(),
-        Error::InvalidCertificate(_) => "the certificate was refused".into(),
+        Error::InvalidCertificate(refusal) => {
+            format!("its certificate was refused: {}", refused(refusal))
+        }
         Error::NoCertificatesPresented => "it sent no certificate".into(),
         Error::DecryptError => {
             "a record cannot be decrypted: bytes were changed on the way, or it broke off".into()
@@ -77,6 +79,25 @@ pub fn in_words(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(tls) => io::Error::new(error.kind(), words(tls)),
         None => error,
+    }
+}
+
+fn refused(refusal: &CertificateError) -> &'static str {
+    match refusal {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "it was issued by a CA that is not trusted here"
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet (or this machine's clock is wrong)"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name"
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not for servers"
+        }
+        _ => "it is malformed, or of a kind that is not taken",
     }
 }
 
