@@ -31,7 +31,7 @@ const ALL: [Pss; 3] = [
 /// The limits that a key sets to its signatures.
 pub(super) enum Limits {
     None,
-    /// One hash, and at least so long a salt.
+    /// A single hash, and at least so long a salt.
     To(String, u32),
 }
 
