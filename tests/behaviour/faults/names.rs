@@ -155,7 +155,7 @@ fn fault_31_with_23_of_24_addresses_dead_a_connection_is_made_within_its_limit()
     let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
     let names = Names::default().fixed(NAME, &addresses);
     let setup = Setup::before(&origin).names(&names).set("pool.maxRequests", 1);
-    let warmline = setup.set("timeouts.connect", "2s").start();
+    let warmline = setup.start();
     for _ in 0..3 {
         assert_eq!(warmline.one_shot("/any").status, 200);
     }
