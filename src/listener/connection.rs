@@ -109,7 +109,7 @@ async fn serve_requests(
     let mut stream = parts.io.into_inner();
     if matches!(ending, Ending::Rest) {
         tracing::debug!(client = %downstream.client, "an idle client connection rests");
-        stream.put_back(parts.read_buf);
+        stream.put_back(&parts.read_buf);
         return (stream, ending, Bytes::new());
     }
     (stream, ending, parts.read_buf)

@@ -125,7 +125,7 @@ impl Inlet {
             if let Some(descriptor) = self.resources.clients.free_seat() {
                 return Seats { _room: room, _descriptor: descriptor };
             }
-            // Whoever waits for a descriptor keeps nobody out of the room.
+            // A wait for a descriptor keeps nobody out of the room.
             drop(room);
             self.resources.short_of(Resource::ClientDescriptors);
             self.resources.clients.vacancy().await;

@@ -42,7 +42,7 @@ pub(super) async fn rest(
     tokio::select! {
         biased;
         () = stream.readable() => None,
-        // Whoever connected before a drain is served once.
+        // A client that connected before the drain is served once.
         () = downstream.drain.begun() => (!downstream.is_new()).then_some(Ending::Idle),
         () = sleep_until(ends.into()) => Some(Ending::Idle),
     }

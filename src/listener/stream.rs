@@ -72,10 +72,9 @@ impl DownstreamStream {
     }
 
     /// Keeps what hyper had read and did not use, for the next hyper.
-    pub(super) fn put_back(&mut self, unread: Bytes) {
+    pub(super) fn put_back(&mut self, unread: &[u8]) {
         // A copy: hyper's buffer may be much larger.
-        self.unread =
-            if unread.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(&unread) };
+        self.unread = Bytes::copy_from_slice(unread);
         self.downstream.set_bulky(false);
     }
 

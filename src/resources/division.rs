@@ -1,18 +1,18 @@
-//! How the limit on open descriptors is divided. Each kind of connection has a part of its own: clients that only connect
+//! The division of the limit on open descriptors. Each kind of connection has a part of its own: clients that only connect
 //! take no descriptor that the dial for a request, or a probe, needs.
 
 /// The most descriptors that each kind of connection may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Division {
-    /// Of clients, over all listeners.
+    /// Descriptors of clients, over all listeners.
     pub clients: usize,
-    /// Of connections to upstreams, dials included.
+    /// Descriptors of connections to upstreams, dials included.
     pub upstreams: usize,
-    /// Of connections to each port for operators.
+    /// Descriptors of connections to each port for operators.
     pub operators: usize,
 }
 
-/// What is to be divided, and for whom.
+/// The limit that is divided, and those who share it.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
     /// The limit of the process.
@@ -29,7 +29,7 @@ pub struct Wanted {
 pub const OPERATORS: usize = 64;
 
 impl Division {
-    /// Operators have at most a quarter of what the process leaves, upstreams less than half of the rest, clients what is left
+    /// Divides the limit. Operators have at most a quarter of what the process leaves, upstreams less than half of the rest, clients what is left
     /// then. Nobody has none.
     #[must_use]
     pub fn of(wanted: Wanted) -> Self {

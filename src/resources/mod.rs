@@ -1,5 +1,4 @@
-//! What the process may have in all, whoever causes it: bounds over all listeners and upstreams, and how it is told that one
-//! of them acts.
+//! Bounds of the whole process, over all listeners and upstreams. A bound that acts is counted and logged.
 
 mod buffers;
 mod division;
@@ -20,7 +19,7 @@ use crate::{
 };
 
 label! {
-    /// What can be used up.
+    /// A resource that can be used up.
     pub enum Resource {
         /// Descriptors for client connections.
         ClientDescriptors = "client-descriptors",
@@ -40,9 +39,9 @@ pub struct Resources {
     pub upstreams: Arc<Room>,
     /// Bytes of clients that are buffered, over all clients.
     pub buffers: Buffers,
-    /// How often each bound acted.
+    /// The number of times that each bound acted.
     pub shortages: Tally<Resource>,
-    /// When each was last logged, and how often it had acted then.
+    /// The time of each bound's newest log line, and the number of times that it had acted by then.
     told: Mutex<[Option<(Instant, u64)>; Resource::ALL.len()]>,
 }
 
@@ -78,7 +77,7 @@ impl Resources {
         }
     }
 
-    /// How often the bound acted since the last line about it, if another line is due.
+    /// Gives the number of times that the bound acted since the last line about it, if another line is due.
     fn is_to_be_told(&self, resource: Resource, now: Instant) -> Option<u64> {
         let acted = self.shortages.get(resource);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +101,7 @@ impl Resources {
 }
 
 impl Resource {
-    /// What follows from the shortage, and what would end it.
+    /// Says in words for the log what follows from the shortage, and what would end it.
     const fn consequence(self) -> &'static str {
         match self {
             Self::ClientDescriptors => {

@@ -9,7 +9,7 @@ use crate::support::{
     wait_for,
 };
 
-/// Of these the process takes about half for itself.
+/// The limit on descriptors, of which the process takes about half for itself.
 const LIMIT: usize = 96;
 const OTHER: &str = "other.test";
 const CLIENTS_SHORT: &str = "all descriptors for clients are in use";

@@ -85,7 +85,7 @@ impl Program {
         assert!(sent.unwrap().success());
     }
 
-    /// What its kernel says of it behind this word, such as `VmHWM:`, in KiB.
+    /// Gives what the kernel says of its memory behind this word, such as `VmHWM:`, in KiB.
     pub fn memory(&self, word: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(word)).unwrap();
