@@ -99,9 +99,9 @@ fn case_52_whether_a_certificate_is_valid_follows_the_clock_wherever_it_jumps() 
         Sidecar::start_with(clock.program(), &certificates, port, Some(&identity), "");
     for (jump, status, says) in [
         ("+0", 200, ""),
-        ("+10y", 502, "it expired on"),
+        ("+10y", 502, "expired on"),
         ("+0", 200, ""),
-        ("-10y", 502, "it is not valid before"),
+        ("-10y", 502, "is not valid before"),
         ("+1h", 200, ""),
     ] {
         clock.jump(jump);
@@ -127,7 +127,7 @@ fn fault_02_no_session_outlives_the_certificate_that_it_was_made_with() {
     clock.jump("+10y");
     let answer = sidecar.get("/");
     assert_eq!(answer.status, 502, "{answer:?}\n{}", sidecar.log());
-    assert!(answer.body.contains("it expired on"), "{answer:?}");
+    assert!(answer.body.contains("expired on"), "{answer:?}");
 }
 
 #[test]
