@@ -265,7 +265,7 @@ where
         }
     }
 
-    /// The nearest time at which something is due: within an exchange that may be a look at the socket.
+    /// Gives the nearest time at which something is due: within an exchange that may be a look at the socket.
     fn deadline(&self) -> Option<Instant> {
         let due = self.limit();
         match self.downstream.phase() {
@@ -277,7 +277,7 @@ where
         }
     }
 
-    /// The time at which the phase has taken too long, or the exchange wants to be polled.
+    /// Gives the time at which the phase has taken too long, or the exchange wants to be polled.
     fn limit(&self) -> Option<Instant> {
         let after = |limit: Duration| self.downstream.since().map(|since| since + limit);
         match self.downstream.phase() {

@@ -278,7 +278,7 @@ impl Exchange<'_> {
         None
     }
 
-    /// The end of a pause in the upload, and whose pause it is.
+    /// Gives the time at which a pause in the upload is too long, and the failure of the side that pauses.
     fn upload_limit(&self, meter: &Meter, upload: &Upload, sent: Instant) -> (Instant, Failure) {
         let limit = self.upstream.settings().idle_timeout;
         let moved = meter.last_write().map_or(sent, |written| written.max(sent));
@@ -294,7 +294,7 @@ impl Exchange<'_> {
         (idle + begins, failure)
     }
 
-    /// The end of the wait for the response once the request is written.
+    /// Gives the time at which a response is late, and that failure. The wait begins once the request is written.
     fn response_limit(
         &self,
         meter: &Meter,
@@ -349,7 +349,7 @@ impl Exchange<'_> {
         self.upstream.allow_retry(record.retries(), (!reused).then(Instant::now))
     }
 
-    /// The future's output; none if the drain's time is over before that.
+    /// Waits for the future's output; gives none if the drain's time is over before that.
     async fn unless_ending<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {

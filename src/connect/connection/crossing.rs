@@ -44,7 +44,7 @@ fn say(peer: &mut Peer, text: &str) {
     peer.flush().unwrap();
 }
 
-/// One exchange, as the peer's side of it is served on a thread.
+/// Makes an exchange; the peer's side of it is served on a thread.
 async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
     let serving = tokio::task::spawn_blocking(move || {
         assert!(peer.read(&mut [0; 1024]).unwrap() > 0);

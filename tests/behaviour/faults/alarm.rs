@@ -7,7 +7,7 @@ use crate::support::{
     program::Program,
 };
 
-/// Processor time that a process has used so far, in the kernel's ticks of 10 ms.
+/// Reads the processor time that a process has used so far, in the kernel's ticks of 10 ms.
 fn ticks(process: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("the process lives");
     let (_, behind_name) = stat.rsplit_once(')').expect("its name comes in brackets");

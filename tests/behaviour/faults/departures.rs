@@ -17,7 +17,7 @@ fn logged(origin: &Origin) -> Setup {
     Setup::before(origin).set_global("log.access", "errors")
 }
 
-/// One event of a stream, and then silence until its reader is gone.
+/// Starts an origin that sends one event and is silent until its reader is gone.
 fn events() -> Origin {
     Origin::scripted(|mut peer| async move {
         peer.request().await;
@@ -29,7 +29,7 @@ fn events() -> Origin {
     .start()
 }
 
-/// A client that has read the first event.
+/// Connects a client, which reads the first event.
 fn listener(warmline: &Running, target: &str) -> Client {
     let mut client = warmline.ask(target);
     client.response_head();

@@ -115,7 +115,7 @@ where
     .start()
 }
 
-/// A client that sends all of a long body before it reads; gives what it was told.
+/// Sends all of a long body before it reads; gives what the client was told.
 fn sends_all(warmline: &Running, host: &str, length: usize) -> (Client, u16, String) {
     let mut client = warmline.connect();
     client.send(format!("POST /any HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"));

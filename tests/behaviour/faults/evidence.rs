@@ -19,13 +19,13 @@ use crate::support::{
 /// A gateway's way with one connection.
 enum Treatment {
     Forwards,
-    /// With RST, once the handshake has begun: before that it would be the connect that fails.
+    /// Ends with RST once the handshake has begun: before that it would be the connect that fails.
     Resets,
-    /// Once the gate is open.
+    /// Forwards once the gate is open.
     ForwardsAfter(Gate),
 }
 
-/// A gateway to this port that treats connections by their number; gives its own port.
+/// Starts a gateway to this port, which treats connections by their number; gives its own port.
 fn gateway(to: u16, treat: impl Fn(usize) -> Treatment + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -43,7 +43,9 @@ fn gateway(to: u16, treat: impl Fn(usize) -> Treatment + Send + 'static) -> u16 
                     Treatment::Forwards => {}
                 }
                 let server = TcpStream::connect(("127.0.0.1", to)).unwrap();
-                [&client, &server].into_iter().for_each(|end| end.set_nodelay(true).unwrap());
+                for end in [&client, &server] {
+                    end.set_nodelay(true).unwrap();
+                }
                 let (from, into) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 thread::spawn(move || forward(from, into));
                 forward(server, client);

@@ -22,7 +22,7 @@ const OLD: &str = "HTTP/1.0 408 Request Time-out\r\nconnection: foo, close\r\n\r
 const STAYS: &str = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nslow";
 const ASKED: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 408 Request Timeout\r\nConnection: close\r\ncontent-length: 4\r\n\r\nslow";
 
-/// Answers this many requests on its first connection, then this; later ones are served.
+/// Answers this many requests on its first connection, then says this; later connections are served.
 fn saying(answers: usize, last: &'static str) -> Origin {
     Origin::scripted(move |mut peer| async move {
         let mut left = if peer.number() == 0 { answers } else { usize::MAX };

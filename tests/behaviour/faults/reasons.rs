@@ -15,7 +15,7 @@ fn logged(origin: &Origin) -> Setup {
     Setup::before(origin).set_global("log.access", "errors")
 }
 
-/// The line of a download that this script broke off after half of its body.
+/// Gives the line of a download that this script broke off after half of its body.
 fn broken<F>(
     target: &str,
     head: &'static str,
@@ -44,7 +44,7 @@ where
 fn fault_24_a_response_that_broke_off_says_how() {
     const LENGTH: &str = "content-length: 1000";
     const CHUNKED: &str = "transfer-encoding: chunked";
-    let fin = broken("/ends-early", LENGTH, |peer| peer.close());
+    let fin = broken("/ends-early", LENGTH, Connection::close);
     let truncated = broken("/truncated", LENGTH, |mut peer| async move {
         peer.half_close_without_notify().await;
         peer.ended().await;
@@ -66,7 +66,7 @@ fn fault_24_a_response_that_broke_off_says_how() {
     }
 }
 
-/// An exchange on an upstream whose exchanges end 100 ms after it was replaced; the response's head has come if `begun`.
+/// Begins an exchange on an upstream whose exchanges end 100 ms after it was replaced; the response's head has come if `begun`.
 fn in_flight(begun: bool, target: &str) -> (Origin, Following, Client) {
     let origin = Origin::scripted(move |mut peer| async move {
         peer.request().await;
@@ -123,7 +123,7 @@ fn fault_24_an_exchange_on_a_reconfigured_upstream_says_that_its_configuration_w
     }
 }
 
-/// A request with this much of its body of four bytes.
+/// Sends a request with this much of its body of four bytes.
 fn post(warmline: &Running, target: &str, body: &str) -> Client {
     let mut client = warmline.connect();
     let head = format!("POST {target} HTTP/1.1\r\nHost: api.test\r\nContent-Length: 4");
@@ -131,7 +131,7 @@ fn post(warmline: &Running, target: &str, body: &str) -> Client {
     client
 }
 
-/// The `end` of this request, which the end of the drain cuts off.
+/// Gives the `end` of this request, which the end of the drain cuts off.
 fn drained(warmline: &Running, mut client: Client, target: &str) -> String {
     warmline.shutdown();
     client.end();
