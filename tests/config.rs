@@ -1389,14 +1389,13 @@ fn fault_20_check_reads_no_files_where_they_are_elsewhere() {
 fn fault_20_wrong_keys_and_wrong_values_come_together() {
     table(&[(
         "    pool: {maxIdl: 5, maxQueue: x}
-    foo: {a: 1}
+    portt: {a: 1}
 threads: many
 driain: 5s",
         &[
             "4:12: upstreams[0].pool.maxIdl: `maxIdl` is no key here; did you mean `maxIdle`?",
             "4:33: upstreams[0].pool.maxQueue: `x` is no whole number; write one from 0 to 1000000",
-            "5:5: upstreams[0].foo: `foo` is no key here; write one of endpoints, hosts, name, pool, port, retries, \
-             timeouts, tls",
+            "5:5: upstreams[0].portt: `portt` is no key here; did you mean `port`?",
             "6:10: threads: `many` is no whole number; write one from 1 to 64",
             "7:1: driain: `driain` is no key here; did you mean `drain`?",
         ],
