@@ -129,7 +129,7 @@ impl Snapshot {
 
     /// Copies all but the connections: metrics only count, and are asked for often.
     pub fn counts(state: &State, now: Instant) -> Self {
-        Self::with(state, now, |pool| pool.counts())
+        Self::with(state, now, UpstreamPool::counts)
     }
 
     fn with(state: &State, now: Instant, pool: impl Fn(&UpstreamPool) -> pool::Snapshot) -> Self {

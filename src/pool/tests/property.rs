@@ -433,7 +433,8 @@ impl Life {
 
     /// No client but the owner has a private one: nobody else can be given it.
     fn claim(&mut self, id: Id, client: u64) {
-        let owner = self.model.connections.iter().find(|c| c.id == id).and_then(|c| c.private_to());
+        let leased = self.model.connections.iter().find(|c| c.id == id);
+        let owner = leased.and_then(super::model::Connection::private_to);
         let client = owner.unwrap_or(client);
         self.state.claim(id, client);
         self.model.claim(id, client);

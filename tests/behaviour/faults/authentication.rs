@@ -48,7 +48,7 @@ fn ntlm(breaks: Breaks) -> Origin {
                 }
                 (None, Some(user)) => answer(&mut peer, user).await,
                 _ if head.start.contains("/basic") => {
-                    demand(&mut peer, "Basic realm=\"a, b\"").await
+                    demand(&mut peer, "Basic realm=\"a, b\"").await;
                 }
                 _ => demand(&mut peer, "Basic realm=\"a, b\", Negotiate, NTLM").await,
             }
@@ -227,10 +227,10 @@ fn fault_01_a_handshake_whose_connection_ended_is_never_continued_on_another() {
         assert!(lost.text().contains("begin it again on a new connection"), "{}", lost.text());
         assert_eq!(anna.end().0, Ending::Fin);
         let messages = origin.record().requests;
-        let last = messages.iter().filter(|request| {
+        let finals = messages.iter().filter(|request| {
             request.head.field("authorization").is_some_and(|value| value.contains("message3"))
         });
-        assert_eq!(last.count(), seen);
+        assert_eq!(finals.count(), seen);
     }
 }
 
