@@ -221,8 +221,7 @@ fn fault_of_fields(mut rest: &[u8]) -> Option<String> {
 }
 
 fn fault_of_field(line: &[u8], before: Option<&[u8]>) -> Option<String> {
-    let end = line.iter().position(|byte| !is_token(*byte));
-    let Some(end) = end else { return None };
+    let end = line.iter().position(|byte| !is_token(*byte))?;
     if line[end] != b':' {
         return Some(fault_of_name(line, end, before));
     }

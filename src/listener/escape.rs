@@ -354,16 +354,15 @@ impl Part {
             (Self::Before | Self::Method, b' ') => Self::Target,
             (Self::Before | Self::Method, _) => Self::Method,
             (Self::Version, _) | (_, b' ') => Self::Version,
-            (Self::Target | Self::Path, b'/') => Self::Path,
+            (Self::Target | Self::Authority | Self::Path, b'/') => Self::Path,
             (Self::Target, byte) if byte.is_ascii_alphabetic() => Self::Scheme(0),
-            (Self::Scheme(0), b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z') => self,
             (Self::Scheme(0), b':') => Self::Scheme(1),
             (Self::Scheme(1), b'/') => Self::Scheme(2),
             (Self::Scheme(2), b'/') => Self::Authority,
-            (Self::Authority, b'/') => Self::Path,
             (Self::Authority | Self::Path, b'?') => Self::Query,
             (Self::Authority | Self::Path | Self::Query, b'#') => Self::Fragment,
-            (Self::Authority | Self::Path | Self::Query | Self::Fragment, _) => self,
+            (Self::Scheme(0), b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+            | (Self::Authority | Self::Path | Self::Query | Self::Fragment, _) => self,
             (Self::Target | Self::Scheme(_) | Self::Other, _) => Self::Other,
         }
     }

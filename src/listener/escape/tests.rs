@@ -84,7 +84,9 @@ fn sent(bytes: &[u8], bodies: &[Option<u64>]) -> Vec<u8> {
 
 fn through(segments: &[&[u8]], bodies: &[Option<u64>]) -> Vec<u8> {
     let mut way = Way::new(bodies);
-    segments.iter().for_each(|segment| way.send(segment));
+    for segment in segments {
+        way.send(segment);
+    }
     way.out
 }
 

@@ -196,11 +196,13 @@ fn told(format: Format, message: &str, numbers: &[(&str, u64)]) -> String {
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
     match format {
         Format::Text => {
-            let pairs: String = numbers.iter().map(|(key, n)| format!(" {key}={n}")).collect();
+            let pairs: Vec<_> = numbers.iter().map(|(key, n)| format!(" {key}={n}")).collect();
+            let pairs = pairs.concat();
             format!("{time} WARN {message}{pairs}\n")
         }
         Format::Json => {
-            let pairs: String = numbers.iter().map(|(key, n)| format!("\"{key}\":{n},")).collect();
+            let pairs: Vec<_> = numbers.iter().map(|(key, n)| format!("\"{key}\":{n},")).collect();
+            let pairs = pairs.concat();
             format!(
                 "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{message}\",{pairs}\
                  \"target\":\"warmline::telemetry::log\"}}\n"
