@@ -18,8 +18,12 @@ const SIZE: usize = 2 * 1024;
 const CROWD: usize = 64;
 /// Times after the departure at which mimalloc has to look: it keeps what was freed lately, the longer the more was freed at
 /// once.
-const LOOKS: [Duration; 3] =
-    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(4)];
+const LOOKS: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+    Duration::from_secs(12),
+];
 
 /// The connections of one thread, and when memory of those that left is to be given back.
 #[derive(Debug, Default)]
