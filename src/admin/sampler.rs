@@ -31,27 +31,34 @@ pub(super) struct Activity {
     /// The same by [`Handshake::ALL`].
     pub by_result: [Rate; Handshake::ALL.len()],
     samples: usize,
-    times: VecDeque<Times>,
+    /// Samples of a minute, the newest first; equal neighbours are one in memory.
+    times: VecDeque<Arc<Times>>,
 }
 
-/// What requests took, and what upstreams took of it.
+/// Durations of requests, and of Warmline's part in them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Times {
     pub request: HistogramSnapshot,
-    pub upstream: HistogramSnapshot,
+    /// The part in which the request waited for no upstream.
+    added: HistogramSnapshot,
 }
 
 impl Times {
     fn of(exchanges: &Exchanges) -> Self {
         Self {
             request: exchanges.request_seconds.snapshot(),
-            upstream: exchanges.upstream_seconds.snapshot(),
+            added: exchanges.added_seconds.snapshot(),
         }
     }
 
-    /// What Warmline adds to a request, in the mean, queue and connecting included.
+    /// Gives the time that Warmline adds to a request, in the mean, queue and connecting included.
     pub fn cost(&self) -> Option<Duration> {
-        self.request.mean()?.checked_sub(self.upstream.mean()?)
+        self.added.mean()
+    }
+
+    /// Gives the rest of a request's time, in the mean.
+    pub fn upstream(&self) -> Option<Duration> {
+        Some(self.request.mean()?.saturating_sub(self.added.mean()?))
     }
 }
 
@@ -78,7 +85,9 @@ impl Activity {
         }
         if self.samples.is_multiple_of(TIMES_EVERY) {
             self.times.truncate(KEPT / TIMES_EVERY - 1);
-            self.times.push_front(Times::of(&counters.exchanges));
+            let now = Times::of(&counters.exchanges);
+            let same = self.times.front().filter(|last| ***last == now).map(Arc::clone);
+            self.times.push_front(same.unwrap_or_else(|| Arc::new(now)));
         }
         self.samples += 1;
     }
@@ -86,11 +95,9 @@ impl Activity {
     /// Those of the last minute, and since the last sample.
     pub fn times(&self, exchanges: &Exchanges) -> Times {
         let now = Times::of(exchanges);
-        let Some(then) = self.times.back() else { return now };
-        Times {
-            request: now.request.since(&then.request),
-            upstream: now.upstream.since(&then.upstream),
-        }
+        // Before a minute has passed, those are all that there were.
+        let Some(then) = self.times.get(KEPT / TIMES_EVERY - 1) else { return now };
+        Times { request: now.request.since(&then.request), added: now.added.since(&then.added) }
     }
 }
 
@@ -171,7 +178,7 @@ mod tests {
         for second in 1..=200 {
             exchanges.requests.increment(Code::Success);
             exchanges.request_seconds.observe(Duration::from_millis(3));
-            exchanges.upstream_seconds.observe(Duration::from_millis(2));
+            exchanges.added_seconds.observe(Duration::from_millis(1));
             activity.sample(start + Duration::from_secs(second), &counters);
         }
         let times = activity.times(exchanges);
@@ -182,7 +189,31 @@ mod tests {
             "the slow one is long past"
         );
         assert_eq!(times.cost(), Some(Duration::from_millis(1)));
+        assert_eq!(times.upstream(), Some(Duration::from_millis(2)));
         assert_eq!(activity.requests.lately.len(), KEPT);
+    }
+
+    #[test]
+    fn fault_25_what_came_before_the_first_sample_is_of_the_last_minute_too() {
+        let (start, counters) = (Instant::now(), Counters::default());
+        let mut activity = Activity::new(start);
+        let exchanges = &counters.exchanges;
+        exchanges.request_seconds.observe(Duration::from_millis(3));
+        for second in 1..=20 {
+            activity.sample(start + Duration::from_secs(second), &counters);
+        }
+        assert_eq!(activity.times(exchanges).request.count(), 1);
+    }
+
+    #[test]
+    fn fault_25_samples_of_times_in_which_nothing_happened_share_their_memory() {
+        let (start, counters) = (Instant::now(), Counters::default());
+        let mut activity = Activity::new(start);
+        for second in 1..=200 {
+            activity.sample(start + Duration::from_secs(second), &counters);
+        }
+        assert_eq!(activity.times.len(), KEPT / TIMES_EVERY);
+        assert!(activity.times.iter().all(|times| Arc::ptr_eq(times, &activity.times[0])));
     }
 
     #[test]

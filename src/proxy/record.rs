@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{Method, StatusCode, Uri};
@@ -24,6 +24,10 @@ pub(super) struct Record {
     started: Instant,
     /// When the last attempt's request was handed to a connection.
     sent: Option<Instant>,
+    /// The time for which earlier attempts, and dials that failed, waited for the upstream.
+    away: Duration,
+    /// The beginning of the wait for a dial, as long as that goes on.
+    dialling: Option<Instant>,
     pub(super) stage: Stage,
     status: Option<StatusCode>,
     /// Content bytes of the response.
@@ -51,6 +55,8 @@ impl Record {
             upstream: None,
             started: now,
             sent: None,
+            away: Duration::ZERO,
+            dialling: None,
             stage: Stage::Request,
             status: None,
             bytes: 0,
@@ -82,11 +88,13 @@ impl Record {
     /// It waits for a connection: in the queue, or for a dial.
     pub(super) fn waits(&mut self, queued: bool) {
         self.stage = if queued { Stage::Queue } else { Stage::Connect };
+        self.dialling = (!queued).then(|| self.dialling.unwrap_or_else(Instant::now));
     }
 
     /// An attempt goes out on this connection.
     pub(super) fn attempt(&mut self, lease: &mut Lease, now: Instant) {
         self.sent = Some(now);
+        self.dialling = None;
         self.sends += 1;
         self.stage = Stage::Response;
         self.attempt = Some(Attempt::on(lease));
@@ -98,6 +106,14 @@ impl Record {
         self.retried = Some(reason);
         self.stage = Stage::Connect;
         self.exchanges().retries.increment(reason);
+        self.away = self.waited(Instant::now());
+        (self.sent, self.dialling) = (None, None);
+    }
+
+    /// Adds up for how long it has waited for the upstream: with a request on its way, or for a dial that came to nothing.
+    fn waited(&self, now: Instant) -> Duration {
+        let since = self.sent.or(self.dialling);
+        self.away + since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     pub(super) fn sends(&self) -> u32 {
@@ -170,7 +186,9 @@ impl Record {
     fn count(&self, code: Code, now: Instant) {
         let exchanges = self.exchanges();
         exchanges.requests.increment(code);
-        exchanges.request_seconds.observe(now.saturating_duration_since(self.started));
+        let total = now.saturating_duration_since(self.started);
+        exchanges.request_seconds.observe(total);
+        exchanges.added_seconds.observe(total.saturating_sub(self.waited(now)));
     }
 
     /// For people, on the page.

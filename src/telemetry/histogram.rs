@@ -1,9 +1,15 @@
-//! A histogram of durations with at most eight buckets.
+//! A histogram of durations with at most eight buckets for metrics; beside them, where people read quantiles, finer ones.
+
+mod fine;
 
 use std::{
+    fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+
+use super::log::Human;
+use fine::Fine;
 
 /// Durations counted in buckets; the bounds are in microseconds, ascending.
 #[derive(Debug)]
@@ -13,6 +19,8 @@ pub struct Histogram {
     cells: Box<[AtomicU64]>,
     /// The sum of all durations, in microseconds.
     sum: AtomicU64,
+    /// `None` where nobody reads quantiles.
+    fine: Option<Box<Fine>>,
 }
 
 /// What a histogram held at one moment.
@@ -24,6 +32,8 @@ pub struct HistogramSnapshot {
     pub counts: Vec<u64>,
     /// The sum of all durations, in microseconds.
     pub sum: u64,
+    /// The counts of the finer buckets; empty without them.
+    fine: Box<[u32]>,
 }
 
 impl Histogram {
@@ -32,7 +42,13 @@ impl Histogram {
     pub fn new(bounds: &'static [u64]) -> Self {
         debug_assert!(bounds.len() < 8 && bounds.is_sorted());
         let cells = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, cells, sum: AtomicU64::new(0) }
+        Self { bounds, cells, sum: AtomicU64::new(0), fine: None }
+    }
+
+    /// A histogram with these bounds, and with quantiles within 5 %.
+    #[must_use]
+    pub fn fine(bounds: &'static [u64]) -> Self {
+        Self { fine: Some(Box::default()), ..Self::new(bounds) }
     }
 
     /// Counts one duration.
@@ -41,6 +57,9 @@ impl Histogram {
         let bucket = self.bounds.iter().position(|bound| micros <= *bound);
         self.cells[bucket.unwrap_or(self.bounds.len())].fetch_add(1, Relaxed);
         self.sum.fetch_add(micros, Relaxed);
+        if let Some(fine) = &self.fine {
+            fine.count(duration);
+        }
     }
 
     /// What it holds now.
@@ -50,6 +69,7 @@ impl Histogram {
             bounds: self.bounds,
             counts: self.cells.iter().map(|cell| cell.load(Relaxed)).collect(),
             sum: self.sum.load(Relaxed),
+            fine: self.fine.as_ref().map(|fine| fine.counts()).unwrap_or_default(),
         }
     }
 }
@@ -59,10 +79,30 @@ impl Histogram {
 pub enum Quantile {
     /// Below the lowest bound; how far is not known.
     Below(Duration),
-    /// Estimated, as if durations were spread evenly over their bucket.
+    /// Estimated: from fine buckets within 5 %, from others as if durations were spread evenly over theirs.
     About(Duration),
     /// Above the highest bound.
     Above(Duration),
+}
+
+impl Quantile {
+    /// The estimate, or the bound that the value is beyond.
+    #[must_use]
+    pub const fn about(self) -> Duration {
+        match self {
+            Self::Below(time) | Self::About(time) | Self::Above(time) => time,
+        }
+    }
+}
+
+impl fmt::Display for Quantile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Below(bound) => write!(f, "< {}", Human(*bound)),
+            Self::About(time) => Human(*time).fmt(f),
+            Self::Above(bound) => write!(f, "> {}", Human(*bound)),
+        }
+    }
 }
 
 impl HistogramSnapshot {
@@ -80,6 +120,7 @@ impl HistogramSnapshot {
             bounds: self.bounds,
             counts: counts.map(|(now, then)| now.saturating_sub(*then)).collect(),
             sum: self.sum.saturating_sub(earlier.sum),
+            fine: fine::since(&self.fine, &earlier.fine),
         }
     }
 
@@ -95,6 +136,9 @@ impl HistogramSnapshot {
         let all = self.count();
         if all == 0 {
             return None;
+        }
+        if let Some(quantile) = fine::quantile(&self.fine, share) {
+            return Some(quantile);
         }
         let (mut wanted, mut lower) = (share * all as f64, 0);
         for (count, bound) in self.counts.iter().zip(self.bounds) {

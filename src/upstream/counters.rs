@@ -94,6 +94,9 @@ pub struct Exchanges {
     pub request_seconds: Histogram,
     /// From the request handed to a connection to the end of its response.
     pub upstream_seconds: Histogram,
+    /// The part of a request's time in which it waited for no upstream: queue and connecting included, but no dial that the
+    /// upstream failed.
+    pub added_seconds: Histogram,
     /// Tries after the first.
     pub retries: Tally<RetryReason>,
     /// Tries that the limits forbade.
@@ -141,8 +144,9 @@ impl Default for Exchanges {
     fn default() -> Self {
         Self {
             requests: Tally::default(),
-            request_seconds: Histogram::new(EXCHANGE_BOUNDS),
+            request_seconds: Histogram::fine(EXCHANGE_BOUNDS),
             upstream_seconds: Histogram::new(EXCHANGE_BOUNDS),
+            added_seconds: Histogram::new(&[]),
             retries: Tally::default(),
             retries_refused: Tally::default(),
             failed: Tally::default(),
@@ -169,7 +173,7 @@ impl Default for Counters {
         Self {
             exchanges: Exchanges::default(),
             handshakes: Tally::default(),
-            handshake_seconds: Histogram::new(HANDSHAKE_BOUNDS),
+            handshake_seconds: Histogram::fine(HANDSHAKE_BOUNDS),
             verify_failures: Tally::default(),
         }
     }

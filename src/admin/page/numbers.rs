@@ -56,12 +56,7 @@ pub(super) fn time(time: Option<Duration>) -> String {
 
 /// A quantile, if there is one.
 pub(super) fn quantile(quantile: Option<Quantile>) -> String {
-    match quantile {
-        None => "–".into(),
-        Some(Quantile::Below(bound)) => format!("< {}", Human(bound)),
-        Some(Quantile::About(time)) => Human(time).to_string(),
-        Some(Quantile::Above(bound)) => format!("> {}", Human(bound)),
-    }
+    quantile.map_or_else(|| "–".into(), |quantile| quantile.to_string())
 }
 
 /// `1 request`, `2 requests`.

@@ -177,9 +177,9 @@ fn latency(upstream: &UpstreamSnapshot) -> Markup {
         "latency, last minute",
         &html! { (quantile(times.request.quantile(0.5))) small { " median" } },
         &html! {
-            p { b { (quantile(times.request.quantile(0.99))) } " p99 (estimates)" }
+            p { b { (quantile(times.request.quantile(0.99))) } " p99" }
             @if let Some(cost) = times.cost() {
-                p { "mean " (time(times.request.mean())) ", of it upstream " (time(times.upstream.mean())) }
+                p { "mean " (time(times.request.mean())) ", of it upstream " (time(times.upstream())) }
                 p { "Warmline adds " b { (Human(cost)) } ", queue and connecting included" }
             }
         },

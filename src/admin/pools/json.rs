@@ -48,6 +48,7 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
         "handshakes": object(upstream.handshakes_by_result()),
         "handshakesPerSecond": { "now": handshakes.now, "most": handshakes.most },
         "requestsPerSecond": { "now": requests.now, "most": requests.most },
+        "latencySeconds": latency(upstream),
         "generation": pool.now.generation,
         "oldGenerationConnections": upstream.old_generation_connections,
         "learnedIdleSeconds": pool.learned.map(|learned| seconds(learned.limit)),
@@ -69,6 +70,17 @@ fn failure(failure: &Noted<Failed>) -> Value {
         "text": text,
         "times": failure.times,
         "last": Moment(failure.last).to_string(),
+    })
+}
+
+/// Tells the times of the last minute; null without a request.
+fn latency(upstream: &UpstreamSnapshot) -> Value {
+    let times = &upstream.times;
+    json!({
+        "median": times.request.quantile(0.5).map(|time| seconds(time.about())),
+        "p99": times.request.quantile(0.99).map(|time| seconds(time.about())),
+        "mean": times.request.mean().map(seconds),
+        "added": times.cost().map(seconds),
     })
 }
 

@@ -23,6 +23,8 @@ fn used() -> std::sync::Arc<State> {
     counters.handshakes.increment((Handshake::Resumed, Version::Tls13));
     counters.handshakes.increment((Handshake::Resumed, Version::Tls12));
     counters.exchanges.requests.increment(Code::Success);
+    counters.exchanges.request_seconds.observe(Duration::from_millis(42));
+    counters.exchanges.added_seconds.observe(Duration::from_millis(2));
     counters.exchanges.retries.increment(RetryReason::NotSent);
     state
 }
@@ -76,6 +78,7 @@ payments  (payments.example:443)
   checkouts    40, reused 39 (97.5 %), new 1 (first)
   handshakes   1 full, 2 resumed, 0 refused, 0 failed; 1.0 a second now, 3.0 at most
   requests     1 (2xx), retries 1 (not-sent)
+  latency      42ms median, 42ms p99 in the last minute; Warmline adds 2.0ms in the mean
     conn  state           age      uses  generation  last reason  peer
       17  idle            41s         8           2  reused       203.0.113.7:443
       18  connecting    2.0ms         0           -  -            -
@@ -87,6 +90,7 @@ orders  (orders.example:443)
   checkouts    0, reused 0, new 0
   handshakes   0 full, 0 resumed, 0 refused, 0 failed; 0.0 a second now, 0.0 at most
   requests     0, retries 0
+  latency      no request in the last minute
 "
     );
     assert_eq!(page, wanted);
@@ -106,6 +110,11 @@ fn the_json_holds_the_same() {
     assert_eq!(payments["checkouts"]["new"]["first"], 1);
     assert_eq!(payments["handshakes"]["resumed"], 2);
     assert_eq!(payments["handshakesPerSecond"], serde_json::json!({ "now": 1.0, "most": 3.0 }));
+    let latency = &payments["latencySeconds"];
+    assert_eq!((latency["mean"].as_f64(), latency["added"].as_f64()), (Some(0.042), Some(0.002)));
+    assert_eq!(latency["median"], latency["p99"]);
+    let none = serde_json::json!({ "median": null, "p99": null, "mean": null, "added": null });
+    assert_eq!(page["upstreams"][1]["latencySeconds"], none);
     let idle = serde_json::json!({
         "id": 17, "state": "idle", "ageSeconds": 41.3, "uses": 8, "generation": 2, "worker": 1,
         "peer": "203.0.113.7:443", "lastReason": "reused",

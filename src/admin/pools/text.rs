@@ -42,7 +42,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
     page
 }
 
-fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 6] {
+fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 7] {
     let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
     let rejected = pool.rejections.iter().map(|(reason, n)| (reason.as_str(), *n));
     let closed = pool.closed.iter().map(|(reason, n)| (reason.as_str(), *n));
@@ -55,7 +55,21 @@ fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 6] {
         ("checkouts", checkouts(upstream)),
         ("handshakes", handshakes(upstream)),
         ("requests", format!("{}, retries {}", list(classes), list(retries))),
+        ("latency", latency(upstream)),
     ]
+}
+
+/// Tells the times of the last minute.
+fn latency(upstream: &UpstreamSnapshot) -> String {
+    let times = &upstream.times;
+    let quantiles = times.request.quantile(0.5).zip(times.request.quantile(0.99));
+    match quantiles.zip(times.cost()) {
+        Some(((median, p99), cost)) => format!(
+            "{median} median, {p99} p99 in the last minute; Warmline adds {} in the mean",
+            Human(cost)
+        ),
+        None => "no request in the last minute".into(),
+    }
 }
 
 fn census(upstream: &UpstreamSnapshot) -> String {

@@ -13,6 +13,7 @@ mod forgotten;
 mod handshakes;
 mod https;
 mod idle_words;
+mod latency;
 mod memory;
 mod names;
 mod names_and_values;
