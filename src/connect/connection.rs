@@ -6,7 +6,6 @@
 
 use std::{
     future::poll_fn,
-    mem,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -47,6 +46,9 @@ use crate::{
 /// The largest header section that is read from an upstream, and the most of a body that hyper holds.
 const BUFFER: usize = 64 * 1024;
 
+/// The time without an exchange after which a connection's socket is looked at before any request.
+const LOOKED_AFTER: Duration = Duration::from_millis(1);
+
 type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
 /// A connection, for one exchange at a time. Dropping it closes the connection.
@@ -61,8 +63,8 @@ pub struct Connection {
     pub meter: Arc<Meter>,
     /// What never changes about it.
     pub facts: Arc<Facts>,
-    /// True once a request was sent on it.
-    used: bool,
+    /// The end of its last exchange; none before the first.
+    released: Option<Instant>,
     /// Off with the handle at the latest.
     switch: Switch,
 }
@@ -191,7 +193,7 @@ async fn over(
         gone,
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
-        used: false,
+        released: None,
         switch: Switch::on(alive, Arc::clone(&desk)),
     };
     Ok((connection, Driver { http, case, desk, meter, facts, alive: ended, present }))
@@ -226,17 +228,19 @@ impl Connection {
 
     /// The exchange is over, and another may follow.
     pub fn release(&mut self, now: Instant) {
+        self.released = Some(now);
         if let Some(sender) = self.sender.take() {
             self.desk.give_back(sender, now);
         }
     }
 
-    /// Sends a request, and waits for its response's header; call it once [`Connection::ready`].
+    /// Sends a request at this time, and waits for its response's header; call it once [`Connection::ready`]. `once` is true
+    /// for a request that cannot be sent again.
     ///
     /// A request that is pushed from another thread at the very moment in which the driver lets go of its queue is
     /// neither read nor given back, as long as the queue's sender lives. Hence the second look once the driver is gone.
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Sent {
-        self.look_first();
+    pub async fn send(&mut self, request: Request<RequestBody>, once: bool, now: Instant) -> Sent {
+        self.look_first(once, now);
         let mut responding = pin!(self.sender().try_send_request(request));
         let (sender, gone) = (&mut self.sender, &mut self.gone);
         poll_fn(|cx| {
@@ -254,8 +258,10 @@ impl Connection {
 
     /// Has a used connection look at its socket before it writes. The peer may have ended it, and what cannot be sent
     /// again would be lost; or it may have said something that nobody asked for, which the request would get as its answer.
-    fn look_first(&mut self) {
-        if mem::replace(&mut self.used, true) {
+    /// For a request that can be sent again this is left out where the last exchange ended just now: a look is a system call.
+    fn look_first(&mut self, once: bool, now: Instant) {
+        let Some(released) = self.released else { return };
+        if once || now.saturating_duration_since(released) >= LOOKED_AFTER {
             self.meter.doubt();
         }
     }

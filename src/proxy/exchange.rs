@@ -199,7 +199,8 @@ impl Exchange<'_> {
         record.attempt(lease, now);
         let connection = lease.handle();
         let meter = Arc::clone(&connection.meter);
-        let responding = connection.send(outbound.take());
+        let once = outbound.is_sent_once();
+        let responding = connection.send(outbound.take(), once, now);
         let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
             Ok(response) if reused && is_idle_close(&response, &meter, upload) => {

@@ -10,7 +10,7 @@ use std::{
 use http::{Method, Request};
 use http_body_util::BodyExt;
 
-use super::{Connection, Facts, over};
+use super::{Connection, Facts, LOOKED_AFTER, over};
 use crate::{
     connect::{
         HeaderCase, RequestBody,
@@ -52,7 +52,7 @@ async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
         peer
     });
     connection.ready().await.unwrap();
-    let sent = connection.send(request(Method::GET)).await;
+    let sent = connection.send(request(Method::GET), false, Instant::now()).await;
     let response = sent.unwrap_or_else(|error| panic!("{}", error.into_error()));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "right");
     connection.release(Instant::now());
@@ -62,7 +62,10 @@ async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
 #[tokio::test]
 async fn fault_37_a_request_on_a_used_connection_does_not_get_what_nobody_asked_for_as_its_answer()
 {
-    for method in [Method::GET, Method::HEAD, Method::POST] {
+    let (idle, not_idle) = (LOOKED_AFTER, Duration::ZERO);
+    for (method, once, after) in
+        [(Method::GET, false, idle), (Method::HEAD, false, idle), (Method::POST, true, not_idle)]
+    {
         let (stream, meter, peer) = connected().await;
         peer.sock.set_nodelay(true).unwrap();
         let (mut connection, driver) =
@@ -72,7 +75,8 @@ async fn fault_37_a_request_on_a_used_connection_does_not_get_what_nobody_asked_
         // The runtime looks at no socket between this and the request.
         say(&mut peer, "evil");
         connection.ready().await.expect("it was noticed: this test shows nothing");
-        let sent = connection.send(request(method.clone())).await;
+        let released = connection.released.expect("a connection that was used was released");
+        let sent = connection.send(request(method.clone()), once, released + after).await;
         let Err(mut error) = sent else { panic!("{method} got an answer that nobody asked for") };
         assert!(error.take_message().is_some(), "{method}: nothing of it was written");
         drop((connection, peer));
