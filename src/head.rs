@@ -14,7 +14,7 @@ pub enum Blank {
     No,
     /// The line before has ended.
     Lf,
-    /// That, and a CR.
+    /// The line before has ended, and a CR came after it.
     LfCr,
     /// All of it.
     Whole,

@@ -133,7 +133,7 @@ fn target(line: &[u8]) -> Option<&[u8]> {
     line.split(|byte| *byte == b' ').nth(1)
 }
 
-/// What came, with each escape undone that stands for the byte that was sent in its place.
+/// Gives back what came, with each escape undone that stands for the byte that was sent in its place.
 fn unescaped(came: &[u8], sent: &[u8]) -> Vec<u8> {
     let (mut rest, mut bytes) = (came, Vec::new());
     for byte in sent {

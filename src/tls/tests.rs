@@ -82,7 +82,7 @@ impl Scene {
         IpAddr::from([192, 0, 2, 1])
     }
 
-    /// One handshake, and everything that the server sends behind it: before the client looks at the outcome, or after.
+    /// Makes a handshake, and reads everything that the server sends behind it: before the client looks at the outcome, or after.
     fn connect(&self, tickets_come_first: bool) -> Handshake {
         let preparation = self.client.prepare(Self::address(), Instant::now());
         let mut client =

@@ -209,7 +209,7 @@ pub struct Tolerance {
     undecided: Option<(Refused, Instant)>,
     /// Both tries failed.
     failing: Pause,
-    /// When a resumed connection last ended before anything came over it.
+    /// The last time at which a resumed connection ended before anything came over it.
     in_vain: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! A response that nobody asked for, on its way when a request is: it is nobody's, whatever the request's method.
+//! A response that nobody asked for and that is on its way when a request is: no request gets it, whatever its method.
 
 use std::{
     io::{Read, Write},

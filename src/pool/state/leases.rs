@@ -8,22 +8,14 @@ use super::{
 };
 
 impl<C, E, W> State<C, E, W> {
-    /// Closes what it finds expired: a tick may be late, a limit is not.
+    /// Leases the newest idle connection that this request may take.
     pub(super) fn lease_newest_idle(
         &mut self,
         ask: &Ask,
         now: Instant,
         effects: &mut Effects<C, W>,
     ) -> Option<Leased<C>> {
-        while let Some(id) = self.newest_idle_for(ask) {
-            if let Some(reason) = self.expired(id, now) {
-                self.close_ended(id, reason, now, effects);
-            } else {
-                let handle = self.connections.lease_idle(id, now)?;
-                return Some(self.lease(id, handle, ask, Reuse::Reused, now));
-            }
-        }
-        None
+        self.lease_found(|state| state.newest_idle_for(ask), ask, now, effects)
     }
 
     fn newest_idle_for(&self, ask: &Ask) -> Option<ConnectionId> {
@@ -41,7 +33,20 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) -> Option<Leased<C>> {
-        while let Some(id) = self.connections.claimed_idle(ask.client).filter(|_| !ask.fresh) {
+        let find = |state: &Self| state.connections.claimed_idle(ask.client);
+        if ask.fresh { None } else { self.lease_found(find, ask, now, effects) }
+    }
+
+    /// Leases the idle connection that is found. One that has expired closes, and another is looked for: a tick may be late, a
+    /// limit is not.
+    fn lease_found(
+        &mut self,
+        find: impl Fn(&Self) -> Option<ConnectionId>,
+        ask: &Ask,
+        now: Instant,
+        effects: &mut Effects<C, W>,
+    ) -> Option<Leased<C>> {
+        while let Some(id) = find(self) {
             if let Some(reason) = self.expired(id, now) {
                 self.close_ended(id, reason, now, effects);
             } else {

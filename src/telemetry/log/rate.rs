@@ -22,7 +22,7 @@ pub(super) struct Rate {
     window: Mutex<Window>,
 }
 
-/// One second's lines.
+/// The lines of a second.
 #[derive(Debug, Default)]
 struct Window {
     second: u64,
@@ -56,7 +56,7 @@ impl Rate {
         }
     }
 
-    /// What was left out since the last call.
+    /// Gives the lines that were left out since the last call.
     pub(super) fn take_left_out(&self) -> LeftOut {
         std::mem::take(&mut self.lock().untold)
     }

@@ -1,4 +1,4 @@
-//! Why an exchange ended, told rightly: by whom, in which stage, for what reason.
+//! The ends of exchanges are told rightly: by whom, in which stage, for what reason.
 
 use serde_json::json;
 
