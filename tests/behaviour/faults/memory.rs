@@ -146,8 +146,8 @@ fn fault_33_half_headers_of_3071_clients_fit_the_memory_of_a_sidecar_and_leave_n
     let crowd: Vec<_> = (0..3_071).map(connect).collect();
     assert_eq!(program.status(), 200);
     drop(crowd);
-    // Of a program without optimisation more than a tenth is its own size.
-    wait_for("memory given back", || program.memory("VmRSS:") < before + 16 * 1024);
+    // mimalloc keeps some of it, in segments that it does not come by; unbounded, the crowd would have left 200 MiB.
+    wait_for("memory given back", || program.memory("VmRSS:") < before + 28 * 1024);
     let most = program.memory("VmHWM:");
     assert!(most < 100 * 1024, "{most} KiB");
 }

@@ -102,10 +102,9 @@ fn ended(_client: Client, target: &str) -> String {
 #[test]
 fn fault_24_an_exchange_on_a_removed_upstream_says_that_it_was_removed() {
     for (begun, target) in [(false, "/removed-before"), (true, "/removed-within")] {
-        let (_origin, warmline, client) = in_flight(begun, target);
-        let mut document = warmline.document.clone();
-        document["upstreams"].as_array_mut().unwrap().remove(0);
-        warmline.reconfigure(&document);
+        let (_origin, mut warmline, client) = in_flight(begun, target);
+        warmline.document["upstreams"].as_array_mut().unwrap().remove(0);
+        warmline.apply();
         let error = ended(client, target);
         assert!(error.contains("its upstream was removed from the configuration"), "{error}");
     }
@@ -115,8 +114,7 @@ fn fault_24_an_exchange_on_a_removed_upstream_says_that_it_was_removed() {
 fn fault_24_an_exchange_on_a_reconfigured_upstream_says_that_its_configuration_was_replaced() {
     for (begun, target) in [(false, "/reconfigured-before"), (true, "/reconfigured-within")] {
         let (_origin, mut warmline, client) = in_flight(begun, target);
-        warmline.set("upstreams.0.tls.minVersion", "1.3");
-        warmline.reconfigure(&warmline.document);
+        warmline.set("upstreams.0.tls.minVersion", "1.3").apply();
         let error = ended(client, target);
         assert!(error.contains("the configuration that its connection was made under"), "{error}");
         assert!(!error.contains("certificate"), "{error}");
