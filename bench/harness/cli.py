@@ -16,7 +16,7 @@ from .bench import Bench
 from .certs import Certificates
 from .peers import Envoy, HaProxy, Nginx, Warmline
 from .processes import prefer, stop_all, stop_on_signals
-from .rows import distance, handshake, lost, memory, pairs, pooled, reuse, stalled
+from .rows import distance, handshake, lost, many, memory, pairs, pooled, reload, reuse, stalled
 
 PROXIES = ("haproxy", "nginx", "envoy", "warmline")
 
@@ -136,6 +136,15 @@ def _pairs(options, bench, programs):
     return pairs.run(bench, before, _warmline(options, programs))
 
 
+def _many(options, bench, programs):
+    many_upstreams = _warmline(options, programs, name="warmline-many", upstreams=many.UPSTREAMS)
+    return many.run(bench, _warmline(options, programs), many_upstreams)
+
+
+def _reload(options, bench, programs):
+    return reload.run(bench, _warmline(options, programs, upstreams=many.UPSTREAMS))
+
+
 def _one_shot_proxies(options, bench, programs):
     """The row's own variants beside the proxies of all rows."""
     variants = [] if "haproxy" in options.without else [HaProxy("aggressive")]
@@ -168,6 +177,9 @@ def _rows(options, bench, programs):
     row("pooled", lambda: pooled.run(bench))
     row("pairs", lambda: _pairs(options, bench, programs))
     row("handshake", lambda: handshake.run(bench, bench.proxies))
+    if "warmline" not in options.without:
+        row("many", lambda: _many(options, bench, programs))
+        row("reload", lambda: _reload(options, bench, programs))
     with ThreadPoolExecutor(2) as background:
         waiting = _waiting_rows(options, bench, programs)
         begun = {name: background.submit(_row, name, run) for name, run in waiting.items()}

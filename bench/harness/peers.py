@@ -167,21 +167,32 @@ class Envoy:
 class Warmline:
     """Warmline itself. It remembers that the upstream chose X25519, and offers that alone from then on."""
 
-    def __init__(self, program, threads=1, arguments=(), name="warmline"):
+    def __init__(self, program, threads=1, arguments=(), name="warmline", upstreams=1):
         self.name = name
         self._program, self._threads, self._arguments = program, threads, tuple(arguments)
+        self._upstreams = upstreams
 
     def start(self, task):
         """Runs it for `task`."""
         port, directory = _place(task, self.name)
-        file = directory / "warmline.yaml"
-        # YAML contains JSON.
-        file.write_text(json.dumps(self._configuration(task, port), indent=1))
-        command = [self._program, "run", "--config", file, *self._arguments]
+        self._file = directory / "warmline.yaml"
+        self._written = self._configuration(task, port)
+        self._write()
+        command = [self._program, "run", "--config", self._file, *self._arguments]
         return _run(self.name, command, task, directory, port)
 
+    def change(self, number):
+        """Changes the last upstream in the file of the one that was started last: another queue for each number."""
+        self._written["upstreams"][-1]["pool"]["maxQueue"] = 100 + number
+        self._write()
+
+    def _write(self):
+        new = self._file.with_suffix(".new")
+        # YAML contains JSON.
+        new.write_text(json.dumps(self._written, indent=1))
+        new.rename(self._file)
+
     def _configuration(self, task, port):
-        certificates = task.certificates
         pool = {"maxConnections": _CONNECTIONS}
         if task.hold:
             pool |= {"purgeDelay": _LONG, "idleTimeout": _LONG}
@@ -190,21 +201,28 @@ class Warmline:
             "metrics": {"bind": [f"127.0.0.1:{free_port()}"]},
             "admin": {"bind": [f"127.0.0.1:{free_port()}"]},
             "listeners": [{"bind": [f"127.0.0.1:{port}"]}],
-            "upstreams": [{
-                "name": "upstream",
-                "hosts": ["*"],
-                "endpoints": [f"127.0.0.1:{task.upstream_port}"],
-                "tls": {
-                    "serverName": UPSTREAM_NAME,
-                    "minVersion": "1.3",
-                    "trust": str(certificates.ca),
-                    "identity": {
-                        "certificate": str(certificates.client_certificate),
-                        "key": str(certificates.client_key),
-                    },
+            "upstreams": [
+                self._upstream(task, pool, number) for number in range(self._upstreams)
+            ],
+        }
+
+    def _upstream(self, task, pool, number):
+        """The first upstream has all requests; the others have a host each that nobody asks for."""
+        certificates = task.certificates
+        return {
+            "name": f"upstream-{number}" if number else "upstream",
+            "hosts": [f"host-{number}.bench.test" if number else "*"],
+            "endpoints": [f"127.0.0.1:{task.upstream_port}"],
+            "tls": {
+                "serverName": UPSTREAM_NAME,
+                "minVersion": "1.3",
+                "trust": str(certificates.ca),
+                "identity": {
+                    "certificate": str(certificates.client_certificate),
+                    "key": str(certificates.client_key),
                 },
-                "pool": pool,
-            }],
+            },
+            "pool": dict(pool),
         }
 
 

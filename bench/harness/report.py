@@ -8,7 +8,7 @@ from .targets import interval, ratios, verdicts
 _TITLES = {
     "relay": "TCP relay", "haproxy": "HAProxy", "haproxy-aggressive": "HAProxy aggressive",
     "nginx": "nginx", "envoy": "Envoy", "warmline": "Warmline", "warmline-2-threads": "Warmline, 2 threads",
-    "warmline-before": "Warmline before",
+    "warmline-before": "Warmline before", "warmline-many": "Warmline, 1,000 upstreams",
 }
 _SEEN = ("requests", "connections", "full_handshakes", "resumed_handshakes")
 _DISTURBED = 0.05
@@ -65,6 +65,23 @@ def _pairs(figures):
         *_notes(samples),
     ]
     return _section("Pairs: the program before and this one in turn, work as in `pooled`", _under_load(samples), notes)
+
+
+def _many(figures):
+    samples = figures["samples"]
+    return _section(
+        "Many: work as in `pooled` with one upstream, and with 1,000 in the configuration",
+        _under_load(samples), _notes(samples),
+    )
+
+
+def _reload(figures):
+    each = figures["cpu_ms"]
+    rows = [
+        ["", "CPU ms", "lowest", "highest", "reloads"],
+        ["Warmline", *(f"{value:.1f}" for value in (median(each), min(each), max(each))), str(len(each))],
+    ]
+    return _section(f"Reload: {figures['upstreams']:,} upstreams, of which one has changed (median)", rows)
 
 
 def _handshake(figures):
@@ -167,6 +184,8 @@ _ROWS = {
     "pooled": _pooled,
     "pairs": _pairs,
     "handshake": _handshake,
+    "many": _many,
+    "reload": _reload,
     "memory": _memory,
     "one-shot": _seen("40 one-shot clients, one after the other, as the upstream saw them"),
     "spaced": _seen("5 requests 20 s apart, default settings"),

@@ -45,6 +45,9 @@ def verdicts(rows):
         _no_dearer(rows),
         _ratio(rows, "handshake", "cpu_us", "haproxy", 0.45, "handshake per request, to HAProxy"),
         _ratio(rows, "pooled", "p99_us", "haproxy", 1.00, "p99 at 64 connections, to HAProxy"),
+        _ratio(rows, "many", "cpu_us", "warmline", 1.05, "pooled CPU per request with 1,000 upstreams, to one",
+               name="warmline-many"),
+        _at_most("CPU of a reload with 1,000 upstreams", 50, "ms", _median(rows, "reload", "cpu_ms")),
         _at_most("memory at start", 12, "MiB", _find(rows, "memory", "warmline", "start"), 1024),
         _at_most("memory of an idle client", 8, "KiB", _find(rows, "memory", "warmline", "idle")),
         _at_most("memory of a pair", 40, "KiB", _find(rows, "memory", "warmline", "pair")),
@@ -58,12 +61,12 @@ def verdicts(rows):
     ]
 
 
-def _ratio(rows, row, field, other, limit, text):
+def _ratio(rows, row, field, other, limit, text, name="warmline"):
     samples = _find(rows, row, "samples") or {}
     wanted = f"≤ {limit:.2f}×"
-    if "warmline" not in samples or other not in samples:
+    if name not in samples or other not in samples:
         return Verdict(text, wanted, "", None)
-    each = ratios(samples, "warmline", other, field)
+    each = ratios(samples, name, other, field)
     spread = f" ({min(each):.2f}–{max(each):.2f})" if len(each) > 1 else ""
     found = f"{median(each):.2f}×{spread}"
     return Verdict(text, wanted, found, median(each) <= limit)
@@ -84,6 +87,11 @@ def _at_most(text, limit, unit, value, scale=1):
     if value is None:
         return Verdict(text, f"≤ {limit} {unit}", "", None)
     return Verdict(text, f"≤ {limit} {unit}", f"{value / scale:.1f} {unit}", value / scale <= limit)
+
+
+def _median(rows, *path):
+    values = _find(rows, *path)
+    return median(values) if values else None
 
 
 def _exactly(text, wanted, value):
