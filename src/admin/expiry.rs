@@ -2,12 +2,7 @@
 
 use std::time::SystemTime;
 
-use x509_parser::prelude::{FromDer as _, X509Certificate};
-
-use crate::{
-    telemetry::Moment,
-    tls::{self, Trust},
-};
+use crate::tls;
 
 /// When an upstream's certificates end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +22,7 @@ impl Expiry {
         Self {
             identity: identity.map(|identity| identity.not_after()),
             identity_began: identity.map(|identity| identity.not_before()),
-            trust: first_end(&settings.trust),
+            trust: settings.trust.first_end(),
         }
     }
-}
-
-/// Certificates that serve as trust need not have dates that can be read; such a one is left out.
-fn first_end(trust: &Trust) -> Option<SystemTime> {
-    if trust.is_system() {
-        return None;
-    }
-    let ends = trust.certificates().iter().filter_map(|certificate| {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        Some(Moment::from(certificate.validity().not_after).0)
-    });
-    ends.min()
 }

@@ -112,7 +112,8 @@ impl Watch {
         }
         let looked = self.look_at(found, &in_force);
         let now_in_force = self.live.standing.in_force();
-        self.seen = digest.filter(|_| self.is_well()).map(|digest| (digest, now_in_force));
+        let is_final = self.is_well() && !now_in_force.plan.credentials.depend_on_time();
+        self.seen = digest.filter(|_| is_final).map(|digest| (digest, now_in_force));
         looked
     }
 

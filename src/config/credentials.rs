@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use crate::tls::{Identity, Trust};
 
 /// See the module.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Credentials {
     /// `None` are the system's roots.
     pub trusts: BTreeMap<Option<PathBuf>, Arc<Trust>>,
@@ -13,6 +13,27 @@ pub struct Credentials {
     pub identities: BTreeMap<IdentityFiles, Arc<Identity>>,
     /// Those among them whose files cannot be used now: what was in force before stays.
     pub stale: Vec<Stale>,
+    /// The digests of what they were read from. Where these alone differ, the certificates and keys are equal.
+    pub contents: Contents,
+}
+
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.trusts == other.trusts
+            && self.identities == other.identities
+            && self.stale == other.stale
+    }
+}
+
+impl Eq for Credentials {}
+
+/// The digest of the files' content for each trust and each identity that was read from files.
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
+    /// By the file of the trust.
+    pub trusts: BTreeMap<PathBuf, Vec<u8>>,
+    /// By the files of the identity.
+    pub identities: BTreeMap<IdentityFiles, Vec<u8>>,
 }
 
 /// The files of one identity.
@@ -50,6 +71,12 @@ impl IdentityFiles {
 }
 
 impl Credentials {
+    /// True if the same files may give another certificate at another time.
+    #[must_use]
+    pub fn depend_on_time(&self) -> bool {
+        self.identities.values().any(|identity| identity.is_one_of_several())
+    }
+
     /// Every file that was read.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {

@@ -126,7 +126,7 @@ impl IdentityError {
 }
 
 impl Identity {
-    /// Reads a certificate file and a key file, both PEM. Of several certificates of this key the one is shown that is valid
+    /// Reads a certificate file and a key file, both PEM; the same text twice where one file holds key and chain. Of several certificates of this key the one is shown that is valid
     /// `now` and ends last.
     pub fn from_pem(
         certificates: &[u8],
@@ -136,11 +136,6 @@ impl Identity {
         let chain = pem::read(certificates).map_err(IdentityError::CertificateFile)?;
         let secret = pem::read(key).map_err(IdentityError::KeyFile)?;
         Self::from_contents(&chain, &secret, now)
-    }
-
-    /// Reads one PEM file with key and chain, in any order.
-    pub fn from_bundle(bundle: &[u8], now: SystemTime) -> Result<Self, IdentityError> {
-        Self::from_pem(bundle, bundle, now)
     }
 
     fn from_contents(
@@ -173,6 +168,12 @@ impl Identity {
     #[must_use]
     pub const fn found(&self) -> usize {
         self.found
+    }
+
+    /// True if the file holds certificates beside the chain: another one of them may be shown at another time.
+    #[must_use]
+    pub fn is_one_of_several(&self) -> bool {
+        self.found > self.chain().len()
     }
 
     /// The private key.
@@ -414,7 +415,10 @@ mod tests {
             format!("{issuer}{secret}{leaf}"),
             format!("comment\r\n{}", format!("{leaf}{secret}{issuer}").replace('\n', "\r\n")),
         ] {
-            assert_eq!(Identity::from_bundle(bundle.as_bytes(), now()).unwrap(), plain);
+            assert_eq!(
+                Identity::from_pem(bundle.as_bytes(), bundle.as_bytes(), now()).unwrap(),
+                plain
+            );
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Trust {
     system: bool,
     /// The line of a private key in the same file, of which nothing makes use.
     key: Option<usize>,
+    /// The earliest end of a certificate; unknown for the machine's own roots.
+    first_end: Option<SystemTime>,
 }
 
 /// The reason why a trust bundle cannot be used. No text quotes the file's content, but for subjects.
@@ -64,7 +66,8 @@ impl Trust {
         if certificates.is_empty() {
             return Err(TrustError::Empty);
         }
-        Ok(Self { certificates, system: false, key })
+        let first_end = certificates.iter().filter_map(end).min();
+        Ok(Self { certificates, system: false, key, first_end })
     }
 
     /// The machine's own roots; those that cannot be read are left out, and at least one must
@@ -77,7 +80,7 @@ impl Trust {
             let reason = found.errors.first().map_or("there are none".into(), ToString::to_string);
             return Err(TrustError::System(reason));
         }
-        Ok(Self { certificates, system: true, key: None })
+        Ok(Self { certificates, system: true, key: None, first_end: None })
     }
 
     /// True if the certificates are the machine's own roots, which others renew.
@@ -89,7 +92,7 @@ impl Trust {
     /// Certificates that were not read, because their files are elsewhere: nothing is believed.
     #[must_use]
     pub const fn not_read() -> Self {
-        Self { certificates: Vec::new(), system: false, key: None }
+        Self { certificates: Vec::new(), system: false, key: None, first_end: None }
     }
 
     /// The line of a private key in the same file: of no use there, and readable by more people than need it.
@@ -98,9 +101,20 @@ impl Trust {
         self.key
     }
 
+    /// The earliest end of a certificate. Of the machine's own roots, which others renew, and of certificates without a date that
+    /// can be read it is not known.
+    #[must_use]
+    pub const fn first_end(&self) -> Option<SystemTime> {
+        self.first_end
+    }
+
     /// The certificates whose time is over at `now`, each by its number and subject, with the end.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> Vec<String> {
+        // With many upstreams this is asked of many certificates at each reload: most need no look.
+        if self.first_end.is_none_or(|end| x509::seconds(end) >= x509::seconds(now)) {
+            return Vec::new();
+        }
         let expired = |(der, number): (&CertificateDer<'_>, usize)| {
             let not_after = x509::parse(der)?.validity().not_after;
             let is_over = not_after.timestamp() < x509::seconds(now);
@@ -115,6 +129,11 @@ impl Trust {
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
     }
+}
+
+/// Reads the end of a certificate's time. Certificates that serve as trust need not have one that can be read.
+fn end(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    Some(Moment::from(x509::parse(certificate)?.validity().not_after).0)
 }
 
 /// Checks that a certificate can serve as a trust anchor.

@@ -1,5 +1,6 @@
 //! Reads certificates and keys, each file once for all upstreams that name it. One that cannot be used leaves the one
-//! in force where it is: a file in the middle of its replacement must not end anything.
+//! in force where it is: a file in the middle of its replacement must not end anything. What was read from the same bytes
+//! before is not parsed again.
 
 use std::{
     fmt::Display,
@@ -13,7 +14,7 @@ use crate::{
         Context,
         credentials::{Credentials, IdentityFiles, Stale},
     },
-    tls::{Identity, Trust, identity::Concern},
+    tls::{Identity, Trust, identity::Concern, sha256},
 };
 
 /// See the module.
@@ -51,6 +52,7 @@ impl<'a> Reader<'a> {
             (Ok(trust), _) => trust,
             (Err(reason), Some(kept)) => {
                 self.found.stale.push(Stale { files: path.iter().cloned().collect(), reason });
+                self.keep_trust_digest(path.as_deref());
                 Arc::clone(kept)
             }
             (Err(reason), None) => return Err(reason),
@@ -60,20 +62,47 @@ impl<'a> Reader<'a> {
     }
 
     fn read_trust(
-        &self,
+        &mut self,
         path: Option<&Path>,
         kept: Option<&Arc<Trust>>,
     ) -> Result<Arc<Trust>, String> {
-        let read = match (path, kept) {
+        match (path, kept) {
             // The system's roots are read once in a process's life.
-            (None, Some(kept)) => return Ok(Arc::clone(kept)),
-            (None, None) => self.context.files.system_trust().map_err(|error| error.to_string()),
-            (Some(path), _) => {
-                let pem = self.context.files.read(path).map_err(|error| unreadable(path, &error));
-                pem.and_then(|pem| Trust::from_pem(&pem).map_err(|error| about(path, &error)))
+            (None, Some(kept)) => Ok(Arc::clone(kept)),
+            (None, None) => {
+                self.context.files.system_trust().map(Arc::new).map_err(|error| error.to_string())
+            }
+            (Some(path), kept) => self.read_trust_file(path, kept),
+        }
+    }
+
+    fn read_trust_file(
+        &mut self,
+        path: &Path,
+        kept: Option<&Arc<Trust>>,
+    ) -> Result<Arc<Trust>, String> {
+        let pem = self.context.files.read(path).map_err(|error| unreadable(path, &error))?;
+        let digest = sha256(&pem);
+        let before = self.context.in_force.and_then(|before| before.contents.trusts.get(path));
+        let trust = match kept.filter(|_| before == Some(&digest)) {
+            Some(kept) => Arc::clone(kept),
+            None => {
+                let trust = Trust::from_pem(&pem).map_err(|error| about(path, &error))?;
+                unchanged(kept, trust)
             }
         };
-        read.map(|trust| unchanged(kept, trust))
+        self.found.contents.trusts.insert(path.into(), digest);
+        Ok(trust)
+    }
+
+    /// Notes what the trust in force was read from: its file has other content now, which cannot be used.
+    fn keep_trust_digest(&mut self, path: Option<&Path>) {
+        let before = self.context.in_force.map(|before| &before.contents.trusts);
+        if let Some((path, digest)) =
+            before.zip(path).and_then(|(all, path)| all.get_key_value(path))
+        {
+            self.found.contents.trusts.insert(path.clone(), digest.clone());
+        }
     }
 
     /// The certificate and key of these files; `None` where the files are not read.
@@ -97,6 +126,7 @@ impl<'a> Reader<'a> {
             (Err(wrong), Some(kept)) => {
                 let reasons: Vec<_> = wrong.into_iter().map(|wrong| wrong.message).collect();
                 self.found.stale.push(Stale { files: files.paths(), reason: reasons.join("; ") });
+                self.keep_identity_digest(&files);
                 Arc::clone(kept)
             }
             (Err(wrong), None) => return Err(wrong),
@@ -106,21 +136,38 @@ impl<'a> Reader<'a> {
     }
 
     fn read_identity(
-        &self,
+        &mut self,
         files: &IdentityFiles,
         kept: Option<&Arc<Identity>>,
     ) -> Result<Arc<Identity>, Vec<Wrong>> {
-        let identity = match files {
-            IdentityFiles::Pair { certificate, key } => {
-                let [chain, secret] = self.read_pair(certificate, key)?;
-                Identity::from_pem(&chain, &secret, self.context.now)
-            }
-            IdentityFiles::Bundle(path) => {
-                let bundle = self.context.files.read(path);
-                let bundle = bundle.map_err(|error| vec![missing(Concern::Both, path, &error)])?;
-                Identity::from_bundle(&bundle, self.context.now)
-            }
+        let [chain, secret] = self.read_files(files)?;
+        let digest = [sha256(&chain), sha256(&secret)].concat();
+        let before = self.context.in_force.and_then(|before| before.contents.identities.get(files));
+        // Of several certificates another one may be shown now, though the bytes are the same.
+        let known = kept.filter(|kept| before == Some(&digest) && !kept.is_one_of_several());
+        let identity = match known {
+            Some(kept) => Arc::clone(kept),
+            None => self.parse_identity(files, [&chain, &secret], kept)?,
         };
+        self.found.contents.identities.insert(files.clone(), digest);
+        Ok(identity)
+    }
+
+    /// Notes what the identity in force was read from: its files have other content now, which cannot be used.
+    fn keep_identity_digest(&mut self, files: &IdentityFiles) {
+        let before = self.context.in_force.and_then(|before| before.contents.identities.get(files));
+        if let Some(digest) = before {
+            self.found.contents.identities.insert(files.clone(), digest.clone());
+        }
+    }
+
+    fn parse_identity(
+        &self,
+        files: &IdentityFiles,
+        [chain, secret]: [&[u8]; 2],
+        kept: Option<&Arc<Identity>>,
+    ) -> Result<Arc<Identity>, Vec<Wrong>> {
+        let identity = Identity::from_pem(chain, secret, self.context.now);
         let identity = identity.map(|identity| unchanged(kept, identity));
         let valid = identity.and_then(|identity| {
             // What is in force was judged when it came; time alone ends nothing here, the upstream judges it.
@@ -132,6 +179,18 @@ impl<'a> Reader<'a> {
             let message = about_files(files, error.concern(), &error);
             vec![Wrong { concern: error.concern(), message }]
         })
+    }
+
+    /// The texts of chain and key, which are the same one in a bundle.
+    fn read_files(&self, files: &IdentityFiles) -> Result<[Vec<u8>; 2], Vec<Wrong>> {
+        match files {
+            IdentityFiles::Pair { certificate, key } => self.read_pair(certificate, key),
+            IdentityFiles::Bundle(path) => {
+                let bundle = self.context.files.read(path);
+                let bundle = bundle.map_err(|error| vec![missing(Concern::Both, path, &error)])?;
+                Ok([bundle.clone(), bundle])
+            }
+        }
     }
 
     /// Both as of one moment, or what is wrong with each.
@@ -201,5 +260,125 @@ fn about_files(files: &IdentityFiles, concern: Concern, error: &dyn Display) -> 
         (IdentityFiles::Pair { certificate, key }, Concern::Both) => {
             format!("{} with {}: {error}", key.display(), certificate.display())
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed test is what it is for
+mod tests {
+    use std::{cell::RefCell, collections::HashMap, time::SystemTime};
+
+    use super::*;
+    use crate::{config::Files, tls::trust::TrustError};
+
+    /// Files in memory.
+    #[derive(Default)]
+    struct Written(RefCell<HashMap<PathBuf, String>>);
+
+    impl Written {
+        fn write(&self, path: &str, text: impl Into<String>) {
+            self.0.borrow_mut().insert(path.into(), text.into());
+        }
+
+        /// Reads all three, as a compilation does beside these in force.
+        fn load(&self, in_force: Option<&Credentials>) -> Credentials {
+            let (source, now) = ("config.yaml", SystemTime::now());
+            let context =
+                Context { source, terminal: false, files: self, now, in_force, confined: false };
+            let mut reader = Reader::new(&context);
+            reader.trust(Some("trust".into())).unwrap();
+            reader.identity(pair()).map_err(|_| "no identity").unwrap();
+            reader.into_found()
+        }
+    }
+
+    impl Files for Written {
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            let found = self.0.borrow().get(path).map(|text| text.clone().into_bytes());
+            found.ok_or_else(|| io::ErrorKind::NotFound.into())
+        }
+
+        fn system_trust(&self) -> Result<Trust, TrustError> {
+            Ok(Trust::not_read())
+        }
+    }
+
+    fn pair() -> IdentityFiles {
+        IdentityFiles::Pair { certificate: "certificate".into(), key: "key".into() }
+    }
+
+    /// A self-signed certificate and its key.
+    fn made() -> [String; 2] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
+        [parameters.self_signed(&key).unwrap().pem(), key.serialize_pem()]
+    }
+
+    /// All three files, and what was read of them; the certificates and keys in force come from elsewhere, so that whatever is
+    /// parsed again differs from them.
+    fn marked() -> (Written, Credentials) {
+        let files = Written::default();
+        let [certificate, key] = made();
+        files.write("trust", made()[0].as_str());
+        files.write("certificate", certificate);
+        files.write("key", key);
+        let mut in_force = files.load(None);
+        let [other, secret] = made();
+        let trust = Trust::from_pem(other.as_bytes()).unwrap();
+        let identity =
+            Identity::from_pem(other.as_bytes(), secret.as_bytes(), SystemTime::now()).unwrap();
+        in_force.trusts.insert(Some("trust".into()), Arc::new(trust));
+        in_force.identities.insert(pair(), Arc::new(identity));
+        (files, in_force)
+    }
+
+    /// Counts which of the two were parsed again.
+    fn parsed(before: &Credentials, after: &Credentials) -> usize {
+        let path = Some("trust".into());
+        let same = [
+            Arc::ptr_eq(&before.trusts[&path], &after.trusts[&path]),
+            Arc::ptr_eq(&before.identities[&pair()], &after.identities[&pair()]),
+        ];
+        same.iter().filter(|same| !**same).count()
+    }
+
+    #[test]
+    fn fault_29_unchanged_certificates_keys_and_trust_are_not_parsed_again() {
+        let (files, first) = marked();
+        let second = files.load(Some(&first));
+        assert_eq!(parsed(&first, &second), 0);
+        assert_eq!(parsed(&first, &files.load(Some(&second))), 0, "nor later");
+        files.write("trust", made()[0].as_str());
+        let third = files.load(Some(&second));
+        assert_eq!(parsed(&second, &third), 1, "the trust has changed");
+        let [certificate, key] = made();
+        files.write("certificate", certificate);
+        files.write("key", key);
+        assert_eq!(parsed(&third, &files.load(Some(&third))), 1, "the identity has changed");
+    }
+
+    #[test]
+    fn fault_29_broken_files_are_refused_at_each_look_and_taken_up_when_they_are_good_again() {
+        let (files, first) = marked();
+        let good = ["trust", "key"].map(|path| files.0.borrow()[Path::new(path)].clone());
+        files.write("trust", "broken");
+        files.write("key", "broken");
+        let second = files.load(Some(&first));
+        assert_eq!((second.stale.len(), parsed(&first, &second)), (2, 0));
+        let third = files.load(Some(&second));
+        assert_eq!(third.stale, second.stale, "the same broken bytes are not what is in force");
+        files.write("trust", good[0].as_str());
+        files.write("key", good[1].as_str());
+        let fourth = files.load(Some(&third));
+        assert_eq!((fourth.stale.len(), parsed(&first, &fourth)), (0, 0));
+    }
+
+    #[test]
+    fn fault_29_one_of_several_certificates_may_give_way_to_another_without_a_change() {
+        let (files, one) = marked();
+        assert!(!one.depend_on_time());
+        let certificate = files.0.borrow()[Path::new("certificate")].clone();
+        files.write("certificate", format!("{certificate}{}", made()[0]));
+        assert!(files.load(None).depend_on_time());
     }
 }
