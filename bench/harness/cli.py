@@ -50,7 +50,7 @@ def _options():
     parser.add_argument("--without", type=_names(PROXIES), default=(), metavar="NAME,...",
                         help=f"proxies to leave out: {','.join(PROXIES)}")
     parser.add_argument("--quick", action="store_true",
-                        help="under 90 s: one short round, fewer requests, no row with 20 s gaps")
+                        help="under 100 s: one short round, fewer requests, no row with 20 s gaps")
     parser.add_argument("--warmline", metavar="FILE",
                         help="a warmline that is built already (default: as scripts/release builds it)")
     parser.add_argument("--before", metavar="FILE",

@@ -84,12 +84,11 @@ impl<'a> Reader<'a> {
         let pem = self.context.files.read(path).map_err(|error| unreadable(path, &error))?;
         let digest = sha256(&pem);
         let before = self.context.in_force.and_then(|before| before.contents.trusts.get(path));
-        let trust = match kept.filter(|_| before == Some(&digest)) {
-            Some(kept) => Arc::clone(kept),
-            None => {
-                let trust = Trust::from_pem(&pem).map_err(|error| about(path, &error))?;
-                unchanged(kept, trust)
-            }
+        let trust = if let Some(kept) = kept.filter(|_| before == Some(&digest)) {
+            Arc::clone(kept)
+        } else {
+            let trust = Trust::from_pem(&pem).map_err(|error| about(path, &error))?;
+            unchanged(kept, trust)
         };
         self.found.contents.trusts.insert(path.into(), digest);
         Ok(trust)
