@@ -343,7 +343,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::tls::pem::Flaw;
+    use crate::tls::pem::{Flaw, tests::base64};
 
     fn now() -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_780_000_000)
@@ -361,18 +361,6 @@ mod tests {
         let (_, envelope) = x509_parser::der_parser::parse_der(key.serialized_der()).unwrap();
         let octets = envelope.as_sequence().unwrap()[2].as_slice().unwrap();
         format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", base64(octets))
-    }
-
-    fn base64(bytes: &[u8]) -> String {
-        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut text = String::new();
-        for chunk in bytes.chunks(3) {
-            let group = chunk.iter().fold(0, |group, byte| group << 8 | usize::from(*byte))
-                << (8 * (3 - chunk.len()));
-            let digit = |place: usize| char::from(DIGITS[group >> (6 * (3 - place)) & 63]);
-            text.extend((0..4).map(|place| if place <= chunk.len() { digit(place) } else { '=' }));
-        }
-        text
     }
 
     fn error(certificates: &str, key: &str) -> IdentityError {

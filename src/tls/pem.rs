@@ -29,11 +29,13 @@ pub struct PemError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
     /// The text is UTF-16, as some editors and shells on Windows write it.
-    #[error("the file is UTF-16, and PEM is ASCII (iconv -f UTF-16 -t ASCII FILE > NEW)")]
+    #[error(
+        "this is UTF-16, and PEM is ASCII (iconv -f UTF-16 -t ASCII FILE > NEW, before files are joined)"
+    )]
     Utf16,
     /// The content is DER without PEM around it.
     #[error(
-        "the file is binary, not PEM (a certificate: openssl x509 -inform DER -in FILE -out NEW; a key: openssl pkey \
+        "this is binary, not PEM (before files are joined, a certificate: openssl x509 -inform DER -in FILE -out NEW; a key: openssl pkey \
          -inform DER -in FILE -out NEW; PKCS#12: openssl pkcs12 -in FILE -nodes -out NEW)"
     )]
     Binary,
@@ -43,6 +45,15 @@ pub enum Flaw {
          else in the line)"
     )]
     NoMarker,
+    /// The content of a section stands in no section.
+    #[error(
+        "base64 without the BEGIN line before it (the file lacks that line and perhaps the END line; copy the file once more, \
+         whole)"
+    )]
+    Bare,
+    /// The text is base64 of a PEM text, as Kubernetes shows Secrets.
+    #[error("this is a PEM text in base64 once more (base64 -d < FILE > NEW)")]
+    Twice,
     /// A section has no end.
     #[error(
         "the section that begins here has no END line (the file is cut short, or that line is damaged)"
@@ -138,8 +149,8 @@ struct Open<'a> {
 
 /// Reads every section of a PEM text.
 pub fn read(text: &[u8]) -> Result<Contents, PemError> {
-    if let Some(flaw) = no_text(text) {
-        return Err(PemError { line: 1, flaw });
+    if let Some(error) = no_text(text) {
+        return Err(error);
     }
     let mut contents = Contents::default();
     let mut open: Option<Open<'_>> = None;
@@ -149,11 +160,16 @@ pub fn read(text: &[u8]) -> Result<Contents, PemError> {
             Ok(markers) => markers,
             Err(flaw) => return refused(flaw),
         };
-        if let ([None, None], Some(open)) = (markers, &mut open) {
-            match line.iter().all(|byte| is_base64(*byte)) {
-                true => open.base64.extend(line),
-                false if is_encryption_header(line) => return refused(Flaw::EncryptedKey),
-                false => return refused(Flaw::NoBase64),
+        if let [None, None] = markers {
+            match &mut open {
+                Some(open) if line.iter().all(|byte| is_base64(*byte)) => open.base64.extend(line),
+                Some(_) if is_encryption_header(line) => return refused(Flaw::EncryptedKey),
+                Some(_) => return refused(Flaw::NoBase64),
+                None => {
+                    if let Some(flaw) = lost_content(line) {
+                        return refused(flaw);
+                    }
+                }
             }
         }
         for marker in markers.into_iter().flatten() {
@@ -208,12 +224,40 @@ impl Open<'_> {
     }
 }
 
-/// Finds out that a content is no text that PEM could be in.
-fn no_text(text: &[u8]) -> Option<Flaw> {
-    let utf16 = matches!(text, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, b'-', ..] | [b'-', 0, ..]);
-    // The tag of a DER sequence whose length takes more than a byte: no certificate or key is shorter.
-    let der = matches!(text, [0x30, 0x80..=0x84, ..]);
-    if utf16 { Some(Flaw::Utf16) } else { der.then_some(Flaw::Binary) }
+/// Finds what is no ASCII in a content, on any line: files of different encodings may be joined in it. No text holds a byte 0,
+/// and all of UTF-16 and DER do.
+fn no_text(text: &[u8]) -> Option<PemError> {
+    let first_line = |flaw| Some(PemError { line: 1, flaw });
+    match text {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return first_line(Flaw::Utf16),
+        // The tag of a DER sequence whose length takes more than a byte: no certificate or key is shorter.
+        [0x30, 0x80..=0x84, ..] => return first_line(Flaw::Binary),
+        _ => {}
+    }
+    let zero = text.iter().position(|byte| *byte == 0)?;
+    let is_ascii = |unit: &[u8]| unit[0] == 0 && unit.get(1) != Some(&0);
+    let is_utf16 = text[zero..].chunks(2).take(4).all(is_ascii);
+    let line = lines(&text[..zero]).count();
+    Some(PemError { line, flaw: if is_utf16 { Flaw::Utf16 } else { Flaw::Binary } })
+}
+
+/// Finds content of a section, or a whole PEM text, in base64 in a line that is in no section.
+fn lost_content(line: &[u8]) -> Option<Flaw> {
+    /// The word `-----BEGIN` in base64, behind a number of bytes that is a multiple of three, one more, and two more.
+    const TWICE: [&[u8]; 3] = [b"LS0tLS1CRUdJTi", b"0tLS0tQkVHSU4", b"tLS0tLUJFR0lO"];
+    /// The first bytes of DER in base64: long sequences, and short keys for ECDSA (SEC1) and Ed25519 (PKCS#8).
+    const DER: [&[u8]; 6] = [b"MIA", b"MIG", b"MIH", b"MII", b"MHcCAQ", b"MC4CAQ"];
+    /// A shorter run of digits may be a word in a comment.
+    const SHORTEST: usize = 40;
+    let is_twice = |run: &[u8]| TWICE.iter().any(|begin| contains(run, begin));
+    let is_der = |run: &[u8]| run.len() >= SHORTEST && DER.iter().any(|der| run.starts_with(der));
+    line.split(|byte| !is_base64(*byte) || byte.is_ascii_whitespace()).find_map(|run| {
+        if is_twice(run) { Some(Flaw::Twice) } else { is_der(run).then_some(Flaw::Bare) }
+    })
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Splits a text at LF, CRLF or CR; each line is without blanks and byte order marks at its ends.
@@ -287,7 +331,8 @@ const LABELS: [&str; 9] = [
     "PUBLIC KEY",
 ];
 
-/// True if a line resembles a marker: BEGIN or END behind hyphens or dashes, of which there are many, or before a label.
+/// True if a line resembles a marker: BEGIN or END behind hyphens or dashes, of which there are many, or before a label, or
+/// between rows of any other sign.
 fn looks_like_marker(line: &str) -> bool {
     let line = line.to_uppercase();
     ["BEGIN", "END"].into_iter().any(|word| {
@@ -295,11 +340,15 @@ fn looks_like_marker(line: &str) -> bool {
             let before = line[..at].trim_end();
             let after = &line[at + word.len()..];
             let dashes = before.chars().rev().take_while(|c| is_dash(*c)).count();
-            let label = after.trim_start_matches(|c| is_dash(c) || c == ' ');
+            let signs = before.chars().rev().take_while(|c| is_sign(*c)).count();
+            let signs_after = line.chars().rev().take_while(|c| is_sign(*c)).count();
+            let label = after.trim_start_matches(|c| is_sign(c) || c == ' ');
             let known = LABELS.iter().any(|known| label.starts_with(known));
             let whole_word = !after.starts_with(char::is_alphanumeric);
             dashes >= 4 && whole_word
+                || signs >= 4 && signs_after >= 4 && whole_word
                 || dashes > 0 && known
+                || signs >= 2 && known
                 || before.is_empty() && LABELS.contains(&label)
         })
     })
@@ -308,6 +357,11 @@ fn looks_like_marker(line: &str) -> bool {
 /// True for the hyphen and for what word processors make of it.
 fn is_dash(c: char) -> bool {
     matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ad}')
+}
+
+/// True for what is no part of a word.
+fn is_sign(c: char) -> bool {
+    !c.is_alphanumeric() && !c.is_whitespace()
 }
 
 fn is_base64(byte: u8) -> bool {
@@ -339,7 +393,7 @@ fn kind(label: &str) -> Result<Kind, Flaw> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed test is what it is for
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn key() -> rcgen::KeyPair {
@@ -415,6 +469,11 @@ mod tests {
             "-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----",
             "-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----",
             "x-----END CERTIFICATE----------BEGIN CERTIFICATE-----",
+            "=====BEGIN CERTIFICATE=====",
+            "***** BEGIN CERTIFICATE *****",
+            "_____BEGIN_CERTIFICATE_____",
+            "~~~~~BEGIN THING~~~~~",
+            "== begin certificate ==",
         ] {
             let text = format!("{a}{}", b.replacen("-----BEGIN CERTIFICATE-----", damaged, 1));
             assert_eq!(refusal(text.as_bytes()), (lines + 1, Flaw::NoMarker), "{text}");
@@ -430,7 +489,12 @@ mod tests {
         assert_eq!(refusal(format!("{}{a}", a.replace(end, "")).as_bytes()), (1, Flaw::NoEnd));
         assert_eq!(
             refusal(format!("{a}{}", a.replace(begin, "")).as_bytes()),
-            (2 * lines - 1, Flaw::NoBegin)
+            (lines + 1, Flaw::Bare)
+        );
+        let tail: Vec<_> = a.lines().skip(2).collect();
+        assert_eq!(
+            refusal(format!("{a}{}", tail.join("\n")).as_bytes()),
+            (2 * lines - 2, Flaw::NoBegin)
         );
         let other = b.replace("END PRIVATE KEY", "END CERTIFICATE");
         assert_eq!(refusal(other.as_bytes()), (b.lines().count(), Flaw::OtherEnd));
@@ -497,5 +561,79 @@ mod tests {
         assert_eq!(counts(""), (0, 0));
         let latin_1 = [b"# caf\xe9\n", a.as_bytes()].concat();
         assert_eq!(read(&latin_1).unwrap().certificates.len(), 1);
+    }
+
+    pub(in crate::tls) fn base64(bytes: &[u8]) -> String {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let digits = bytes.chunks(3).flat_map(|chunk| {
+            let group = chunk.iter().fold(0, |group, byte| group << 8 | usize::from(*byte));
+            let group = group << (8 * (3 - chunk.len()));
+            (0..=3).map(move |place| match place <= chunk.len() {
+                true => char::from(DIGITS[group >> (6 * (3 - place)) & 63]),
+                false => '=',
+            })
+        });
+        digits.collect()
+    }
+
+    /// Each way in which a second file may be written, behind a first that is PEM: nothing of it is lost in silence.
+    #[test]
+    fn fault_05_a_file_of_another_encoding_behind_a_pem_file_is_refused_by_its_line() {
+        let key = key();
+        let (a, b, secret) = (certificate(&key), certificate(&key), key.serialize_pem());
+        let utf16 = |text: &str, to: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            text.encode_utf16().flat_map(to).collect()
+        };
+        let marked = format!("\u{feff}{b}");
+        let der = |pem: &str| -> Vec<u8> {
+            let contents = read(pem.as_bytes()).unwrap();
+            let certificate = contents.certificates.first().map(|(der, _)| der.to_vec());
+            certificate.unwrap_or_else(|| contents.keys[0].0.secret_der().to_vec())
+        };
+        let bare =
+            |pem: &str| pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+        let wrapped = |text: &str, width: usize| -> Vec<u8> {
+            text.as_bytes().chunks(width).flat_map(|line| [line, b"\n"].concat()).collect()
+        };
+        let quoted = |text: &str| format!("tls.crt: \"{text}\",\n").into_bytes();
+        for (joined, flaw) in [
+            (utf16(&b, u16::to_le_bytes), Flaw::Utf16),
+            (utf16(&b, u16::to_be_bytes), Flaw::Utf16),
+            (utf16(&marked, u16::to_le_bytes), Flaw::Utf16),
+            (utf16(&marked, u16::to_be_bytes), Flaw::Utf16),
+            (bare(&b).into_bytes(), Flaw::Bare),
+            (wrapped(&bare(&b), 64), Flaw::Bare),
+            (wrapped(&bare(&secret), 64), Flaw::Bare),
+            (quoted(&bare(&b)), Flaw::Bare),
+            (base64(b.as_bytes()).into_bytes(), Flaw::Twice),
+            (base64(format!("\n{b}").as_bytes()).into_bytes(), Flaw::Twice),
+            (base64(format!("#\n{b}").as_bytes()).into_bytes(), Flaw::Twice),
+            (wrapped(&base64(b.as_bytes()), 76), Flaw::Twice),
+            (quoted(&base64(b.as_bytes())), Flaw::Twice),
+        ] {
+            let lines = a.lines().count();
+            let text = [a.as_bytes(), &joined].concat();
+            assert_eq!(refusal(&text), (lines + 1, flaw), "{}", String::from_utf8_lossy(&joined));
+            assert_eq!(refusal(&joined), (1, flaw), "{}", String::from_utf8_lossy(&joined));
+        }
+        for binary in [der(&b), der(&secret)] {
+            let (line, flaw) = refusal(&[a.as_bytes(), &binary].concat());
+            assert!(line > a.lines().count() && flaw == Flaw::Binary, "{line} {flaw}");
+        }
+    }
+
+    #[test]
+    fn fault_05_fingerprints_and_headings_between_certificates_are_comment() {
+        let a = certificate(&key());
+        for comment in [
+            "SHA1 Fingerprint=2F:2A:08:D9",
+            "sha256 d7a7a0fb5d7e2731d771e9484ebcdef71d5f0c3e0a2948782bc83ee0ea699ef4",
+            "MIIT, a root",
+            "# BEGIN ANSIBLE MANAGED BLOCK",
+            "GlobalSign Root CA\n==================",
+            "# The end ====",
+        ] {
+            assert_eq!(counts(&format!("{comment}\n{a}{comment}\n{a}{comment}")), (2, 0));
+        }
     }
 }
