@@ -3,7 +3,10 @@
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use serde_yaml::{DuplicateKeyPolicy, Error, MessageFormatter as _, Options, UserMessageFormatter};
+use serde_yaml::{
+    DuplicateKeyPolicy, Error, MessageFormatter as _, Options, UserMessageFormatter,
+    granit_parser::{self, Parser},
+};
 
 use super::{
     errors::{Finding, Findings},
@@ -23,6 +26,7 @@ pub(super) const START: Position = Position { line: 1, column: 1 };
 /// Null is no way to say "the default": an empty template value must not turn `trust` into the
 /// system's roots.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
+    refuse_tags(text)?;
     let outline: Placed<Outline> =
         serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::LastWins))
             .map_err(|e| malformed(&e))?;
@@ -36,6 +40,29 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Find
         findings.add(path, at, NOTHING);
     }
     Ok(document)
+}
+
+/// Refuses the first tag. The standard ones too: `!!binary` would be decoded, and `!!str` or `!!int` changes how a value is read.
+///
+/// Errors of syntax before it are left to the reader of the document, which finds the same.
+fn refuse_tags(text: &str) -> Result<(), Finding> {
+    let parser_options = granit_parser::options! { emit_comments: false };
+    let events = Parser::new_from_str_with_options(text, parser_options);
+    let tagged = events.map_while(Result::ok).find_map(|(event, span)| {
+        let start = span.tag_start().unwrap_or(span.start);
+        event.tag().map(|tag| (tag.original(), start))
+    });
+    tagged.map_or(Ok(()), |(tag, start)| {
+        let at = Position { line: start.line() as u64, column: start.col() as u64 + 1 };
+        Err(Finding { path: String::new(), at: Some(at), message: tag_refused(&tag) })
+    })
+}
+
+fn tag_refused(tag: &str) -> String {
+    format!(
+        "the tag {} is not read here; write the key or value alone, without a tag (text that begins with ! needs quotes)",
+        quote(tag)
+    )
 }
 
 /// The document's keys, made once: every configuration is compared with it.
@@ -70,10 +97,7 @@ fn malformed(error: &Error) -> Finding {
             "the document is too large, too deep, or its aliases make it so; write it out plainly"
                 .into()
         }
-        Error::UnsupportedTag { tag, .. } => format!(
-            "the tag {} means nothing here; write the value alone, without a tag (a value that begins with ! needs quotes)",
-            quote(tag)
-        ),
+        Error::UnsupportedTag { tag, .. } => tag_refused(tag),
         Error::MultipleDocuments { .. } => {
             "a second document begins here; write one, without `---`".into()
         }

@@ -44,6 +44,7 @@ impl Kind for Time {
             "" => return Err(format!("{} has no unit; write {count}s or {count}ms", quote(text))),
             _ => return Err(format!("{} is no duration; {DURATIONS}", quote(text))),
         };
+        refuse_leading_zero(text)?;
         milliseconds
             .map(Duration::from_millis)
             .filter(|duration| *duration <= LONGEST)
@@ -53,7 +54,7 @@ impl Kind for Time {
     fn schema() -> Schema {
         json_schema!({
             "type": ["string", "integer"],
-            "pattern": "^(0|[0-9]+(ms|s|m|h))$",
+            "pattern": "^(0|(0+|[1-9][0-9]*)(ms|s|m|h))$",
             "minimum": 0,
             "maximum": 0,
         })
@@ -77,7 +78,7 @@ impl Kind for PositiveTime {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^0*[1-9][0-9]*(ms|s|m|h)$" })
+        json_schema!({ "type": "string", "pattern": "^[1-9][0-9]*(ms|s|m|h)$" })
     }
 }
 
@@ -117,7 +118,7 @@ impl<const LEAST: usize, const MOST: usize> Kind for Bytes<LEAST, MOST> {
     fn schema() -> Schema {
         json_schema!({
             "type": ["string", "integer"],
-            "pattern": "^[0-9]+(KiB|MiB)?$",
+            "pattern": "^[1-9][0-9]*(KiB|MiB)?$",
             "minimum": LEAST,
             "maximum": MOST,
         })
@@ -180,14 +181,16 @@ impl Kind for Percent {
 
     fn read(text: &str) -> Result<u32, String> {
         let number = text.strip_suffix('%').and_then(whole);
-        number
+        let percent = number
             .and_then(|percent| u32::try_from(percent).ok())
             .filter(|percent| *percent <= 100)
-            .ok_or_else(|| format!("{} is no share; write 0% to 100%", quote(text)))
+            .ok_or_else(|| format!("{} is no share; write 0% to 100%", quote(text)))?;
+        refuse_leading_zero(text)?;
+        Ok(percent)
     }
 
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": "^0*([0-9]{1,2}|100)%$" })
+        json_schema!({ "type": "string", "pattern": "^(0+|[1-9][0-9]?|100)%$" })
     }
 }
 
@@ -200,12 +203,12 @@ fn whole(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// Refuses the bare number `010`: ten here, and eight to the YAML readers that take it for octal. With a unit no reader does.
+/// Refuses a number such as `010`, with a unit too: ten here, and without a unit eight to the YAML readers that take it for
+/// octal.
 fn refuse_leading_zero(text: &str) -> Result<(), String> {
-    let digits = text.trim_start_matches('-');
-    let plain = digits.trim_start_matches('0');
-    let all_digits = plain.bytes().all(|byte| byte.is_ascii_digit());
-    if plain.is_empty() || plain.len() == digits.len() || !all_digits {
+    let number = text.trim_start_matches('-');
+    let plain = number.trim_start_matches('0');
+    if plain.len() == number.len() || !plain.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(());
     }
     let octal = match i64::from_str_radix(plain, 8) {
@@ -214,7 +217,7 @@ fn refuse_leading_zero(text: &str) -> Result<(), String> {
         }
         _ => String::new(),
     };
-    let right = text.replacen(digits, plain, 1);
+    let right = text.replacen(number, plain, 1);
     Err(format!("{} has a leading zero{octal}; write {right}", quote(text)))
 }
 
