@@ -1345,8 +1345,35 @@ fn fault_20_check_warns_where_hosts_differ_from_the_server_name() {
 }
 
 #[test]
+fn fault_20_a_warning_offers_only_what_check_accepts_without_it() {
+    for address in ["192.0.2.1", "[2001:db8::1]"] {
+        let endpoint = format!("endpoints: [\"{address}:443\"]");
+        let found = warned(&format!("{endpoint}, tls: {{serverName: b.example}}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].ends_with("add `b.example` to `hosts`, as the first, unless it takes both"),
+            "no address is offered as a server name: {found:?}"
+        );
+        let hosts = format!("hosts: [b.example, \"{address}\"]");
+        assert_eq!(
+            warned(&format!("{endpoint}, {hosts}, tls: {{serverName: b.example}}")),
+            [""; 0]
+        );
+    }
+    let taken = "endpoints: [\"b.example:443\"]}\n  - {name: b, endpoints: [\"";
+    let found = warned(&format!("{taken}c.example:443\"], tls: {{serverName: b.example}}"));
+    assert!(
+        found.len() == 1
+            && found[0].ends_with(": write `tls.serverName: c.example`, unless it takes both"),
+        "a host of another upstream is not offered: {found:?}"
+    );
+    let found = warned(&format!("{taken}192.0.2.1:443\"], tls: {{serverName: b.example}}"));
+    assert!(found[0].ends_with("ask its operator whether it takes both"), "{found:?}");
+}
+
+#[test]
 fn fault_20_check_warns_where_an_address_has_no_server_name() {
-    for endpoint in ["192.0.2.1:443", "[2001:db8::1]:443"] {
+    for (host, endpoint) in [("192.0.2.1", "192.0.2.1:443"), ("2001:db8::1", "[2001:db8::1]:443")] {
         let endpoint = format!("endpoints: [\"{endpoint}\"]");
         let warned = |more: &str| warned(&format!("{endpoint}{more}"));
         let found = warned("");
@@ -1355,8 +1382,17 @@ fn fault_20_check_warns_where_an_address_has_no_server_name() {
             found[0].starts_with("upstreams[0].tls.serverName: the endpoint is an address"),
             "{found:?}"
         );
+        assert!(found[0].contains(&format!("the certificate must carry {host};")), "{found:?}");
+        for verify in ["192.0.2.2", "2001:db8::2", "a.example"] {
+            let found = warned(&format!(", tls: {{verifyName: \"{verify}\"}}"));
+            assert_eq!(found.len(), 1, "{verify}: {found:?}");
+            let says = format!("the certificate must carry {verify};");
+            assert!(found[0].contains(&says), "{found:?}");
+            let none = format!(", tls: {{serverName: none, verifyName: \"{verify}\"}}");
+            assert_eq!(warned(&none), [""; 0]);
+        }
         assert_eq!(warned(", hosts: [a.example], tls: {serverName: a.example}"), [""; 0]);
-        assert_eq!(warned(", tls: {serverName: none, verifyName: a.example}"), [""; 0]);
+        assert_eq!(warned(", tls: {serverName: none}"), [""; 0]);
     }
 }
 

@@ -168,6 +168,7 @@ fn plan() -> Plan {
         admin: Vec::new(),
         drain: Duration::ZERO,
         required_upstreams: Vec::new(),
+        unnamed_upstreams: Vec::new(),
         listeners: Vec::new(),
         upstreams: Vec::new(),
         credentials: Credentials::default(),

@@ -20,6 +20,8 @@ pub struct Plan {
     pub drain: Duration,
     /// Upstreams without whose warm connections the start is not over.
     pub required_upstreams: Vec<String>,
+    /// Upstreams at an address to which no server name (SNI) goes, though nobody wrote `serverName: none`.
+    pub unnamed_upstreams: Vec<String>,
     /// Where applications come in. The upstreams' own ports are not among them.
     pub listeners: Vec<Listener>,
     /// The destinations.

@@ -2,10 +2,8 @@
 
 use std::{path::Path, time::SystemTime};
 
-use rustls::pki_types::ServerName;
-
-use super::{Credentials, Plan};
-use crate::{connect::EndpointHost, upstream::Settings};
+use super::{Credentials, Plan, name::ServerNameKind, written::Kind as _};
+use crate::upstream::Settings;
 
 /// Everything in a plan that its writer should look at once more.
 #[must_use]
@@ -13,7 +11,9 @@ pub fn warnings(plan: &Plan, now: SystemTime) -> Vec<String> {
     let upstreams = plan.upstreams.iter().enumerate();
     let names = upstreams.flat_map(|(index, upstream)| {
         let path = format!("upstreams[{index}]");
-        [no_server_name(&path, upstream), other_hosts(&path, upstream)].into_iter().flatten()
+        [no_server_name(&path, upstream, plan), other_hosts(&path, upstream, plan)]
+            .into_iter()
+            .flatten()
     });
     let credentials = &plan.credentials;
     names.chain(stray_keys(credentials)).chain(expired_trust(credentials, now)).collect()
@@ -47,28 +47,36 @@ fn expired(file: &Path, certificate: &str) -> String {
 }
 
 /// An address has no server name, and many servers choose their certificate by that.
-fn no_server_name(path: &str, upstream: &Settings) -> Option<String> {
-    let address = match (&upstream.endpoint.host, &upstream.tls) {
-        (EndpointHost::Address(address), tls) if tls.server_name.is_none() => address,
-        _ => return None,
-    };
-    matches!(upstream.tls.verify_name, ServerName::IpAddress(_)).then(|| {
+fn no_server_name(path: &str, upstream: &Settings, plan: &Plan) -> Option<String> {
+    let verify_name = upstream.tls.verify_name.to_str();
+    plan.unnamed_upstreams.contains(&upstream.name).then(|| {
         format!(
-            "{path}.tls.serverName: the endpoint is an address, so no server name (SNI) is sent and the certificate must \
-             carry {address}; write the name that the certificate carries, unless that is so"
+            "{path}.tls.serverName: the endpoint is an address, so no server name (SNI) is sent, and the certificate must \
+             carry {verify_name}; write the name that the server is to choose its certificate by, or none if it needs none"
         )
     })
 }
 
 /// The application's Host goes up as it is, and many servers compare it with the server name.
-fn other_hosts(path: &str, upstream: &Settings) -> Option<String> {
+fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<String> {
     let name = upstream.tls.server_name.as_ref()?.as_ref().trim_end_matches('.');
-    let mut hosts = upstream.hosts.iter().filter(|host| *host != "*").peekable();
-    let first = (*hosts.peek()?).clone();
-    (!hosts.any(|host| host.eq_ignore_ascii_case(name))).then(|| {
-        format!(
-            "{path}.hosts: requests go up with the Host `{first}` and the server name (SNI) `{name}`; a server that compares \
-             them answers 421 or 404: add `{name}` to `hosts`, or write `tls.serverName: {first}`, unless it takes both"
-        )
-    })
+    let has_name = |hosts: &[String]| hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
+    let first = upstream.hosts.iter().find(|host| *host != "*")?;
+    if has_name(&upstream.hosts) {
+        return None;
+    }
+    let is_free = !plan.upstreams.iter().any(|other| has_name(&other.hosts));
+    let add = is_free.then(|| format!("add `{name}` to `hosts`, as the first"));
+    // SNI carries no addresses.
+    let is_name = matches!(ServerNameKind::read(first), Ok(Some(_)));
+    let rename = is_name.then(|| format!("write `tls.serverName: {first}`"));
+    let remedies: Vec<_> = [add, rename].into_iter().flatten().collect();
+    let remedy = match remedies.join(", or ") {
+        none if none.is_empty() => "ask its operator whether it takes both".into(),
+        remedies => format!("{remedies}, unless it takes both"),
+    };
+    Some(format!(
+        "{path}.hosts: requests go up with the Host `{first}` and the server name (SNI) `{name}`; a server that compares \
+         them answers 421 or 404: {remedy}"
+    ))
 }

@@ -16,7 +16,7 @@ use super::{
     plan::Plan,
     spec::{Document, Log, Readiness},
 };
-use crate::{telemetry::log, upstream::Settings};
+use crate::{connect::EndpointHost, telemetry::log, upstream::Settings};
 
 /// The plan, or `None` with at least one finding. A plan is of use only if there is none.
 pub(super) fn plan(
@@ -34,6 +34,7 @@ pub(super) fn plan(
     let listeners = edge::listeners(document.listeners.as_ref(), confined, &mut ports, findings);
     let (upstreams, credentials) = upstreams(document, context, &mut ports, findings)?;
     let required_upstreams = required(document.readiness.as_ref(), &upstreams, findings);
+    let unnamed_upstreams = unnamed(document, &upstreams);
     Some(Plan {
         threads,
         log,
@@ -41,6 +42,7 @@ pub(super) fn plan(
         admin,
         drain,
         required_upstreams,
+        unnamed_upstreams,
         listeners,
         upstreams,
         credentials,
@@ -96,6 +98,18 @@ fn required(
         section.push(Finding { path, at: Some(at), message: wrong });
     }
     names
+}
+
+/// The upstreams at an address to which no server name goes, by oversight as far as the document tells.
+fn unnamed(document: &Document, upstreams: &[Arc<Settings>]) -> Vec<String> {
+    let written = document.upstreams.iter().flat_map(|list| &list.value);
+    let names = written.zip(upstreams).filter_map(|(placed, settings)| {
+        let tls = placed.value.tls.as_ref();
+        let says_nothing = tls.is_none_or(|tls| tls.server_name.is_none());
+        let at_address = matches!(settings.endpoint.host, EndpointHost::Address(_));
+        (says_nothing && at_address).then(|| settings.name.clone())
+    });
+    names.collect()
 }
 
 /// The least that works, for whoever starts from nothing.
