@@ -18,7 +18,7 @@ use super::resolve::{ADDRESSES, Family, Part};
 const MISSED: u32 = 3;
 /// The shortest time that it must have been missing for.
 const ABSENT: Duration = Duration::from_secs(30);
-/// The same where answers are parts of a whole; an address that went is remembered for as long.
+/// The same where answers are parts of a whole; an address that comes within it is back.
 const REMEMBERED: Duration = Duration::from_mins(10);
 /// The time after which, at the soonest, an answer is asked for again.
 const SOONEST: Duration = Duration::from_secs(5);
@@ -63,9 +63,10 @@ impl Addresses {
         self.read().runs_out
     }
 
-    /// Returns true if the name has lost the address.
+    /// Returns true if the name has lost the address. One that is not remembered may be the name's still: where answers
+    /// are parts of a large whole, there is no room for all of it.
     pub fn lost(&self, address: IpAddr) -> bool {
-        !self.read().find(address).is_some_and(|known| known.present)
+        self.read().find(address).is_some_and(|known| !known.present)
     }
 
     /// Sorts addresses for trying: as given, those that failed lately last.
@@ -82,27 +83,23 @@ impl Addresses {
             if let Some(known) = book.find_mut(address) {
                 known.failure = None;
             }
+            false
         });
     }
 
     /// Notes that the address failed.
     pub fn failed(&self, address: IpAddr, trouble: Trouble, now: Instant) {
-        self.write(|book| {
-            if let Some(known) = book.find_mut(address) {
-                known.fails(trouble, now);
-            }
-        });
+        self.write(|book| book.find_mut(address).is_some_and(|known| known.fails(trouble, now)));
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Book> {
         self.book.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, change: impl FnOnce(&mut Book)) {
+    /// Makes a change that returns true if an address went by it.
+    fn write(&self, change: impl FnOnce(&mut Book) -> bool) {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        let before = book.present();
-        change(&mut book);
-        if book.present() < before {
+        if change(&mut book) {
             self.lost_any.store(true, Relaxed);
         }
     }
@@ -149,10 +146,11 @@ impl Failure {
 }
 
 impl Known {
-    fn fails(&mut self, trouble: Trouble, now: Instant) {
+    /// Counts a failure, and returns true if the address goes by it.
+    fn fails(&mut self, trouble: Trouble, now: Instant) -> bool {
         let in_a_row = self.failure.map_or(1, |failure| failure.in_a_row.saturating_add(1));
         self.failure = Some(Failure { at: now, in_a_row, trouble });
-        self.present &= !self.is_dead();
+        self.goes_if(self.is_dead())
     }
 
     /// Returns true if nobody is there and the newest answer does not have it any more.
@@ -161,13 +159,19 @@ impl Known {
         refused && self.missed > 0
     }
 
-    /// Counts a newest answer that lacks it, and decides whether it goes.
-    fn misses(&mut self, partial: bool, now: Instant) {
+    /// Counts a newest answer that lacks the address, and returns true if the address goes by it.
+    fn misses(&mut self, partial: bool, now: Instant) -> bool {
         self.missed = self.missed.saturating_add(1);
         let absent = now.saturating_duration_since(self.seen);
         let gone =
             if partial { absent >= REMEMBERED } else { self.missed >= MISSED && absent >= ABSENT };
-        self.present &= !gone && !self.is_dead();
+        self.goes_if(gone || self.is_dead())
+    }
+
+    fn goes_if(&mut self, goes: bool) -> bool {
+        let went = self.present && goes;
+        self.present &= !goes;
+        went
     }
 }
 
@@ -180,31 +184,35 @@ impl Book {
         self.known.iter_mut().find(|known| known.address == address)
     }
 
-    fn learn(&mut self, parts: &[Part]) {
+    /// Takes note of an answer's parts, and returns true if an address went.
+    fn learn(&mut self, parts: &[Part]) -> bool {
         if parts.iter().all(|part| part.addresses.is_empty()) {
-            return;
+            return false;
         }
         let ends = parts.iter().filter_map(|p| Some(p.fresh_until?.max(p.heard + SOONEST)));
         self.runs_out = ends.min().or(self.runs_out);
+        let mut lost_any = false;
         for part in parts {
             let newest = &mut self.newest[usize::from(part.family == Family::V6)];
             if newest.is_none_or(|newest| newest < part.heard) {
                 *newest = Some(part.heard);
-                self.take(part);
+                lost_any |= self.take(part);
             }
         }
+        lost_any
     }
 
-    fn take(&mut self, part: &Part) {
+    fn take(&mut self, part: &Part) -> bool {
         let now = part.heard;
         part.addresses.iter().for_each(|address| self.see(*address, now));
         let partial = self.partial_until.is_some_and(|until| until > now);
         let of_family = self.known.iter_mut().filter(|k| Family::of(k.address) == part.family);
+        let mut lost_any = false;
         for known in of_family.filter(|known| !part.addresses.contains(&known.address)) {
-            known.misses(partial, now);
+            lost_any |= known.misses(partial, now);
         }
-        self.known.retain(|known| known.present || now < known.seen + REMEMBERED);
         self.keep_to_bound();
+        lost_any
     }
 
     /// Notes that the newest answer has it.
@@ -214,15 +222,22 @@ impl Book {
             return self.known.push(new);
         };
         let is_back = known.missed > 0 && now < known.seen + REMEMBERED;
+        if !known.present && !is_back {
+            // Somebody else's by now, perhaps.
+            known.failure = None;
+        }
         (known.present, known.seen, known.missed) = (true, now, 0);
         if is_back {
             self.partial_until = Some(now + REMEMBERED);
         }
     }
 
+    /// Forgets the addresses that were not seen for the longest time, first those that went. To forget one is not to lose
+    /// it: connections to it go on.
     fn keep_to_bound(&mut self) {
         while self.known.len() > REMEMBERED_AT_ONCE {
-            let unseen = self.known.iter().enumerate().min_by_key(|(_, known)| known.seen);
+            let known = self.known.iter().enumerate();
+            let unseen = known.min_by_key(|(_, known)| (known.present, known.seen));
             let Some((oldest, _)) = unseen else { return };
             self.known.remove(oldest);
         }
@@ -238,10 +253,6 @@ impl Book {
         let known = given.iter().filter_map(|address| self.find(*address));
         let over = known.filter(|k| k.failure.is_some_and(|f| f.lasts_until() <= now));
         over.min_by_key(|known| known.failure.map(|failure| failure.at)).map(|known| known.address)
-    }
-
-    fn present(&self) -> usize {
-        self.known.iter().filter(|known| known.present).count()
     }
 }
 

@@ -30,7 +30,9 @@ impl Scene {
 
     /// The first 20 addresses, as far as the name has them.
     fn present(&self) -> Vec<u8> {
-        (1..=20).filter(|last| !self.addresses.lost(v4(*last))).collect()
+        let book = self.addresses.read();
+        let present = |last: &u8| book.find(v4(*last)).is_some_and(|known| known.present);
+        (1..=20).filter(present).collect()
     }
 
     fn order(&self, second: u64, given: &[u8]) -> Vec<u8> {
@@ -143,12 +145,49 @@ fn fault_30_an_answer_that_is_empty_takes_nothing_and_one_family_speaks_for_itse
 #[test]
 fn fault_30_what_is_remembered_of_a_name_has_a_bound() {
     let scene = Scene::new();
+    let address = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
     for number in 0..2000_u32 {
-        let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
         let heard = scene.begin + Duration::from_millis(number.into());
-        scene.addresses.learn(&[Part::new(Family::V4, vec![address], heard)]);
+        scene.addresses.learn(&[Part::new(Family::V4, vec![address(number)], heard)]);
     }
     assert_eq!(scene.addresses.read().known.len(), REMEMBERED_AT_ONCE);
+    assert!(scene.addresses.read().find(address(0)).is_none());
+    assert!(!scene.addresses.lost(address(0)), "what is forgotten is not lost");
+    assert!(!scene.addresses.take_loss(), "and nothing is to be closed for it");
+}
+
+#[test]
+fn fault_30_the_addresses_that_went_are_forgotten_first() {
+    let scene = Scene::new();
+    scene.answer(0, &[1, 2]);
+    for second in [10, 20, 30] {
+        scene.answer(second, &[1]);
+    }
+    assert!(scene.addresses.take_loss());
+    assert!(scene.addresses.lost(v4(2)));
+    // The first is seen no more either, but has not gone when the bound is reached.
+    for number in 0..255_u32 {
+        let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        let heard = scene.at(31) + Duration::from_millis(number.into());
+        scene.addresses.learn(&[Part::new(Family::V4, vec![address], heard)]);
+    }
+    let book = scene.addresses.read();
+    assert!(book.find(v4(2)).is_none());
+    assert!(book.find(v4(1)).is_some_and(|known| known.present));
+}
+
+#[test]
+fn fault_30_an_address_that_went_long_ago_is_lost_until_it_comes_again() {
+    let scene = Scene::new();
+    scene.answer(0, &[1, 2]);
+    scene.addresses.failed(v4(2), Trouble::Slow, scene.at(1));
+    for second in [10, 20, 30, 2000] {
+        scene.answer(second, &[1]);
+    }
+    assert!(scene.addresses.lost(v4(2)));
+    scene.answer(2001, &[1, 2]);
+    assert!(!scene.addresses.lost(v4(2)));
+    assert!(scene.addresses.read().failed_at(v4(2)).is_none(), "another server may have it");
 }
 
 #[test]
