@@ -24,6 +24,8 @@ pub(super) struct Refused<'a> {
 }
 
 const REISSUE: &str = "have it issued again";
+/// The number of certificates that are compared with each other: more than any chain has that is followed.
+const COMPARED: usize = 16;
 const PIN: &str = "put this very certificate into tls.trust";
 
 impl Refused<'_> {
@@ -63,12 +65,13 @@ impl Refused<'_> {
                  that mark, or {PIN}",
                 self.named(1)
             ),
-            E::EndEntityUsedAsCa => self.first(
-                |certificate| !certificate.is_ca(),
-                |named| format!(
-                    "{named} signs others and is not marked as a CA (basicConstraints CA:TRUE); {REISSUE} with that mark"
+            E::EndEntityUsedAsCa => match self.find_issuer(|certificate| !certificate.is_ca()) {
+                Some(number) => format!(
+                    "{} signs others and is not marked as a CA (basicConstraints CA:TRUE); {REISSUE} with that mark",
+                    self.named(number)
                 ),
-            ),
+                None => self.unknown_issuer(),
+            },
             E::UnsupportedCriticalExtension => self.critical_extension(),
             E::UnsupportedCertVersion => self.old_version(),
             E::NameConstraintViolation => self.constrained(),
@@ -140,6 +143,27 @@ impl Refused<'_> {
         (from..=self.chain.len()).find(|number| self.parsed(*number).is_some_and(|c| applies(&c)))
     }
 
+    /// Finds the first certificate to which this applies and that issued another one of the chain. A server may send certificates
+    /// that belong to no chain, such as its own twice: nothing in those is the reason for a refusal.
+    fn find_issuer(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
+        let last = self.chain.len().min(COMPARED);
+        let issued = |number: usize| {
+            let issuer = self.parsed(number)?;
+            let issues = |other: X509Certificate<'_>| {
+                other.as_raw() != issuer.as_raw() && x509::is_issuer(&issuer, &other)
+            };
+            let mut others = (1..=last).filter_map(|other| self.parsed(other));
+            (applies(&issuer) && others.any(issues)).then_some(number)
+        };
+        (2..=last).find_map(issued)
+    }
+
+    /// Finds the server's own certificate or one that issued another of the chain, if this applies to it.
+    fn find_in_use(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
+        let own = self.parsed(1).is_some_and(|own| applies(&own)).then_some(1);
+        own.or_else(|| self.find_issuer(applies))
+    }
+
     fn malformed(&self) -> String {
         let unreadable = (1..=self.chain.len()).find(|number| self.parsed(*number).is_none());
         let which = unreadable.map_or("a certificate of its chain".into(), |n| self.named(n));
@@ -177,7 +201,7 @@ impl Refused<'_> {
     }
 
     fn unknown_issuer(&self) -> String {
-        if let Some(number) = self.find(2, |certificate| !x509::may_sign(certificate)) {
+        if let Some(number) = self.find_issuer(|certificate| !x509::may_sign(certificate)) {
             return format!(
                 "{} signs others and may not: its keyUsage lacks keyCertSign; {REISSUE} with keyCertSign",
                 self.named(number)
@@ -216,10 +240,15 @@ impl Refused<'_> {
             number = issuer;
         }
         let issuer = self.parsed(number).map(|last| x509::name_text(last.issuer()));
+        let unreadable = (2..=self.chain.len()).find(|number| self.parsed(*number).is_none());
+        let unreadable = unreadable.map(|number| {
+            format!("; certificate {number} of its chain breaks the rules of RFC 5280 and counts for nothing")
+        });
         format!(
-            "{} was issued by {}; set tls.trust to the CA that issued it, or have the upstream send the certificates between",
+            "{} was issued by {}; set tls.trust to the CA that issued it, or have the upstream send the certificates between{}",
             self.named(number),
-            issuer.unwrap_or_default()
+            issuer.unwrap_or_default(),
+            unreadable.unwrap_or_default()
         )
     }
 
@@ -295,9 +324,10 @@ impl Refused<'_> {
     }
 
     fn critical_extension(&self) -> String {
-        let Some(number) = self.find(1, |certificate| critical_extension(certificate).is_some())
+        let Some(number) =
+            self.find_in_use(|certificate| critical_extension(certificate).is_some())
         else {
-            return self.malformed();
+            return self.unknown_issuer();
         };
         let extension =
             self.parsed(number).and_then(|certificate| critical_extension(&certificate));
@@ -311,7 +341,7 @@ impl Refused<'_> {
 
     fn old_version(&self) -> String {
         let old = |certificate: &X509Certificate<'_>| certificate.version().0 != 2;
-        let Some(number) = self.find(1, old) else { return self.malformed() };
+        let Some(number) = self.find_in_use(old) else { return self.unknown_issuer() };
         let or = if number > 1 { format!(", or {PIN}") } else { String::new() };
         format!(
             "{} is of an old version of X.509, without extensions and so without names that count; {REISSUE} in version 3 \

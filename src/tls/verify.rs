@@ -114,28 +114,25 @@ impl Verifier {
         verify_server_name(&ParsedCertificate::try_from(leaf)?, &self.name)
     }
 
-    /// Verifies a chain that ends in a trusted CA. A CA whose keyUsage does not let it sign is no part of any chain: webpki
-    /// does not look at that.
+    /// Verifies a chain that ends in a trusted CA. A CA whose keyUsage does not let it sign, or cannot be read, is no part of
+    /// any chain: webpki does not look at that. An older CA of the same name may be trusted in the spelling that the chain has,
+    /// with another key: hence the other spellings are tried after every error.
     fn verify_chain(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let may_sign =
-            |der: &&CertificateDer<'_>| x509::parse(der).is_none_or(|ca| x509::may_sign(&ca));
-        let signing =
-            intermediates.iter().filter(may_sign).map(|der| CertificateDer::from(der.as_ref()));
-        let signing: Vec<_> = signing.collect();
+        let signing = intermediates.iter().filter(|der| may_sign(der));
+        let signing: Vec<_> = signing.map(|der| CertificateDer::from(der.as_ref())).collect();
         let verified = self.chains.verify_server_cert(leaf, &signing, &self.name, &[], now);
-        match verified {
-            Err(error) if error == CertificateError::UnknownIssuer.into() => {
-                let respelt = self.respelt(leaf, &signing).ok_or(error)?;
-                respelt.verify_server_cert(leaf, &signing, &self.name, &[], now)
-            }
-            other => other,
+        let Err(error) = verified else { return Ok(()) };
+        let Some(respelt) = self.respelt(leaf, &signing) else { return Err(error) };
+        match respelt.verify_server_cert(leaf, &signing, &self.name, &[], now) {
+            Ok(_) => Ok(()),
+            Err(better) if error == CertificateError::UnknownIssuer.into() => Err(better),
+            Err(_) => Err(error),
         }
-        .map(drop)
     }
 
     /// A verifier by the trusted CAs under the names that this chain gives to them, where it spells those in another way: in
@@ -235,6 +232,27 @@ fn verifier_of(
         .map_err(|error| Error::General(error.to_string()))
 }
 
+/// True if a certificate can be read and its keyUsage lets it sign others.
+fn may_sign(der: &CertificateDer<'_>) -> bool {
+    x509::parse(der).is_some_and(|ca| x509::may_sign(&ca))
+}
+
 fn unix(seconds: i64) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap_or(0)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed test is what it is for
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_14_a_certificate_that_cannot_be_read_may_not_sign() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertificateParams::new([]).unwrap().self_signed(&key).unwrap();
+        assert!(may_sign(ca.der()));
+        let longer = CertificateDer::from([&ca.der()[..], &[0]].concat());
+        assert!(!may_sign(&longer), "bytes behind its end");
+        assert!(!may_sign(&CertificateDer::from(&ca.der()[..40])), "cut short");
+    }
 }

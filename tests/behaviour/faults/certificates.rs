@@ -107,6 +107,46 @@ fn fault_14_a_ca_whose_name_is_spelt_in_another_type_of_string_is_the_same_ca() 
 }
 
 #[test]
+fn fault_14_a_ca_in_another_spelling_is_found_beside_one_with_another_key_in_the_exact_spelling() {
+    let named = |text: &str| {
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, text);
+        name
+    };
+    let root = Authority::new("An Authority of Two Keys");
+    let renewed = Authority::new("AN AUTHORITY OF TWO KEYS");
+    let trust = format!("{}{}", pem_of(&renewed), pem_of(&root));
+    believed(root.called(named("AN AUTHORITY OF TWO KEYS")).server(&[NAME]), &trust);
+    believed(renewed.server(&[NAME]), &trust);
+    let forger = Authority::new("AN AUTHORITY OF TWO KEYS");
+    refused(forger.server(&[NAME]), &trust, &["made again with a new key"]);
+}
+
+/// A server that forgets its intermediate, and sends a certificate that issued nothing.
+#[test]
+fn fault_14_what_a_certificate_that_issued_nothing_lacks_is_not_called_the_reason() {
+    let middle = Authority::shared().intermediate("middle");
+    let missing = ["certificate 1 (CN=a server of the tests", "was issued by CN=middle"];
+    let leaf = || {
+        let mut params = server_params(&[NAME]);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        middle.issue(&params).without_intermediates()
+    };
+    let twice = leaf();
+    let same = twice.leaf().clone();
+    refused(twice.and(&same), &shared_trust(), &missing);
+    refused(leaf().and(leaf().leaf()), &shared_trust(), &missing);
+    let mut policy = server_params(&[NAME]);
+    policy.custom_extensions.push(critical_policy());
+    refused(leaf().and(middle.issue(&policy).leaf()), &shared_trust(), &missing);
+    let mut named_like_the_middle = authority_params("middle");
+    named_like_the_middle.is_ca = rcgen::IsCa::ExplicitNoCa;
+    let stray = Authority::shared().issue(&named_like_the_middle);
+    refused(leaf().and(stray.leaf()), &shared_trust(), &missing);
+    believed(leaf().and(&same).and(middle.certificate()), &shared_trust());
+}
+
+#[test]
 fn fault_14_an_intermediate_that_is_named_in_another_spelling_is_told_with_the_remedy() {
     let middle = Authority::shared().intermediate("The Middle");
     let mut name = DistinguishedName::new();

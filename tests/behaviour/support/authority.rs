@@ -146,6 +146,12 @@ impl Identity {
         self
     }
 
+    /// The chain with this certificate behind it.
+    pub fn and(mut self, certificate: &CertificateDer<'static>) -> Self {
+        self.chain.push(certificate.clone());
+        self
+    }
+
     /// The chain with its last certificate repeated until there are `length`.
     pub fn padded_to(mut self, length: usize) -> Self {
         let last = self.chain[self.chain.len() - 1].clone();
