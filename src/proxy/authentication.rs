@@ -1,4 +1,4 @@
-//! Authentication that belongs to a connection and not to a request: NTLM, and Negotiate with its relatives.
+//! Authentication that belongs to a connection and not to a request: NTLM, Negotiate with its relatives, and CredSSP.
 //!
 //! A server takes every request on such a connection for one of the client that authenticated itself there (RFC 4559,
 //! section 6). So the connection is that client's alone from the first sign of it on; and the handshake's requests, of
@@ -9,8 +9,8 @@ use http::{
     header::{AUTHORIZATION, PROXY_AUTHENTICATE, WWW_AUTHENTICATE},
 };
 
-/// The schemes, in upper case.
-const SCHEMES: [&[u8]; 4] = [b"NTLM", b"NEGOTIATE", b"NEGO2", b"KERBEROS"];
+/// The schemes, in upper case. CredSSP (WinRM) carries TLS and NTLM or Kerberos within its messages.
+const SCHEMES: [&[u8]; 6] = [b"NTLM", b"NEGOTIATE", b"NEGO2", b"KERBEROS", b"PKU2U", b"CREDSSP"];
 
 /// A response's word about such authentication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,8 @@ mod tests {
             (&["negotiate"], Challenge::Offered),
             (&["Nego2"], Challenge::Offered),
             (&["Kerberos"], Challenge::Offered),
+            (&["pku2u"], Challenge::Offered),
+            (&["Basic realm=\"WSMAN\"", "CredSSP"], Challenge::Offered),
             (&["Basic realm=\"a\"", "NTLM"], Challenge::Offered),
             (&["Basic realm=\"a\", NTLM"], Challenge::Offered),
             (&["Digest realm=\"a, b\", nonce=\"c\",Negotiate ,\tNTLM"], Challenge::Offered),
@@ -103,10 +105,13 @@ mod tests {
             (&["NTLM TlRMTVNTUAACAAAA"], Challenge::Midway),
             (&["Negotiate", "NTLM TlRMTVNTUAACAAAA"], Challenge::Midway),
             (&["Negotiate YII=, Basic realm=\"a\""], Challenge::Midway),
+            (&["PKU2U YII="], Challenge::Midway),
+            (&["CredSSP FgMDAFo="], Challenge::Midway),
             (&[""], Challenge::None),
             (&["Basic realm=\"NTLM\""], Challenge::None),
             (&["Bearer ntlm=\"x\", Negotiated"], Challenge::None),
             (&["NTLMv2"], Challenge::None),
+            (&["CredSSPs, X-PKU2U"], Challenge::None),
         ] {
             let found = challenge(StatusCode::UNAUTHORIZED, &fields(&WWW_AUTHENTICATE, values));
             assert_eq!(found, expected, "{values:?}");
@@ -131,6 +136,8 @@ mod tests {
             ("NTLM TlRMTVNTUAABAAAA", true),
             ("negotiate YIIG", true),
             ("Negotiate", true),
+            ("CredSSP FgMBAHM=", true),
+            ("PKU2U YIIG", true),
             ("Basic bnRsbTpudGxt", false),
             ("Bearer Negotiate", false),
         ] {

@@ -143,8 +143,8 @@ pub enum Failure {
     Replaced(Replaced),
     /// The connection ended in the midst of a handshake that authenticates it.
     #[error(
-        "the connection on which this client was authenticating itself (NTLM or Negotiate) has ended, and no other one knows \
-         the beginning of that handshake: begin it again on a new connection"
+        "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) has ended, and no other one \
+         knows the beginning of that handshake: begin it again on a new connection"
     )]
     HandshakeLost,
     /// The response broke off in its header, or is none.

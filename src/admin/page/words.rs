@@ -16,7 +16,7 @@ pub(super) fn reuse(reason: Reuse) -> &'static str {
         Reuse::Reused => "an idle connection, or one just checked in",
         Reuse::Policy => "reuse was forbidden: a retry, or pool.reuse",
         Reuse::Authenticated => {
-            "the idle ones belong to clients that authenticated themselves on them (NTLM, Negotiate)"
+            "the idle ones belong to clients that authenticated themselves on them (NTLM, Negotiate, CredSSP)"
         }
         Reuse::Cap => "waited at maxConnections, then dialled in a freed place",
         Reuse::Busy => "connections existed, none was idle",
@@ -50,7 +50,7 @@ pub(super) fn end(reason: EndReason) -> &'static str {
         EndReason::Reconfigured => "another configuration is in force",
         EndReason::Policy => "pool.reuse leaves nobody who may take it",
         EndReason::Authenticated => {
-            "it had authenticated its client (NTLM, Negotiate), whose own connection ended"
+            "it had authenticated its client (NTLM, Negotiate, CredSSP), whose own connection ended"
         }
         EndReason::Drained => "an operator closed it, or Warmline ends",
     }
