@@ -198,6 +198,11 @@ impl Meter {
         self.informational.load(Relaxed) > 0
     }
 
+    /// True if nothing of a final response came since the exchange began: at most whole informational ones.
+    pub fn awaits_head(&self) -> bool {
+        HeadPlace(self.head.load(Relaxed)) == HeadPlace::START
+    }
+
     /// When bytes last went out.
     pub fn last_write(&self) -> Option<Instant> {
         self.last_write.get()

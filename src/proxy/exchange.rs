@@ -437,10 +437,13 @@ impl Evidence {
         received: u64,
         upstream: &Upstream,
     ) -> Option<Failure> {
+        let (peer, refusal) = (connection.facts.peer, connection.meter.refusal());
         if received > 0 {
-            return None;
+            // Apache takes the body first, and asks the client for it with a 100.
+            let refusal = refusal.filter(|refusal| *refusal == Refusal::Renegotiation);
+            let refusal = refusal.filter(|_| connection.meter.awaits_head())?;
+            return Some(Failure::Refused { peer, refusal });
         }
-        let peer = connection.facts.peer;
         // With TLS 1.2 the server judges our certificate before the handshake is done: an alert after that says nothing of it.
         if let Some(alert) = connection.meter.alert()
             && connection.facts.version == Version::Tls13
@@ -451,7 +454,6 @@ impl Evidence {
             return Some(Failure::IdentityRefused { peer, alert, shown });
         }
         // A used connection may have gone stale in any way.
-        let refusal = connection.meter.refusal();
         let refusal = refusal.filter(|refusal| self.first || *refusal == Refusal::Renegotiation)?;
         Some(Failure::Refused { peer, refusal })
     }

@@ -14,9 +14,21 @@ pub(crate) struct Answer {
 
 /// Gets a path from a loopback port with a curl of its own, so over a connection of its own.
 pub(crate) fn get(port: u16, path: &str) -> Answer {
+    ask(port, path, &[])
+}
+
+/// Posts a body in the same way, once a `100 Continue` has asked for it.
+pub(crate) fn post_when_asked(port: u16, path: &str, body: &str) -> Answer {
+    let patience = WATCHDOG.as_secs().to_string();
+    let expecting = ["--header", "Expect: 100-continue", "--expect100-timeout", &patience];
+    ask(port, path, &[&expecting[..], &["--data", body]].concat())
+}
+
+fn ask(port: u16, path: &str, options: &[&str]) -> Answer {
     let output = Command::new(program("curl"))
         .args(["--silent", "--noproxy", "*", "--write-out", "\n%{http_code}"])
         .args(["--max-time", &WATCHDOG.as_secs().to_string()])
+        .args(options)
         .arg(format!("http://127.0.0.1:{port}{path}"))
         .output()
         .expect("curl can be started");

@@ -143,6 +143,28 @@ fn fault_17_a_server_that_asks_for_renegotiation_gets_none_and_the_answer_says_s
 }
 
 #[test]
+fn fault_17_a_server_that_takes_the_body_first_and_then_asks_for_renegotiation_is_told_as_what_it_is()
+ {
+    let certificates = Certificates::generate();
+    let port = free_port();
+    let mut server = typed(&certificates, port, &["-tls1_2"]);
+    let mut sidecar = Sidecar::start(&certificates, port, None, "");
+    let traffic = sidecar.port();
+    let answer = thread::scope(|scope| {
+        let asking = scope.spawn(move || curl::post_when_asked(traffic, "/any", "the body\n"));
+        server.line_with("POST /any");
+        server.say("HTTP/1.1 100 Continue\n\n");
+        server.line_with("the body");
+        server.say("R\n");
+        asking.join().expect("an answer")
+    });
+    assert_eq!(answer.status, 502, "{}", sidecar.log());
+    assert!(answer.body.contains("asked for another TLS handshake (renegotiation)"), "{answer:?}");
+    assert_eq!(sidecar.counter("warmline_pool_connections_opened_total", ""), 1);
+    assert_eq!(sidecar.counter("warmline_retries_total", ""), 0);
+}
+
+#[test]
 fn case_25_ten_thousand_tickets_of_openssl_are_read_and_a_few_of_them_kept() {
     let certificates = Certificates::generate();
     let port = free_port();
