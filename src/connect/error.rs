@@ -7,7 +7,7 @@ use rustls::AlertDescription;
 use super::resolve::NameFault;
 use crate::{
     descriptors,
-    tls::{Note, Shown, VerifyFailure, alert_name, words},
+    tls::{Preparation, Shown, VerifyFailure, alert_name, words},
 };
 
 /// Why a dial failed. None of these sent a byte of a request.
@@ -75,7 +75,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// The upstream ended the handshake with an alert.
-    #[error("{address} {}", ended_with(*.alert, *.shown))]
+    #[error("{address} {}{}", ended_with(*.alert, *.shown), remedy_for_large(*.alert, *.only_large))]
     Alert {
         /// The address.
         address: SocketAddr,
@@ -83,6 +83,8 @@ pub enum ConnectError {
         alert: AlertDescription,
         /// The fate of our certificate.
         shown: Shown,
+        /// True if that was its only answer, and the first message was large.
+        only_large: bool,
     },
     /// What the upstream sent is no TLS that we speak.
     #[error("the TLS handshake with {address} failed: {reason}")]
@@ -127,11 +129,17 @@ impl ConnectError {
     }
 
     /// A handshake's error, told apart by what rustls says and the handshake's note has.
-    pub(super) fn handshake(address: SocketAddr, error: io::Error, note: &Note) -> Self {
+    pub(super) fn handshake(
+        address: SocketAddr,
+        error: io::Error,
+        preparation: &Preparation,
+    ) -> Self {
+        let note = &preparation.note;
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let Some(tls) = tls else { return Self::Broken { address, error } };
         if let rustls::Error::AlertReceived(alert) = tls {
-            return Self::Alert { address, alert: *alert, shown: note.shown() };
+            let (shown, only_large) = (note.shown(), preparation.large_got_an_alert());
+            return Self::Alert { address, alert: *alert, shown, only_large };
         }
         match (VerifyFailure::of(tls), note.refusal()) {
             (Some(kind), Some(reason)) => {
@@ -265,9 +273,46 @@ fn remedy(alert: AlertDescription) -> &'static str {
     }
 }
 
+/// Says what helps where the first message was too large for the server: some end on that with one of these alerts.
+fn remedy_for_large(alert: AlertDescription, only_large: bool) -> &'static str {
+    use AlertDescription as A;
+    let may_be_the_cause = matches!(
+        alert,
+        A::UnexpectedMessage
+            | A::RecordOverflow
+            | A::HandshakeFailure
+            | A::IllegalParameter
+            | A::DecodeError
+            | A::InternalError
+    );
+    if only_large && may_be_the_cause {
+        "; if it cannot read a first message of two segments (post-quantum key share), tls.keyExchange: classic sends a small one"
+    } else {
+        ""
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_12_only_an_alert_that_a_large_first_message_may_cause_names_the_key_to_set() {
+        let address = "192.0.2.1:443".parse().expect("an address");
+        for (alert, only_large, expected) in [
+            (AlertDescription::DecodeError, true, true),
+            (AlertDescription::InternalError, true, true),
+            (AlertDescription::HandshakeFailure, true, true),
+            (AlertDescription::HandshakeFailure, false, false),
+            (AlertDescription::ProtocolVersion, true, false),
+            (AlertDescription::UnrecognisedName, true, false),
+            (AlertDescription::CertificateRequired, true, false),
+        ] {
+            let error = ConnectError::Alert { address, alert, shown: Shown::NotAsked, only_large };
+            let text = error.to_string();
+            assert_eq!(text.contains("tls.keyExchange: classic"), expected, "{text}");
+        }
+    }
 
     #[test]
     fn fault_17_what_the_kernel_will_refuse_again_is_not_tried_again() {

@@ -146,7 +146,7 @@ impl Try {
     }
 
     fn broke(&self, error: std::io::Error, socket: Tcp) -> Broken {
-        let error = ConnectError::handshake(self.peer, error, &self.preparation.note);
+        let error = ConnectError::handshake(self.peer, error, &self.preparation);
         let offered_in_vain = !matches!(error, ConnectError::Certificate { .. });
         let again = offered_in_vain.then(|| self.preparation.failed(Instant::now())).flatten();
         Broken { failed: Failed { error, socket: Some(socket.into_inner()) }, again }

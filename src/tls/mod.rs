@@ -332,6 +332,11 @@ impl Preparation {
         self.offer.goes_unanswered()
     }
 
+    /// True if the first message was large, and an alert is all that came.
+    pub fn large_got_an_alert(&self) -> bool {
+        self.offer.large_got_an_alert()
+    }
+
     /// The beginning of the handshake, or of the first try where this is the second.
     pub fn begun(&self) -> Instant {
         self.offer.begun()

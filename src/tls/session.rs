@@ -34,6 +34,8 @@ const ADDRESSES: usize = 64;
 const BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a session beside its ticket and the server's certificates.
 const FRAME: usize = 512;
+/// Bytes of a record with an alert, before there are keys.
+const ALERT_RECORD: u64 = 7;
 
 /// The sessions of one key, and what is known of its addresses.
 pub(super) struct Sessions {
@@ -315,6 +317,11 @@ impl Offer {
         let answer = self.inflow.answer();
         answer != Answer::Something
             && tolerance::remedy(self.sessions.policy, self.tried(), answer).is_some()
+    }
+
+    /// True if the first message was large, and no more came than an alert.
+    pub(super) fn large_got_an_alert(&self) -> bool {
+        self.large.load(Relaxed) && self.inflow.outside() == ALERT_RECORD
     }
 
     /// Notes that the handshake succeeded, and stores its sessions. `end` tells the end of a full one's chain, whose certificates

@@ -315,6 +315,23 @@ fn fault_12_what_the_configuration_says_of_the_key_exchange_holds() {
 }
 
 #[test]
+fn fault_12_an_alert_as_the_only_answer_to_a_large_message_names_the_key_that_makes_it_small() {
+    let picky = Picky::start(&TLS13, How::Alert, |message| message.share == Share::Large);
+    let mut warmline = before(&picky, "5s").start_following();
+    let answer = warmline.one_shot("/any");
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains("tls.keyExchange: classic"), "{}", answer.text());
+    warmline.set("upstreams.0.tls.keyExchange", "classic").apply();
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    assert_eq!(picky.seen(), ["large", "classic"]);
+
+    let refuses_all = Picky::start(&TLS13, How::Alert, |_| true);
+    let warmline = before(&refuses_all, "5s").set("tls.keyExchange", "classic").start();
+    let answer = warmline.one_shot("/any");
+    assert!(!answer.text().contains("tls.keyExchange"), "{}", answer.text());
+}
+
+#[test]
 fn fault_12_a_hybrid_handshake_that_needs_its_whole_time_has_it() {
     // Under `hybrid` nothing comes of giving up early. The answer comes when more than half of the time is over.
     let config = config(&TLS13, aws_lc_rs::default_provider());
