@@ -15,7 +15,7 @@ use super::{
     ReconfigureError, StartError,
     inlets::{Common, Inlets, Opening},
     routes::{Entries, table},
-    sockets::{divide_descriptors, own_descriptors, recheck_descriptor_limit},
+    sockets::{divide_descriptors, most_clients, own_descriptors, recheck_descriptor_limit},
     worker::Job,
 };
 use crate::{
@@ -142,7 +142,7 @@ impl Live {
         let Some(own) = self.own.get() else { return OPERATORS };
         let sockets = changing.inlets.sockets() * self.common.workers.len();
         let division = divide_descriptors(plan, own + sockets);
-        self.common.resources.divide(division);
+        self.common.resources.divide(division, most_clients(plan));
         let heads = plan.listeners.iter().map(|listener| listener.limits.header_bytes);
         self.common.resources.buffers.resize(heads.max().unwrap_or_default());
         division.operators

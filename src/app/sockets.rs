@@ -96,12 +96,14 @@ pub(super) fn recheck_descriptor_limit(old: &Plan, new: &Plan) {
 }
 
 fn descriptors_wanted(plan: &Plan) -> u64 {
-    let own_ports = plan.upstreams.iter().filter(|upstream| upstream.port.is_some()).count();
-    let most_of_first = plan.listeners.first().map_or(0, |first| first.limits.connections);
-    let clients: usize = plan.listeners.iter().map(|listener| listener.limits.connections).sum();
-    let clients = clients + own_ports * most_of_first;
     let operators = operators_ports(plan) * OPERATORS;
-    (clients + upstream_connections(plan) + operators + OWN_DESCRIPTORS) as u64
+    (most_clients(plan) + upstream_connections(plan) + operators + OWN_DESCRIPTORS) as u64
+}
+
+/// The most client connections over all listeners and own ports: as many as the listener with the most may have. The memory
+/// that they need does not grow with the number of upstreams then.
+pub(super) fn most_clients(plan: &Plan) -> usize {
+    plan.listeners.iter().map(|listener| listener.limits.connections).max().unwrap_or_default()
 }
 
 fn upstream_connections(plan: &Plan) -> usize {

@@ -115,7 +115,8 @@ pub(super) struct Limits {
     pub(super) header_timeout: Option<Written<PositiveTime>>,
     /// How long a client connection may be idle between requests.
     pub(super) idle_timeout: Option<Written<PositiveTime>>,
-    /// Client connections at once; above it no more are accepted.
+    /// Client connections at once; the highest number of all listeners holds for all listeners and own ports together, too.
+    /// Above it no more are accepted.
     pub(super) connections: Option<Written<Count<1, MANY>>>,
 }
 

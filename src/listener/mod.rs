@@ -25,7 +25,7 @@ use crate::{
     latest::Latest,
     memory::Crowd,
     proxy::{Entry, Proxy},
-    resources::{Resource, Resources, Room, Seat},
+    resources::{ClientSeats, Resource, Resources, Room, Seat},
     socket,
     telemetry::ends::Ends,
     upstream::Worker,
@@ -48,7 +48,7 @@ pub struct Inlet {
     pub keeps_case: AtomicBool,
     /// How many connections it may have, over all addresses of its listener and all threads.
     pub room: Latest<Room>,
-    /// How many descriptors all clients of the process may have, among other bounds.
+    /// How many connections and descriptors all clients of the process may have, among other bounds.
     pub resources: Arc<Resources>,
     /// How connections ended.
     pub ends: Arc<Ends>,
@@ -82,8 +82,8 @@ type Accepted = io::Result<(TcpStream, Seats)>;
 
 /// The seats of one client connection; given back on drop.
 struct Seats {
+    _client: ClientSeats,
     _room: Seat,
-    _descriptor: Seat,
 }
 
 /// Waits for room first: above the limits we stop accepting.
@@ -118,24 +118,22 @@ async fn let_in(listener: &TcpListener, inlet: &Inlet) -> Accepted {
 }
 
 impl Inlet {
-    /// Waits for a seat in the newest room and for a descriptor.
+    /// Waits for a seat in the newest room and in the bounds over all clients.
     async fn seats(&self) -> Seats {
         loop {
+            // Before the room, so that this wait keeps nobody out of it.
+            self.resources.client_vacancy().await;
             let room = Room::seat(&self.room).await;
-            if let Some(descriptor) = self.resources.clients.free_seat() {
-                return Seats { _room: room, _descriptor: descriptor };
+            if let Some(client) = self.resources.client_seats() {
+                return Seats { _client: client, _room: room };
             }
-            // A wait for a descriptor keeps nobody out of the room.
-            drop(room);
-            self.resources.short_of(Resource::ClientDescriptors);
-            self.resources.clients.vacancy().await;
         }
     }
 
     fn free_seats(&self) -> Option<Seats> {
         let room = self.room.share().free_seat()?;
-        let descriptor = self.resources.clients.free_seat()?;
-        Some(Seats { _room: room, _descriptor: descriptor })
+        let client = self.resources.client_seats()?;
+        Some(Seats { _client: client, _room: room })
     }
 }
 

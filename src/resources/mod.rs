@@ -21,6 +21,8 @@ use crate::{
 label! {
     /// A resource that can be used up.
     pub enum Resource {
+        /// Client connections, over all listeners and own ports.
+        ClientConnections = "client-connections",
         /// Descriptors for client connections.
         ClientDescriptors = "client-descriptors",
         /// Descriptors for connections to upstreams.
@@ -33,6 +35,9 @@ label! {
 /// The bounds of one process.
 #[derive(Debug)]
 pub struct Resources {
+    /// Client connections, over all listeners and own ports: what each of them may have would not fit the memory of a
+    /// sidecar together.
+    pub connections: Arc<Room>,
     /// Descriptors of clients, over all listeners.
     pub clients: Arc<Room>,
     /// Descriptors of connections to upstreams, over all upstreams.
@@ -45,13 +50,21 @@ pub struct Resources {
     told: Mutex<[Option<(Instant, u64)>; Resource::ALL.len()]>,
 }
 
+/// The seats of one client in the bounds over all clients; given back on drop.
+#[derive(Debug)]
+pub struct ClientSeats {
+    _connection: Seat,
+    _descriptor: Seat,
+}
+
 /// A shortage lasts, and acts at each client that comes: one line in this time says so.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Default for Resources {
-    /// Descriptors have no bound until they are divided.
+    /// Clients and descriptors have no bound until they are divided.
     fn default() -> Self {
         Self {
+            connections: Room::new(usize::MAX),
             clients: Room::new(usize::MAX),
             upstreams: Room::new(usize::MAX),
             buffers: Buffers::default(),
@@ -62,10 +75,30 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// From now on these are the bounds.
-    pub fn divide(&self, division: Division) {
+    /// From now on these are the bounds, and there are so many client connections at most.
+    pub fn divide(&self, division: Division, connections: usize) {
+        self.connections.resize(connections);
         self.clients.resize(division.clients);
         self.upstreams.resize(division.upstreams);
+    }
+
+    /// Takes a client's seats, if all bounds over all clients have one.
+    pub fn client_seats(&self) -> Option<ClientSeats> {
+        let connection = self.connections.free_seat()?;
+        let descriptor = self.clients.free_seat()?;
+        Some(ClientSeats { _connection: connection, _descriptor: descriptor })
+    }
+
+    /// Waits until the bounds over all clients may have a seat, and takes none. Tells which of them is reached.
+    pub async fn client_vacancy(&self) {
+        let bounds = [
+            (Resource::ClientConnections, &self.connections),
+            (Resource::ClientDescriptors, &self.clients),
+        ];
+        if let Some((reached, room)) = bounds.into_iter().find(|(_, room)| room.is_full()) {
+            self.short_of(reached);
+            room.vacancy().await;
+        }
     }
 
     /// Counts that a bound acted, and logs that, though not each time.
@@ -93,6 +126,7 @@ impl Resources {
 
     fn most(&self, resource: Resource) -> usize {
         match resource {
+            Resource::ClientConnections => self.connections.most(),
             Resource::ClientDescriptors => self.clients.most(),
             Resource::UpstreamDescriptors => self.upstreams.most(),
             Resource::ClientBuffers => self.buffers.most(),
@@ -104,6 +138,11 @@ impl Resource {
     /// Says in words for the log what follows from the shortage, and what would end it.
     const fn consequence(self) -> &'static str {
         match self {
+            Self::ClientConnections => {
+                "there are as many client connections as limits.connections allows over all listeners and own ports: the next \
+                 client waits until one leaves; raise limits.connections, and the memory limit with it, or lower \
+                 limits.idleTimeout"
+            }
             Self::ClientDescriptors => {
                 "all descriptors for clients are in use: the next client waits until one leaves; raise the limit of open \
                  files (ulimit -Hn, LimitNOFILE)"

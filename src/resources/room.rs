@@ -71,9 +71,14 @@ impl Room {
     /// Waits until a seat may be free, and takes none.
     pub async fn vacancy(&self) {
         let changed = self.changed.notified();
-        if self.taken.load(SeqCst) >= self.most.load(SeqCst) {
+        if self.is_full() {
             changed.await;
         }
+    }
+
+    /// True if no seat is free.
+    pub fn is_full(&self) -> bool {
+        self.taken.load(SeqCst) >= self.most.load(SeqCst)
     }
 
     /// The number of seats.

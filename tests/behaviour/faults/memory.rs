@@ -1,5 +1,8 @@
 //! Memory: what an idle client costs, and what all clients together can have buffered.
 
+use std::net::SocketAddr;
+
+use serde_json::json;
 use warmline::resources::{BUFFERED, FREE};
 
 use crate::support::{
@@ -150,6 +153,52 @@ fn fault_33_half_headers_of_3071_clients_fit_the_memory_of_a_sidecar_and_leave_n
     wait_for("memory given back", || program.memory("VmRSS:") < before + 28 * 1024);
     let most = program.memory("VmHWM:");
     assert!(most < 100 * 1024, "{most} KiB");
+}
+
+/// A client that has sent a request on this address, and keeps its connection.
+fn asking(address: SocketAddr) -> Client {
+    let mut client = Client::connect(address);
+    client.send(request(10));
+    client
+}
+
+#[test]
+fn fault_33_clients_of_a_listener_and_of_all_own_ports_have_one_bound_together() {
+    let origin = Origin::serving().start();
+    let setup = Setup::new().upstream("first", &origin).set("port", 0);
+    let setup = setup.upstream("second", &origin).set("port", 0).set("hosts", json!(["b.test"]));
+    let limit = "listeners.0.limits.connections";
+    let mut warmline = setup.set_global(limit, 3).start_following();
+    let addresses = warmline.addresses();
+    assert!(addresses.len() > 2, "{addresses:?}");
+    let short = |warmline: &Running| {
+        warmline.metric("warmline_shortages_total", &[("resource", "client-connections")])
+    };
+    let mut clients: Vec<_> =
+        addresses.iter().cycle().map(|address| asking(*address)).take(3).collect();
+    assert!(clients.iter_mut().all(|client| client.response().status == 200));
+    wait_for("the bound is told", || short(&warmline) > 0);
+    let mut waiting: Vec<_> = addresses.iter().map(|address| asking(*address)).collect();
+    // Those who are connected go on, and those who come to any address wait.
+    assert_eq!(clients[0].get(NAME, "/any").status, 200);
+    waiting.iter_mut().for_each(Client::assert_silent);
+    assert_eq!(origin.record().requests.len(), 4);
+    warmline.set(limit, 4).apply();
+    origin.wait_for("one more", |record| record.requests.len() == 5);
+    drop(clients.pop());
+    origin.wait_for("another one for the one that left", |record| record.requests.len() == 6);
+    let served = waiting.iter_mut().filter_map(|one| one.has_something_to_read().then_some(()));
+    assert!(served.count() <= 2, "one more than before, and one in place of the one that left");
+    warmline.set(limit, addresses.len() + 2).apply();
+    assert!(waiting.iter_mut().all(|client| client.response().status == 200));
+    // Those above a lowered bound stay until they leave.
+    warmline.set(limit, 1).apply();
+    let mut last = asking(addresses[1]);
+    assert_eq!(waiting[1].get(NAME, "/any").status, 200);
+    drop(clients);
+    last.assert_silent();
+    drop(waiting);
+    assert_eq!(last.response().status, 200);
 }
 
 #[test]
