@@ -1,4 +1,4 @@
-//! Authentication that belongs to a connection and not to a request: NTLM, Negotiate with its relatives, and CredSSP.
+//! Authentication that belongs to a connection and not to a request: NTLM, Negotiate with its relatives, and `CredSSP`.
 //!
 //! A server takes every request on such a connection for one of the client that authenticated itself there (RFC 4559,
 //! section 6). So the connection is that client's alone from the first sign of it on; and the handshake's requests, of
@@ -9,7 +9,7 @@ use http::{
     header::{AUTHORIZATION, PROXY_AUTHENTICATE, WWW_AUTHENTICATE},
 };
 
-/// The schemes, in upper case. CredSSP (WinRM) carries TLS and NTLM or Kerberos within its messages.
+/// The schemes, in upper case. `CredSSP`, as `WinRM` takes it, carries TLS and NTLM or Kerberos within its messages.
 const SCHEMES: [&[u8]; 6] = [b"NTLM", b"NEGOTIATE", b"NEGO2", b"KERBEROS", b"PKU2U", b"CREDSSP"];
 
 /// A response's word about such authentication.
