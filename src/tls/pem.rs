@@ -568,9 +568,12 @@ pub(super) mod tests {
         let digits = bytes.chunks(3).flat_map(|chunk| {
             let group = chunk.iter().fold(0, |group, byte| group << 8 | usize::from(*byte));
             let group = group << (8 * (3 - chunk.len()));
-            (0..=3).map(move |place| match place <= chunk.len() {
-                true => char::from(DIGITS[group >> (6 * (3 - place)) & 63]),
-                false => '=',
+            (0..=3).map(move |place| {
+                if place <= chunk.len() {
+                    char::from(DIGITS[group >> (6 * (3 - place)) & 63])
+                } else {
+                    '='
+                }
             })
         });
         digits.collect()
