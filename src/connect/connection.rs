@@ -63,10 +63,21 @@ pub struct Connection {
     pub meter: Arc<Meter>,
     /// What never changes about it.
     pub facts: Arc<Facts>,
-    /// The end of its last exchange; none before the first.
-    released: Option<Instant>,
+    /// The end of its last exchange; before the first, the time at which it was opened.
+    released: Instant,
     /// Off with the handle at the latest.
     switch: Switch,
+}
+
+/// The occasion on which a connection looks at its socket before it writes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// No occasion: the connection was just dialled, and never idle.
+    Never,
+    /// A pause between exchanges of a millisecond or more, where the request can be sent again.
+    IfIdle,
+    /// Any request, where it cannot be sent again.
+    Always,
 }
 
 /// Ends a connection, or has it examined, whoever holds its handle.
@@ -184,7 +195,8 @@ async fn over(
     facts: Arc<Facts>,
 ) -> Result<(Connection, Driver), hyper::Error> {
     let (sender, http) = handshake(TokioIo::new(stream), case).await?;
-    let desk = Arc::new(Desk::new(sender, Instant::now()));
+    let opened = Instant::now();
+    let desk = Arc::new(Desk::new(sender, opened));
     let (alive, ended) = oneshot::channel();
     let (present, gone) = oneshot::channel();
     let connection = Connection {
@@ -193,7 +205,7 @@ async fn over(
         gone,
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
-        released: None,
+        released: opened,
         switch: Switch::on(alive, Arc::clone(&desk)),
     };
     Ok((connection, Driver { http, case, desk, meter, facts, alive: ended, present }))
@@ -228,19 +240,18 @@ impl Connection {
 
     /// The exchange is over, and another may follow.
     pub fn release(&mut self, now: Instant) {
-        self.released = Some(now);
+        self.released = now;
         if let Some(sender) = self.sender.take() {
             self.desk.give_back(sender, now);
         }
     }
 
-    /// Sends a request at this time, and waits for its response's header; call it once [`Connection::ready`]. `once` is true
-    /// for a request that cannot be sent again.
+    /// Sends a request at this time, and waits for its response's header; call it once [`Connection::ready`].
     ///
     /// A request that is pushed from another thread at the very moment in which the driver lets go of its queue is
     /// neither read nor given back, as long as the queue's sender lives. Hence the second look once the driver is gone.
-    pub async fn send(&mut self, request: Request<RequestBody>, once: bool, now: Instant) -> Sent {
-        self.look_first(once, now);
+    pub async fn send(&mut self, request: Request<RequestBody>, look: Look, now: Instant) -> Sent {
+        self.look_first(look, now);
         let mut responding = pin!(self.sender().try_send_request(request));
         let (sender, gone) = (&mut self.sender, &mut self.gone);
         poll_fn(|cx| {
@@ -256,12 +267,16 @@ impl Connection {
         .await
     }
 
-    /// Has a used connection look at its socket before it writes. The peer may have ended it, and what cannot be sent
+    /// Has a connection that was idle look at its socket before it writes. The peer may have ended it, and what cannot be sent
     /// again would be lost; or it may have said something that nobody asked for, which the request would get as its answer.
     /// For a request that can be sent again this is left out where the last exchange ended just now: a look is a system call.
-    fn look_first(&mut self, once: bool, now: Instant) {
-        let Some(released) = self.released else { return };
-        if once || now.saturating_duration_since(released) >= LOOKED_AFTER {
+    fn look_first(&self, look: Look, now: Instant) {
+        let looks = match look {
+            Look::Never => false,
+            Look::IfIdle => now.saturating_duration_since(self.released) >= LOOKED_AFTER,
+            Look::Always => true,
+        };
+        if looks {
             self.meter.doubt();
         }
     }

@@ -17,7 +17,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 pub use addresses::Addresses;
 pub use body::RequestBody;
-pub use connection::{Connection, Driver, Switch};
+pub use connection::{Connection, Driver, Look, Switch};
 pub use desk::Closed;
 pub use error::{ConnectError, ended_with};
 pub use handshake::Dialled;

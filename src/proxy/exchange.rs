@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     connect::{
-        Connection, RequestBody,
+        Connection, Look, RequestBody,
         body::{PARKED_FOR, Progress, Upload},
         meter::{Meter, Refusal},
     },
@@ -103,15 +103,15 @@ impl Exchange<'_> {
             };
             // The next attempt has its own; the wait for its connection has none.
             self.downstream.alarm.clear();
-            let reused = lease.uses > 1;
+            let was_idle = !is_just_dialled(&lease);
             if matches!(broken, Broken::Unanswered(_) | Broken::Forgotten(_)) {
                 lease.teaches_nothing();
             }
-            lease.discard(broken.end_reason(reused));
+            lease.discard(broken.end_reason(was_idle));
             if continued && !matches!(broken, Broken::Failed(_)) {
                 return Err(Failure::HandshakeLost);
             }
-            self.prepare_again(broken, reused, outbound, record)?;
+            self.prepare_again(broken, was_idle, outbound, record)?;
             fresh = true;
         }
     }
@@ -187,9 +187,8 @@ impl Exchange<'_> {
         record: &mut Record,
         now: Instant,
     ) -> Result<Response<Incoming>, Broken> {
-        let reused = lease.uses > 1;
-        let just_dialled = !reused && lease.reuse != Reuse::Reused;
-        let evidence = Evidence { first: !reused, just_dialled };
+        let just_dialled = is_just_dialled(lease);
+        let evidence = Evidence { first: lease.uses == 1, just_dialled };
         let connection = lease.handle();
         connection.meter.begin_exchange();
         connection.meter.set_patience(self.patience(outbound));
@@ -199,11 +198,15 @@ impl Exchange<'_> {
         record.attempt(lease, now);
         let connection = lease.handle();
         let meter = Arc::clone(&connection.meter);
-        let once = outbound.is_sent_once();
-        let responding = connection.send(outbound.take(), once, now);
+        let look = match (just_dialled, outbound.is_sent_once()) {
+            (true, _) => Look::Never,
+            (false, true) => Look::Always,
+            (false, false) => Look::IfIdle,
+        };
+        let responding = connection.send(outbound.take(), look, now);
         let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
-            Ok(response) if reused && is_idle_close(&response, &meter, upload) => {
+            Ok(response) if !just_dialled && is_idle_close(&response, &meter, upload) => {
                 Err(Broken::IdleClosed)
             }
             Ok(response) => {
@@ -312,7 +315,7 @@ impl Exchange<'_> {
     fn prepare_again(
         &self,
         broken: Broken,
-        reused: bool,
+        was_idle: bool,
         outbound: &mut Outbound,
         record: &mut Record,
     ) -> Result<(), Failure> {
@@ -338,16 +341,16 @@ impl Exchange<'_> {
         if !outbound.restore() {
             return Err(failure);
         }
-        self.allow_retry(record, reused).map_err(|why| why.on(failure))?;
+        self.allow_retry(record, was_idle).map_err(|why| why.on(failure))?;
         record.retried(reason);
         Ok(())
     }
 
     /// What nothing speaks against is still bounded: by `retries.max`, and by the budget where the upstream has failed a
-    /// fresh connection. A reused one that was found dead costs none of it: there are no more of those than there were
+    /// fresh connection. An idle one that was found dead costs none of it: there are no more of those than there were
     /// idle connections, and to forgive them is what makes reuse safe.
-    fn allow_retry(&self, record: &Record, reused: bool) -> Result<(), RetryRefusal> {
-        self.upstream.allow_retry(record.retries(), (!reused).then(Instant::now))
+    fn allow_retry(&self, record: &Record, was_idle: bool) -> Result<(), RetryRefusal> {
+        self.upstream.allow_retry(record.retries(), (!was_idle).then(Instant::now))
     }
 
     /// Waits for the future's output; gives none if the drain's time is over before that.
@@ -360,6 +363,11 @@ impl Exchange<'_> {
         })
         .await
     }
+}
+
+/// True if the lease's connection was dialled for this exchange or another that waited: it was never idle.
+fn is_just_dialled(lease: &Lease) -> bool {
+    lease.uses == 1 && lease.reuse != Reuse::Reused
 }
 
 /// True if a response says only that its connection was idle for too long: an upstream that closes one in words says
@@ -460,11 +468,11 @@ impl Evidence {
 }
 
 impl Broken {
-    /// What the pool is told: only a connection that had been used before can have gone stale since.
-    fn end_reason(&self, reused: bool) -> EndReason {
+    /// Gives what the pool is told: only a connection that was idle can have gone stale meanwhile.
+    fn end_reason(&self, was_idle: bool) -> EndReason {
         match self {
             Self::IdleClosed => EndReason::Stale,
-            Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) if reused => {
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) if was_idle => {
                 EndReason::Stale
             }
             Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) | Self::Failed(_) => {

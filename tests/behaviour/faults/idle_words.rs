@@ -1,4 +1,4 @@
-//! 408 with `Connection: close` as the first bytes on a used connection: an idle close in words, which crosses a request.
+//! 408 with `Connection: close` as the first bytes on a connection that was idle: an idle close in words, which crosses a request.
 
 use std::{
     sync::{
@@ -66,6 +66,18 @@ fn fault_09_a_408_that_closes_a_used_connection_is_no_answer_and_what_can_be_is_
             assert_eq!(stale, 1, "it had been closed while it was idle");
         }
     }
+}
+
+#[test]
+fn fault_09_a_408_that_closes_a_warm_connection_which_was_never_used_is_no_answer_either() {
+    let origin = saying(0, CLOSES);
+    let warmline = Setup::before(&origin).set("pool.minIdle", 1).start();
+    warmline.wait_for_pool("one is idle", |pool| pool.census.idle == 1);
+    let answer = ask(&warmline, "GET", "");
+    assert_eq!((answer.status, answer.text()), (200, "right ".to_owned()));
+    let closed = "warmline_pool_connections_closed_total";
+    assert_eq!(warmline.metric(closed, &[("reason", "stale")]), 1);
+    assert_eq!(warmline.metric(closed, &[("reason", "unfit")]), 0);
 }
 
 #[test]
