@@ -8,11 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Uri;
+use http::{
+    Uri,
+    uri::{InvalidUri, PathAndQuery},
+};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tokio::time::timeout;
+
+use crate::head::shown_byte;
 
 /// What `warmline get` is told.
 #[derive(Debug, clap::Args)]
@@ -90,16 +95,16 @@ fn url(text: &str) -> Result<Uri, String> {
     if !["http", "https"].iter().any(|served| scheme.eq_ignore_ascii_case(served)) {
         return Err(format!("{scheme}:// is not served: write http:// or https://"));
     }
-    let url: Uri = text.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
+    let url: Uri = text
+        .parse()
+        .map_err(|error: InvalidUri| refused_byte(text).unwrap_or_else(|| error.to_string()))?;
     let authority = url.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
         return Err("user:password@ in a URL is not sent: leave it out".into());
     }
     match port(authority) {
         // hyper takes a number that is no port for none, and asks on the scheme's own.
-        Some(port) if port.parse::<NonZeroU16>().is_err() => {
-            Err(format!("{port} is not a port: write 1 to 65535"))
-        }
+        Some(port) if !is_port(port) => Err(format!("{port} is not a port: write 1 to 65535")),
         _ => Ok(url),
     }
 }
@@ -108,6 +113,24 @@ fn url(text: &str) -> Result<Uri, String> {
 fn port(authority: &str) -> Option<&str> {
     let (host, port) = authority.rsplit_once(':')?;
     (!port.is_empty() && !port.contains(']') && !host.is_empty()).then_some(port)
+}
+
+/// True for a decimal number from 1 to 65535; the number's own parser takes `+80` too.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<NonZeroU16>().is_ok()
+}
+
+/// Names the first byte of a URL's path or query that no URL has, and what would be right.
+fn refused_byte(text: &str) -> Option<String> {
+    let host = text.find("://")? + "://".len();
+    let begin = host + text[host..].find(['/', '?'])?;
+    let wrong = text[begin..].char_indices().find_map(|(at, character)| {
+        let end = begin + at + character.len_utf8();
+        PathAndQuery::try_from(&text[begin..end]).is_err().then_some(begin + at)
+    })?;
+    let byte = text.as_bytes()[wrong];
+    let (shown, place) = (shown_byte(byte), wrong + 1);
+    Some(format!("the byte {shown} at place {place} of the URL: write it as %{byte:02X}"))
 }
 
 /// A URL as it may be shown: what comes before the last `@` of its host may be a password.
@@ -160,6 +183,7 @@ mod tests {
             ("http://a.example:65536", "65536"),
             ("http://[::1]:0/", "0"),
             ("https://a.example:80a/", "80a"),
+            ("http://a.example:+80/", "+80"),
         ] {
             let told = url(text).expect_err("no port");
             assert!(told.contains(&format!("{port} is not a port")), "{text}: {told}");
@@ -167,6 +191,21 @@ mod tests {
         for text in ["http://[::1]/", "http://[::1]:65535/", "http://a.example:/", "http://a:1"] {
             assert!(url(text).is_ok(), "{text}");
         }
+    }
+
+    #[test]
+    fn fault_11_a_byte_that_no_url_has_is_named_with_its_place() {
+        for (text, told) in [
+            (
+                "http://127.0.0.1:1/?x=\"{}\"",
+                "the byte '\"' at place 23 of the URL: write it as %22",
+            ),
+            ("http://a.example/a b", "the byte 0x20 at place 19 of the URL: write it as %20"),
+            ("http://a.example?<", "the byte '<' at place 18 of the URL: write it as %3C"),
+        ] {
+            assert_eq!(url(text), Err(told.to_owned()));
+        }
+        assert!(url("http://a.example/{}?x={}").is_ok());
     }
 
     #[test]

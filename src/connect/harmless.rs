@@ -1,4 +1,5 @@
-//! Puts spaces for the control bytes in a response's field values that hyper refuses and that `HAProxy` and nginx pass.
+//! Puts spaces for the control bytes in a response's field values that hyper refuses; `HAProxy` and nginx pass
+//! the bytes themselves.
 //!
 //! RFC 9110 section 5.5 lets a recipient keep them "within a safe context", which hyper's types are not. NUL, and CR or LF
 //! alone, are left to hyper, which refuses them; so is whatever is wrong with a name, and every field that frames the

@@ -116,7 +116,7 @@ fn authority<'a>(
 /// The Host field as text. A password in it is refused here, before anything could show it.
 fn host_text(field: &HeaderValue) -> Result<&str, Failure> {
     let bytes = field.as_bytes();
-    if bytes.contains(&b'@') {
+    if bytes.contains(&b'@') || names_at_sign(bytes) {
         return Err(Failure::bad_request(
             "the Host field carries user information: user:password@ belongs into Authorization",
         ));
@@ -125,6 +125,11 @@ fn host_text(field: &HeaderValue) -> Result<&str, Failure> {
         Some(at) => Err(no_such_host(bytes, at)),
         None => Ok(field.to_str().unwrap_or_default()),
     }
+}
+
+/// True if an `@` is written as its escape.
+fn names_at_sign(host: &[u8]) -> bool {
+    host.contains(&b'%') && host.windows(3).any(|escape| escape == b"%40")
 }
 
 /// Names the byte of a host that no host has.
@@ -238,6 +243,16 @@ mod tests {
         ] {
             assert_eq!(without_port(authority), host, "{authority}");
         }
+    }
+
+    #[test]
+    fn fault_36_a_password_in_host_is_refused_and_not_shown_also_with_an_escaped_at_sign() {
+        for host in ["me:secret@a.example", "me:secret%40a.example", "me:secret%40"] {
+            let failure = host_text(&HeaderValue::from_static(host)).expect_err("refused");
+            let told = failure.to_string();
+            assert!(told.contains("user information") && !told.contains("secret"), "{told}");
+        }
+        assert!(host_text(&HeaderValue::from_static("a.example:8040")).is_ok());
     }
 
     #[test]
