@@ -1296,15 +1296,15 @@ fn fault_05_a_part_that_would_be_lost_is_refused_at_the_key_that_names_the_file(
 }
 
 #[test]
-fn fault_14_an_expired_ca_in_trust_is_a_warning_of_check() {
+fn fault_14_an_expired_certificate_in_trust_is_a_warning_of_check() {
     let (directory, file) = example_on_disk();
     let (old, new) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let trust = format!("{}{}", certificate(&new, (2020, 2999)), certificate(&old, (2019, 2020)));
     let path = put(&directory, "trust/ca.crt", &trust);
     let said = check(&[&file]).unwrap();
     let warning = format!(
-        "warning: {path}: certificate 2 (CN=rcgen self signed cert) expired on 2020-01-01 00:00:00 UTC; it is believed all \
-         the same: take it out once no upstream needs it\n"
+        "warning: {path}: certificate 2 (CN=rcgen self signed cert) expired on 2020-01-01 00:00:00 UTC; a server that \
+         shows it is refused: put the server's new certificate in its place\n"
     );
     assert!(said.ends_with(&warning), "{said}");
 }

@@ -63,6 +63,9 @@ pub(super) struct Certificate {
     pub not_after: String,
     #[serde(skip)]
     pub ends: SystemTime,
+    /// True if it is marked as a CA.
+    #[serde(skip)]
+    pub is_ca: bool,
     pub seconds_left: i64,
 }
 
@@ -106,6 +109,7 @@ impl Certificate {
             not_before: begins.to_string(),
             not_after: ends.to_string(),
             ends: ends.0,
+            is_ca: certificate.is_ca(),
             seconds_left: seconds(ends.0).cast_signed() - seconds(now).cast_signed(),
         })
     }
@@ -175,12 +179,16 @@ impl Group {
         files.join(", ")
     }
 
-    /// Says what the end of a certificate means here, where that is not plain: an expired CA goes on being believed.
+    /// Says what the end of a certificate means here, where that is not plain: an expired CA goes on being believed, a server
+    /// that shows a trusted certificate itself is refused.
     pub fn note(&self, certificate: &Certificate, now: SystemTime) -> &'static str {
-        if self.role == Role::Trust && certificate.ends < now {
-            ", believed all the same until it is taken out of `trust`"
-        } else {
-            ""
+        match self.role {
+            Role::Trust if certificate.ends >= now => "",
+            Role::Trust if certificate.is_ca => {
+                ", believed all the same until it is taken out of `trust`, but not as a server's own"
+            }
+            Role::Trust => ", and a server that shows it is refused",
+            Role::Identity | Role::Upstream => "",
         }
     }
 

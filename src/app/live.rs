@@ -94,7 +94,7 @@ impl Live {
         let prepared = self.prepare(plan, &changing)?;
         self.commit(plan.drain, prepared, &mut changing);
         self.admin.follow(&changing.upstreams);
-        warn_of_expired_trust(None, plan);
+        warn_of_trust(None, plan);
         let live = Arc::clone(self);
         self.run_on_first(|_| async move {
             live.common.drain.begun().await;
@@ -124,7 +124,7 @@ impl Live {
         self.commit(plan.drain, prepared, &mut changing);
         self.divide_descriptors(&plan, &changing);
         self.admin.follow(&changing.upstreams);
-        warn_of_expired_trust(Some(&in_force.plan), &plan);
+        warn_of_trust(Some(&in_force.plan), &plan);
         self.standing.applied(plan, text, SystemTime::now());
         Ok(())
     }
@@ -288,12 +288,18 @@ impl Changing {
     }
 }
 
-/// Logs the trusted certificates whose time is over, but for those that were logged for the plan before.
-fn warn_of_expired_trust(before: Option<&Plan>, plan: &Plan) {
+/// Logs trusted certificates whose time is over, and that some of the system's roots cannot be read, but for what was logged
+/// for the plan before.
+fn warn_of_trust(before: Option<&Plan>, plan: &Plan) {
     let expired = |plan: &Plan| config::expired_trust(&plan.credentials, SystemTime::now());
     let told = before.map(expired).unwrap_or_default();
     for warning in expired(plan).into_iter().filter(|warning| !told.contains(warning)) {
         tracing::warn!(reason = warning, "an expired certificate is trusted");
+    }
+    let unread = |plan: &Plan| config::unread_roots(&plan.credentials);
+    let told = before.and_then(unread);
+    if let Some(warning) = unread(plan).filter(|warning| told.as_ref() != Some(warning)) {
+        tracing::warn!(reason = warning, "some of the system's roots cannot be read");
     }
 }
 

@@ -30,7 +30,7 @@ pub use kept::Kept;
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
 pub use source::{Disk, Files, Found, Loaded, Origin, Source, Terms, Unusable};
 pub use standing::{InForce, Outcome, Refusal, Refused, Standing};
-pub use warnings::{expired_trust, warnings};
+pub use warnings::{expired_trust, unread_roots, warnings};
 pub use written::Position;
 
 use crate::tls;

@@ -1,9 +1,9 @@
 //! Warnings: settings that are accepted and are likely to be mistakes. `warmline check` prints them; the log has those of certificates.
 
-use std::{path::Path, time::SystemTime};
+use std::{path::Path, sync::Arc, time::SystemTime};
 
 use super::{Credentials, Plan, name::ServerNameKind, written::Kind as _};
-use crate::upstream::Settings;
+use crate::{tls::Trust, upstream::Settings};
 
 /// Everything in a plan that its writer should look at once more.
 #[must_use]
@@ -16,7 +16,11 @@ pub fn warnings(plan: &Plan, now: SystemTime) -> Vec<String> {
             .flatten()
     });
     let credentials = &plan.credentials;
-    names.chain(stray_keys(credentials)).chain(expired_trust(credentials, now)).collect()
+    names
+        .chain(stray_keys(credentials))
+        .chain(unread_roots(credentials))
+        .chain(expired_trust(credentials, now))
+        .collect()
 }
 
 /// Private keys in files that are read by all who need to know whom to trust.
@@ -29,21 +33,24 @@ fn stray_keys(credentials: &Credentials) -> impl Iterator<Item = String> {
     })
 }
 
-/// The trusted certificates whose time is over. They go on being believed, as everywhere else: only their removal ends that.
+/// Words about the machine's own roots, if they are in use and some of them cannot be read.
+#[must_use]
+pub fn unread_roots(credentials: &Credentials) -> Option<String> {
+    let left_out = credentials.trusts.get(&None)?.left_out()?;
+    Some(format!("the system's roots: {left_out}"))
+}
+
+/// The trusted certificates whose time is over, each with what follows from that.
 #[must_use]
 pub fn expired_trust(credentials: &Credentials, now: SystemTime) -> Vec<String> {
     let files =
         credentials.trusts.iter().filter_map(|(file, trust)| Some((file.as_deref()?, trust)));
-    files
-        .flat_map(|(file, trust)| trust.expired(now).into_iter().map(move |ca| expired(file, &ca)))
-        .collect()
-}
-
-fn expired(file: &Path, certificate: &str) -> String {
-    format!(
-        "{}: {certificate}; it is believed all the same: take it out once no upstream needs it",
-        file.display()
-    )
+    let expired = |(file, trust): (&Path, &Arc<Trust>)| {
+        let expired = trust.expired(now).into_iter();
+        let file = file.display().to_string();
+        expired.map(move |certificate| format!("{file}: {certificate}"))
+    };
+    files.flat_map(expired).collect()
 }
 
 /// An address has no server name, and many servers choose their certificate by that.

@@ -235,11 +235,15 @@ impl Identity {
     }
 }
 
-/// Finds the one private key of a file.
+/// Finds the one private key of a file. The same key twice is one.
 fn the_key(contents: &Contents) -> Result<&PrivateKeyDer<'static>, IdentityError> {
     match &contents.keys[..] {
         [] => Err(IdentityError::NoKey),
-        [(key, _)] => Ok(key),
+        [(key, _), more @ ..]
+            if more.iter().all(|(other, _)| other.secret_der() == key.secret_der()) =>
+        {
+            Ok(key)
+        }
         keys => Err(IdentityError::ManyKeys(keys.len())),
     }
 }
@@ -577,7 +581,10 @@ mod tests {
         let stray = error(&chain, &format!("{secret}{}", certificate(&other)));
         assert_eq!(stray, IdentityError::StrayCertificate(lines(&secret) + 1));
         let both = format!("{chain}{secret}");
-        for (certificates, key) in [(&both, &secret), (&chain, &both), (&both, &both)] {
+        let twice = format!("{secret}{chain}{secret}");
+        for (certificates, key) in
+            [(&both, &secret), (&chain, &both), (&both, &both), (&twice, &twice), (&chain, &twice)]
+        {
             assert!(Identity::from_pem(certificates.as_bytes(), key.as_bytes(), now()).is_ok());
         }
     }

@@ -7,7 +7,8 @@ use rustls::{
     pki_types::{CertificateDer, ServerName},
 };
 use x509_parser::{
-    extensions::{GeneralSubtree, NameConstraints, ParsedExtension, X509Extension},
+    extensions::{GeneralSubtree, NameConstraints, X509Extension},
+    objects::{oid_registry, oid2sn},
     prelude::{GeneralName, X509Certificate},
     public_key::PublicKey,
 };
@@ -412,13 +413,20 @@ fn critical_extension(certificate: &X509Certificate<'_>) -> Option<String> {
         extension.critical && !FOLLOWED.contains(&&extension.oid.to_id_string()[..])
     };
     let extension = certificate.extensions().iter().find(not_followed)?;
-    Some(match extension.parsed_extension() {
-        ParsedExtension::CertificatePolicies(_) => "certificatePolicies".into(),
-        ParsedExtension::PolicyMappings(_) => "policyMappings".into(),
-        ParsedExtension::PolicyConstraints(_) => "policyConstraints".into(),
-        ParsedExtension::InhibitAnyPolicy(_) => "inhibitAnyPolicy".into(),
-        _ => extension.oid.to_id_string(),
-    })
+    Some(extension_name(extension))
+}
+
+/// The name of an extension; its number, where none is known.
+fn extension_name(extension: &X509Extension<'_>) -> String {
+    let number = extension.oid.to_id_string();
+    match &number[..] {
+        "1.3.6.1.5.5.7.1.24" => "TLS feature, \"must staple\"".into(),
+        "1.3.6.1.5.5.7.48.1.5" => "OCSP no check".into(),
+        "1.3.6.1.4.1.11129.2.4.3" => {
+            "the poison of a precertificate: the CA's log got it, servers are given another".into()
+        }
+        _ => oid2sn(&extension.oid, oid_registry()).map_or(number, Into::into),
+    }
 }
 
 /// The kind of name in a CA's constraints that is not checked here.

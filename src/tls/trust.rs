@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use rustls::{RootCertStore, pki_types::CertificateDer};
+use rustls_native_certs::ErrorKind;
 
 use super::{
     pem::{self, PemError},
@@ -21,6 +22,8 @@ pub struct Trust {
     key: Option<usize>,
     /// The earliest end of a certificate; unknown for the machine's own roots.
     first_end: Option<SystemTime>,
+    /// Words about those of the machine's own roots that cannot be read.
+    left_out: Option<String>,
 }
 
 /// The reason why a trust bundle cannot be used. No text quotes the file's content, but for subjects.
@@ -67,20 +70,45 @@ impl Trust {
             return Err(TrustError::Empty);
         }
         let first_end = certificates.iter().filter_map(end).min();
-        Ok(Self { certificates, system: false, key, first_end })
+        Ok(Self { certificates, system: false, key, first_end, left_out: None })
     }
 
-    /// The machine's own roots; those that cannot be read are left out, and at least one must
+    /// Reads the machine's own roots; those that cannot be read are left out, and at least one must
     /// remain.
     pub fn system() -> Result<Self, TrustError> {
         let found = rustls_native_certs::load_native_certs();
+        Self::of_system(found.certs, &found.errors)
+    }
+
+    fn of_system(
+        found: Vec<CertificateDer<'static>>,
+        errors: &[rustls_native_certs::Error],
+    ) -> Result<Self, TrustError> {
+        let count = found.len();
         let certificates: Vec<_> =
-            found.certs.into_iter().filter(|certificate| readable(certificate).is_ok()).collect();
+            found.into_iter().filter(|certificate| readable(certificate).is_ok()).collect();
+        let malformed = count - certificates.len();
+        let first = errors.first().map(reason);
         if certificates.is_empty() {
-            let reason = found.errors.first().map_or("there are none".into(), ToString::to_string);
-            return Err(TrustError::System(reason));
+            return Err(TrustError::System(first.unwrap_or_else(|| "there are none".into())));
         }
-        Ok(Self { certificates, system: true, key: None, first_end: None })
+        let first = first.unwrap_or_else(|| "a certificate's encoding is broken".into());
+        let left_out = match errors.len() + malformed {
+            0 => None,
+            1 => {
+                Some(format!("1 file or certificate cannot be read, and is not believed: {first}"))
+            }
+            number => Some(format!(
+                "{number} files or certificates cannot be read, and are not believed; the first: {first}"
+            )),
+        };
+        Ok(Self { certificates, system: true, key: None, first_end: None, left_out })
+    }
+
+    /// Says how many of the machine's own roots cannot be read, and why the first of them cannot.
+    #[must_use]
+    pub fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
     }
 
     /// True if the certificates are the machine's own roots, which others renew.
@@ -92,7 +120,7 @@ impl Trust {
     /// Certificates that were not read, because their files are elsewhere: nothing is believed.
     #[must_use]
     pub const fn not_read() -> Self {
-        Self { certificates: Vec::new(), system: false, key: None, first_end: None }
+        Self { certificates: Vec::new(), system: false, key: None, first_end: None, left_out: None }
     }
 
     /// The line of a private key in the same file: of no use there, and readable by more people than need it.
@@ -108,7 +136,8 @@ impl Trust {
         self.first_end
     }
 
-    /// The certificates whose time is over at `now`, each by its number and subject, with the end.
+    /// The certificates whose time is over at `now`, each by its number and subject, with the end and what follows from it: CAs
+    /// go on being believed, a server that shows the certificate itself is refused.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> Vec<String> {
         // With many upstreams this is asked of many certificates at each reload: most need no look.
@@ -116,10 +145,16 @@ impl Trust {
             return Vec::new();
         }
         let expired = |(der, number): (&CertificateDer<'_>, usize)| {
-            let not_after = x509::parse(der)?.validity().not_after;
+            let certificate = x509::parse(der)?;
+            let not_after = certificate.validity().not_after;
             let is_over = not_after.timestamp() < x509::seconds(now);
             let named = x509::named(number, der);
-            is_over.then(|| format!("{named} expired on {}", Moment::from(not_after)))
+            let follows = if certificate.is_ca() {
+                "it is believed all the same, but not as a server's own certificate: take it out once no upstream needs it"
+            } else {
+                "a server that shows it is refused: put the server's new certificate in its place"
+            };
+            is_over.then(|| format!("{named} expired on {}; {follows}", Moment::from(not_after)))
         };
         self.certificates.iter().zip(1..).filter_map(expired).collect()
     }
@@ -136,6 +171,15 @@ fn end(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     Some(Moment::from(x509::parse(certificate)?.validity().not_after).0)
 }
 
+/// Says in plain words why a part of the machine's own roots cannot be read.
+fn reason(error: &rustls_native_certs::Error) -> String {
+    match &error.kind {
+        ErrorKind::Io { inner, path } => format!("{}: {inner}", path.display()),
+        ErrorKind::Pem(_) => "a file is damaged: its PEM is cut short or no base64".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// Checks that a certificate can serve as a trust anchor.
 fn readable(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> {
     RootCertStore::empty().add(certificate.clone())
@@ -144,6 +188,8 @@ fn readable(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)] // a failed test is what it is for
 mod tests {
+    use std::io;
+
     use super::*;
 
     fn certificate() -> String {
@@ -170,6 +216,30 @@ mod tests {
         for text in ["", "hello", key.as_str()] {
             assert_eq!(Trust::from_pem(text.as_bytes()), Err(TrustError::Empty));
         }
+    }
+
+    #[test]
+    fn fault_05_roots_of_the_system_that_cannot_be_read_are_told() {
+        let good = || Trust::from_pem(certificate().as_bytes()).unwrap().certificates().to_vec();
+        let broken = || CertificateDer::from(vec![0x30, 0]);
+        let errors = || -> Vec<rustls_native_certs::Error> {
+            let (inner, path) = (io::ErrorKind::PermissionDenied.into(), "/roots/a.pem".into());
+            let pem = rustls::pki_types::pem::Error::NoItemsFound;
+            [ErrorKind::Io { inner, path }, ErrorKind::Pem(pem)]
+                .map(|kind| rustls_native_certs::Error { context: "context", kind })
+                .into()
+        };
+        assert_eq!(Trust::of_system(good(), &[]).unwrap().left_out(), None);
+        let trust = Trust::of_system(good(), &errors()).unwrap();
+        let words = "2 files or certificates cannot be read, and are not believed; the first: /roots/a.pem: permission denied";
+        assert_eq!(trust.left_out(), Some(words));
+        let trust = Trust::of_system(good(), &errors()[1..]).unwrap();
+        assert!(trust.left_out().unwrap().contains("a file is damaged"));
+        let trust = Trust::of_system([good(), vec![broken()]].concat(), &[]).unwrap();
+        assert_eq!(trust.certificates().len(), 1);
+        assert!(trust.left_out().unwrap().contains("encoding is broken"));
+        let none = Trust::of_system(vec![broken()], &errors()).unwrap_err().to_string();
+        assert!(none.contains("/roots/a.pem: permission denied"), "{none}");
     }
 
     #[test]

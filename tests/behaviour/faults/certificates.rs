@@ -324,6 +324,41 @@ fn fault_14_an_expired_ca_in_trust_is_told_on_the_page_and_in_the_log_and_believ
     assert_eq!(Setup::before(&origin).trust_pem(&trust).start().one_shot("/any").status, 200);
 }
 
+#[test]
+fn fault_14_an_expired_server_certificate_in_trust_is_not_called_believed() {
+    log_lines::catch();
+    let params = authority::expired(authority::common_name_only("a server of old"));
+    let old = Identity::self_signed_from(&params, authority::key());
+    let trust = format!("{}{}", shared_trust(), certificates_pem(&[old.leaf().clone()]));
+    refused(old.again(), &trust, &["certificate 1 (CN=a server of old", "expired on 2020-01-01"]);
+    let told = "certificate 2 (CN=a server of old) expired on 2020-01-01 00:00:00 UTC; a server that shows it is refused";
+    assert_eq!(log_lines::with_reason(told), 1);
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).trust_pem(&trust).start();
+    for page in ["/certificates", "/"] {
+        let page = warmline.admin(page).text();
+        assert_eq!(page.matches("and a server that shows it is refused").count(), 1, "{page}");
+        assert!(!page.contains("believed all the same"), "{page}");
+    }
+}
+
+#[test]
+fn fault_14_a_critical_extension_is_told_by_its_name() {
+    for (oid, name) in [
+        (&[1, 3, 6, 1, 5, 5, 7, 1, 24][..], "must staple"),
+        (&[1, 3, 6, 1, 4, 1, 11129, 2, 4, 3], "the poison of a precertificate"),
+        (&[2, 5, 29, 46], "freshestCRL"),
+        (&[2, 5, 29, 54], "inhibitAnyPolicy"),
+        (&[1, 2, 3, 4], "1.2.3.4"),
+    ] {
+        let mut extension = CustomExtension::from_oid_content(oid, vec![5, 0]);
+        extension.set_criticality(true);
+        let mut params = server_params(&[NAME]);
+        params.custom_extensions.push(extension);
+        refused(Authority::shared().issue(&params), &shared_trust(), &[name, "certificate 1"]);
+    }
+}
+
 /// The answer of an origin with this bearing towards clients, to us with or without an identity.
 fn asked(clients: ClientCertificates, tls12: bool, set: impl FnOnce(Setup) -> Setup) -> String {
     let origin = Origin::serving().clients(clients);
