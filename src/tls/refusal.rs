@@ -148,7 +148,7 @@ impl Refused<'_> {
     /// that belong to no chain, such as its own twice: nothing in those is the reason for a refusal.
     fn find_issuer(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
         let last = self.chain.len().min(COMPARED);
-        let issued = |number: usize| {
+        let fits = |number: usize| {
             let issuer = self.parsed(number)?;
             let issues = |other: X509Certificate<'_>| {
                 other.as_raw() != issuer.as_raw() && x509::is_issuer(&issuer, &other)
@@ -156,7 +156,7 @@ impl Refused<'_> {
             let mut others = (1..=last).filter_map(|other| self.parsed(other));
             (applies(&issuer) && others.any(issues)).then_some(number)
         };
-        (2..=last).find_map(issued)
+        (2..=last).find_map(fits)
     }
 
     /// Finds the server's own certificate or one that issued another of the chain, if this applies to it.
