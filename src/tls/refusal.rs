@@ -149,12 +149,12 @@ impl Refused<'_> {
     fn find_issuer(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
         let last = self.chain.len().min(COMPARED);
         let fits = |number: usize| {
-            let issuer = self.parsed(number)?;
-            let issues = |other: X509Certificate<'_>| {
-                other.as_raw() != issuer.as_raw() && x509::is_issuer(&issuer, &other)
+            let ca = self.parsed(number)?;
+            let is_below = |other: X509Certificate<'_>| {
+                other.as_raw() != ca.as_raw() && x509::is_issuer(&ca, &other)
             };
             let mut others = (1..=last).filter_map(|other| self.parsed(other));
-            (applies(&issuer) && others.any(issues)).then_some(number)
+            (applies(&ca) && others.any(is_below)).then_some(number)
         };
         (2..=last).find_map(fits)
     }
