@@ -52,7 +52,8 @@ fn the_cap_holds_while_the_origin_closes(how: IdleEnd, threads: usize) {
         together(200, |_| {
             let mut client = warmline.connect();
             for _ in 0..rounds {
-                assert_eq!(client.get(origin::NAME, "/any").status, 200);
+                let answer = client.get(origin::NAME, "/any");
+                assert_eq!(answer.status, 200, "{}", answer.text());
             }
         });
         drop(over);
