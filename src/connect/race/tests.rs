@@ -110,11 +110,12 @@ async fn most_sockets(silent: &[Silent], port: u16, test: usize, spares: usize) 
     let given: Vec<_> = silent.iter().map(|silent| silent.address.ip()).collect();
     let addresses = Addresses::default();
     let mut race = Box::pin(raced(&addresses, port, &given, test, spares));
+    let on_their_way: Vec<_> = silent.iter().map(|silent| silent.address).collect();
     // On one thread: between two looks of its task nothing changes.
     let (mut most, mut tried) = (0, vec![false; silent.len()]);
     poll_fn(|cx| {
         let ended = race.as_mut().poll(cx).is_ready();
-        let open = silent.iter().map(|silent| Silent::waiting(silent.address)).collect::<Vec<_>>();
+        let open = Silent::waiting(&on_their_way);
         tried.iter_mut().zip(&open).for_each(|(tried, open)| *tried |= *open > 0);
         most = most.max(open.iter().sum::<usize>());
         if ended || !tried.contains(&false) { Poll::Ready(()) } else { Poll::Pending }

@@ -120,7 +120,7 @@ fn fault_10_with_one_connection_allowed_addresses_are_tried_one_after_the_other(
     let warmline = setup.set("timeouts.connect", "1s").start();
     assert_eq!(warmline.one_shot("/any").status, 200);
     assert_eq!(warmline.pool("origin").census.total(), 1);
-    assert_eq!(Silent::waiting(silent.address), 0);
+    assert_eq!(Silent::waiting(&[silent.address]), [0]);
 }
 
 #[test]

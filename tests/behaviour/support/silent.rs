@@ -23,7 +23,7 @@ impl Silent {
         let address =
             listener.local_addr().ok().and_then(|own| own.as_socket()).expect("its address");
         let mut sockets = vec![listener];
-        while Self::waiting(address) == 0 {
+        while Self::waiting(&[address]) == [0] {
             let client = new();
             client.set_nonblocking(true).expect("an option");
             let _ = client.connect(&SockAddr::from(address));
@@ -33,12 +33,15 @@ impl Silent {
         Self { address, _sockets: sockets }
     }
 
-    /// Counts sockets of this machine on their way there, without an answer (`SYN_SENT`).
-    pub fn waiting(address: SocketAddr) -> usize {
-        let SocketAddr::V4(v4) = address else { panic!("IPv4") };
-        let ip = u32::from_le_bytes(v4.ip().octets());
-        let waiting = format!(" {ip:08X}:{:04X} 02 ", v4.port());
+    /// Counts, for each of these, sockets of this machine on their way there, without an answer (`SYN_SENT`).
+    pub fn waiting(addresses: &[SocketAddr]) -> Vec<usize> {
         let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
-        table.lines().filter(|line| line.contains(&waiting)).count()
+        let waiting = |address: &SocketAddr| {
+            let SocketAddr::V4(v4) = address else { panic!("IPv4") };
+            let ip = u32::from_le_bytes(v4.ip().octets());
+            let waiting = format!(" {ip:08X}:{:04X} 02 ", v4.port());
+            table.lines().filter(|line| line.contains(&waiting)).count()
+        };
+        addresses.iter().map(waiting).collect()
     }
 }

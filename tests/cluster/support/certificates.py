@@ -73,7 +73,7 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        return Credential(_pem(certificate), _key_pem(key), f"{certificate.serial_number:X}".zfill(40))
+        return Credential(_pem(certificate), _key_pem(key), _serial(certificate))
 
 
 def _builder(subject, issuer, key, lifetime):
@@ -100,6 +100,12 @@ def _alternative(name):
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
         return x509.DNSName(name)
+
+
+def _serial(certificate):
+    """Writes the serial number as nginx does: two digits for each byte, and no leading byte of zeros."""
+    digits = f"{certificate.serial_number:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
 
 
 def _pem(certificate):
