@@ -134,10 +134,14 @@ async fn receive(
         return Err(Refused::TooLarge);
     }
     let place = if declared > SMALL { Some(place(room, declared).await?) } else { None };
-    let body = Limited::new(request.into_body(), LARGEST).collect();
-    match timeout(PATIENCE, body).await {
+    let mut body = request.into_body();
+    let read = timeout(PATIENCE, Limited::new(&mut body, LARGEST).collect()).await;
+    match read {
         Ok(Ok(body)) => Ok((place, body.to_bytes())),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(Refused::TooLarge)
+        }
         Ok(Err(_)) => Err(Refused::Broken),
         Err(_) => Err(Refused::TooSlow),
     }
