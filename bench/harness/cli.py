@@ -1,6 +1,7 @@
 """The command line: what to run, in which order, and what to do when something fails."""
 
 import argparse
+import json
 import os
 import shlex
 import sys
@@ -55,6 +56,9 @@ def _options():
                         help="a warmline that is built already (default: as scripts/release builds it)")
     parser.add_argument("--before", metavar="FILE",
                         help="a warmline of another commit: the row `pairs` loads it and this one in turn")
+    parser.add_argument("--after-setting", type=_setting, action="append", default=[], metavar="KEY=VALUE",
+                        help="a setting of the upstream for the second program of `pairs` alone, as "
+                             "headerCase=kept or tls.keyExchange=classic; may be repeated")
     parser.add_argument("--warmline-arguments", type=shlex.split, default=[], metavar="TEXT",
                         help="more arguments for `warmline run`")
     parser.add_argument("--nice", type=int, default=0, metavar="N",
@@ -65,6 +69,8 @@ def _options():
         if options.only != report.ROWS:
             parser.error("the row `pairs` needs --before FILE, a warmline of another commit")
         options.only = tuple(name for name in options.only if name != "pairs")
+    if options.after_setting and "pairs" not in options.only:
+        parser.error("--after-setting is for the row `pairs`")
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (2 if options.quick else 4)
     return options
@@ -79,6 +85,18 @@ def _names(known):
         return names
 
     return parse
+
+
+def _setting(text):
+    """A path of keys, and a value: JSON where it is some, else the text as it stands."""
+    path, equals, value = text.partition("=")
+    if not (path and equals):
+        raise argparse.ArgumentTypeError(f"{text} is no KEY=VALUE")
+    try:
+        value = json.loads(value)
+    except ValueError:
+        pass
+    return path.split("."), value
 
 
 def _programs(options):
@@ -133,7 +151,7 @@ def _proxies(options, programs):
 
 def _pairs(options, bench, programs):
     before = Warmline(options.before, arguments=options.warmline_arguments, name="warmline-before")
-    return pairs.run(bench, before, _warmline(options, programs))
+    return pairs.run(bench, before, _warmline(options, programs, settings=options.after_setting))
 
 
 def _many(options, bench, programs):

@@ -167,10 +167,11 @@ class Envoy:
 class Warmline:
     """Warmline itself. It remembers that the upstream chose X25519, and offers that alone from then on."""
 
-    def __init__(self, program, threads=1, arguments=(), name="warmline", upstreams=1):
+    def __init__(self, program, threads=1, arguments=(), name="warmline", upstreams=1, settings=()):
+        """`settings` are more settings of each upstream: pairs of a path of keys and a value."""
         self.name = name
         self._program, self._threads, self._arguments = program, threads, tuple(arguments)
-        self._upstreams = upstreams
+        self._upstreams, self._settings = upstreams, tuple(settings)
 
     def start(self, task):
         """Runs it for `task`."""
@@ -209,7 +210,7 @@ class Warmline:
     def _upstream(self, task, pool, number):
         """The first upstream has all requests; the others have a host each that nobody asks for."""
         certificates = task.certificates
-        return {
+        upstream = {
             "name": f"upstream-{number}" if number else "upstream",
             "hosts": [f"host-{number}.bench.test" if number else "*"],
             "endpoints": [f"127.0.0.1:{task.upstream_port}"],
@@ -224,6 +225,12 @@ class Warmline:
             },
             "pool": dict(pool),
         }
+        for (*groups, key), value in self._settings:
+            group = upstream
+            for name in groups:
+                group = group.setdefault(name, {})
+            group[key] = value
+        return upstream
 
 
 class Relay:
