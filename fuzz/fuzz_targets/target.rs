@@ -5,46 +5,30 @@
 
 #![no_main]
 
+#[path = "../../src/listener/escape/tests/way.rs"]
+mod way;
+
 use http::uri::PathAndQuery;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use warmline::listener::escape::{Escape, Judged};
+use warmline::listener::escape::{Escape, Judged, Noted};
+use way::{Hyper, Way};
 
-/// A client's bytes on their way to a hyper that reads each head as soon as it is there.
-struct Way {
-    escape: Escape,
-    /// Everything that reached hyper.
-    came: Vec<u8>,
-    /// Up to here it is read; the next request begins here.
+/// A hyper that frames each body as its head says.
+#[derive(Default)]
+struct Framing {
+    /// Up to here all is read; the next request begins here.
     read: usize,
-    judged: Judged,
 }
 
-impl Way {
-    fn new() -> Self {
-        let judged = Judged { count: 0, body: Some(0), done: true };
-        Self { escape: Escape::default(), came: Vec::new(), read: 0, judged }
-    }
-
-    fn send(&mut self, segment: &[u8]) {
-        if self.escape.passes(segment, self.judged) {
-            self.came.extend_from_slice(segment);
-        } else {
-            self.escape.keep(segment);
+impl Hyper for Framing {
+    fn read(&mut self, came: &[u8], mut judged: Judged) -> Judged {
+        while let Some(head) = head(came.get(self.read..).unwrap_or_default()) {
+            let body = body(&came[self.read..self.read + head]);
+            self.read =
+                body.map_or(usize::MAX, |body| (self.read + head).saturating_add(body as usize));
+            judged = Judged { count: judged.count + 1, body, done: false };
         }
-        self.read();
-        while self.escape.has_kept() {
-            let came = &mut self.came;
-            self.escape.give(5, self.judged, |bytes| came.extend_from_slice(bytes));
-            self.read();
-        }
-    }
-
-    fn read(&mut self) {
-        while let Some(head) = head(self.came.get(self.read..).unwrap_or_default()) {
-            let body = body(&self.came[self.read..self.read + head]);
-            self.read = body.map_or(usize::MAX, |body| (self.read + head).saturating_add(body as usize));
-            self.judged = Judged { count: self.judged.count + 1, body, done: false };
-        }
+        judged
     }
 }
 
@@ -78,7 +62,7 @@ fn body(head: &[u8]) -> Option<u64> {
 }
 
 fn through<'a>(segments: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut way = Way::new();
+    let mut way = Way::new(Framing::default());
     segments.for_each(|segment| way.send(segment));
     way.came
 }
@@ -125,7 +109,10 @@ fn check_head(sent: &[u8], came: &[u8]) {
 /// A head's first line without the empty ones before it, and what follows.
 fn line(head: &[u8]) -> (&[u8], &[u8]) {
     let begin = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
-    let end = head[begin..].iter().position(|byte| *byte == b'\n').map_or(head.len(), |at| begin + at + 1);
+    let end = head[begin..]
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(head.len(), |at| begin + at + 1);
     (&head[begin..end], &head[end..])
 }
 

@@ -1,55 +1,24 @@
 //! Tests of the escapes: these bytes are escaped and no other ever is, however a client's bytes are cut.
 
+mod way;
+
 use http::Uri;
+use way::{Hyper, Way};
 
 use super::*;
 
-/// A client's bytes on their way, with a model of hyper behind them: it reads heads, and tells of each body.
-struct Way {
-    escape: Escape,
-    out: Vec<u8>,
-    judged: Judged,
-    /// Bodies' lengths, in the order of the requests.
-    bodies: Vec<Option<u64>>,
-    noted: Vec<Noted>,
-}
+/// Bodies' lengths, in the order of the requests; `None` comes in chunks.
+struct Bodies<'a>(&'a [Option<u64>]);
 
-impl Way {
-    fn new(bodies: &[Option<u64>]) -> Self {
-        Self {
-            escape: Escape::default(),
-            out: Vec::new(),
-            judged: Judged { count: 0, body: Some(0), done: true },
-            bodies: bodies.to_vec(),
-            noted: Vec::new(),
-        }
-    }
-
-    fn send(&mut self, segment: &[u8]) {
-        if self.escape.passes(segment, self.judged) {
-            self.out.extend_from_slice(segment);
-        } else {
-            self.escape.keep(segment);
-        }
-        self.read();
-        while self.escape.has_kept() {
-            let out = &mut self.out;
-            self.escape.give(7, self.judged, |bytes| out.extend_from_slice(bytes));
-            self.noted.extend(self.escape.take_noted());
-            self.read();
-        }
-    }
-
-    /// Whatever heads are there have been read.
-    fn read(&mut self) {
-        let mut rest = &self.out[..];
-        for (index, body) in self.bodies.iter().enumerate() {
+impl Hyper for Bodies<'_> {
+    fn read(&mut self, came: &[u8], mut judged: Judged) -> Judged {
+        let mut rest = came;
+        for (body, count) in self.0.iter().zip(1..) {
             let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
-                return;
+                return judged;
             };
-            let count = index as u64 + 1;
-            if count > self.judged.count {
-                self.judged = Judged { count, body: *body, done: false };
+            if count > judged.count {
+                judged = Judged { count, body: *body, done: false };
             }
             rest = &rest[end + 4..];
             let body = match body {
@@ -58,12 +27,16 @@ impl Way {
                     rest.windows(5).position(|w| w == b"0\r\n\r\n").map_or(usize::MAX, |at| at + 5)
                 }
             };
-            let Some(behind) = rest.get(body..) else { return };
-            self.judged.done =
-                count == self.judged.count && !behind.windows(4).any(|w| w == b"\r\n\r\n");
+            let Some(behind) = rest.get(body..) else { return judged };
+            judged.done = count == judged.count && !behind.windows(4).any(|w| w == b"\r\n\r\n");
             rest = behind;
         }
+        judged
     }
+}
+
+fn way(bodies: &[Option<u64>]) -> Way<Bodies<'_>> {
+    Way::new(Bodies(bodies))
 }
 
 /// Sends it whole, byte by byte, and cut once at each place; what reaches hyper must be the same.
@@ -83,11 +56,11 @@ fn sent(bytes: &[u8], bodies: &[Option<u64>]) -> Vec<u8> {
 }
 
 fn through(segments: &[&[u8]], bodies: &[Option<u64>]) -> Vec<u8> {
-    let mut way = Way::new(bodies);
+    let mut way = way(bodies);
     for segment in segments {
         way.send(segment);
     }
-    way.out
+    way.came
 }
 
 fn target(target: &[u8]) -> String {
@@ -128,7 +101,7 @@ fn fault_11_exactly_the_bytes_are_escaped_that_the_uri_type_refuses() {
         }
         let host = [b"http://a", &[byte][..], b"b"].concat();
         let taken = Uri::try_from(&host[..]).is_ok();
-        let mut way = Way::new(&[]);
+        let mut way = way(&[]);
         way.send(&[b"GET ", &host[..], b" HTTP/1.1\r\n\r\n"].concat());
         let refused = way.noted.first().is_some_and(|noted| noted.refused == Some((byte, 13)));
         assert!(!(refused && taken), "{}", char::from(byte));
@@ -159,11 +132,11 @@ fn fault_11_each_of_several_requests_in_one_segment_is_escaped() {
 #[test]
 fn fault_11_behind_chunks_nothing_is_changed_until_hyper_waits_for_a_request() {
     let chunked = b"POST /?\" HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let mut way = Way::new(&[None, Some(0)]);
+    let mut way = way(&[None, Some(0)]);
     way.send(chunked);
     way.send(b"14\r\nGET /\"< HTTP/1.1\r\n\r\n\r\n0\r\n\r\n");
     way.send(b"GET /?\" HTTP/1.1\r\n\r\n");
-    let came = String::from_utf8_lossy(&way.out).into_owned();
+    let came = String::from_utf8_lossy(&way.came).into_owned();
     assert!(came.starts_with("POST /?%22 HTTP/1.1"), "{came}");
     assert!(came.contains("\r\nGET /\"< HTTP/1.1\r\n\r\n\r\n0\r\n"), "{came}");
     assert!(came.ends_with("GET /?%22 HTTP/1.1\r\n\r\n"), "{came}");
@@ -171,23 +144,23 @@ fn fault_11_behind_chunks_nothing_is_changed_until_hyper_waits_for_a_request() {
 
 #[test]
 fn fault_11_chunks_in_the_heads_own_segment_are_followed_to_their_end() {
-    let mut way = Way::new(&[None, Some(0)]);
+    let mut way = way(&[None, Some(0)]);
     way.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\"\r\n0\r\n\r\n");
     way.send(b"GET /?\" HTTP/1.1\r\n\r\n");
-    assert!(way.out.ends_with(b"\r\n\"\r\n0\r\n\r\nGET /?%22 HTTP/1.1\r\n\r\n"));
+    assert!(way.came.ends_with(b"\r\n\"\r\n0\r\n\r\nGET /?%22 HTTP/1.1\r\n\r\n"));
 }
 
 #[test]
 fn fault_11_a_body_that_hyper_frames_in_another_way_is_left_alone() {
-    let mut way = Way::new(&[None]);
+    let mut way = way(&[None]);
     way.send(b"POST / HTTP/1.1\r\nContent-Length: 90\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n");
     way.send(b"GET /\"<\" HTTP/1.1\r\n\r\n");
-    assert!(way.out.ends_with(b"GET /\"<\" HTTP/1.1\r\n\r\n"));
+    assert!(way.came.ends_with(b"GET /\"<\" HTTP/1.1\r\n\r\n"));
 }
 
 #[test]
 fn fault_11_a_fragment_and_the_number_of_escapes_are_noted_with_their_place() {
-    let mut way = Way::new(&[Some(0)]);
+    let mut way = way(&[Some(0)]);
     way.send(b"\r\nGET /a?b<>c#d<e HTTP/1.1\r\n\r\n");
     assert_eq!(way.noted, [Noted { escaped: 2, fragment: 12, ..Noted::default() }]);
 }
@@ -203,7 +176,7 @@ fn fault_36_only_options_of_a_url_without_a_path_asks_about_the_whole_server() {
         ("OPTION http://a.example", false),
         ("GET http://a.example", false),
     ] {
-        let mut way = Way::new(&[Some(0)]);
+        let mut way = way(&[Some(0)]);
         way.send(format!("{line} HTTP/1.1\r\n\r\n").as_bytes());
         let noted = way.noted.first().is_some_and(|noted| noted.whole_server);
         assert_eq!(noted, whole_server, "{line}");
