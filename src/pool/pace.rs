@@ -1,21 +1,29 @@
 //! How fast the queue moves: what whoever comes now would wait, and whether that is too long to begin.
 //!
+//! Two reckonings have to agree on that: by the last few steps, so that a line that has become faster lets in all who come at
+//! once, and by as many steps as there are places, in which a moment's standstill is no more than itself.
+//!
 //! Who comes when nobody is before it is never turned away: as long as anybody comes at all, somebody stands in line and
 //! finds out when it moves again.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-/// The mean forgets: each step counts for one part in so many.
-const WEIGHT: u32 = 8;
-/// So many steps make a mean.
-const ENOUGH: u32 = 4;
+/// The last few steps are so many.
+const FEW: usize = 8;
+/// So many steps make a pace, and in a long line one for each so many places.
+const ENOUGH: usize = 4;
+const PLACES: usize = 8;
+/// So many of the last steps are remembered.
+const REMEMBERED: usize = 256;
 
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
-    /// The mean time between two steps of a line in which somebody stands, in seconds.
-    mean: f64,
-    steps: u32,
+    /// The time in which somebody stood in line, up to each of the last steps; before them up to when they began.
+    marks: VecDeque<Duration>,
     /// When the line last moved, or began.
     since: Option<Instant>,
     /// When the last one who stood in it gave up, and nobody came after.
@@ -30,16 +38,24 @@ impl Pace {
             self.given_up.take().is_some_and(|at| now.saturating_duration_since(at) < patience);
         if !same {
             let rested = self.since.replace(now).is_none_or(|at| now - at >= patience);
-            self.steps = if rested { 0 } else { self.steps };
+            if rested {
+                self.marks.clear();
+            }
         }
     }
 
     /// Somebody left the line with a connection or a dial.
     pub fn moves(&mut self, now: Instant) {
         let since = self.since.replace(now).unwrap_or(now);
-        let step = now.saturating_duration_since(since).as_secs_f64();
-        self.steps = self.steps.saturating_add(1);
-        self.mean += (step - self.mean) / f64::from(self.steps.min(WEIGHT));
+        let before = self.marks.back().copied();
+        let before = before.unwrap_or_else(|| {
+            self.marks.push_back(Duration::ZERO);
+            Duration::ZERO
+        });
+        self.marks.push_back(before + now.saturating_duration_since(since));
+        if self.marks.len() > REMEMBERED + 1 {
+            self.marks.pop_front();
+        }
     }
 
     /// The last one in line left it with nothing.
@@ -54,8 +70,21 @@ impl Pace {
             return false;
         }
         let stands = self.since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        let wait = self.mean * (before + 1) as f64;
-        stands > patience || (self.steps >= ENOUGH && wait > patience.as_secs_f64())
+        stands > patience || self.wait(before + 1).is_some_and(|wait| wait > patience)
+    }
+
+    /// How long so many places take at least, if enough steps are known to tell.
+    fn wait(&self, places: usize) -> Option<Duration> {
+        let steps = self.marks.len().saturating_sub(1);
+        if steps < (places / PLACES).clamp(ENOUGH, REMEMBERED) {
+            return None;
+        }
+        let by_the_last = |looked_at: usize| {
+            let looked_at = looked_at.min(steps);
+            let time = self.marks[steps].saturating_sub(self.marks[steps - looked_at]);
+            time.mul_f64(places as f64 / looked_at as f64)
+        };
+        Some(by_the_last(FEW).min(by_the_last(places.max(FEW))))
     }
 }
 
@@ -71,13 +100,19 @@ mod tests {
 
     /// A line that moved so often, so many seconds apart; and when.
     fn moved(steps: u32, apart: u64) -> (Pace, Instant) {
-        let (mut pace, mut now) = (Pace::default(), Instant::now());
-        pace.begins(now, PATIENCE);
+        let (mut pace, begun) = (Pace::default(), Instant::now());
+        pace.begins(begun, PATIENCE);
+        let now = moves(&mut pace, begun, steps, secs(apart));
+        (pace, now)
+    }
+
+    /// Moves it so often, so far apart; says when that is over.
+    fn moves(pace: &mut Pace, mut now: Instant, steps: u32, apart: Duration) -> Instant {
         for _ in 0..steps {
-            now += secs(apart);
+            now += apart;
             pace.moves(now);
         }
-        (pace, now)
+        now
     }
 
     #[test]
@@ -88,9 +123,26 @@ mod tests {
     }
 
     #[test]
-    fn a_few_steps_make_no_pace() {
+    fn a_few_steps_make_no_pace_nor_do_some_for_a_long_line() {
         let (pace, now) = moved(3, 4);
+        assert!(!pace.is_too_slow(1, now, PATIENCE));
+        let (pace, now) = moved(10, 4);
         assert!(!pace.is_too_slow(100, now, PATIENCE));
+        assert!(pace.is_too_slow(80, now, PATIENCE));
+    }
+
+    #[test]
+    fn a_moment_s_standstill_turns_nobody_away_from_a_long_line_and_a_line_that_has_become_slow_does()
+     {
+        let (mut pace, begun) = (Pace::default(), Instant::now());
+        let (fast, slow) = (Duration::from_millis(10), Duration::from_millis(100));
+        pace.begins(begun, PATIENCE);
+        let now = moves(&mut pace, begun, 300, fast);
+        let now = moves(&mut pace, now, 1, secs(1));
+        assert!(!pace.is_too_slow(190, now, PATIENCE), "its wait is 3 s");
+        let now = moves(&mut pace, now, 40, slow);
+        assert!(pace.is_too_slow(190, now, PATIENCE));
+        assert!(!pace.is_too_slow(40, now, PATIENCE), "its wait is 4 s");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::support::{
     client::{Client, Ending, Response},
     origin::{self, Gate, Origin},
+    refusing::Refusing,
     running::Running,
     setup::Setup,
 };
@@ -351,11 +352,11 @@ fn an_idle_limit_is_not_a_header_limit() {
 
 #[test]
 fn a_connection_that_is_refused_is_502_at_once_and_says_where() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let endpoint = format!("{}:{}", origin::NAME, closed.port());
+    let refusing = Refusing::new();
+    let endpoint = format!("{}:{}", origin::NAME, refusing.address.port());
     let warmline = Setup::new().upstream_at("origin", &endpoint).start();
     let answer = warmline.one_shot("/any");
-    assert_names(&answer, 502, &closed.to_string(), "connection_refused");
+    assert_names(&answer, 502, &refusing.address.to_string(), "connection_refused");
     assert_nothing_left(&warmline);
 }
 

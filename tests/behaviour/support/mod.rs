@@ -42,6 +42,7 @@ pub mod names;
 pub mod origin;
 pub mod pattern;
 pub mod program;
+pub mod refusing;
 pub mod running;
 pub mod setup;
 pub mod silent;
