@@ -141,11 +141,26 @@ impl Live {
     fn divide_descriptors(&self, plan: &Plan, changing: &Changing) -> usize {
         let Some(own) = self.own.get() else { return OPERATORS };
         let sockets = changing.inlets.sockets() * self.common.workers.len();
-        let division = divide_descriptors(plan, own + sockets);
+        let earlier = self.allowed_earlier(&changing.upstreams);
+        let division = divide_descriptors(plan, own + sockets, earlier);
         self.common.resources.divide(division, most_clients(plan));
         let heads = plan.listeners.iter().map(|listener| listener.limits.header_bytes);
         self.common.resources.buffers.resize(heads.max().unwrap_or_default());
         division.operators
+    }
+
+    /// How many connections there may be that only an earlier plan allowed: those of upstreams that it does not have any
+    /// more, on which requests still go on and may dial, and those above a cap that was lowered.
+    fn allowed_earlier(&self, configured: &[Arc<Upstream>]) -> usize {
+        let allowed_earlier = |upstream: &Arc<Upstream>| {
+            let cap = upstream.settings().pool.max_connections;
+            if contains(configured, upstream) {
+                upstream.pool().census().total().saturating_sub(cap)
+            } else {
+                cap
+            }
+        };
+        self.running.share().iter().map(allowed_earlier).sum()
     }
 
     fn prepare<'a>(&self, plan: &'a Plan, changing: &Changing) -> Result<Prepared<'a>, StartError> {

@@ -114,11 +114,12 @@ fn operators_ports(plan: &Plan) -> usize {
     plan.metrics.len() + plan.admin.len()
 }
 
-/// Divides what the limit leaves beside Warmline's own descriptors.
-pub(super) fn divide_descriptors(plan: &Plan, own: usize) -> Division {
+/// Divides what the limit leaves beside Warmline's own descriptors. Beyond what the plan allows, upstreams may have so many
+/// connections that an earlier plan allowed.
+pub(super) fn divide_descriptors(plan: &Plan, own: usize, earlier: usize) -> Division {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    let (upstreams, ports) = (upstream_connections(plan), operators_ports(plan));
+    let (upstreams, ports) = (upstream_connections(plan) + earlier, operators_ports(plan));
     Division::of(Wanted { limit, own, upstreams, ports })
 }
 

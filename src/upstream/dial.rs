@@ -116,11 +116,13 @@ fn tell_shortage(error: &ConnectError) {
 /// socket has its place under the cap.
 async fn close_failed(
     permit: Permit<Connection, ConnectError>,
+    seat: Seat,
     error: ConnectError,
     socket: TcpStream,
 ) {
     let place = permit.failed_open(error, Instant::now());
     socket::close_politely(socket).await;
+    drop(seat);
     drop(place);
 }
 
@@ -151,8 +153,12 @@ impl Upstream {
                 Err(Failed { error, socket }) => {
                     failed(&error);
                     match socket {
-                        None => permit.failed(error, Instant::now()),
-                        Some(socket) => close_failed(permit, error, socket).await,
+                        None => {
+                            // Before the place: whoever gets that, on another thread, looks for a descriptor at once.
+                            drop(seat);
+                            permit.failed(error, Instant::now());
+                        }
+                        Some(socket) => close_failed(permit, seat, error, socket).await,
                     }
                 }
             }

@@ -1,12 +1,15 @@
 //! Descriptors that are used up: who still gets one. The program itself, under a limit so low that a test reaches it.
 
+use serde_json::json;
+
 use crate::support::{
     client::Client,
     origin::{NAME, Origin},
     program::Program,
+    refusing::Refusing,
     running::Running,
-    setup::serving,
-    wait_for,
+    setup::{Following, Setup, serving},
+    together, wait_for,
 };
 
 /// The limit on descriptors, of which the process takes about half for itself.
@@ -144,6 +147,66 @@ fn case_50_idle_connections_make_room_for_the_dials_of_another_upstream_but_for_
     let before = origin.record().connections.len();
     assert_eq!(program.status(), 200);
     assert_eq!(origin.record().connections.len(), before, "the newest was kept");
+}
+
+fn shortages(warmline: &Running) -> u64 {
+    warmline.metric("warmline_shortages_total", &[("resource", "upstream-descriptors")])
+}
+
+/// Two clients whose requests to this upstream, which allows two connections, are under way.
+fn two_held(origin: &Origin) -> (Following, [Client; 2]) {
+    let setup = Setup::new().upstream("first", origin).set("hosts", json!(["a.test"]));
+    let warmline = setup.set("pool.maxConnections", 2).start_following();
+    let mut held = [warmline.connect(), warmline.connect()];
+    held.iter_mut().for_each(|client| ask(client, "a.test", "/hold"));
+    origin.wait_for("both requests", |record| record.request_count == 2);
+    (warmline, held)
+}
+
+/// Another upstream, which allows one connection, dials it while the others are still in use.
+fn another_dials(origin: &Origin, warmline: &Following, held: &mut [Client; 2]) {
+    assert_eq!(warmline.connect().get("b.test", "/any").status, 200);
+    assert_eq!(shortages(warmline), 0);
+    origin.release();
+    assert!(held.iter_mut().all(|client| client.response().status == 200));
+}
+
+#[test]
+fn fault_34_connections_that_a_removed_upstream_still_has_take_no_descriptor_from_the_one_in_its_place()
+ {
+    let origin = Origin::serving().start();
+    let (mut warmline, mut held) = two_held(&origin);
+    warmline.set("upstreams.0.name", "second").set("upstreams.0.hosts", json!(["b.test"]));
+    warmline.set("upstreams.0.pool.maxConnections", 1).apply();
+    another_dials(&origin, &warmline, &mut held);
+}
+
+#[test]
+fn fault_34_connections_above_a_lowered_cap_take_no_descriptor_from_another_upstream() {
+    let origin = Origin::serving().start();
+    let (mut warmline, mut held) = two_held(&origin);
+    let mut second = warmline.document["upstreams"][0].clone();
+    second["name"] = "second".into();
+    second["hosts"] = json!(["b.test"]);
+    second["pool"]["maxConnections"] = 1.into();
+    warmline.document["upstreams"].as_array_mut().unwrap().push(second);
+    warmline.set("upstreams.0.pool.maxConnections", 1).apply();
+    another_dials(&origin, &warmline, &mut held);
+}
+
+#[test]
+fn fault_34_a_place_that_a_failed_dial_gives_back_has_its_descriptor() {
+    let refusing = Refusing::new();
+    let setup = Setup::new().upstream_at("origin", &refusing.address.to_string());
+    let setup = setup.set("tls.verifyName", NAME).set("pool.maxConnections", 1);
+    let warmline = setup.set("retries.max", 0).set_global("threads", 2).start();
+    together(8, |_| {
+        let mut client = warmline.connect();
+        for _ in 0..100 {
+            assert_eq!(client.get("127.0.0.1", "/any").status, 502);
+        }
+    });
+    assert_eq!(shortages(&warmline), 0);
 }
 
 #[test]
