@@ -2,7 +2,6 @@
 
 use crate::support::{
     origin::{End, Origin},
-    running::Running,
     setup::Setup,
     wait_for,
 };
@@ -15,16 +14,12 @@ fn assert_polite(origin: &Origin) {
     assert_eq!(record.connections[0].bytes_after_close, 0);
 }
 
-fn closed(warmline: &Running, reason: &str) -> u64 {
-    warmline.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
-}
-
 fn idle_connection_ends(key: &str, value: &str, reason: &str) {
     for origin in [Origin::serving().start(), Origin::serving().tls12().start()] {
         let warmline = Setup::before(&origin).set(key, value).start();
         warmline.one_shot("/any");
         assert_polite(&origin);
-        wait_for("the count of its reason", || closed(&warmline, reason) == 1);
+        warmline.wait_for_closed(reason, 1);
     }
 }
 
@@ -44,7 +39,7 @@ fn a_connection_that_may_not_be_idle_ends_politely() {
     let warmline = Setup::before(&origin).set("pool.maxIdle", 0).start();
     warmline.one_shot("/any");
     assert_polite(&origin);
-    wait_for("the count of its reason", || closed(&warmline, "purged") == 1);
+    warmline.wait_for_closed("purged", 1);
 }
 
 #[test]
@@ -56,7 +51,8 @@ fn a_connection_that_carried_its_requests_ends_politely() {
     }
     assert_polite(&origin);
     let requests: Vec<_> = origin.record().connections.iter().map(|c| c.requests).collect();
-    assert_eq!((requests, closed(&warmline, "requests")), (vec![3, 1], 1));
+    assert_eq!(requests, [3, 1]);
+    warmline.wait_for_closed("requests", 1);
 }
 
 #[test]
@@ -137,7 +133,7 @@ fn a_connection_that_the_upstream_closes_while_idle_is_answered_politely() {
     let warmline = Setup::before(&origin).start();
     warmline.one_shot("/any");
     assert_polite(&origin);
-    wait_for("the count of its reason", || closed(&warmline, "peer-closed") == 1);
+    warmline.wait_for_closed("peer-closed", 1);
 }
 
 #[test]

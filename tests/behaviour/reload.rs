@@ -147,8 +147,7 @@ fn another_field_of_the_key_starts_a_generation_and_idle_connections_of_the_old_
         handshakes.map(|handshake| (handshake.server_name, handshake.resumed)).collect()
     });
     assert_eq!(names, [(Some("api.test".into()), false), (None, false)]);
-    let closed = [("reason", "reconfigured")];
-    assert_eq!(warmline.metric("warmline_pool_connections_closed_total", &closed), 1);
+    warmline.wait_for_closed("reconfigured", 1);
     assert_eq!(warmline.metric("warmline_pool_checkouts_total", &[("reason", "reconfigured")]), 1);
 }
 

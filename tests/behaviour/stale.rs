@@ -146,10 +146,6 @@ fn dying(at_request: usize) -> Origin {
     .start()
 }
 
-fn ended(warmline: &Running, reason: &str) -> u64 {
-    warmline.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
-}
-
 #[test]
 fn only_a_reused_connection_that_is_found_dead_is_stale() {
     for (at_request, stale, unfit) in [(0, 0, 1), (1, 1, 0)] {
@@ -158,9 +154,7 @@ fn only_a_reused_connection_that_is_found_dead_is_stale() {
         for _ in 0..2 {
             assert_eq!(warmline.one_shot("/any").status, 200);
         }
-        wait_for("the dead one's end", || {
-            ended(&warmline, "stale") + ended(&warmline, "unfit") == 1
-        });
-        assert_eq!((ended(&warmline, "stale"), ended(&warmline, "unfit")), (stale, unfit));
+        wait_for("the dead one's end", || warmline.closed("stale") + warmline.closed("unfit") == 1);
+        assert_eq!((warmline.closed("stale"), warmline.closed("unfit")), (stale, unfit));
     }
 }

@@ -15,7 +15,6 @@ use crate::support::{
     origin::{NAME, Origin},
     running::Running,
     setup::Setup,
-    wait_for,
 };
 
 const INSIDE: &str = "WARMLINE_TEST_NAMESPACE";
@@ -106,10 +105,6 @@ fn before(origin: &Origin) -> Running {
     Setup::before(origin).set("timeouts.connect", "1s").set_global("log.level", "error").start()
 }
 
-fn ended(warmline: &Running, reason: &str) -> u64 {
-    warmline.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
-}
-
 #[test]
 fn fault_08_a_request_on_a_forgotten_connection_is_sent_again_instead_of_a_504() {
     in_a_network_of_its_own(
@@ -121,7 +116,8 @@ fn fault_08_a_request_on_a_forgotten_connection_is_sent_again_instead_of_a_504()
             forget(&origin, &[0]);
             let response = warmline.one_shot("/any");
             assert_eq!((response.status, response.head.field("x-connection")), (200, Some("1")));
-            assert_eq!((ended(&warmline, "stale"), origin.record().request_count), (1, 2));
+            assert_eq!(origin.record().request_count, 2);
+            warmline.wait_for_closed("stale", 1);
             let retried = [("reason", "unanswered")];
             assert_eq!(warmline.metric("warmline_retries_total", &retried), 1);
         },
@@ -139,7 +135,7 @@ fn fault_08_after_one_was_forgotten_the_dead_ones_close_unused_and_the_living_on
             idle(&origin, &warmline, 4);
             forget(&origin, &[1, 2, 3]);
             assert_eq!(warmline.one_shot("/any").head.field("x-connection"), Some("4"));
-            wait_for("the dead ones' ends", || ended(&warmline, "stale") == 3);
+            warmline.wait_for_closed("stale", 3);
             warmline.wait_for_pool("the living one is trusted", |pool| {
                 (pool.census.idle, pool.doubted) == (2, 0)
             });
@@ -148,8 +144,7 @@ fn fault_08_after_one_was_forgotten_the_dead_ones_close_unused_and_the_living_on
             warmline.wait_for_pool("it has one", |pool| pool.census.active == 1);
             assert_eq!(warmline.one_shot("/any").head.field("x-connection"), Some("0"));
             finish(&mut taker);
-            let reasons = [("reason", "peer-closed")];
-            assert_eq!(warmline.metric("warmline_pool_connections_closed_total", &reasons), 0);
+            assert_eq!(warmline.closed("peer-closed"), 0);
         },
     );
 }
@@ -182,7 +177,7 @@ fn fault_08_an_idle_connection_that_the_path_forgot_serves_nobody_even_where_it_
             for client in &mut clients {
                 assert_eq!(client.response().status, 200);
             }
-            wait_for("their ends", || ended(&warmline, "stale") == 2);
+            warmline.wait_for_closed("stale", 2);
             assert!(warmline.metric("warmline_retries_total", &[("reason", "unanswered")]) <= 2);
         },
     );

@@ -139,8 +139,7 @@ fn fault_30_answers_that_are_parts_of_a_whole_close_no_connection() {
             assert_eq!(client.get(NAME, "/any").status, 200);
         }
     });
-    let moved = [("reason", "moved")];
-    assert_eq!(warmline.metric("warmline_pool_connections_closed_total", &moved), 0);
+    assert_eq!(warmline.closed("moved"), 0);
     let handshakes = origin.record().connections.len();
     assert!(handshakes <= 8, "one for each client at the most: {handshakes}");
 }

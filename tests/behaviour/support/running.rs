@@ -120,6 +120,17 @@ impl Running {
         sum
     }
 
+    /// How many connections left their pools for this reason.
+    pub fn closed(&self, reason: &str) -> u64 {
+        self.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
+    }
+
+    /// Waits until so many did: a connection is counted when its socket is gone, which its peer and its client do not wait for.
+    pub fn wait_for_closed(&self, reason: &str, count: u64) {
+        wait_for("the count of its reason", || self.closed(reason) >= count);
+        assert_eq!(self.closed(reason), count, "{reason}");
+    }
+
     /// The pool of this upstream at this moment.
     pub fn pool(&self, upstream: &str) -> Snapshot {
         self.upstream(upstream).pool().snapshot(Instant::now())
