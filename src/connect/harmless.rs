@@ -18,18 +18,96 @@ const STRICT: &[&[u8]] = &[
     b"upgrade",
 ];
 
-/// Cleans a head up to its end, however it is cut; `blank` says how the bytes before these end, the answer how these do.
-/// A value is cleaned where its line begins in the same piece.
-pub(super) fn clean(bytes: &mut [u8], blank: Blank) -> Blank {
+/// A place in the lines of a head, kept from one piece of it to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// In the status line, or in a value that stays as it is.
+    Strict,
+    /// In a field's name. `like` has a bit for each of [`STRICT`] that begins as the name does.
+    Name { like: u8, length: u8 },
+    /// In a value.
+    Value,
+}
+
+impl Line {
+    /// Before a field's name.
+    const START: Self = Self::Name { like: u8::MAX, length: 0 };
+    /// Longer than each of [`STRICT`].
+    const LONG: u8 = 0x1f;
+
+    /// Makes the next byte harmless where that is allowed; gives back the place behind it.
+    pub(super) fn clean(self, byte: &mut u8) -> Self {
+        let line = self.after(*byte);
+        if line == Self::Value && is_odd(*byte) {
+            *byte = b' ';
+        }
+        line
+    }
+
+    fn after(self, byte: u8) -> Self {
+        match (self, byte) {
+            (_, b'\n') => Self::START,
+            (Self::Name { like, length }, b':') => {
+                let is_whole = |name: &[u8]| name.len() == usize::from(length);
+                if keep(like, is_whole) == 0 { Self::Value } else { Self::Strict }
+            }
+            (Self::Name { like, length }, byte) => {
+                let goes_on = |name: &[u8]| {
+                    name.get(usize::from(length)).is_some_and(|b| byte.eq_ignore_ascii_case(b))
+                };
+                Self::Name { like: keep(like, goes_on), length: Self::LONG.min(length + 1) }
+            }
+            (line, _) => line,
+        }
+    }
+
+    /// The place behind these bytes, of which only the last line counts.
+    fn behind(self, bytes: &[u8]) -> Self {
+        let (line, last) = match memchr::memrchr(b'\n', bytes) {
+            Some(lf) => (Self::START, &bytes[lf + 1..]),
+            None => (self, bytes),
+        };
+        last.iter().fold(line, |line, byte| line.after(*byte))
+    }
+
+    /// The place as a number, to be kept in an atomic one.
+    pub(super) fn to_bits(self) -> u16 {
+        match self {
+            Self::Strict => 0,
+            Self::Value => 1,
+            Self::Name { like, length } => 2 | u16::from(length) << 3 | u16::from(like) << 8,
+        }
+    }
+
+    /// The place of which this is the number.
+    pub(super) fn from_bits(bits: u16) -> Self {
+        let [like, low] = bits.to_be_bytes();
+        match low & 7 {
+            0 => Self::Strict,
+            1 => Self::Value,
+            _ => Self::Name { like, length: low >> 3 },
+        }
+    }
+}
+
+/// Drops the bits of all names that do not satisfy the test.
+fn keep(like: u8, test: impl Fn(&[u8]) -> bool) -> u8 {
+    let passes = |(index, name): (usize, &&[u8])| u8::from(test(name)) << index;
+    like & STRICT.iter().enumerate().map(passes).sum::<u8>()
+}
+
+/// Cleans a head up to its end, however it is cut; `blank` and `line` say how the bytes before these end, the answer how these do.
+pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: Line) -> (Blank, Line) {
     let end = blank.end_in(bytes);
-    let after = if end.is_some() { Blank::Whole } else { blank.behind(bytes) };
     let length = end.unwrap_or(bytes.len());
     let head = &mut bytes[..length];
     // Without a branch for each byte, so that the compiler looks at many at once.
-    if head.iter().fold(false, |odd, byte| odd | is_odd(*byte)) {
-        clean_lines(head, blank);
+    let odd = head.iter().fold(false, |odd, byte| odd | is_odd(*byte));
+    match end {
+        Some(_) if !odd => (Blank::Whole, Line::START),
+        Some(_) => (Blank::Whole, clean_lines(head, line)),
+        None => (blank.behind(head), if odd { clean_lines(head, line) } else { line.behind(head) }),
     }
-    after
 }
 
 /// True for a control byte that means nothing in a head.
@@ -38,17 +116,8 @@ fn is_odd(byte: u8) -> bool {
 }
 
 #[cold]
-fn clean_lines(head: &mut [u8], blank: Blank) {
-    // The first piece is the status line, or the end of a line whose name is not known, unless a line has just ended.
-    let begun = usize::from(blank != Blank::Lf);
-    for line in head.split_mut(|byte| *byte == b'\n').skip(begun) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = line.split_at_mut(colon);
-        if STRICT.iter().any(|strict| name.eq_ignore_ascii_case(strict)) {
-            continue;
-        }
-        value.iter_mut().filter(|byte| is_odd(**byte)).for_each(|byte| *byte = b' ');
-    }
+fn clean_lines(head: &mut [u8], line: Line) -> Line {
+    head.iter_mut().fold(line, Line::clean)
 }
 
 #[cfg(test)]
@@ -58,21 +127,22 @@ mod tests {
     /// Behind the first digit of the status, as the meter hands it over, in pieces of this size.
     fn cleaned(bytes: &[u8], size: usize) -> (Vec<u8>, Blank) {
         let mut bytes = bytes.to_vec();
-        let mut blank = Blank::No;
+        let (mut blank, mut line) = (Blank::No, Line::Strict);
         for piece in bytes.chunks_mut(size) {
             if blank != Blank::Whole {
-                blank = clean(piece, blank);
+                (blank, line) = clean(piece, blank, Line::from_bits(line.to_bits()));
             }
         }
         (bytes, blank)
     }
 
-    fn text(bytes: &[u8]) -> String {
-        cleaned(bytes, 1000).0.escape_ascii().to_string()
+    fn text(bytes: &[u8], size: usize) -> String {
+        cleaned(bytes, size).0.escape_ascii().to_string()
     }
 
     #[test]
-    fn fault_16_control_bytes_in_a_value_become_spaces_and_all_else_stays() {
+    fn fault_16_control_bytes_in_a_value_become_spaces_and_all_else_stays_however_the_head_is_cut()
+    {
         for (field, clean) in [
             ("x-a: 1\x01\x1f2\x7f", "x-a: 1  2 "),
             ("x-a: \t\u{e4}\"2", "x-a: \t\u{e4}\"2"),
@@ -81,14 +151,22 @@ mod tests {
             ("x\x01a: 1", "x\x01a: 1"),
             ("Content-Length: 5\x01", "Content-Length: 5\x01"),
             ("Transfer-Encoding: chunked\x7f", "Transfer-Encoding: chunked\x7f"),
+            ("te: \x01", "te: \x01"),
+            ("t: \x01:\x02", "t:  : "),
+            ("tee: \x01", "tee:  "),
+            ("Transfer-Encodings: \x01", "Transfer-Encodings:  "),
+            (
+                "x-long-name-that-begins-like-none-of-them-at-all: \x01",
+                "x-long-name-that-begins-like-none-of-them-at-all:  ",
+            ),
             ("no\x01colon", "no\x01colon"),
         ] {
             let head =
                 |field: &str| format!("00 O\x01K\r\nx: y\r\n{field}\r\nz: \r\n\r\n\x01x: \x01");
-            assert_eq!(
-                text(head(field).as_bytes()),
-                head(clean).as_bytes().escape_ascii().to_string()
-            );
+            let right = head(clean).as_bytes().escape_ascii().to_string();
+            for size in (1..=head(field).len()).chain([1000]) {
+                assert_eq!(text(head(field).as_bytes(), size), right, "in pieces of {size}");
+            }
         }
     }
 

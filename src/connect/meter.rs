@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -16,7 +16,10 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::{harmless, tcp::Tcp};
+use super::{
+    harmless::{self, Line},
+    tcp::Tcp,
+};
 use crate::{
     head::{self, Blank},
     socket,
@@ -55,6 +58,8 @@ pub struct Meter {
     informational: AtomicU32,
     /// How far the response's heads were read: a [`HeadPlace`].
     head: AtomicU8,
+    /// The place in the lines of the head that is being read: a [`Line`].
+    line: AtomicU16,
     /// Until something is written, reads look at the socket itself.
     doubted: AtomicBool,
     /// What is wrong with the head at which hyper gave the connection up.
@@ -105,6 +110,8 @@ impl HeadPlace {
     /// Behind the first digit of the final status, within its head; a [`Blank`] is added to it. Once that is whole, what
     /// follows is content.
     const FINAL: Self = Self(13);
+    /// Behind the final head.
+    const CONTENT: Self = Self(Self::FINAL.0 + Blank::Whole as u8);
 
     fn of_final_head(blank: Blank) -> Self {
         Self(Self::FINAL.0 + blank as u8)
@@ -145,6 +152,7 @@ impl Meter {
         self.received.store(0, Relaxed);
         self.informational.store(0, Relaxed);
         self.head.store(HeadPlace::START.0, Relaxed);
+        self.line.store(Line::Strict.to_bits(), Relaxed);
         self.first_byte.clear();
     }
 
@@ -259,18 +267,24 @@ impl Meter {
         self.note_heads(bytes)
     }
 
-    /// hyper skips informational responses without a bound: counts them, however they are cut. In the final head behind
-    /// them it makes harmless what hyper would refuse.
+    /// hyper skips informational responses without a bound: counts them, however they are cut. In their heads, and in the final
+    /// one behind them, it makes harmless what hyper would refuse.
     fn note_heads(&self, bytes: &mut [u8]) -> io::Result<()> {
         let mut place = HeadPlace(self.head.load(Relaxed));
+        let mut line = match place {
+            HeadPlace::CONTENT => return Ok(()),
+            HeadPlace::START => Line::Strict,
+            _ => Line::from_bits(self.line.load(Relaxed)),
+        };
         let ordinary = bytes.first() == Some(&b'H')
             && bytes.get(usize::from(STATUS)).is_some_and(|digit| *digit != b'1');
         if place == HeadPlace::START && ordinary {
             place = HeadPlace::FINAL;
         }
         let mut from = 0;
-        while let Some(byte) = bytes.get(from).filter(|_| place.0 < HeadPlace::FINAL.0) {
+        while let Some(byte) = bytes.get_mut(from).filter(|_| place.0 < HeadPlace::FINAL.0) {
             from += 1;
+            line = if place.0 > STATUS { line.clean(byte) } else { Line::Strict };
             let (next, ended) = place.after(*byte);
             place = next;
             if ended && self.informational.fetch_add(1, Relaxed) >= INFORMATIONAL {
@@ -278,9 +292,11 @@ impl Meter {
             }
         }
         if let Some(blank) = place.in_final_head() {
-            place = HeadPlace::of_final_head(harmless::clean(&mut bytes[from..], blank));
+            let (blank, behind) = harmless::clean(&mut bytes[from..], blank, line);
+            (place, line) = (HeadPlace::of_final_head(blank), behind);
         }
         self.head.store(place.0, Relaxed);
+        self.line.store(line.to_bits(), Relaxed);
         Ok(())
     }
 
@@ -515,5 +531,21 @@ mod tests {
             many.clone().into_bytes().chunks_mut(size).try_for_each(|piece| meter.note_read(piece))
         };
         assert!([1, 9, 1000].into_iter().all(|size| read(size).is_err()));
+    }
+
+    #[test]
+    fn fault_16_values_of_informational_and_final_heads_are_cleaned_however_they_are_cut() {
+        let sent = "HTTP/1.1 103 Early: \x01\r\nlink: \x01\r\nte: \x01\r\n\r\nHTTP/1.1 200 OK: \x01\r\nx-a: 1\x7f2\r\nconnection: \x01\r\n\r\n\
+                    a: \x01\r\n";
+        let right = sent.replace("link: \x01", "link:  ").replace("1\x7f2", "1 2");
+        for size in 1..=sent.len() {
+            let meter = Meter::default();
+            for _ in 0..2 {
+                meter.begin_exchange();
+                let mut bytes = sent.to_owned().into_bytes();
+                bytes.chunks_mut(size).for_each(|piece| meter.note_read(piece).expect("two heads"));
+                assert_eq!(bytes, right.as_bytes(), "in pieces of {size}");
+            }
+        }
     }
 }

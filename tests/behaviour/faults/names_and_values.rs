@@ -148,6 +148,24 @@ fn fault_16_control_bytes_in_a_value_pass_as_spaces() {
 }
 
 #[test]
+fn fault_16_control_bytes_pass_as_spaces_also_where_each_byte_comes_alone_behind_an_informational_head()
+ {
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        let heads =
+            "HTTP/1.1 103 Early Hints\r\nlink: \x01\r\n\r\nHTTP/1.1 200 OK\r\nx-a: 1\x012\r\n";
+        for byte in heads.bytes() {
+            peer.write([byte]).await;
+        }
+        peer.write("content-length: 2\r\n\r\n\x01\x7f").await;
+    })
+    .start();
+    let answer = Setup::before(&origin).start().one_shot("/any");
+    assert_eq!((answer.status, answer.body.as_slice()), (200, b"\x01\x7f".as_slice()));
+    assert_eq!(answer.head.field("x-a"), Some("1 2"));
+}
+
+#[test]
 fn fault_16_what_cannot_pass_is_told_by_the_field_and_the_byte() {
     for (line, told) in [
         ("x-a: 1\x002", "the byte 0x00 at place 2 of the value of the field \"x-a\""),
