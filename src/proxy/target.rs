@@ -1,6 +1,6 @@
 //! Where a request wants to go: its target and Host, judged and cut to origin-form (RFC 9112 section 3.2).
 
-use std::sync::Arc;
+use std::{num::NonZeroU16, sync::Arc};
 
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
@@ -144,7 +144,7 @@ fn by_host(
     authority: &str,
     path: &str,
 ) -> Result<(Arc<Upstream>, HeaderValue), Failure> {
-    let host = without_port(authority);
+    let host = without_port(authority)?;
     match table.find(host) {
         Some(destination) => host_of(destination, Some(host)),
         None => Err(Failure::UnknownHost {
@@ -155,14 +155,34 @@ fn by_host(
     }
 }
 
-/// `name:80` and `[::1]:80` without the port.
-fn without_port(authority: &str) -> &str {
+/// `name:80` and `[::1]:80` without the port, which may be empty (RFC 3986 section 3.2.3), but no other number than a port has.
+fn without_port(authority: &str) -> Result<&str, Failure> {
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let whole = !host.contains(':') || host.ends_with(']');
-            if whole { host } else { authority }
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            if port.is_empty() || is_port(port) { Ok(host) } else { Err(no_such_port(host, port)) }
         }
-        _ => authority,
+        _ => Ok(authority),
+    }
+}
+
+/// True for a decimal number from 1 to 65535; the number's own parser takes `+80` too.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<NonZeroU16>().is_ok()
+}
+
+/// Says what is wrong with a host's port.
+#[cold]
+fn no_such_port(host: &str, port: &str) -> Failure {
+    match port.bytes().position(|byte| !byte.is_ascii_digit()) {
+        Some(at) => {
+            let (byte, place) = (head::shown_byte(port.as_bytes()[at]), host.len() + at + 2);
+            Failure::bad_request(format!(
+                "the byte {byte} at place {place} of the host: a port has digits alone"
+            ))
+        }
+        None => Failure::bad_request(format!(
+            "the port {port} of the host: a port is a number from 1 to 65535"
+        )),
     }
 }
 
@@ -237,11 +257,35 @@ mod tests {
             ("a.example:80", "a.example"),
             ("a.example:", "a.example"),
             ("[::1]:13301", "[::1]"),
+            ("a.example:65535", "a.example"),
+            ("a.example:0080", "a.example"),
             ("[::1]", "[::1]"),
+            ("[::1]:", "[::1]"),
             ("::1", "::1"),
-            ("a:b", "a:b"),
+            ("[::1", "[::1"),
         ] {
-            assert_eq!(without_port(authority), host, "{authority}");
+            assert_eq!(without_port(authority).ok(), Some(host), "{authority}");
+        }
+    }
+
+    #[test]
+    fn fault_36_a_port_that_is_none_is_refused_and_told() {
+        let above =
+            |port| format!("the port {port} of the host: a port is a number from 1 to 65535");
+        let byte = |byte, place| {
+            format!("the byte '{byte}' at place {place} of the host: a port has digits alone")
+        };
+        for (authority, told) in [
+            ("a.example:133200", above("133200")),
+            ("a.example:65536", above("65536")),
+            ("[::1]:99999999999999999999", above("99999999999999999999")),
+            ("a.example:0", above("0")),
+            ("a.example:+80", byte('+', 11)),
+            ("[::1]:80x", byte('x', 9)),
+            ("a:b", byte('b', 3)),
+        ] {
+            let failure = without_port(authority).expect_err("refused");
+            assert!(failure.to_string().contains(&told), "{authority}: {failure}");
         }
     }
 

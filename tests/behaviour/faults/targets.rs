@@ -212,6 +212,27 @@ fn fault_36_options_of_a_url_asks_for_its_path_and_only_without_one_for_the_serv
 }
 
 #[test]
+fn fault_36_a_port_that_is_none_is_refused_in_host_and_in_a_url() {
+    let (origin, warmline) = serving();
+    for (target, host, told) in [
+        ("/", "api.test:133200", "the port 133200 of the host"),
+        ("http://api.test:65536/", "api.test", "the port 65536 of the host"),
+        ("/", "api.test:80x", "the byte 'x' at place 12 of the host"),
+        ("http://api.test:80x/", "api.test", "the byte 'x' at place 12 of the host"),
+        ("/", "api.test:0", "the port 0 of the host"),
+    ] {
+        let text = refused(&warmline, format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert!(text.contains(told), "{text}");
+    }
+    assert_eq!(origin.record().requests.len(), 0);
+    for (target, host) in [("/", "api.test:"), ("/", "api.test:65535"), ("http://api.test:1/", "x")]
+    {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(asked(&mut warmline.connect(), request).text(), "hello\n");
+    }
+}
+
+#[test]
 fn fault_36_a_password_in_host_reaches_neither_answer_nor_log_nor_page() {
     log_lines::catch();
     let origin = Origin::serving().start();
