@@ -13,7 +13,7 @@ use super::{StartError, current_thread_runtime, sockets::bind};
 use crate::{
     admin,
     config::{
-        self, Errors, Kept, Loaded, Origin, Source, Unusable,
+        Bind, Errors, Kept, Loaded, Origin, Source, Unusable,
         configmap::{self, Away, ConfigMap, Reference},
     },
     drain::Drain,
@@ -51,11 +51,13 @@ pub fn follow_configmap(reference: Reference, has_copy: bool) -> Result<ConfigMa
     Ok(configmap)
 }
 
-/// The first configuration; waits for it where it may still come. `None` where the end was asked for before.
+/// The first configuration; waits for it where it may still come, with metrics and health served on these addresses. `None`
+/// where the end was asked for before.
 pub fn begin(
     source: &mut Source,
     kept: Option<&Kept>,
     drain: &Drain,
+    metrics: &[Bind],
 ) -> Result<Option<Loaded>, StartError> {
     let unusable = match source.load(None) {
         Ok(loaded) => return Ok(Some(loaded)),
@@ -67,18 +69,19 @@ pub fn begin(
     }
     log::init(&source.log());
     let runtime = current_thread_runtime()?;
-    runtime.block_on(wait(source, kept, drain, unusable))
+    runtime.block_on(wait(source, kept, drain, metrics, unusable))
 }
 
 async fn wait(
     source: &mut Source,
     kept: Option<&Kept>,
     drain: &Drain,
+    metrics: &[Bind],
     mut unusable: Unusable,
 ) -> Result<Option<Loaded>, StartError> {
     let reason = Arc::new(Latest::new(unusable.errors.to_string()));
     let mut serving = JoinSet::new();
-    for bound in bind("metrics", &config::default_metrics())? {
+    for bound in bind("metrics", metrics)? {
         serving.spawn(admin::serve_waiting(bound.listener, Arc::clone(&reason)));
     }
     let patience = Instant::now() + FIRST_WORD;

@@ -94,7 +94,10 @@ fn start(arguments: Arguments) -> Result<Option<Running>, Stop> {
     let mut source = source(&arguments)?;
     let (drain, kept) = (Drain::default(), arguments.keep.as_deref().map(Kept::new));
     end_on_signals(drain.clone());
-    let Some(loaded) = app::begin(&mut source, kept.as_ref(), &drain)? else { return Ok(None) };
+    let metrics = config::default_metrics();
+    let Some(loaded) = app::begin(&mut source, kept.as_ref(), &drain, &metrics)? else {
+        return Ok(None);
+    };
     log::init(&loaded.plan.log);
     log::reconfigure(&loaded.plan.log);
     tell_unwatched(&source);

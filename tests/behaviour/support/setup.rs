@@ -1,6 +1,7 @@
 //! A configuration in the making: what a test does not set is as users get it, but for the binds, which are free ports.
 
 use std::{
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::SystemTime,
@@ -10,13 +11,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warmline::{
     app::{self, Environment, StartError},
-    config::{self, Context, Disk, Errors, Kept, Loaded, Plan, Source},
+    config::{self, Bind, Context, Disk, Errors, Kept, Loaded, Plan, Source},
     connect::Resolver,
     drain::Drain,
 };
 
 use super::{
     authority::{Authority, Identity},
+    log_lines,
     names::Names,
     origin::{self, Origin},
     running::Running,
@@ -171,7 +173,10 @@ impl Setup {
     /// Starts Warmline on what this source has, to follow that; a file at the path is rewritten by
     /// [`Following::write`].
     pub fn start_from(self, mut source: Source, path: PathBuf, kept: Option<Kept>) -> Following {
-        let begun = app::begin(&mut source, kept.as_ref(), &Drain::default());
+        // What waits for a configuration logs: whichever test comes first, all of them catch the lines.
+        log_lines::catch();
+        let metrics = Bind { address: (Ipv4Addr::LOCALHOST, 0).into(), written: true };
+        let begun = app::begin(&mut source, kept.as_ref(), &Drain::default(), &[metrics]);
         let begun = begun.unwrap_or_else(|error| panic!("{error}"));
         let Loaded { plan, text, origin } = begun.expect("nobody asked for the end");
         let environment = Environment {
