@@ -1309,13 +1309,46 @@ fn fault_14_an_expired_certificate_in_trust_is_a_warning_of_check() {
     assert!(said.ends_with(&warning), "{said}");
 }
 
-/// What `check` warns of in a configuration whose one upstream has these keys.
+/// What `check` warns of in a configuration whose one upstream has these keys, without the places.
 fn warned(upstream: &str) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let text = format!("upstreams:\n  - {{name: a, {upstream}}}\n");
     let file = put(&directory, "w.yaml", &text);
     let said = check(&[&file, "--without-files"]).unwrap_or_else(|errors| panic!("{errors}"));
-    said.lines().filter_map(|line| line.strip_prefix("warning: ")).map(Into::into).collect()
+    warnings_in(&said).into_iter().map(|(_, warning)| warning).collect()
+}
+
+/// Each warning about a key: its line and column in a file `w.yaml`, and the rest of it.
+fn warnings_in(said: &str) -> Vec<(String, String)> {
+    let warnings = said.lines().filter_map(|line| line.strip_prefix("warning: "));
+    let placed = warnings.map(|line| {
+        let (_, placed) = line.split_once("w.yaml:").expect("a place");
+        let (place, warning) = placed.split_once(": ").expect("a warning behind its place");
+        (place.into(), warning.into())
+    });
+    placed.collect()
+}
+
+#[test]
+fn fault_20_a_warning_has_the_place_of_its_key_or_of_the_nearest_one_around_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "# A comment\nupstreams:\n  - name: a\n    hosts:\n      - payments\n    endpoints: [\"a.example:1\"]\n  \
+                - name: b\n    endpoints: [\"192.0.2.1:1\"]\n    tls: {verifyName: b.example}\n  - endpoints: [\"192.0.2.2:1\"]\n    name: c\n";
+    let file = put(&directory, "w.yaml", text);
+    let said = check(&[&file, "--without-files"]).unwrap();
+    let begin = |(place, warning): (String, String)| {
+        format!("{place}: {}", warning.split_once(':').expect("a path").0)
+    };
+    let found: Vec<_> = warnings_in(&said).into_iter().map(begin).collect();
+    assert_eq!(
+        found,
+        [
+            "5:7: upstreams[0].hosts",
+            "9:10: upstreams[1].tls.serverName",
+            "10:5: upstreams[2].tls.serverName"
+        ]
+    );
+    assert!(said.contains(&format!("warning: {file}:5:7: upstreams[0].hosts: ")), "{said}");
 }
 
 #[test]

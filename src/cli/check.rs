@@ -3,13 +3,13 @@
 use std::{
     fmt::Write as _,
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::SystemTime,
 };
 
 use crate::{
-    config::{self, Errors, IdentityFiles, Plan},
+    config::{self, Errors, IdentityFiles, Loaded, Plan},
     tls::Identity,
     upstream,
 };
@@ -60,8 +60,8 @@ pub fn answer(arguments: &Arguments) -> Result<String, Errors> {
             let mut source = config::Source::file(file);
             let loaded =
                 if *without_files { source.load_without_files() } else { source.load(None) };
-            let plan = loaded.map_err(|unusable| unusable.errors)?.plan;
-            Ok(report(file, &plan, *without_files))
+            let loaded = loaded.map_err(|unusable| unusable.errors)?;
+            Ok(report(&source.name(loaded.origin), &loaded, *without_files))
         }
         Arguments { schema: true, .. } => Ok(format!("{:#}\n", config::schema())),
         _ => Ok(config::example().into()),
@@ -69,8 +69,9 @@ pub fn answer(arguments: &Arguments) -> Result<String, Errors> {
 }
 
 /// Writes down what was accepted, what was read of which file, and what is likely to be a mistake.
-fn report(file: &Path, plan: &Plan, without_files: bool) -> String {
-    let mut text = format!("{}: {}\n", file.display(), summary(plan));
+fn report(source: &str, loaded: &Loaded, without_files: bool) -> String {
+    let plan = &loaded.plan;
+    let mut text = format!("{source}: {}\n", summary(plan));
     if without_files {
         text.push_str("certificates and keys were not read (--without-files)\n");
     }
@@ -83,7 +84,7 @@ fn report(file: &Path, plan: &Plan, without_files: bool) -> String {
     for (files, identity) in &plan.credentials.identities {
         let _ = writeln!(text, "{}", shown(files, identity));
     }
-    for warning in config::warnings(plan, SystemTime::now()) {
+    for warning in config::warnings(loaded, source, SystemTime::now()) {
         let _ = writeln!(text, "warning: {warning}");
     }
     text

@@ -1,6 +1,6 @@
 //! From text to the document: what the YAML parser says, in words that name the key and the remedy.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 use serde_json::Value;
 use serde_yaml::{
@@ -27,9 +27,7 @@ pub(super) const START: Position = Position { line: 1, column: 1 };
 /// system's roots.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
     refuse_tags(text)?;
-    let outline: Placed<Outline> =
-        serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::LastWins))
-            .map_err(|e| malformed(&e))?;
+    let outline = outline(text)?;
     for unknown in outline.unknown_keys(&SCHEMA) {
         let message = remedy_for_key(unknown.key, &unknown.known);
         findings.add(unknown.path, unknown.at, message);
@@ -40,6 +38,29 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Find
         findings.add(path, at, NOTHING);
     }
     Ok(document)
+}
+
+fn outline(text: &str) -> Result<Placed<Outline>, Finding> {
+    serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::LastWins))
+        .map_err(|error| malformed(&error))
+}
+
+/// The places of all values of a document, by their paths.
+#[derive(Debug, Default)]
+pub(super) struct Places(HashMap<String, Position>);
+
+/// Finds the place of each value in a text that was accepted.
+pub(super) fn places(text: &str) -> Places {
+    outline(text).map(|outline| Places(outline.places())).unwrap_or_default()
+}
+
+impl Places {
+    /// The place of the value at a path; where it is not written, that of the nearest one around it.
+    pub(super) fn nearest<'p>(&self, path: &'p str) -> Position {
+        let around = |path: &&'p str| path.rfind(['.', '[']).map(|end| &path[..end]);
+        let mut paths = std::iter::successors(Some(path), around);
+        paths.find_map(|path| self.0.get(path)).copied().unwrap_or(START)
+    }
 }
 
 /// Refuses the first tag. The standard ones too: `!!binary` would be decoded, and `!!str` or `!!int` changes how a value is read.

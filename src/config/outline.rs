@@ -1,7 +1,7 @@
 //! The document's shape without its meaning: finds syntax errors before anything else, and tells
 //! which key a place belongs to.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer,
@@ -65,6 +65,16 @@ impl Placed<Outline> {
             false
         });
         nulls
+    }
+
+    /// The place of every value, by its path.
+    pub(super) fn places(&self) -> HashMap<String, Position> {
+        let mut places = HashMap::new();
+        self.find(&mut |path, _, node| {
+            places.insert(path.into(), node.at);
+            false
+        });
+        places
     }
 
     /// Every key that the schema does not know at its place.

@@ -2,12 +2,13 @@
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
-use super::{Credentials, Plan, name::ServerNameKind, written::Kind as _};
+use super::{Credentials, Loaded, Plan, document, name::ServerNameKind, written::Kind as _};
 use crate::{tls::Trust, upstream::Settings};
 
-/// Everything in a plan that its writer should look at once more.
+/// Everything in a configuration that its writer should look at once more; `source` is what messages call its text.
 #[must_use]
-pub fn warnings(plan: &Plan, now: SystemTime) -> Vec<String> {
+pub fn warnings(loaded: &Loaded, source: &str, now: SystemTime) -> Vec<String> {
+    let plan = &loaded.plan;
     let upstreams = plan.upstreams.iter().enumerate();
     let names = upstreams.flat_map(|(index, upstream)| {
         let path = format!("upstreams[{index}]");
@@ -15,12 +16,31 @@ pub fn warnings(plan: &Plan, now: SystemTime) -> Vec<String> {
             .into_iter()
             .flatten()
     });
+    let names: Vec<_> = names.collect();
     let credentials = &plan.credentials;
-    names
+    placed(names, source, &loaded.text)
+        .into_iter()
         .chain(stray_keys(credentials))
         .chain(unread_roots(credentials))
         .chain(expired_trust(credentials, now))
         .collect()
+}
+
+/// A warning about a key of the configuration, and the key's path.
+struct OfKey {
+    path: String,
+    message: String,
+}
+
+/// Puts the place of its key before each warning: `FILE:LINE:COLUMN: PATH: warning`, as errors have it.
+fn placed(warnings: Vec<OfKey>, source: &str, text: &str) -> Vec<String> {
+    let places =
+        if warnings.is_empty() { document::Places::default() } else { document::places(text) };
+    let placed = |OfKey { path, message }: OfKey| {
+        let at = places.nearest(&path);
+        format!("{source}:{}:{}: {path}: {message}", at.line, at.column)
+    };
+    warnings.into_iter().map(placed).collect()
 }
 
 /// Private keys in files that are read by all who need to know whom to trust.
@@ -54,18 +74,19 @@ pub fn expired_trust(credentials: &Credentials, now: SystemTime) -> Vec<String> 
 }
 
 /// An address has no server name, and many servers choose their certificate by that.
-fn no_server_name(path: &str, upstream: &Settings, plan: &Plan) -> Option<String> {
+fn no_server_name(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
     let verify_name = upstream.tls.verify_name.to_str();
-    plan.unnamed_upstreams.contains(&upstream.name).then(|| {
-        format!(
-            "{path}.tls.serverName: the endpoint is an address, so no server name (SNI) is sent, and the certificate must \
+    plan.unnamed_upstreams.contains(&upstream.name).then(|| OfKey {
+        path: format!("{path}.tls.serverName"),
+        message: format!(
+            "the endpoint is an address, so no server name (SNI) is sent, and the certificate must \
              carry {verify_name}; write the name that the server is to choose its certificate by, or none if it needs none"
-        )
+        ),
     })
 }
 
 /// The application's Host goes up as it is, and many servers compare it with the server name.
-fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<String> {
+fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
     let name = upstream.tls.server_name.as_ref()?.as_ref().trim_end_matches('.');
     let has_name = |hosts: &[String]| hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
     let first = upstream.hosts.iter().find(|host| *host != "*")?;
@@ -82,8 +103,9 @@ fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<String> {
         none if none.is_empty() => "ask its operator whether it takes both".into(),
         remedies => format!("{remedies}, unless it takes both"),
     };
-    Some(format!(
-        "{path}.hosts: requests go up with the Host `{first}` and the server name (SNI) `{name}`; a server that compares \
+    let message = format!(
+        "requests go up with the Host `{first}` and the server name (SNI) `{name}`; a server that compares \
          them answers 421 or 404: {remedy}"
-    ))
+    );
+    Some(OfKey { path: format!("{path}.hosts"), message })
 }
