@@ -4,7 +4,7 @@
 //! folder's link.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -59,7 +59,7 @@ impl Folders {
             Some(watcher) => watcher,
             None => watcher(&self.sign)?,
         };
-        let wanted: BTreeSet<_> = files.iter().flat_map(|file| folders_of(file)).collect();
+        let wanted = folders_of(files);
         let found: BTreeMap<_, _> = wanted
             .into_iter()
             .filter_map(|folder| Some((folder.clone(), folder.metadata().ok()?.ino())))
@@ -98,13 +98,27 @@ fn watcher(sign: &Sender<()>) -> Result<RecommendedWatcher, Error> {
     })
 }
 
-fn folders_of(file: &Path) -> Vec<PathBuf> {
-    let real = file.canonicalize().ok();
-    let folder = |path: &Path| {
-        let parent = path.parent()?;
-        Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.into() })
-    };
-    folder(file).into_iter().chain(real.as_deref().and_then(folder)).collect()
+/// The folders in which these files are written down to be, and those where links lead.
+fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    // Many files mostly lie in few folders: where those lead is asked once.
+    let mut real_folders = HashMap::new();
+    let mut folders = BTreeSet::new();
+    for file in files {
+        let Some(folder) = folder_of(file) else { continue };
+        let real = if file.is_symlink() {
+            file.canonicalize().ok().as_deref().and_then(folder_of).map(Path::to_owned)
+        } else {
+            real_folders.entry(folder).or_insert_with(|| folder.canonicalize().ok()).clone()
+        };
+        folders.extend(real);
+        folders.insert(folder.to_owned());
+    }
+    folders
+}
+
+fn folder_of(file: &Path) -> Option<&Path> {
+    let parent = file.parent()?;
+    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 /// True if the event is more than a read: our own reads would wake us for ever.

@@ -1,7 +1,8 @@
 //! The addresses that take traffic: which are open, and which a plan opens, keeps or closes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    hash::{Hash, Hasher},
     net::SocketAddr,
     sync::{
         Arc,
@@ -67,6 +68,17 @@ impl PartialEq for Door {
     }
 }
 
+impl Eq for Door {}
+
+impl Hash for Door {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Listener(bind, nth) => (bind.address, nth).hash(state),
+            Self::Own(name, port) => (name, port).hash(state),
+        }
+    }
+}
+
 struct Open {
     door: Door,
     addresses: Vec<SocketAddr>,
@@ -101,10 +113,10 @@ impl Inlets {
         plan: &'a Plan,
         workers: usize,
     ) -> Result<Opening<'a>, StartError> {
+        let standing: HashSet<_> = self.0.iter().map(|open| &open.door).collect();
         let opened = wanted(plan).into_iter().map(|wanted| {
-            let standing = self.0.iter().any(|open| open.door == wanted.door);
             let opened = || wanted.open(workers).map_err(|error| self.explain(error));
-            let sockets = if standing { None } else { Some(opened()?) };
+            let sockets = if standing.contains(&wanted.door) { None } else { Some(opened()?) };
             Ok((wanted, sockets))
         });
         opened.collect::<Result<_, _>>().map(Opening)
@@ -135,9 +147,10 @@ impl Inlets {
     ) -> Vec<Drain> {
         let mut open = Vec::new();
         let mut rooms = Rooms::default();
+        let before = std::mem::take(&mut self.0).into_iter();
+        let mut before: HashMap<_, _> = before.map(|open| (open.door.clone(), open)).collect();
         for (wanted, sockets) in opening.0 {
-            let standing = self.0.iter().position(|open| open.door == wanted.door);
-            let standing = standing.map(|index| self.0.remove(index));
+            let standing = before.remove(&wanted.door);
             let had = standing.as_ref().map(|open| open.inlet.room.share());
             let room = rooms.of(&wanted, had);
             open.extend(match (standing, sockets) {
@@ -146,8 +159,8 @@ impl Inlets {
                 (None, None) => None,
             });
         }
-        let closed = std::mem::replace(&mut self.0, open);
-        closed.into_iter().map(|open| open.inlet.drain.clone()).collect()
+        self.0 = open;
+        before.into_values().map(|closed| closed.inlet.drain.clone()).collect()
     }
 
     /// Descriptors of listening sockets, with one worker.
@@ -217,7 +230,7 @@ impl Door {
 struct Rooms {
     /// Of each listener.
     shared: HashMap<usize, Arc<Room>>,
-    taken: Vec<Arc<Room>>,
+    taken: HashSet<*const Room>,
 }
 
 impl Rooms {
@@ -228,10 +241,10 @@ impl Rooms {
             return Arc::clone(room);
         }
         let most = wanted.settings.limits.connections;
-        let had = had.filter(|had| !self.taken.iter().any(|taken| Arc::ptr_eq(taken, had)));
+        let had = had.filter(|had| !self.taken.contains(&Arc::as_ptr(had)));
         let room = had.unwrap_or_else(|| Room::new(most));
         room.resize(most);
-        self.taken.push(Arc::clone(&room));
+        self.taken.insert(Arc::as_ptr(&room));
         if shared {
             self.shared.insert(wanted.listener, Arc::clone(&room));
         }

@@ -192,7 +192,6 @@ impl Live {
         let now = Instant::now();
         let Prepared { upstreams, new, changes, opening } = prepared;
         for (upstream, change) in changes {
-            upstream.resume();
             upstream.apply(change, now);
         }
         let mut running = self.running.share().to_vec();
@@ -204,7 +203,7 @@ impl Live {
         }
         self.routes.replace(table(&upstreams));
         changing.note_owners(&upstreams);
-        let entries = Entries { routes: &self.routes, upstreams: &upstreams };
+        let entries = Entries::new(&self.routes, &upstreams);
         for closing in changing.inlets.commit(opening, &entries, &self.common) {
             closing.begin();
             self.run_on_first(move |_| bound_drain(closing, drain));

@@ -1,6 +1,6 @@
 //! From a plan's upstreams to where requests go: by host, and by an upstream's own port.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use http::HeaderValue;
 
@@ -14,13 +14,21 @@ use crate::{
 /// What inlets lead to.
 pub(super) struct Entries<'a> {
     pub(super) routes: &'a Arc<Latest<Table<Destination>>>,
-    pub(super) upstreams: &'a [Arc<Upstream>],
+    upstreams: HashMap<&'a str, &'a Arc<Upstream>>,
 }
 
-impl Entries<'_> {
+impl<'a> Entries<'a> {
+    pub(super) fn new(
+        routes: &'a Arc<Latest<Table<Destination>>>,
+        upstreams: &'a [Arc<Upstream>],
+    ) -> Self {
+        let upstreams = upstreams.iter().map(|upstream| (upstream.name(), upstream)).collect();
+        Self { routes, upstreams }
+    }
+
     /// On an own port any Host is taken, and the first of `hosts` goes up.
     pub(super) fn own(&self, name: &str) -> Option<Destination> {
-        let upstream = self.upstreams.iter().find(|upstream| upstream.name() == name)?;
+        let upstream = self.upstreams.get(name)?;
         let settings = upstream.settings();
         let host = settings.hosts.first().and_then(|host| goes_up(&settings, host));
         Some(Destination { upstream: Arc::clone(upstream), host })

@@ -18,7 +18,8 @@ use super::{ReconfigureError, folders::Folders, live::Live};
 use crate::{
     admin::{Ask, Looked},
     config::{
-        self, Found, InForce, Kept, Loaded, Origin, Source, Stale, Unusable, configmap::Rejected,
+        self, Digests, Found, InForce, Kept, Loaded, Origin, Source, Stale, Unusable,
+        configmap::Rejected,
     },
 };
 
@@ -43,9 +44,9 @@ pub(super) struct Watch {
     asks: Receiver<Ask>,
     /// The reason for which changed certificates are not in force beside a refused configuration, as it was told.
     not_followed: Option<String>,
-    /// The digest of all that the plan in force was made of, beside that plan; `None` where another look may find
+    /// The digests of all that the plan in force was made of, beside that plan; `None` where another look may find
     /// something new in the same.
-    seen: Option<(Vec<u8>, Arc<InForce>)>,
+    seen: Option<(Digests, Arc<InForce>)>,
 }
 
 impl Watch {
@@ -106,25 +107,31 @@ impl Watch {
     fn look(&mut self) -> Looked {
         let in_force = self.live.standing.in_force();
         let found = self.source.find();
-        let digest = found.digest(&in_force.plan.credentials.files());
-        if self.is_well() && self.has_seen(digest.as_deref(), &in_force) {
+        let digests = found.digests(in_force.plan.credentials.files());
+        if self.is_well() && self.has_seen(digests.as_ref(), &in_force) {
             return Looked::Unchanged;
         }
-        let looked = self.look_at(found, &in_force);
+        let looked = self.look_at(found, digests.as_ref(), &in_force);
         let now_in_force = self.live.standing.in_force();
         let is_final = self.is_well() && !now_in_force.plan.credentials.depend_on_time();
-        self.seen = digest.filter(|_| is_final).map(|digest| (digest, now_in_force));
+        self.seen = digests.filter(|_| is_final).map(|digests| (digests, now_in_force));
         looked
     }
 
-    fn has_seen(&self, digest: Option<&[u8]>, in_force: &Arc<InForce>) -> bool {
-        self.seen.as_ref().is_some_and(|(seen, plan)| {
-            digest == Some(seen.as_slice()) && Arc::ptr_eq(plan, in_force)
-        })
+    fn has_seen(&self, digests: Option<&Digests>, in_force: &Arc<InForce>) -> bool {
+        self.seen
+            .as_ref()
+            .is_some_and(|(seen, plan)| digests == Some(seen) && Arc::ptr_eq(plan, in_force))
     }
 
-    fn look_at(&mut self, found: Found, in_force: &Arc<InForce>) -> Looked {
-        let refused = match self.source.load_found(found, Some(&in_force.plan.credentials)) {
+    fn look_at(
+        &mut self,
+        found: Found,
+        digests: Option<&Digests>,
+        in_force: &Arc<InForce>,
+    ) -> Looked {
+        let credentials = Some(&in_force.plan.credentials);
+        let refused = match self.source.load_found(found, digests, credentials) {
             Ok(loaded) => match self.put_in_force(loaded, in_force) {
                 Ok(looked) => {
                     self.accept();

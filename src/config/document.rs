@@ -12,6 +12,7 @@ use super::{
     errors::{Finding, Findings},
     kind::quote,
     outline::Outline,
+    quick,
     spec::Document,
     suggestion::remedy_for_key,
     written::{Placed, Position},
@@ -26,6 +27,14 @@ pub(super) const START: Position = Position { line: 1, column: 1 };
 /// Null is no way to say "the default": an empty template value must not turn `trust` into the
 /// system's roots.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
+    match quick::read(text) {
+        Some(document) => Ok(document),
+        None => read_thoroughly(text, findings),
+    }
+}
+
+/// Reads the document in three passes: tags, shape, values.
+pub(super) fn read_thoroughly(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
     refuse_tags(text)?;
     let outline = outline(text)?;
     for unknown in outline.unknown_keys(&SCHEMA) {

@@ -1,6 +1,7 @@
 //! Where configurations, certificates and keys come from: files, and a watched `ConfigMap`.
 
 use std::{
+    collections::HashMap,
     ffi::OsStr,
     fs::File,
     io::{self, Read as _},
@@ -39,6 +40,11 @@ pub trait Files {
 
     /// The machine's own roots.
     fn system_trust(&self) -> Result<Trust, TrustError>;
+
+    /// The digest of what the file held a moment ago, where it is known: a file that has not changed is not read again.
+    fn digest(&self, _: &Path) -> Option<&[u8]> {
+        None
+    }
 
     /// True if the files are on another machine: none is read, and nothing is said of their content.
     fn are_elsewhere(&self) -> bool {
@@ -176,21 +182,49 @@ pub struct Found {
     text: Result<String, String>,
 }
 
+/// The digests of all that a plan is made of: the text, its origin, and the content of files. While they stay the same, so does
+/// the plan.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Digests {
+    text: Vec<u8>,
+    origin: Origin,
+    /// A file that cannot be read has the reason in place of its digest.
+    files: HashMap<PathBuf, Result<Vec<u8>, String>>,
+}
+
 impl Found {
-    /// The digest of all that a plan is made of: the text, its origin, and the content of these files. While it stays the
-    /// same, so does the plan. `None` where there is no text.
+    /// The digests of the text and of these files; `None` where there is no text.
     #[must_use]
-    pub fn digest(&self, files: &[PathBuf]) -> Option<Vec<u8>> {
-        let text = self.text.as_ref().ok()?;
-        let mut digests = sha256(text.as_bytes());
-        digests.extend(self.origin.as_str().as_bytes());
-        for file in files {
-            match Disk.read(file) {
-                Ok(content) => digests.extend(sha256(&content)),
-                Err(error) => digests.extend(sha256(error.to_string().as_bytes())),
-            }
-        }
-        Some(sha256(&digests))
+    pub fn digests(&self, files: Vec<PathBuf>) -> Option<Digests> {
+        let text = sha256(self.text.as_ref().ok()?.as_bytes());
+        let digest = |file: &Path| Disk.read(file).map(|content| sha256(&content));
+        let digests = files.into_iter().map(|file| {
+            let digest = digest(&file).map_err(|error| error.to_string());
+            (file, digest)
+        });
+        Some(Digests { text, origin: self.origin, files: digests.collect() })
+    }
+}
+
+/// The file system, of which some files were read a moment ago.
+#[derive(Debug, Clone, Copy)]
+struct Noted<'a>(&'a Digests);
+
+impl Files for Noted<'_> {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Disk.read(path)
+    }
+
+    fn read_together(&self, paths: [&Path; 2]) -> [io::Result<Vec<u8>>; 2] {
+        Disk.read_together(paths)
+    }
+
+    fn system_trust(&self) -> Result<Trust, TrustError> {
+        Disk.system_trust()
+    }
+
+    fn digest(&self, path: &Path) -> Option<&[u8]> {
+        self.0.files.get(path)?.as_deref().ok()
     }
 }
 
@@ -269,7 +303,7 @@ impl Source {
     /// one whose file cannot be used stays.
     pub fn load(&mut self, in_force: Option<&Credentials>) -> Result<Loaded, Unusable> {
         let found = self.find();
-        self.load_found(found, in_force)
+        self.load_found(found, None, in_force)
     }
 
     /// Reads what leads now.
@@ -277,15 +311,19 @@ impl Source {
         self.places.find(Instant::now())
     }
 
-    /// Compiles what was found, as [`Source::load`] does.
+    /// Compiles what was found, as [`Source::load`] does; with these digests of it a file that is as it was for those `in_force`
+    /// is not read again.
     pub fn load_found(
         &self,
         found: Found,
+        digests: Option<&Digests>,
         in_force: Option<&Credentials>,
     ) -> Result<Loaded, Unusable> {
+        let noted = digests.map(Noted);
+        let files = noted.as_ref().map_or(&Disk as &dyn Files, |noted| noted);
         let Found { origin, text } = found;
         match text {
-            Ok(text) => self.compile(text, origin, in_force),
+            Ok(text) => self.compile_with(text, origin, in_force, files),
             Err(reason) => Err(self.unreadable(origin, reason)),
         }
     }
@@ -384,7 +422,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let [config, trust] = ["config.yaml", "trust.pem"].map(|name| folder.path().join(name));
         let write = |path, text| std::fs::write(path, text).expect("a file");
-        let digest = || Source::file(&config).find().digest(std::slice::from_ref(&trust));
+        let digest = || Source::file(&config).find().digests(vec![trust.clone()]);
         assert_eq!(digest(), None, "there is no text");
         write(&config, "a");
         let without = digest();

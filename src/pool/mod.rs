@@ -274,9 +274,9 @@ impl<C, E> Pool<C, E> {
         self.change(State::relieve);
     }
 
-    /// It is no end after all.
-    pub fn resume(&self) {
-        self.change(|state, _| state.resume());
+    /// Takes the end back; true if one had begun.
+    pub fn resume(&self) -> bool {
+        self.change(|state, _| state.resume())
     }
 
     /// A new generation: connections of older ones close with this reason, the idle ones now, those in use when they

@@ -65,10 +65,15 @@ impl Upstream {
         Ok(Next { reason, tls, trust })
     }
 
-    /// Puts prepared settings in force.
+    /// Puts prepared settings in force, also where they had been taken away.
     pub fn apply(&self, change: Change, now: Instant) {
+        let resumed = self.resume();
         let Change { settings, next } = change;
         let old = self.settings.replace(Arc::clone(&settings));
+        // A plan with many upstreams mostly changes few of them: the others are not woken.
+        if *old == *settings && !resumed {
+            return;
+        }
         if old.pool.idle_timeout != settings.pool.idle_timeout {
             self.timeout_told.store(false, SeqCst);
             self.habit_told.store(false, SeqCst);
@@ -164,10 +169,10 @@ impl Upstream {
         self.retired_until().is_some()
     }
 
-    /// It is configured again.
-    pub fn resume(&self) {
+    /// Takes a retirement back; true if there was one.
+    fn resume(&self) -> bool {
         *self.retired_until() = None;
-        self.pool.resume();
+        self.pool.resume()
     }
 
     /// Ends exchanges on replaced generations, and on a retired upstream, when their time is over, for as long as it is

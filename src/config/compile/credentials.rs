@@ -81,17 +81,32 @@ impl<'a> Reader<'a> {
         path: &Path,
         kept: Option<&Arc<Trust>>,
     ) -> Result<Arc<Trust>, String> {
-        let pem = self.context.files.read(path).map_err(|error| unreadable(path, &error))?;
-        let digest = sha256(&pem);
         let before = self.context.in_force.and_then(|before| before.contents.trusts.get(path));
-        let trust = if let Some(kept) = kept.filter(|_| before == Some(&digest)) {
-            Arc::clone(kept)
-        } else {
-            let trust = Trust::from_pem(&pem).map_err(|error| about(path, &error))?;
-            unchanged(kept, trust)
+        let known = kept.zip(before);
+        let (trust, digest) = match known {
+            Some((kept, before)) if self.context.files.digest(path) == Some(before) => {
+                (Arc::clone(kept), before.clone())
+            }
+            _ => self.reread_trust(path, known, kept)?,
         };
         self.found.contents.trusts.insert(path.into(), digest);
         Ok(trust)
+    }
+
+    /// Reads the file, and parses it if it has other bytes than those that are `known`.
+    fn reread_trust(
+        &self,
+        path: &Path,
+        known: Option<(&Arc<Trust>, &Vec<u8>)>,
+        kept: Option<&Arc<Trust>>,
+    ) -> Result<(Arc<Trust>, Vec<u8>), String> {
+        let pem = self.context.files.read(path).map_err(|error| unreadable(path, &error))?;
+        let digest = sha256(&pem);
+        if let Some((known, _)) = known.filter(|(_, before)| **before == digest) {
+            return Ok((Arc::clone(known), digest));
+        }
+        let trust = Trust::from_pem(&pem).map_err(|error| about(path, &error))?;
+        Ok((unchanged(kept, trust), digest))
     }
 
     /// Notes what the trust in force was read from: its file has other content now, which cannot be used.
@@ -139,17 +154,43 @@ impl<'a> Reader<'a> {
         files: &IdentityFiles,
         kept: Option<&Arc<Identity>>,
     ) -> Result<Arc<Identity>, Vec<Wrong>> {
-        let [chain, secret] = self.read_files(files)?;
-        let digest = [sha256(&chain), sha256(&secret)].concat();
         let before = self.context.in_force.and_then(|before| before.contents.identities.get(files));
         // Of several certificates another one may be shown now, though the bytes are the same.
-        let known = kept.filter(|kept| before == Some(&digest) && !kept.is_one_of_several());
-        let identity = match known {
-            Some(kept) => Arc::clone(kept),
-            None => self.parse_identity(files, [&chain, &secret], kept)?,
+        let known = kept.filter(|kept| !kept.is_one_of_several()).zip(before);
+        let (identity, digest) = match known {
+            Some((kept, before)) if self.digest(files).as_ref() == Some(before) => {
+                (Arc::clone(kept), before.clone())
+            }
+            _ => self.reread_identity(files, known, kept)?,
         };
         self.found.contents.identities.insert(files.clone(), digest);
         Ok(identity)
+    }
+
+    /// The digest of what the files held a moment ago, where that is known.
+    fn digest(&self, files: &IdentityFiles) -> Option<Vec<u8>> {
+        let digest = |path: &Path| self.context.files.digest(path);
+        let both = match files {
+            IdentityFiles::Pair { certificate, key } => [digest(certificate)?, digest(key)?],
+            IdentityFiles::Bundle(path) => [digest(path)?; 2],
+        };
+        Some(both.concat())
+    }
+
+    /// Reads the files, and parses them if they have other bytes than those that are `known`.
+    fn reread_identity(
+        &self,
+        files: &IdentityFiles,
+        known: Option<(&Arc<Identity>, &Vec<u8>)>,
+        kept: Option<&Arc<Identity>>,
+    ) -> Result<(Arc<Identity>, Vec<u8>), Vec<Wrong>> {
+        let [chain, secret] = self.read_files(files)?;
+        let digest = [sha256(&chain), sha256(&secret)].concat();
+        let identity = match known.filter(|(_, before)| **before == digest) {
+            Some((known, _)) => Arc::clone(known),
+            None => self.parse_identity(files, [&chain, &secret], kept)?,
+        };
+        Ok((identity, digest))
     }
 
     /// Notes what the identity in force was read from: its files have other content now, which cannot be used.
@@ -281,14 +322,17 @@ mod tests {
 
         /// Reads all three, as a compilation does beside these in force.
         fn load(&self, in_force: Option<&Credentials>) -> Credentials {
-            let (source, now) = ("config.yaml", SystemTime::now());
-            let context =
-                Context { source, terminal: false, files: self, now, in_force, confined: false };
-            let mut reader = Reader::new(&context);
-            reader.trust(Some("trust".into())).unwrap();
-            reader.identity(pair()).map_err(|_| "no identity").unwrap();
-            reader.into_found()
+            load(self, in_force)
         }
+    }
+
+    fn load(files: &dyn Files, in_force: Option<&Credentials>) -> Credentials {
+        let (source, now) = ("config.yaml", SystemTime::now());
+        let context = Context { source, terminal: false, files, now, in_force, confined: false };
+        let mut reader = Reader::new(&context);
+        reader.trust(Some("trust".into())).unwrap();
+        reader.identity(pair()).map_err(|_| "no identity").unwrap();
+        reader.into_found()
     }
 
     impl Files for Written {
@@ -299,6 +343,37 @@ mod tests {
 
         fn system_trust(&self) -> Result<Trust, TrustError> {
             Ok(Trust::not_read())
+        }
+    }
+
+    /// Files of which the digests are known, and how many were read in spite of that.
+    struct Noted<'a> {
+        files: &'a Written,
+        digests: HashMap<PathBuf, Vec<u8>>,
+        read: RefCell<usize>,
+    }
+
+    impl<'a> Noted<'a> {
+        fn new(files: &'a Written) -> Self {
+            let texts = files.0.borrow();
+            let digest = |text: &String| sha256(text.as_bytes());
+            let digests = texts.iter().map(|(path, text)| (path.clone(), digest(text))).collect();
+            Self { files, digests, read: RefCell::default() }
+        }
+    }
+
+    impl Files for Noted<'_> {
+        fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+            *self.read.borrow_mut() += 1;
+            self.files.read(path)
+        }
+
+        fn system_trust(&self) -> Result<Trust, TrustError> {
+            self.files.system_trust()
+        }
+
+        fn digest(&self, path: &Path) -> Option<&[u8]> {
+            self.digests.get(path).map(Vec::as_slice)
         }
     }
 
@@ -354,6 +429,27 @@ mod tests {
         files.write("certificate", certificate);
         files.write("key", key);
         assert_eq!(parsed(&third, &files.load(Some(&third))), 1, "the identity has changed");
+    }
+
+    #[test]
+    fn fault_29_a_file_is_read_once_for_a_look_unless_it_has_changed() {
+        let (files, first) = marked();
+        let loaded = |in_force: &Credentials| {
+            let noted = Noted::new(&files);
+            let found = load(&noted, Some(in_force));
+            (parsed(in_force, &found), noted.read.into_inner(), found)
+        };
+        let (parsed, read, second) = loaded(&first);
+        assert_eq!((parsed, read), (0, 0), "nothing has changed");
+        files.write("trust", made()[0].as_str());
+        let (parsed, read, third) = loaded(&second);
+        assert_eq!((parsed, read), (1, 1), "the trust has changed");
+        let [certificate, key] = made();
+        files.write("certificate", certificate);
+        files.write("key", key);
+        let (parsed, read, fourth) = loaded(&third);
+        assert_eq!((parsed, read), (1, 2), "the identity has changed");
+        assert_eq!(loaded(&fourth).1, 0);
     }
 
     #[test]

@@ -401,9 +401,9 @@ impl<C, E, W> State<C, E, W> {
         while self.close_oldest_idle(EndReason::Drained, effects) {}
     }
 
-    /// It is no end after all.
-    pub fn resume(&mut self) {
-        self.draining = false;
+    /// Takes the end back; true if one had begun.
+    pub fn resume(&mut self) -> bool {
+        std::mem::take(&mut self.draining)
     }
 
     /// The end has begun, and nothing is left.

@@ -1,0 +1,334 @@
+//! Reads a document in one pass, if nothing in it is out of the ordinary: most of a reload's time goes into reading. Every
+//! other document is left to the thorough reader in `document`, which says what is wrong with it, and where.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize as _, Deserializer,
+    de::{
+        DeserializeSeed, Error, MapAccess, SeqAccess, Visitor,
+        value::{BorrowedStrDeserializer, StringDeserializer, U64Deserializer},
+    },
+    forward_to_deserialize_any,
+};
+use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, StrInput, options};
+
+use super::spec::Document;
+
+/// Fewer than any of the thorough reader's bounds.
+const MOST_EVENTS: usize = 200_000;
+
+/// The document; `None` where the thorough reader has to look at the text.
+pub(super) fn read(text: &str) -> Option<Document> {
+    let mut reader = Reader::new(text);
+    reader.begin().ok()?;
+    let document = Document::deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(document)
+}
+
+/// Something that the thorough reader must judge: a tag, an alias, a key that does not exist, nothing where a value belongs...
+#[derive(Debug)]
+struct Unusual;
+
+impl fmt::Display for Unusual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the document is out of the ordinary")
+    }
+}
+
+impl std::error::Error for Unusual {}
+
+impl Error for Unusual {
+    fn custom<T: fmt::Display>(_: T) -> Self {
+        Self
+    }
+}
+
+/// The events of a text, as serde asks for them.
+struct Reader<'t> {
+    events: Parser<'t, StrInput<'t>>,
+    taken: usize,
+}
+
+impl<'t> Reader<'t> {
+    fn new(text: &'t str) -> Self {
+        let options = options! { emit_comments: false, flow_nesting_limit: 64 };
+        Self { events: Parser::new_from_str_with_options(text, options), taken: 0 }
+    }
+
+    fn begin(&mut self) -> Result<(), Unusual> {
+        match (self.take()?, self.take()?) {
+            (Event::StreamStart, Event::DocumentStart(_, None)) => Ok(()),
+            _ => Err(Unusual),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Unusual> {
+        match (self.take()?, self.take()?) {
+            (Event::DocumentEnd, Event::StreamEnd) => Ok(()),
+            _ => Err(Unusual),
+        }
+    }
+
+    fn take(&mut self) -> Result<Event<'t>, Unusual> {
+        self.taken += 1;
+        match self.events.next_event() {
+            Some(Ok((event, _))) if self.taken <= MOST_EVENTS => Ok(event),
+            _ => Err(Unusual),
+        }
+    }
+
+    /// Takes the next event if it is this one.
+    fn take_if(&mut self, wanted: &Event<'_>) -> Result<bool, Unusual> {
+        let is_wanted = match self.events.peek() {
+            Some(Ok((event, _))) => event == wanted,
+            _ => return Err(Unusual),
+        };
+        if is_wanted {
+            self.take()?;
+        }
+        Ok(is_wanted)
+    }
+
+    /// The line and column at which the next event begins.
+    fn place(&mut self) -> Result<[u64; 2], Unusual> {
+        match self.events.peek() {
+            Some(Ok((_, span))) => Ok([span.start.line() as u64, span.start.col() as u64 + 1]),
+            _ => Err(Unusual),
+        }
+    }
+
+    fn text(&mut self) -> Result<Cow<'t, str>, Unusual> {
+        match self.take()? {
+            Event::Scalar(text, style, 0, None)
+                if style != ScalarStyle::Plain || is_plain_text(&text) =>
+            {
+                Ok(text)
+            }
+            _ => Err(Unusual),
+        }
+    }
+}
+
+/// False for what YAML reads as nothing, and for numbers that are none.
+fn is_plain_text(text: &str) -> bool {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let is_null = matches!(text, "" | "~") || text.eq_ignore_ascii_case("null");
+    let is_number = unsigned.starts_with(|first: char| first.is_ascii_digit());
+    let is_infinite = is_number && text.parse::<f64>().is_ok_and(f64::is_infinite);
+    !(is_null || is_infinite || unsigned.starts_with('.'))
+}
+
+impl<'t> Deserializer<'t> for &mut Reader<'t> {
+    type Error = Unusual;
+
+    /// No value is of a kind that its text tells.
+    fn deserialize_any<V: Visitor<'t>>(self, _: V) -> Result<V::Value, Unusual> {
+        Err(Unusual)
+    }
+
+    /// A key that exists has a value, as nothing is unusual.
+    fn deserialize_option<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_str<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        match self.text()? {
+            Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
+            Cow::Owned(text) => visitor.visit_string(text),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        self.deserialize_str(visitor)
+    }
+
+    /// A value with its place: a line, a column, and the value.
+    fn deserialize_newtype_struct<V: Visitor<'t>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Unusual> {
+        let place = self.place()?;
+        visitor.visit_seq(WithPlace { reader: self, place, given: 0 })
+    }
+
+    fn deserialize_seq<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+        match self.take()? {
+            Event::SequenceStart(_, 0, None) => visitor.visit_seq(Inside(self)),
+            _ => Err(Unusual),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'t>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Unusual> {
+        match self.take()? {
+            Event::MappingStart(_, 0, None) => visitor.visit_map(Inside(self)),
+            _ => Err(Unusual),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        <W: Visitor<'t>>
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct
+        map enum identifier ignored_any
+    }
+}
+
+/// The inside of a list or mapping.
+struct Inside<'r, 't>(&'r mut Reader<'t>);
+
+impl<'t> SeqAccess<'t> for Inside<'_, 't> {
+    type Error = Unusual;
+
+    fn next_element_seed<T: DeserializeSeed<'t>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Unusual> {
+        if self.0.take_if(&Event::SequenceEnd)? {
+            return Ok(None);
+        }
+        seed.deserialize(&mut *self.0).map(Some)
+    }
+}
+
+impl<'t> MapAccess<'t> for Inside<'_, 't> {
+    type Error = Unusual;
+
+    fn next_key_seed<K: DeserializeSeed<'t>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Unusual> {
+        if self.0.take_if(&Event::MappingEnd)? {
+            return Ok(None);
+        }
+        let key = match self.0.text()? {
+            Cow::Borrowed(key) => seed.deserialize(BorrowedStrDeserializer::new(key)),
+            Cow::Owned(key) => seed.deserialize(StringDeserializer::new(key)),
+        };
+        key.map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'t>>(&mut self, seed: V) -> Result<V::Value, Unusual> {
+        seed.deserialize(&mut *self.0)
+    }
+}
+
+/// A value behind its line and its column.
+struct WithPlace<'r, 't> {
+    reader: &'r mut Reader<'t>,
+    place: [u64; 2],
+    given: usize,
+}
+
+impl<'t> SeqAccess<'t> for WithPlace<'_, 't> {
+    type Error = Unusual;
+
+    fn next_element_seed<T: DeserializeSeed<'t>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Unusual> {
+        let given = self.given;
+        self.given += 1;
+        match self.place.get(given) {
+            Some(number) => seed.deserialize(U64Deserializer::new(*number)).map(Some),
+            None => seed.deserialize(&mut *self.reader).map(Some),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{document, errors::Findings},
+        *,
+    };
+
+    /// The quick reader's document is the thorough one's, or there is none; true if there is one.
+    fn agrees(text: &str) -> bool {
+        let Some(quick) = read(text) else { return false };
+        let mut findings = Findings::default();
+        let thorough =
+            document::read_thoroughly(text, &mut findings).map_err(|finding| finding.message);
+        assert!(findings.is_empty(), "{text}\n{findings:?}");
+        assert_eq!(format!("{:?}", Ok::<_, String>(quick)), format!("{thorough:?}"), "{text}");
+        true
+    }
+
+    #[test]
+    fn fault_29_an_ordinary_document_is_read_in_one_pass_with_all_its_places() {
+        assert!(agrees(crate::config::example()));
+        let json =
+            r#"{"upstreams": [{"name": "a", "endpoints": ["a:1"], "tls": {"trust": "\u0061"}}]}"#;
+        assert!(agrees(json));
+        assert!(agrees(
+            "\u{feff}# A comment\n---\nupstreams:\n- {name: 'a', endpoints: [ \"a:1\" ]}\n..."
+        ));
+        assert!(agrees("upstreams: []\nlog: {}\nthreads: 010\ndrain: |\n  5s\n"));
+    }
+
+    #[test]
+    fn fault_29_whatever_is_out_of_the_ordinary_is_left_to_the_thorough_reader() {
+        for text in [
+            "",
+            "# nothing",
+            "[]",
+            "threads",
+            "threads:",
+            "threads: ~",
+            "threads: Null",
+            "threads: [1]",
+            "threads: {a: 1}",
+            "threads: 1\nthreads: 2",
+            "threads: 1\n---\nthreads: 2",
+            "threads: 1\n...\nthreads: 2",
+            "%YAML 1.2\n---\nthreads: 1",
+            "thread: 1",
+            "threads: !!int 1",
+            "threads: ! 1",
+            "threads: &a 1",
+            "log: &a {}",
+            "metrics: {bind: &a []}",
+            "threads: &a 1\ndrain: *a",
+            "log: {<<: {format: json}}",
+            "~: 1",
+            "? [a]\n: 1",
+            "threads: .inf",
+            "threads: -.NaN",
+            "threads: 1e999",
+            "log: [json]",
+            "upstreams: [[a, [b]]]",
+            "upstreams: [{identity: [a, b]}]",
+            "upstreams: [~]",
+            "upstreams: {name: a}",
+            "log: {format: [}",
+            "log: {format: json",
+        ] {
+            assert!(read(text).is_none(), "{text}");
+        }
+        let many = format!("metrics: {{bind: [{}]}}", "a, ".repeat(MOST_EVENTS));
+        assert!(read(&many).is_none(), "too many values");
+    }
+
+    proptest! {
+        #[test]
+        fn fault_29_both_readers_agree_on_whatever_becomes_of_the_example(
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), 0..9_usize, "[ \n\\-:\\[\\]{},\"'#&*!%~.0-9a-z]{0,6}"), 1..4)
+        ) {
+            let mut text: Vec<char> = crate::config::example().chars().collect();
+            for (at, length, put) in cuts {
+                let at = at.index(text.len());
+                let end = (at + length).min(text.len());
+                text.splice(at..end, put.chars());
+            }
+            agrees(&text.into_iter().collect::<String>());
+        }
+    }
+}
