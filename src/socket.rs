@@ -1,5 +1,7 @@
 //! Socket options, and the polite way to end a connection (design, section 4.6).
 
+mod diagnosis;
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
@@ -13,6 +15,8 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
+
+pub use diagnosis::unacknowledged;
 
 use crate::telemetry::ends::Manner;
 
@@ -90,8 +94,8 @@ fn keepalive(time: Duration, interval: Duration) -> TcpKeepalive {
 }
 
 /// Has the kernel end a connection on which bytes that were sent stay unacknowledged for so long; zero: as late as it does
-/// by itself. A peer that acknowledges, and has no room for more, counts as gone too: the time must not be short while
-/// more is sent than fits any window.
+/// by itself. A peer that acknowledges, and has no room for more, counts as gone too: the time must not be short once a peer
+/// has acknowledged something and is sent more than fits any window.
 pub fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(patience))
 }
@@ -100,7 +104,10 @@ pub fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
 /// within [`PROBE_TIME`] if the peer does not acknowledge.
 pub fn probe(stream: &TcpStream) -> io::Result<()> {
     set_patience(stream, PROBE)?;
-    SockRef::from(stream).set_tcp_keepalive(&keepalive(PROBE, PROBE))
+    let socket = SockRef::from(stream);
+    // First: the other option may have the first probe sent at once, and the wait behind it is the interval of that moment.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_interval(PROBE))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE))
 }
 
 /// Ends what [`probe`] began.

@@ -340,7 +340,7 @@ impl Driver {
             }
             tracing::trace!(peer = %self.facts.peer, "an idle connection rests");
             // Boxed, as is the close: what a connection needs for a while need not weigh on it for ever.
-            self.meter.set_patience(Duration::ZERO);
+            self.meter.lift_patience();
             let resting = rest(stream, self.case, &self.desk, &mut self.alive, &trusted);
             match Box::pin(resting).await {
                 Rested::Wanted(http) => self.http = http,
@@ -360,7 +360,9 @@ impl Driver {
 
     /// Polls HTTP until it is over, or, then this is true, until the connection is to rest.
     async fn drive(&mut self) -> bool {
-        let Self { http, desk, meter, alive, .. } = self;
+        let Self { http, desk, meter, facts, alive, .. } = self;
+        let unacknowledged =
+            || facts.local.and_then(|local| socket::unacknowledged(local, facts.peer));
         let mut timer = pin!(sleep(RESTS_AFTER));
         let mut armed = false;
         poll_fn(|cx| {
@@ -376,7 +378,10 @@ impl Driver {
             // A timer that was polled once wakes us by itself: most polls are a request's, and pay for nothing more.
             while (!armed || timer.is_elapsed()) && timer.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
-                meter.relax_patience(now);
+                if meter.relax_patience(now, unacknowledged) {
+                    // The stream is to tell the socket now, and does so when it is polled.
+                    cx.waker().wake_by_ref();
+                }
                 if desk.rest(now, meter.is_flushed(), cx.waker()) {
                     return Poll::Ready(true);
                 }

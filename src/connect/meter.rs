@@ -68,10 +68,25 @@ pub struct Meter {
     violated: AtomicBool,
     /// The bytes under TLS.
     inflow: Arc<Inflow>,
+    /// Bytes written under TLS.
+    sent: AtomicU64,
+    /// The same at the beginning of the exchange.
+    sent_before: AtomicU64,
     /// Milliseconds for which written bytes may stay unacknowledged; 0: as long as the kernel goes on.
     patience: AtomicU32,
+    /// True if that limit is to be lifted as soon as the peer has acknowledged something of the exchange.
+    may_fill: AtomicBool,
     /// True once the kernel has given the connection up: the peer acknowledged nothing any more.
     forgotten: AtomicBool,
+}
+
+/// A peer's room for a request that it does not read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// All of the request fits, whatever peer that is.
+    Suffices,
+    /// The peer may acknowledge a part, and have no room for the rest until it reads on.
+    MayFill,
 }
 
 /// An end of a connection that the next one would meet again.
@@ -154,6 +169,7 @@ impl Meter {
         self.head.store(HeadPlace::START.0, Relaxed);
         self.line.store(Line::Strict.to_bits(), Relaxed);
         self.first_byte.clear();
+        self.sent_before.store(self.sent.load(Relaxed), Relaxed);
     }
 
     /// Has whatever has already come read before anything more is written: the peer's end above all, or a response that
@@ -163,22 +179,47 @@ impl Meter {
         self.doubted.store(true, Relaxed);
     }
 
-    /// Sets for how long written bytes may stay unacknowledged; zero: as long as the kernel goes on. The stream heeds it
-    /// when it is next read or written.
-    pub fn set_patience(&self, patience: Duration) {
+    /// Limits the time for which written bytes may stay unacknowledged. The stream heeds that when it is next read or
+    /// written.
+    pub fn limit_patience(&self, patience: Duration, window: Window) {
         let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         self.patience.store(millis, Relaxed);
+        self.may_fill.store(window == Window::MayFill, Relaxed);
     }
 
-    /// Lifts that limit once all that was written must have been acknowledged. The kernel would go by it for its
-    /// keep-alive probes too, and end a long exchange as soon as one of them is lost.
-    pub fn relax_patience(&self, now: Instant) {
+    /// Lifts that limit: the kernel goes on for as long as it does by itself.
+    pub fn lift_patience(&self) {
+        self.patience.store(0, Relaxed);
+    }
+
+    /// Lifts that limit once all that was written must have been acknowledged, and says if so. The kernel would go by it for its
+    /// keep-alive probes too, and end a long exchange as soon as one of them is lost. It would also end the connection of a peer
+    /// that has no room: where the peer's window may fill, the limit is lifted once a part is acknowledged. `unacknowledged`
+    /// counts the bytes that are not, if the kernel tells.
+    pub fn relax_patience(
+        &self,
+        now: Instant,
+        unacknowledged: impl FnOnce() -> Option<u32>,
+    ) -> bool {
         let patience = self.patience();
-        if !patience.is_zero()
-            && self.last_write().is_some_and(|at| now > at + patience.mul_f64(1.25) + RELAXES_AFTER)
-        {
-            self.set_patience(Duration::ZERO);
+        if patience.is_zero() {
+            return false;
         }
+        let last = patience.mul_f64(1.25) + RELAXES_AFTER;
+        let relaxes = self.last_write().is_some_and(|at| now > at + last)
+            || self.may_fill.load(Relaxed) && self.is_acknowledged(unacknowledged);
+        if relaxes {
+            self.lift_patience();
+        }
+        relaxes
+    }
+
+    /// True if the peer has acknowledged something of the exchange, or nobody knows.
+    fn is_acknowledged(&self, unacknowledged: impl FnOnce() -> Option<u32>) -> bool {
+        // What was written before the exchange is acknowledged, or comes before it.
+        let sent = self.sent.load(Relaxed) - self.sent_before.load(Relaxed);
+        self.received() > 0
+            || sent > 0 && unacknowledged().is_none_or(|bytes| u64::from(bytes) < sent)
     }
 
     /// The time for which written bytes may stay unacknowledged.
@@ -298,6 +339,11 @@ impl Meter {
         self.head.store(place.0, Relaxed);
         self.line.store(line.to_bits(), Relaxed);
         Ok(())
+    }
+
+    /// Notes how much has been written under TLS.
+    fn note_sent(&self, bytes: u64) {
+        self.sent.store(bytes, Relaxed);
     }
 
     fn note_write(&self) {
@@ -476,7 +522,9 @@ impl AsyncWrite for MeteredStream {
         if self.deaf {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Poll::Ready(match ready!(Pin::new(&mut self.tls).poll_write(cx, bytes)) {
+        let written = Pin::new(&mut self.tls).poll_write(cx, bytes);
+        self.meter.note_sent(self.tcp().written());
+        Poll::Ready(match ready!(written) {
             Ok(written) => {
                 self.meter.note_write();
                 Ok(written)
@@ -488,7 +536,9 @@ impl AsyncWrite for MeteredStream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // hyper flushes once its own buffer is empty.
         let flushed =
-            if self.deaf { Ok(()) } else { ready!(Pin::new(&mut self.tls).poll_flush(cx)) };
+            if self.deaf { Poll::Ready(Ok(())) } else { Pin::new(&mut self.tls).poll_flush(cx) };
+        self.meter.note_sent(self.tcp().written());
+        let flushed = ready!(flushed);
         self.meter.unflushed.store(false, Relaxed);
         Poll::Ready(flushed.or_else(|error| self.note_write_error(error)))
     }
@@ -547,5 +597,30 @@ mod tests {
                 assert_eq!(bytes, right.as_bytes(), "in pieces of {size}");
             }
         }
+    }
+
+    #[test]
+    fn fault_08_a_long_request_may_wait_for_the_peer_once_that_has_acknowledged_something_of_it() {
+        let now = Instant::now();
+        for (window, told, lifted) in [
+            (Window::MayFill, Some(2_500), false),
+            (Window::MayFill, Some(2_000), false),
+            (Window::MayFill, Some(1_999), true),
+            (Window::MayFill, None, true),
+            (Window::Suffices, Some(0), false),
+        ] {
+            let meter = Meter::default();
+            meter.note_sent(1_000);
+            meter.begin_exchange();
+            meter.limit_patience(Duration::from_secs(5), window);
+            assert!(!meter.relax_patience(now, || panic!("nothing of it was sent")), "{window:?}");
+            meter.note_sent(3_000);
+            assert_eq!(meter.relax_patience(now, || told), lifted, "{window:?} {told:?}");
+            assert_eq!(meter.patience().is_zero(), lifted);
+        }
+        let meter = Meter::default();
+        meter.limit_patience(Duration::from_secs(5), Window::MayFill);
+        meter.note_read(&mut b"HTTP/1.1 ".to_owned()).expect("a status line");
+        assert!(meter.relax_patience(now, || panic!("an answer is proof enough")));
     }
 }

@@ -22,12 +22,14 @@ pub struct Tcp {
     inflow: Arc<Inflow>,
     /// The reader of record headers; `None` once they tell nothing more: TLS 1.3 hides the kind of each later record.
     records: Option<Box<Records>>,
+    /// Bytes that were written so far.
+    written: u64,
 }
 
 impl Tcp {
     /// Wraps a connection whose handshake is about to begin.
     pub fn new(stream: TcpStream, inflow: Arc<Inflow>) -> Self {
-        Self { stream, inflow, records: Some(Box::default()) }
+        Self { stream, inflow, records: Some(Box::default()), written: 0 }
     }
 
     /// Reads on for what is told after the handshake, if this version tells anything.
@@ -44,6 +46,11 @@ impl Tcp {
         &self.inflow
     }
 
+    /// Counts the bytes that were written so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// The connection alone.
     pub fn into_inner(self) -> TcpStream {
         self.stream
@@ -52,6 +59,13 @@ impl Tcp {
     /// Reads what the kernel holds, whatever tokio knows of it.
     pub fn reading_now(&mut self) -> impl io::Read + '_ {
         Now(self)
+    }
+
+    fn went(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(count)) = written {
+            self.written += count as u64;
+        }
+        written
     }
 
     fn came(&mut self, bytes: &[u8]) {
@@ -99,7 +113,8 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.went(written)
     }
 
     fn poll_write_vectored(
@@ -107,7 +122,8 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.went(written)
     }
 
     fn is_write_vectored(&self) -> bool {

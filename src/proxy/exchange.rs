@@ -191,7 +191,7 @@ impl Exchange<'_> {
         let evidence = Evidence { first: lease.uses == 1, just_dialled };
         let connection = lease.handle();
         connection.meter.begin_exchange();
-        connection.meter.set_patience(self.patience(outbound));
+        connection.meter.limit_patience(self.upstream.settings().patience(), outbound.window());
         if let Err(error) = connection.ready().await {
             return Err(evidence.judge(connection, outbound, error.to_string(), self.upstream));
         }
@@ -225,12 +225,6 @@ impl Exchange<'_> {
                 Err(evidence.judge(connection, outbound, reason, self.upstream))
             }
         }
-    }
-
-    /// The time for which bytes of the request may stay unacknowledged. A body that does not fit any window may wait for the
-    /// upstream to make room, within `timeouts.idle`.
-    fn patience(&self, outbound: &Outbound) -> Duration {
-        if outbound.is_small() { self.upstream.settings().patience() } else { Duration::ZERO }
     }
 
     /// Waits for the final header, within the limits (design, section 2 "Time limits").

@@ -14,6 +14,7 @@ use crate::{
     connect::{
         RequestBody,
         body::{Progress, Upload},
+        meter::Window,
     },
     upstream::Upstream,
 };
@@ -65,10 +66,14 @@ impl Outbound {
         self.request.as_ref().map(Request::headers)
     }
 
-    /// True if all of it fits the smallest window that a peer may have: what is not acknowledged then was not received.
-    pub(super) fn is_small(&self) -> bool {
+    /// Tells if every peer has room for all of it.
+    pub(super) fn window(&self) -> Window {
         let length = || self.headers()?.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
-        self.upload.is_none() || length().is_some_and(|length| length <= SMALL)
+        if self.upload.is_none() || length().is_some_and(|length| length <= SMALL) {
+            Window::Suffices
+        } else {
+            Window::MayFill
+        }
     }
 
     /// Lends it out.

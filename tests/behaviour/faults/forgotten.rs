@@ -196,6 +196,66 @@ fn fault_08_an_upstream_that_has_no_room_for_more_of_a_body_is_waited_for() {
     })
     .start();
     let warmline = before(&origin);
-    let body = vec![b'x'; 20_000_000];
-    assert_eq!(warmline.connect().post(NAME, "/any", &body).text(), "20000000");
+    // The first fits what the kernel takes of us at once, and the second does not.
+    for length in [300_000, 20_000_000] {
+        let body = vec![b'x'; length];
+        assert_eq!(warmline.connect().post(NAME, "/any", &body).text(), length.to_string());
+    }
+}
+
+#[test]
+fn fault_08_a_long_body_or_one_of_unknown_length_ends_a_forgotten_connection_as_soon_as_a_short_one()
+ {
+    in_a_network_of_its_own(
+        "fault_08_a_long_body_or_one_of_unknown_length_ends_a_forgotten_connection_as_soon_as_a_short_one",
+        || {
+            let long = "x".repeat(60_000);
+            let chunks = format!("{:x}\r\n{long}\r\n0\r\n\r\n", long.len());
+            let (known, unknown) = ("Content-Length: 60000", "Transfer-Encoding: chunked");
+            for (method, framing, body) in [
+                ("PUT", known, &long),
+                ("PUT", unknown, &chunks),
+                ("POST", known, &long),
+                ("POST", unknown, &chunks),
+            ] {
+                let origin = Origin::serving().start();
+                let warmline = before(&origin);
+                idle(&origin, &warmline, 2);
+                forget(&origin, &[0, 1]);
+                let mut client = warmline.connect();
+                client.send(format!(
+                    "{method} /echo HTTP/1.1\r\nHost: {NAME}\r\n{framing}\r\n\r\n{body}"
+                ));
+                let (answer, case) = (client.response(), format!("{method} {framing}"));
+                warmline.wait_for_closed("stale", 2);
+                let (status, requests) = (answer.status, origin.record().request_count);
+                if method == "PUT" {
+                    assert_eq!((status, requests), (200, 3), "{case}");
+                    assert!(answer.text() == long, "{case}");
+                } else {
+                    assert_eq!((status, requests), (502, 2), "{case}");
+                    let text = answer.text();
+                    assert!(text.contains("nothing of the request was acknowledged"), "{text}");
+                }
+            }
+        },
+    );
+}
+
+#[test]
+fn fault_08_a_body_without_end_ends_a_forgotten_connection_too() {
+    in_a_network_of_its_own("fault_08_a_body_without_end_ends_a_forgotten_connection_too", || {
+        let origin = Origin::serving().start();
+        let warmline = before(&origin);
+        idle(&origin, &warmline, 1);
+        forget(&origin, &[0]);
+        let mut client = warmline.connect();
+        client.send(format!(
+            "POST /echo HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 1000000000\r\n\r\n"
+        ));
+        client.send_until_blocked(1_000_000_000);
+        let answer = client.response();
+        assert_eq!((answer.status, origin.record().request_count), (502, 1));
+        assert!(answer.text().contains("nothing of the request was acknowledged"));
+    });
 }
