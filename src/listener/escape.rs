@@ -46,9 +46,11 @@ pub struct Escape {
 /// The place of the next byte.
 #[derive(Debug, Default)]
 enum Place {
-    /// The first of a request line, or an empty line before it.
+    /// The first of a request line, or of an empty line before it.
     #[default]
     Start,
+    /// Behind a CR there, which hyper gets only if no empty line comes of it.
+    StartCr,
     /// Within a request line.
     Line(Box<Line>),
     /// Behind the request line, within the fields.
@@ -88,7 +90,7 @@ impl Escape {
                 self.place = Place::Unknown(blank.behind(bytes));
                 true
             }
-            Place::Line(_) | Place::Head { .. } | Place::Body(_) => false,
+            Place::StartCr | Place::Line(_) | Place::Head { .. } | Place::Body(_) => false,
         }
     }
 
@@ -159,10 +161,8 @@ impl Escape {
     fn advance(&mut self, kept: &mut Kept, judged: Judged) {
         self.settle(judged);
         let Kept { ready, raw } = kept;
-        if matches!(self.place, Place::Start) {
-            self.place = Place::Line(Box::new(Line::new()));
-        }
         let count = match &mut self.place {
+            Place::Start | Place::StartCr => return self.begin_line(kept),
             Place::Line(line) => {
                 let taken = line.feed(raw, ready);
                 raw.advance(taken);
@@ -190,10 +190,27 @@ impl Escape {
                 *blank = blank.behind(raw);
                 raw.len()
             }
-            Place::Start | Place::Head { .. } => 0,
+            Place::Head { .. } => 0,
         };
         ready.extend_from_slice(&raw[..count]);
         raw.advance(count);
+    }
+
+    /// Takes away the empty lines before a request line (RFC 9112 section 2.2). hyper would skip them too, but hold them until then.
+    fn begin_line(&mut self, kept: &mut Kept) {
+        let behind_cr = matches!(self.place, Place::StartCr);
+        match kept.raw[0] {
+            b'\n' => self.place = Place::Start,
+            b'\r' if !behind_cr => self.place = Place::StartCr,
+            _ => {
+                if behind_cr {
+                    kept.ready.extend_from_slice(b"\r");
+                }
+                self.place = Place::Line(Box::new(Line::new()));
+                return;
+            }
+        }
+        kept.raw.advance(1);
     }
 }
 

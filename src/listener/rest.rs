@@ -35,7 +35,7 @@ pub(super) async fn rest(
     downstream: &Downstream,
     limits: &ListenerLimits,
 ) -> Option<Ending> {
-    if stream.has_unread() {
+    if stream.has_request() {
         return None;
     }
     let ends = downstream.since().unwrap_or_else(Instant::now) + limits.idle_timeout;

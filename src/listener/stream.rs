@@ -71,16 +71,16 @@ impl DownstreamStream {
         &self.downstream
     }
 
-    /// Keeps what hyper had read and did not use, for the next hyper.
+    /// Keeps what hyper had read and did not use, for the next hyper: a request, or the beginning of one.
     pub(super) fn put_back(&mut self, unread: &[u8]) {
         // A copy: hyper's buffer may be much larger.
-        self.unread = Bytes::copy_from_slice(unread);
+        self.unread = Bytes::copy_from_slice(behind_empty_lines(unread));
         self.downstream.set_bulky(false);
     }
 
-    /// True if something is kept for the next hyper.
-    pub(super) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+    /// True if the beginning of a request is kept for the next hyper.
+    pub(super) fn has_request(&self) -> bool {
+        begins_request(&self.unread)
     }
 
     /// Waits until there is something to read, be it an end.
@@ -95,10 +95,11 @@ impl DownstreamStream {
     }
 
     /// Notes bytes that went to hyper. They may be too many of a head.
-    fn note_bytes(&mut self, count: usize) -> io::Result<()> {
-        let now = Instant::now();
+    fn note_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let (now, count) = (Instant::now(), bytes.len());
         self.downstream.note_io(now);
         match self.downstream.phase() {
+            Phase::Idle if !begins_request(bytes) => return Ok(()),
             Phase::Idle => {
                 self.downstream.header_begins(now);
                 self.head = count;
@@ -155,9 +156,9 @@ impl DownstreamStream {
     /// Gives hyper what the last one left.
     #[cold]
     fn read_again(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
-        let count = self.unread.len().min(buffer.remaining());
-        buffer.put_slice(&self.unread.split_to(count));
-        self.note_bytes(count)
+        let bytes = self.unread.split_to(self.unread.len().min(buffer.remaining()));
+        buffer.put_slice(&bytes);
+        self.note_bytes(&bytes)
     }
 
     pub(super) fn into_inner(self) -> TcpStream {
@@ -208,7 +209,7 @@ impl DownstreamStream {
             }
             self.escape.keep(bytes);
             buffer.set_filled(before);
-            self.note_kept();
+            self.downstream.note_io(Instant::now());
         }
     }
 
@@ -223,21 +224,20 @@ impl DownstreamStream {
         }
     }
 
-    /// Notes bytes that are kept back from hyper for now.
-    fn note_kept(&mut self) {
-        let now = Instant::now();
-        self.downstream.note_io(now);
-        if self.downstream.phase() == Phase::Idle {
-            self.downstream.header_begins(now);
-            self.head = 0;
-        }
-    }
-
-    /// True if the application has reset the connection, be it behind bytes that nobody has read.
+    /// Looks at the socket for what hyper does not read while it holds bytes that nobody takes yet. True if the application has
+    /// left: by RST, or by FIN.
     #[cold]
-    fn is_reset(&self) -> bool {
+    fn finds_departure(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        pin!(self.tcp.ready(Interest::ERROR)).poll(&mut cx).is_ready()
+        let ready = pin!(self.tcp.ready(Interest::READABLE | Interest::ERROR)).poll(&mut cx);
+        match ready {
+            Poll::Ready(Ok(ready)) if ready.is_error() => true,
+            Poll::Ready(Ok(ready)) => {
+                ready.is_read_closed() && self.downstream.note_fin_behind(Instant::now())
+            }
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
     }
 
     /// Between responses only hyper itself has something to say.
@@ -257,6 +257,19 @@ impl DownstreamStream {
     }
 }
 
+/// True if there is more than empty lines, be they incomplete, in these bytes behind a request.
+fn begins_request(bytes: &[u8]) -> bool {
+    !bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
+/// Leaves the empty lines out with which these bytes begin.
+fn behind_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
 impl AsyncRead for DownstreamStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -266,7 +279,7 @@ impl AsyncRead for DownstreamStream {
         if self.finished {
             return self.poll_finished();
         }
-        if self.has_unread() {
+        if !self.unread.is_empty() {
             return Poll::Ready(self.read_again(buffer));
         }
         let before = buffer.filled().len();
@@ -274,8 +287,7 @@ impl AsyncRead for DownstreamStream {
             self.finished = true;
             return self.poll_finished();
         }
-        let count = buffer.filled().len() - before;
-        Poll::Ready(self.note_bytes(count))
+        Poll::Ready(self.note_bytes(&buffer.filled()[before..]))
     }
 }
 
@@ -297,7 +309,7 @@ impl AsyncWrite for DownstreamStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.downstream.take_look() && self.is_reset() {
+        if self.downstream.take_look() && self.finds_departure() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         // A TCP stream holds nothing back; hyper flushes once its own buffer is empty.
@@ -310,5 +322,26 @@ impl AsyncWrite for DownstreamStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_35_what_is_left_of_empty_lines_begins_no_request() {
+        for (bytes, left, begins) in [
+            (&b""[..], &b""[..], false),
+            (b"\r\n", b"", false),
+            (b"\n\r\n\r", b"\r", false),
+            (b"\r\nGET", b"GET", true),
+            (b"\r\r\nGET", b"\r\r\nGET", true),
+            (b"GET\r\n", b"GET\r\n", true),
+        ] {
+            let rest = behind_empty_lines(bytes);
+            assert_eq!((rest, begins_request(rest)), (left, begins), "{}", bytes.escape_ascii());
+            assert_eq!(begins_request(bytes), begins);
+        }
     }
 }

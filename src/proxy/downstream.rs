@@ -107,6 +107,10 @@ pub struct Downstream {
     idle_limit: AtomicU64,
     /// The time of the application's FIN, while the stream holds it back.
     fin_held: Stamp,
+    /// The time at which a FIN was found behind bytes that hyper does not read yet.
+    fin_behind: Stamp,
+    /// True if all of the newest request has come.
+    whole: AtomicBool,
     /// True if hyper may have made room for much of what the client sends.
     bulky: AtomicBool,
     /// True if the application takes no more bytes at the moment.
@@ -151,6 +155,8 @@ impl Downstream {
             alarm: Alarm::default(),
             idle_limit: AtomicU64::new(0),
             fin_held: Stamp::default(),
+            fin_behind: Stamp::default(),
+            whole: AtomicBool::new(false),
             bulky: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             look_wanted: AtomicBool::new(false),
@@ -213,6 +219,7 @@ impl Downstream {
     /// A request's header is complete; its body has this length, or comes in chunks.
     pub fn exchange_begins(&self, now: Instant, body: Option<u64>) {
         self.body.store(body.unwrap_or(CHUNKED), Relaxed);
+        self.whole.store(body == Some(0), Relaxed);
         self.alarm.clear();
         self.exchanges.fetch_add(1, Relaxed);
         self.enter(Phase::Exchange, now);
@@ -313,6 +320,24 @@ impl Downstream {
         released
     }
 
+    /// Notes that all of the newest request has come.
+    pub(super) fn set_whole(&self) {
+        self.whole.store(true, Relaxed);
+    }
+
+    /// Notes that the application has ended its side behind bytes that hyper does not read yet: a next request, or a part of
+    /// one. True if it has left by that, as it has where hyper reads the FIN: its request is whole and not answered.
+    #[cold]
+    pub fn note_fin_behind(&self, now: Instant) -> bool {
+        if !self.whole.load(Relaxed) {
+            return false;
+        }
+        if self.holds_fin() && self.fin_behind.get().is_none() {
+            self.fin_behind.set(now);
+        }
+        self.phase() == Phase::Exchange
+    }
+
     /// Notes if the application takes bytes at the moment.
     pub fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Relaxed);
@@ -358,7 +383,8 @@ impl Downstream {
     /// Gives the time at which an application that has ended its side counts as gone: a closed socket shows no more than
     /// its FIN until something is sent to it. An application that takes bytes slowly is there.
     fn departure(&self) -> Option<Instant> {
-        let ended = self.fin_held.get().filter(|_| !self.blocked.load(Relaxed))?;
+        let behind = || self.fin_behind.get().filter(|_| self.whole.load(Relaxed));
+        let ended = self.fin_held.get().or_else(behind).filter(|_| !self.blocked.load(Relaxed))?;
         let moved = self.last_io.get().map_or(ended, |moved| moved.max(ended));
         Some(moved + GONE_AFTER)
     }
@@ -437,5 +463,26 @@ mod tests {
         assert!(!downstream.has_left(millis(5_900)));
         downstream.set_blocked(true);
         assert!(deadline() == 65 && !downstream.has_left(millis(66_000)));
+    }
+    #[test]
+    fn fault_35_a_fin_behind_unread_bytes_counts_once_all_of_the_request_has_come() {
+        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let now = Instant::now();
+        let later = now + Duration::from_secs(2);
+        let downstream = Downstream::new(client, Drain::default(), now);
+        assert!(!downstream.note_fin_behind(now), "between requests hyper reads it");
+        downstream.exchange_begins(now, Some(5));
+        assert!(!downstream.note_fin_behind(now), "the rest of the body may come before it");
+        downstream.set_whole();
+        assert!(downstream.note_fin_behind(now), "nobody waits for the response");
+        downstream.exchange_begins(now, Some(0));
+        assert!(downstream.note_fin_behind(now));
+        downstream.body_begins(now, Duration::from_mins(1));
+        assert!(!downstream.has_left(later));
+        assert!(!downstream.note_fin_behind(now) && downstream.has_left(later));
+        // The next request came before it, too.
+        downstream.exchange_begins(now, None);
+        downstream.body_begins(now, Duration::from_mins(1));
+        assert!(!downstream.has_left(later));
     }
 }

@@ -241,6 +241,9 @@ impl Exchange<'_> {
             if let Poll::Ready(result) = responding.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(NoResponse::Error));
             }
+            if upload.is_some_and(|upload| upload.progress() == Progress::Complete) {
+                self.downstream.set_whole();
+            }
             if self.downstream.aborting() {
                 let stage = if is_uploading(upload) { Stage::Body } else { Stage::Response };
                 return Poll::Ready(Err(NoResponse::Failed(Failure::Ending(stage))));

@@ -115,10 +115,11 @@ impl Ending {
 
     /// hyper does not learn of the application's FIN while the response goes on ([`Downstream::holds_fin`]): a request
     /// that has not come to its end by then never will.
-    fn note_fin(&self) {
-        if let Some(upload) = &self.upload
-            && self.downstream.is_fin_held()
-        {
+    fn note_upload(&self) {
+        let Some(upload) = &self.upload else { return };
+        if upload.progress() == Progress::Complete {
+            self.downstream.set_whole();
+        } else if self.downstream.is_fin_held() {
             upload.finish();
         }
     }
@@ -154,7 +155,7 @@ impl Body for Relay {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         if let Some(ending) = &self.ending {
-            ending.note_fin();
+            ending.note_upload();
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.waiting = polled.is_pending();

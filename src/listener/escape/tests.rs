@@ -182,3 +182,24 @@ fn fault_36_only_options_of_a_url_without_a_path_asks_about_the_whole_server() {
         assert_eq!(noted, whole_server, "{line}");
     }
 }
+
+#[test]
+fn fault_35_empty_lines_before_a_request_line_go_no_further() {
+    let request = b"GET /?\" HTTP/1.1\r\nHost: a\r\n\r\n";
+    let escaped = b"GET /?%22 HTTP/1.1\r\nHost: a\r\n\r\n";
+    for empty in [&b"\r\n"[..], b"\n", b"\r\n\r\n", b"\n\r\n\n"] {
+        let came = sent(&[empty, request, empty, request, empty].concat(), &[Some(0); 2]);
+        assert_eq!(came, escaped.repeat(2));
+    }
+    let post = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n\r\n";
+    let came = sent(&[&post[..], b"\r\n", request].concat(), &[Some(2), Some(0)]);
+    assert_eq!(came, [&post[..], escaped].concat());
+}
+
+#[test]
+fn fault_35_a_cr_that_ends_no_line_is_left_for_hyper_to_refuse() {
+    for bytes in [&b"\rGET / HTTP/1.1\r\n\r\n"[..], b"\r\r\nGET / HTTP/1.1\r\n\r\n"] {
+        assert_eq!(sent(bytes, &[]).escape_ascii().to_string(), bytes.escape_ascii().to_string());
+    }
+    assert_eq!(sent(b"\r\n\r", &[]), b"");
+}

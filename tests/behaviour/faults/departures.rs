@@ -32,12 +32,34 @@ fn events() -> Origin {
 /// Connects a client, which reads the first event.
 fn listener(warmline: &Running, target: &str) -> Client {
     let mut client = warmline.ask(target);
+    read_event(&mut client);
+    client
+}
+
+fn read_event(client: &mut Client) {
     client.response_head();
     let mut came = Vec::new();
     while !came.ends_with(b"data:1\n\r\n") {
         came.extend(client.read_some().expect("the first event"));
     }
-    client
+}
+
+/// Requests to these targets, and behind each what hyper reads only with the next request.
+fn with_tails(targets: [&str; 3]) -> [(String, String); 3] {
+    let host = origin::NAME;
+    let [first, second, third] = targets;
+    let chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    [
+        (
+            format!("GET {first}"),
+            format!(" HTTP/1.1\r\nHost: {host}\r\n\r\nGET /next HTTP/1.1\r\n"),
+        ),
+        (format!("POST {second}"), format!(" HTTP/1.1\r\nHost: {host}\r\n{chunked}\r\n")),
+        (
+            format!("POST {third}"),
+            format!(" HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1\r\n\r\nx\r\n"),
+        ),
+    ]
 }
 
 fn assert_client_left(line: &Line) {
@@ -251,4 +273,103 @@ fn fault_35_a_client_that_has_ended_its_side_and_reads_slowly_gets_the_rest() {
     let (end, body) = client.end();
     reader.take(&body);
     assert_eq!((end, reader.length, reader.wrong_at), (Ending::Fin, 30_000_000, None));
+}
+
+#[test]
+fn fault_35_a_client_that_closes_a_silent_stream_behind_a_next_request_or_an_empty_line_has_left() {
+    let origin = events();
+    let warmline = logged(&origin).start();
+    let requests = with_tails(["/behind-a-request", "/behind-chunks", "/behind-a-body"]);
+    for (number, (request, tail)) in requests.into_iter().enumerate() {
+        let mut client = warmline.connect();
+        client.send(format!("{request}{tail}"));
+        read_event(&mut client);
+        drop(client);
+        assert_client_left(&line_of(&request));
+        origin.wait_for("its end", |record| record.connections[number].end == Some(End::Polite));
+    }
+    warmline.wait_for_pool("the connections' end", |pool| pool.census.total() == 0);
+    let blamed = warmline.metric("warmline_request_failures_total", &[("by", "upstream")]);
+    assert_eq!(blamed, 0, "the upstream did nothing wrong");
+}
+
+#[test]
+fn fault_35_a_client_that_closes_behind_a_next_request_or_an_empty_line_before_its_answer_has_left()
+{
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        peer.ended().await;
+        peer.close().await;
+    })
+    .start();
+    let warmline = logged(&origin).start();
+    let requests = with_tails(["/early-request", "/early-chunks", "/early-body"]);
+    for (number, (request, tail)) in requests.into_iter().enumerate() {
+        let mut client = warmline.connect();
+        client.send(format!("{request}{tail}"));
+        origin.wait_for("the request", |record| record.request_count == number + 1);
+        drop(client);
+        let line = line_of(&request);
+        assert_eq!((line.get("end"), line.get("error")), ("downstream-response", ""), "{line:?}");
+        origin.wait_for("its end", |record| record.connections[number].end == Some(End::Polite));
+    }
+}
+
+#[test]
+fn fault_35_a_flowing_body_goes_on_for_a_client_that_has_ended_its_side_behind_a_next_request() {
+    let origin = flowing(60);
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.ask("/flowing");
+    client.send("GET /next HTTP/1.1\r\n");
+    client.response_head();
+    client.half_close();
+    assert_eq!(client.end().1, b"piece".repeat(60));
+}
+
+/// A client whose request was answered, and these bytes behind it which are no request.
+fn stray(warmline: &Running, request: &str, tail: &str) -> Client {
+    let mut client = warmline.connect();
+    client.send(format!("{request}{tail}"));
+    assert_eq!(client.response().status, 200);
+    client
+}
+
+#[test]
+fn fault_35_a_client_that_sends_empty_lines_alone_is_idle_and_not_in_a_header() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin)
+        .set_global("listeners.0.limits.headerTimeout", "100ms")
+        .set_global("listeners.0.limits.idleTimeout", "2s")
+        .start();
+    let head = format!("POST /echo HTTP/1.1\r\nHost: {}\r\n", origin::NAME);
+    let length = format!("{head}Content-Length: 1\r\n\r\nx");
+    let chunks = format!("{head}Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+    let mut clients = Vec::new();
+    for request in [&length, &chunks] {
+        for tail in ["\r\n", "\n", "\r\n\r\n", "\r"] {
+            clients.push(stray(&warmline, request, tail));
+            let mut late = stray(&warmline, request, "");
+            late.send(tail);
+            clients.push(late);
+        }
+    }
+    let mut new = warmline.connect();
+    new.send("\r\n");
+    for mut client in clients.into_iter().chain([new]) {
+        assert_eq!(client.end(), (Ending::Fin, Vec::new()));
+    }
+}
+
+#[test]
+fn fault_35_a_client_that_has_sent_an_empty_line_rests_and_its_next_request_is_served() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    log_lines::catch();
+    let chunks = "POST /echo HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    for (tail, rest, status) in [("\r\n", "", 200), ("\r", "\n", 200), ("\r", "", 400)] {
+        let mut client = stray(&warmline, chunks, tail);
+        log_lines::client_rests(client.address(), 1);
+        client.send(format!("{rest}GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n"));
+        assert_eq!(client.response().status, status, "{tail:?} {rest:?}");
+    }
 }
