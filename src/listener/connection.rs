@@ -254,6 +254,10 @@ where
             }
             self.armed = None;
             let now = Instant::now();
+            if self.downstream.kept_until().is_some_and(|until| until <= now) {
+                self.downstream.let_go(now);
+                continue;
+            }
             if self.limit().is_some_and(|limit| limit <= now) {
                 return Poll::Ready(self.overdue());
             }
@@ -267,7 +271,7 @@ where
 
     /// Gives the nearest time at which something is due: within an exchange that may be a look at the socket.
     fn deadline(&self) -> Option<Instant> {
-        let due = self.limit();
+        let due = self.limit().into_iter().chain(self.downstream.kept_until()).min();
         match self.downstream.phase() {
             Phase::Idle | Phase::Header => due,
             Phase::Exchange | Phase::Body | Phase::Flushing => {

@@ -39,11 +39,17 @@ pub(super) async fn rest(
         return None;
     }
     let ends = downstream.since().unwrap_or_else(Instant::now) + limits.idle_timeout;
-    tokio::select! {
-        biased;
-        () = stream.readable() => None,
-        // A client that connected before the drain is served once.
-        () = downstream.drain.begun() => (!downstream.is_new()).then_some(Ending::Idle),
-        () = sleep_until(ends.into()) => Some(Ending::Idle),
+    loop {
+        let kept_until = downstream.kept_until().filter(|until| *until < ends);
+        tokio::select! {
+            biased;
+            () = stream.readable() => return None,
+            // A client that connected before the drain is served once.
+            () = downstream.drain.begun() => return (!downstream.is_new()).then_some(Ending::Idle),
+            () = sleep_until(kept_until.unwrap_or(ends).into()) => match kept_until {
+                Some(_) => downstream.let_go(Instant::now()),
+                None => return Some(Ending::Idle),
+            },
+        }
     }
 }

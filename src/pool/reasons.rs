@@ -27,7 +27,7 @@ label! {
         Reconfigured = "reconfigured",
         /// `reuse` leaves nobody who may take it.
         Policy = "policy",
-        /// Its client authenticated itself on it (NTLM, Negotiate, `CredSSP`) and is gone: nobody else may be served as that client.
+        /// Its client authenticated itself on it (NTLM, Negotiate, `CredSSP`) and is gone, or stopped in the midst of that: nobody else may be served as that client.
         Authenticated = "authenticated",
         /// An operator closed it, or Warmline is ending.
         Drained = "drained",

@@ -23,6 +23,9 @@ use crate::{
 /// The longest pause within a response once the application has ended its side.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
+/// Time without a request after which a client in the midst of a handshake loses its connection: others may queue for the place.
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(10);
+
 /// Where a client connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -96,6 +99,8 @@ pub struct Downstream {
     kept: Mutex<Vec<Kept>>,
     /// True if there are any.
     keeps: AtomicBool,
+    /// The time at which the next of them is let go.
+    kept_until: Stamp,
     phase: AtomicU8,
     /// When the phase began.
     since: Stamp,
@@ -127,12 +132,13 @@ pub struct Downstream {
     broken: AtomicBool,
 }
 
-/// A connection that waits for the client's next request, and counts as in use until then: nothing but the client, or
-/// the connection's own end, may come between two messages of a handshake.
-struct Kept {
+/// A connection that waits for the client's next request, and counts as in use until then: nothing but the client, the
+/// connection's own end or [`KEPT_FOR`] may come between two messages of a handshake.
+pub(super) struct Kept {
     upstream: Arc<Upstream>,
-    /// Boxed: it is rare, and the future that takes it lives as long as its exchange.
-    lease: Box<Lease>,
+    until: Instant,
+    /// The connection; none once it was let go. Boxed: it is rare, and the future that takes it lives as long as its exchange.
+    pub(super) lease: Option<Box<Lease>>,
 }
 
 impl Downstream {
@@ -147,6 +153,7 @@ impl Downstream {
             owning: Mutex::default(),
             kept: Mutex::default(),
             keeps: AtomicBool::new(false),
+            kept_until: Stamp::default(),
             client,
             drain,
             phase: AtomicU8::new(Phase::Idle as u8),
@@ -256,21 +263,48 @@ impl Downstream {
     /// Keeps a connection for the client's next request to this upstream.
     pub(super) fn keep(&self, upstream: Arc<Upstream>, mut lease: Lease, now: Instant) {
         lease.handle().release(now);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push(Kept { upstream, lease: Box::new(lease) });
-        self.keeps.store(true, Relaxed);
+        let kept = Kept { upstream, until: now + KEPT_FOR, lease: Some(Box::new(lease)) };
+        self.change_kept(|all| all.push(kept));
     }
 
     /// Takes the connection over which the next request to this upstream has to go, if there is one.
-    pub(super) fn take_kept(&self, upstream: &Arc<Upstream>) -> Option<Box<Lease>> {
+    pub(super) fn take_kept(&self, upstream: &Arc<Upstream>) -> Option<Kept> {
         if !self.keeps.load(Relaxed) {
             return None;
         }
+        self.change_kept(|all| {
+            let index = all.iter().position(|kept| Arc::ptr_eq(&kept.upstream, upstream))?;
+            Some(all.swap_remove(index))
+        })
+    }
+
+    /// Gives the time at which [`Downstream::let_go`] has something to do.
+    pub fn kept_until(&self) -> Option<Instant> {
+        self.kept_until.get()
+    }
+
+    /// Gives up the connections on which the client has taken too long to go on with a handshake.
+    #[cold]
+    pub fn let_go(&self, now: Instant) {
+        let overdue: Vec<_> = self.change_kept(|all| {
+            let overdue = all.iter_mut().filter(|kept| kept.until <= now);
+            overdue.filter_map(|kept| kept.lease.take()).collect()
+        });
+        for lease in overdue {
+            lease.discard(EndReason::Authenticated);
+        }
+    }
+
+    fn change_kept<T>(&self, change: impl FnOnce(&mut Vec<Kept>) -> T) -> T {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = kept.iter().position(|kept| Arc::ptr_eq(&kept.upstream, upstream))?;
-        let Kept { lease, .. } = kept.swap_remove(index);
+        let changed = change(&mut kept);
         self.keeps.store(!kept.is_empty(), Relaxed);
-        Some(lease)
+        let waiting = kept.iter().filter(|kept| kept.lease.is_some());
+        match waiting.map(|kept| kept.until).min() {
+            Some(until) => self.kept_until.set(until),
+            None => self.kept_until.clear(),
+        }
+        changed
     }
 
     /// A response is handed over; no byte for so long is too long.
@@ -428,7 +462,7 @@ impl Downstream {
 impl Drop for Downstream {
     fn drop(&mut self) {
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for Kept { lease, .. } in kept.drain(..) {
+        for lease in kept.drain(..).filter_map(|kept| kept.lease) {
             lease.discard(EndReason::Authenticated);
         }
         let owning = self.owning.get_mut().unwrap_or_else(PoisonError::into_inner);

@@ -131,13 +131,19 @@ impl Exchange<'_> {
     /// Takes the connection on which the client is in the midst of a handshake, if there is one. No other one does for a
     /// request that goes on with the handshake.
     fn kept(&self, outbound: &Outbound) -> Result<Option<Box<Lease>>, Failure> {
-        let Some(mut lease) = self.downstream.take_kept(self.upstream) else { return Ok(None) };
-        if lease.again(Instant::now()) {
-            return Ok(Some(lease));
-        }
-        let reason = lease.handle().switched_off().unwrap_or(EndReason::PeerClosed);
-        lease.discard(reason);
-        if outbound.authenticates() { Err(Failure::HandshakeLost) } else { Ok(None) }
+        let Some(kept) = self.downstream.take_kept(self.upstream) else { return Ok(None) };
+        let lost = match kept.lease {
+            Some(mut lease) => {
+                if lease.again(Instant::now()) {
+                    return Ok(Some(lease));
+                }
+                let reason = lease.handle().switched_off().unwrap_or(EndReason::PeerClosed);
+                lease.discard(reason);
+                Failure::HandshakeLost
+            }
+            None => Failure::HandshakeLate,
+        };
+        if outbound.authenticates() { Err(lost) } else { Ok(None) }
     }
 
     /// Makes the connection this client's own: no one else is served over it from now on.

@@ -17,7 +17,10 @@ use http::{
 use http_body_util::Full;
 use rustls::AlertDescription;
 
-use super::explain::{MEMBER, PROXY_STATUS};
+use super::{
+    downstream::KEPT_FOR,
+    explain::{MEMBER, PROXY_STATUS},
+};
 use crate::{
     connect::{ConnectError, NameFault, ended_with, meter::Refusal},
     pool::{EndReason, Rejection},
@@ -147,6 +150,12 @@ pub enum Failure {
          knows the beginning of that handshake: begin it again on a new connection"
     )]
     HandshakeLost,
+    /// The client took too long to go on with such a handshake.
+    #[error(
+        "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {KEPT_FOR:?} \
+         without a request of its, as others may wait for the place: begin it again on a new connection"
+    )]
+    HandshakeLate,
     /// The response broke off in its header, or is none.
     #[error("the upstream's response cannot be read: {0}")]
     Malformed(Cow<'static, str>),
@@ -294,6 +303,7 @@ impl Failure {
             | Self::Forgotten { .. }
             | Self::Replaced(_)
             | Self::HandshakeLost
+            | Self::HandshakeLate
             | Self::Malformed(_)
             | Self::ResponseTimeout(_) => Stage::Response,
             Self::UploadIdle(_) | Self::UploadStalled(_) | Self::UploadBroken => Stage::Body,
@@ -310,6 +320,7 @@ impl Failure {
             | Self::HeaderTimeout
             | Self::UnknownHost { .. }
             | Self::Connect
+            | Self::HandshakeLate
             | Self::UploadStalled(_)
             | Self::UploadBroken => Party::Downstream,
             Self::Crowded
@@ -330,7 +341,9 @@ impl Failure {
             Self::BudgetUsedUp(failure) => failure.status(),
             Self::BadRequest(_) | Self::UploadBroken => StatusCode::BAD_REQUEST,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeaderTimeout | Self::UploadStalled(_) => StatusCode::REQUEST_TIMEOUT,
+            Self::HeaderTimeout | Self::HandshakeLate | Self::UploadStalled(_) => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Crowded
@@ -366,6 +379,7 @@ impl Failure {
             Self::BadRequest(_)
             | Self::HeaderTooLarge
             | Self::HeaderTimeout
+            | Self::HandshakeLate
             | Self::UploadStalled(_)
             | Self::UploadBroken => "http_request_error",
             Self::UnknownHost { .. } => "destination_not_found",
@@ -401,6 +415,7 @@ impl Failure {
                 | Self::UploadStalled(_)
                 | Self::UploadIdle(_)
                 | Self::HandshakeLost
+                | Self::HandshakeLate
         )
     }
 

@@ -50,7 +50,7 @@ pub(super) fn end(reason: EndReason) -> &'static str {
         EndReason::Reconfigured => "another configuration is in force",
         EndReason::Policy => "pool.reuse leaves nobody who may take it",
         EndReason::Authenticated => {
-            "it had authenticated its client (NTLM, Negotiate, CredSSP), whose own connection ended"
+            "it had authenticated its client (NTLM, Negotiate, CredSSP), which left, or stopped in the midst of that"
         }
         EndReason::Drained => "an operator closed it, or Warmline ends",
     }

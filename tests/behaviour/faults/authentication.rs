@@ -275,3 +275,38 @@ fn fault_01_other_schemes_leave_connections_to_everybody() {
         assert_eq!(number(&warmline.one_shot("/basic")), "0");
     }
 }
+
+#[test]
+fn fault_01_a_client_that_stops_in_the_midst_of_a_handshake_gives_its_place_up_to_those_who_queue()
+{
+    let (origin, other) = (ntlm(Breaks::Never), Origin::serving().start());
+    let warmline = Setup::before(&origin)
+        .set("pool.maxConnections", 2)
+        .set("pool.queueTimeout", "30s")
+        .upstream("other", &other)
+        .set("hosts", json!(["other.test"]))
+        .start();
+    // One is silent and rests; the other is busy with another upstream meanwhile.
+    let mut clients = [warmline.connect(), warmline.connect()];
+    for client in &mut clients {
+        assert_eq!(get(client, "NTLM message1").status, 401);
+    }
+    let [silent, busy] = &mut clients;
+    busy.send("GET /hold HTTP/1.1\r\nHost: other.test\r\n\r\n");
+    let mut waiting = [warmline.ask("/basic"), warmline.ask("/basic")];
+    for client in &mut waiting {
+        assert_eq!(client.response().status, 401);
+    }
+    origin.wait_for("both ends", |record| record.ends()[..2] == [Some(End::Polite); 2]);
+    warmline.wait_for_closed("authenticated", 2);
+    other.release();
+    assert_eq!(busy.response().text(), "held\n");
+    for client in [silent, busy] {
+        let late = get(client, "NTLM message3 anna");
+        assert_eq!((late.status, late.head.field("connection")), (408, Some("close")));
+        assert!(late.text().contains("was closed after 10s"), "{}", late.text());
+    }
+    let messages = origin.record().requests;
+    let last = messages.iter().filter_map(|request| request.head.field("authorization"));
+    assert!(last.filter(|value| value.contains("message3")).count() == 0);
+}
