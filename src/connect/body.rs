@@ -103,11 +103,6 @@ impl Upload {
         self.change(Progress::Parked, Progress::Streaming);
     }
 
-    /// Keeps back a body that waits for the upstream's 100: a final answer came instead.
-    pub fn keep_back(&self) {
-        self.change(Progress::Parked, Progress::Stopped);
-    }
-
     /// Tells it that the application's FIN came behind all that was read of it. If that is not the body's end, the body
     /// is broken; the connection finds out when it has taken the rest.
     pub fn finish(&self) {

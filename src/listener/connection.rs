@@ -31,7 +31,7 @@ use crate::{
     config::ListenerLimits,
     drain::Stage,
     head,
-    proxy::{Answer, Downstream, Failure, Phase, Proxy},
+    proxy::{Answer, Downstream, Failure, Phase},
     socket,
     telemetry::ends::{Facing, Manner},
     upstream::Worker,
@@ -74,7 +74,7 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
         }
     };
     // Boxed for the same reason.
-    let how = Box::pin(end(ending, stream, unread, &inlet.proxy, &downstream)).await;
+    let how = Box::pin(end(ending, stream, unread, &inlet, &downstream)).await;
     inlet.ends.increment((Facing::Downstream, how));
 }
 
@@ -120,7 +120,7 @@ async fn end(
     ending: Ending,
     stream: DownstreamStream,
     unread: Bytes,
-    proxy: &Arc<Proxy>,
+    inlet: &Inlet,
     downstream: &Arc<Downstream>,
 ) -> Manner {
     let refusal = if stream.is_crowded() {
@@ -134,11 +134,11 @@ async fn end(
     let untold = stream.is_refused() || downstream.phase() == Phase::Header;
     if let Some(failure) = &refusal {
         let content = if untold { failure.content() } else { 0 };
-        proxy.refuse_unreadable(failure, content, downstream);
+        inlet.proxy.refuse_unreadable(failure, content, downstream);
     }
     match refusal.filter(|_| untold) {
-        Some(failure) => refuse(stream.into_inner(), &failure, downstream).await,
-        None => ending.close(stream.into_inner(), downstream).await,
+        Some(failure) => refuse(stream.into_inner(), &failure, inlet).await,
+        None => ending.close(stream.into_inner(), downstream, inlet).await,
     }
 }
 
@@ -336,11 +336,11 @@ impl Ending {
         }
     }
 
-    async fn close(self, tcp: TcpStream, downstream: &Downstream) -> Manner {
+    async fn close(self, tcp: TcpStream, downstream: &Downstream, inlet: &Inlet) -> Manner {
         match self {
             Self::Done(_) | Self::Stuck if downstream.is_broken() => reset(tcp),
             Self::Stuck | Self::Left => reset(tcp),
-            Self::Done(_) if downstream.is_unread() => close_behind_rest(tcp, downstream).await,
+            Self::Done(_) if downstream.is_unread() => close_behind_rest(tcp, inlet).await,
             Self::Rest | Self::Done(_) | Self::Idle | Self::HeaderTimeout => {
                 socket::close_politely(tcp).await
             }
@@ -369,15 +369,21 @@ fn unreadable(error: &hyper::Error, unread: &[u8], refused: Option<(u8, u32)>) -
 }
 
 /// Says what is wrong, and closes.
-async fn refuse(mut tcp: TcpStream, failure: &Failure, downstream: &Downstream) -> Manner {
+async fn refuse(mut tcp: TcpStream, failure: &Failure, inlet: &Inlet) -> Manner {
     // A client that takes no answer gets none.
     let _ = tcp.write_all(&failure.written()).await;
-    close_behind_rest(tcp, downstream).await
+    close_behind_rest(tcp, inlet).await
 }
 
-/// Lets a client that is still sending come to its answer.
-async fn close_behind_rest(tcp: TcpStream, downstream: &Downstream) -> Manner {
-    socket::close_behind_rest(tcp, downstream.drain.begun()).await
+/// Lets a client that is still sending come to its answer; not for long where its place is wanted.
+async fn close_behind_rest(tcp: TcpStream, inlet: &Inlet) -> Manner {
+    let hurry = async {
+        tokio::select! {
+            () = inlet.drain.begun() => {}
+            () = inlet.full() => {}
+        }
+    };
+    socket::close_behind_rest(tcp, hurry).await
 }
 
 fn reset(tcp: TcpStream) -> Manner {

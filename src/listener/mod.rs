@@ -130,6 +130,16 @@ impl Inlet {
         }
     }
 
+    /// Waits until no seat is left for a next client.
+    async fn full(&self) {
+        let room = self.room.share();
+        tokio::select! {
+            () = room.full() => {}
+            () = self.resources.connections.full() => {}
+            () = self.resources.clients.full() => {}
+        }
+    }
+
     fn free_seats(&self) -> Option<Seats> {
         let room = self.room.share().free_seat()?;
         let client = self.resources.client_seats()?;

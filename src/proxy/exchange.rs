@@ -329,7 +329,8 @@ impl Exchange<'_> {
                 (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
             }
             Broken::IdleClosed => {
-                let reason = "a 408 with Connection: close came in its place, as to an idle client";
+                let reason =
+                    "a 408 that closes the connection came in its place, as to an idle client";
                 let (reason, sent) = (reason.into(), record.sends());
                 (RetryReason::Unanswered, Failure::Unanswered { reason, sent })
             }
@@ -374,11 +375,11 @@ fn is_just_dialled(lease: &Lease) -> bool {
 }
 
 /// True if a response says only that its connection was idle for too long: an upstream that closes one in words says
-/// so unasked (RFC 9110 section 15.5.9), and the request crosses that on the way. A request whose client keeps the rest
-/// back may itself be meant.
+/// so unasked (RFC 9110 section 15.5.9), in whatever way it closes, and the request crosses that on the way. A request whose
+/// client keeps the rest back may itself be meant.
 fn is_idle_close(response: &Response<Incoming>, meter: &Meter, upload: Option<&Upload>) -> bool {
     response.status() == StatusCode::REQUEST_TIMEOUT
-        && fields::announces_close(response.headers())
+        && fields::closes(response)
         && !meter.has_informed()
         && !upload.is_some_and(Upload::is_awaited)
 }

@@ -1,12 +1,13 @@
 //! Which fields pass (RFC 9110 section 7.6.1; design, section 2 "Fields").
 
 use http::{
-    Extensions, HeaderMap, HeaderName, HeaderValue, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Response, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
     },
     request, response,
 };
+use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
 use super::{Failure, keep_alive};
@@ -115,9 +116,19 @@ pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<Fitness, Fail
     Ok(fitness)
 }
 
-/// True if a message's sender says that it closes the connection.
-pub(super) fn announces_close(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().flat_map(options).any(is_close)
+/// True if a response ends its connection: it says so, is in HTTP/1.0 and does not say otherwise, or ends where the connection
+/// does (RFC 9112 sections 6.3 and 9.3).
+#[cold]
+pub(super) fn closes<B: Body>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    let has = |option: &[u8]| {
+        let mut options = headers.get_all(CONNECTION).iter().flat_map(options);
+        options.any(|said| said.eq_ignore_ascii_case(option))
+    };
+    let old = response.version() < Version::HTTP_11 && !has(b"keep-alive");
+    // Of a body in chunks the length is unknown, too.
+    let chunked = Seen::in_fields(headers).ends_chunked;
+    old || has(b"close") || response.body().size_hint().exact().is_none() && !chunked
 }
 
 /// The options that a Connection field lists.
@@ -291,7 +302,7 @@ mod tests {
     }
 
     fn response(version: Version, lines: &[(&'static str, &'static str)]) -> response::Parts {
-        let (mut parts, ()) = http::Response::new(()).into_parts();
+        let (mut parts, ()) = Response::new(()).into_parts();
         parts.version = version;
         for (name, value) in lines {
             let name = HeaderName::from_static(name);

@@ -196,9 +196,6 @@ fn relay(
     let upstream = Arc::clone(&journey.upstream);
     let upload = journey.outbound.upload().cloned();
     downstream.body_begins(Instant::now(), upstream.settings().idle_timeout);
-    if let Some(upload) = upload.as_deref() {
-        upload.keep_back();
-    }
     let downstream = Arc::clone(downstream);
     let ending = Ending { upstream, lease, downstream, upload, record, fitness, midway };
     if body.is_end_stream() {

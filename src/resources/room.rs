@@ -16,6 +16,8 @@ pub struct Room {
     taken: AtomicUsize,
     /// A seat may be free.
     changed: Notify,
+    /// No seat may be free any more.
+    filled: Notify,
 }
 
 /// A seat of one connection; given back on drop.
@@ -26,13 +28,14 @@ impl Room {
     /// For so many connections.
     pub fn new(most: usize) -> Arc<Self> {
         let (most, taken) = (AtomicUsize::new(most), AtomicUsize::new(0));
-        Arc::new(Self { most, taken, changed: Notify::new() })
+        Arc::new(Self { most, taken, changed: Notify::new(), filled: Notify::new() })
     }
 
     /// From now on for so many; those above stay until they leave.
     pub fn resize(&self, most: usize) {
         self.most.store(most, SeqCst);
         self.changed.notify_waiters();
+        self.filled.notify_waiters();
     }
 
     /// From now on whoever comes has a seat in the next room; those who have one keep it until they leave.
@@ -76,6 +79,17 @@ impl Room {
         }
     }
 
+    /// Waits until no seat is free.
+    pub async fn full(&self) {
+        loop {
+            let filled = self.filled.notified();
+            if self.is_full() {
+                return;
+            }
+            filled.await;
+        }
+    }
+
     /// True if no seat is free.
     pub fn is_full(&self) -> bool {
         self.taken.load(SeqCst) >= self.most.load(SeqCst)
@@ -89,7 +103,11 @@ impl Room {
     /// A seat, if one is free.
     pub fn free_seat(self: &Arc<Self>) -> Option<Seat> {
         let sit = |taken: usize| (taken < self.most.load(SeqCst)).then_some(taken + 1);
-        self.taken.fetch_update(SeqCst, SeqCst, sit).is_ok().then(|| Seat(Arc::clone(self)))
+        self.taken.fetch_update(SeqCst, SeqCst, sit).ok()?;
+        if self.is_full() {
+            self.filled.notify_waiters();
+        }
+        Some(Seat(Arc::clone(self)))
     }
 }
 
@@ -129,6 +147,29 @@ mod tests {
         drop(first);
         tokio::task::yield_now().await;
         room.resize(2);
+        assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_until_no_seat_is_free_is_woken_by_the_last_one_and_by_a_smaller_bound() {
+        let room = Room::new(2);
+        let wait = || {
+            tokio::spawn({
+                let room = Arc::clone(&room);
+                async move { room.full().await }
+            })
+        };
+        let _first = room.free_seat();
+        let waiting = wait();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        let last = room.free_seat();
+        assert!(waiting.await.is_ok() && wait().await.is_ok());
+        drop(last);
+        let waiting = wait();
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        room.resize(1);
         assert!(waiting.await.is_ok());
     }
 

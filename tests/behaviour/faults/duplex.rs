@@ -1,8 +1,12 @@
 //! Uploads whose answer begins before their end: both go on, and a client that sends to its end reads its answer.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
 };
 
 use crate::support::{
@@ -251,4 +255,24 @@ fn fault_06_the_upload_ends_with_its_response() {
     let sent = came.load(Relaxed);
     assert!(sent < MIB, "{sent} bytes were sent");
     warmline.wait_for_pool("its end", |pool| pool.census.total() == 0);
+}
+
+#[test]
+fn fault_06_a_client_whose_rest_is_thrown_away_leaves_its_place_to_the_next() {
+    let origin = early(|mut peer| async move {
+        peer.write(TOO_LARGE).await;
+        peer.close().await;
+    });
+    let warmline = Setup::before(&origin).set_global("listeners.0.limits.connections", 1).start();
+    let mut client = warmline.connect();
+    client.send("POST /any HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_eq!(client.response().status, 413);
+    // It goes on for as long as it is read.
+    let sending = thread::spawn(move || {
+        while client.try_send("1\r\nx\r\n").is_ok() {
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+    assert_eq!(warmline.one_shot("/after").text(), "right");
+    sending.join().expect("its end");
 }

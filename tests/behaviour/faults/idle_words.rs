@@ -19,6 +19,12 @@ use crate::support::{
 const CLOSES: &str =
     "HTTP/1.1 408 Request Timeout\r\nConnection: Close\r\ncontent-length: 4\r\n\r\nidle";
 const OLD: &str = "HTTP/1.0 408 Request Time-out\r\nconnection: foo, close\r\n\r\nidle";
+const OLDER: &str = "HTTP/1.0 408 Request Time-out\r\ncontent-length: 4\r\n\r\nidle";
+const TO_THE_END: &str = "HTTP/1.1 408 Request Timeout\r\n\r\nidle";
+const KEPT: &str =
+    "HTTP/1.0 408 Request Time-out\r\nconnection: keep-alive\r\ncontent-length: 4\r\n\r\nslow";
+const CHUNKED: &str =
+    "HTTP/1.1 408 Request Timeout\r\ntransfer-encoding: chunked\r\n\r\n4\r\nslow\r\n0\r\n\r\n";
 const STAYS: &str = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nslow";
 const ASKED: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 408 Request Timeout\r\nConnection: close\r\ncontent-length: 4\r\n\r\nslow";
 
@@ -51,7 +57,7 @@ fn ask(warmline: &Running, method: &str, body: &str) -> Response {
 
 #[test]
 fn fault_09_a_408_that_closes_a_used_connection_is_no_answer_and_what_can_be_is_sent_again() {
-    for last in [CLOSES, OLD] {
+    for last in [CLOSES, OLD, OLDER, TO_THE_END] {
         for (method, body) in [("GET", ""), ("PUT", "body"), ("DELETE", "")] {
             let origin = saying(1, last);
             let warmline = Setup::before(&origin).start();
@@ -91,7 +97,9 @@ fn fault_09_a_post_that_crossed_such_a_408_is_not_sent_again() {
 
 #[test]
 fn fault_09_any_other_408_is_the_answer() {
-    for (answers, last) in [(0, CLOSES), (1, STAYS), (1, ASKED)] {
+    for (answers, last) in
+        [(0, CLOSES), (0, TO_THE_END), (1, STAYS), (1, ASKED), (1, KEPT), (1, CHUNKED)]
+    {
         let origin = saying(answers, last);
         let warmline = Setup::before(&origin).start();
         for _ in 0..answers {

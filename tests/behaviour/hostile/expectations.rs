@@ -7,6 +7,7 @@ use std::sync::{
 
 use crate::support::{
     client::{Client, Ending},
+    log_lines::{self, line_of},
     origin::{Connection, Gate, Origin},
     running::Running,
     setup::Setup,
@@ -166,4 +167,48 @@ fn case_32_an_answer_of_ours_comes_without_100() {
     let _ = client.try_send("body");
     client.half_close();
     assert_eq!(client.end().1, b"");
+}
+
+#[test]
+fn fault_06_an_upstream_that_answers_first_and_then_wants_the_body_gets_it() {
+    let origin = Origin::scripted(|mut peer| async move {
+        while let Some(head) = peer.head().await {
+            peer.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            let mut body = Vec::new();
+            peer.body(&head, &mut |bytes| body.extend_from_slice(bytes)).await.expect("the body");
+            peer.write(format!("4\r\n{}\r\n0\r\n\r\n", String::from_utf8(body).unwrap())).await;
+        }
+        peer.close().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin).start();
+    let mut client = expecting(&warmline);
+    let head = client.response_head();
+    assert!(head.start.starts_with("HTTP/1.1 200 "), "{}", head.start);
+    client.send("body");
+    let (end, body) = client.end();
+    assert_eq!((end, body.as_slice()), (Ending::Fin, &b"4\r\nbody\r\n0\r\n\r\n"[..]));
+}
+
+#[test]
+fn fault_06_a_client_that_keeps_its_body_back_from_such_an_upstream_is_at_fault() {
+    log_lines::catch();
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.head().await;
+        peer.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+        peer.ended().await;
+        peer.close().await;
+    })
+    .start();
+    let warmline = Setup::before(&origin)
+        .set("timeouts.idle", "1500ms")
+        .set_global("log.access", "errors")
+        .start();
+    let mut client = warmline.connect();
+    client.send(format!("{}\r\n\r\n", HEAD.replace("/any", "/kept-back")));
+    client.response_head();
+    assert_eq!(client.end().0, Ending::Reset);
+    let line = line_of("POST /kept-back");
+    assert_eq!(line.get("end"), "downstream-body", "{line:?}");
+    assert!(line.get("error").contains("the client sent no byte of its request"), "{line:?}");
 }
