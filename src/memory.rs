@@ -10,7 +10,8 @@ use std::{
 
 use tokio::time::sleep_until;
 
-/// As many allocations as mimalloc counts before it looks, and some more: it counts in hundreds.
+/// As many allocations as mimalloc counts before it looks, and some more: it counts in hundreds. That these are enough is seen by
+/// the memory of the process alone (`tests/behaviour/faults/memory.rs`).
 const ALLOCATIONS: usize = 10_200;
 /// Bytes of each.
 const SIZE: usize = 2 * 1024;
@@ -62,7 +63,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_33_memory_is_given_back_when_half_of_a_crowd_has_left_and_again_at_each_half() {
+    fn fault_33_it_is_looked_for_free_memory_when_half_of_a_crowd_has_left_and_again_at_each_half()
+    {
         let (mut crowd, now) = (Crowd::default(), Instant::now());
         let mut looks = |connections| {
             crowd.looks.clear();
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_33_memory_is_given_back_at_each_time_once() {
+    async fn fault_33_it_is_looked_for_free_memory_at_each_time_once() {
         let mut crowd = Crowd { most: 0, looks: vec![Instant::now(), Instant::now()] };
         crowd.gives_back().await;
         crowd.gives_back().await;

@@ -152,9 +152,10 @@ impl Live {
     /// How many connections there may be that only an earlier plan allowed: those of upstreams that it does not have any
     /// more, on which requests still go on and may dial, and those above a cap that was lowered.
     fn allowed_earlier(&self, configured: &[Arc<Upstream>]) -> usize {
+        let configured: HashSet<_> = configured.iter().map(Arc::as_ptr).collect();
         let allowed_earlier = |upstream: &Arc<Upstream>| {
             let cap = upstream.settings().pool.max_connections;
-            if contains(configured, upstream) {
+            if configured.contains(&Arc::as_ptr(upstream)) {
                 upstream.pool().census().total().saturating_sub(cap)
             } else {
                 cap

@@ -158,7 +158,9 @@ fn two_held(origin: &Origin) -> (Following, [Client; 2]) {
     let setup = Setup::new().upstream("first", origin).set("hosts", json!(["a.test"]));
     let warmline = setup.set("pool.maxConnections", 2).start_following();
     let mut held = [warmline.connect(), warmline.connect()];
-    held.iter_mut().for_each(|client| ask(client, "a.test", "/hold"));
+    for client in &mut held {
+        ask(client, "a.test", "/hold");
+    }
     origin.wait_for("both requests", |record| record.request_count == 2);
     (warmline, held)
 }
