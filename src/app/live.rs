@@ -149,8 +149,8 @@ impl Live {
         division.operators
     }
 
-    /// How many connections there may be that only an earlier plan allowed: those of upstreams that it does not have any
-    /// more, on which requests still go on and may dial, and those above a cap that was lowered.
+    /// Counts the connections that only an earlier plan allowed: those of upstreams that are configured no more, on which
+    /// requests still go on and may dial, and those above a cap that was lowered.
     fn allowed_earlier(&self, configured: &[Arc<Upstream>]) -> usize {
         let configured: HashSet<_> = configured.iter().map(Arc::as_ptr).collect();
         let allowed_earlier = |upstream: &Arc<Upstream>| {

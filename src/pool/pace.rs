@@ -1,4 +1,4 @@
-//! How fast the queue moves: what whoever comes now would wait, and whether that is too long to begin.
+//! Reckons the wait of a request that comes to the queue now, and says if it is too long to begin.
 //!
 //! Two reckonings have to agree on that: by the last few steps, so that a line that has become faster lets in all who come at
 //! once, and by as many steps as there are places, in which a moment's standstill is no more than itself.
@@ -22,7 +22,7 @@ const REMEMBERED: usize = 256;
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
-    /// The time in which somebody stood in line, up to each of the last steps; before them up to when they began.
+    /// The time in which somebody stood in line: up to where the last steps began, and up to each of them.
     marks: VecDeque<Duration>,
     /// When the line last moved, or began.
     since: Option<Instant>,
@@ -73,7 +73,7 @@ impl Pace {
         stands > patience || self.wait(before + 1).is_some_and(|wait| wait > patience)
     }
 
-    /// How long so many places take at least, if enough steps are known to tell.
+    /// Reckons the least time that so many places take, if enough steps are known to tell.
     fn wait(&self, places: usize) -> Option<Duration> {
         let steps = self.marks.len().saturating_sub(1);
         if steps < (places / PLACES).clamp(ENOUGH, REMEMBERED) {

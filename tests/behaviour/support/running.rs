@@ -120,12 +120,12 @@ impl Running {
         sum
     }
 
-    /// How many connections left their pools for this reason.
+    /// Counts the connections that left their pools for this reason.
     pub fn closed(&self, reason: &str) -> u64 {
         self.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
     }
 
-    /// Waits until so many did: a connection is counted when its socket is gone, which its peer and its client do not wait for.
+    /// Waits until they are so many: a connection is counted when its socket is gone, which its peer and its client do not wait for.
     pub fn wait_for_closed(&self, reason: &str, count: u64) {
         wait_for("the count of its reason", || self.closed(reason) >= count);
         assert_eq!(self.closed(reason), count, "{reason}");
