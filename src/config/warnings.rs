@@ -36,11 +36,11 @@ struct OfKey {
 fn placed(warnings: Vec<OfKey>, source: &str, text: &str) -> Vec<String> {
     let places =
         if warnings.is_empty() { document::Places::default() } else { document::places(text) };
-    let placed = |OfKey { path, message }: OfKey| {
+    let with_place = |OfKey { path, message }: OfKey| {
         let at = places.nearest(&path);
         format!("{source}:{}:{}: {path}: {message}", at.line, at.column)
     };
-    warnings.into_iter().map(placed).collect()
+    warnings.into_iter().map(with_place).collect()
 }
 
 /// Private keys in files that are read by all who need to know whom to trust.
