@@ -100,20 +100,37 @@ fn watcher(sign: &Sender<()>) -> Result<RecommendedWatcher, Error> {
 
 /// The folders in which these files are written down to be, and those where links lead.
 fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    // Many files mostly lie in few folders: where those lead is asked once.
-    let mut real_folders = HashMap::new();
+    let mut known = HashMap::new();
     let mut folders = BTreeSet::new();
     for file in files {
         let Some(folder) = folder_of(file) else { continue };
         let real = if file.is_symlink() {
             file.canonicalize().ok().as_deref().and_then(folder_of).map(Path::to_owned)
         } else {
-            real_folders.entry(folder).or_insert_with(|| folder.canonicalize().ok()).clone()
+            real_folder(folder, &mut known)
         };
         folders.extend(real);
         folders.insert(folder.to_owned());
     }
     folders
+}
+
+/// Finds the folder that a path leads to. Many files lie in few folders, and those in fewer still: each is looked at once.
+fn real_folder<'p>(
+    folder: &'p Path,
+    known: &mut HashMap<&'p Path, Option<PathBuf>>,
+) -> Option<PathBuf> {
+    if let Some(real) = known.get(folder) {
+        return real.clone();
+    }
+    let real = match (folder.file_name(), folder_of(folder)) {
+        (Some(name), Some(around)) if !folder.is_symlink() => {
+            real_folder(around, known).map(|real| real.join(name))
+        }
+        _ => folder.canonicalize().ok(),
+    };
+    known.insert(folder, real.clone());
+    real
 }
 
 fn folder_of(file: &Path) -> Option<&Path> {

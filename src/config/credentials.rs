@@ -1,6 +1,10 @@
 //! The certificates and keys that a plan was made with, by the files that they came from.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use crate::tls::{Identity, Trust};
 
@@ -31,13 +35,13 @@ impl Eq for Credentials {}
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
     /// By the file of the trust.
-    pub trusts: BTreeMap<PathBuf, Vec<u8>>,
+    pub trusts: HashMap<PathBuf, Vec<u8>>,
     /// By the files of the identity.
-    pub identities: BTreeMap<IdentityFiles, Vec<u8>>,
+    pub identities: HashMap<IdentityFiles, Vec<u8>>,
 }
 
 /// The files of one identity.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IdentityFiles {
     /// Certificate chain and key.
     Pair {

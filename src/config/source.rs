@@ -76,6 +76,8 @@ pub struct Disk;
 
 /// Far above any bundle of certificates, and above what a `ConfigMap` may hold.
 pub(super) const LARGEST: u64 = 1024 * 1024;
+/// With less room than this behind a file's content its end is looked for in many small steps.
+const END_FOUND_IN: usize = 64;
 /// `O_NONBLOCK`: does nothing to regular files.
 const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
@@ -83,10 +85,13 @@ impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         // A pipe that nobody writes into must not hold up who reads: it is refused, without waiting for its writer.
         let file = File::options().read(true).custom_flags(NONBLOCK).open(path)?;
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        let mut content = Vec::new();
+        // Room for all of it, and for the reader to find its end.
+        let room = metadata.len().min(LARGEST) as usize + END_FOUND_IN;
+        let mut content = Vec::with_capacity(room);
         file.take(LARGEST + 1).read_to_end(&mut content)?;
         if content.len() as u64 > LARGEST {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
