@@ -44,9 +44,11 @@ pub(super) struct Watch {
     asks: Receiver<Ask>,
     /// The reason for which changed certificates are not in force beside a refused configuration, as it was told.
     not_followed: Option<String>,
-    /// The digests of all that the plan in force was made of, beside that plan; `None` where another look may find
-    /// something new in the same.
-    seen: Option<(Digests, Arc<InForce>)>,
+    /// The digests that the last look took.
+    digests: Option<Digests>,
+    /// The plan in force, if all that it was made of has those digests; `None` where another look may find something new in
+    /// the same.
+    seen: Option<Arc<InForce>>,
 }
 
 impl Watch {
@@ -56,7 +58,7 @@ impl Watch {
         live: Arc<Live>,
         asks: Receiver<Ask>,
     ) -> Self {
-        Self { source, kept, live, asks, not_followed: None, seen: None }
+        Self { source, kept, live, asks, not_followed: None, digests: None, seen: None }
     }
 
     /// Follows for as long as it is polled.
@@ -107,31 +109,27 @@ impl Watch {
     fn look(&mut self) -> Looked {
         let in_force = self.live.standing.in_force();
         let found = self.source.find();
-        let digests = found.digests(in_force.plan.credentials.files());
-        if self.is_well() && self.has_seen(digests.as_ref(), &in_force) {
+        let files = in_force.plan.credentials.files();
+        let digests = found.digests(files, self.digests.as_ref());
+        let is_seen = digests == self.digests && self.has_seen(&in_force);
+        self.digests = digests;
+        if is_seen && self.is_well() {
             return Looked::Unchanged;
         }
-        let looked = self.look_at(found, digests.as_ref(), &in_force);
+        let looked = self.look_at(found, &in_force);
         let now_in_force = self.live.standing.in_force();
         let is_final = self.is_well() && !now_in_force.plan.credentials.depend_on_time();
-        self.seen = digests.filter(|_| is_final).map(|digests| (digests, now_in_force));
+        self.seen = (is_final && self.digests.is_some()).then_some(now_in_force);
         looked
     }
 
-    fn has_seen(&self, digests: Option<&Digests>, in_force: &Arc<InForce>) -> bool {
-        self.seen
-            .as_ref()
-            .is_some_and(|(seen, plan)| digests == Some(seen) && Arc::ptr_eq(plan, in_force))
+    fn has_seen(&self, in_force: &Arc<InForce>) -> bool {
+        self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, in_force))
     }
 
-    fn look_at(
-        &mut self,
-        found: Found,
-        digests: Option<&Digests>,
-        in_force: &Arc<InForce>,
-    ) -> Looked {
+    fn look_at(&mut self, found: Found, in_force: &Arc<InForce>) -> Looked {
         let credentials = Some(&in_force.plan.credentials);
-        let refused = match self.source.load_found(found, digests, credentials) {
+        let refused = match self.source.load_found(found, self.digests.as_ref(), credentials) {
             Ok(loaded) => match self.put_in_force(loaded, in_force) {
                 Ok(looked) => {
                     self.accept();

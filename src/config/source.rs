@@ -1,7 +1,6 @@
 //! Where configurations, certificates and keys come from: files, and a watched `ConfigMap`.
 
 use std::{
-    collections::HashMap,
     ffi::OsStr,
     fs::File,
     io::{self, Read as _},
@@ -16,16 +15,14 @@ use super::{
     Context, Credentials, Errors, Plan, compile,
     compile::default_log,
     configmap::{Away, ConfigMap, Known},
+    digests::Digests,
     hash,
     lead::Lead,
 };
 use crate::{
     label,
     telemetry::log::{self, Access, Level},
-    tls::{
-        sha256,
-        trust::{Trust, TrustError},
-    },
+    tls::trust::{Trust, TrustError},
 };
 
 /// Reads what a configuration names.
@@ -187,31 +184,16 @@ pub struct Found {
     text: Result<String, String>,
 }
 
-/// The digests of all that a plan is made of: the text, its origin, and the content of files. While they stay the same, so does
-/// the plan.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Digests {
-    text: Vec<u8>,
-    origin: Origin,
-    /// A file that cannot be read has the reason in place of its digest.
-    files: HashMap<PathBuf, Result<Vec<u8>, String>>,
-}
-
 impl Found {
-    /// The digests of the text and of these files; `None` where there is no text.
+    /// The digests of the text and of these files, beside those of the look before; `None` where there is no text.
     #[must_use]
-    pub fn digests(&self, files: Vec<PathBuf>) -> Option<Digests> {
-        let text = sha256(self.text.as_ref().ok()?.as_bytes());
-        let digest = |file: &Path| Disk.read(file).map(|content| sha256(&content));
-        let digests = files.into_iter().map(|file| {
-            let digest = digest(&file).map_err(|error| error.to_string());
-            (file, digest)
-        });
-        Some(Digests { text, origin: self.origin, files: digests.collect() })
+    pub fn digests(&self, files: Vec<PathBuf>, before: Option<&Digests>) -> Option<Digests> {
+        let text = self.text.as_ref().ok()?;
+        Some(Digests::take(text, self.origin, files, before, SystemTime::now()))
     }
 }
 
-/// The file system, of which some files were read a moment ago.
+/// The file system, of some of whose files the digests were taken a moment ago.
 #[derive(Debug, Clone, Copy)]
 struct Noted<'a>(&'a Digests);
 
@@ -229,7 +211,7 @@ impl Files for Noted<'_> {
     }
 
     fn digest(&self, path: &Path) -> Option<&[u8]> {
-        self.0.files.get(path)?.as_deref().ok()
+        self.0.of(path)
     }
 }
 
@@ -427,7 +409,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let [config, trust] = ["config.yaml", "trust.pem"].map(|name| folder.path().join(name));
         let write = |path, text| std::fs::write(path, text).expect("a file");
-        let digest = || Source::file(&config).find().digests(vec![trust.clone()]);
+        let digest = || Source::file(&config).find().digests(vec![trust.clone()], None);
         assert_eq!(digest(), None, "there is no text");
         write(&config, "a");
         let without = digest();

@@ -1,0 +1,142 @@
+//! The digests of all that a plan is made of. A file is read again only if it may have changed since the look before.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::source::{Disk, Files as _, Origin};
+use crate::tls::sha256;
+
+/// The text, its origin, and the content of files. While they stay the same, so does the plan.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Digests {
+    text: Vec<u8>,
+    origin: Origin,
+    files: HashMap<PathBuf, FileDigest>,
+}
+
+impl Digests {
+    /// Takes the digests as of now; `before` are those of the look before.
+    pub(super) fn take(
+        text: &str,
+        origin: Origin,
+        files: Vec<PathBuf>,
+        before: Option<&Self>,
+        now: SystemTime,
+    ) -> Self {
+        let files = files.into_iter().map(|file| {
+            let before = before.and_then(|before| before.files.get(&file));
+            let digest = FileDigest::take(&file, before, now);
+            (file, digest)
+        });
+        Self { text: sha256(text.as_bytes()), origin, files: files.collect() }
+    }
+
+    /// The digest of this file's content, if it is one of the files and could be read.
+    pub(super) fn of(&self, file: &Path) -> Option<&[u8]> {
+        self.files.get(file)?.content.as_deref().ok()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct FileDigest {
+    /// `None` if the file may change without another stamp.
+    stamp: Option<Stamp>,
+    /// A file that cannot be read has the reason in place of its digest.
+    content: Result<Vec<u8>, String>,
+}
+
+impl PartialEq for FileDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.content == other.content
+    }
+}
+
+impl Eq for FileDigest {}
+
+impl FileDigest {
+    fn take(file: &Path, before: Option<&Self>, now: SystemTime) -> Self {
+        // The stamp comes first: what changes from here on has another one.
+        let stamp = Stamp::of(file).filter(|stamp| stamp.is_settled(now));
+        if let Some(before) =
+            before.filter(|before| before.stamp.is_some() && before.stamp == stamp)
+        {
+            return before.clone();
+        }
+        match Disk.read(file) {
+            Ok(content) => Self { stamp, content: Ok(sha256(&content)) },
+            Err(error) => Self { stamp: None, content: Err(error.to_string()) },
+        }
+    }
+}
+
+/// How long a file must have stayed as it is: a change within the file system's smallest unit of time leaves no other stamp.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// A file's identity, its size, and the time of its last change, which nobody can set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: Duration,
+}
+
+impl Stamp {
+    fn of(file: &Path) -> Option<Self> {
+        let metadata = fs::metadata(file).ok()?;
+        let seconds = u64::try_from(metadata.ctime()).ok()?;
+        let changed = Duration::new(seconds, u32::try_from(metadata.ctime_nsec()).ok()?);
+        Some(Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), changed })
+    }
+
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let settled = self.changed.checked_add(SETTLED);
+        let now = now.duration_since(UNIX_EPOCH).ok();
+        settled.zip(now).is_some_and(|(settled, now)| settled < now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digest that a look leaves if it did not read the file.
+    const UNREAD: &[u8] = b"unread";
+
+    /// Takes the digest of a file beside an earlier one, and says whether the file was read for it.
+    fn is_read(file: &Path, before: &FileDigest, now: SystemTime) -> bool {
+        let before = FileDigest { content: Ok(UNREAD.into()), ..before.clone() };
+        FileDigest::take(file, Some(&before), now).content.as_deref() != Ok(UNREAD)
+    }
+
+    #[test]
+    fn fault_29_a_file_is_read_again_only_if_it_may_have_changed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [file, new] = ["trust.pem", "new.pem"].map(|name| folder.path().join(name));
+        let write = |path, text| fs::write(path, text).expect("a file");
+        write(&file, "one");
+        let now = SystemTime::now();
+        let later = now + 2 * SETTLED;
+        let fresh = FileDigest::take(&file, None, now);
+        assert!(is_read(&file, &fresh, now), "a change at this moment would leave no other stamp");
+        assert!(is_read(&file, &fresh, later), "nor was the digest before of a settled file");
+        let settled = FileDigest::take(&file, None, later);
+        assert!(!is_read(&file, &settled, later));
+        assert!(is_read(&file, &settled, now), "the clock was set back");
+        write(&file, "longer");
+        assert!(is_read(&file, &settled, later), "it was edited in place");
+        let edited = FileDigest::take(&file, None, later);
+        write(&new, "LONGER");
+        fs::rename(&new, &file).expect("it takes the file's place");
+        assert!(is_read(&file, &edited, later), "another file is in its place");
+        fs::remove_file(&file).expect("the file goes");
+        let gone = FileDigest::take(&file, Some(&edited), later);
+        assert!(gone.content.is_err() && gone.stamp.is_none());
+        assert!(is_read(&file, &gone, later));
+    }
+}
