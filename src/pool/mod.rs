@@ -22,7 +22,10 @@ mod waiters;
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU64,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     task::Waker,
     time::{Duration, Instant},
 };
@@ -152,6 +155,25 @@ pub struct Pool<C, E> {
     lacking: Notify,
     /// A connection or a waiter may have come or gone.
     changed: Notify,
+    /// The number of tasks that wait for `changed`. Without any, a request takes no lock of tokio to wake none. Each is
+    /// counted before it takes the state's lock, so that whoever changes the state after its look counts it.
+    watchers: AtomicUsize,
+}
+
+/// A task's part of [`Pool`]'s count of watchers.
+struct Watching<'a>(&'a AtomicUsize);
+
+impl<'a> Watching<'a> {
+    fn counted_in(watchers: &'a AtomicUsize) -> Self {
+        watchers.fetch_add(1, Relaxed);
+        Self(watchers)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl<C, E> Pool<C, E> {
@@ -172,6 +194,7 @@ impl<C, E> Pool<C, E> {
             rearmed: Notify::new(),
             lacking: Notify::new(),
             changed: Notify::new(),
+            watchers: AtomicUsize::new(0),
         })
     }
 
@@ -307,6 +330,7 @@ impl<C, E> Pool<C, E> {
     }
 
     async fn comes_to(&self, condition: impl Fn(&State<C, E, Waker>) -> bool) {
+        let _watching = Watching::counted_in(&self.watchers);
         loop {
             let changed = self.changed.notified();
             if condition(&self.lock()) {
@@ -408,7 +432,9 @@ impl<C, E> Pool<C, E> {
         for connection in &ended {
             self.report(connection);
         }
-        self.changed.notify_waiters();
+        if self.watchers.load(Relaxed) > 0 {
+            self.changed.notify_waiters();
+        }
     }
 
     fn report(&self, ended: &Ended) {

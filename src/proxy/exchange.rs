@@ -124,7 +124,7 @@ impl Exchange<'_> {
         }
         let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
-        let repeatable = !outbound.is_sent_once() && self.may_be_retried(record);
+        let repeatable = !outbound.is_sent_once() && record.retries() < settings.retries.max;
         Ask { thread: self.worker.thread, fresh, repeatable, client, first, urgency }
     }
 
