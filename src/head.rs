@@ -2,7 +2,9 @@
 //!
 //! hyper's parser says no more than that there is one. The rules here are the parser's: whatever is found here, it refused.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::LazyLock};
+
+use memchr::memmem::Finder;
 
 /// The most that is shown of a field's name or line.
 const SHOWN: usize = 40;
@@ -60,15 +62,35 @@ impl Blank {
 
     /// The same from an index on that is not behind a line's end.
     fn end_behind(from: usize, bytes: &[u8]) -> Option<usize> {
-        memchr::memchr_iter(b'\n', &bytes[from..]).find_map(|lf| {
-            let end = from + lf + 1;
-            match bytes[end..] {
-                [b'\n', ..] => Some(end + 1),
-                [b'\r', b'\n', ..] => Some(end + 2),
-                _ => None,
-            }
+        let bytes = &bytes[from..];
+        let length = match EMPTY_LINE.find(bytes) {
+            Some(lf) if !has_bare_lf(&bytes[..=lf]) => Some(lf + 3),
+            None if !has_bare_lf(bytes) => None,
+            _ => Self::end_in_any_lines(bytes),
+        };
+        length.map(|length| from + length)
+    }
+
+    /// The same where some lines may end in LF alone.
+    #[cold]
+    fn end_in_any_lines(bytes: &[u8]) -> Option<usize> {
+        memchr::memchr_iter(b'\n', bytes).find_map(|lf| match bytes[lf + 1..] {
+            [b'\n', ..] => Some(lf + 2),
+            [b'\r', b'\n', ..] => Some(lf + 3),
+            _ => None,
         })
     }
+}
+
+/// The end of a line and an empty line behind it.
+static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
+
+/// True if a line ends in LF without a CR before it.
+fn has_bare_lf(bytes: &[u8]) -> bool {
+    // Without a branch for each byte, so that the compiler looks at many at once.
+    let bare =
+        bytes.windows(2).fold(false, |bare, pair| bare | (pair[1] == b'\n' && pair[0] != b'\r'));
+    bare || bytes.first() == Some(&b'\n')
 }
 
 /// True if a TLS record begins here: somebody speaks `https` to a port of `http`.
@@ -278,6 +300,32 @@ fn in_value(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_head_is_found_whatever_its_lines_end_in() {
+        let by_byte = |mut blank: Blank, bytes: &[u8]| {
+            let mut ends = bytes.iter().map(|byte| {
+                blank = blank.after(*byte);
+                blank == Blank::Whole
+            });
+            ends.position(|whole| whole).map(|index| index + 1)
+        };
+        let mut random = fastrand::Rng::with_seed(16);
+        for _ in 0..20_000 {
+            let length = random.usize(..60);
+            let crlf = random.bool();
+            let bytes: Vec<u8> = (0..length)
+                .flat_map(|_| match random.choice([&b"a"[..], b"b", b"c", b"\r", b"\n"]) {
+                    Some(b"\n") if crlf => b"\r\n".to_vec(),
+                    piece => piece.unwrap_or_default().to_vec(),
+                })
+                .collect();
+            for blank in [Blank::No, Blank::Lf, Blank::LfCr] {
+                let shown = bytes.escape_ascii();
+                assert_eq!(blank.end_in(&bytes), by_byte(blank, &bytes), "{blank:?} {shown}");
+            }
+        }
+    }
 
     #[test]
     fn fault_11_a_request_that_is_none_is_told_by_its_first_wrong_byte_and_that_bytes_place() {

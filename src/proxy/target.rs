@@ -157,12 +157,12 @@ fn by_host(
 
 /// `name:80` and `[::1]:80` without the port, which may be empty (RFC 3986 section 3.2.3), but no other number than a port has.
 fn without_port(authority: &str) -> Result<&str, Failure> {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-            if port.is_empty() || is_port(port) { Ok(host) } else { Err(no_such_port(host, port)) }
-        }
-        _ => Ok(authority),
+    let Some(colon) = memchr::memrchr(b':', authority.as_bytes()) else { return Ok(authority) };
+    let (host, port) = (&authority[..colon], &authority[colon + 1..]);
+    if memchr::memchr(b':', host.as_bytes()).is_some() && !host.ends_with(']') {
+        return Ok(authority);
     }
+    if port.is_empty() || is_port(port) { Ok(host) } else { Err(no_such_port(host, port)) }
 }
 
 /// True for a decimal number from 1 to 65535; the number's own parser takes `+80` too.
