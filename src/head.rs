@@ -88,8 +88,9 @@ static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n
 /// True if a line ends in LF without a CR before it.
 fn has_bare_lf(bytes: &[u8]) -> bool {
     // Without a branch for each byte, so that the compiler looks at many at once.
+    let pairs = bytes.get(1..).unwrap_or_default().iter().zip(bytes);
     let bare =
-        bytes.windows(2).fold(false, |bare, pair| bare | (pair[1] == b'\n' && pair[0] != b'\r'));
+        pairs.fold(false, |bare, (byte, before)| bare | ((*byte == b'\n') & (*before != b'\r')));
     bare || bytes.first() == Some(&b'\n')
 }
 
