@@ -197,7 +197,7 @@ impl Exchange<'_> {
         let evidence = Evidence { first: lease.uses == 1, just_dialled };
         let connection = lease.handle();
         connection.meter.begin_exchange();
-        connection.meter.limit_patience(self.upstream.settings().patience(), outbound.window());
+        self.set_limits(&connection.meter, outbound, now);
         if let Err(error) = connection.ready().await {
             return Err(evidence.judge(connection, outbound, error.to_string(), self.upstream));
         }
@@ -233,6 +233,17 @@ impl Exchange<'_> {
         }
     }
 
+    /// Sets the limits of an attempt: for how long its bytes may stay unacknowledged, and when the response is first found late.
+    fn set_limits(&self, meter: &Meter, outbound: &Outbound, sent: Instant) {
+        let limits = self.upstream.settings();
+        meter.limit_patience(limits.patience(), outbound.window());
+        let late = match outbound.upload() {
+            Some(_) => limits.response_timeout.min(limits.idle_timeout),
+            None => limits.response_timeout,
+        };
+        self.downstream.alarm.set(sent + late);
+    }
+
     /// Waits for the final header, within the limits (design, section 2 "Time limits").
     async fn response(
         &self,
@@ -242,7 +253,6 @@ impl Exchange<'_> {
         sent: Instant,
     ) -> Result<Response<Incoming>, NoResponse> {
         let mut responding = pin!(responding);
-        self.downstream.alarm.set(self.first_deadline(upload, sent));
         poll_fn(|cx| {
             if let Poll::Ready(result) = responding.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(NoResponse::Error));
@@ -262,14 +272,6 @@ impl Exchange<'_> {
             Poll::Pending
         })
         .await
-    }
-
-    fn first_deadline(&self, upload: Option<&Upload>, sent: Instant) -> Instant {
-        let limits = self.upstream.settings();
-        match upload {
-            Some(_) => sent + limits.response_timeout.min(limits.idle_timeout),
-            None => sent + limits.response_timeout,
-        }
     }
 
     /// Whether a limit is over; if not, says when to ask again.
