@@ -64,9 +64,11 @@ impl Addresses {
     }
 
     /// Returns true if the name has lost the address. One that is not remembered may be the name's still: where answers
-    /// are parts of a large whole, there is no room for all of it.
+    /// are parts of a large whole, there is no room for all of it. Once none of those has been seen for ten minutes, they are
+    /// lost too.
     pub fn lost(&self, address: IpAddr) -> bool {
-        self.read().find(address).is_some_and(|known| !known.present)
+        let book = self.read();
+        book.find(address).map_or(book.forgotten == Forgotten::Lost, |known| !known.present)
     }
 
     /// Sorts addresses for trying: as given, those that failed lately last.
@@ -116,6 +118,20 @@ struct Book {
     newest: [Option<Instant>; 2],
     /// The end of the newest answer, if it has one.
     runs_out: Option<Instant>,
+    /// The addresses that there was no room for.
+    forgotten: Forgotten,
+}
+
+/// Addresses that are not remembered any more, all together.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Forgotten {
+    /// There are none.
+    #[default]
+    None,
+    /// The last of them was seen at that time: some may be the name's still.
+    Since(Instant),
+    /// None of them has been seen for so long that they are not the name's any more.
+    Lost,
 }
 
 /// An address that is or was the name's.
@@ -212,7 +228,17 @@ impl Book {
             lost_any |= known.misses(partial, now);
         }
         self.keep_to_bound();
-        lost_any
+        lost_any | self.loses_forgotten(now)
+    }
+
+    /// Returns true if those that are forgotten have not been seen for long enough by now: one that is seen is remembered.
+    fn loses_forgotten(&mut self, now: Instant) -> bool {
+        let Forgotten::Since(seen) = self.forgotten else { return false };
+        let lost = now.saturating_duration_since(seen) >= REMEMBERED;
+        if lost {
+            self.forgotten = Forgotten::Lost;
+        }
+        lost
     }
 
     /// Notes that the newest answer has it.
@@ -233,13 +259,17 @@ impl Book {
     }
 
     /// Forgets the addresses that were not seen for the longest time, first those that went. To forget one is not to lose
-    /// it: connections to it go on.
+    /// it: connections to it go on for a while.
     fn keep_to_bound(&mut self) {
         while self.known.len() > REMEMBERED_AT_ONCE {
             let known = self.known.iter().enumerate();
             let unseen = known.min_by_key(|(_, known)| (known.present, known.seen));
             let Some((oldest, _)) = unseen else { return };
-            self.known.remove(oldest);
+            let seen = self.known.remove(oldest).seen;
+            self.forgotten = match self.forgotten {
+                Forgotten::Since(last) => Forgotten::Since(last.max(seen)),
+                Forgotten::None | Forgotten::Lost => Forgotten::Since(seen),
+            };
         }
     }
 

@@ -157,6 +157,32 @@ fn fault_30_what_is_remembered_of_a_name_has_a_bound() {
 }
 
 #[test]
+fn fault_30_an_address_that_there_was_no_room_for_is_lost_once_it_has_been_unseen_for_ten_minutes()
+{
+    let scene = Scene::new();
+    let others: Vec<IpAddr> =
+        (0..256_u32).map(|n| IpAddr::from((0x0a00_0000 + n).to_be_bytes())).collect();
+    let hear = |second| {
+        // One answer has half of them, and the next the others.
+        for (half, millis) in others.chunks(128).zip(0..) {
+            let heard = scene.at(second) + Duration::from_millis(millis);
+            scene.addresses.learn(&[Part::new(Family::V4, half.to_vec(), heard)]);
+        }
+        (scene.addresses.lost(v4(1)), scene.addresses.take_loss())
+    };
+    scene.answer(0, &[1]);
+    assert_eq!(hear(1), (false, false), "it may come again");
+    assert!(scene.addresses.read().find(v4(1)).is_none());
+    assert_eq!(hear(599), (false, false));
+    assert_eq!(hear(600), (true, true));
+    assert_eq!(hear(601), (true, false), "it is told once");
+    assert_eq!(scene.addresses.read().known.len(), REMEMBERED_AT_ONCE);
+    scene.answer(602, &[1]);
+    assert!(!scene.addresses.lost(v4(1)), "it is back");
+    assert!(!scene.addresses.lost(v4(99)), "others may be, now that one is forgotten anew");
+}
+
+#[test]
 fn fault_30_the_addresses_that_went_are_forgotten_first() {
     let scene = Scene::new();
     scene.answer(0, &[1, 2]);
