@@ -5,8 +5,12 @@ use rustix::process::{Resource, getrlimit};
 
 /// Bytes that a thread reserves: a segment of mimalloc's, an arena of the C library's, its stack.
 const OF_A_THREAD: u64 = 112 * 1024 * 1024;
+/// The same of a thread that does little and is soon over: the C library makes do without an arena where there is no room.
+const OF_A_SHORT_THREAD: u64 = 64 * 1024 * 1024;
 /// Threads beside the workers: main, `operations`, `watch`, `signals`, `log`.
 const OTHER_THREADS: usize = 5;
+/// Threads of one request: main, and the one that resolves its name.
+const THREADS_OF_A_REQUEST: usize = 2;
 const MIB: u64 = 1024 * 1024;
 
 /// A limit that is too low.
@@ -14,27 +18,34 @@ const MIB: u64 = 1024 * 1024;
 #[error(
     "the limit on address space (ulimit -v, LimitAS) is {} MiB, and {threads} threads reserve up to {} MiB, most of which is \
      never used: raise that limit or take it away, and bound the memory in use instead (a container's memory limit, MemoryMax)",
-    .limit / MIB, of(*.threads) / MIB
+    .limit / MIB, .needed / MIB
 )]
 pub struct TooLittle {
     limit: u64,
     threads: usize,
+    needed: u64,
 }
 
 /// Fails if the limit does not suffice for so many workers.
 pub fn suffices(workers: usize) -> Result<(), TooLittle> {
-    judge(getrlimit(Resource::As).current, workers + OTHER_THREADS)
+    judge(limit(), workers + OTHER_THREADS, OF_A_THREAD)
 }
 
-fn judge(limit: Option<u64>, threads: usize) -> Result<(), TooLittle> {
+/// Fails if the limit does not suffice for a program that makes one request.
+pub fn suffices_for_a_request() -> Result<(), TooLittle> {
+    judge(limit(), THREADS_OF_A_REQUEST, OF_A_SHORT_THREAD)
+}
+
+fn limit() -> Option<u64> {
+    getrlimit(Resource::As).current
+}
+
+fn judge(limit: Option<u64>, threads: usize, each: u64) -> Result<(), TooLittle> {
+    let needed = each * threads as u64;
     match limit {
-        Some(limit) if limit < of(threads) => Err(TooLittle { limit, threads }),
+        Some(limit) if limit < needed => Err(TooLittle { limit, threads, needed }),
         _ => Ok(()),
     }
-}
-
-fn of(threads: usize) -> u64 {
-    OF_A_THREAD * threads as u64
 }
 
 #[cfg(test)]
@@ -43,6 +54,7 @@ mod tests {
 
     #[test]
     fn fault_38_too_little_address_space_is_told_with_what_would_suffice() {
+        let judge = |limit, threads| judge(limit, threads, OF_A_THREAD);
         assert_eq!(judge(None, 6), Ok(()));
         assert_eq!(judge(Some(672 * MIB), 6), Ok(()));
         let told = judge(Some(400 * MIB), 6).expect_err("it is too little").to_string();

@@ -1,5 +1,7 @@
 //! `warmline get`: one request, for images that have no curl.
 
+mod words;
+
 use std::{
     io::{self, Write as _},
     num::NonZeroU16,
@@ -52,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("warmline get {url}: {}", chain(error.as_ref()));
+            eprintln!("warmline get {url}: {}", words::chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -68,20 +70,23 @@ async fn bounded(url: &Uri, seconds: u64) -> Result<bool, Failed> {
 /// Prints the body; whether the status was 2xx.
 async fn get(url: Uri) -> Result<bool, Failed> {
     let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?
+        .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
+        .map_err(|error| format!("the system's roots cannot be read: {error}"))?
         .https_or_http()
         .enable_http1()
         .build();
     let client = Client::builder(TokioExecutor::new()).build::<_, Empty<Bytes>>(connector);
-    let mut response = client.get(url).await?;
+    let response = client.get(url.clone()).await;
+    let mut response = response.map_err(|error| words::of_request(&url, &error))?;
     while let Some(frame) = response.frame().await {
-        if let Ok(data) = frame?.into_data() {
+        let frame = frame.map_err(|error| words::of_answer(&error))?;
+        if let Ok(data) = frame.into_data() {
             io::stdout().write_all(&data)?;
         }
     }
     io::stdout().flush()?;
     if !response.status().is_success() {
-        eprintln!("warmline get: {}", response.status());
+        eprintln!("warmline get: {}", words::of_status(response.status()));
     }
     Ok(response.status().is_success())
 }
@@ -149,11 +154,6 @@ fn without_password(text: &str) -> String {
 fn seconds(text: &str) -> Result<u64, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
     seconds.ok_or_else(|| "write whole seconds, 1 or more".into())
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

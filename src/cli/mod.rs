@@ -35,12 +35,13 @@ enum Command {
 }
 
 impl Command {
-    /// Fails where there is too little address space to serve anybody. How many workers there are, the configuration says
-    /// later.
+    /// Fails where there is too little address space for the threads. How many workers there are, the configuration says
+    /// later; where the main thread suffices, there is room for that, or the program would not have begun.
     fn address_space(&self) -> Result<(), TooLittle> {
         match self {
             Self::Run(_) | Self::Demo(_) | Self::Injector(_) => address_space::suffices(1),
-            Self::Check(_) | Self::Get(_) => Ok(()),
+            Self::Get(_) => address_space::suffices_for_a_request(),
+            Self::Check(_) => Ok(()),
         }
     }
 }

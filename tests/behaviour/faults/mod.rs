@@ -10,6 +10,7 @@ mod duplex;
 mod evidence;
 mod first_message;
 mod forgotten;
+mod getting;
 mod handshakes;
 mod https;
 mod idle_words;
