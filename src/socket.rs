@@ -73,13 +73,22 @@ pub fn lacks_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// Begins to connect; the socket is writable once that is over, well or badly.
+/// Begins to connect; the socket is writable once that is over, well or badly. Dropped, it is reset.
 pub fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
+    socket.set_linger(Some(Duration::ZERO))?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
         _ => TcpStream::from_std(socket.into()),
+    }
+}
+
+/// Has the connection reset when it is dropped, or, as usual, end with FIN. The peer of one that ends with FIN may hold it
+/// for as long as it likes; by a reset it is gone at once.
+pub fn reset_when_dropped(stream: &TcpStream, resets: bool) {
+    if let Err(error) = SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO)) {
+        tracing::debug!(%error, "a socket does not take how it is to end");
     }
 }
 
@@ -155,9 +164,7 @@ fn close(stream: TcpStream, ended: bool) -> Manner {
 
 /// Closes with RST.
 pub fn reset(stream: TcpStream) {
-    if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "a socket cannot be told to reset");
-    }
+    reset_when_dropped(&stream, true);
     drop(stream);
 }
 

@@ -17,6 +17,8 @@ use crate::socket;
 
 /// The TCP connection of a dial.
 pub struct Reached {
+    /// The socket. Given up before its handshake is done, it is reset, so that the server does not hold it beside the
+    /// connection that takes its place under the cap.
     pub(super) stream: TcpStream,
     /// The address that answered.
     pub peer: SocketAddr,

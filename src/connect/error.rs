@@ -7,7 +7,7 @@ use rustls::AlertDescription;
 use super::resolve::NameFault;
 use crate::{
     descriptors,
-    tls::{Preparation, Shown, VerifyFailure, alert_name, words},
+    tls::{Preparation, Shown, VerifyFailure, alert, alert_name, words},
 };
 
 /// Why a dial failed. None of these sent a byte of a request.
@@ -75,7 +75,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// The upstream ended the handshake with an alert.
-    #[error("{address} {}{}", ended_with(*.alert, *.shown), remedy_for_large(*.alert, *.only_large))]
+    #[error("{address} {}{}", ended_with(*.alert, *.shown), remedy_for_large(*.only_large))]
     Alert {
         /// The address.
         address: SocketAddr,
@@ -83,7 +83,7 @@ pub enum ConnectError {
         alert: AlertDescription,
         /// The fate of our certificate.
         shown: Shown,
-        /// True if that was its only answer, and the first message was large.
+        /// True if the first message was large, and that was its only answer and may come of it.
         only_large: bool,
     },
     /// What the upstream sent is no TLS that we speak.
@@ -110,6 +110,7 @@ impl ConnectError {
         match self {
             Self::Tcp { error, others, .. } => !others.is_empty() || !is_lasting(error),
             Self::Broken { .. } => true,
+            Self::Alert { alert, .. } => !alert::is_final(*alert),
             _ => false,
         }
     }
@@ -273,19 +274,9 @@ fn remedy(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// Says what helps where the first message was too large for the server: some end on that with one of these alerts.
-fn remedy_for_large(alert: AlertDescription, only_large: bool) -> &'static str {
-    use AlertDescription as A;
-    let may_be_the_cause = matches!(
-        alert,
-        A::UnexpectedMessage
-            | A::RecordOverflow
-            | A::HandshakeFailure
-            | A::IllegalParameter
-            | A::DecodeError
-            | A::InternalError
-    );
-    if only_large && may_be_the_cause {
+/// Says what helps where the first message was too large for the server.
+fn remedy_for_large(only_large: bool) -> &'static str {
+    if only_large {
         "; if it cannot read a first message of two segments (post-quantum key share), tls.keyExchange: classic sends a small one"
     } else {
         ""
@@ -297,20 +288,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_12_only_an_alert_that_a_large_first_message_may_cause_names_the_key_to_set() {
+    fn fault_17_a_handshake_that_an_alert_ended_is_tried_again_unless_that_is_final() {
         let address = "192.0.2.1:443".parse().expect("an address");
-        for (alert, only_large, expected) in [
-            (AlertDescription::DecodeError, true, true),
-            (AlertDescription::InternalError, true, true),
-            (AlertDescription::HandshakeFailure, true, true),
-            (AlertDescription::HandshakeFailure, false, false),
-            (AlertDescription::ProtocolVersion, true, false),
-            (AlertDescription::UnrecognisedName, true, false),
-            (AlertDescription::CertificateRequired, true, false),
-        ] {
-            let error = ConnectError::Alert { address, alert, shown: Shown::NotAsked, only_large };
-            let text = error.to_string();
-            assert_eq!(text.contains("tls.keyExchange: classic"), expected, "{text}");
+        for alert in (0..=u8::MAX).map(AlertDescription::from) {
+            let (shown, only_large) = (Shown::NotAsked, false);
+            let error = ConnectError::Alert { address, alert, shown, only_large };
+            assert_eq!(error.may_retry(), !alert::is_final(alert), "{error}");
         }
     }
 

@@ -95,6 +95,7 @@ async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, Con
     let stream = connecting
         .map_err(|_| ConnectError::ConnectTimeout { endpoint: peer.to_string(), limit })?
         .map_err(|error| ConnectError::tcp(peer, error))?;
+    socket::reset_when_dropped(&stream, true);
     socket::set_options(&stream).map_err(|error| ConnectError::tcp(peer, error))?;
     Ok(stream)
 }
@@ -115,7 +116,7 @@ struct Broken {
 }
 
 impl Try {
-    /// A first try whose message gets no answer, for something that it offers, ends after half of the time.
+    /// A first try that offers something which may keep it from its end makes way for the second one after half of the time.
     async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -128,7 +129,7 @@ impl Try {
         let mut handshake = pin!(preparation.note.of(handshake));
         let ended = match timeout_at(begun + limit / 2, handshake.as_mut()).await {
             Ok(ended) => ended,
-            Err(_) if preparation.goes_unanswered() => return Err(self.took_too_long()),
+            Err(_) if preparation.makes_way() => return Err(self.took_too_long()),
             Err(_) => match timeout_at(begun + limit, handshake).await {
                 Ok(ended) => ended,
                 // The sessions are forgotten; for a second try there is no time.
@@ -138,8 +139,8 @@ impl Try {
         ended.map_err(|(error, socket)| self.broke(error, socket))
     }
 
-    /// Ends a try that took too long. The socket was dropped, which ends it with FIN at once (RST, where bytes of the peer's
-    /// are unread): there is neither a session to save nor an answer to wait for.
+    /// Ends a try that took too long. The socket was dropped, and so reset: there is neither a session to save nor an answer to
+    /// wait for.
     fn took_too_long(&self) -> Broken {
         let error = ConnectError::HandshakeTimeout { address: self.peer, limit: self.limit };
         Broken { failed: error.into(), again: self.preparation.failed(Instant::now()) }
@@ -149,6 +150,7 @@ impl Try {
         let error = ConnectError::handshake(self.peer, error, &self.preparation);
         let offered_in_vain = !matches!(error, ConnectError::Certificate { .. });
         let again = offered_in_vain.then(|| self.preparation.failed(Instant::now())).flatten();
+        socket::reset_when_dropped(&socket, false);
         Broken { failed: Failed { error, socket: Some(socket.into_inner()) }, again }
     }
 
@@ -156,6 +158,7 @@ impl Try {
         let (socket, connection) = stream.get_mut();
         let version = Version::of(connection);
         socket.handshake_done(version);
+        socket::reset_when_dropped(socket, false);
         let now = Instant::now();
         let (handshake, lesson) = self.preparation.succeeded(connection, now);
         let shown = match handshake {

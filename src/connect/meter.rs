@@ -25,7 +25,7 @@ use crate::{
     socket,
     stamp::Stamp,
     telemetry::ends::Manner,
-    tls::{self, Inflow, alert_name},
+    tls::{self, Inflow, alert, alert_name},
 };
 
 /// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
@@ -272,7 +272,7 @@ impl Meter {
         if self.inflow.asks_for_renegotiation() {
             return Some(Refusal::Renegotiation);
         }
-        let alert = self.alert().filter(|alert| is_final(*alert)).map(Refusal::Alert);
+        let alert = self.alert().filter(|alert| alert::is_final(*alert)).map(Refusal::Alert);
         alert.or_else(|| self.violated.load(Relaxed).then_some(Refusal::Violation))
     }
 
@@ -383,22 +383,6 @@ impl Meter {
         // Only the first end counts: an error after FIN is its consequence.
         let _ = self.peer_end.compare_exchange(0, how as u8 + 1, Relaxed, Relaxed);
     }
-}
-
-/// True if an alert says what its sender does not take; the others tell of accidents (RFC 8446 section 6.2).
-fn is_final(alert: AlertDescription) -> bool {
-    !matches!(
-        alert,
-        AlertDescription::CloseNotify
-            | AlertDescription::BadRecordMac
-            | AlertDescription::DecryptionFailed
-            | AlertDescription::RecordOverflow
-            | AlertDescription::DecompressionFailure
-            | AlertDescription::DecryptError
-            | AlertDescription::InternalError
-            | AlertDescription::UserCanceled
-            | AlertDescription::Unknown(_)
-    )
 }
 
 /// A TLS stream that keeps a [`Meter`].

@@ -251,6 +251,7 @@ impl<S: Send + 'static> Attempt<S> {
     fn close(self) {
         if self.is_connected() {
             let Self { stream, place, .. } = self;
+            socket::reset_when_dropped(&stream, false);
             tokio::spawn(async move {
                 socket::close_politely(stream).await;
                 drop(place);

@@ -27,7 +27,7 @@ use crate::{
         meter::{Meter, Refusal},
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Reuse, Sharing},
-    tls::Version,
+    tls::{Version, alert},
     upstream::{Lease, RetryReason, RetryRefusal, Stage, Unavailable, Upstream, Worker},
 };
 
@@ -199,7 +199,8 @@ impl Exchange<'_> {
         connection.meter.begin_exchange();
         self.set_limits(&connection.meter, outbound, now);
         if let Err(error) = connection.ready().await {
-            return Err(evidence.judge(connection, outbound, error.to_string(), self.upstream));
+            let reason = error.to_string();
+            return Err(evidence.judge(connection, outbound, reason, self.upstream, record));
         }
         record.attempt(lease, now);
         let connection = lease.handle();
@@ -228,7 +229,7 @@ impl Exchange<'_> {
                 let error = error.into_error();
                 let fault = connection.fault(&error).await;
                 let reason = fault.unwrap_or_else(|| failure::chain(&error));
-                Err(evidence.judge(connection, outbound, reason, self.upstream))
+                Err(evidence.judge(connection, outbound, reason, self.upstream, record))
             }
         }
     }
@@ -386,6 +387,11 @@ fn is_idle_close(response: &Response<Incoming>, meter: &Meter, upload: Option<&U
         && !upload.is_some_and(Upload::is_awaited)
 }
 
+/// True if the peer ended the connection where at most informational responses had come.
+fn ended_before_its_head(meter: &Meter) -> bool {
+    meter.awaits_head() && meter.peer_end().is_some()
+}
+
 fn is_uploading(upload: Option<&Upload>) -> bool {
     upload.is_some_and(|upload| upload.completed().is_none())
 }
@@ -414,6 +420,7 @@ impl Evidence {
         outbound: &Outbound,
         reason: String,
         upstream: &Upstream,
+        record: &Record,
     ) -> Broken {
         let received = connection.meter.received();
         if received == 0 && self.suspects_session(connection) {
@@ -431,6 +438,9 @@ impl Evidence {
                 Broken::Forgotten(upstream.settings().patience())
             }
             (false, None) if received == 0 => Broken::Unanswered(reason),
+            (false, None) if ended_before_its_head(&connection.meter) => {
+                Broken::Failed(Failure::Unanswered { reason, sent: record.sends() })
+            }
             (false, None) => Broken::Failed(Failure::malformed(reason)),
         }
     }
@@ -454,7 +464,6 @@ impl Evidence {
         let (peer, refusal) = (connection.facts.peer, connection.meter.refusal());
         if received > 0 {
             // Apache takes the body first, and asks the client for it with a 100.
-            let refusal = refusal.filter(|refusal| *refusal == Refusal::Renegotiation);
             let refusal = refusal.filter(|_| connection.meter.awaits_head())?;
             return Some(Failure::Refused { peer, refusal });
         }
@@ -465,7 +474,8 @@ impl Evidence {
         {
             upstream.counters().identity_refused(connection.facts.version);
             let shown = connection.facts.shown;
-            return Some(Failure::IdentityRefused { peer, alert, shown });
+            let refused = Failure::IdentityRefused { peer, alert, shown };
+            return alert::is_final(alert).then_some(refused);
         }
         // A used connection may have gone stale in any way.
         let refusal = refusal.filter(|refusal| self.first || *refusal == Refusal::Renegotiation)?;

@@ -6,13 +6,19 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use super::tolerance::Answer;
+use rustls::AlertDescription;
+
+use super::{alert, tolerance::Answer};
 
 /// A record's header: its type, version and length.
 const HEADER: usize = 5;
 /// Record types (RFC 8446 section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
+const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
+/// Bytes of an alert, and the level of one that ends nothing (RFC 8446 section 6).
+const ALERT_BYTES: usize = 2;
+const WARNING: u8 = 1;
 /// The type of the message `ServerHello`, in the first byte of its record, and the place of its random.
 const SERVER_HELLO: u8 = 2;
 const RANDOM: std::ops::Range<usize> = 6..38;
@@ -27,7 +33,7 @@ const RETRY: [u8; 32] = [
 pub struct Inflow {
     /// Bytes that were no application data: handshake, tickets, the frames of records.
     outside: AtomicU64,
-    /// 0: nothing came; 1: a `HelloRetryRequest` alone; 2: more.
+    /// The answer so far, by its number in the enumeration.
     answer: AtomicU8,
     /// True once the server asked for another handshake during the exchange.
     renegotiation: AtomicBool,
@@ -39,6 +45,7 @@ impl Inflow {
         match self.answer.load(Relaxed) {
             0 => Answer::Nothing,
             1 => Answer::Retry,
+            2 => Answer::Alert,
             _ => Answer::Something,
         }
     }
@@ -87,17 +94,62 @@ pub struct Records {
     done: bool,
 }
 
-/// The server's first record, up to the end of its random.
+/// The server's first records, as far as they tell its answer.
 #[derive(Debug)]
-enum First {
-    Coming { content: [u8; RANDOM.end], known: usize },
-    Retry,
-    Over,
+struct First {
+    /// The answer, as far as whole records tell.
+    answer: Answer,
+    /// The content of the record that is being read, or its beginning, up to the end of a random.
+    content: [u8; RANDOM.end],
+    known: usize,
 }
 
 impl Default for First {
     fn default() -> Self {
-        Self::Coming { content: [0; RANDOM.end], known: 0 }
+        Self { answer: Answer::Nothing, content: [0; RANDOM.end], known: 0 }
+    }
+}
+
+impl First {
+    /// Begins a record of this type, whose content has so many bytes.
+    fn begin(&mut self, kind: u8, length: usize) {
+        match (self.answer, kind) {
+            (_, ALERT) if length == ALERT_BYTES => self.known = 0,
+            // The latter is sent behind a request for another share, for the sake of middleboxes.
+            (Answer::Nothing, HANDSHAKE) | (Answer::Retry, CHANGE_CIPHER_SPEC) => {}
+            _ => self.answer = Answer::Something,
+        }
+    }
+
+    /// Reads content of a record of this type.
+    fn read(&mut self, kind: u8, bytes: &[u8]) {
+        let needed = match (self.answer, kind) {
+            (Answer::Something, _) | (_, CHANGE_CIPHER_SPEC) => return,
+            (_, ALERT) => ALERT_BYTES,
+            (..) => RANDOM.end,
+        };
+        let taken = bytes.len().min(needed.saturating_sub(self.known));
+        self.content[self.known..self.known + taken].copy_from_slice(&bytes[..taken]);
+        self.known += taken;
+        if taken > 0 && self.known == needed {
+            self.judge(kind);
+        }
+    }
+
+    fn judge(&mut self, kind: u8) {
+        if kind == ALERT {
+            let [level, code, ..] = self.content;
+            self.known = 0;
+            self.answer = match self.answer {
+                answer if level == WARNING => answer,
+                _ if !alert::may_be_for_size(AlertDescription::from(code)) => Answer::Something,
+                Answer::Nothing => Answer::Alert,
+                answer => answer,
+            };
+            return;
+        }
+        let retries = self.content[0] == SERVER_HELLO && self.content[RANDOM] == RETRY;
+        self.answer = if retries { Answer::Retry } else { Answer::Something };
     }
 }
 
@@ -117,7 +169,7 @@ impl Records {
                 let (content, rest) = bytes.split_at(self.left.min(bytes.len()));
                 self.left -= content.len();
                 bytes = rest;
-                self.read_content(content, inflow);
+                self.first.read(self.header[0], content);
                 continue;
             }
             self.header[self.known] = *byte;
@@ -129,9 +181,16 @@ impl Records {
                 self.begin_record(inflow);
             }
         }
-        if inflow.answer() == Answer::Nothing {
+        inflow.answered(self.answer());
+    }
+
+    /// Tells the server's answer so far.
+    fn answer(&self) -> Answer {
+        let midway = self.known + self.left + self.first.known > 0;
+        match self.first.answer {
             // Until more is known: something came.
-            inflow.answered(Answer::Something);
+            Answer::Nothing if midway => Answer::Something,
+            answer => answer,
         }
     }
 
@@ -140,29 +199,7 @@ impl Records {
         if self.done && kind == HANDSHAKE {
             inflow.renegotiation.store(true, Relaxed);
         }
-        match self.first {
-            // What servers send behind it for the sake of middleboxes is no answer to the second message.
-            First::Retry if kind != CHANGE_CIPHER_SPEC => {
-                self.first = First::Over;
-                inflow.answered(Answer::Something);
-            }
-            First::Coming { .. } if kind != HANDSHAKE => self.first = First::Over,
-            _ => {}
-        }
-    }
-
-    fn read_content(&mut self, bytes: &[u8], inflow: &Inflow) {
-        let First::Coming { content, known } = &mut self.first else { return };
-        let taken = bytes.len().min(content.len() - *known);
-        content[*known..*known + taken].copy_from_slice(&bytes[..taken]);
-        *known += taken;
-        if *known == content.len() {
-            let retries = content[0] == SERVER_HELLO && content[RANDOM] == RETRY;
-            self.first = if retries { First::Retry } else { First::Over };
-            if retries {
-                inflow.answered(Answer::Retry);
-            }
-        }
+        self.first.begin(kind, self.left);
     }
 }
 
@@ -193,16 +230,32 @@ mod tests {
     fn fault_12_a_servers_answer_is_known_from_its_records_however_they_are_cut() {
         let (retry, other) = (hello(RETRY), hello([7; 32]));
         let spec = record(CHANGE_CIPHER_SPEC, &[1]);
-        let alert = record(21, &[2, 40]);
+        let alert = |level, code| record(ALERT, &[level, code]);
+        // unrecognized_name, close_notify, handshake_failure, protocol_version
+        let (warning, politely) = (alert(1, 112), alert(1, 0));
+        let (refusal, final_one) = (alert(2, 40), alert(2, 70));
         for (bytes, answer) in [
             (vec![], Answer::Nothing),
             (retry.clone(), Answer::Retry),
             ([&retry[..], &spec].concat(), Answer::Retry),
-            ([&retry[..], &spec, &alert].concat(), Answer::Something),
+            ([&retry[..], &spec, &final_one].concat(), Answer::Something),
+            ([&retry[..], &spec, &refusal].concat(), Answer::Retry),
+            ([&retry[..], &politely].concat(), Answer::Retry),
             ([&retry[..], &other].concat(), Answer::Something),
+            ([&retry[..], &other[..9]].concat(), Answer::Something),
             (other.clone(), Answer::Something),
-            (alert.clone(), Answer::Something),
-            ([&alert[..], &retry].concat(), Answer::Something),
+            (warning.clone(), Answer::Nothing),
+            (politely.clone(), Answer::Nothing),
+            ([&warning[..], &politely].concat(), Answer::Nothing),
+            (refusal.clone(), Answer::Alert),
+            ([&warning[..], &refusal].concat(), Answer::Alert),
+            (refusal[..6].to_vec(), Answer::Something),
+            (final_one.clone(), Answer::Something),
+            (record(ALERT, &[1, 0, 1, 0]), Answer::Something),
+            ([&warning[..], &other].concat(), Answer::Something),
+            ([&warning[..], &retry].concat(), Answer::Retry),
+            ([&final_one[..], &retry].concat(), Answer::Something),
+            ([&other[..], &refusal].concat(), Answer::Something),
             (retry[..20].to_vec(), Answer::Something),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Answer::Something),
         ] {

@@ -3,6 +3,7 @@
 //! [`Settings`] hold everything about TLS that makes two connections exchangeable. One [`Client`] is made of them and
 //! lives as long as they do: a session resumes only under the verifier and certificate that it was made with.
 
+pub mod alert;
 mod chain_end;
 pub mod identity;
 mod inflow;
@@ -327,12 +328,12 @@ impl Preparation {
         Arc::clone(self.offer.inflow())
     }
 
-    /// True if a first try got no answer so far, and one that offers less may get one.
-    pub fn goes_unanswered(&self) -> bool {
-        self.offer.goes_unanswered()
+    /// True if a first try that has not succeeded so far is to make way for one that offers less.
+    pub fn makes_way(&self) -> bool {
+        self.offer.makes_way()
     }
 
-    /// True if the first message was large, and an alert is all that came.
+    /// True if the first message was large, and got an alert that its size may cause.
     pub fn large_got_an_alert(&self) -> bool {
         self.offer.large_got_an_alert()
     }

@@ -34,8 +34,6 @@ const ADDRESSES: usize = 64;
 const BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a session beside its ticket and the server's certificates.
 const FRAME: usize = 512;
-/// Bytes of a record with an alert, before there are keys.
-const ALERT_RECORD: u64 = 7;
 
 /// The sessions of one key, and what is known of its addresses.
 pub(super) struct Sessions {
@@ -312,16 +310,14 @@ impl Offer {
         self.made.load(Relaxed)
     }
 
-    /// True if a first try got no answer so far, and one that offers less may get one.
-    pub(super) fn goes_unanswered(&self) -> bool {
-        let answer = self.inflow.answer();
-        answer != Answer::Something
-            && tolerance::remedy(self.sessions.policy, self.tried(), answer).is_some()
+    /// True if a first try that has not succeeded so far is to make way for one that offers less.
+    pub(super) fn makes_way(&self) -> bool {
+        tolerance::remedy(self.sessions.policy, self.tried(), self.inflow.answer()).is_some()
     }
 
-    /// True if the first message was large, and no more came than an alert.
+    /// True if the first message was large, and got an alert that its size may cause.
     pub(super) fn large_got_an_alert(&self) -> bool {
-        self.large.load(Relaxed) && self.inflow.outside() == ALERT_RECORD
+        self.large.load(Relaxed) && self.inflow.answer() == Answer::Alert
     }
 
     /// Notes that the handshake succeeded, and stores its sessions. `end` tells the end of a full one's chain, whose certificates

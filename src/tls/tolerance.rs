@@ -13,8 +13,9 @@ use std::{
 const FIRST_PAUSE: Duration = Duration::from_mins(10);
 /// The longest of these times.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
-/// Time for which, after a second try that failed too, handshakes begin with the small message, and no share of theirs is
-/// thought to be the cause. The server may be slow: then it has the whole time again. Each further time lasts twice as long.
+/// Time for which, after a second try that failed too, handshakes begin with the small message and without a session, and
+/// nothing of theirs is thought to be the cause. The server may be slow: then it has the whole time again. Each further time
+/// lasts twice as long.
 const FAILING: Duration = Duration::from_secs(30);
 /// The longest of these times.
 const LONGEST_FAILING: Duration = Duration::from_mins(30);
@@ -79,11 +80,13 @@ pub struct Tried {
 /// The server's answer before a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// No byte.
+    /// No byte, or a warning alone.
     Nothing,
-    /// A request for another key share (`HelloRetryRequest`), and nothing to that.
+    /// A request for another key share (`HelloRetryRequest`), and to that nothing, or an alert as below.
     Retry,
-    /// Something else, an alert for example.
+    /// An alert that a message may get for its size, and nothing before it.
+    Alert,
+    /// Something else.
     Something,
 }
 
@@ -95,7 +98,7 @@ enum Cause {
     Either(Refused),
 }
 
-/// A key share that gets no answer.
+/// A key share that ends a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
     /// In the first message.
@@ -107,11 +110,11 @@ enum Refused {
 /// A lesson about an address, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lesson {
-    /// An offered session ended a handshake, and a full one succeeded.
+    /// An offered session ended a handshake or kept it from its end, and a full one succeeded.
     SessionsForgotten,
     /// The same again: no session is offered for this time.
     SessionsOff(Duration),
-    /// A large first message gets no answer: small ones are sent for this time.
+    /// Handshakes with a large first message fail: small ones are sent for this time.
     Small(Duration),
     /// Neither does the hybrid share where the server asks for it: the group is not named for this time.
     Classic(Duration),
@@ -124,24 +127,24 @@ impl fmt::Display for Lesson {
         let minutes = |time: &Duration| format!("{} min", time.as_secs() / 60);
         match self {
             Self::SessionsForgotten => f.write_str(
-                "it ends handshakes that offer an earlier session; a full one succeeded, and its sessions are forgotten \
-                 (tls.resumption: false never offers any)",
+                "it ends handshakes that offer an earlier session, or leaves them unfinished; a full one succeeded, and its \
+                 sessions are forgotten (tls.resumption: false never offers any)",
             ),
             Self::SessionsOff(time) => write!(
                 f,
-                "it ends handshakes that offer an earlier session, again and again: for {} none is offered \
-                 (tls.resumption: false never offers any)",
+                "it ends handshakes that offer an earlier session, or leaves them unfinished, again and again: for {} none is \
+                 offered (tls.resumption: false never offers any)",
                 minutes(time)
             ),
             Self::Small(time) => write!(
                 f,
-                "a large first message (a post-quantum key share) gets no answer, a small one does: for {} small ones are \
-                 sent (tls.keyExchange: classic always sends them; a firewall on the way may be the cause)",
+                "a handshake with a large first message (a post-quantum key share) fails, one with a small one succeeds: for {} \
+                 small ones are sent (tls.keyExchange: classic always sends them; a firewall on the way may be the cause)",
                 minutes(time)
             ),
             Self::Classic(time) => write!(
                 f,
-                "the post-quantum key share that it asks for gets no answer: for {} that group is not offered \
+                "a handshake with the post-quantum key share that it asks for fails: for {} that group is not offered \
                  (tls.keyExchange: classic never offers it; a firewall on the way may be the cause)",
                 minutes(time)
             ),
@@ -209,6 +212,8 @@ pub struct Tolerance {
     undecided: Option<(Refused, Instant)>,
     /// Both tries failed.
     failing: Pause,
+    /// True if a large first message was read there, and none was found to be lost since.
+    reads_large: bool,
     /// The last time at which a resumed connection ended before anything came over it.
     in_vain: Option<Instant>,
 }
@@ -224,6 +229,7 @@ impl Default for Tolerance {
             classic: Pause::of_offer(),
             undecided: None,
             failing: Pause::new(FAILING, LONGEST_FAILING),
+            reads_large: false,
             in_vain: None,
         }
     }
@@ -233,7 +239,9 @@ impl Tolerance {
     /// Tells the offer of a first try that begins now.
     pub fn opening(&self, policy: Policy, now: Instant) -> Opening {
         Opening {
-            session: policy.resumption && !self.without_sessions.is_on(now),
+            session: policy.resumption
+                && !self.without_sessions.is_on(now)
+                && !self.failing.is_on(now),
             hello: self.hello(policy.key_exchange, now),
             second: None,
         }
@@ -270,10 +278,16 @@ impl Tolerance {
         if tried.opening.second.is_some() {
             self.second_failed(refused(policy.key_exchange, tried, answer), now);
         }
-        remedy(policy, tried, answer)
+        let mut opening = remedy(policy, tried, answer)?;
+        // An alert says that something arrived. The message is small nevertheless: it serves whichever is the cause.
+        if answer == Answer::Alert && self.reads_large && tried.session {
+            opening.second = Some(Cause::Session);
+        }
+        Some(opening)
     }
 
     fn second_failed(&mut self, refused: Option<Refused>, now: Instant) {
+        self.reads_large = false;
         // What was learned, the next handshake that succeeds will show.
         let _ = match refused {
             Some(Refused::Asked) => self.classic.begin(now),
@@ -298,9 +312,13 @@ impl Tolerance {
     /// Clears whatever a first try offered of suspicion; where there were two suspects, the other one is the cause.
     fn first_succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
         if tried.large {
+            self.reads_large = true;
             self.small.forget();
             self.classic.forget();
-            self.failing.forget();
+            // While it is on no session is offered, and one may be what makes both tries fail.
+            if tried.session || !self.failing.is_on(now) {
+                self.failing.forget();
+            }
             if self.undecided.take().is_some() && !tried.session {
                 return self.session_failed(tried.begun, now);
             }
@@ -338,6 +356,7 @@ impl Tolerance {
     }
 
     fn pause(&mut self, refused: Refused, now: Instant) -> Option<Lesson> {
+        self.reads_large = false;
         match refused {
             Refused::Large => self.small.begin(now).map(Lesson::Small),
             Refused::Asked => self.classic.begin(now).map(Lesson::Classic),
@@ -345,7 +364,7 @@ impl Tolerance {
     }
 }
 
-/// Tells the offer of a second try where a first one failed, if one may help.
+/// Tells the offer of a second try where a first one failed or takes long, if one may help.
 pub fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
     let refused = refused(policy.key_exchange, tried, answer);
     let cause = match (tried.opening.second, tried.session, refused) {
@@ -362,10 +381,10 @@ pub fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
     Some(Opening { session: false, hello, second: Some(cause) })
 }
 
-/// The share that got no answer, where another one may.
+/// The share that may be the cause of a failure, where another one may succeed.
 fn refused(key_exchange: KeyExchange, tried: Tried, answer: Answer) -> Option<Refused> {
     match (key_exchange, answer) {
-        (KeyExchange::Auto, Answer::Nothing) if tried.large => Some(Refused::Large),
+        (KeyExchange::Auto, Answer::Nothing | Answer::Alert) if tried.large => Some(Refused::Large),
         (KeyExchange::Auto, Answer::Retry) if tried.opening.hello != Hello::Classic => {
             Some(Refused::Asked)
         }

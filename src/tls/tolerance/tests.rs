@@ -7,9 +7,12 @@ const AUTO: Policy = Policy { resumption: true, key_exchange: KeyExchange::Auto 
 /// A server, by the handshakes that fail there.
 #[derive(Clone, Copy)]
 struct Server {
-    /// True if it ends those that offer a session, with an alert.
+    /// True if it ends those that offer a session, with an alert; with one that size may cause, if the second is.
     ends_sessions: bool,
+    by_any_alert: bool,
     lost: Lost,
+    /// True if it needs more than half of the time, and says a part at once.
+    slow: bool,
 }
 
 /// The messages that do not reach a server.
@@ -25,19 +28,27 @@ enum Lost {
     Everything,
 }
 
-const GOOD: Server = Server { ends_sessions: false, lost: Lost::Nothing };
+const GOOD: Server =
+    Server { ends_sessions: false, by_any_alert: false, lost: Lost::Nothing, slow: false };
 
 impl Server {
     fn losing(lost: Lost) -> Self {
         Self { lost, ..GOOD }
     }
 
-    fn answer(self, opening: Opening, session: bool) -> Option<Answer> {
+    /// The answer to a handshake that fails there.
+    fn answer(self, policy: Policy, tried: Tried) -> Option<Answer> {
+        let Tried { opening, session, .. } = tried;
         match (opening.hello, self.lost) {
             (_, Lost::Everything) | (Hello::Large, Lost::Large | Lost::LargeAndAsked) => {
                 Some(Answer::Nothing)
             }
             (Hello::Small, Lost::Asked | Lost::LargeAndAsked) => Some(Answer::Retry),
+            _ if self.slow => {
+                let has_half = remedy(policy, tried, Answer::Something).is_some();
+                (has_half || opening.second.is_some()).then_some(Answer::Something)
+            }
+            _ if self.by_any_alert => (session && self.ends_sessions).then_some(Answer::Alert),
             _ => (session && self.ends_sessions).then_some(Answer::Something),
         }
     }
@@ -68,7 +79,7 @@ impl Scene {
             self.now += Duration::from_millis(10);
             let session = opening.session && self.has_session;
             let tried = Tried { opening, session, large: opening.hello == Hello::Large, begun };
-            let answer = server.answer(opening, session);
+            let answer = server.answer(self.policy, tried);
             seen.push(told(tried, answer.is_none()));
             if let Some(answer) = answer {
                 self.has_session &= !session;
@@ -121,6 +132,30 @@ fn fault_02_a_session_that_ends_a_handshake_costs_one_second_try_and_the_second_
     scene.wait(FIRST_PAUSE);
     assert_eq!(scene.connects(server), ["session+large! large", "large"]);
     assert_eq!(scene.lessons[2..], [Lesson::SessionsOff(FIRST_PAUSE * 2)]);
+}
+
+#[test]
+fn fault_02_an_alert_that_size_may_cause_is_the_sessions_where_large_messages_were_read() {
+    let server = Server { ends_sessions: true, by_any_alert: true, ..GOOD };
+    let mut scene = Scene::new(AUTO);
+    assert_eq!(
+        scene.connects(server),
+        ["large", "session+large! small", "session+large! small", "large"]
+    );
+    assert_eq!(scene.lessons, [Lesson::SessionsForgotten, Lesson::SessionsOff(FIRST_PAUSE)]);
+    // One node of several: that a small message went well elsewhere says nothing of large ones.
+    let mut scene = Scene::new(AUTO);
+    scene.connect(GOOD);
+    for _ in 0..3 {
+        assert_eq!(scene.connect(server), "session+large! small");
+        assert_eq!(scene.connects(GOOD), ["session+large", "session+large"]);
+    }
+    assert_eq!(scene.lessons, [Lesson::SessionsForgotten]);
+    // Where none was read before, it may be either.
+    let mut scene = Scene::new(AUTO);
+    scene.has_session = true;
+    assert_eq!(scene.connects(server), ["session+large! small", "session+small! small", "large"]);
+    assert_eq!(scene.lessons, [Lesson::Either, Lesson::SessionsOff(FIRST_PAUSE)]);
 }
 
 #[test]
@@ -189,7 +224,7 @@ fn fault_12_where_session_and_share_may_both_be_the_cause_they_are_tried_one_at_
 
     let mut scene = Scene::new(AUTO);
     scene.connect(GOOD);
-    let both = Server { ends_sessions: true, lost: Lost::Large };
+    let both = Server { ends_sessions: true, lost: Lost::Large, ..GOOD };
     assert_eq!(
         scene.connects(both),
         ["session+large! small", "session+small! small", "large! small", "small"]
@@ -205,10 +240,29 @@ fn fault_12_a_server_that_is_down_costs_two_tries_once_in_a_while() {
     assert_eq!(scene.connects(server), ["large! small!", "small!", "small!"]);
     scene.wait(FAILING);
     assert_eq!(scene.connect(server), "large! small!");
-    assert_eq!(scene.connects(GOOD), ["small", "session+small"], "a slow one has the whole time");
+    assert_eq!(scene.connects(GOOD), ["small", "small"], "a slow one has the whole time");
     scene.wait(FAILING * 2);
     assert_eq!(scene.connect(GOOD), "session+large");
     assert_eq!(scene.lessons, []);
+}
+
+#[test]
+fn fault_02_a_slow_server_fails_once_in_a_while_and_between_has_the_whole_time() {
+    let slow = Server { slow: true, ..GOOD };
+    for (key_exchange, first, then) in [
+        (KeyExchange::Auto, "large", "small"),
+        (KeyExchange::Classic, "classic", "classic"),
+        (KeyExchange::Hybrid, "large", "large"),
+    ] {
+        let mut scene = Scene::new(Policy { key_exchange, ..AUTO });
+        assert_eq!(scene.connect(slow), first);
+        for pause in [FAILING, FAILING * 2] {
+            assert_eq!(scene.connect(slow), format!("session+{first}! {first}!"));
+            assert_eq!(scene.connects(slow), [then; 3]);
+            scene.wait(pause);
+        }
+        assert_eq!(scene.lessons, []);
+    }
 }
 
 #[test]

@@ -6,7 +6,10 @@ use crate::support::origin::Connection;
 const SUPPORTED_GROUPS: u16 = 10;
 const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
+const SUPPORTED_VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
+/// The versions 1.3 and 1.2, as they are offered together.
+const BOTH_VERSIONS: [u8; 5] = [4, 3, 4, 3, 3];
 /// The group `X25519MLKEM768`.
 const HYBRID: [u8; 2] = [0x11, 0xec];
 
@@ -18,6 +21,8 @@ pub struct FirstMessage {
     pub share: Share,
     /// True if it takes tickets under TLS 1.2.
     pub takes_tickets: bool,
+    /// True if it offers TLS 1.3 and 1.2.
+    pub both_versions: bool,
 }
 
 /// The key share of a first message.
@@ -48,7 +53,12 @@ impl FirstMessage {
         let (_session_id, _suites, _compression) =
             (take(&mut rest, 1), take(&mut rest, 2), take(&mut rest, 1));
         let mut rest = take(&mut rest, 2);
-        let mut message = Self { session: false, share: Share::Classic, takes_tickets: false };
+        let mut message = Self {
+            session: false,
+            share: Share::Classic,
+            takes_tickets: false,
+            both_versions: false,
+        };
         let (mut large, mut hybrid) = (false, false);
         while !rest.is_empty() {
             let kind = u16::from_be_bytes([rest[0], rest[1]]);
@@ -63,6 +73,7 @@ impl FirstMessage {
                     message.session |= !content.is_empty();
                 }
                 PRE_SHARED_KEY => message.session = true,
+                SUPPORTED_VERSIONS => message.both_versions = content == BOTH_VERSIONS,
                 KEY_SHARE => large = content.len() > 1000,
                 _ => {}
             }

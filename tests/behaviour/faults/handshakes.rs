@@ -1,12 +1,21 @@
 //! Handshakes that fail for what they offer, a session or a large key share: made once more without that, told, remembered.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fs,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use rustls::{
     ServerConfig, SupportedProtocolVersion,
     crypto::{
         CryptoProvider,
-        aws_lc_rs::{self, Ticketer, kx_group::X25519MLKEM768},
+        aws_lc_rs::{
+            self, Ticketer,
+            kx_group::{SECP384R1, X25519MLKEM768},
+        },
     },
     version::{TLS12, TLS13},
 };
@@ -36,6 +45,8 @@ enum How {
     Fin,
     /// Not at all: it says nothing more.
     Silence,
+    /// With an alert of this level and number, then FIN.
+    AlertOf(u8, u8),
 }
 
 const EVERY_WAY: [How; 4] = [How::Alert, How::Reset, How::Fin, How::Silence];
@@ -50,7 +61,7 @@ impl How {
     fn limit(self) -> &'static str {
         match self {
             Self::Silence => "2s",
-            Self::Alert | Self::Reset | Self::Fin => "20s",
+            Self::Alert | Self::AlertOf(..) | Self::Reset | Self::Fin => "20s",
         }
     }
 
@@ -64,6 +75,10 @@ impl How {
             Self::Fin => peer.close().await,
             Self::Silence => {
                 peer.ended().await;
+            }
+            Self::AlertOf(level, code) => {
+                peer.write([21, 3, 3, 0, 2, level, code]).await;
+                peer.close().await;
             }
         }
     }
@@ -145,6 +160,34 @@ fn told(share: Share) -> &'static str {
         Share::Classic => "classic",
     }
 }
+
+/// Reads the first message and gives all that is to be said to it.
+fn reply(tls: &mut Tls, bytes: &[u8]) -> Vec<u8> {
+    tls.session.read_tls(&mut &bytes[..]).unwrap();
+    tls.session.process_new_packets().unwrap();
+    let mut reply = Vec::new();
+    while tls.session.wants_write() {
+        tls.session.write_tls(&mut reply).unwrap();
+    }
+    reply
+}
+
+/// Ends a connection with the alert that these bytes, were they the client's, would get.
+async fn end_as_after(mut tls: Tls, bytes: &[u8]) {
+    tls.session.read_tls(&mut &bytes[..]).unwrap();
+    tls.session.process_new_packets().unwrap_err();
+    tls.send().await;
+    tls.peer.close().await;
+}
+
+/// A record of no type: the alert is `decode_error`, which is final.
+const NO_RECORD: [u8; 6] = [99, 3, 3, 0, 1, 0];
+/// A record that cannot be decrypted: the alert is `bad_record_mac`, an accident.
+const UNREADABLE: [u8; 25] = {
+    let mut record = [0; 25];
+    (record[0], record[1], record[2], record[4]) = (23, 3, 3, 20);
+    record
+};
 
 /// Answers the first message, which was read already; `None` if that cannot be.
 async fn begin(peer: Connection, config: &Arc<ServerConfig>, first: &[u8]) -> Option<Tls> {
@@ -229,6 +272,69 @@ fn fault_02_a_server_that_ends_each_handshake_with_a_session_is_served_in_full()
 }
 
 #[test]
+fn fault_02_a_session_that_is_followed_by_some_bytes_and_silence_is_forgotten_too() {
+    // So many bytes of what a server says, counted from its end: its first record's header alone, or all but the last byte.
+    type Cut = fn(usize) -> usize;
+    let cuts: [Cut; 2] = [|_| 5, |length| length - 1];
+    for version in [&TLS12, &TLS13] {
+        for cut in cuts {
+            let config = config(version, aws_lc_rs::default_provider());
+            let picky = Picky::serving(move |message, peer, bytes| {
+                let config = Arc::clone(&config);
+                async move {
+                    if !message.session {
+                        return serve(peer, &config, &bytes).await;
+                    }
+                    let mut tls = Tls::new(peer, &config);
+                    let said = reply(&mut tls, &bytes);
+                    tls.peer.write(&said[..cut(said.len())]).await;
+                    How::Silence.end(tls.peer).await;
+                }
+            });
+            let warmline = before(&picky, "1s").set("pool.maxConnections", 1).start();
+            for _ in 0..5 {
+                assert_eq!(post(&warmline), 200, "{version:?}");
+            }
+            let (f, s) = (false, true);
+            assert_eq!(picky.sessions(), [f, s, f, s, f, f, f], "{version:?}");
+        }
+    }
+}
+
+#[test]
+fn fault_10_a_server_that_takes_no_fin_for_an_end_has_no_more_sockets_than_the_cap() {
+    // It holds each connection that it does not serve until that is reset: the kernel keeps its socket behind a FIN.
+    let config = config(&TLS13, aws_lc_rs::default_provider());
+    let silent = Arc::new(AtomicBool::new(false));
+    let keeps = Arc::clone(&silent);
+    let picky = Picky::serving(move |message, peer, bytes| {
+        let (config, silent) = (Arc::clone(&config), keeps.load(SeqCst));
+        async move {
+            if silent || message.share == Share::Large {
+                return peer.reads_nothing().await;
+            }
+            serve(peer, &config, &bytes).await;
+        }
+    });
+    let warmline = before(&picky, "1s").set("pool.maxConnections", 1).start();
+    assert_eq!(post(&warmline), 200, "behind a silent first handshake");
+    wait_for("the end of what was served", || held(picky.origin.port()) == 0);
+    silent.store(true, SeqCst);
+    assert_eq!(post(&warmline), 504);
+    assert_eq!(held(picky.origin.port()), 0, "nor is any left of one that took too long");
+}
+
+/// Counts the sockets of a server at this port that it has to close itself: connected, or behind the peer's FIN.
+fn held(port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+    let of = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(&format!(":{port:04X}")) && ["01", "08"].contains(&fields[3])
+    };
+    table.lines().skip(1).filter(of).count()
+}
+
+#[test]
 fn fault_02_what_was_learned_of_sessions_is_said_once_and_once_when_they_are_off() {
     log_lines::catch();
     let picky = Picky::start(&TLS12, How::Alert, |message| message.session);
@@ -292,6 +398,69 @@ fn fault_12_a_large_first_message_that_is_lost_is_followed_by_small_ones() {
         assert_eq!(picky.seen(), ["large", "small", "small", "small"], "{how:?}");
         assert_eq!(picky.sessions(), [false, false, true, true], "{how:?}");
         assert_eq!(picky.origin.read(|record| record.most_open), 1, "{how:?}");
+    }
+}
+
+#[test]
+fn fault_12_a_large_first_message_that_gets_an_alert_that_size_may_cause_is_followed_by_small_ones()
+{
+    let (warning, fatal) = (1, 2);
+    // close_notify, user_canceled, and unrecognized_name as servers say it that go on nevertheless
+    let warnings = [(warning, 0), (warning, 90), (warning, 112)];
+    let of_size = [0, 10, 22, 40, 47, 50, 80, 90, 109].map(|code| (fatal, code));
+    for (level, code) in warnings.into_iter().chain(of_size) {
+        let how = How::AlertOf(level, code);
+        let picky = Picky::start(&TLS13, how, |message| message.share == Share::Large);
+        let warmline = before(&picky, "5s").set("pool.maxConnections", 1).start();
+        for _ in 0..3 {
+            assert_eq!(post(&warmline), 200, "{how:?}");
+        }
+        assert_eq!(picky.seen(), ["large", "small", "small", "small"], "{how:?}");
+        assert!(picky.seen.lock().unwrap().iter().all(|message| message.both_versions));
+        assert_eq!(picky.origin.read(|record| record.most_open), 1, "{how:?}");
+    }
+    // protocol_version, unrecognized_name, no_application_protocol, certificate_required
+    for code in [70, 112, 120, 116] {
+        let how = How::AlertOf(fatal, code);
+        let picky = Picky::start(&TLS13, how, |message| message.share == Share::Large);
+        let warmline = before(&picky, "5s").start();
+        assert_eq!([post(&warmline), post(&warmline)], [502; 2], "{how:?}");
+        assert_eq!(picky.seen(), ["large", "large"], "{how:?}");
+    }
+}
+
+#[test]
+fn fault_12_a_server_that_refuses_every_message_costs_two_handshakes_once_in_a_while() {
+    let picky = Picky::start(&TLS13, How::AlertOf(2, 40), |_| true);
+    let warmline = before(&picky, "5s").start();
+    assert_eq!([post(&warmline), post(&warmline), post(&warmline)], [502; 3]);
+    assert_eq!(picky.seen(), ["large", "small", "small", "small"]);
+}
+
+#[test]
+fn fault_12_a_request_for_another_share_that_nothing_follows_is_met_without_the_group() {
+    let other = CryptoProvider { kx_groups: vec![SECP384R1], ..aws_lc_rs::default_provider() };
+    let asking = config(&TLS13, other);
+    let good = config(&TLS13, aws_lc_rs::default_provider());
+    for how in [How::Silence, How::Reset, How::AlertOf(2, 50), How::AlertOf(1, 0)] {
+        let (asking, good) = (Arc::clone(&asking), Arc::clone(&good));
+        let picky = Picky::serving(move |message, peer, bytes| {
+            let (asking, good) = (Arc::clone(&asking), Arc::clone(&good));
+            async move {
+                if message.share == Share::Classic {
+                    return serve(peer, &good, &bytes).await;
+                }
+                let mut tls = Tls::new(peer, &asking);
+                let asks = reply(&mut tls, &bytes);
+                tls.peer.write(asks).await;
+                // The answer to that is read, so that a reset comes behind what was said.
+                let _ = tls.peer.fill().await;
+                how.end(tls.peer).await;
+            }
+        });
+        let warmline = before(&picky, how.limit()).start();
+        assert_eq!([post(&warmline), post(&warmline)], [200; 2], "{how:?}");
+        assert_eq!(picky.seen(), ["large", "classic", "classic"], "{how:?}");
     }
 }
 
@@ -360,7 +529,7 @@ fn fault_12_what_the_configuration_says_of_the_key_exchange_holds() {
 #[test]
 fn fault_12_an_alert_as_the_only_answer_to_a_large_message_names_the_key_that_makes_it_small() {
     let picky = Picky::start(&TLS13, How::Alert, |message| message.share == Share::Large);
-    let mut warmline = before(&picky, "5s").start_following();
+    let mut warmline = before(&picky, "5s").set("tls.keyExchange", "hybrid").start_following();
     let answer = warmline.one_shot("/any");
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("tls.keyExchange: classic"), "{}", answer.text());
@@ -462,6 +631,104 @@ fn fault_17_a_server_that_breaks_the_protocol_is_asked_once() {
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("broke the TLS protocol"), "{}", answer.text());
     assert_eq!(picky.seen().len(), 1);
+}
+
+#[test]
+fn fault_17_a_handshake_that_an_accident_ended_is_tried_again_and_one_that_was_refused_is_not() {
+    let (accidents, refusals) = ([0, 20, 21, 22, 30, 51, 80, 90, 99], [10, 40, 48, 70, 112]);
+    let all = accidents.map(|code| (code, 200, 2)).into_iter();
+    for (code, status, handshakes) in all.chain(refusals.map(|code| (code, 502, 1))) {
+        let first = AtomicUsize::new(0);
+        let config = config(&TLS13, aws_lc_rs::default_provider());
+        let picky = Picky::serving(move |_, peer, bytes| {
+            let (config, number) = (Arc::clone(&config), first.fetch_add(1, SeqCst));
+            async move {
+                if number == 0 {
+                    return How::AlertOf(2, code).end(peer).await;
+                }
+                serve(peer, &config, &bytes).await;
+            }
+        });
+        // Without a large message no second handshake belongs to the first one.
+        let setup = before(&picky, "5s").set("retries.max", 1).set("tls.keyExchange", "classic");
+        assert_eq!(post(&setup.start()), status, "{code}");
+        assert_eq!(picky.seen().len(), handshakes, "{code}");
+    }
+}
+
+#[test]
+fn fault_17_an_end_after_a_100_is_told_as_what_it_is() {
+    type Ends = fn(Tls) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+    let ends: [(Ends, &str); 4] = [
+        (
+            |tls| Box::pin(end_as_after(tls, &NO_RECORD)),
+            "ended the connection with the alert decode_error before its response",
+        ),
+        (
+            |tls| Box::pin(end_as_after(tls, &UNREADABLE)),
+            "the upstream closed the connection before its response (",
+        ),
+        (|tls| Box::pin(async { tls.peer.reset() }), "the upstream closed the connection before"),
+        (
+            |tls| Box::pin(async { tls.peer.close().await }),
+            "the upstream closed the connection before",
+        ),
+    ];
+    for (end, told) in ends {
+        let config = config(&TLS13, aws_lc_rs::default_provider());
+        let seen = Gate::new();
+        let was_seen = seen.clone();
+        let picky = Picky::serving(move |_, peer, bytes| {
+            let (config, seen) = (Arc::clone(&config), was_seen.clone());
+            async move {
+                let Some(mut tls) = accept(peer, &config, &bytes).await else { return };
+                if tls.request().await {
+                    tls.answer("HTTP/1.1 100 Continue\r\n\r\n").await;
+                    seen.opened().await;
+                    end(tls).await;
+                }
+            }
+        });
+        let warmline = Setup::new().upstream("origin", &picky.origin).start();
+        let mut client = warmline.connect();
+        client.send(format!(
+            "POST /any HTTP/1.1\r\nHost: {NAME}\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n"
+        ));
+        assert!(client.response_head().start.starts_with("HTTP/1.1 100 "));
+        client.send("body");
+        seen.open();
+        let answer = client.response();
+        assert_eq!(answer.status, 502);
+        assert!(answer.text().contains(told), "{}", answer.text());
+        assert_eq!(picky.seen().len(), 1, "{told}");
+    }
+}
+
+#[test]
+fn fault_17_an_accident_right_after_the_handshake_is_tried_again_where_the_request_may_be() {
+    for (bytes, idempotent, status, handshakes) in
+        [(&UNREADABLE[..], true, 200, 2), (&UNREADABLE, false, 502, 1), (&NO_RECORD, true, 502, 1)]
+    {
+        let first = AtomicUsize::new(0);
+        let config = config(&TLS13, aws_lc_rs::default_provider());
+        let picky = Picky::serving(move |_, peer, hello| {
+            let (config, number) = (Arc::clone(&config), first.fetch_add(1, SeqCst));
+            async move {
+                if number > 0 {
+                    return serve(peer, &config, &hello).await;
+                }
+                let Some(mut tls) = accept(peer, &config, &hello).await else { return };
+                if tls.request().await {
+                    end_as_after(tls, bytes).await;
+                }
+            }
+        });
+        let warmline = Setup::new().upstream("origin", &picky.origin).start();
+        let got = if idempotent { warmline.one_shot("/any").status } else { post(&warmline) };
+        assert_eq!((got, picky.seen().len()), (status, handshakes));
+        let failed = warmline.metric("warmline_tls_handshakes_total", &[("result", "failed")]);
+        assert_eq!(failed, 1, "it counts as a handshake's end");
+    }
 }
 
 #[test]
