@@ -363,12 +363,16 @@ fn fault_35_a_client_that_sends_empty_lines_alone_is_idle_and_not_in_a_header() 
 #[test]
 fn fault_35_a_client_that_has_sent_an_empty_line_rests_and_its_next_request_is_served() {
     let origin = Origin::serving().start();
-    let warmline = Setup::before(&origin).start();
+    let warmline =
+        Setup::before(&origin).set_global("listeners.0.limits.headerTimeout", "100ms").start();
     log_lines::catch();
     let chunks = "POST /echo HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
     for (tail, rest, status) in [("\r\n", "", 200), ("\r", "\n", 200), ("\r", "", 400)] {
         let mut client = stray(&warmline, chunks, tail);
         log_lines::client_rests(client.address(), 1);
+        // Another one comes to rest meanwhile, which takes longer than a header may.
+        let other = stray(&warmline, chunks, "");
+        log_lines::client_rests(other.address(), 1);
         client.send(format!("{rest}GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n"));
         assert_eq!(client.response().status, status, "{tail:?} {rest:?}");
     }
