@@ -4,7 +4,7 @@
 //! folder's link.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -100,17 +100,17 @@ fn watcher(sign: &Sender<()>) -> Result<RecommendedWatcher, Error> {
 
 /// The folders in which these files are written down to be, and those where links lead.
 fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut known = HashMap::new();
+    let (mut seen, mut known) = (HashSet::new(), HashMap::new());
     let mut folders = BTreeSet::new();
     for file in files {
-        let Some(folder) = folder_of(file) else { continue };
-        let real = if file.is_symlink() {
-            file.canonicalize().ok().as_deref().and_then(folder_of).map(Path::to_owned)
-        } else {
-            real_folder(folder, &mut known)
-        };
-        folders.extend(real);
-        folders.insert(folder.to_owned());
+        if file.is_symlink() {
+            let real = file.canonicalize().ok();
+            folders.extend(real.as_deref().and_then(folder_of).map(Path::to_owned));
+        }
+        if let Some(folder) = folder_of(file).filter(|folder| seen.insert(*folder)) {
+            folders.extend(real_folder(folder, &mut known));
+            folders.insert(folder.to_owned());
+        }
     }
     folders
 }
@@ -159,5 +159,28 @@ fn reason(error: &Error) -> String {
             reached("fs.inotify.max_user_instances, or that of open files,")
         }
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn the_folders_of_files_are_those_as_written_and_those_where_links_of_folders_and_files_lead() {
+        let root = tempfile::tempdir().expect("a folder");
+        let root = root.path().canonicalize().expect("the folder");
+        let at = |name: &str| root.join(name);
+        std::fs::create_dir_all(at("real/deep")).expect("a folder");
+        std::fs::create_dir_all(at("other")).expect("a folder");
+        symlink("real", at("link")).expect("a link to a folder");
+        symlink("../other/key", at("real/deep/key")).expect("a link to nothing");
+        std::fs::write(at("other/trust"), "").expect("a file");
+        symlink("../../other/trust", at("real/deep/trust")).expect("a link to a file");
+        let files = ["link/deep/trust", "link/deep/key", "link/deep/none", "other/trust"].map(at);
+        let folders: Vec<_> = folders_of(&files).into_iter().collect();
+        assert_eq!(folders, ["link/deep", "other", "real/deep"].map(at));
     }
 }
