@@ -1,7 +1,8 @@
-//! Replicas agree on one CA by the Secret that they share, and keep it in the webhook configuration.
+//! The replicas' agreement on a CA by the Secret that they share, and the care for the CA in the webhook configuration.
 //!
-//! Whoever finds that a step is due writes the Secret with the resourceVersion that it saw: one wins, the others take
-//! what the winner wrote. All of them patch the webhook configuration, and all to the same.
+//! A replica that finds a step due writes the Secret with the resourceVersion that it read. One replica's write
+//! succeeds; the others fail with a conflict, and take over the Secret as it was written. All replicas patch the
+//! webhook configuration, with the same content.
 
 use std::{
     convert::Infallible,
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{api_server, backoff::Backoff};
 
-/// See the module.
+/// The part of one replica in the agreement.
 pub(super) struct Agreement {
     secrets: Api<Secret>,
     configurations: Api<Configuration>,
@@ -41,19 +42,22 @@ pub(super) struct Agreement {
     standing: Arc<Standing>,
     secret: Seen<Secret>,
     configuration: Seen<Configuration>,
-    /// What is in use: as data, and understood.
+    /// The Secret's content that is in use: as data, and parsed.
     adopted: Option<(Data, Content)>,
-    /// When the webhook configuration may be patched again: others may want it otherwise, and neither gives in.
+    /// The time from which on the webhook configuration may be patched again. Another program may want another CA in
+    /// it, and both would patch without end.
     patient_until: Instant,
-    /// When the Secret may be written again: replicas whose clocks differ by far may want it otherwise.
+    /// The time from which on the Secret may be written again. Replicas whose clocks differ by much may each find a
+    /// step due.
     written_until: Instant,
-    /// Until when a failure is no news: the chart's objects come one after the other, and we among them.
+    /// The time until which failures are not logged: during an installation the chart's objects, and this pod among
+    /// them, are created one after the other.
     beginning_until: Instant,
-    /// What was last told to go wrong.
+    /// The failure that was logged last; empty after a success.
     told: String,
 }
 
-/// Of what is agreed on.
+/// The names of the objects that the agreement is about.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) namespace: String,
@@ -61,7 +65,7 @@ pub(super) struct Names {
     pub(super) configuration: String,
 }
 
-/// Why nothing could be agreed on just now.
+/// The reason that the agreement could not be kept this time.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(
@@ -92,34 +96,36 @@ enum Failed {
     Contested,
 }
 
-/// What a watch of one object knows.
+/// The state of a watch of one object.
 struct Seen<K> {
     object: Option<K>,
-    /// Whether the list that is coming in had it.
+    /// True if the object was in the list that is being received.
     listed: bool,
-    /// Whether a first list has come whole.
+    /// True once a first list was received whole.
     known: bool,
-    /// Whether it is told already that the watch is away.
+    /// True if the failure of the watch is in the log already.
     told: bool,
 }
 
-/// Between two attempts to watch. Short: a few replicas burden no API server, and what others change meanwhile waits.
+/// The pauses between attempts to watch. They are short, because changes are not seen meanwhile, and the few replicas
+/// are no burden for an API server.
 struct Pause(Backoff);
 
-/// Who owns the fields that we write.
+/// The field manager: the owner of the fields that the injector writes.
 const MANAGER: &str = "warmline-injector";
-/// How long an answer of the API server may take.
+/// The time limit for an answer of the API server.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two patches of the webhook configuration, and between writes of the Secret.
+/// The least time between two patches of the webhook configuration, and between two rounds of writes of the Secret.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long an installation may take to have all its objects there.
+/// The time that an installation may take to create all its objects.
 const BEGINNING: Duration = Duration::from_secs(5);
-/// Between two attempts to watch: doubled each time, up to the other.
+/// The longest first pause between two attempts to watch; doubled after each failure, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Between two looks at the time.
+/// The longest time between two checks for due steps.
 const LONGEST_REST: Duration = Duration::from_secs(30);
-/// As many steps can be due at once: a CA that takes over, and one more.
+/// The largest number of steps taken in one round. Several can be due at once, such as a new serving certificate and
+/// the announcement of a new CA.
 const STEPS_AT_ONCE: usize = 3;
 
 impl Agreement {
@@ -140,9 +146,9 @@ impl Agreement {
         }
     }
 
-    /// Agrees for as long as it is polled.
+    /// Keeps the agreement for as long as the future is polled.
     pub(super) async fn keep(mut self) -> Infallible {
-        // Rights by name hold only where the request names it too.
+        // RBAC rights that name an object hold only for a watch that selects this name.
         let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let secrets = watcher(self.secrets.clone(), only(&self.names.secret));
         let configurations = watcher(self.configurations.clone(), only(&self.names.configuration));
@@ -154,7 +160,7 @@ impl Agreement {
                 Some(event) = secrets.next() => self.secret.note(event),
                 Some(event) = configurations.next() => self.configuration.note(event),
                 () = sleep_until(wake) => {}
-                // Who ends leaves it to the others, whose terms may be newer ones.
+                // A replica that is ending takes no more steps: the others may run with newer terms.
                 () = self.standing.drain.begun() => return std::future::pending().await,
             }
             if self.secret.known && self.configuration.known {
@@ -164,7 +170,7 @@ impl Agreement {
         }
     }
 
-    /// When to look again without any news: a step may be due, or something that was put off, or not told of.
+    /// Returns the time of the next round if no event comes before: a step may be due, or the end of a wait has come.
     fn wake(&self, now: Instant) -> Instant {
         let rest = (self.terms.overlap() / 4).min(LONGEST_REST);
         let awaited = [self.patient_until, self.written_until, self.beginning_until];
@@ -186,10 +192,10 @@ impl Agreement {
         self.told = text;
     }
 
-    /// Does what is due; afterwards the CA in the Secret is in use and in place.
+    /// Takes all steps that are due. After a success the CA in the Secret is in use and in the webhook configuration.
     async fn settle(&mut self) -> Result<(), Failed> {
-        // A Secret that cannot be written is adopted as it is, and one that cannot be read holds up nothing of what is in
-        // use already.
+        // A Secret that cannot be written is still adopted as it is. A Secret that cannot be read is an error, but the
+        // content in use is still put in place.
         let advanced = self.advance_all().await;
         let advanced = advanced.and(self.adopt());
         let Some((_, content)) = &self.adopted else {
@@ -198,7 +204,7 @@ impl Agreement {
         let placed = self.put_in_place(&content.bundle()).await;
         match &placed {
             Ok(()) => self.standing.set_trust(Trust::InPlace),
-            // What was in place stays so as far as is known.
+            // Nothing is known about the webhook configuration, so that the last trust stays.
             Err(Failed::Silence) => {}
             Err(failed) => self.standing.set_trust(Trust::Missing(failed.to_string())),
         }
@@ -218,7 +224,8 @@ impl Agreement {
         Ok(())
     }
 
-    /// Writes the Secret where a step is due, and says whether it did.
+    /// Takes one step: writes the Secret if a change is due. Returns true if the Secret changed, by this replica or by
+    /// another that was first.
     async fn advance(&mut self) -> Result<bool, Failed> {
         let secret = self.secret.object.as_ref().ok_or_else(|| self.no_secret())?;
         let data = secret.data.clone().unwrap_or_default();
@@ -257,7 +264,7 @@ impl Agreement {
         Ok(())
     }
 
-    /// Serves with what the Secret holds.
+    /// Puts the certificate of the Secret in use, unless it is in use already.
     fn adopt(&mut self) -> Result<(), Failed> {
         let data = self.secret.object.as_ref().and_then(|secret| secret.data.as_ref());
         if data.is_some() && data == self.adopted.as_ref().map(|(data, _)| data) {
@@ -310,7 +317,8 @@ impl Agreement {
 impl<K: Resource<DynamicType = ()>> Seen<K> {
     const NOTHING: Self = Self { object: None, listed: false, known: false, told: false };
 
-    /// What is older than our own last write may still come by; what is built on it fails, and is made anew.
+    /// Records an event of the watch. An event may be older than the injector's own last write; a write that is based
+    /// on it fails with a conflict, and the Secret is then read again.
     fn note(&mut self, event: Result<Event<K>, watcher::Error>) {
         if event.is_ok() {
             self.told = false;
@@ -329,7 +337,7 @@ impl<K: Resource<DynamicType = ()>> Seen<K> {
                     self.object = None;
                 }
             }
-            // What was seen stays; the watch begins anew by itself.
+            // The last seen object stays; the watcher starts again by itself.
             Err(error) if !self.told => {
                 let kind = K::kind(&());
                 tracing::warn!(%error, %kind, "the API server cannot be watched; trying on");
@@ -373,7 +381,8 @@ mod tests {
     use super::*;
     use crate::drain::Drain;
 
-    /// Before an API server that answers reads and writes of the Secret with these statuses.
+    /// Makes an agreement before an API server that answers reads of the Secret with the status `read` and writes with
+    /// `write`.
     fn agreement(read: u16, write: u16) -> Agreement {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

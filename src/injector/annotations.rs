@@ -1,42 +1,44 @@
-//! A pod's annotations `warmline.dev/…`, strictly parsed: whatever is not one of these few, in its plain form, is told.
+//! A pod's annotations `warmline.dev/…`, strictly parsed: an unknown name and a value that is not in its plain form are
+//! errors.
 //!
-//! None of them names a Secret, an image, an argument, a variable, a mount, a security context or a namespace.
+//! No annotation names a Secret, an image, an argument, a variable, a mount, a security context or a namespace.
 
 use super::{
     pod::Pod,
     quantity::{is_cpu, is_memory},
 };
 
-/// What the pod may say of its sidecar.
+/// The settings that a pod's annotations give for its sidecar; `None` where there is no annotation.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Wishes<'a> {
-    /// The `ConfigMap` that is its configuration.
+    /// The name of the `ConfigMap` that holds the sidecar's configuration.
     pub(super) config: Option<&'a str>,
     pub(super) log_level: Option<&'a str>,
     pub(super) cpu: Wish<'a>,
     pub(super) memory: Wish<'a>,
 }
 
-/// Of one resource.
+/// The request and the limit that a pod's annotations give for one resource, as Kubernetes quantities.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wish<'a> {
     pub(super) request: Option<&'a str>,
     pub(super) limit: Option<&'a str>,
 }
 
-/// What all of ours begin with.
+/// The beginning of all annotation names that belong to Warmline.
 const PREFIX: &str = "warmline.dev/";
-/// Those that pods may have, in the order in which errors come.
+/// The names (without `PREFIX`) of the annotations that pods may have, in the order in which errors are listed.
 const KNOWN: [&str; 6] =
     ["config", "cpu-limit", "cpu-request", "log-level", "memory-limit", "memory-request"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-/// Of those that nobody knows: a pod may have thousands, and each review is answered, warned of and logged.
+/// The largest number of unknown annotations that an error names. A pod may have thousands of them, and the error goes
+/// into the answer, into a warning and into the log.
 const MOST_NAMED: usize = 8;
-/// Of a `ConfigMap`'s name.
+/// The largest length of a `ConfigMap`'s name, in bytes.
 const LONGEST_NAME: usize = 253;
 
 impl<'a> Wishes<'a> {
-    /// What the annotations say, or everything that is wrong with them.
+    /// Reads the pod's annotations. Fails with all that is wrong with them, one text for each error.
     pub(super) fn read(pod: Pod<'a>) -> Result<Self, Vec<String>> {
         let mut errors: Vec<_> = unknown(pod).into_iter().collect();
         let mut wishes = Self::default();
@@ -82,7 +84,8 @@ fn unknown(pod: Pod<'_>) -> Option<String> {
     Some(format!("unknown annotations: {}{more} (known: {})", list(named), list(&KNOWN)))
 }
 
-/// What the value would have to be; `None` where it is.
+/// Returns the rule that the value breaks, as the end of the sentence "the annotation … must be …"; `None` if the value
+/// is good.
 fn demand(name: &str, value: &str) -> Option<&'static str> {
     let (good, demand) = match name {
         "config" => (is_name(value), "the name of a ConfigMap in the pod's namespace"),
@@ -93,7 +96,7 @@ fn demand(name: &str, value: &str) -> Option<&'static str> {
     (!good).then_some(demand)
 }
 
-/// A DNS subdomain, as `ConfigMap`s are named.
+/// True if the text is a DNS subdomain (RFC 1123), the form of the names of `ConfigMap`s.
 fn is_name(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let label = |label: &str| {

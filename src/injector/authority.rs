@@ -1,4 +1,5 @@
-//! Our own certificate authority, and the serving certificates that it issues. Lifetimes and the time are arguments.
+//! The injector's own certificate authority, and the serving certificates that it issues. Lifetimes and the time are
+//! arguments.
 
 use std::{
     fmt,
@@ -31,7 +32,7 @@ pub(super) struct Pair {
     pub(super) key: String,
 }
 
-/// A certificate authority. `Debug` shows no key.
+/// A certificate authority with its key. `Debug` does not show the key.
 #[derive(Clone)]
 pub(super) struct Authority {
     pub(super) pair: Pair,
@@ -40,15 +41,15 @@ pub(super) struct Authority {
     pub(super) not_after: SystemTime,
 }
 
-/// What our authorities' names begin with.
+/// The beginning of the common names of the injector's own authorities.
 const NAME: &str = "warmline-injector ";
-/// The API server's clock may be behind ours.
+/// The time by which validity begins before the moment of issue, because the API server's clock may be behind.
 const SKEW: Duration = Duration::from_mins(5);
 
 impl Authority {
-    /// A new one that lives so long.
+    /// Makes a new authority with this lifetime.
     pub(super) fn make(lifetime: Duration, now: SystemTime) -> Result<Self, rcgen::Error> {
-        // With a name of its own: two of them may be trusted at once.
+        // Each authority has a different name, because two of them may be trusted at once.
         let born = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let name = format!("{NAME}{born}");
         let mut params = named(&name, lifetime, now);
@@ -61,7 +62,8 @@ impl Authority {
         Ok(Self { pair, der: certificate.der().clone(), name, not_after })
     }
 
-    /// One that [`Authority::make`] made before; `None` where these are not its certificate and key.
+    /// Reads an authority that [`Authority::make`] made. Returns `None` if the pair is not that: wrong name, not a CA,
+    /// or a key that does not match.
     pub(super) fn read(pair: Pair) -> Option<Self> {
         let read = pem::read(pair.certificate.as_bytes()).ok()?;
         let (der, _) = read.certificates.into_iter().next()?;
@@ -74,14 +76,14 @@ impl Authority {
         ours.then_some(Self { pair, der, name, not_after })
     }
 
-    /// A serving certificate for this name; it does not live longer than its authority.
+    /// Issues a serving certificate for this DNS name. The certificate ends with its authority, if not before.
     pub(super) fn issue(
         &self,
         name: &str,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Pair, rcgen::Error> {
-        // Of the issuer's certificate only its name and key go into what it signs.
+        // Only the issuer's name and key matter here: nothing else of its certificate goes into what it signs.
         let issuer = named(&self.name, lifetime, now);
         let issuer = Issuer::new(issuer, KeyPair::from_pem(&self.pair.key)?);
         let mut params = named(name, lifetime, now);
@@ -94,13 +96,14 @@ impl Authority {
         Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// Whether who trusts this authority alone accepts that certificate for this name.
+    /// True if a client that trusts only this authority accepts the certificate for this name.
     pub(super) fn vouches_for(&self, serving: &Serving, name: &str, now: SystemTime) -> bool {
         vouches(&self.der, serving, name, now).is_some()
     }
 }
 
-/// Proof that who trusts this certificate alone accepts the other.
+/// Returns the proof that a client that trusts only `authority` accepts the certificate for this name; `None` if the
+/// client would refuse.
 pub(super) fn vouches(
     authority: &CertificateDer<'static>,
     serving: &Serving,

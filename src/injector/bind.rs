@@ -1,4 +1,4 @@
-//! The two ports' addresses.
+//! Binds the addresses of the injector's two ports.
 
 use std::{io, net::SocketAddr};
 
@@ -6,7 +6,8 @@ use tokio::net::TcpListener;
 
 use crate::socket::{ipv4_instead, lacks_family, listen};
 
-/// Bound; where the machine has no IPv6, `[::]`, which is for both families, is for IPv4 alone.
+/// Binds a listener to the address. On a machine without IPv6 the address `[::]`, which is for IPv4 and IPv6, becomes
+/// `0.0.0.0`.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = match (listen(address), ipv4_instead(address)) {
         (Err(error), Some(instead)) if lacks_family(&error) => listen(instead),

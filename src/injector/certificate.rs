@@ -1,4 +1,4 @@
-//! The serving certificate: read from PEM, and the newest one at each handshake.
+//! The serving certificate: its parsing from PEM, and the choice of the newest at each handshake.
 
 use std::{
     fmt,
@@ -19,18 +19,18 @@ use crate::tls::{
     identity::{Concern, IdentityError},
 };
 
-/// A certificate, its chain and its key. `Debug` shows no key.
+/// A serving certificate with its chain and its key. `Debug` does not show the key.
 pub(super) struct Serving {
     certified: Arc<CertifiedKey>,
     pub(super) not_after: SystemTime,
 }
 
-/// Why a certificate and key cannot be used. No text quotes them.
+/// The reason that certificate and key cannot be used. The text quotes neither.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{}: {}", file(.0), .0)]
 pub(super) struct Unusable(#[from] IdentityError);
 
-/// Names the file that an error is about.
+/// Returns the name of the file that an error is about.
 const fn file(error: &IdentityError) -> &'static str {
     match error.concern() {
         Concern::Certificate => "tls.crt",
@@ -40,7 +40,8 @@ const fn file(error: &IdentityError) -> &'static str {
 }
 
 impl Serving {
-    /// Reads both; of several certificates of the key the one counts that is valid `now` and ends last.
+    /// Reads certificate and key from PEM. Of several certificates for the key, the one that is valid `now` and ends
+    /// last is used.
     pub(super) fn from_pem(
         certificate: &[u8],
         key: &[u8],
@@ -51,7 +52,7 @@ impl Serving {
         Ok(Self { certified, not_after: identity.not_after() })
     }
 
-    /// The server's own certificate.
+    /// Returns the server's own certificate, without its chain.
     pub(super) fn leaf(&self) -> Option<&CertificateDer<'static>> {
         self.certified.cert.first()
     }
@@ -63,14 +64,14 @@ impl fmt::Debug for Serving {
     }
 }
 
-/// When a certificate's time ends.
+/// Returns the end of a certificate's validity; `None` if the certificate cannot be parsed.
 pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// The newest serving certificate; none before the first.
+/// The serving certificate in use; empty until the first is there.
 #[derive(Debug, Default)]
 pub(super) struct Current(ArcSwapOption<Serving>);
 
@@ -79,7 +80,7 @@ impl Current {
         self.0.load_full()
     }
 
-    /// From now on handshakes get this one.
+    /// Puts a certificate in use: all later handshakes get it.
     pub(super) fn replace(&self, serving: Serving) {
         self.0.store(Some(Arc::new(serving)));
     }

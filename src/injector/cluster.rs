@@ -1,4 +1,5 @@
-//! The way to the API server: is it new enough, and then the agreement with the other replicas.
+//! The way to the API server: checks that the cluster is new enough, and then keeps the agreement with the other
+//! replicas.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -14,13 +15,14 @@ use super::{
 };
 use crate::{api_server, backoff::Backoff};
 
-/// How long an answer may take.
+/// The time limit for one answer of the API server.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two questions to an API server that does not answer: doubled each time, up to the other.
+/// The longest first wait before the version is asked for again; doubled after each failure, up to `LONGEST_PAUSE`.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Agrees with the other replicas for as long as it is polled.
+/// Agrees with the other replicas on the CA for as long as the future is polled. Fails if the lifetimes leave no time
+/// for rotation, if there is no way to the API server, or if the cluster is too old.
 pub(super) async fn agree(own: Own, standing: Arc<Standing>) -> Result<Infallible, Error> {
     if own.certificate_lifetime > own.ca_lifetime / 3 {
         return Err(Error::Lifetimes);
@@ -37,7 +39,8 @@ pub(super) async fn agree(own: Own, standing: Arc<Standing>) -> Result<Infallibl
     Ok(Agreement::new(client, names, terms, standing).keep().await)
 }
 
-/// Without rights of its own a pod may still ask for the version, if it has a token.
+/// Checks that the cluster is new enough, if the pod has a token: asking for the version needs no rights. Without a way
+/// to the API server the check is left out, and the log says why.
 pub(super) async fn look() -> Result<(), Error> {
     match client().await {
         Ok(client) => require_new_enough(&client).await,
@@ -53,7 +56,7 @@ async fn client() -> Result<Client, Error> {
     Client::try_from(config).map_err(|error| Error::NoCluster(api_server::reason(&error)))
 }
 
-/// Asks until there is an answer.
+/// Asks for the cluster's version until the API server answers. Fails if the version is too old.
 async fn require_new_enough(client: &Client) -> Result<(), Error> {
     let (mut backoff, mut told) = (Backoff::new(FIRST_PAUSE), String::new());
     loop {

@@ -1,11 +1,12 @@
-//! Whether the cluster knows native sidecars. One that does not drops what makes them so, and pods hang in their start.
+//! Tells clusters that know native sidecars from older ones. An older API server drops the field that makes a container
+//! a native sidecar, and then pods hang in their start.
 
 use k8s_openapi::apimachinery::pkg::version::Info;
 
-/// The first whose API server keeps `restartPolicy` of init containers without being asked.
+/// The first version (major, minor) whose API server keeps `restartPolicy` of init containers by default.
 const FIRST: (u32, u32) = (1, 29);
 
-/// The cluster is too old.
+/// The cluster is too old; the text is its version.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "this cluster is Kubernetes {0}, and 1.29 is the first that runs native sidecars: an older API server drops \
@@ -13,9 +14,10 @@ const FIRST: (u32, u32) = (1, 29);
 )]
 pub struct TooOld(String);
 
-/// Fails where the API server that said this is too old; what cannot be read is taken for a new one.
+/// Fails if the API server that gave this version is older than 1.29. A version that cannot be parsed counts as new
+/// enough.
 pub(super) fn check(info: &Info) -> Result<(), TooOld> {
-    // Some say `29+`.
+    // Some distributions give the minor version as `29+`.
     let number = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         text[..end].parse::<u32>().ok()

@@ -1,32 +1,34 @@
 //! The injector's decision about one pod. Pure: pod and settings in, decision out.
 //!
-//! The API server sends pods that asked by their own label, and those of a namespace that asked for all of its pods:
-//! which of the two it was, the pod's own label says.
+//! The API server sends two kinds of pods: those that asked by a label of their own, and those of a namespace that
+//! asked for all of its pods. The pod's own label tells the two apart.
 
 use json_patch::Patch;
 use serde_json::Value;
 
 use super::{obstacles, patch, pod::Pod, sidecar::Settings};
 
-/// What becomes of a pod.
+/// The injector's decision about a pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Decision {
-    /// It gets its sidecar.
+    /// The pod gets its sidecar by this patch.
     Inject(Patch),
-    /// It is let through as it is; why, for the log.
+    /// The pod is let through as it is; the text is the reason, for the log.
     LeaveAlone(&'static str),
-    /// It is let through without a sidecar, and whoever made it is told so.
+    /// The pod is let through without a sidecar; the text is a warning to the client that created the pod. Only its
+    /// namespace asked for a sidecar.
     Skip(String),
-    /// It is refused: it asked for what it cannot have.
+    /// The pod is refused, with this text as the reason: its own label asks for a sidecar that it cannot have.
     Deny(String),
 }
 
-/// The label by which a pod, or a namespace, asks.
+/// The label by which a pod or a namespace asks for sidecars.
 const INJECT: &str = "warmline.dev/inject";
-/// A pod of a kubelet's own, shown on the API server: nobody can change it there.
+/// The annotation of mirror pods: a kubelet made such a pod, and it is only shown on the API server, so that a change
+/// there has no effect.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// What becomes of this pod.
+/// Decides about this pod, given as the JSON object of the review.
 pub(super) fn decide(object: &Value, settings: &Settings) -> Decision {
     let Some(pod) = Pod::read(object) else {
         return Decision::Deny("the object in the review is no pod".into());

@@ -1,6 +1,7 @@
-//! A serving certificate that somebody else makes (cert-manager, say): followed in its folder.
+//! A serving certificate that somebody else makes (such as cert-manager): its files are read from a folder.
 //!
-//! The two files are small and are read every second: that needs no sign from the kernel, on no file system.
+//! The two files are small and are read every second, so that changes are seen on every file system, also where the
+//! kernel does not report them.
 
 use std::{
     convert::Infallible,
@@ -20,7 +21,7 @@ use super::{
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Why the files are not in use.
+/// The reason that the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error("{path}: {error}", path = path.display())]
@@ -29,7 +30,7 @@ enum Failed {
     Unusable(#[from] Unusable),
 }
 
-/// Follows `tls.crt` and `tls.key` in this folder for as long as it is polled.
+/// Follows `tls.crt` and `tls.key` in this folder for as long as the future is polled, and puts each new pair in use.
 pub(super) async fn follow(folder: &Path, standing: Arc<Standing>) -> Result<Infallible, Error> {
     standing.set_trust(Trust::NotOurs);
     let (mut known, mut told) = (None, String::new());
@@ -41,7 +42,7 @@ pub(super) async fn follow(folder: &Path, standing: Arc<Standing>) -> Result<Inf
                 tracing::info!(folder = %folder.display(), "the serving certificate is in use");
                 told.clear();
             }
-            // Said once: it is looked at again in a second.
+            // The log has this failure already, and the files are read again in a second.
             Err(failed) if told == failed.to_string() => {}
             Err(failed) => {
                 told = failed.to_string();
@@ -55,9 +56,10 @@ pub(super) async fn follow(folder: &Path, standing: Arc<Standing>) -> Result<Inf
 /// The certificate and the key, as bytes.
 type Pair = (Vec<u8>, Vec<u8>);
 
-/// What the files hold, where it is not what is in use.
+/// Reads the files, and returns the certificate if they changed since the last successful call. `known` is the pair of
+/// that call.
 fn look(folder: &Path, known: &mut Option<Pair>) -> Result<Option<Serving>, Failed> {
-    // Both of one generation: a mounted volume changes by a swap of this link.
+    // Both files must be of the same write: the kubelet updates a mounted volume by swapping the link `..data`.
     let folder = folder.join("..data").canonicalize().unwrap_or_else(|_| folder.to_owned());
     let pair = (read(folder.join("tls.crt"))?, read(folder.join("tls.key"))?);
     if known.as_ref() == Some(&pair) {

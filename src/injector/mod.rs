@@ -1,8 +1,8 @@
-//! The admission webhook: pods that ask for a sidecar get one (design, section 9).
+//! The admission webhook: pods that ask for a sidecar get one ("Kubernetes" in docs/design.md).
 //!
-//! `decision` is what it is for, and pure: one pod in, one decision out. Around it `review` speaks the API server's
-//! protocol, and `serve` bounds those who connect. The webhook's own CA and certificate: `rotation` decides (pure too),
-//! `agreement` does it on the API server, together with the other replicas.
+//! `decision` makes the decision, purely: one pod in, one decision out. `review` speaks the API server's protocol, and
+//! `serve` bounds the API server's connections. For the webhook's own CA and certificate `rotation` decides (purely,
+//! too), and `agreement` carries the decisions out on the API server, together with the other replicas.
 
 mod agreement;
 mod annotations;
@@ -44,46 +44,46 @@ use routes::Desk;
 use serve::End;
 use standing::Standing;
 
-/// What the injector is told.
+/// The injector's settings, as its command line gives them.
 #[derive(Debug)]
 pub struct Settings {
-    /// What pods get.
+    /// The sidecar that pods get.
     pub sidecar: Sidecar,
-    /// Where the API server sends reviews.
+    /// The address at which the API server's reviews come in.
     pub bind: SocketAddr,
-    /// Metrics and health.
+    /// The address for metrics and health.
     pub health_bind: SocketAddr,
-    /// Who makes the serving certificate.
+    /// The maker of the serving certificate.
     pub certificate: Certificate,
 }
 
-/// Who makes the serving certificate.
+/// The maker of the serving certificate.
 #[derive(Debug)]
 pub enum Certificate {
-    /// Somebody else, and puts it into this folder.
+    /// Somebody else, such as cert-manager, puts certificate and key into this folder.
     Files(PathBuf),
-    /// We do, together with the other replicas.
+    /// The injector makes its own, together with the other replicas.
     Own(Own),
 }
 
-/// Where replicas agree on a CA, and what it is like.
+/// The objects by which replicas agree on a CA, and the lifetimes of certificates.
 #[derive(Debug)]
 pub struct Own {
-    /// Of the Secret and the service; `None`: the pod's.
+    /// The namespace of the Secret and of the service; `None`: the namespace of the injector's own pod.
     pub namespace: Option<String>,
-    /// The service that the API server calls.
+    /// The name of the service through which the API server calls the injector.
     pub service: String,
-    /// The Secret that holds the CA.
+    /// The name of the Secret that holds the CA.
     pub secret: String,
-    /// The `MutatingWebhookConfiguration` whose `caBundle` is kept.
+    /// The name of the `MutatingWebhookConfiguration` whose `caBundle` the injector keeps up to date.
     pub webhook: String,
-    /// How long a CA lives.
+    /// The lifetime of a CA.
     pub ca_lifetime: Duration,
-    /// How long a serving certificate lives.
+    /// The lifetime of a serving certificate; at most a third of `ca_lifetime`.
     pub certificate_lifetime: Duration,
 }
 
-/// Why the injector cannot run.
+/// The reason that the injector cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An address cannot be bound.
@@ -91,24 +91,24 @@ pub enum Error {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The operating system's error.
         error: io::Error,
     },
     /// The cluster is too old.
     #[error(transparent)]
     TooOld(#[from] TooOld),
-    /// Nothing says where the API server is.
+    /// The injector finds neither its pod's ServiceAccount nor a kubeconfig that leads to the API server.
     #[error(
         "no way to the API server: {0} (run it in a pod with its ServiceAccount's token, or give --certificate-files, \
          which needs none)"
     )]
     NoCluster(String),
-    /// Lifetimes that leave no time for rotation.
+    /// The lifetimes leave no time for rotation.
     #[error(
         "--certificate-lifetime must be at most a third of --ca-lifetime: a CA is replaced in its last third"
     )]
     Lifetimes,
-    /// What sidecars ask for and may have by default.
+    /// The default request of this resource (`cpu` or `memory`) is above its default limit.
     #[error("--{0}-request is above --{0}-limit: no pod could be injected")]
     Resources(&'static str),
     /// TLS cannot be set up.
@@ -119,10 +119,11 @@ pub enum Error {
     Metrics(#[from] prometheus::Error),
 }
 
-/// After the sign to end reviews are taken for so long: until then API servers may not know.
+/// The time for which new reviews are still accepted after the drain has begun. API servers learn of the end with a
+/// delay.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// Runs until the end has begun and the reviews in flight are answered.
+/// Runs the injector until the drain has begun and the reviews in flight are answered.
 pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     let Defaults { cpu, memory } = &settings.sidecar.resources;
     for (name, bounds) in [("cpu", cpu), ("memory", memory)] {
@@ -155,7 +156,7 @@ pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     Ok(())
 }
 
-/// Completes only where it cannot.
+/// Keeps the serving certificate up to date for ever. Completes only with the error that makes this impossible.
 async fn keep_certificate(certificate: Certificate, standing: Arc<Standing>) -> Error {
     let outcome = match certificate {
         Certificate::Files(folder) => {
@@ -174,7 +175,8 @@ fn bound(address: SocketAddr) -> Result<TcpListener, Error> {
     bind::bind(address).map_err(|error| Error::Bind { address, error })
 }
 
-/// TLS with the newest certificate. Without resumption: no handshake leans on a certificate of before.
+/// Makes the TLS acceptor, which serves the newest certificate. Session resumption is off, so that each handshake
+/// verifies the certificate in use and never an earlier one.
 fn acceptor(current: Arc<Current>) -> Result<TlsAcceptor, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut tls = ServerConfig::builder_with_provider(provider)

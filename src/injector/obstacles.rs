@@ -1,4 +1,4 @@
-//! Why a pod cannot have a sidecar, in the words that the validating policy uses too.
+//! The reasons that a pod cannot have a sidecar, in the same words as the validating policy's.
 
 use super::{
     annotations::Wishes,
@@ -8,7 +8,8 @@ use super::{
     sidecar::{FOLDERS, METRICS_PORT_NAME, PORTS, Platform, RUN_VOLUME, Settings, USER, VOLUMES},
 };
 
-/// What the sidecar of this pod is like, or all that stands in its way, as sentences of one line.
+/// Returns what the pod's annotations ask for and the sidecar's resources. Fails with all obstacles to the injection,
+/// joined by `; ` in one line.
 pub(super) fn clear<'a>(
     pod: Pod<'a>,
     settings: &Settings,
@@ -50,7 +51,8 @@ fn host(pod: Pod<'_>) -> Option<String> {
     (!both.is_empty()).then(|| both.join("; "))
 }
 
-/// With one user and shared processes, one container reads the other's files through `/proc`.
+/// Refuses shared processes if another container may run as the sidecar's user, because one container then reads the
+/// other's files through `/proc`.
 fn processes(pod: Pod<'_>, platform: Platform) -> Option<String> {
     if !pod.says("shareProcessNamespace") {
         return None;
@@ -104,7 +106,8 @@ fn mounts(pod: Pod<'_>) -> Option<String> {
     Some(format!("the mount paths {folders} are the sidecar's, and others mount there: {others}"))
 }
 
-/// A pod is judged as it came, and made with our volumes in it: a mount of them by name would work.
+/// Refuses mounts of the sidecar's volumes by other containers. The API server checks mounts only after the injection,
+/// when the pod has these volumes, and would accept such a mount.
 fn volume_mounts(pod: Pod<'_>) -> Option<String> {
     let is_taken =
         |name: &str| VOLUMES.contains(&name) && (name == RUN_VOLUME || !pod.has_volume(name));
@@ -147,7 +150,7 @@ fn ports(pod: Pod<'_>) -> Option<String> {
     ))
 }
 
-/// What of a container's port is ours.
+/// Returns the number or the name of a container's port if the sidecar has the same, for the text of the obstacle.
 fn port_clash(port: &serde_json::Value) -> Option<String> {
     let number = port.get("containerPort").and_then(serde_json::Value::as_u64);
     let protocol = port.get("protocol").and_then(serde_json::Value::as_str).unwrap_or("TCP");
@@ -170,7 +173,7 @@ fn contradictions(resources: &Resources) -> impl Iterator<Item = String> {
     })
 }
 
-/// `None` where there are none.
+/// Joins the names with commas; `None` if there are no names.
 fn list(names: impl Iterator<Item = String>) -> Option<String> {
     let names: Vec<_> = names.collect();
     (!names.is_empty()).then(|| names.join(", "))

@@ -1,4 +1,4 @@
-//! What injection adds to a pod, as a JSON Patch. Nothing is ever overwritten.
+//! The JSON Patch that adds a sidecar to a pod. The patch only adds, and never overwrites what the pod has.
 
 use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
 use serde_json::{Map, Value};
@@ -11,13 +11,13 @@ use super::{
     sidecar::{self, METRICS_PORT, Settings, URLS},
 };
 
-/// The label by which sidecars are found.
+/// The label that injected pods carry, so that selectors find pods with a sidecar.
 const INJECTED: &str = "warmline.dev/injected";
-/// The annotation that says which version a pod was injected with.
+/// The annotation with the version of the injector that injected the pod.
 const VERSION: &str = "warmline.dev/version";
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// Makes the pod one with a sidecar.
+/// Makes the patch that gives the pod its sidecar.
 pub(super) fn injection(
     pod: Pod<'_>,
     settings: &Settings,
@@ -27,7 +27,7 @@ pub(super) fn injection(
     let mut additions = Additions::default();
     additions.complete(pod.metadata, &["metadata", "labels"], &[(INJECTED, "true".into())]);
     additions.complete(pod.metadata, &["metadata", "annotations"], &annotations(pod, settings));
-    // Before the sidecar moves the init containers' numbers.
+    // Before the sidecar is inserted, because that shifts the indexes of the init containers in the patch's paths.
     for container in pod.all_containers() {
         additions.environment(container);
     }
@@ -54,7 +54,8 @@ fn annotations(pod: Pod<'_>, settings: &Settings) -> Vec<(&'static str, String)>
 struct Additions(Vec<PatchOperation>);
 
 impl Additions {
-    /// Those of these texts that the map, the last field of the path, does not have.
+    /// Adds those of these texts whose keys the map does not have yet. `path` leads to the map, whose field in `parent`
+    /// is its last part; a missing map is added whole.
     fn complete(
         &mut self,
         parent: &Map<String, Value>,
@@ -70,7 +71,8 @@ impl Additions {
         }
     }
 
-    /// The upstreams' addresses first, so that whatever the pod sets itself wins.
+    /// Adds the upstreams' addresses to the container's environment, as the first source, because later sources win: so
+    /// a variable that the pod sets itself keeps its value.
     fn environment(&mut self, container: Container<'_>) {
         let (index, urls) = (container.index.to_string(), sidecar::urls());
         let path = ["spec", container.list.field(), &index, "envFrom"];
@@ -81,7 +83,8 @@ impl Additions {
         }
     }
 
-    /// These elements at this place of the list, the last field of the path.
+    /// Inserts these elements at this place (an index, or `-` for the end) into a list. `path` leads to the list, whose
+    /// field in `parent` is its last part; a missing list is added whole.
     fn insert(
         &mut self,
         parent: &Map<String, Value>,

@@ -1,26 +1,27 @@
-//! A pod as the API server sent it: read only, and only what a decision needs.
+//! A pod as the API server sent it: a read-only view of the fields that the decision needs.
 //!
-//! It stays JSON, so that fields of newer API versions do not matter: the answer is a patch against what came.
+//! The pod stays JSON, so that fields of newer API versions survive: the injector answers with a patch of the JSON that
+//! it got.
 
 use serde_json::{Map, Value};
 
 /// The sidecar's name in `initContainers`.
 pub(super) const SIDECAR: &str = "warmline";
 
-/// See the module.
+/// A read-only view of a pod's JSON.
 #[derive(Clone, Copy)]
 pub(super) struct Pod<'a> {
     pub(super) metadata: &'a Map<String, Value>,
     pub(super) spec: &'a Map<String, Value>,
 }
 
-/// A request of the pod's own, or a limit.
+/// The pod's own request or limit (`spec.resources`) for one resource, which all its containers share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget {
     pub(super) is_limited: bool,
 }
 
-/// A container or init container.
+/// A read-only view of one container or init container.
 #[derive(Clone, Copy)]
 pub(super) struct Container<'a> {
     pub(super) list: List,
@@ -28,7 +29,7 @@ pub(super) struct Container<'a> {
     value: &'a Value,
 }
 
-/// Which list of the pod a container is in.
+/// The list of the pod that a container is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum List {
     Init,
@@ -36,7 +37,7 @@ pub(super) enum List {
 }
 
 impl<'a> Pod<'a> {
-    /// `None` where it is no pod: without metadata, or without a container.
+    /// Reads a pod. Returns `None` if the object has no metadata, no spec or no container.
     pub(super) fn read(object: &'a Value) -> Option<Self> {
         let metadata = object.get("metadata")?.as_object()?;
         let spec = object.get("spec")?.as_object()?;
@@ -44,7 +45,7 @@ impl<'a> Pod<'a> {
         pod.containers().next().map(|_| pod)
     }
 
-    /// For people: the name, or what it will be made of.
+    /// Returns the pod's name, or the prefix that its name will be generated from (`generateName`). For people only.
     pub(super) fn name(self) -> Option<&'a str> {
         let written = |key| self.metadata.get(key).and_then(Value::as_str);
         written("name").or_else(|| written("generateName")).filter(|name| !name.is_empty())
@@ -68,7 +69,7 @@ impl<'a> Pod<'a> {
         pairs.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
     }
 
-    /// Whether this field of the spec is `true`.
+    /// True if this field of the spec is `true`.
     pub(super) fn says(self, field: &str) -> bool {
         self.spec.get(field) == Some(&Value::Bool(true))
     }
@@ -79,12 +80,13 @@ impl<'a> Pod<'a> {
         windows(at("os", "name")) || windows(at("nodeSelector", "kubernetes.io/os"))
     }
 
-    /// The user that its containers run as, unless they say otherwise.
+    /// Returns the user that the pod's containers run as, unless a container names another.
     pub(super) fn user(self) -> Option<i64> {
         self.spec.get("securityContext")?.get("runAsUser")?.as_i64()
     }
 
-    /// What it has of this resource as a whole, for all its containers together.
+    /// Returns the pod's own budget of this resource, shared by all its containers; `None` if the pod sets no request
+    /// and no limit of its own.
     pub(super) fn budget(self, resource: &str) -> Option<Budget> {
         let has = |side| self.spec.get("resources")?.get(side)?.get(resource);
         let is_limited = has("limits").is_some();
@@ -95,18 +97,18 @@ impl<'a> Pod<'a> {
         self.volume(name).is_some()
     }
 
-    /// The pod's own volume of this name.
+    /// Returns the pod's own volume of this name.
     pub(super) fn volume(self, name: &str) -> Option<&'a Value> {
         let mut volumes = self.list("volumes");
         volumes.find(|volume| volume.get("name").and_then(Value::as_str) == Some(name))
     }
 
-    /// Whether it has its sidecar already.
+    /// True if the pod has a native sidecar of Warmline's name already.
     pub(super) fn has_sidecar(self) -> bool {
         self.init_containers().any(Container::is_sidecar)
     }
 
-    /// All init containers, then all containers.
+    /// Returns all init containers, then all containers.
     pub(super) fn all_containers(self) -> impl Iterator<Item = Container<'a>> {
         self.init_containers().chain(self.containers())
     }
@@ -130,7 +132,7 @@ impl<'a> Pod<'a> {
 }
 
 impl List {
-    /// Its field in the spec.
+    /// Returns the field of the spec that holds this list.
     pub(super) const fn field(self) -> &'static str {
         match self {
             Self::Init => "initContainers",
@@ -152,7 +154,7 @@ impl<'a> Container<'a> {
         self.items("volumeMounts").filter_map(|mount| mount.get("mountPath")?.as_str())
     }
 
-    /// The volumes that it mounts, by name.
+    /// Returns the names of the volumes that the container mounts.
     pub(super) fn mounted_volumes(self) -> impl Iterator<Item = &'a str> {
         self.items("volumeMounts").filter_map(|mount| mount.get("name")?.as_str())
     }
@@ -169,12 +171,13 @@ impl<'a> Container<'a> {
         self.items("ports")
     }
 
-    /// What is asked for (`requests`) or allowed (`limits`) of this resource.
+    /// Returns the quantity of this resource that the container asks for (side `requests`) or may have (side `limits`),
+    /// as written.
     pub(super) fn resource(self, side: &str, resource: &str) -> Option<&'a Value> {
         self.value.get("resources")?.get(side)?.get(resource)
     }
 
-    /// Its sources of environment variables; `None` where it has no list of them.
+    /// Returns the container's sources of environment variables (`envFrom`); `None` if the container has no such list.
     pub(super) fn env_from(self) -> Option<&'a Vec<Value>> {
         self.value.get("envFrom")?.as_array()
     }

@@ -1,9 +1,11 @@
-//! Amounts of CPU and memory as Kubernetes writes them: compared, and in the strict forms that annotations may have.
+//! Amounts of CPU and memory as Kubernetes writes them: their comparison, and checks for the strict forms that
+//! annotations may have.
 
-/// Billionths of one.
+/// The number 1 in billionths, the unit of [`amount`].
 const ONE: i128 = 1_000_000_000;
 
-/// The amount in billionths; `None` for what is no quantity, or none that a computer has.
+/// Parses a Kubernetes quantity, and returns it in billionths. Returns `None` if the text is not a quantity, or if the
+/// amount is too large.
 pub(super) fn amount(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -17,7 +19,7 @@ pub(super) fn amount(text: &str) -> Option<i128> {
     Some(digits.checked_mul(ONE)?.checked_mul(times)? / divisor)
 }
 
-/// What a suffix multiplies and divides by.
+/// Returns the multiplier and the divisor that a quantity's suffix stands for.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     let power = |base: i128, exponent: u32| base.checked_pow(exponent);
     Some(match suffix {
@@ -45,7 +47,8 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
     })
 }
 
-/// `50m`, `2`, `0.5`: more than nothing, below a thousand.
+/// True if the text is an amount of CPU above 0 in plain form: `50m`, `2`, `0.5`. Cores are below 1000, millicores
+/// below 1,000,000.
 pub fn is_cpu(text: &str) -> bool {
     if let Some(millis) = text.strip_suffix('m') {
         return is_positive(millis, 6);
@@ -58,7 +61,7 @@ pub fn is_cpu(text: &str) -> bool {
     }
 }
 
-/// `64Mi`, `100M`, `1048576`.
+/// True if the text is an amount of memory above 0 in plain form: `64Mi`, `100M`, `1048576`.
 pub fn is_memory(text: &str) -> bool {
     let number = ["Ki", "Mi", "Gi", "k", "M", "G"].iter().find_map(|unit| text.strip_suffix(unit));
     is_positive(number.unwrap_or(text), 15)

@@ -1,5 +1,6 @@
-//! What the sidecar asks for and may have: annotations, else defaults; in a Guaranteed pod both are the same, and of what
-//! the pod has a budget for as a whole (`spec.resources`) the sidecar asks for nothing.
+//! The sidecar's requests and limits: from annotations, else from defaults. In a Guaranteed pod its requests equal its
+//! limits. A resource for which the pod has a budget as a whole (`spec.resources`) is requested by the sidecar only if
+//! an annotation says so.
 
 use serde_json::{Map, Value, json};
 
@@ -9,30 +10,31 @@ use super::{
     quantity::amount,
 };
 
-/// What every sidecar asks for and may have.
+/// The requests and limits of a sidecar whose pod sets none by annotations.
 #[derive(Debug, Clone)]
 pub struct Defaults {
-    /// CPU.
+    /// The request and limit of CPU.
     pub cpu: Bounds,
-    /// Memory.
+    /// The request and limit of memory.
     pub memory: Bounds,
 }
 
-/// A request and a limit.
+/// The request and the limit of one resource, as Kubernetes quantities.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bounds {
-    /// What is kept for it.
+    /// The amount that the scheduler reserves.
     pub request: String,
-    /// What it never goes above; `None`: whatever is free.
+    /// The most that the container may use; `None`: no limit.
     pub limit: Option<String>,
 }
 
-/// A request of no amount.
+/// A request of nothing.
 const NOTHING: &str = "0";
-/// CPU of the sidecar in a Guaranteed pod, where nobody says otherwise: such a pod needs a limit.
+/// The CPU request and limit of the sidecar in a Guaranteed pod, unless the defaults or annotations give a limit: such
+/// a pod needs a limit.
 const GUARANTEED_CPU: &str = "100m";
 
-/// What one sidecar asks for and may have.
+/// The requests and limits of one sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resources {
     pub(super) cpu: Bounds,
@@ -40,7 +42,7 @@ pub(super) struct Resources {
 }
 
 impl Resources {
-    /// For this pod.
+    /// Computes the requests and limits of this pod's sidecar.
     pub(super) fn of(pod: Pod<'_>, wishes: &Wishes<'_>, defaults: &Defaults) -> Self {
         let cpu_limit = defaults.cpu.limit.as_deref().unwrap_or(GUARANTEED_CPU);
         let memory_limit = defaults.memory.limit.as_deref().unwrap_or(&defaults.memory.request);
@@ -73,14 +75,15 @@ impl Resources {
 }
 
 impl Bounds {
-    /// More is asked for than allowed.
+    /// True if the request is above the limit; Kubernetes refuses such a container.
     pub(super) fn is_contradiction(&self) -> bool {
         let limit = self.limit.as_deref().and_then(amount);
         limit.is_some_and(|limit| amount(&self.request) > Some(limit))
     }
 
-    /// Whatever it asked for, the containers together could ask for more than the pod. Nothing is written as 0: where
-    /// it is left out, a `LimitRange` or the limit takes its place.
+    /// Returns the bounds of a sidecar in a pod with a budget. Without a wish the request is 0: any other would count
+    /// towards the pod's budget, and the containers together could then request more than the pod. The 0 is written
+    /// out, because a missing request would be set by a `LimitRange` or from the limit.
     fn within(budget: Budget, wish: Wish<'_>, defaults: &Self) -> Self {
         let limit = defaults.limit.as_deref().filter(|_| !budget.is_limited);
         Self {
@@ -89,7 +92,8 @@ impl Bounds {
         }
     }
 
-    /// Request and limit are one; where both were asked for and contradict each other they stay so, and are told of.
+    /// Returns bounds whose request equals the limit, as a Guaranteed pod needs them. A request above the limit, both
+    /// from annotations, is returned as written, so that the contradiction is reported.
     fn fixed(wish: Wish<'_>, limit: &str) -> Self {
         let limit = wish.limit.or(wish.request).unwrap_or(limit);
         let asked =
@@ -108,7 +112,8 @@ impl Bounds {
     }
 }
 
-/// Whether every container of its own has limits for both, and asks for no less; with a budget, that alone counts.
+/// True if Kubernetes gives the pod the class Guaranteed: every container has limits for CPU and memory, and its
+/// requests, if any, equal them. False for a pod with a budget of its own, which alone decides the class of such a pod.
 fn is_guaranteed(pod: Pod<'_>) -> bool {
     let has_budget = ["cpu", "memory"].iter().any(|resource| pod.budget(resource).is_some());
     !has_budget
@@ -126,7 +131,7 @@ fn is_fixed(container: Container<'_>, resource: &str) -> bool {
     }
 }
 
-/// Quantities come as text; a number is one too.
+/// Parses a quantity in JSON, where Kubernetes accepts a string or a number. Returns billionths.
 fn written_amount(value: &Value) -> Option<i128> {
     match value {
         Value::String(text) => amount(text),

@@ -1,6 +1,6 @@
 //! The API server's protocol: an `AdmissionReview` of `admission.k8s.io/v1` in, its answer out.
 //!
-//! Only what is needed is read; of the object nothing is interpreted here.
+//! Only the fields that the answer needs are parsed. The pod in the review is passed on as JSON.
 
 use k8s_openapi::ByteString;
 use serde::Deserialize;
@@ -12,21 +12,21 @@ use super::{
     sidecar::Settings,
 };
 
-/// What was asked, and the answer to it.
+/// An answered review, with the facts about it that the log and the metrics need.
 #[derive(Debug)]
 pub(super) struct Reviewed {
-    /// The `AdmissionReview` to send back.
+    /// The `AdmissionReview` to send back, in JSON.
     pub(super) answer: Vec<u8>,
     pub(super) result: Outcome,
-    /// For people: why, where it is not the ordinary.
+    /// The reason for the outcome, for people; empty if the pod was injected.
     pub(super) reason: String,
     pub(super) namespace: String,
-    /// The pod's name, or what it will be made of.
+    /// The pod's name, or the prefix that its name will be generated from; empty if it has neither.
     pub(super) pod: String,
     pub(super) dry_run: bool,
 }
 
-/// What became of the pod.
+/// The outcome of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Injected,
@@ -35,7 +35,7 @@ pub(super) enum Outcome {
     Denied,
 }
 
-/// A body that is no review that can be answered.
+/// A request body that is not a review that can be answered.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Junk {
     #[error("the body is no AdmissionReview in JSON: {0}")]
@@ -54,7 +54,8 @@ pub(super) enum Junk {
 
 const KIND: &str = "AdmissionReview";
 const VERSION: &str = "admission.k8s.io/v1";
-/// What a body may have of them: in memory each takes up to a hundred times the bytes that it has in the body.
+/// The largest number of JSON elements in a body. In memory an element takes up to a hundred times its bytes in the
+/// body.
 const ELEMENTS: usize = 200_000;
 
 #[derive(Deserialize)]
@@ -96,7 +97,7 @@ pub(super) fn answer(body: &[u8], settings: &Settings) -> Result<Reviewed, Junk>
         Decision::LeaveAlone("it is not the creation of a pod")
     };
     let pod = Pod::read(object);
-    // Before it is stored, an object need not have a namespace of its own.
+    // An object that is not stored yet may lack a namespace of its own.
     let namespace = request.namespace.as_deref().filter(|namespace| !namespace.is_empty());
     let namespace = namespace.or_else(|| pod.and_then(Pod::namespace)).unwrap_or_default();
     Ok(Reviewed {
@@ -167,7 +168,7 @@ impl Outcome {
         }
     }
 
-    /// In metrics and in the log.
+    /// Returns the outcome's name in metrics and in the log.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Injected => "injected",

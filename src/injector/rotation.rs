@@ -1,8 +1,8 @@
-//! What becomes of the Secret that all replicas share: a pure state machine over its content and the time.
+//! The content of the Secret that all replicas share: a pure state machine over the Secret's data and the time.
 //!
-//! A CA is replaced in three writes, an overlap apart: a new one is *announced*, so that `caBundle` holds it; it *takes
-//! over*, with a serving certificate of its own; the one before is *dropped*. Whoever trusts the `caBundle` of one write
-//! earlier or later trusts the serving certificate too. A serving certificate is replaced in one.
+//! A CA is replaced by three writes, with an overlap between them. A new CA is *announced*: `caBundle` then holds it.
+//! It *takes over*: a serving certificate is issued by it. The old CA is *dropped*. A client that has the `caBundle` of
+//! one write earlier or later still trusts the serving certificate. A serving certificate is replaced by one write.
 
 use std::{
     collections::BTreeMap,
@@ -19,35 +19,35 @@ use super::{
 /// A Secret's data.
 pub(super) type Data = BTreeMap<String, ByteString>;
 
-/// What certificates are to be like.
+/// The wanted lifetimes and the wanted name of certificates.
 #[derive(Debug, Clone)]
 pub(super) struct Terms {
     pub(super) authority: Duration,
     pub(super) certificate: Duration,
-    /// The name that the API server calls.
+    /// The DNS name by which the API server calls the injector.
     pub(super) name: String,
 }
 
-/// What is to be done with the Secret.
+/// The change of the Secret that is due.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Nothing yet.
+    /// No change is due.
     Rest,
-    /// This is to be its data; why, for the log.
+    /// The Secret is to be replaced by this data; the text is the reason, for the log.
     Write(Data, &'static str),
 }
 
-/// The Secret's data, understood.
+/// The Secret's data, parsed.
 #[derive(Debug, Clone)]
 pub(super) struct Content {
-    /// Who signs.
+    /// The CA that signs.
     pub(super) authority: Authority,
     pub(super) serving: Pair,
-    /// Who will sign, once everybody trusts it.
+    /// The announced CA, which will sign once every API server trusts it.
     next: Option<Authority>,
-    /// Who signed before: its certificate.
+    /// The certificate of the CA that signed before, in PEM, as long as it must be trusted.
     previous: Option<String>,
-    /// When `next` or `previous` was written.
+    /// The time at which the rotation entered its present state.
     changed: SystemTime,
 }
 
@@ -55,23 +55,25 @@ const AUTHORITY: (&str, &str) = ("ca.crt", "ca.key");
 const NEXT: (&str, &str) = ("next-ca.crt", "next-ca.key");
 const PREVIOUS: &str = "previous-ca.crt";
 const SERVING: (&str, &str) = ("tls.crt", "tls.key");
-/// In seconds since 1970.
+/// The key of [`Content::changed`], in seconds since 1970.
 const CHANGED: &str = "changed";
 
-/// What is left of a lifetime when a successor is due: one part in so many.
+/// A successor is due when less than this part of the lifetime is left: a third.
 const LAST_PART: u32 = 3;
-/// An overlap is one part in so many of a CA's life, and never longer than the other.
+/// An overlap is this part of a CA's lifetime (a twelfth), and at most `LONGEST_OVERLAP`.
 const OVERLAP_PART: u32 = 12;
 const LONGEST_OVERLAP: Duration = Duration::from_mins(10);
 
 impl Terms {
-    /// How long each state of a rotation lasts: by then every API server and every replica has seen it.
+    /// Returns the least time between two writes of a rotation. By then every API server and every replica has seen the
+    /// first of them.
     pub(super) fn overlap(&self) -> Duration {
         (self.authority / OVERLAP_PART).min(LONGEST_OVERLAP)
     }
 }
 
-/// What is to be done now. `announced`: every webhook's `caBundle` is that of this data.
+/// Returns the change that is due now. `announced` is true if the `caBundle` of every webhook is the bundle of this
+/// data.
 pub(super) fn step(
     data: &Data,
     now: SystemTime,
@@ -114,7 +116,7 @@ pub(super) fn step(
 }
 
 impl Content {
-    /// `None` where there is no CA that can sign.
+    /// Parses the data. Returns `None` if it holds no CA that can sign.
     pub(super) fn read(data: &Data) -> Option<Self> {
         let text = |key| data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok());
         let pair =
@@ -130,7 +132,7 @@ impl Content {
         })
     }
 
-    /// All that API servers are to trust, in PEM.
+    /// Returns all CA certificates that API servers must trust, in PEM.
     pub(super) fn bundle(&self) -> String {
         let next = self.next.as_ref().map(|next| next.pair.certificate.as_str());
         let all = [Some(self.authority.pair.certificate.as_str()), next, self.previous.as_deref()];
@@ -146,18 +148,18 @@ impl Content {
         Ok(Self { authority, serving, next: None, previous: None, changed: now })
     }
 
-    /// Whether its serving certificate is good, and will be for a while.
+    /// True if the serving certificate is accepted now and no successor is due for it.
     fn serves(&self, now: SystemTime, terms: &Terms) -> bool {
         let Pair { certificate, key } = &self.serving;
         Serving::from_pem(certificate.as_bytes(), key.as_bytes(), now).is_ok_and(|serving| {
-            // One that ends with its CA cannot be bettered by another.
+            // A certificate that ends with its CA cannot be replaced by one that lasts longer.
             let longest = serving.not_after >= self.authority.not_after;
             self.authority.vouches_for(&serving, &terms.name, now)
                 && (longest || !is_due(serving.not_after, terms.certificate, now))
         })
     }
 
-    /// As the Secret's data; what is not ours in there stays.
+    /// Returns the content as the Secret's data. Entries of `data` that belong to others are kept.
     fn write(&self, data: &Data) -> Data {
         let mut data = data.clone();
         let seconds = self.changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -179,7 +181,7 @@ impl Content {
     }
 }
 
-/// Whether a successor is due for what lives so long, and ends then.
+/// True if a successor is due for a certificate with this lifetime and this end.
 fn is_due(not_after: SystemTime, lifetime: Duration, now: SystemTime) -> bool {
     not_after.duration_since(now).unwrap_or_default() < lifetime / LAST_PART
 }

@@ -1,4 +1,4 @@
-//! What the two ports answer: reviews on one, health and metrics on the other.
+//! The routes of the two ports: reviews on one, health and metrics on the other.
 
 use std::{
     sync::Arc,
@@ -29,15 +29,17 @@ use super::{
     standing::Standing,
 };
 
-/// Where the API server sends reviews.
+/// The path that the API server sends reviews to.
 const PATH: &str = "/mutate";
-/// A review's largest body; the API server itself takes objects of 3 MiB at most.
+/// The largest body of a review, in bytes. The API server itself accepts objects of at most 3 MiB.
 const LARGEST: usize = 4 * 1024 * 1024;
-/// Of all large bodies that are being read or judged.
+/// The bytes of all large bodies together that may be read or judged at the same time.
 const ALL_BODIES: usize = 4 * LARGEST;
-/// What is not large: nearly all reviews, so that large ones hold none of them up.
+/// The largest body, in bytes, that does not count towards `ALL_BODIES`. Nearly all reviews are that small, so that
+/// large reviews hold up none of them.
 const SMALL: usize = 64 * 1024;
-/// How long a body may take to come, and how long one waits until others are done. The API server's patience is 5 s.
+/// The time limit for a body to arrive, and for a large body to wait for others. The API server waits 5 s for its
+/// answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 const INDEX: &str = "\
@@ -47,7 +49,7 @@ warmline injector: metrics and health
   /readyz     503 until pods can be reviewed, and during the end; ?verbose shows each check
 ";
 
-/// What reviews need.
+/// The state that the review handler needs.
 pub(super) struct Desk {
     pub(super) standing: Arc<Standing>,
     pub(super) settings: Settings,
@@ -60,7 +62,7 @@ impl Desk {
     }
 }
 
-/// Why a review has no answer.
+/// The reason that a review gets no answer.
 enum Refused {
     TooLarge,
     TooSlow,
@@ -69,13 +71,13 @@ enum Refused {
     Junk(review::Junk),
 }
 
-/// The port of the webhook.
+/// Makes the routes of the webhook's port.
 pub(super) fn webhook(desk: Arc<Desk>) -> Router {
     let lost = || async { (StatusCode::NOT_FOUND, "warmline injector: reviews come to /mutate\n") };
     Router::new().route(PATH, post(reviewed)).fallback(lost).with_state(desk)
 }
 
-/// The port for metrics and health.
+/// Makes the routes of the port for metrics and health.
 pub(super) fn health(standing: Arc<Standing>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
@@ -122,7 +124,8 @@ fn tell(reviewed: &Reviewed) {
     }
 }
 
-/// The whole body, within all bounds; its place is held until it is judged.
+/// Reads the whole body within all bounds. A large body comes with a semaphore permit for its bytes, which the caller
+/// holds until the review is judged.
 async fn receive(
     room: &Semaphore,
     request: Request,
@@ -153,7 +156,8 @@ async fn place(room: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, Re
     place.ok().and_then(Result::ok).ok_or(Refused::Busy)
 }
 
-/// Whoever still writes reads no answer: a body that is not much too large is let come.
+/// Reads and drops the rest of a body that is too large, up to four times the limit: a client that is still writing
+/// would not read the answer.
 async fn discard(body: Body) {
     let mut body = Limited::new(body, 4 * LARGEST);
     let _ = timeout(PATIENCE, async { while let Some(Ok(_)) = body.frame().await {} }).await;

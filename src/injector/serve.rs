@@ -1,4 +1,4 @@
-//! Connections of both ports: bounded in number and time, with TLS where there is some, ended in order.
+//! Connections of both ports: bounded in number and time, with TLS on the webhook's port, closed in order at the end.
 
 use std::{
     convert::Infallible,
@@ -34,37 +34,38 @@ use crate::{
     tls::in_words,
 };
 
-/// The end of a port.
+/// The end of a port, in two steps.
 #[derive(Clone, Default)]
 pub(super) struct End {
-    /// It will come: answers say that they are their connection's last.
+    /// The first step: the end is near, and each answer says that it is its connection's last (`Connection: close`).
     pub(super) announced: Drain,
-    /// It is here: nobody is accepted, and what is in flight finishes.
+    /// The second step: no more connections are accepted, and the requests in flight finish.
     pub(super) come: Drain,
 }
 
-/// Connections at once.
+/// The largest number of connections at the same time.
 const MOST: usize = 256;
-/// In this time all who wait in the kernel's backlog have been accepted, whatever they do then. API servers wait 5 s for a
-/// review; a handshake takes long where many come at once.
+/// The time within which every client in the kernel's backlog of the webhook's port has been accepted, whatever the
+/// clients before it do. API servers wait 5 s for a review, and handshakes are slow if many come at once.
 const REVIEWS_TURNOVER: Duration = Duration::from_secs(4);
-/// Kubelets wait for 1 s.
+/// The same time for the port of metrics and health. Kubelets wait 1 s for a probe.
 const HEALTH_TURNOVER: Duration = Duration::from_millis(400);
-/// The time that an answer may take before its connection may have to go.
+/// The time that an answer may take. A connection whose answer takes longer may be closed to make room for a new one.
 const ASKING: Duration = Duration::from_secs(2);
-/// To the end of the TLS handshake, and from there to the end of the first request's header.
+/// The time limit of the TLS handshake, and of the wait from there until the first request's header is complete.
 const FIRST: Duration = Duration::from_secs(5);
-/// For each header after that. API servers keep idle connections for 90 s, and must be the first to close them: a
-/// review that crosses our end is lost.
+/// The time limit for each later header, counted from the answer before. API servers keep idle connections for 90 s and
+/// must be the first to close them, because a review that is sent while this side closes is lost.
 const IDLE: Duration = Duration::from_mins(2);
-/// From that age on an answer says that it is the connection's last: so load spreads, and old certificates are left.
+/// The age from which on each answer says that it is its connection's last. So load spreads over the replicas, and no
+/// connection stays with an old certificate.
 const AGE: Duration = Duration::from_mins(5);
-/// How long what is in flight may take at the end.
+/// The time that the requests in flight have to finish at the end.
 const FINISH: Duration = Duration::from_secs(5);
-/// Bytes of a request's header section.
+/// The largest header section of a request, in bytes.
 const HEADER_BYTES: usize = 32 * 1024;
 
-/// Serves until the end has begun and what was in flight is finished.
+/// Serves the port until its end has come and the requests in flight are finished.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -85,7 +86,8 @@ pub(super) async fn serve(
     let _ = timeout(FINISH, guests.gone()).await;
 }
 
-/// How a connection ends concerns nobody: what it was asked for is answered or not.
+/// Serves one connection. Its errors are not returned: the client got its answer or did not, and nothing else depends
+/// on that.
 async fn converse(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
@@ -104,7 +106,8 @@ async fn converse(
     }
 }
 
-/// An API server that does not trust us sends an alert; a port that is probed only ends.
+/// Logs a failed handshake. The level is a warning if the client sent an alert or invalid data, as an API server does
+/// that does not trust the certificate, and debug if the connection only ended, as port probes do.
 fn tell_failed_handshake(error: &io::Error) {
     if error.kind() == io::ErrorKind::InvalidData {
         tracing::warn!(%error, "a TLS handshake failed");

@@ -1,4 +1,4 @@
-//! The sidecar: its container, its volumes, and what a pod shows of it.
+//! The sidecar: its container, its volumes, and what a pod shows of the sidecar.
 
 use serde_json::{Value, json};
 
@@ -9,80 +9,82 @@ use super::{
     resources::{Defaults, Resources},
 };
 
-/// The user and the group that it runs as; nothing else on a cluster is likely to.
+/// The user and group id that the sidecar runs as, chosen so that no other container in the cluster is likely to have
+/// it.
 pub(super) const USER: i64 = 13301;
-/// Its port for metrics and health; the name has the 15 characters that are the limit.
+/// The sidecar's port for metrics and health.
 pub(super) const METRICS_PORT: u16 = 13320;
-/// See [`METRICS_PORT`].
+/// The name of [`METRICS_PORT`]. Kubernetes allows names of at most 15 characters.
 pub(super) const METRICS_PORT_NAME: &str = "warmline-prom";
-/// All that it listens on in every pod: traffic, metrics and health, administration.
+/// All ports that the sidecar listens on in every pod: traffic, metrics and health, administration.
 pub(super) const PORTS: [u16; 3] = [13301, METRICS_PORT, 13321];
-/// What lies in its own file system alone.
+/// The folders of the sidecar's file system that no other container may mount at.
 pub(super) const FOLDERS: [&str; 2] = ["/etc/warmline", RUN_FOLDER];
-/// The volume that no pod may bring.
+/// The sidecar's volume for files that it keeps; no pod may bring a volume of this name.
 pub(super) const RUN_VOLUME: &str = "warmline-run";
-/// All volumes that it mounts.
+/// All volumes that the sidecar mounts.
 pub(super) const VOLUMES: [&str; 4] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME, RUN_VOLUME];
 /// The volumes that the sidecar only reads; a pod may bring volumes of these names itself.
 pub(super) const READ_VOLUMES: [&str; 3] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME];
 /// The volume with the sidecar's configuration.
 pub(super) const CONFIG_VOLUME: &str = "warmline-config";
-/// The `ConfigMap` with the environment of all other containers.
+/// The `ConfigMap` whose entries all other containers of the pod get as environment variables: the upstreams'
+/// addresses.
 pub(super) const URLS: &str = "warmline-urls";
 
 const RUN_FOLDER: &str = "/run/warmline";
 const IDENTITY_VOLUME: &str = "warmline-identity";
 const TRUST_VOLUME: &str = "warmline-trust";
-/// The `ConfigMap` that is the configuration, unless an annotation names another.
+/// The `ConfigMap` that holds the configuration, unless an annotation names another.
 const CONFIG: &str = "warmline";
 
-/// What every sidecar is made by.
+/// The settings that all sidecars share.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Its image.
+    /// The sidecar's image.
     pub image: String,
-    /// When kubelet pulls that.
+    /// The policy by which the kubelet pulls the image.
     pub pull_policy: PullPolicy,
-    /// Where its configuration comes from.
+    /// The source of the sidecar's configuration.
     pub config_source: ConfigSource,
-    /// What the cluster is.
+    /// The kind of cluster.
     pub platform: Platform,
-    /// Whether the pod gets the annotations `prometheus.io/*`.
+    /// True if the pod gets the annotations `prometheus.io/*`.
     pub prometheus_annotations: bool,
-    /// What it asks for and may have, unless annotations say otherwise.
+    /// The sidecar's requests and limits, unless annotations say otherwise.
     pub resources: Defaults,
 }
 
-/// When kubelet pulls an image.
+/// The policy by which the kubelet pulls an image (`imagePullPolicy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PullPolicy {
-    /// Each time.
+    /// The kubelet pulls the image at each start.
     Always,
-    /// Where the node does not have it.
+    /// The kubelet pulls the image if the node does not have it.
     IfNotPresent,
-    /// Never.
+    /// The kubelet never pulls the image.
     Never,
 }
 
-/// Where the sidecar's configuration comes from.
+/// The source of the sidecar's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConfigSource {
-    /// From the API server, and from the mounted copy until that answers.
+    /// The `ConfigMap` on the API server, and its mounted copy until the API server answers.
     Watch,
-    /// From the mounted copy alone.
+    /// The mounted copy alone.
     Mount,
 }
 
-/// What the cluster is.
+/// The kind of cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
-    /// The sidecar has a user of its own.
+    /// The sidecar runs as a user of its own ([`USER`]).
     Kubernetes,
-    /// The namespace says which user containers run as.
+    /// The namespace determines the user that containers run as, so that the sidecar names none.
     OpenShift,
 }
 
-/// The container.
+/// Makes the sidecar's container.
 pub(super) fn container(
     pod: Pod<'_>,
     settings: &Settings,
@@ -96,7 +98,7 @@ pub(super) fn container(
         "args": arguments(pod, settings, wishes),
         "restartPolicy": "Always",
         "ports": [{"name": METRICS_PORT_NAME, "containerPort": METRICS_PORT, "protocol": "TCP"}],
-        // Fast pods: the next container waits for the first success.
+        // Once a second, because the pod's next container waits for the first success.
         "startupProbe": probe("/startupz", 1, 120),
         "readinessProbe": probe("/readyz", 2, 2),
         "livenessProbe": probe("/livez", 10, 3),
@@ -107,21 +109,21 @@ pub(super) fn container(
     })
 }
 
-/// Those of its volumes that the pod does not bring itself.
+/// Makes the sidecar's volumes, without those that the pod brings itself.
 pub(super) fn volumes(pod: Pod<'_>, wishes: &Wishes<'_>) -> Vec<Value> {
     let config = wishes.config.unwrap_or(CONFIG);
     let all = [
         json!({"name": CONFIG_VOLUME, "configMap": {"name": config}}),
         json!({"name": IDENTITY_VOLUME, "secret": {"secretName": IDENTITY_VOLUME, "optional": true}}),
         json!({"name": TRUST_VOLUME, "configMap": {"name": TRUST_VOLUME, "optional": true}}),
-        // On disk it would keep the cluster autoscaler from removing the pod's node.
+        // In memory, because an `emptyDir` on disk keeps the cluster autoscaler from removing the pod's node.
         json!({"name": RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}),
     ];
     let brought = |volume: &Value| volume["name"].as_str().is_some_and(|name| pod.has_volume(name));
     all.into_iter().filter(|volume| !brought(volume)).collect()
 }
 
-/// Where other containers get the upstreams' addresses from.
+/// Makes the source of environment variables from which other containers get the upstreams' addresses.
 pub(super) fn urls() -> Value {
     json!({"configMapRef": {"name": URLS, "optional": true}})
 }
@@ -138,8 +140,9 @@ fn arguments(pod: Pod<'_>, settings: &Settings, wishes: &Wishes<'_>) -> Vec<Stri
     words.into_iter().map(Into::into).collect()
 }
 
-/// The `ConfigMap` whose mounted copy is the configuration: that of the pod's own volume, where it brings one. A volume that
-/// something else fills has none: there the files lead, unless an annotation names a `ConfigMap`.
+/// Returns the `ConfigMap` that the sidecar watches: the one that an annotation names, else the one that the pod's own
+/// configuration volume mounts, else the default. Returns `None` if containers fill that volume and no annotation names
+/// a `ConfigMap`: then the mounted files are the configuration.
 fn watched<'a>(pod: Pod<'a>, wishes: &Wishes<'a>) -> Option<&'a str> {
     let of_volume = match pod.volume(CONFIG_VOLUME) {
         Some(own) if filling::is_filled_by_containers(own) => None,

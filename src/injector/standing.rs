@@ -1,4 +1,4 @@
-//! Whether this injector can do its work, what it counted, and both as operators see them.
+//! The injector's readiness and its metrics, as operators see them.
 
 use std::{
     fmt::Write as _,
@@ -14,7 +14,7 @@ use prometheus::{
 use super::{certificate::Current, review::Outcome};
 use crate::drain::Drain;
 
-/// See the module.
+/// The injector's readiness and its metrics, shared by all that change or read them.
 pub(super) struct Standing {
     pub(super) current: Arc<Current>,
     pub(super) drain: Drain,
@@ -22,14 +22,14 @@ pub(super) struct Standing {
     counters: Counters,
 }
 
-/// Whether the API server trusts the serving certificate, as far as is known.
+/// The injector's knowledge of whether the API server trusts the serving certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Somebody else sees to it (`--certificate-files`).
+    /// Somebody else makes the certificate and its CA trusted (`--certificate-files`).
     NotOurs,
-    /// The webhook configuration holds our CA.
+    /// The webhook configuration holds the injector's CA.
     InPlace,
-    /// It does not, and why.
+    /// The webhook configuration does not hold the injector's CA, for this reason.
     Missing(String),
 }
 
@@ -42,9 +42,9 @@ struct Counters {
     patches: IntCounter,
 }
 
-/// Reviews that could not be answered, beside the outcomes of those that could.
+/// The value of the metric's label `result` for reviews that could not be answered; the others are the outcomes' names.
 const INVALID: &str = "invalid";
-/// For the histogram: a decision takes well under a millisecond.
+/// The upper bounds of the histogram's buckets, in seconds. A decision takes well under a millisecond.
 const BUCKETS: [f64; 7] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0];
 
 impl Standing {
@@ -65,7 +65,7 @@ impl Standing {
         *self.trust() = trust;
     }
 
-    /// All that readiness needs, one line each; the second says whether all of it is there.
+    /// Returns the text of all readiness checks, a line for each, and true if all of them pass.
     pub(super) fn readiness(&self, now: SystemTime) -> (String, bool) {
         let serving = self.current.get();
         let certificate = match serving {
@@ -90,28 +90,28 @@ impl Standing {
         (text, checks.iter().all(|(_, check)| check.is_ok()))
     }
 
-    /// A review was answered.
+    /// Counts a review that was answered.
     pub(super) fn reviewed(&self, outcome: Outcome, took: Duration) {
         self.counters.reviews.with_label_values(&[outcome.name()]).inc();
         self.counters.seconds.observe(took.as_secs_f64());
     }
 
-    /// A review could not be answered.
+    /// Counts a review that could not be answered.
     pub(super) fn refused(&self) {
         self.counters.reviews.with_label_values(&[INVALID]).inc();
     }
 
-    /// Our CA was written into the webhook configuration.
+    /// Counts a write of the injector's CA into the webhook configuration.
     pub(super) fn patched(&self) {
         self.counters.patches.inc();
     }
 
-    /// The CA that signs ends then.
+    /// Records the expiry of the CA that signs serving certificates.
     pub(super) fn authority_ends(&self, not_after: SystemTime) {
         self.counters.expiry.with_label_values(&["ca"]).set(seconds(not_after));
     }
 
-    /// In the text format of Prometheus.
+    /// Renders the metrics in Prometheus' text format.
     pub(super) fn metrics(&self) -> prometheus::Result<Vec<u8>> {
         let counters = &self.counters;
         if let Some(serving) = self.current.get() {

@@ -1,4 +1,5 @@
-//! The webhook configuration: whether it holds our CA, and the patch that makes it.
+//! The webhook configuration: the check that it holds a bundle of CA certificates, and the patch that puts the bundle
+//! there.
 
 use json_patch::{AddOperation, Patch, PatchOperation, TestOperation, jsonptr::PointerBuf};
 use k8s_openapi::{
@@ -6,7 +7,7 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-/// Whether each of its webhooks trusts exactly this bundle; one without webhooks trusts nobody.
+/// True if the configuration has webhooks and the `caBundle` of each is exactly this bundle.
 pub(super) fn holds(configuration: &Configuration, bundle: &str) -> bool {
     let webhooks = configuration.webhooks.as_deref().unwrap_or_default();
     let trusted = |bytes: &ByteString| bytes.0 == bundle.as_bytes();
@@ -16,8 +17,8 @@ pub(super) fn holds(configuration: &Configuration, bundle: &str) -> bool {
             .all(|webhook| webhook.client_config.ca_bundle.as_ref().is_some_and(trusted))
 }
 
-/// Makes each of its webhooks trust this bundle, and touches nothing else. The tests fail where others changed the list
-/// meanwhile.
+/// Makes the patch that sets the `caBundle` of each webhook, and changes nothing else. The patch tests the webhooks'
+/// names first, so that it fails if others changed the list meanwhile.
 pub(super) fn patch(configuration: &Configuration, bundle: &str) -> Patch {
     let webhooks = configuration.webhooks.as_deref().unwrap_or_default();
     let operations = webhooks.iter().enumerate().flat_map(|(index, webhook)| {

@@ -1,4 +1,4 @@
-//! The decision as tables: what is added, what is left alone, what is refused and in which words.
+//! The decision as tables: additions, pods that are left alone, and refusals with their words.
 
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn settings() -> Settings {
     }
 }
 
-/// A pod that asked, with these fields merged into it (JSON Merge Patch).
+/// Makes a pod that asks for a sidecar, with these fields merged into it (JSON Merge Patch).
 fn asking(fields: &Value) -> Value {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
@@ -35,14 +35,14 @@ fn asking(fields: &Value) -> Value {
     pod
 }
 
-/// A pod whose namespace asked.
+/// Makes the same pod without its label, as if only its namespace asked.
 fn asked_for(fields: &Value) -> Value {
     let mut pod = asking(fields);
     pod["metadata"]["labels"].as_object_mut().unwrap().remove("warmline.dev/inject");
     pod
 }
 
-/// The pod after its injection; and that a second one leaves it alone, whoever asks.
+/// Injects the pod and returns the result. Asserts that a second injection leaves the result alone.
 fn injected_by(settings: &Settings, pod: &Value) -> Value {
     let Decision::Inject(patch) = decide(pod, settings) else {
         panic!("not injected: {:?}", decide(pod, settings))
@@ -63,7 +63,8 @@ fn sidecar_of(pod: &Value) -> &Value {
     first
 }
 
-/// Why it is denied, or skipped, without the words that are always there.
+/// Returns the obstacles of a pod with these fields, without the words before them. Asserts that they are the same if
+/// the pod asks and if its namespace asks.
 fn obstacles(settings: &Settings, fields: &Value) -> String {
     let Decision::Deny(denied) = decide(&asking(fields), settings) else {
         panic!("not denied: {:?}", decide(&asking(fields), settings))
@@ -199,7 +200,7 @@ fn nothing_is_overwritten_and_nothing_is_lost() {
     assert_eq!(without_ours(after), without_ours(pod));
 }
 
-/// The pod without all that injection adds.
+/// Returns the pod without all that injection adds.
 fn without_ours(mut pod: Value) -> Value {
     let keep = |list: &mut Value, gone: &dyn Fn(&Value) -> bool| {
         if let Some(list) = list.as_array_mut() {
@@ -257,7 +258,8 @@ fn fault_22_what_injection_adds_keeps_no_node_from_being_scaled_down() {
     assert!(!annotations.keys().any(|key| key.contains("autoscaler")), "that is the pod's own");
 }
 
-/// A pod with these volumes of its own, init containers and containers, each of which mounts the named volumes.
+/// Makes the fields of a pod with these volumes, init containers and containers, each of them with its name and its
+/// mounts.
 fn filling(volumes: &Value, init: &[(&str, Value)], main: &[(&str, Value)]) -> Value {
     let containers = |list: &[(&str, Value)]| -> Value {
         let named = |(name, mounts): &(&str, Value)| json!({"name": name, "volumeMounts": mounts});
@@ -359,9 +361,10 @@ fn fault_21_a_volume_that_nobody_fills_in_time_is_refused_in_words() {
     let both = json!([{"name": "warmline-identity", "mountPath": "/a"}, {"name": "warmline-trust", "mountPath": "/b"}]);
     let late = [("app", nothing.clone()), ("helper", both)];
     assert_eq!(obstacle(&filling(&others, &[], &late)), text("warmline-identity, warmline-trust"));
-    // Without a writer they stay empty, which is right for a configuration that names no file in them.
+    // Without a container that writes them the volumes stay empty, which is right if the configuration names no file in
+    // them.
     injected(&asking(&filling(&others, &[], &app)));
-    // A claim may have been filled before.
+    // The volume of a claim may have been filled earlier.
     let claim = json!([{"name": "warmline-config", "persistentVolumeClaim": {"claimName": "x"}}]);
     injected(&asking(&filling(&claim, &[], &app)));
 }
@@ -548,7 +551,8 @@ fn pods_that_said_no_that_have_a_sidecar_or_that_nobody_can_change_are_left_alon
     let mirror =
         asking(&json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "hash"}}}));
     assert_eq!(decide(&mirror, &settings()), Decision::LeaveAlone("it is a mirror pod"));
-    // Written by hand, not first, and with what would be refused otherwise.
+    // The sidecar was written into the pod by hand, is not the first init container, and the pod has a volume that is
+    // otherwise refused.
     let by_hand = asking(&json!({
         "metadata": {"annotations": {"warmline.dev/version": "0.0.1"}},
         "spec": {
@@ -695,7 +699,8 @@ fn the_sidecars_volumes_are_refused_to_others_that_mount_them_by_name() {
             "{words}: init warmline-trust, app warmline-identity, app warmline-run, b warmline-config"
         )
     );
-    // What the pod brings itself is its own to mount; the volume that it may not bring never is.
+    // A pod's containers may mount volumes that the pod brings itself, except for `warmline-run`, which it may not
+    // bring.
     let brought = ["warmline-config", "warmline-identity", "warmline-trust"];
     let volumes = |names: &[&str]| {
         let volumes: Vec<_> =
@@ -793,7 +798,8 @@ fn everything_that_is_wrong_is_told_at_once_in_a_fixed_order() {
     );
 }
 
-/// A list of environment sources: absent, empty, others', ours already.
+/// Generates lists of environment sources: absent, empty, with others' entries, with Warmline's own entry already
+/// there.
 fn env_from() -> impl Strategy<Value = Value> {
     let theirs = json!({"configMapRef": {"name": "c"}});
     let ours = json!({"configMapRef": {"name": "warmline-urls", "optional": true}});
@@ -830,7 +836,7 @@ fn texts(keys: &'static [&'static str]) -> impl Strategy<Value = Value> {
     prop_oneof![Just(Value::Null), some.prop_map(Value::Object)]
 }
 
-/// Whether all of `theirs` is in `after`, lists in their order; `null` and nothing are the same.
+/// True if all of `theirs` is in `after`, lists in their order. `null` in `theirs` matches anything.
 fn keeps(theirs: &Value, after: &Value) -> bool {
     match (theirs, after) {
         (Value::Null, _) => true,

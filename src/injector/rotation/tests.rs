@@ -1,4 +1,4 @@
-//! Rotation as sentences: time is moved by hand, and what API servers trust is kept beside it.
+//! Rotation as sentences. The tests move the time, and keep the bundle that API servers trust beside the data.
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
@@ -17,7 +17,7 @@ fn start() -> SystemTime {
     UNIX_EPOCH + Duration::from_hours(500_000)
 }
 
-/// The data after this step, and why it was taken.
+/// Returns the data and the reason of a step that must be a write.
 fn written(step: Step) -> (Data, &'static str) {
     match step {
         Step::Write(data, why) => (data, why),
@@ -47,7 +47,7 @@ fn keys(data: &Data) -> Vec<&str> {
     data.keys().map(String::as_str).collect()
 }
 
-/// Whether who trusts this bundle accepts what this data serves.
+/// True if a client that trusts this bundle accepts the serving certificate of this data.
 fn trusts(bundle: &str, data: &Data, now: SystemTime) -> bool {
     let served = Content::read(data).unwrap().serving;
     let serving =
@@ -124,7 +124,7 @@ fn a_new_ca_takes_over_only_once_it_is_announced_and_the_overlap_is_over() {
     let due = start() + 60 * DAY + HOUR;
     let (data, _) = written(go(&begun(), due, true));
     assert_eq!(Content::read(&data).unwrap().serving.certificate, text(&data, "tls.crt"));
-    // The certificate first, since it was left alone for so long.
+    // The serving certificate comes first, because it is overdue as well: nothing renewed it for 60 days.
     let (data, why) = written(go(&data, due, true));
     assert_eq!(why, "a new CA is announced");
     let overlap = terms().overlap();
@@ -164,7 +164,7 @@ fn certificates_are_renewed_while_a_new_ca_waits_to_be_announced_until_none_can_
         assert!(matches!(go(&renewed, day), Step::Rest));
         data = renewed;
     }
-    // This one ends with its CA.
+    // The serving certificate ends with its CA, so that a new one would not last longer.
     assert!(matches!(go(&data, 89), Step::Rest));
     let (_, why) = written(go(&data, 90));
     assert_eq!(why, "there is no CA to go on with");
@@ -193,7 +193,7 @@ fn whatever_is_broken_in_the_secret_is_made_anew() {
         (with("ca.crt", b"\xff"), "there is no CA to go on with"),
         (with("ca.key", b"x"), "there is no CA to go on with"),
         (with("ca.key", &other["ca.key"].0), "there is no CA to go on with"),
-        // A certificate that is no CA's, with its key.
+        // A serving certificate in the place of the CA's, with its key.
         (
             with("ca.crt", &good["tls.crt"].0)
                 .into_iter()
