@@ -54,8 +54,14 @@ impl World {
         let origin = Origin::start();
         let files = Memory(origin.trust_pem().to_owned());
         let now = SystemTime::now();
-        let context =
-            Context { source: "fuzz", terminal: false, files: &files, now, in_force: None };
+        let context = Context {
+            source: "fuzz",
+            terminal: false,
+            files: &files,
+            now,
+            in_force: None,
+            confined: false,
+        };
         let document = document(origin.address());
         let plan = config::compile(&document, &context).unwrap_or_else(|errors| panic!("{errors}"));
         let resolver = Resolver::Fixed(Arc::new(|_| vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]));
