@@ -1,5 +1,5 @@
-//! What operators can have done, by POST alone: close an upstream's idle connections, renew all of them, look at the
-//! files now. Each act is logged, and shown on the page.
+//! The acts that operators can ask for, by POST only: to close an upstream's idle connections, to replace all its
+//! connections, and to look at the files now. Each act is logged, and shown on the page.
 
 use std::{
     sync::Arc,
@@ -15,15 +15,15 @@ use axum::{
 use super::{Looked, State, accept::accepts};
 use crate::upstream::Upstream;
 
-/// What was done, and what came of it.
+/// An act of an operator, and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Act {
-    /// As in the request's path: `flush payments`.
+    /// The act, as the request's path names it: `flush payments`.
     pub what: String,
     pub outcome: String,
 }
 
-/// `POST /upstreams/NAME/flush`: closes what is idle.
+/// Answers `POST /upstreams/NAME/flush`: closes the upstream's idle connections.
 pub(super) async fn flush(
     Shared(state): Shared<Arc<State>>,
     Path(name): Path<String>,
@@ -35,7 +35,8 @@ pub(super) async fn flush(
     })
 }
 
-/// `POST /upstreams/NAME/drain`: replaces every connection as soon as its exchange is over.
+/// Answers `POST /upstreams/NAME/drain`: closes the upstream's idle connections, and each of the others after its
+/// exchange.
 pub(super) async fn drain(
     Shared(state): Shared<Arc<State>>,
     Path(name): Path<String>,
@@ -49,7 +50,7 @@ pub(super) async fn drain(
     })
 }
 
-/// `POST /reload`: has the files looked at now.
+/// Answers `POST /reload`: has the followed files read now, and waits for the outcome.
 pub(super) async fn reload(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
     let looked = match &state.follower {
         Some(follower) => follower.look().await,
@@ -92,7 +93,7 @@ fn on_upstream(
     done(state, format!("{verb} {name}"), StatusCode::OK, outcome, headers)
 }
 
-/// A browser goes back to the page, where the act stands; others get a text.
+/// Logs the act and answers. A browser is redirected to the page, which lists the act; other clients get a text.
 fn done(
     state: &State,
     what: String,

@@ -1,4 +1,5 @@
-//! `/certificates`: what upstreams are believed by, what we show to them, and what they showed to us.
+//! `/certificates`: the certificates that verify upstreams, those that Warmline shows to upstreams, and those that
+//! upstreams showed.
 
 use std::{
     fmt::Write as _,
@@ -20,66 +21,68 @@ use crate::{
     tls::{self, Shown, Trust},
 };
 
-/// An end is near from so long before on.
+/// A certificate's end is near from this time before its end on.
 const NEAR: Duration = Duration::from_hours(14 * 24);
 const VERY_NEAR: Duration = Duration::from_hours(3 * 24);
 
-/// What certificates are for.
+/// The use of a group of certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Role {
-    /// We show it.
+    /// Warmline shows the certificate to upstreams.
     Identity,
-    /// It is believed.
+    /// The certificate is trusted: upstreams are verified by it.
     Trust,
-    /// The upstream showed it last.
+    /// The upstream showed the certificate in its last full handshake.
     Upstream,
 }
 
-/// Certificates that belong together.
+/// Certificates from the same files, or shown by the same upstream.
 #[derive(Debug, Serialize)]
 pub(super) struct Group {
     pub role: Role,
-    /// Where they come from; none for what an upstream showed.
+    /// The files that the certificates were read from; empty for a chain that an upstream showed, and for the system's
+    /// roots.
     pub files: Vec<PathBuf>,
-    /// The machine's own roots, which are not listed.
+    /// True for the system's roots, which are not listed one by one.
     pub system: bool,
     pub upstreams: Vec<String>,
     pub certificates: Vec<Certificate>,
-    /// The fate of ours before each of the upstreams.
+    /// The outcome of the last question for Warmline's certificate, for each of `upstreams` in their order. Empty
+    /// unless the role is `Identity`.
     #[serde(skip)]
     pub shown: Vec<Shown>,
 }
 
-/// One of them.
+/// A certificate, as pages show it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Certificate {
     pub subject: String,
     pub issuer: String,
-    /// Of the whole certificate: SHA-256.
+    /// The SHA-256 of the whole certificate, in hexadecimal.
     pub fingerprint: String,
     pub not_before: String,
     pub not_after: String,
     #[serde(skip)]
     pub ends: SystemTime,
-    /// True if it is marked as a CA.
+    /// True if the certificate is marked as a CA.
     #[serde(skip)]
     pub is_ca: bool,
     pub seconds_left: i64,
 }
 
-/// How near an end is.
+/// The nearness of a certificate's end, in three grades.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Nearness {
     Far,
     Near,
-    /// Or over.
+    /// The end is at most 3 days away, or past.
     VeryNear,
 }
 
 impl Certificate {
-    /// How near its end is.
+    /// Returns the nearness of the certificate's end.
     pub fn nearness(&self, now: SystemTime) -> Nearness {
         let left = self.ends.duration_since(now).unwrap_or_default();
         match left {
@@ -89,7 +92,7 @@ impl Certificate {
         }
     }
 
-    /// `412d 3h left`, `over since 3h 12m`.
+    /// Returns the time until the end, or since, for people: `412d 3h left`, `over since 3h 12m`.
     pub fn left(&self, now: SystemTime) -> String {
         match self.ends.duration_since(now) {
             Ok(left) => format!("{} left", Span(left)),
@@ -115,7 +118,8 @@ impl Certificate {
     }
 }
 
-/// Every certificate that counts now: ours first, then the trusted ones, then those that upstreams showed.
+/// Returns all certificates that matter now: Warmline's own first, then the trusted ones, then those that upstreams
+/// showed.
 pub(super) fn groups(snapshot: &Snapshot) -> Vec<Group> {
     let plan = &snapshot.configuration.in_force.plan;
     let mut groups = Vec::new();
@@ -141,13 +145,13 @@ pub(super) fn groups(snapshot: &Snapshot) -> Vec<Group> {
     groups
 }
 
-/// Looks up the fate of our certificate before this upstream.
+/// Returns the outcome of the last question for Warmline's certificate by the upstream of this name.
 fn identity_shown(snapshot: &Snapshot, name: &str) -> Shown {
     let upstream = snapshot.upstreams.iter().find(|upstream| upstream.name == name);
     upstream.map(|upstream| upstream.identity_shown).unwrap_or_default()
 }
 
-/// The names of the upstreams whose TLS is of this kind.
+/// Returns the names of the upstreams whose TLS settings pass the test `used`.
 fn users(plan: &Plan, used: impl Fn(&tls::Settings) -> bool) -> Vec<String> {
     let users = plan.upstreams.iter().filter(|upstream| used(&upstream.tls));
     users.map(|upstream| upstream.name.clone()).collect()
@@ -170,7 +174,7 @@ impl Group {
         self.of(trust.certificates(), now)
     }
 
-    /// Where they come from, for people.
+    /// Returns the files that the certificates were read from, for people; empty for a chain that an upstream showed.
     pub fn place(&self) -> String {
         if self.system {
             return "the system's roots".into();
@@ -179,8 +183,9 @@ impl Group {
         files.join(", ")
     }
 
-    /// Says what the end of a certificate means here, where that is not plain: an expired CA goes on being believed, a server
-    /// that shows a trusted certificate itself is refused.
+    /// Returns a remark about the end of a certificate where the effect of that end is not plain; else an empty text.
+    /// An expired CA goes on verifying others, but a server that shows a trusted, expired certificate itself is
+    /// refused.
     pub fn note(&self, certificate: &Certificate, now: SystemTime) -> &'static str {
         match self.role {
             Role::Trust if certificate.ends >= now => "",
@@ -192,7 +197,8 @@ impl Group {
         }
     }
 
-    /// Says to whom ours was really shown, and why it was not to others.
+    /// Returns the upstreams by the outcome of the question for Warmline's certificate: shown, not asked for, or asked
+    /// for and not shown.
     fn shown_to(&self) -> String {
         const WORDS: [(Shown, &str); 3] = [
             (Shown::Sent, "shown to"),
@@ -211,7 +217,7 @@ impl Group {
         WORDS.into_iter().filter_map(of).collect::<Vec<_>>().join("; ")
     }
 
-    /// What they are for, for people.
+    /// Returns the use of the certificates, for people.
     pub fn title(&self) -> String {
         let upstreams = self.upstreams.join(", ");
         match self.role {
@@ -222,13 +228,13 @@ impl Group {
     }
 }
 
-/// For programs.
+/// Renders the page as JSON, for programs.
 pub(super) fn json(snapshot: &Snapshot) -> String {
     let page = serde_json::json!({ "certificates": groups(snapshot) });
     format!("{page:#}\n")
 }
 
-/// For people.
+/// Renders the page as text, for people.
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let mut page = String::new();
     for group in groups(snapshot) {
@@ -248,13 +254,13 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     page
 }
 
-/// The file that a trust came from; none for the system's roots.
+/// Returns the file that an upstream's trust was read from; `None` for the system's roots.
 pub(super) fn trust_file<'a>(plan: &'a Plan, settings: &tls::Settings) -> Option<&'a PathBuf> {
     let mut trusts = plan.credentials.trusts.iter();
     trusts.find(|(_, trust)| Arc::ptr_eq(trust, &settings.trust))?.0.as_ref()
 }
 
-/// The files that an identity came from.
+/// Returns the files that an upstream's identity was read from; `None` if the upstream has none.
 pub(super) fn identity_files<'a>(
     plan: &'a Plan,
     settings: &tls::Settings,

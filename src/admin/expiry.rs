@@ -1,18 +1,18 @@
-//! When certificates begin and end, as gauges for alerts.
+//! The begin and end of certificates' validity, as gauges for alerts.
 
 use std::time::SystemTime;
 
 use crate::tls;
 
-/// When an upstream's certificates end.
+/// The validity of an upstream's certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Expiry {
-    /// Our own; `None` without one.
+    /// The end of Warmline's own certificate for the upstream; `None` without one.
     pub identity: Option<SystemTime>,
-    /// When our own began: how near the end is depends on how long it lasts.
+    /// The beginning of that certificate. An alert needs it, because a near end means less for a certificate that lasts
+    /// a short time.
     pub identity_began: Option<SystemTime>,
-    /// The first one of the trust to end; `None` for the machine's own roots, where one always
-    /// ends soon.
+    /// The earliest end among the trusted certificates; `None` for the system's roots, of which one always ends soon.
     pub trust: Option<SystemTime>,
 }
 

@@ -1,46 +1,46 @@
-//! Asking whoever follows the files to look at them now.
+//! The way to ask the thread that follows the files for a look at them now.
 
 use tokio::sync::{
     mpsc::{Receiver, Sender, channel},
     oneshot,
 };
 
-/// How many may have asked without an answer yet; the next one waits.
+/// The number of asks that may be waiting for an answer; a further one waits for room.
 const ASKS: usize = 16;
 
 use crate::config::Source;
 
-/// The way to whoever follows the configuration's source.
+/// The way to the thread that follows the configuration's source.
 #[derive(Debug)]
 pub struct Follower {
-    /// What is followed.
+    /// The source that is followed.
     pub source: Source,
     asks: Sender<Ask>,
 }
 
-/// Someone who waits for the outcome of a look.
+/// The sender for the outcome of one look, held by the following thread until it has looked.
 pub type Ask = oneshot::Sender<Looked>;
 
-/// What a look at the files came to.
+/// The outcome of a look at the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Looked {
-    /// What was found is in force.
+    /// The files had changed, and their content is now in force.
     Applied,
-    /// It was in force already.
+    /// The files' content was in force already.
     Unchanged,
-    /// It cannot be used, and why: what is in force stays.
+    /// The files' content cannot be used, for this reason; the old content stays in force.
     Refused(String),
 }
 
 impl Follower {
-    /// A way to the follower of this source, and its end, where the asks arrive.
+    /// Makes the way to the follower of this source, and the receiver at which the follower gets the asks.
     #[must_use]
     pub fn new(source: &Source) -> (Self, Receiver<Ask>) {
         let (asks, arriving) = channel(ASKS);
         (Self { source: source.clone(), asks }, arriving)
     }
 
-    /// Has the files looked at; `None` where nobody follows them any more.
+    /// Has the files looked at, and returns the outcome; `None` if the follower has ended.
     pub(super) async fn look(&self) -> Option<Looked> {
         let (ask, answer) = oneshot::channel();
         self.asks.send(ask).await.ok()?;

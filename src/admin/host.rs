@@ -1,8 +1,7 @@
-//! Who may ask the administration port: those who call it by a loopback name.
+//! The rule about the Host of requests to the administration port: only loopback names are served.
 //!
-//! It listens on loopback, but a browser on the same machine can be led there by a foreign page
-//! whose name was made to resolve to 127.0.0.1 (DNS rebinding). Its requests still carry the
-//! foreign name.
+//! The port listens on loopback, but a foreign page can lead a browser on the same machine to it by a name that was
+//! made to resolve to 127.0.0.1 (DNS rebinding). The browser's requests still carry the foreign name.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -13,7 +12,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-/// Answers 403 unless every name that the request gives is a loopback one, and there is one.
+/// Answers 403 unless the request gives at least one name (Host fields and an absolute target) and all of them are
+/// loopback names.
 pub(super) async fn only_loopback(request: Request, next: Next) -> Response {
     match refusal(&request) {
         None => next.run(request).await,

@@ -1,8 +1,8 @@
-//! What an operator sees: metrics and health on one port, administration on another, both on a
-//! thread of their own (design, section 4.14).
+//! The operators' side of the program: metrics and health on one port, administration on another, both on a thread of
+//! their own ("What is told: metrics, log, page" in docs/design.md).
 //!
-//! The workers count, in plain atomics. A [`snapshot`] copies what they counted, and metrics and
-//! the pages are rendered from it alone, so that they cannot disagree.
+//! The workers count in plain atomics. A [`snapshot`] copies the counts, and metrics and pages are rendered from that
+//! copy alone, so that they cannot disagree.
 
 mod accept;
 mod acts;
@@ -50,7 +50,7 @@ use expiry::Expiry;
 use readiness::{Floor, Report};
 use sampler::Activity;
 
-/// What the pages are made of.
+/// Everything that metrics, health and pages are made of.
 pub struct State {
     upstreams: Latest<Vec<Arc<Observed>>>,
     proxy: Arc<Proxy>,
@@ -59,24 +59,24 @@ pub struct State {
     standing: Arc<Standing>,
     resources: Arc<Resources>,
     drain: Drain,
-    /// `None` where no file is followed.
+    /// The way to ask for a look at the followed files; `None` if no file is followed.
     follower: Option<Follower>,
-    /// What operators did.
+    /// The acts of operators, such as a flush.
     acts: Recent<Act>,
-    /// By both clocks: for uptime, and for people.
+    /// The time of the start by two clocks: the monotonic one for the uptime, the system's for people.
     started: (Instant, SystemTime),
 }
 
-/// An upstream, and what only operators want to know of it.
+/// An upstream with the facts that only operators need.
 struct Observed {
     upstream: Arc<Upstream>,
-    /// What it has done lately.
+    /// The recent rates and times of the upstream.
     activity: Mutex<Activity>,
     expiry: Expiry,
 }
 
 impl State {
-    /// Gathers what the pages are made of; the process counts as started now, and no upstream is known yet.
+    /// Makes the state. The process counts as started now, and no upstream is known until [`State::follow`] is called.
     pub fn new(
         proxy: Arc<Proxy>,
         ends: Arc<Ends>,
@@ -107,7 +107,7 @@ impl State {
         self.readiness.ready(floors, self.drain.has_begun(), now)
     }
 
-    /// These are the upstreams from now on, with other settings perhaps.
+    /// Replaces the list of upstreams. An upstream that was in the old list keeps its recent activity.
     pub fn follow(&self, upstreams: &[Arc<Upstream>]) {
         let now = Instant::now();
         let known = self.upstreams.share();
@@ -146,19 +146,20 @@ impl Observed {
     }
 }
 
-/// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener to so many at once, for as long as it is
-/// polled.
+/// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener, for as long as the future is polled. At
+/// most `most` connections are open at the same time.
 pub async fn serve_metrics(listener: TcpListener, state: Arc<State>, most: usize) {
     serve::serve(listener, routes::metrics(state), serve::Limits::for_operators(most)).await;
 }
 
-/// Serves the same port while there is no configuration, and why there is none; for as long as it is polled.
+/// Serves the port of [`serve_metrics`] while there is no configuration, for as long as the future is polled. The
+/// answers say that the process is not ready, for this reason.
 pub async fn serve_waiting(listener: TcpListener, reason: Arc<Latest<String>>) {
     serve::serve(listener, routes::waiting(&reason), serve::Limits::for_operators(OPERATORS)).await;
 }
 
-/// Serves the page, what it is made of, and what operators can have done, on a bound listener to those who ask by a
-/// loopback name, so many at once, for as long as it is polled.
+/// Serves the page, its texts and the operators' acts on a bound listener, for as long as the future is polled. Only
+/// requests to a loopback name are answered. At most `most` connections are open at the same time.
 pub async fn serve_admin(listener: TcpListener, state: Arc<State>, most: usize) {
     serve::serve(listener, routes::admin(state), serve::Limits::for_operators(most)).await;
 }

@@ -1,4 +1,4 @@
-//! Points in time and stretches of it, as people read them.
+//! Points in time and durations in forms for people.
 
 use std::{
     fmt,
@@ -7,12 +7,12 @@ use std::{
 
 pub(super) use crate::telemetry::Moment;
 
-/// Its two largest units: `41s`, `12m 5s`, `3h 12m`, `12d 3h`; or `3.2 years`.
+/// A duration in its two largest units: `41s`, `12m 5s`, `3h 12m`, `12d 3h`; or `3.2 years` from 1000 days on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span(pub Duration);
 
 impl Span {
-    /// From one moment to a later one; none where they are the wrong way round.
+    /// Returns the duration from one moment to a later one; 0 if `to` is the earlier one.
     pub fn between(from: SystemTime, to: SystemTime) -> Self {
         Self(to.duration_since(from).unwrap_or_default())
     }
@@ -32,7 +32,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// How long before a moment another one was: `3s ago`, `just now`.
+/// The time from the first moment to the second, for people: `3s ago`, `just now`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ago(pub SystemTime, pub SystemTime);
 

@@ -1,7 +1,8 @@
-//! Where a request that changes something may come from: this port's own page, or no browser at all.
+//! The rule about the origin of requests that change something: this port's own page, or a program that is not a
+//! browser.
 //!
 //! A foreign page can have a browser send a POST here without reading the answer (CSRF). Such a request carries the
-//! page's own Origin, and `Sec-Fetch-Site`; that it carries a loopback Host ([`super::host`]) proves nothing.
+//! foreign page's Origin and a `Sec-Fetch-Site` field. A loopback Host ([`super::host`]) does not protect from that.
 
 use axum::{
     extract::Request,
@@ -16,10 +17,10 @@ use axum::{
 
 use super::host::is_loopback;
 
-/// What browsers say of requests that their user began, or a page of the same origin.
+/// The values of `Sec-Fetch-Site` in requests that the user began, or a page of the same origin.
 const OWN_SITES: [&[u8]; 2] = [b"same-origin", b"none"];
 
-/// Answers 403 to whatever is not mere reading and comes from another page.
+/// Answers 403 to requests from another page, except to GET and HEAD, which change nothing.
 pub(super) async fn only_own_page(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
@@ -49,7 +50,7 @@ fn refusal(headers: &HeaderMap) -> Option<String> {
     ))
 }
 
-/// Whether it is plain HTTP, at a loopback name, on this port.
+/// True if the origin is plain HTTP at a loopback name with this port.
 fn is_own(origin: &[u8], port: u16) -> bool {
     let Ok(origin) = Uri::try_from(origin) else { return false };
     let Some(authority) = origin.authority() else { return false };

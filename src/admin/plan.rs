@@ -1,5 +1,5 @@
-//! `/plan`: the configuration in force, in the shape in which one is written, every default included. No secret is
-//! shown: of certificates and keys the paths, no more.
+//! `/plan`: the configuration in force, in the form in which users write it, with every default. No secret is shown: of
+//! certificates and keys only the paths.
 
 mod written;
 
@@ -13,26 +13,27 @@ use super::{
 use crate::config::Origin;
 use written::Document;
 
-/// For programs: the configuration, its hash and source, and what was refused since.
+/// Renders the page as JSON, for programs: the configuration, its hash and source, and the changes that were refused
+/// since.
 pub(super) fn json(snapshot: &Snapshot) -> String {
     let page = serde_json::to_string_pretty(&Page::of(snapshot));
     page.unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string()) + "\n"
 }
 
-/// For people: the configuration as a file could have it.
+/// Renders the page as text, for people: the configuration as YAML, under a comment with hash, source and time.
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let configuration = &snapshot.configuration;
     let since = Moment(configuration.in_force.since);
     format!("# {}, {}, since {since}\n{}", configuration.hash(), source(snapshot), yaml(snapshot))
 }
 
-/// The configuration alone, as YAML.
+/// Renders the configuration alone, as YAML.
 pub(super) fn yaml(snapshot: &Snapshot) -> String {
     let document = Document::of(&snapshot.configuration.in_force.plan);
     serde_yaml::to_string(&document).unwrap_or_else(|error| format!("# {error}\n"))
 }
 
-/// Where the configuration came from.
+/// Returns the source of the configuration, as part of a sentence.
 pub(super) fn source(snapshot: &Snapshot) -> String {
     let Configuration { source, place, .. } = &snapshot.configuration;
     match (place, source) {

@@ -1,4 +1,4 @@
-//! The process as its kernel sees it: what the `process_*` metrics are made of.
+//! The kernel's facts about the process, for the `process_*` metrics.
 
 use std::fs;
 
@@ -6,26 +6,26 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::descriptors;
 
-/// Ticks of the times in `/proc`: 100 a second on every architecture that Warmline is built for.
+/// The unit of times in `/proc`: 100 ticks a second on every architecture that Warmline is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What `/proc/self` says; what cannot be read is `None`.
+/// The facts from `/proc/self` and the resource limits; `None` for what cannot be read.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Process {
-    /// User and system time, in seconds.
+    /// The user and system CPU time, in seconds.
     pub cpu_seconds: Option<f64>,
-    /// Bytes.
+    /// The resident memory, in bytes.
     pub resident_memory: Option<u64>,
-    /// Bytes.
+    /// The virtual memory, in bytes.
     pub virtual_memory: Option<u64>,
-    /// File descriptors in use.
+    /// The number of open file descriptors.
     pub open_fds: Option<u64>,
-    /// The soft limit on them; `None` also when there is none.
+    /// The soft limit on open file descriptors; `None` also if there is no limit.
     pub max_fds: Option<u64>,
 }
 
 impl Process {
-    /// Looks now.
+    /// Reads the facts now.
     pub fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -39,8 +39,8 @@ impl Process {
     }
 }
 
-/// Fields 14 and 15 of `/proc/self/stat`. The second field is the program's name in parentheses,
-/// and may hold any.
+/// Parses the CPU time (fields 14 and 15) from `/proc/self/stat`, and returns seconds. Parsing starts after the last
+/// `)`, because the second field is the program's name in parentheses and may contain spaces and parentheses.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
@@ -49,7 +49,7 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + system) as f64 / TICKS_PER_SECOND)
 }
 
-/// A line of `/proc/self/status` that counts kB, in bytes.
+/// Returns the value of a line of `/proc/self/status` in kB, converted to bytes.
 fn kilobytes(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)

@@ -1,4 +1,4 @@
-//! What `/readyz` and `/startupz` say.
+//! The answers of `/readyz` and `/startupz`.
 
 use std::{
     fmt::Write as _,
@@ -9,45 +9,45 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the start waits for warm connections that nobody said are required.
+/// The time that the start waits for warm connections to upstreams that `readiness.requireUpstreams` does not name.
 const WARMING_TIME: Duration = Duration::from_secs(5);
 
-/// How far the start is.
+/// The progress of the start.
 #[derive(Debug, Default)]
 pub struct Readiness {
-    /// When every port for traffic was open.
+    /// The time at which every port for traffic was open.
     opened: OnceLock<Instant>,
-    /// Set once traffic might come: what happens to upstreams later is no matter of the start.
+    /// True once every check of the start has passed. From then on `/readyz` does not depend on upstreams.
     over: AtomicBool,
 }
 
-/// An upstream's warm connections, as the start sees them.
+/// The warm connections of an upstream, as the start sees them.
 pub(super) struct Floor {
     pub name: String,
-    /// `pool.minIdle`; 0 is nothing to wait for.
+    /// The warm floor (`pool.minIdle`); 0 if there is nothing to wait for.
     pub wanted: usize,
     pub idle: usize,
-    /// They were all there once.
+    /// True if the pool has held all wanted connections at some time.
     pub reached: bool,
-    /// `readiness.requireUpstreams` names it.
+    /// True if `readiness.requireUpstreams` names the upstream.
     pub required: bool,
-    /// Why the last dial failed, if one did.
+    /// The text of the upstream's newest failure, if there was one.
     pub failure: Option<String>,
 }
 
-/// What one of the paths answers.
+/// The answer of one of the paths.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Report {
-    /// 200, else 503.
+    /// True for status 200, false for 503.
     pub good: bool,
-    /// Each check on a line, then the verdict.
+    /// The text: each check on a line, then the verdict.
     pub text: String,
 }
 
 struct Check {
     name: String,
     passed: bool,
-    /// Why it has not.
+    /// The reason that the check failed.
     reason: String,
 }
 
@@ -58,22 +58,23 @@ impl Check {
 }
 
 impl Readiness {
-    /// Every port for traffic is open.
+    /// Records that every port for traffic is open.
     pub fn set_started(&self) {
         self.opened.get_or_init(Instant::now);
     }
 
-    /// What both paths say before there is a configuration, and why there is none.
+    /// Returns the answer of both paths (`path` is the name in the text) while there is no configuration, for this
+    /// reason.
     pub(super) fn waiting(path: &str, reason: &str) -> Report {
         report(path, &[Check::new("configuration", false, reason)])
     }
 
-    /// `/startupz`: whether the ports are open.
+    /// Returns the answer of `/startupz`: good if the ports for traffic are open.
     pub(super) fn startup(&self) -> Report {
         report("startupz", &self.start())
     }
 
-    /// `/readyz`: whether traffic may come. Once the start is over, nobody asks for the floors.
+    /// Returns the answer of `/readyz`: good if traffic may come. `floors` is evaluated only until the start is over.
     pub(super) fn ready(
         &self,
         floors: impl IntoIterator<Item = Floor>,
@@ -103,8 +104,8 @@ impl Readiness {
         Check::new(format!("upstream {name}"), *reached || (long_enough && !required), reason)
     }
 
-    /// Whoever asks is answered out of a configuration and the certificates that it names: they are
-    /// loaded.
+    /// Returns the checks of the start. Configuration and credentials always pass, because there is no `Readiness` to
+    /// ask before they are loaded.
     fn start(&self) -> Vec<Check> {
         let loaded = |name| Check::new(name, true, "");
         let open = self.opened.get().is_some();

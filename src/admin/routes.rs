@@ -1,4 +1,4 @@
-//! What the two ports answer.
+//! The routes of the two ports.
 
 use std::{sync::Arc, time::Instant};
 
@@ -55,7 +55,7 @@ const OWN_RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-
 
 type Parameters = Query<Vec<(String, String)>>;
 
-/// The port for metrics and health.
+/// Makes the routes of the port for metrics and health.
 pub(super) fn metrics(state: Arc<State>) -> Router {
     let router = Router::new()
         .route("/metrics", get(exposed))
@@ -65,7 +65,8 @@ pub(super) fn metrics(state: Arc<State>) -> Router {
     with_index(router, METRICS_PORT).with_state(state)
 }
 
-/// The same port before there is a configuration: alive, not started, not ready, and why.
+/// Makes the routes of that port while there is no configuration: alive, but neither started nor ready, for this
+/// reason.
 pub(super) fn waiting(reason: &Arc<Latest<String>>) -> Router {
     let answer = |path: &'static str| {
         let reason = Arc::clone(reason);
@@ -81,7 +82,7 @@ pub(super) fn waiting(reason: &Arc<Latest<String>>) -> Router {
         })
 }
 
-/// The port for administration.
+/// Makes the routes of the administration port.
 pub(super) fn admin(state: Arc<State>) -> Router {
     let asset = |content_type: &'static str, text: &'static str| {
         get(move || async move { ([(CONTENT_TYPE, content_type)], text) })
@@ -119,8 +120,8 @@ fn with_fallbacks(router: Router<Arc<State>>, index: &'static str) -> Router<Arc
     router.fallback(lost).method_not_allowed_fallback(other_method)
 }
 
-/// What every answer of administration tells browsers. With another Referrer-Policy they would send our own forms under
-/// the Origin `null`.
+/// Adds the fields that protect a browser to every answer of the administration port. With a stricter Referrer-Policy
+/// browsers would send the page's own forms with the Origin `null`.
 async fn guarded(mut answer: Response) -> Response {
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, page::POLICY),
@@ -154,7 +155,7 @@ async fn startup(Shared(state): Shared<Arc<State>>, Query(parameters): Parameter
     health(state.readiness.startup(), &parameters)
 }
 
-/// A failure says why without being asked.
+/// Answers with the report. A failure always comes with its checks, a success only if `verbose` was asked for.
 fn health(report: Report, parameters: &[(String, String)]) -> Response {
     if !report.good {
         (StatusCode::SERVICE_UNAVAILABLE, report.text).into_response()
@@ -181,7 +182,7 @@ async fn plan_page(state: Shared<Arc<State>>, asked: Parameters, headers: Header
     either(&state, &asked, &headers, plan::json, plan::text)
 }
 
-/// The same for programs or for people, as was asked for.
+/// Answers with the page as JSON or as text, as the parameter `format` or the Accept field asks.
 fn either(
     state: &State,
     asked: &[(String, String)],

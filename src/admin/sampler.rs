@@ -1,4 +1,4 @@
-//! What counters that only grow have done lately: rates, and the times of the last minute.
+//! The recent course of counters that only grow: rates, and the times of the last minute.
 
 use std::{
     collections::VecDeque,
@@ -15,31 +15,32 @@ use crate::{
     upstream::{Counters, Exchanges},
 };
 
-/// How often the counters are looked at.
+/// The time between two samples of the counters.
 const PERIOD: Duration = Duration::from_secs(1);
-/// So many samples of a rate are kept, and of times one in [`TIMES_EVERY`]: a minute.
+/// The number of samples of a rate that are kept: a minute of them. Of times, which need more memory, only one sample
+/// in [`TIMES_EVERY`] is kept.
 const KEPT: usize = 60;
 const TIMES_EVERY: usize = 5;
 
-/// What one upstream has done lately.
+/// The recent rates and times of one upstream.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Activity {
-    /// Requests ended, a second.
+    /// The rate of requests that ended.
     pub requests: Rate,
-    /// Handshakes a second, failed ones too.
+    /// The rate of handshakes, failed ones included.
     pub handshakes: Rate,
-    /// The same by [`Handshake::ALL`].
+    /// The rate of handshakes by result, in the order of [`Handshake::ALL`].
     pub by_result: [Rate; Handshake::ALL.len()],
     samples: usize,
-    /// Samples of a minute, the newest first; equal neighbours are one in memory.
+    /// The samples of times of the last minute, the newest first. Equal neighbours share their memory.
     times: VecDeque<Arc<Times>>,
 }
 
-/// Durations of requests, and of Warmline's part in them.
+/// The durations of requests, and of Warmline's part in them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Times {
     pub request: HistogramSnapshot,
-    /// The part in which the request waited for no upstream.
+    /// The parts of the durations in which the request did not wait for the upstream.
     added: HistogramSnapshot,
 }
 
@@ -51,19 +52,19 @@ impl Times {
         }
     }
 
-    /// Gives the time that Warmline adds to a request, in the mean, queue and connecting included.
+    /// Returns the mean time that Warmline adds to a request, queue and connecting included; `None` without a request.
     pub fn cost(&self) -> Option<Duration> {
         self.added.mean()
     }
 
-    /// Gives the rest of a request's time, in the mean.
+    /// Returns the mean time that requests waited for the upstream; `None` without a request.
     pub fn upstream(&self) -> Option<Duration> {
         Some(self.request.mean()?.saturating_sub(self.added.mean()?))
     }
 }
 
 impl Activity {
-    /// Of counters that stand at zero.
+    /// Makes the activity of an upstream whose counters are zero.
     pub fn new(at: Instant) -> Self {
         let rate = Rate::new(at);
         Self {
@@ -92,10 +93,10 @@ impl Activity {
         self.samples += 1;
     }
 
-    /// Those of the last minute, and since the last sample.
+    /// Returns the times of the requests of the last minute, up to now.
     pub fn times(&self, exchanges: &Exchanges) -> Times {
         let now = Times::of(exchanges);
-        // Before a minute has passed, those are all that there were.
+        // Before a minute has passed, all requests are of the last minute.
         let Some(then) = self.times.get(KEPT / TIMES_EVERY - 1) else { return now };
         Times { request: now.request.since(&then.request), added: now.added.since(&then.added) }
     }
@@ -105,21 +106,21 @@ impl Activity {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rate {
     last: (Instant, u64),
-    /// Between the last two samples.
+    /// The rate between the last two samples.
     pub now: f64,
-    /// The highest so far.
+    /// The highest rate since the process started.
     pub most: f64,
-    /// The last [`KEPT`], the oldest first.
+    /// The last [`KEPT`] rates, the oldest first.
     pub lately: VecDeque<f32>,
 }
 
 impl Rate {
-    /// Of a counter that stands at zero.
+    /// Makes the rate of a counter that is zero at this time.
     pub fn new(at: Instant) -> Self {
         Self { last: (at, 0), now: 0.0, most: 0.0, lately: VecDeque::new() }
     }
 
-    /// The counter stands at `total`.
+    /// Takes a sample: the counter is at `total` at this time.
     pub fn sample(&mut self, at: Instant, total: u64) {
         let (since, before) = self.last;
         let elapsed = at.saturating_duration_since(since);
@@ -136,7 +137,7 @@ impl Rate {
     }
 }
 
-/// Samples what every upstream does once a second, for as long as it is polled.
+/// Samples every upstream's counters once a second, for as long as the future is polled.
 pub async fn sample(state: Arc<State>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! HTTP for operators, bounded against those who are slow or hostile.
+//! HTTP for operators, bounded against slow and hostile clients.
 
 use std::{pin::pin, time::Duration};
 
@@ -20,27 +20,28 @@ use tokio::{
 
 use crate::guests::{Answering, Bounds, Guests};
 
-/// Bounds on the clients of one listener.
+/// The bounds on the clients of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// On connections at once.
+    /// The bounds on the number of connections.
     pub guests: Bounds,
-    /// From the end of an answer, or from the start, to the end of the next request's header.
+    /// The time limit for a request's header, from the connection's start or the end of the answer before.
     pub header: Duration,
-    /// How old a connection becomes before it takes no further request.
+    /// The age from which on a connection takes no further request.
     pub age: Duration,
-    /// How long a connection past its age may take to finish its answer.
+    /// The time that a connection past its age has to finish its answer.
     pub finish: Duration,
 }
 
-/// In this time all who wait in the kernel's backlog have been accepted, whatever they do then: a probe behind them is answered
-/// before it is given up (kubelets wait for 1 s).
+/// The time within which every client in the kernel's backlog has been accepted, whatever the clients before it do. So
+/// a probe is answered before the kubelet gives it up after 1 s.
 const TURNOVER: Duration = Duration::from_millis(400);
-/// The time that an answer may take before its connection may have to go; answers take some milliseconds.
+/// The time that an answer may take; answers take some milliseconds. A connection whose answer takes longer may be
+/// closed to make room for a new one.
 const ASKING: Duration = Duration::from_millis(250);
 
 impl Limits {
-    /// Makes the limits of a port that has room for so many connections.
+    /// Makes the limits of a port with room for `most` connections.
     pub(super) fn for_operators(most: usize) -> Self {
         Self {
             guests: Bounds::new(most, TURNOVER, ASKING),
@@ -51,10 +52,10 @@ impl Limits {
     }
 }
 
-/// Bytes of a request's header section.
+/// The largest header section of a request, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// Serves for as long as it is polled.
+/// Serves the listener for as long as the future is polled.
 pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limits: Limits) {
     let listener =
         match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
@@ -80,7 +81,8 @@ async fn converse(stream: TcpStream, router: Router, answering: Answering, limit
         .max_buf_size(HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    // How such a connection ends concerns nobody: what it was asked for is answered or not.
+    // The error of such a connection is dropped: the client got its answer or did not, and nothing else depends on
+    // that.
     if timeout(limits.age, connection.as_mut()).await.is_err() {
         connection.as_mut().graceful_shutdown();
         let _ = timeout(limits.finish, connection).await;

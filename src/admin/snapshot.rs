@@ -1,4 +1,4 @@
-//! Everything that was counted, at one moment; metrics and pages are rendered from it.
+//! A copy of all counts at one moment, from which metrics and pages are rendered.
 
 use std::{
     sync::Arc,
@@ -32,70 +32,71 @@ use crate::{
 
 type UpstreamPool = pool::Pool<Connection, ConnectError>;
 
-/// Each value of a label with its count, zeros too.
+/// Each value of a label with its count, zeros included.
 pub(super) type Counts<L> = Vec<(L, u64)>;
 
-/// Everything that was counted, at one moment.
+/// A copy of all counts at one moment.
 pub(super) struct Snapshot {
-    /// When it was taken.
+    /// The time at which the copy was made.
     pub at: SystemTime,
     pub uptime: Duration,
     pub started: SystemTime,
-    /// What `/readyz` says.
+    /// The answer of `/readyz`.
     pub ready: Report,
     pub draining: bool,
     pub configuration: Configuration,
     pub upstreams: Vec<UpstreamSnapshot>,
-    /// Requests for which no upstream was chosen.
+    /// The requests for which no upstream was chosen.
     pub unrouted: ExchangesSnapshot,
     pub ends: Counts<(Facing, Manner)>,
     pub process: Process,
     pub shortages: Counts<Resource>,
-    /// What operators did, the newest first.
+    /// The acts of operators, the newest first.
     pub acts: Vec<Noted<Act>>,
 }
 
-/// Which configuration is in force, and what became of later ones.
+/// The configuration in force, and the outcomes of later ones.
 pub(super) struct Configuration {
-    /// Where it came from.
+    /// The source of the configuration in force.
     pub source: Origin,
-    /// What people call that; `None` where nothing is followed.
+    /// The source's name for people; `None` if no source is followed.
     pub place: Option<String>,
-    /// Whether the watch has contact with the API server, and why not; `None` where there is none.
+    /// The contact of the watch with the API server, or the reason that there is none; `None` if no `ConfigMap` is
+    /// watched.
     pub watch: Option<Result<(), Away>>,
-    /// The plan, and since when it is in force.
+    /// The plan in force, with its hash and the time since when it is in force.
     pub in_force: Arc<InForce>,
-    /// What lies there and cannot be used.
+    /// The later content of the sources that cannot be used.
     pub refused: Refused,
     pub reloads: Counts<Outcome>,
     pub credentials: Counts<Outcome>,
 }
 
-/// One upstream's part.
+/// The counts of one upstream.
 pub(super) struct UpstreamSnapshot {
     pub name: String,
     pub endpoint: String,
-    /// Connections of generations that were replaced.
+    /// The number of connections of generations that were replaced.
     pub old_generation_connections: usize,
     pub pool: PoolSnapshot,
     pub exchanges: ExchangesSnapshot,
     pub handshakes: Counts<(Handshake, Version)>,
     pub handshake_seconds: HistogramSnapshot,
-    /// What it has done lately.
+    /// The recent rates of the upstream.
     pub activity: Activity,
-    /// The times of the last minute.
+    /// The times of the requests of the last minute.
     pub times: Times,
     pub verify_failures: Counts<VerifyFailure>,
     pub expiry: Expiry,
-    /// The certificate chain that it showed last.
+    /// The certificate chain that the upstream showed last.
     pub shown: Option<Chain>,
-    /// The fate of our certificate in its handshakes.
+    /// The outcome of the upstream's last question for Warmline's certificate.
     pub identity_shown: Shown,
 }
 
-/// Its pool's part.
+/// The counts of one upstream's pool.
 pub(super) struct PoolSnapshot {
-    /// `pool.maxConnections`.
+    /// The cap (`pool.maxConnections`).
     pub max: usize,
     pub now: pool::Snapshot,
     pub opened: u64,
@@ -103,13 +104,13 @@ pub(super) struct PoolSnapshot {
     pub checkouts: Counts<Reuse>,
     pub rejections: Counts<Rejection>,
     pub queue_wait: HistogramSnapshot,
-    /// What `idleTimeout` comes to, as the upstream is known to close earlier.
+    /// The idle time that the pool allows instead of `idleTimeout`, because the upstream is known to close earlier.
     pub learned: Option<Learned>,
-    /// It was seen to close idle ones at any time.
+    /// True if the upstream was seen to close idle connections at any time.
     pub closes_at_any_time: bool,
 }
 
-/// Requests and their times.
+/// The counts and times of requests.
 pub(super) struct ExchangesSnapshot {
     pub requests: Counts<Code>,
     pub request_seconds: HistogramSnapshot,
@@ -117,17 +118,17 @@ pub(super) struct ExchangesSnapshot {
     pub retries: Counts<RetryReason>,
     pub retries_refused: Counts<RetryRefusal>,
     pub failed: Counts<(Party, Stage)>,
-    /// The last ones that failed, the newest first.
+    /// The last failed requests, the newest first.
     pub failures: Vec<Noted<Failed>>,
 }
 
 impl Snapshot {
-    /// Copies it all.
+    /// Copies everything, each connection included.
     pub fn take(state: &State, now: Instant) -> Self {
         Self::with(state, now, |pool| pool.snapshot(now))
     }
 
-    /// Copies all but the connections: metrics only count, and are asked for often.
+    /// Copies all counts without the list of connections: metrics do not need the list, and are scraped often.
     pub fn counts(state: &State, now: Instant) -> Self {
         Self::with(state, now, UpstreamPool::counts)
     }
@@ -168,17 +169,17 @@ impl Configuration {
         }
     }
 
-    /// Of its text.
+    /// Returns the hash of the configuration's text.
     pub fn hash(&self) -> &str {
         &self.in_force.hash
     }
 
-    /// The newest one is the one in force.
+    /// True if no later configuration was refused.
     pub fn is_newest(&self) -> bool {
         self.refused.configuration.is_none()
     }
 
-    /// Certificates, keys and trust are as their files have them.
+    /// True if certificates, keys and trust in force are as their files have them.
     pub fn has_newest_credentials(&self) -> bool {
         self.refused.credentials.is_empty()
     }

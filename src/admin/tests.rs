@@ -1,5 +1,4 @@
-//! What both ports say, over real sockets; and the state that this module's other tests are made
-//! with.
+//! Tests of both ports over real sockets, and the state that the tests of this module's parts use.
 
 use std::{io, net::Ipv4Addr, path::Path, time::Duration};
 
@@ -23,12 +22,12 @@ use crate::{
     upstream::{Exchanges, Retries, Settings},
 };
 
-/// The end of the certificates below: 2031-02-03 00:00:00 UTC.
+/// The end of the certificates that [`credentials`] makes: 2031-02-03 00:00:00 UTC, in seconds since 1970.
 pub(super) const NOT_AFTER: u64 = 1_927_843_200;
-/// Their beginning: 2021-02-03 00:00:00 UTC.
+/// The beginning of these certificates: 2021-02-03 00:00:00 UTC, in seconds since 1970.
 pub(super) const NOT_BEFORE: u64 = 1_612_310_400;
 
-/// A certificate that is its own authority, and its key, in PEM.
+/// Makes a self-signed certificate and its key, in PEM.
 pub(super) fn credentials() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
@@ -83,22 +82,22 @@ fn settings(name: &str) -> Settings {
     }
 }
 
-/// A state with these upstreams, which nothing has happened to.
+/// Makes a state with unused upstreams of these names.
 pub(super) fn state(names: &[&str]) -> Arc<State> {
     state_of(plan(), names)
 }
 
-/// The same with this plan in force.
+/// Makes the same state with this plan in force.
 pub(super) fn state_of(plan: Plan, names: &[&str]) -> Arc<State> {
     follow(plan, names, None)
 }
 
-/// The example in force.
+/// Makes a state with the example configuration in force.
 pub(super) fn example() -> Arc<State> {
     state_of(Memory::new().compile(config::example()), &[])
 }
 
-/// Every path leads to one of these two.
+/// Files in memory: every path leads to the certificate or, if it ends with `.key`, to the key.
 pub(super) struct Memory {
     certificate: String,
     pub key: String,
@@ -154,7 +153,7 @@ fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> 
     state
 }
 
-/// One that says nothing about the upstreams.
+/// Makes a plan without listeners and upstreams.
 fn plan() -> Plan {
     Plan {
         threads: 1,
@@ -175,7 +174,7 @@ fn plan() -> Plan {
     }
 }
 
-/// A served port.
+/// A port that is served until the value is dropped.
 struct Port {
     address: std::net::SocketAddr,
     served: JoinHandle<()>,
@@ -201,7 +200,7 @@ impl Port {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// The whole answer, by which the connection ends.
+    /// Sends a request and returns the whole answer, up to the connection's end.
     async fn answer(&self, line: &str, host: &str) -> String {
         let mut stream = self.connect().await;
         let request = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -294,7 +293,7 @@ async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
     );
 }
 
-/// The state of a process that follows a file, and where asks to look at it arrive.
+/// Makes the state of a process that follows a file, and the receiver of the asks to look at the file.
 fn following() -> (Arc<State>, tokio::sync::mpsc::Receiver<Ask>) {
     let (follower, asks) = Follower::new(&Source::file(Path::new("/etc/warmline/config.yaml")));
     (follow(plan(), &["payments"], Some(follower)), asks)
@@ -410,7 +409,7 @@ const fn at_most(most: usize) -> Bounds {
     Bounds { most, arriving: SOON, asking: SOON }
 }
 
-/// More than any socket buffers.
+/// Makes routes of which `/` answers more than all socket buffers hold.
 fn large() -> Router {
     Router::new().route("/", get(async || vec![b'x'; 64 << 20])).route("/small", get(async || "ok"))
 }

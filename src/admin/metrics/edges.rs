@@ -1,4 +1,4 @@
-//! What belongs to no upstream: how connections ended, the configuration, the build, the process.
+//! Metrics that belong to no upstream: the ends of connections, the configuration, the build, the process.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -66,7 +66,8 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     families
 }
 
-/// From the start: an alert on a rate needs the zero before the first.
+/// Makes the counters of a reload's outcomes. They exist from the start, because an alert on a rate needs the zero
+/// before the first increment.
 fn outcomes(name: &str, help: &str, counts: &Counts<Outcome>) -> MetricFamily {
     let each = counts.iter();
     counters(
@@ -87,7 +88,7 @@ fn ends(snapshot: &Snapshot) -> MetricFamily {
     )
 }
 
-/// From the start, for alerts on a rate.
+/// Makes the counters of shortages. They exist from the start, for alerts on a rate.
 fn shortages(snapshot: &Snapshot) -> MetricFamily {
     let each = snapshot.shortages.iter();
     counters(
@@ -97,7 +98,8 @@ fn shortages(snapshot: &Snapshot) -> MetricFamily {
     )
 }
 
-/// Names and meanings are those of every Prometheus client library, hence without our prefix.
+/// Makes the metrics of the process. Names and meanings are those of every Prometheus client library, and so lack the
+/// prefix `warmline_`.
 fn process(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let process = &snapshot.process;
     let one = |value: Option<f64>| value.map(|value| (Labels::new(), value));
@@ -128,7 +130,7 @@ fn process(snapshot: &Snapshot) -> Vec<MetricFamily> {
     ]
 }
 
-/// A point in time as Prometheus has it.
+/// Returns a point in time in seconds since 1970, Prometheus' form.
 pub(super) fn unix_seconds(at: SystemTime) -> f64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

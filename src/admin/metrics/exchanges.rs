@@ -1,4 +1,4 @@
-//! `requests_total`, the times of requests, and retries.
+//! `requests_total`, the times of requests, failures and retries.
 
 use prometheus::proto::MetricFamily;
 
@@ -8,8 +8,8 @@ use super::{
     family::{Labels, counters, histograms, labels},
 };
 
-/// The upstream of a request for which none was chosen. An underscore cannot stand in a configured
-/// name.
+/// The label `upstream` of requests for which no upstream was chosen. The underscore keeps it apart from configured
+/// names, which cannot contain one.
 const NONE: &str = "_none";
 
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {

@@ -1,4 +1,4 @@
-//! Metric families out of plain numbers, in the types that the encoder of `prometheus` takes.
+//! Metric families made of plain numbers, in the types of the crate `prometheus`.
 
 use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
@@ -6,10 +6,10 @@ use prometheus::proto::{
 
 use crate::telemetry::histogram::HistogramSnapshot;
 
-/// A metric's labels.
+/// The labels of a metric.
 pub(super) type Labels = Vec<LabelPair>;
 
-/// Labels of names and values.
+/// Makes labels of pairs of name and value.
 pub(super) fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
     let pair = |(name, value): (&str, &str)| {
         let mut pair = LabelPair::default();
@@ -20,7 +20,7 @@ pub(super) fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
     pairs.into_iter().map(pair).collect()
 }
 
-/// Numbers that go up and down.
+/// Makes a family of gauges.
 pub(super) fn gauges(
     name: &str,
     help: &str,
@@ -36,7 +36,7 @@ pub(super) fn gauges(
     family(MetricType::GAUGE, name, help, samples.into_iter().map(metric))
 }
 
-/// Numbers that only grow.
+/// Makes a family of counters.
 pub(super) fn counters(
     name: &str,
     help: &str,
@@ -52,7 +52,7 @@ pub(super) fn counters(
     family(MetricType::COUNTER, name, help, samples.into_iter().map(metric))
 }
 
-/// Durations, in seconds.
+/// Makes a family of histograms of durations, in seconds.
 pub(super) fn histograms<'a>(
     name: &str,
     help: &str,
@@ -66,7 +66,8 @@ pub(super) fn histograms<'a>(
     family(MetricType::HISTOGRAM, name, help, samples.into_iter().map(metric))
 }
 
-/// Prometheus counts each bucket together with all below it; the encoder adds `+Inf`.
+/// Converts a histogram. In Prometheus' format each bucket's count includes the buckets below; the encoder adds the
+/// bucket `+Inf`.
 fn histogram(snapshot: &HistogramSnapshot) -> Histogram {
     let mut below = 0;
     let bucket = |(bound, count): (&u64, &u64)| {

@@ -1,9 +1,9 @@
-//! `/metrics`: the names of the design's section 6, a public contract.
+//! `/metrics`. Names and labels are a public contract ("What is told: metrics, log, page" in docs/design.md).
 //!
-//! Gauges, histograms and `requests_total` exist from the start, every other combination of labels
-//! once it was first counted. `upstream="_none"` stands where no upstream was chosen,
-//! `version="none"` where no TLS version was agreed, and a reused checkout has `reason="none"`:
-//! reasons are given for new connections.
+//! Gauges, histograms, `requests_total` and the counters of reloads and shortages exist from the start, every other
+//! combination of labels from its first count on. The label is `upstream="_none"` if no upstream was chosen,
+//! `version="none"` if no TLS version was agreed, and `reason="none"` for a checkout that reused a connection, because
+//! reasons are given for new connections only.
 
 mod edges;
 mod exchanges;
@@ -16,21 +16,21 @@ use prometheus::{TextEncoder, proto::MetricFamily};
 use super::snapshot::{Counts, Snapshot, UpstreamSnapshot};
 use family::Labels;
 
-/// What the exposition is served as.
+/// The content type of the exposition.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The exposition in Prometheus' text format. It fails only on a family without a name.
+/// Renders the exposition in Prometheus' text format. Fails only if a family has no name.
 pub(super) fn render(snapshot: &Snapshot) -> Result<String, prometheus::Error> {
     let mut families = pool::families(snapshot);
     families.extend(tls::families(snapshot));
     families.extend(exchanges::families(snapshot));
     families.extend(edges::families(snapshot));
-    // The encoder refuses a family in which nothing was counted yet.
+    // The encoder refuses a family without metrics, which is one in which nothing was counted yet.
     families.retain(|family: &MetricFamily| !family.get_metric().is_empty());
     TextEncoder::new().encode_to_string(&families)
 }
 
-/// Those of each upstream's samples that were ever counted.
+/// Returns the samples of all upstreams whose count is above 0.
 fn counted<'a, L: Copy + 'a>(
     upstreams: &'a [UpstreamSnapshot],
     counts: impl Fn(&'a UpstreamSnapshot) -> &'a Counts<L>,

@@ -1,4 +1,4 @@
-//! `pool_*`.
+//! The families `pool_*`.
 
 use prometheus::proto::MetricFamily;
 

@@ -1,4 +1,4 @@
-//! What the exposition holds, and that it is one.
+//! The exposition's content and format.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ fn exposition(state: &State) -> String {
     render(&Snapshot::counts(state, Instant::now())).unwrap()
 }
 
-/// Checks the text format, and gives each series with its value.
+/// Checks the text format, and returns each series with its value.
 fn series(text: &str) -> HashMap<String, f64> {
     let mut series = HashMap::new();
     let mut families = HashSet::new();
@@ -64,7 +64,7 @@ fn check_key(key: &str, family: &str, kind: &str) {
     }
 }
 
-/// Where the quote stands that ends a label's value.
+/// Returns the index of the quote that ends a label's value.
 fn end_of(value: &str) -> Option<usize> {
     let mut escaped = false;
     value

@@ -1,4 +1,4 @@
-//! `tls_*`, and when certificates end.
+//! The families `tls_*`, and the expiry of certificates.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! The certificates, with their ends.
+//! The page's table of certificates with their expiry.
 
 use maud::{Markup, html};
 
@@ -7,9 +7,9 @@ use super::super::{
     snapshot::Snapshot,
 };
 
-/// Of one file so many are listed here; `/certificates` has all.
+/// The number of certificates of one group that the page lists; `/certificates` lists all.
 const LISTED: usize = 12;
-/// So many digits of a fingerprint tell two certificates apart.
+/// The number of digits that the page shows of a fingerprint: enough to tell two certificates apart.
 const DIGITS: usize = 16;
 
 pub(super) fn section(snapshot: &Snapshot) -> Markup {

@@ -1,5 +1,5 @@
-//! Drawings: what a table of numbers does not show at a glance. Each stands beside its numbers, and is hidden from
-//! screen readers.
+//! Drawings that show at a glance what a table of numbers does not. Each is next to its numbers, and hidden from screen
+//! readers.
 
 use std::{collections::VecDeque, fmt::Write as _};
 
@@ -7,11 +7,11 @@ use maud::{Markup, html};
 
 use crate::pool::Census;
 
-/// A line has so many places: a minute of samples.
+/// The number of samples in a line's width: a minute of them.
 const PLACES: usize = 60;
 const HEIGHT: f32 = 22.0;
 
-/// The last minute of a rate, newest at the right.
+/// Draws the last minute of a rate, the newest sample at the right.
 pub(super) fn line(samples: &VecDeque<f32>) -> Markup {
     let most = samples.iter().copied().fold(0.0, f32::max);
     let begin = PLACES.saturating_sub(samples.len());
@@ -31,7 +31,7 @@ pub(super) fn line(samples: &VecDeque<f32>) -> Markup {
     }
 }
 
-/// How much of `maxConnections` is taken, and by what.
+/// Draws the taken part of the cap, by the state of the connections.
 pub(super) fn bar(census: Census, max: usize) -> Markup {
     let parts = [
         ("active", census.active),

@@ -1,4 +1,5 @@
-//! What belongs to the process: what it is, how it stands, and its configuration.
+//! The page's parts about the process: the head with its readiness, refused changes, the configuration, acts, the
+//! footer.
 
 use maud::{Markup, html};
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{config::Outcome, telemetry::log::Human};
 
-/// For the tab: what is wrong comes first.
+/// Returns the title for the browser's tab: a drain or the number of failing upstreams first.
 pub(super) fn title(snapshot: &Snapshot) -> String {
     let bad = |upstream: &_| matches!(standing(upstream, snapshot.at), Standing::Failing(_));
     let failing = snapshot.upstreams.iter().filter(|upstream| bad(upstream)).count();
@@ -24,7 +25,7 @@ pub(super) fn title(snapshot: &Snapshot) -> String {
     }
 }
 
-/// What this is, and how it stands.
+/// Renders the head of the page: name, version, readiness and uptime.
 pub(super) fn bar(snapshot: &Snapshot) -> Markup {
     html! {
         header {
@@ -53,7 +54,7 @@ fn readiness(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// What lies there and cannot be used.
+/// Renders an alarm for each configuration, certificate, key or trust that was refused.
 pub(super) fn refusals(snapshot: &Snapshot) -> Markup {
     let refused = &snapshot.configuration.refused;
     html! {
@@ -78,7 +79,7 @@ fn since(at: std::time::SystemTime, snapshot: &Snapshot) -> Markup {
     html! { p.muted { "since " (Moment(at)) ", for " (Span::between(at, snapshot.at)) } }
 }
 
-/// The configuration in force.
+/// Renders the configuration in force.
 pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
     let configuration = &snapshot.configuration;
     let since = configuration.in_force.since;
@@ -113,7 +114,7 @@ fn outcomes(counts: &Counts<Outcome>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// What operators did.
+/// Renders the acts of operators.
 pub(super) fn acts(snapshot: &Snapshot) -> Markup {
     html! {
         @if !snapshot.acts.is_empty() {
@@ -133,7 +134,7 @@ pub(super) fn acts(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// What the process takes, and where the same stands for programs.
+/// Renders the footer: the process's resources, and links to the same content for programs.
 pub(super) fn footer(snapshot: &Snapshot) -> Markup {
     let process = &snapshot.process;
     html! {
@@ -161,7 +162,7 @@ pub(super) fn footer(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// By side and manner.
+/// Returns the numbers of ended connections, by side and manner, as text.
 fn ended(snapshot: &Snapshot) -> String {
     let ended = snapshot.ends.iter().filter(|(_, count)| *count > 0);
     let ended = ended.map(|((side, how), count)| {

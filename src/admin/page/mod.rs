@@ -1,7 +1,7 @@
-//! The page for people: everything of one snapshot, rendered here, so that it is whole without scripts. A script of ours
-//! fetches it again and replaces what differs.
+//! The page for people: all of one snapshot, rendered here, so that the page is whole without scripts. The page's
+//! script fetches the page again and replaces the parts that differ.
 //!
-//! `maud` escapes whatever is put in; nothing here uses its way around that.
+//! `maud` escapes all inserted text; nothing here uses `PreEscaped`.
 
 mod certificates;
 mod figures;
@@ -14,18 +14,19 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::snapshot::Snapshot;
 
-/// What the page looks like.
+/// The page's style sheet.
 pub(super) const STYLE: &str = include_str!("page.css");
-/// What refreshes it.
+/// The page's script, which refreshes the page.
 pub(super) const SCRIPT: &str = include_str!("page.js");
-/// What stands in its tab.
+/// The icon of the page's tab.
 pub(super) const ICON: &str = include_str!("icon.svg");
 
-/// What a browser may do with it: nothing comes from elsewhere, nothing is inline, and nobody frames it.
+/// The Content-Security-Policy of the page: nothing is loaded from other origins, nothing is inline, and no other page
+/// frames this one.
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The page.
+/// Renders the page.
 pub(super) fn render(snapshot: &Snapshot) -> String {
     let page = html! {
         (DOCTYPE)

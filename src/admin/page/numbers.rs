@@ -1,10 +1,10 @@
-//! Numbers as the page writes them.
+//! Numbers in the forms that the page shows.
 
 use std::{fmt, time::Duration};
 
 use crate::telemetry::{Quantile, log::Human};
 
-/// With a comma between thousands.
+/// A count, with a comma between thousands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Count(pub u64);
 
@@ -21,7 +21,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// So many a second: `0`, `0.4`, `1,204`.
+/// A number per second: `0`, `0.4`, `1,204`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PerSecond(pub f64);
 
@@ -36,7 +36,7 @@ impl fmt::Display for PerSecond {
     }
 }
 
-/// A share of a whole: never 100 % while something is missing, nor 0 % while something is there.
+/// A share from 0 to 1 in percent, rounded down, so that only the whole is 100 %.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Percent(pub f64);
 
@@ -49,17 +49,17 @@ impl fmt::Display for Percent {
     }
 }
 
-/// A time, if there is one.
+/// Returns a duration for people, or a dash if there is none.
 pub(super) fn time(time: Option<Duration>) -> String {
     time.map_or_else(|| "–".into(), |time| Human(time).to_string())
 }
 
-/// A quantile, if there is one.
+/// Returns a quantile for people, or a dash if there is none.
 pub(super) fn quantile(quantile: Option<Quantile>) -> String {
     quantile.map_or_else(|| "–".into(), |quantile| quantile.to_string())
 }
 
-/// `1 request`, `2 requests`.
+/// Returns the count with the word in the right number: `1 request`, `2 requests`.
 pub(super) fn plural(count: u64, word: &str) -> String {
     format!("{} {word}{}", Count(count), if count == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! The page as text: what it says, and that nothing which others wrote becomes markup.
+//! The text of the page, and the proof that no text from others becomes markup.
 
 use std::{
     sync::Arc,

@@ -1,4 +1,5 @@
-//! One upstream: how it stands, its numbers, why its connections came and went, what failed lately, and each connection.
+//! The page's section for one upstream: its standing, numbers, reasons why connections came and went, last failures,
+//! and each connection.
 
 mod tables;
 
@@ -20,22 +21,22 @@ use crate::{
     upstream::{Failed, Party},
 };
 
-/// A failure counts for so long in how an upstream stands.
+/// The time for which a failure counts in an upstream's standing.
 const LATELY: Duration = Duration::from_mins(1);
 
-/// How an upstream stands at a glance.
+/// An upstream's standing at a glance.
 pub(super) enum Standing<'a> {
     Good,
-    /// Requests wait at the cap.
+    /// Requests wait, because the cap is reached.
     Full,
-    /// By this.
+    /// Requests failed lately; this is the newest such failure.
     Failing(&'a Noted<Failed>),
 }
 
-/// How it stands now. What applications did wrong is not its failure.
+/// Returns the upstream's present standing. Failures by the fault of applications do not count.
 pub(super) fn standing(upstream: &UpstreamSnapshot, now: SystemTime) -> Standing<'_> {
     let lately = |failure: &&Noted<Failed>| {
-        // One may have come while the snapshot was taken: after its moment.
+        // A failure may be later than `now`, if it happened while the snapshot was taken.
         failure.what.by != Party::Downstream && Span::between(failure.last, now).0 < LATELY
     };
     match upstream.exchanges.failures.iter().find(lately) {
@@ -57,7 +58,7 @@ fn pill(upstream: &UpstreamSnapshot, now: SystemTime, good: &str) -> Markup {
     }
 }
 
-/// A line for each upstream, where there are several.
+/// Renders a table with a line for each upstream.
 pub(super) fn overview(snapshot: &Snapshot) -> Markup {
     html! {
         section #overview {
@@ -94,7 +95,7 @@ fn overview_row(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     }
 }
 
-/// All of one.
+/// Renders the whole section of one upstream.
 pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     html! {
         section.upstream #{ "upstream-" (upstream.name) } {
@@ -220,7 +221,7 @@ fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
     )
 }
 
-/// Requests for which no upstream was found.
+/// Renders the requests for which no upstream was found.
 pub(super) fn unrouted(snapshot: &Snapshot) -> Markup {
     let total: u64 = snapshot.unrouted.requests.iter().map(|(_, count)| count).sum();
     html! {
@@ -234,7 +235,7 @@ pub(super) fn unrouted(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// What an application saw.
+/// Returns the status that the application got, or `broken off`.
 fn status(failed: &Failed) -> String {
     failed.status.map_or_else(|| "broken off".into(), |status| status.to_string())
 }

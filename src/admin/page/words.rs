@@ -1,4 +1,4 @@
-//! What the words of the metrics mean, for somebody who has not read the documents.
+//! Explanations of the labels in metrics, for readers who do not know the documents.
 
 use crate::{
     pool::{EndReason, Learned, Rejection, Reuse, Source},
@@ -7,7 +7,7 @@ use crate::{
     upstream::{RetryReason, RetryRefusal},
 };
 
-/// Why a request got a new connection.
+/// Explains why a request got a new connection.
 pub(super) fn reuse(reason: Reuse) -> &'static str {
     match reason {
         Reuse::Risky => {
@@ -35,7 +35,7 @@ pub(super) fn reuse(reason: Reuse) -> &'static str {
     }
 }
 
-/// Why a connection ended.
+/// Explains why a connection ended.
 pub(super) fn end(reason: EndReason) -> &'static str {
     match reason {
         EndReason::Aged => "older than maxAge",
@@ -56,7 +56,7 @@ pub(super) fn end(reason: EndReason) -> &'static str {
     }
 }
 
-/// How a handshake went.
+/// Explains a handshake's result.
 pub(super) fn handshake(result: Handshake) -> &'static str {
     match result {
         Handshake::Full => "no session was at hand",
@@ -66,12 +66,12 @@ pub(super) fn handshake(result: Handshake) -> &'static str {
     }
 }
 
-/// What is wrong with a certificate.
+/// Explains what is wrong with a refused certificate.
 pub(super) fn verify(failure: VerifyFailure) -> String {
     format!("the upstream's certificate was refused: {}", failure.as_str())
 }
 
-/// Why a request was tried again.
+/// Explains why a request was tried again.
 pub(super) fn retry(reason: RetryReason) -> &'static str {
     match reason {
         RetryReason::DialFailed => "tried again: no connection could be made",
@@ -80,7 +80,7 @@ pub(super) fn retry(reason: RetryReason) -> &'static str {
     }
 }
 
-/// Why a request was not tried again.
+/// Explains why a request was not tried again.
 pub(super) fn retry_refused(reason: RetryRefusal) -> &'static str {
     match reason {
         RetryRefusal::Max => "not tried again: retries.max is reached",
@@ -88,7 +88,7 @@ pub(super) fn retry_refused(reason: RetryRefusal) -> &'static str {
     }
 }
 
-/// Why a request was not let in.
+/// Explains why a request was answered with 503.
 pub(super) fn rejection(reason: Rejection) -> &'static str {
     match reason {
         Rejection::QueueFull => "answered 503: the queue was full (maxQueue)",
@@ -97,11 +97,11 @@ pub(super) fn rejection(reason: Rejection) -> &'static str {
     }
 }
 
-/// What the upstream makes of idle connections.
+/// The explanation of an upstream that closes idle connections at any time.
 pub(super) const CLOSES_AT_ANY_TIME: &str =
     "the upstream closes idle connections at any time: what could not be sent again gets a new one";
 
-/// How long a connection may be idle, where the upstream itself closes early.
+/// Explains the idle time that the pool allows because the upstream closes early.
 pub(super) fn learned(learned: Learned) -> String {
     let how = match learned.from {
         Source::Announced => "the upstream announces when it closes (Keep-Alive)",

@@ -10,7 +10,7 @@ use super::super::{
 };
 use crate::config;
 
-/// Every key of the tree has to be in the other tree too.
+/// Asserts that every key of the tree `wanted` is in the tree `shown` too.
 fn assert_keys(wanted: &Value, shown: &Value, path: &str) {
     match (wanted, shown) {
         (Value::Object(wanted), Value::Object(shown)) => {

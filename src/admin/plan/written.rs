@@ -1,4 +1,4 @@
-//! A plan in the shape of the document that it may have come from.
+//! The form in which a plan is shown: the document that users write.
 
 use std::{path::Path, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     upstream,
 };
 
-/// The whole.
+/// The whole document.
 #[derive(Serialize)]
 pub(super) struct Document<'a> {
     threads: usize,
@@ -87,7 +87,7 @@ struct Upstream<'a> {
 struct Tls<'a> {
     server_name: &'a str,
     verify_name: String,
-    /// Left out: the system's roots.
+    /// The file of the trust; `None`, and left out, for the system's roots.
     #[serde(skip_serializing_if = "Option::is_none")]
     trust: Option<&'a Path>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,7 +133,7 @@ struct Timeouts {
 #[serde(rename_all = "camelCase")]
 struct Retries {
     max: u32,
-    /// With its sign.
+    /// The budget with its percent sign: `20%`.
     budget: String,
     idempotency_key: bool,
 }
@@ -279,7 +279,7 @@ fn addresses(binds: &[Bind]) -> Vec<String> {
     binds.iter().map(|bind| bind.address.to_string()).collect()
 }
 
-/// A duration in its largest whole unit: `200ms`, `90s`, `1h`.
+/// A duration that is written in its largest whole unit: `200ms`, `90s`, `1h`.
 struct Time(Duration);
 
 impl Serialize for Time {

@@ -1,4 +1,4 @@
-//! `/pools` for programs.
+//! `/pools` as JSON, for programs.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::{
     upstream::Failed,
 };
 
-/// The page, one object.
+/// Renders the page, one JSON object.
 pub(in super::super) fn render(snapshot: &Snapshot) -> String {
     let page = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -73,7 +73,7 @@ fn failure(failure: &Noted<Failed>) -> Value {
     })
 }
 
-/// Tells the times of the last minute; null without a request.
+/// Returns the latencies of the last minute in seconds; null without a request.
 fn latency(upstream: &UpstreamSnapshot) -> Value {
     let times = &upstream.times;
     json!({
@@ -108,7 +108,7 @@ fn connection(connection: &ConnectionView) -> Value {
     })
 }
 
-/// Every value is there, zeros too: a program need not ask whether a key exists.
+/// Makes an object of all counts, zeros included, so that a program need not check for missing keys.
 fn object(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<&'static str, u64> {
     counts.collect()
 }

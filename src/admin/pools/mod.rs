@@ -14,13 +14,13 @@ impl PoolSnapshot {
         self.checkouts.iter().find(|(reuse, _)| *reuse == Reuse::Reused).map_or(0, |(_, n)| *n)
     }
 
-    /// The share of checkouts that reused; `None` before the first.
+    /// Returns the share of checkouts that reused a connection, from 0 to 1; `None` before the first checkout.
     pub(super) fn reuse_rate(&self) -> Option<f64> {
         let all = total(&self.checkouts);
         (all > 0).then(|| self.reused() as f64 / all as f64)
     }
 
-    /// Checkouts that got a new connection, by why.
+    /// Returns the number of checkouts that got a new connection, for each reason.
     pub(super) fn new_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let new = self.checkouts.iter().filter(|(reuse, _)| *reuse != Reuse::Reused);
         new.map(|(reuse, count)| (reuse.as_str(), *count))
@@ -28,7 +28,7 @@ impl PoolSnapshot {
 }
 
 impl UpstreamSnapshot {
-    /// Handshakes by how they went, over all versions.
+    /// Returns the number of handshakes for each result, over all TLS versions.
     pub(super) fn handshakes_by_result(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Handshake::ALL.iter().map(|result| {
             let same = self.handshakes.iter().filter(|((other, _), _)| other == result);

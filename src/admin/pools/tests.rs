@@ -1,4 +1,4 @@
-//! The page, as text and as JSON.
+//! `/pools` as text and as JSON.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,7 +9,7 @@ use crate::{
     upstream::{Code, Failed, Party, RetryReason, Stage},
 };
 
-/// Two upstreams: one that was used, and one that was not.
+/// Makes a state with two upstreams: a used one and an unused one.
 fn used() -> std::sync::Arc<State> {
     let state = state(&["payments", "orders"]);
     let upstream = state.upstreams.share()[0].upstream.clone();

@@ -1,4 +1,4 @@
-//! `/pools` for people: a block for each upstream, a line for each connection.
+//! `/pools` as text, for people: a block for each upstream, a line for each connection.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -15,14 +15,14 @@ use crate::{
     upstream::Failed,
 };
 
-/// Widths of the connections' columns; the peer comes last and takes what it needs.
+/// The format of a line of the table of connections. The peer comes last, because its width varies.
 macro_rules! row {
     () => {
         "  {:>6}  {:<10}  {:>7}  {:>8}  {:>10}  {:<11}  {}\n"
     };
 }
 
-/// The page.
+/// Renders the page.
 pub(in super::super) fn render(snapshot: &Snapshot) -> String {
     let mut page = format!(
         "warmline {}, up {}, configuration {} from {}\n",
@@ -59,7 +59,7 @@ fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 7] {
     ]
 }
 
-/// Tells the times of the last minute.
+/// Returns the latencies of the last minute, as a sentence.
 fn latency(upstream: &UpstreamSnapshot) -> String {
     let times = &upstream.times;
     let quantiles = times.request.quantile(0.5).zip(times.request.quantile(0.99));
@@ -101,7 +101,7 @@ fn handshakes(upstream: &UpstreamSnapshot) -> String {
     format!("{}; {:.1} a second now, {:.1} at most", results.join(", "), rate.now, rate.most)
 }
 
-/// The sum, and in parentheses what it is made of: `3 (2 idle, 1 purged)`, `1 (idle)`.
+/// Returns the sum of the counts with its parts in parentheses: `3 (2 idle, 1 purged)`, `1 (idle)`. Zeros are left out.
 fn list(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
     let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
     match counts[..] {
@@ -136,7 +136,7 @@ fn connections(page: &mut String, connections: &[ConnectionView]) {
     }
 }
 
-/// Before the handshake there is none.
+/// Returns the connection's generation; `-` before the handshake, which determines it.
 fn generation(connection: &ConnectionView) -> String {
     match connection.phase {
         ConnectionPhase::Connecting => "-".into(),
@@ -144,7 +144,7 @@ fn generation(connection: &ConnectionView) -> String {
     }
 }
 
-/// What failed lately, the newest first.
+/// Appends the last failures to the page, the newest first.
 fn failures(page: &mut String, upstream: &UpstreamSnapshot, now: SystemTime) {
     if upstream.exchanges.failures.is_empty() {
         return;

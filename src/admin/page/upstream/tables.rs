@@ -1,4 +1,4 @@
-//! The tables of an upstream: counts with what they mean, the last failures, and each connection.
+//! The tables of an upstream: counts with their meaning, the last failures, and each connection.
 
 use std::{cmp::Reverse, time::SystemTime};
 
@@ -23,13 +23,13 @@ use crate::{
     upstream::{Code, RetryReason, RetryRefusal},
 };
 
-/// So many connections are listed here; `/pools` has all.
+/// The number of connections that the page lists; `/pools` lists all.
 const LISTED: usize = 200;
 
-/// A count, its word, and what that means.
+/// A label, its meaning, and its count.
 type Row<'a> = (&'a str, String, u64);
 
-/// Those that were counted, most first.
+/// Renders a table of the rows with a count above 0, the largest count first; `none` if there are no such rows.
 fn table(title: &str, mut rows: Vec<Row<'_>>, none: &str) -> Markup {
     rows.retain(|(_, _, count)| *count > 0);
     rows.sort_by_key(|(_, _, count)| Reverse(*count));
@@ -56,7 +56,7 @@ fn rows<L: Copy>(
     counts.iter().map(|(label, count)| (word(*label), meaning(*label), *count)).collect()
 }
 
-/// Why requests got new connections.
+/// Renders the reasons for which requests got new connections.
 pub(super) fn reasons(upstream: &UpstreamSnapshot) -> Markup {
     let mut new = upstream.pool.checkouts.clone();
     new.retain(|(reuse, _)| *reuse != Reuse::Reused);
@@ -64,13 +64,13 @@ pub(super) fn reasons(upstream: &UpstreamSnapshot) -> Markup {
     table("Why requests got a new connection", rows, "none did yet")
 }
 
-/// Why connections ended.
+/// Renders the reasons for which connections ended.
 pub(super) fn ends(upstream: &UpstreamSnapshot) -> Markup {
     let rows = rows(&upstream.pool.closed, EndReason::as_str, |reason| words::end(reason).into());
     table("Why connections ended", rows, "none did yet")
 }
 
-/// What requests came to, and what was done about it.
+/// Renders the classes of answers, the retries and the refusals.
 pub(super) fn answers(exchanges: &ExchangesSnapshot, upstream: &UpstreamSnapshot) -> Markup {
     let meaning = |code| match code {
         Code::ServerError => "the upstream's, or our own: see the failures below".into(),
@@ -89,7 +89,7 @@ pub(super) fn answers(exchanges: &ExchangesSnapshot, upstream: &UpstreamSnapshot
     table("Answers, retries, refusals", all, "no request yet")
 }
 
-/// Handshakes by how they went, in all and a second.
+/// Renders the handshakes by result: their number and rates.
 pub(super) fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
     let rates = Handshake::ALL.iter().zip(&upstream.activity.by_result);
     html! {
@@ -110,7 +110,7 @@ pub(super) fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
     }
 }
 
-/// The last requests that did not get a whole response.
+/// Renders the last requests that did not get a whole response.
 pub(super) fn failures(exchanges: &ExchangesSnapshot, now: SystemTime) -> Markup {
     html! {
         @if !exchanges.failures.is_empty() {
@@ -139,7 +139,7 @@ pub(super) fn failures(exchanges: &ExchangesSnapshot, now: SystemTime) -> Markup
     }
 }
 
-/// Each connection, behind a click.
+/// Renders the list of connections, folded until a click.
 pub(super) fn connections(upstream: &UpstreamSnapshot) -> Markup {
     let all = &upstream.pool.now.connections;
     html! {
