@@ -1,4 +1,4 @@
-//! The certificates and keys that a plan was made with, by the files that they came from.
+//! The certificates and keys that a plan was made with, by the files that they were read from.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,16 +8,17 @@ use std::{
 
 use crate::tls::{Identity, Trust};
 
-/// See the module.
+/// The certificates, keys and trusts of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    /// `None` are the system's roots.
+    /// The trusted certificates of each file; the key `None` holds the system's roots.
     pub trusts: BTreeMap<Option<PathBuf>, Arc<Trust>>,
-    /// Our certificates with their keys.
+    /// The client certificates with their keys.
     pub identities: BTreeMap<IdentityFiles, Arc<Identity>>,
-    /// Those among them whose files cannot be used now: what was in force before stays.
+    /// The files among these that cannot be used now; for each, what was in force before stays.
     pub stale: Vec<Stale>,
-    /// The digests of what they were read from. Where these alone differ, the certificates and keys are equal.
+    /// The digests of the files that everything was read from. They are not compared by `==`, which is about the
+    /// certificates and keys alone.
     pub contents: Contents,
 }
 
@@ -31,40 +32,40 @@ impl PartialEq for Credentials {
 
 impl Eq for Credentials {}
 
-/// The digest of the files' content for each trust and each identity that was read from files.
+/// The SHA-256 of the content of each trust and each identity that was read from files.
 #[derive(Debug, Clone, Default)]
 pub struct Contents {
-    /// By the file of the trust.
+    /// The digests of trusts, by file.
     pub trusts: HashMap<PathBuf, Vec<u8>>,
-    /// By the files of the identity.
+    /// The digests of identities, by files; certificate and key are two digests in a row.
     pub identities: HashMap<IdentityFiles, Vec<u8>>,
 }
 
-/// The files of one identity.
+/// The files of one identity (client certificate and key).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IdentityFiles {
-    /// Certificate chain and key.
+    /// The certificate chain and the key in two files.
     Pair {
-        /// Our certificate, then its chain.
+        /// The file of the client certificate, followed by its chain.
         certificate: PathBuf,
-        /// The private key.
+        /// The file of the private key.
         key: PathBuf,
     },
-    /// Key and chain in one file.
+    /// The key and the certificate chain in one file.
     Bundle(PathBuf),
 }
 
-/// Files that cannot be used now.
+/// The files of a trust or identity that cannot be used now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
-    /// The files.
+    /// The paths of the files.
     pub files: Vec<PathBuf>,
-    /// What is wrong with which, and what would be right.
+    /// The words for people: what is wrong with which file, and what would be right.
     pub reason: String,
 }
 
 impl IdentityFiles {
-    /// Each of them.
+    /// Returns the paths of all files of the identity.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {
         match self {
@@ -75,13 +76,13 @@ impl IdentityFiles {
 }
 
 impl Credentials {
-    /// True if the same files may give another certificate at another time.
+    /// True if the same files may give another certificate at another time, because one of them holds several.
     #[must_use]
     pub fn depend_on_time(&self) -> bool {
         self.identities.values().any(|identity| identity.is_one_of_several())
     }
 
-    /// Every file that was read.
+    /// Returns every file that was read.
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         let identities = self.identities.keys().flat_map(IdentityFiles::paths);

@@ -1,5 +1,4 @@
-//! Every default, in one place. `example.yaml` writes each of them out, and a test compares the
-//! two.
+//! Every default of the configuration. `example.yaml` writes each of them out, and a test compares the two.
 
 use std::time::Duration;
 
@@ -14,19 +13,19 @@ use crate::{
 pub(super) const THREADS: usize = 1;
 pub(super) const DRAIN: Duration = Duration::from_secs(25);
 
-/// Metrics and health: the pod's address, both families.
+/// Metrics and health: every address of the pod, IPv4 too.
 pub(super) const METRICS_BIND: &[&str] = &["[::]:13320"];
-/// Administration.
+/// Administration: loopback only.
 pub(super) const ADMIN_BIND: &[&str] = &["127.0.0.1:13321"];
-/// Traffic; `localhost` is `::1` first on many machines.
+/// Traffic: both loopback families, because many machines resolve `localhost` to `::1` first.
 pub(super) const LISTENER_BIND: &[&str] = &["127.0.0.1:13301", "[::1]:13301"];
 
 pub(super) const LOG_LEVEL: Level = Level::Info;
-/// For machines.
+/// The format if standard error is not a terminal, for programs that read logs.
 pub(super) const LOG_FORMAT: Format = Format::Json;
 pub(super) const LOG_ACCESS: Access = Access::Errors;
 pub(super) const ACCESS_RATE: usize = 1000;
-/// For somebody who looks on.
+/// The format if standard error is a terminal, for people.
 pub(super) const TERMINAL_LOG_FORMAT: Format = Format::Text;
 pub(super) const TERMINAL_LOG_ACCESS: Access = Access::All;
 
@@ -67,7 +66,7 @@ pub(super) const ROTATION_DEADLINE: Duration = Duration::from_mins(5);
 
 pub(super) const RETRIES: Retries = Retries { max: 2, budget: 20, idempotency_key: false };
 
-/// Addresses that nobody wrote.
+/// Makes default addresses, not marked as written by the user.
 pub(super) fn binds(addresses: &[&str]) -> Vec<Bind> {
     let parse = |text: &&str| text.parse().expect("the defaults are addresses; a test reads them");
     addresses.iter().map(|text| Bind { address: parse(text), written: false }).collect()

@@ -1,4 +1,5 @@
-//! The digests of all that a plan is made of. A file is read again only if it may have changed since the look before.
+//! Digests (SHA-256) of everything that a plan is made of. A file is read again only if it may have changed since the
+//! last look.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,8 @@ use std::{
 use super::source::{Disk, Files as _, Origin};
 use crate::tls::sha256;
 
-/// The text, its origin, and the content of files. While they stay the same, so does the plan.
+/// The digests of the text and of each file that it names, and the text's origin. While they are equal, the plan is the
+/// same.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Digests {
     text: Vec<u8>,
@@ -20,7 +22,8 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Takes the digests as of now; `before` are those of the look before.
+    /// Takes the digests at the time `now`; `before` are those of the last look, from which the digests of unchanged
+    /// files are copied.
     pub(super) fn take(
         text: &str,
         origin: Origin,
@@ -36,7 +39,7 @@ impl Digests {
         Self { text: sha256(text.as_bytes()), origin, files: files.collect() }
     }
 
-    /// The digest of this file's content, if it is one of the files and could be read.
+    /// Returns the digest of this file's content; `None` if the file is not among the digests or could not be read.
     pub(super) fn of(&self, file: &Path) -> Option<&[u8]> {
         self.files.get(file)?.content.as_deref().ok()
     }
@@ -44,9 +47,9 @@ impl Digests {
 
 #[derive(Debug, Clone)]
 struct FileDigest {
-    /// `None` if the file may change without another stamp.
+    /// The file's stamp; `None` if its content may change without another stamp, or could not be read.
     stamp: Option<Stamp>,
-    /// A file that cannot be read has the reason in place of its digest.
+    /// The SHA-256 of the content, or the reason why the file cannot be read.
     content: Result<Vec<u8>, String>,
 }
 
@@ -60,7 +63,7 @@ impl Eq for FileDigest {}
 
 impl FileDigest {
     fn take(file: &Path, before: Option<&Self>, now: SystemTime) -> Self {
-        // The stamp comes first: what changes from here on has another one.
+        // The stamp is taken before the content is read: a later change has another stamp.
         let stamp = Stamp::of(file).filter(|stamp| stamp.is_settled(now));
         if let Some(before) =
             before.filter(|before| before.stamp.is_some() && before.stamp == stamp)
@@ -74,10 +77,11 @@ impl FileDigest {
     }
 }
 
-/// How long a file must have stayed as it is: a change within the file system's smallest unit of time leaves no other stamp.
+/// The age that a file's last change must have before its stamp is trusted: two changes within the smallest unit of the
+/// file system's clock have the same stamp.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// A file's identity, its size, and the time of its last change, which nobody can set.
+/// A file's identity, size, and time of last change (`ctime`, which no program can set).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -105,10 +109,10 @@ impl Stamp {
 mod tests {
     use super::*;
 
-    /// The digest that a look leaves if it did not read the file.
+    /// The content digest of a file that was not read.
     const UNREAD: &[u8] = b"unread";
 
-    /// Takes the digest of a file beside an earlier one, and says whether the file was read for it.
+    /// True if the digest of a file is taken by reading the file, given its digest `before`.
     fn is_read(file: &Path, before: &FileDigest, now: SystemTime) -> bool {
         let before = FileDigest { content: Ok(UNREAD.into()), ..before.clone() };
         FileDigest::take(file, Some(&before), now).content.as_deref() != Ok(UNREAD)

@@ -1,4 +1,4 @@
-//! From text to the document: what the YAML parser says, in words that name the key and the remedy.
+//! Parses the YAML text into the document, and turns the parser's errors into words that name the key and the remedy.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -18,13 +18,13 @@ use super::{
     written::{Placed, Position},
 };
 
-/// Where nothing else is known: the document's start.
+/// The document's start, used as the place of errors that have no place of their own.
 pub(super) const START: Position = Position { line: 1, column: 1 };
 
-/// Reads the document. Every key that does not exist, and each that is written with nothing behind it, is a finding beside
-/// those that `compile` makes; of errors of structure only the first is told.
+/// Reads the document. Unknown keys and keys without a value are added to the findings, beside those of `compile`; of
+/// structural errors only the first is returned.
 ///
-/// Null is no way to say "the default": an empty template value must not turn `trust` into the
+/// A key without a value (null) does not mean the default, so that an empty template value cannot turn `trust` into the
 /// system's roots.
 pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
     match quick::read(text) {
@@ -33,7 +33,8 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Find
     }
 }
 
-/// Reads the document in three passes: tags, shape, values.
+/// Reads the document in three passes: tags are refused, then the shape is compared with the schema, then the values
+/// are read.
 pub(super) fn read_thoroughly(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
     refuse_tags(text)?;
     let outline = outline(text)?;
@@ -54,17 +55,18 @@ fn outline(text: &str) -> Result<Placed<Outline>, Finding> {
         .map_err(|error| malformed(&error))
 }
 
-/// The places of all values of a document, by their paths.
+/// The place of each value of a document, by the value's path.
 #[derive(Debug, Default)]
 pub(super) struct Places(HashMap<String, Position>);
 
-/// Finds the place of each value in a text that was accepted.
+/// Finds the place of each value in a text that was accepted; empty if the text cannot be parsed.
 pub(super) fn places(text: &str) -> Places {
     outline(text).map(|outline| Places(outline.places())).unwrap_or_default()
 }
 
 impl Places {
-    /// The place of the value at a path; where it is not written, that of the nearest one around it.
+    /// Returns the place of the value at a path. If the value is not written, returns the place of the nearest mapping
+    /// or list around it.
     pub(super) fn nearest<'p>(&self, path: &'p str) -> Position {
         let around = |path: &&'p str| path.rfind(['.', '[']).map(|end| &path[..end]);
         let mut paths = std::iter::successors(Some(path), around);
@@ -72,9 +74,10 @@ impl Places {
     }
 }
 
-/// Refuses the first tag. The standard ones too: `!!binary` would be decoded, and `!!str` or `!!int` changes how a value is read.
+/// Refuses the first tag, also a standard one: `!!binary` would be decoded, and `!!str` or `!!int` changes how a value
+/// is read.
 ///
-/// Errors of syntax before it are left to the reader of the document, which finds the same.
+/// Syntax errors before the tag are ignored here, because the next pass finds and reports them.
 fn refuse_tags(text: &str) -> Result<(), Finding> {
     let parser_options = granit_parser::options! { emit_comments: false };
     let events = Parser::new_from_str_with_options(text, parser_options);
@@ -95,13 +98,13 @@ fn tag_refused(tag: &str) -> String {
     )
 }
 
-/// The document's keys, made once: every configuration is compared with it.
+/// The JSON Schema, made once: every configuration's keys are compared with it.
 static SCHEMA: LazyLock<Value> = LazyLock::new(super::schema);
 
 const NOTHING: &str = "nothing is written here; write a value, or remove the key";
 
-/// Bounds that no honest document of a megabyte reaches: aliases can make a small text large, and
-/// nesting is paid for with stack.
+/// Returns the parser's options. Their bounds are above what an honest document of a megabyte needs: aliases can make a
+/// small text large, and nesting uses stack.
 fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     serde_yaml::options! {
         duplicate_keys: duplicate_keys,
@@ -116,7 +119,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
     }
 }
 
-/// What is no YAML, or not the YAML that anybody would write here.
+/// Describes an error in the YAML itself, or a use of YAML that is refused here, such as a second document.
 fn malformed(error: &Error) -> Finding {
     let at = place(error);
     let message = match innermost(error) {
@@ -137,7 +140,7 @@ fn malformed(error: &Error) -> Finding {
     Finding { path: String::new(), at: Some(at), message }
 }
 
-/// YAML, but not the document's keys and shapes.
+/// Describes an error in a text that is valid YAML, but whose keys and shapes are not the document's.
 fn misshapen(error: &Error, outline: &Placed<Outline>) -> Finding {
     let at = place(error);
     let (path, message) = match innermost(error) {
@@ -154,7 +157,7 @@ fn misshapen(error: &Error, outline: &Placed<Outline>) -> Finding {
     Finding { path: path.unwrap_or_default(), at: Some(at), message }
 }
 
-/// The error itself, without what the parser wraps around it.
+/// Returns the error without the layers that the parser wraps around it.
 fn innermost(error: &Error) -> &Error {
     match error {
         Error::WithSnippet { error, .. } | Error::AliasError { error, .. } => innermost(error),
@@ -171,7 +174,8 @@ fn duplicate(key: Option<&str>) -> String {
     format!("the key {key} is written twice; keep one of them")
 }
 
-/// Wrong shape, from the parser's `mapping start`, `sequence start` or `string scalar`.
+/// Returns the path and the message for a value of the wrong shape; `expected` is the parser's `mapping start`,
+/// `sequence start` or `string scalar`.
 fn wrong_shape(expected: &str, found: Option<(String, &'static str)>) -> (Option<String>, String) {
     let right = match expected {
         "mapping start" => "a mapping: keys with values, such as `key: value`",

@@ -1,21 +1,21 @@
-//! What is wrong with a configuration, and where.
+//! Errors of a configuration with their places, and the collection of them while a plan is made.
 
 use std::fmt;
 
 use super::written::{Kind, Position, Written};
 
-/// One thing that is wrong.
+/// A single error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The key, such as `upstreams[0].pool.maxIdle`; empty for the whole document.
+    /// The path of the key, such as `upstreams[0].pool.maxIdle`; empty if the error is about the whole document.
     pub path: String,
-    /// Its place; `None` where there is no text.
+    /// The place in the text; `None` if the text could not be read.
     pub at: Option<Position>,
-    /// What is wrong, and after a semicolon what would be right.
+    /// The words for people: what is wrong, then a semicolon, then what would be right.
     pub message: String,
 }
 
-/// Everything that is wrong with one configuration; never empty.
+/// All errors of one configuration; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Errors {
     source: String,
@@ -30,23 +30,24 @@ impl Errors {
         Self { source: source.into(), text: text.into(), findings, only_files: false }
     }
 
-    /// A configuration that cannot even be read.
+    /// Makes the error of a configuration whose text cannot be read.
     pub(super) fn unreadable(source: &str, message: String) -> Self {
         Self::new(source, "", vec![Finding { path: String::new(), at: None, message }])
     }
 
-    /// The text is right if these files are: says whether that is so.
+    /// Sets [`Errors::only_files`].
     pub(super) fn of_files(self, only_files: bool) -> Self {
         Self { only_files, ..self }
     }
 
-    /// Whether nothing is wrong but certificates, keys and trust: they may come, or get well, without another text.
+    /// True if nothing is wrong except the content of certificate, key and trust files: these may appear or be repaired
+    /// without a change of the text.
     #[must_use]
     pub const fn only_files(&self) -> bool {
         self.only_files
     }
 
-    /// Each of them, in the order in which they were found.
+    /// Returns the errors in the order in which they were found.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -55,12 +56,12 @@ impl Errors {
 
 impl std::error::Error for Errors {}
 
-/// More than a screen full helps nobody.
+/// The number of errors that are shown; the others are only counted.
 const SHOWN: usize = 20;
 
 impl fmt::Display for Errors {
-    /// Each as `FILE:LINE:COLUMN: PATH: what is wrong; what would be right`, then its line with a
-    /// caret.
+    /// Writes each error as `FILE:LINE:COLUMN: PATH: what is wrong; what would be right`, followed by the line of the
+    /// text and a caret below the column.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, finding) in self.findings.iter().take(SHOWN).enumerate() {
             if index > 0 {
@@ -94,8 +95,8 @@ impl Errors {
     }
 }
 
-/// A line of the text around a place, and the caret's column in it. Nothing of a text that holds
-/// PEM, which may be a key.
+/// Returns the line at a place and the caret's column in it, at most 120 characters around the place. Returns `None` if
+/// the text contains PEM, because the line could be a private key.
 fn excerpt(text: &str, at: Position) -> Option<(String, usize)> {
     const SIDE: usize = 60;
     let line = text
@@ -112,11 +113,11 @@ fn excerpt(text: &str, at: Position) -> Option<(String, usize)> {
     Some((shown.map(plain).collect::<String>().trim_end().into(), column - skipped))
 }
 
-/// Collects what is wrong while a plan is made.
+/// The errors that were found so far while a plan is made.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     list: Vec<Finding>,
-    /// How many of them are about the content of files.
+    /// The number of findings that are about the content of files.
     of_files: usize,
 }
 
@@ -138,31 +139,31 @@ impl Findings {
         self.list.is_empty()
     }
 
-    /// Whether there is nothing wrong but the content of files.
+    /// True if every finding is about the content of files; also true if there is none.
     pub(super) fn are_of_files(&self) -> bool {
         self.list.len() == self.of_files
     }
 
-    /// All of them, in the document's order.
+    /// Returns all findings in the order of their places in the document.
     pub(super) fn into_sorted(mut self) -> Vec<Finding> {
         self.list.sort_by_key(|finding| finding.at.map(|at| (at.line, at.column)));
         self.list
     }
 
-    /// A mapping of the document, whose keys are read one by one.
+    /// Begins a mapping of the document, whose keys are then read one by one.
     pub(super) fn section(&mut self, path: impl Into<String>) -> Section<'_> {
         Section { findings: self, path: path.into() }
     }
 }
 
-/// A mapping of the document, whose keys are read one by one.
+/// A mapping of the document that is being read, with its path and the findings that its errors are added to.
 pub(super) struct Section<'a> {
     findings: &'a mut Findings,
     path: String,
 }
 
 impl Section<'_> {
-    /// A key's value; where it was left out or is wrong, the default.
+    /// Reads a key's value. Returns the default if the key was left out or is wrong; an error is added to the findings.
     pub(super) fn value<K: Kind>(
         &mut self,
         key: &str,
@@ -172,7 +173,7 @@ impl Section<'_> {
         self.written(key, written).unwrap_or(default)
     }
 
-    /// A key's value; `None` where it was left out or is wrong.
+    /// Reads a key's value. Returns `None` if the key was left out or is wrong; an error is added to the findings.
     pub(super) fn written<K: Kind>(
         &mut self,
         key: &str,
@@ -188,7 +189,8 @@ impl Section<'_> {
         }
     }
 
-    /// Each element of a list, with its own path and place; those that are wrong are left out.
+    /// Reads each element of a list; returns each value with its path and place. Wrong elements are left out and added
+    /// to the findings.
     pub(super) fn list<K: Kind>(
         &mut self,
         key: &str,
@@ -202,34 +204,34 @@ impl Section<'_> {
         list.iter().enumerate().filter_map(read).collect()
     }
 
-    /// The path of a key of this mapping; of the mapping itself for the empty key.
+    /// Returns the path of a key of this mapping; for an empty key, the path of the mapping itself.
     pub(super) fn path(&self, key: &str) -> String {
         join(&self.path, key)
     }
 
-    /// Says what was found elsewhere.
+    /// Adds a finding that names its own path.
     pub(super) fn push(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
 
-    /// Says that a key is wrong.
+    /// Adds a finding about a key of this mapping.
     pub(super) fn add(&mut self, key: &str, at: Position, message: impl Into<String>) {
         self.findings.add(join(&self.path, key), at, message);
     }
 
-    /// Says that the file that a key names cannot be used.
+    /// Adds a finding about the content of the file that a key names; see [`Errors::only_files`].
     pub(super) fn add_file(&mut self, key: &str, at: Position, message: impl Into<String>) {
         self.findings.of_files += 1;
         self.add(key, at, message);
     }
 
-    /// A mapping below this one.
+    /// Begins the mapping at a key of this one.
     pub(super) fn section(&mut self, key: &str) -> Section<'_> {
         self.findings.section(join(&self.path, key))
     }
 }
 
-/// A path and a key below it.
+/// Joins a path and a key below it with a dot; either may be empty.
 pub(super) fn join(path: &str, key: &str) -> String {
     match (path, key) {
         ("", key) => key.into(),

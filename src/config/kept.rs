@@ -1,5 +1,5 @@
-//! The last good configuration, kept for the next start: a container that is restarted in its pod begins with it where
-//! the current one cannot be used.
+//! The last good configuration, kept for the next start: a container that is restarted in its pod begins with it if the
+//! current configuration cannot be used.
 
 use std::{
     fs, io,
@@ -8,18 +8,18 @@ use std::{
 
 use super::source::{Disk, Files as _};
 
-/// A folder for it.
+/// The folder (`--keep`) that the configuration is kept in.
 #[derive(Debug, Clone)]
 pub struct Kept(PathBuf);
 
 impl Kept {
-    /// In this folder, which exists.
+    /// Uses this folder, which must exist.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self(folder.into())
     }
 
-    /// What was kept, if anything was.
+    /// Returns the text that was kept last; `None` if there is none.
     pub fn read(&self) -> io::Result<Option<String>> {
         match Disk.read(&self.file()) {
             Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(io::Error::other),
@@ -28,7 +28,7 @@ impl Kept {
         }
     }
 
-    /// Keeps this, whole or not at all.
+    /// Keeps this text in place of the last one. The replacement is atomic: a new file is renamed over the old one.
     pub fn write(&self, text: &str) -> io::Result<()> {
         let new = self.0.join("config.yaml.new");
         fs::write(&new, text)?;

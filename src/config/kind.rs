@@ -1,4 +1,4 @@
-//! The kinds of plain values: durations, sizes, numbers, and words.
+//! The kinds of plain values: durations, sizes, numbers, and words of a fixed set.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::{
     tls::{KeyExchange, MinVersion},
 };
 
-/// A duration, `0` included.
+/// A duration with its unit, such as `200ms`; `0` is allowed.
 #[derive(Debug)]
 pub(super) struct Time;
 
-/// A duration above zero.
+/// A duration above zero with its unit, such as `5s`.
 #[derive(Debug)]
 pub(super) struct PositiveTime;
 
-/// Longer ones are mistakes, and would overflow clocks.
+/// The longest duration that is accepted: longer ones are mistakes, and would overflow clocks.
 const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 impl Kind for Time {
@@ -82,7 +82,7 @@ impl Kind for PositiveTime {
     }
 }
 
-/// A number of bytes within bounds.
+/// A number of bytes within bounds, with or without a unit: `32768` or `32KiB`.
 #[derive(Debug)]
 pub(super) struct Bytes<const LEAST: usize, const MOST: usize>;
 
@@ -148,7 +148,7 @@ impl<const LEAST: usize, const MOST: usize> Kind for Count<LEAST, MOST> {
     }
 }
 
-/// A whole number, or -1 for none (`HAProxy`'s pool-max-conn).
+/// A whole number, or -1 for no limit (as in `HAProxy`'s `pool-max-conn`); read as `None` for -1.
 #[derive(Debug)]
 pub(super) struct MaxIdle;
 
@@ -172,7 +172,7 @@ impl Kind for MaxIdle {
     }
 }
 
-/// A share, from none to all.
+/// A share from `0%` to `100%`, read as the number before the percent sign.
 #[derive(Debug)]
 pub(super) struct Percent;
 
@@ -194,7 +194,7 @@ impl Kind for Percent {
     }
 }
 
-/// Plain decimal digits, perhaps with a minus.
+/// Reads plain decimal digits, perhaps after a minus; `None` for anything else.
 fn whole(text: &str) -> Option<i64> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -203,8 +203,8 @@ fn whole(text: &str) -> Option<i64> {
     text.parse().ok()
 }
 
-/// Refuses a number such as `010`, with a unit too: ten here, and without a unit eight to the YAML readers that take it for
-/// octal.
+/// Refuses a number with a leading zero, such as `010`: this reader takes it for ten, and YAML readers that know octal
+/// numbers take it for eight.
 fn refuse_leading_zero(text: &str) -> Result<(), String> {
     let number = text.trim_start_matches('-');
     let plain = number.trim_start_matches('0');
@@ -221,7 +221,7 @@ fn refuse_leading_zero(text: &str) -> Result<(), String> {
     Err(format!("{} has a leading zero{octal}; write {right}", quote(text)))
 }
 
-/// Declares a kind that is one of several words.
+/// Declares a kind whose values are a fixed set of words.
 macro_rules! words {
     (
         $(#[$doc:meta])*
@@ -250,13 +250,13 @@ macro_rules! words {
 }
 
 words! {
-    /// JSON or text.
+    /// The format of log lines.
     FormatKind -> Format { "json" => Format::Json, "text" => Format::Text }
     right: "json or text"
 }
 
 words! {
-    /// The least severe event.
+    /// The least severe level that is logged.
     LevelKind -> Level {
         "error" => Level::Error,
         "warn" => Level::Warn,
@@ -267,7 +267,7 @@ words! {
     right: "error, warn, info, debug or trace"
 }
 
-/// A switch.
+/// A switch: `true` or `false`.
 #[derive(Debug)]
 pub(super) struct Flag;
 
@@ -283,7 +283,7 @@ impl Kind for Flag {
     }
 }
 
-/// With which groups keys are agreed.
+/// The groups that TLS keys are agreed with.
 #[derive(Debug)]
 pub(super) struct KeyExchangeKind;
 
@@ -304,7 +304,7 @@ impl Kind for KeyExchangeKind {
     }
 }
 
-/// Which requests get a line. `off` and `false` are one: Helm's YAML turns one into the other.
+/// The requests that get an access line. `off` and `false` mean the same, because Helm's YAML turns `off` into `false`.
 #[derive(Debug)]
 pub(super) struct AccessKind;
 
@@ -325,7 +325,7 @@ impl Kind for AccessKind {
     }
 }
 
-/// A TLS version; YAML reads it as a number where it is not quoted.
+/// The lowest TLS version. Without quotes YAML reads it as a number, which is accepted too.
 #[derive(Debug)]
 pub(super) struct MinVersionKind;
 
@@ -348,7 +348,7 @@ impl Kind for MinVersionKind {
     }
 }
 
-/// The case of field names.
+/// The case of field names in requests and responses.
 #[derive(Debug)]
 pub(super) struct HeaderCaseKind;
 
@@ -369,7 +369,7 @@ impl Kind for HeaderCaseKind {
     }
 }
 
-/// When a request may take an idle connection.
+/// The rule by which requests share idle connections (`pool.reuse`).
 #[derive(Debug)]
 pub(super) struct ReuseKind;
 
@@ -394,7 +394,7 @@ impl Kind for ReuseKind {
     }
 }
 
-/// The name of a request field, or off.
+/// The name of a request field, or `off`, which is read as `None`.
 #[derive(Debug)]
 pub(super) struct FieldName;
 
@@ -419,8 +419,8 @@ impl Kind for FieldName {
     }
 }
 
-/// A value in an error: between backquotes, control characters escaped, cut where it is long; never
-/// a key.
+/// Returns a value as errors show it: between backquotes, with control characters escaped, cut after 80 characters. PEM
+/// is never shown, because it could be a private key.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 80;
     if text.contains("-----BEGIN") {

@@ -1,28 +1,30 @@
-//! Which of two sources leads once the watch was in sync: the watch, until it has been away for long and the mounted
-//! copy has changed since (design, section 9 "Sources").
+//! The choice between a watched `ConfigMap` and its mounted copy once the watch has answered. The watch leads until
+//! contact has been lost for three minutes and the copy has changed since the loss (`docs/design.md`, "Configuration").
 //!
-//! The copy lags behind by a minute and more. One that is as it was when contact was lost may be older than what is in
-//! force, however long ago that was: it never leads.
+//! The copy lags behind the watch by a minute and more. If it is the same as when contact was lost, it may be older
+//! than what is in force, however long ago that was, and therefore never leads.
 
 use std::time::{Duration, Instant};
 
-/// How long the watch must have been away.
+/// The time without contact after which a changed copy leads.
 const PATIENCE: Duration = Duration::from_mins(3);
 
-/// See the module.
+/// The state of the choice between the watch and the copy.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Lead {
-    /// The watch has contact.
+    /// The watch has contact, and leads.
     #[default]
     Watch,
-    /// It has lost it, and this was the copy then.
+    /// The watch has lost contact; the text is that of the copy at the first look after the loss (`None`: it could not
+    /// be read).
     Lost(Option<String>),
-    /// The copy has changed since.
+    /// The watch has lost contact, and the copy has changed since.
     CopyChanged,
 }
 
 impl Lead {
-    /// The copy's text, if that is to lead now; it is read only while the watch is away.
+    /// Returns the copy's text if the copy leads now, else `None`. `away_since` is the time at which contact was lost
+    /// (`None`: contact); `read` reads the copy, and is called only without contact.
     pub(super) fn copy(
         &mut self,
         away_since: Option<Instant>,

@@ -1,7 +1,8 @@
-//! Intent: what users write (`spec`), and the validated, immutable plan that comes of it.
+//! The configuration: the document that users write (`spec`), and the validated, immutable [`Plan`] that is made from
+//! it.
 //!
-//! The way: text → `document` (structure, the first error alone) → `compile` (meaning, all errors
-//! at once) → [`Plan`].
+//! The way: text → `document` (structure; only the first error is reported) → `compile` (meaning; all errors are
+//! reported together) → [`Plan`]. The design is in `docs/design.md` under "Configuration".
 
 mod compile;
 pub mod configmap;
@@ -39,32 +40,33 @@ pub use written::Position;
 use crate::tls;
 use errors::Findings;
 
-/// What a compilation needs besides the text.
+/// The inputs of a compilation besides the text.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// What messages call the text: its file, usually.
+    /// The name of the text in messages, usually its file's path.
     pub source: &'a str,
-    /// Whether the log goes to a terminal: it is text there by default, and every request gets a
-    /// line.
+    /// True if the log goes to a terminal: then its defaults are text instead of JSON, and an access line for every
+    /// request.
     pub terminal: bool,
-    /// Reads certificates and keys.
+    /// The source of certificates and keys: the file system, or memory in the demo and in tests.
     pub files: &'a dyn Files,
-    /// When: a client certificate must be valid now.
+    /// The time of the compilation, at which client certificates must be valid.
     pub now: std::time::SystemTime,
-    /// What is in force: where a file cannot be used, what came from it before stays.
+    /// The certificates and keys in force. If a file cannot be used, what was read from the same file before stays;
+    /// `None` at the start.
     pub in_force: Option<&'a Credentials>,
-    /// Whoever writes it may use this process's identity, but neither open it to others nor have it read files that are
-    /// not its own (`warmline run --confined`).
+    /// True under `warmline run --confined`: the configuration may use this process's identity, but may neither bind
+    /// addresses that others can reach nor have the process read files outside `/etc/warmline`.
     pub confined: bool,
 }
 
-/// Where metrics and health are bound unless a configuration says otherwise.
+/// Returns the addresses that metrics and health are bound to if the configuration names none.
 #[must_use]
 pub fn default_metrics() -> Vec<Bind> {
     defaults::binds(defaults::METRICS_BIND)
 }
 
-/// Makes a plan of a text, or says everything that is wrong with it.
+/// Makes a plan from a text, or returns everything that is wrong with the text.
 pub fn compile(text: &str, context: &Context<'_>) -> Result<Plan, Errors> {
     let mut findings = Findings::default();
     let document = match document::read(text, &mut findings) {
@@ -83,20 +85,21 @@ pub fn compile(text: &str, context: &Context<'_>) -> Result<Plan, Errors> {
     }
 }
 
-/// A complete configuration that this version accepts, with every default written out.
+/// Returns a complete configuration that this version accepts, with every default written out (`check --example`).
 #[must_use]
 pub const fn example() -> &'static str {
     include_str!("example.yaml")
 }
 
-/// The first 16 hexadecimal digits of the text's SHA-256.
+/// Returns the first 16 hexadecimal digits of the text's SHA-256, by which people and metrics tell configurations
+/// apart.
 #[must_use]
 pub fn hash(text: &str) -> String {
     let first = tls::sha256(text.as_bytes()).first_chunk().copied().map(u64::from_be_bytes);
     format!("{:016x}", first.unwrap_or_default())
 }
 
-/// The JSON Schema (draft 2020-12) of the document.
+/// Returns the JSON Schema (draft 2020-12) of the document (`check --schema`).
 #[must_use]
 pub fn schema() -> Value {
     let settings = schemars::generate::SchemaSettings::draft2020_12().for_deserialize();
@@ -105,7 +108,8 @@ pub fn schema() -> Value {
     schema
 }
 
-/// A key may be left out, but null is refused; schemars takes the one for the other.
+/// Removes null from the schema's types and choices: schemars allows null for every optional key, but the document may
+/// only leave a key out.
 fn refuse_null(schema: &mut Value) {
     for key in ["type", "enum"] {
         let Some(Value::Array(choices)) = schema.get_mut(key) else { continue };
@@ -127,7 +131,7 @@ fn refuse_null(schema: &mut Value) {
     }
 }
 
-/// Every path at which the schema knows a key.
+/// Returns every path at which the schema knows a key, such as `upstreams[].pool.maxIdle`.
 fn places_of(key: &str) -> Vec<String> {
     fn walk(schema: &Value, path: &str, key: &str, places: &mut Vec<String>) {
         if let Some(items) = schema.get("items") {

@@ -11,7 +11,7 @@ use schemars::{Schema, json_schema};
 use super::{kind::quote, written::Kind};
 use crate::connect::{Endpoint, EndpointHost};
 
-/// An upstream's name.
+/// An upstream's name: 1 to 63 of a-z, 0-9 and `-`.
 #[derive(Debug)]
 pub(super) struct UpstreamName;
 
@@ -31,8 +31,7 @@ impl Kind for UpstreamName {
     }
 }
 
-/// A value of the Host field that routes to an upstream: a name, an address (IPv6 in brackets), or
-/// `*`.
+/// A value of the Host field that routes to an upstream: a name, an address (IPv6 in brackets), or `*`.
 #[derive(Debug)]
 pub(super) struct Host;
 
@@ -78,7 +77,7 @@ impl Kind for Host {
 
 const HOSTS: &str = "write a DNS name, an IPv4 address, or an IPv6 address in brackets";
 
-/// Where to dial: `HOST:PORT`.
+/// The address of an endpoint: `HOST:PORT`.
 #[derive(Debug)]
 pub(super) struct EndpointAddress;
 
@@ -116,7 +115,8 @@ impl Kind for EndpointAddress {
     }
 }
 
-/// What an IPv6 address without brackets may have meant: its last group reads as a port, if decimal.
+/// Returns the error for an IPv6 address without brackets. If its last group is decimal, the error also suggests to
+/// read that group as the port.
 fn unbracketed(text: &str, whole: Ipv6Addr) -> String {
     let split = text.rsplit_once(':').and_then(|(head, last)| {
         let head = head.parse::<Ipv6Addr>().ok()?;
@@ -132,7 +132,7 @@ fn unbracketed(text: &str, whole: Ipv6Addr) -> String {
     }
 }
 
-/// An address to listen on: `IP:PORT`; port 0 is any free one.
+/// An address to listen on: `IP:PORT`; port 0 means any free one.
 #[derive(Debug)]
 pub(super) struct BindAddress;
 
@@ -156,7 +156,7 @@ impl Kind for BindAddress {
     }
 }
 
-/// The name sent as SNI; `None` sends none.
+/// The name that is sent as SNI; `none` is read as `None`, and none is sent.
 #[derive(Debug)]
 pub(super) struct ServerNameKind;
 
@@ -187,7 +187,7 @@ impl Kind for ServerNameKind {
     }
 }
 
-/// The name or address that the upstream's certificate must carry.
+/// The name or address that the upstream's certificate must carry; no value turns verification off.
 #[derive(Debug)]
 pub(super) struct VerifyName;
 
@@ -218,7 +218,7 @@ impl Kind for VerifyName {
     }
 }
 
-/// A file.
+/// The path of a PEM file. PEM text in its place is refused and never shown.
 #[derive(Debug)]
 pub(super) struct FilePath;
 
@@ -240,14 +240,14 @@ impl Kind for FilePath {
     }
 }
 
-/// A DNS name as TLS wants it: lower case, without a final dot.
+/// Reads a DNS name as TLS wants it: in lower case, without a final dot.
 pub(super) fn dns_name(text: &str) -> Option<DnsName<'static>> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     DnsName::try_from(name).ok()
 }
 
-/// A DNS name (lower case; a final dot stays, it keeps the resolver's search list out), an IPv4
-/// address, or an IPv6 address in brackets.
+/// Reads an endpoint's host: a DNS name, an IPv4 address, or an IPv6 address in brackets. Names become lower case; a
+/// final dot stays, because it keeps the resolver from trying its search list.
 fn host(text: &str) -> Option<EndpointHost> {
     if let Some(address) = address(text) {
         let bare_ipv6 = address.is_ipv6() && !text.starts_with('[');
@@ -257,7 +257,7 @@ fn host(text: &str) -> Option<EndpointHost> {
     Some(EndpointHost::Name(name.as_ref().into()))
 }
 
-/// An IP address; IPv6 with or without brackets.
+/// Reads an IP address; IPv6 with or without brackets.
 fn address(text: &str) -> Option<IpAddr> {
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -265,14 +265,14 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// A port in plain digits without leading zeros (`u16`'s own parser takes those and a plus sign).
+/// Reads a port in plain digits without leading zeros, which `u16`'s own parser would accept, like a plus sign.
 fn decimal(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let padded = text.len() > 1 && text.starts_with('0');
     (digits && !padded).then(|| text.parse().ok()).flatten()
 }
 
-/// What people write in place of a host.
+/// Returns the error for a text that is not a host: a URL, or a name that is not in ASCII.
 fn url_or_foreign(text: &str) -> Option<String> {
     if text.contains("://") || text.contains('/') {
         return Some(format!(

@@ -1,5 +1,5 @@
-//! The document's shape without its meaning: finds syntax errors before anything else, and tells
-//! which key a place belongs to.
+//! The document's shape without its meaning. Parsing into it finds syntax errors before anything else, and it tells
+//! which key is at a place.
 
 use std::{collections::HashMap, fmt};
 
@@ -14,48 +14,49 @@ use super::{
     written::{Placed, Position},
 };
 
-/// A key that does not exist where it stands.
+/// A key that the schema does not know at its path.
 #[derive(Debug)]
 pub(super) struct UnknownKey<'a> {
     pub(super) path: String,
     pub(super) key: &'a str,
     pub(super) at: Position,
-    /// The keys that exist there.
+    /// The keys that the schema knows at that path.
     pub(super) known: Vec<&'a str>,
 }
 
-/// A node of the document.
+/// A node of the document: a value, a list or a mapping.
 #[derive(Debug)]
 pub(super) enum Outline {
-    /// Null: `~`, or a key with nothing behind it.
+    /// Null: `~`, or a key without a value.
     Nothing,
     Value,
     List(Vec<Placed<Outline>>),
     Mapping(Vec<(Placed<String>, Placed<Outline>)>),
 }
 
-/// What a walk over the document comes by: a path, the key's place (none in a list), and the value.
+/// A test for each node of a walk over the document. Its arguments are the node's path, the place of its key (`None`
+/// for an element of a list) and the node; the walk ends at the first `true`.
 type Test<'a> = &'a mut dyn FnMut(&str, Option<Position>, &Placed<Outline>) -> bool;
 
 impl Placed<Outline> {
-    /// The path of the key at a place.
+    /// Returns the path of the key at a place.
     pub(super) fn path_of_key(&self, at: Position) -> Option<String> {
         self.find(&mut |_, key, _| key == Some(at)).map(|(path, _)| path)
     }
 
-    /// The path of the value that begins at a place, and what it is; where several do, of the
+    /// Returns the path and the shape of the value that begins at a place; if several begin there, those of the
     /// outermost.
     pub(super) fn value_at(&self, at: Position) -> Option<(String, &'static str)> {
         let (path, node) = self.find(&mut |_, _, node| node.at == at)?;
         Some((path, node.value.shape()))
     }
 
-    /// The path of the null at a place.
+    /// Returns the path of the null at a place.
     pub(super) fn null_at(&self, at: Position) -> Option<String> {
         self.nulls().into_iter().find(|(_, null)| *null == at).map(|(path, _)| path)
     }
 
-    /// Every value that is null, with its path.
+    /// Returns the path and place of every null below the document's root.
     pub(super) fn nulls(&self) -> Vec<(String, Position)> {
         let mut nulls = Vec::new();
         self.find(&mut |path, _, node| {
@@ -67,7 +68,7 @@ impl Placed<Outline> {
         nulls
     }
 
-    /// The place of every value, by its path.
+    /// Returns the place of every value by its path.
     pub(super) fn places(&self) -> HashMap<String, Position> {
         let mut places = HashMap::new();
         self.find(&mut |path, _, node| {
@@ -77,7 +78,7 @@ impl Placed<Outline> {
         places
     }
 
-    /// Every key that the schema does not know at its place.
+    /// Returns every key that the schema does not know at its path.
     pub(super) fn unknown_keys<'a>(&'a self, schema: &'a Value) -> Vec<UnknownKey<'a>> {
         let mut unknown = Vec::new();
         self.compare("", schema, &mut unknown);
@@ -109,7 +110,7 @@ impl Placed<Outline> {
         }
     }
 
-    /// The first node, outermost first, that satisfies the test.
+    /// Returns the first node that satisfies the test, with its path; outer nodes are tested before inner ones.
     fn find(&self, test: Test<'_>) -> Option<(String, &Self)> {
         self.find_at("", None, test)
     }
@@ -153,10 +154,10 @@ impl<'de> Deserialize<'de> for Outline {
     }
 }
 
-/// Takes anything.
+/// The serde visitor that accepts every value and keeps only its shape.
 struct Shape;
 
-/// Every single value is alike.
+/// Defines visitor methods that turn every scalar into [`Outline::Value`].
 macro_rules! single_values {
     ($($visit:ident($type:ty)),+) => {
         $(fn $visit<E>(self, _: $type) -> Result<Outline, E> { Ok(Outline::Value) })+

@@ -8,34 +8,35 @@ use crate::{telemetry::log, upstream};
 /// A whole configuration, validated and immutable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Worker threads, at least 1.
+    /// The number of worker threads, at least 1.
     pub threads: usize,
     /// The log's settings.
     pub log: log::Settings,
-    /// Where metrics and health listen.
+    /// The addresses that metrics and health are served on.
     pub metrics: Vec<Bind>,
-    /// Where administration listens; loopback only.
+    /// The addresses that administration is served on; loopback only.
     pub admin: Vec<Bind>,
-    /// Bound on finishing exchanges in flight at the end.
+    /// The time that exchanges in flight have to finish once the process is told to end.
     pub drain: Duration,
-    /// Upstreams without whose warm connections the start is not over.
+    /// The names of the upstreams whose warm connections must exist before the process is ready.
     pub required_upstreams: Vec<String>,
-    /// Upstreams at an address to which no server name (SNI) goes, though nobody wrote `serverName: none`.
+    /// The names of the upstreams whose endpoint is an address, so that no server name (SNI) is sent, although the
+    /// document does not say `serverName: none`.
     pub unnamed_upstreams: Vec<String>,
-    /// Where applications come in. The upstreams' own ports are not among them.
+    /// The listeners for applications. The upstreams' own ports are not among them.
     pub listeners: Vec<Listener>,
     /// The destinations.
     pub upstreams: Vec<Arc<upstream::Settings>>,
-    /// The certificates and keys that they use.
+    /// The certificates and keys of the upstreams.
     pub credentials: Credentials,
 }
 
-/// One listener of the plan.
+/// A listener of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// Loopback, unless `allowNonLoopback` was set.
+    /// The addresses; loopback only, unless `allowNonLoopback` was set.
     pub binds: Vec<Bind>,
-    /// Whether answers say in their heads what they came by.
+    /// True if each answer tells in its `Proxy-Status` field which connection it came by.
     pub explain: bool,
     /// Bounds on what the application may send and hold.
     pub limits: ListenerLimits,
@@ -46,22 +47,22 @@ pub struct Listener {
 pub struct Bind {
     /// The address.
     pub address: SocketAddr,
-    /// A default bind skips a family that the machine lacks; one that the user wrote is an error
-    /// then.
+    /// True if the user wrote the address. On a machine without its address family, a default address is skipped, and a
+    /// written one is an error.
     pub written: bool,
 }
 
 /// Bounds on what the application may send and hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Bytes of a request's header section.
+    /// The most bytes of a request's header section.
     pub header_bytes: usize,
-    /// Fields of a request's header section.
+    /// The most fields of a request's header section.
     pub header_fields: usize,
-    /// From the first byte of a header to its end.
+    /// The most time from the first byte of a request's header section to its end.
     pub header_timeout: Duration,
-    /// How long a client connection may be idle between requests.
+    /// The most time that a client connection may be idle between requests.
     pub idle_timeout: Duration,
-    /// Client connections at once; above it we stop accepting.
+    /// The most client connections at once; above that number none is accepted.
     pub connections: usize,
 }

@@ -1,5 +1,6 @@
-//! Reads a document in one pass, if nothing in it is out of the ordinary: most of a reload's time goes into reading. Every
-//! other document is left to the thorough reader in `document`, which says what is wrong with it, and where.
+//! The quick reader: reads a document in one pass if nothing in it is unusual, because most of a reload's time goes
+//! into reading. Every other document is left to the thorough reader in `document`, which reports what is wrong and
+//! where.
 
 use std::{borrow::Cow, fmt};
 
@@ -15,10 +16,10 @@ use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, StrInput, options};
 
 use super::spec::Document;
 
-/// Fewer than any of the thorough reader's bounds.
+/// The most YAML events of a document that is read here; lower than each bound of the thorough reader.
 const MOST_EVENTS: usize = 200_000;
 
-/// The document; `None` where the thorough reader has to look at the text.
+/// Reads the document; `None` if the thorough reader has to judge the text.
 pub(super) fn read(text: &str) -> Option<Document> {
     let mut reader = Reader::new(text);
     reader.begin().ok()?;
@@ -27,7 +28,7 @@ pub(super) fn read(text: &str) -> Option<Document> {
     Some(document)
 }
 
-/// Something that the thorough reader must judge: a tag, an alias, a key that does not exist, nothing where a value belongs...
+/// The error for anything that the thorough reader must judge: a tag, an alias, an unknown key, a key without a value.
 #[derive(Debug)]
 struct Unusual;
 
@@ -45,7 +46,7 @@ impl Error for Unusual {
     }
 }
 
-/// The events of a text, as serde asks for them.
+/// A serde deserializer over the YAML events of a text.
 struct Reader<'t> {
     events: Parser<'t, StrInput<'t>>,
     taken: usize,
@@ -79,7 +80,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Takes the next event if it is this one.
+    /// Takes the next event if it equals `wanted`; true if it did.
     fn take_if(&mut self, wanted: &Event<'_>) -> Result<bool, Unusual> {
         let is_wanted = match self.events.peek() {
             Some(Ok((event, _))) => event == wanted,
@@ -91,7 +92,7 @@ impl<'t> Reader<'t> {
         Ok(is_wanted)
     }
 
-    /// The line and column at which the next event begins.
+    /// Returns the line and column at which the next event begins.
     fn place(&mut self) -> Result<[u64; 2], Unusual> {
         match self.events.peek() {
             Some(Ok((_, span))) => Ok([span.start.line() as u64, span.start.col() as u64 + 1]),
@@ -111,7 +112,8 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// False for what YAML reads as nothing, and for numbers that are none.
+/// True if a plain (unquoted) scalar is read as its text. False if YAML reads the text as null, infinity or
+/// not-a-number.
 fn is_plain_text(text: &str) -> bool {
     let unsigned = text.trim_start_matches(['+', '-']);
     let is_null = matches!(text, "" | "~") || text.eq_ignore_ascii_case("null");
@@ -123,12 +125,12 @@ fn is_plain_text(text: &str) -> bool {
 impl<'t> Deserializer<'t> for &mut Reader<'t> {
     type Error = Unusual;
 
-    /// No value is of a kind that its text tells.
+    /// Fails: the type of each value comes from the document's fields, never from the value's text.
     fn deserialize_any<V: Visitor<'t>>(self, _: V) -> Result<V::Value, Unusual> {
         Err(Unusual)
     }
 
-    /// A key that exists has a value, as nothing is unusual.
+    /// Reads the value of a key that is written; a key without a value was refused as unusual.
     fn deserialize_option<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
         visitor.visit_some(self)
     }
@@ -144,7 +146,7 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
         self.deserialize_str(visitor)
     }
 
-    /// A value with its place: a line, a column, and the value.
+    /// Reads a value with its place, as a sequence of line, column and value.
     fn deserialize_newtype_struct<V: Visitor<'t>>(
         self,
         _: &'static str,
@@ -180,7 +182,7 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
     }
 }
 
-/// The inside of a list or mapping.
+/// The elements of a list, or the entries of a mapping.
 struct Inside<'r, 't>(&'r mut Reader<'t>);
 
 impl<'t> SeqAccess<'t> for Inside<'_, 't> {
@@ -219,7 +221,7 @@ impl<'t> MapAccess<'t> for Inside<'_, 't> {
     }
 }
 
-/// A value behind its line and its column.
+/// A sequence of three: a line, a column, and the value itself.
 struct WithPlace<'r, 't> {
     reader: &'r mut Reader<'t>,
     place: [u64; 2],
@@ -251,7 +253,8 @@ mod tests {
         *,
     };
 
-    /// The quick reader's document is the thorough one's, or there is none; true if there is one.
+    /// Asserts that the quick reader's document is that of the thorough reader; true if the quick reader read the text
+    /// at all.
     fn agrees(text: &str) -> bool {
         let Some(quick) = read(text) else { return false };
         let mut findings = Findings::default();

@@ -1,4 +1,5 @@
-//! Where configurations, certificates and keys come from: files, and a watched `ConfigMap`.
+//! The sources of configurations (a file, or a watched `ConfigMap` with its mounted copy) and of certificates and keys
+//! (files).
 
 use std::{
     ffi::OsStr,
@@ -25,31 +26,34 @@ use crate::{
     tls::trust::{Trust, TrustError},
 };
 
-/// Reads what a configuration names.
+/// Access to the files that a configuration names.
 pub trait Files {
-    /// A file's content.
+    /// Reads a file's content.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
 
-    /// The contents of two files that belong together, as of one moment where that can be had.
+    /// Reads two files that belong together, such as a certificate and its key; from one moment, if the implementation
+    /// can.
     fn read_together(&self, paths: [&Path; 2]) -> [io::Result<Vec<u8>>; 2] {
         paths.map(|path| self.read(path))
     }
 
-    /// The machine's own roots.
+    /// Reads the system's trusted root certificates.
     fn system_trust(&self) -> Result<Trust, TrustError>;
 
-    /// The digest of what the file held a moment ago, where it is known: a file that has not changed is not read again.
+    /// Returns the SHA-256 of the content that the file had a moment ago, if it is known: a file whose digest is
+    /// unchanged is not read again.
     fn digest(&self, _: &Path) -> Option<&[u8]> {
         None
     }
 
-    /// True if the files are on another machine: none is read, and nothing is said of their content.
+    /// True if the files are on another machine (`check --without-files`): then none is read, and nothing is reported
+    /// about their content.
     fn are_elsewhere(&self) -> bool {
         false
     }
 }
 
-/// Files of another machine.
+/// The [`Files`] of `check --without-files`, which cannot be read here.
 #[derive(Debug, Clone, Copy)]
 struct Elsewhere;
 
@@ -67,26 +71,28 @@ impl Files for Elsewhere {
     }
 }
 
-/// The file system.
+/// The [`Files`] of this machine's file system.
 #[derive(Debug, Clone, Copy)]
 pub struct Disk;
 
-/// Far above any bundle of certificates, and above what a `ConfigMap` may hold.
+/// The most bytes of a file or `ConfigMap` that are read. Larger than any bundle of certificates, and than a
+/// `ConfigMap` may be.
 pub(super) const LARGEST: u64 = 1024 * 1024;
-/// With less room than this behind a file's content its end is looked for in many small steps.
+/// The spare room behind a file's content in the buffer; with less, `read_to_end` looks for the end in many small
+/// reads.
 const END_FOUND_IN: usize = 64;
-/// `O_NONBLOCK`: does nothing to regular files.
+/// The flag `O_NONBLOCK`, which has no effect on regular files.
 const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        // A pipe that nobody writes into must not hold up who reads: it is refused, without waiting for its writer.
+        // Opened without waiting: a pipe without a writer would block the reader, and is refused below.
         let file = File::options().read(true).custom_flags(NONBLOCK).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
-        // Room for all of it, and for the reader to find its end.
+        // Room for the whole content, and for `read_to_end` to find its end.
         let room = metadata.len().min(LARGEST) as usize + END_FOUND_IN;
         let mut content = Vec::with_capacity(room);
         file.take(LARGEST + 1).read_to_end(&mut content)?;
@@ -96,7 +102,8 @@ impl Files for Disk {
         Ok(content)
     }
 
-    /// Kubernetes swaps a mounted folder's `..data` link: both are read from the folder that it leads to now.
+    /// Reads both files from the folder that `..data` leads to now: Kubernetes swaps this link when it updates a
+    /// mounted folder, so that both files are from one version.
     fn read_together(&self, paths: [&Path; 2]) -> [io::Result<Vec<u8>>; 2] {
         match common_folder(paths) {
             Some((folder, names)) => names.map(|name| self.read(&folder.join(name))),
@@ -109,7 +116,8 @@ impl Files for Disk {
     }
 }
 
-/// The folder that both files' `..data` leads to, and their names in it.
+/// Returns the folder that the files' common `..data` link leads to, and their names in it; `None` if the files are in
+/// different folders or the link does not hold both.
 fn common_folder(paths: [&Path; 2]) -> Option<(PathBuf, [&OsStr; 2])> {
     let [first, second] = paths;
     let folder = first.parent().filter(|folder| second.parent() == Some(folder))?;
@@ -119,20 +127,20 @@ fn common_folder(paths: [&Path; 2]) -> Option<(PathBuf, [&OsStr; 2])> {
 }
 
 label! {
-    /// Where a configuration came from.
+    /// The kind of source that a configuration was read from.
     #[derive(Default)]
     pub enum Origin {
-        /// A file; beside a watch, the copy of the `ConfigMap` that kubelet mounted.
+        /// A file. If a `ConfigMap` is watched, the copy of it that kubelet mounted.
         #[default]
         File = "file",
         /// The watched `ConfigMap`.
         Watch = "watch",
-        /// What was in force before the last restart.
+        /// The folder (`--keep`) that holds the configuration from before the last restart.
         Kept = "kept",
     }
 }
 
-/// Where a configuration comes from, and what the command line says above it.
+/// The source that is followed for configurations, with the settings of the command line that override them.
 #[derive(Debug, Clone)]
 pub struct Source {
     places: Places,
@@ -145,47 +153,49 @@ enum Places {
     ConfigMap { configmap: ConfigMap, copy: Option<PathBuf>, lead: Lead },
 }
 
-/// What the command line says, whatever the configuration says.
+/// Settings of the command line, which override those of the configuration.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terms {
-    /// Whether the log goes to a terminal.
+    /// True if the log goes to a terminal.
     pub terminal: bool,
-    /// Which requests get a log line.
+    /// The requests that get an access line; `None`: as configured.
     pub access: Option<Access>,
-    /// How much is logged.
+    /// The least severe level that is logged; `None`: as configured.
     pub level: Option<Level>,
-    /// Whoever writes the configuration may not open this process to others, nor read files with it.
+    /// True under `--confined`: the configuration may neither open this process to others nor name files outside
+    /// `/etc/warmline`.
     pub confined: bool,
 }
 
-/// A configuration.
+/// A configuration that was read and compiled.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What is to be done.
+    /// The plan that the text was compiled to.
     pub plan: Plan,
-    /// What says so.
+    /// The YAML text.
     pub text: String,
-    /// Where that came from.
+    /// The kind of source that the text came from.
     pub origin: Origin,
 }
 
 /// A configuration that cannot be used.
 #[derive(Debug)]
 pub struct Unusable {
-    /// What is wrong.
+    /// The errors of the text, or the reason why there is none.
     pub errors: Errors,
-    /// Of the text, where there is one: [`hash`].
+    /// The [`hash`] of the text; `None` if the text could not be read.
     pub hash: Option<String>,
 }
 
-/// What a source has at the moment: the text, or why there is none.
+/// The result of reading a source once: the text, or the reason why there is none.
 pub struct Found {
     origin: Origin,
     text: Result<String, String>,
 }
 
 impl Found {
-    /// The digests of the text and of these files, beside those of the look before; `None` where there is no text.
+    /// Returns the digests of the text and of the given files. A file that has not changed since `before` was taken is
+    /// not read again. `None` if there is no text.
     #[must_use]
     pub fn digests(&self, files: Vec<PathBuf>, before: Option<&Digests>) -> Option<Digests> {
         let text = self.text.as_ref().ok()?;
@@ -193,7 +203,7 @@ impl Found {
     }
 }
 
-/// The file system, of some of whose files the digests were taken a moment ago.
+/// The file system, with digests that were taken of some of its files a moment ago.
 #[derive(Debug, Clone, Copy)]
 struct Noted<'a>(&'a Digests);
 
@@ -216,25 +226,25 @@ impl Files for Noted<'_> {
 }
 
 impl Source {
-    /// A file alone.
+    /// Makes a source that is a file, without settings of the command line.
     #[must_use]
     pub fn file(path: &Path) -> Self {
         Self::of_file(path.into(), Terms::default())
     }
 
-    /// The same on these terms.
+    /// Makes a source that is a file, with settings of the command line.
     #[must_use]
     pub const fn of_file(path: PathBuf, terms: Terms) -> Self {
         Self { places: Places::File(path), terms }
     }
 
-    /// A `ConfigMap`, and the copy of it that is mounted, if one is.
+    /// Makes a source that is a `ConfigMap`, with the path of its mounted copy if there is one.
     #[must_use]
     pub const fn of_configmap(configmap: ConfigMap, copy: Option<PathBuf>, terms: Terms) -> Self {
         Self { places: Places::ConfigMap { configmap, copy, lead: Lead::Watch }, terms }
     }
 
-    /// The `ConfigMap`, where one is followed.
+    /// Returns the followed `ConfigMap`; `None` if the source is a file alone.
     #[must_use]
     pub const fn configmap(&self) -> Option<&ConfigMap> {
         match &self.places {
@@ -243,7 +253,7 @@ impl Source {
         }
     }
 
-    /// The file, where there is one.
+    /// Returns the path of the file or of the mounted copy; `None` if there is neither.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.places {
@@ -252,7 +262,7 @@ impl Source {
         }
     }
 
-    /// What people call it.
+    /// Returns the source's name for messages and log lines: the file's path, or `configmap/NAME/KEY`.
     #[must_use]
     pub fn name(&self, origin: Origin) -> String {
         match (&self.places, origin) {
@@ -264,7 +274,7 @@ impl Source {
         }
     }
 
-    /// How to log before there is a configuration.
+    /// Returns the log settings to use until there is a configuration.
     #[must_use]
     pub fn log(&self) -> log::Settings {
         let mut settings = default_log(self.terms.terminal);
@@ -272,13 +282,14 @@ impl Source {
         settings
     }
 
-    /// Whether a first configuration is waited for that is not there, or whose files are not: where others bring them.
+    /// True if the process waits for a first configuration, or for the files that it names, instead of failing at the
+    /// start: other programs create them if the source is a `ConfigMap` or the process is confined.
     #[must_use]
     pub const fn may_come(&self) -> bool {
         self.terms.confined || matches!(self.places, Places::ConfigMap { .. })
     }
 
-    /// Waits for news of the `ConfigMap`; for ever where none is followed.
+    /// Waits for a change of the followed `ConfigMap`; for ever if the source is a file.
     pub async fn changed(&mut self) {
         match &mut self.places {
             Places::File(_) => std::future::pending().await,
@@ -286,20 +297,20 @@ impl Source {
         }
     }
 
-    /// Reads and compiles what leads now, with the certificates and keys that it names, as of now. Of those `in_force`,
-    /// one whose file cannot be used stays.
+    /// Reads and compiles the leading text with the certificates and keys that it names. If one of their files cannot
+    /// be used, its predecessor among those `in_force` stays.
     pub fn load(&mut self, in_force: Option<&Credentials>) -> Result<Loaded, Unusable> {
         let found = self.find();
         self.load_found(found, None, in_force)
     }
 
-    /// Reads what leads now.
+    /// Reads the leading text: the file's, the `ConfigMap`'s, or that of its mounted copy.
     pub fn find(&mut self) -> Found {
         self.places.find(Instant::now())
     }
 
-    /// Compiles what was found, as [`Source::load`] does; with these digests of it a file that is as it was for those `in_force`
-    /// is not read again.
+    /// Compiles a text that [`Source::find`] returned, as [`Source::load`] does. Given `digests`, files whose digest is
+    /// that of the credentials `in_force` are not read again.
     pub fn load_found(
         &self,
         found: Found,
@@ -315,7 +326,8 @@ impl Source {
         }
     }
 
-    /// Reads and compiles what leads now without the files that it names: they are elsewhere, and the plan trusts nobody.
+    /// Reads and compiles the leading text without the files that it names, because they are on another machine. The
+    /// plan then trusts no certificate.
     pub fn load_without_files(&mut self) -> Result<Loaded, Unusable> {
         let Found { origin, text } = self.places.find(Instant::now());
         match text {
@@ -328,7 +340,7 @@ impl Source {
         Unusable { errors: Errors::unreadable(&self.name(origin), reason), hash: None }
     }
 
-    /// Compiles a text as if it had come from there.
+    /// Compiles a text as if this source had just returned it with that origin.
     pub fn compile(
         &self,
         text: String,
@@ -361,7 +373,8 @@ impl Source {
 }
 
 impl Places {
-    /// The mounted copy leads until the watch is in sync; after that as [`Lead`] says.
+    /// Reads the leading text: the mounted copy's until the watch has answered for the first time, and after that as
+    /// [`Lead`] decides.
     fn find(&mut self, now: Instant) -> Found {
         let (configmap, copy, lead) = match self {
             Self::File(path) => return Found { origin: Origin::File, text: read_text(path) },

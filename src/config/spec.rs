@@ -1,6 +1,6 @@
-//! What users write: the document's keys, each with the kind of value it holds. Everything may be
-//! left out; what may not is said in `compile`, with its place and remedy. The texts here are the
-//! schema's descriptions.
+//! The document: every key that users may write, with the kind of its value. Every key may be left out here; `compile`
+//! reports the required ones with place and remedy. The doc comments of this file's types and fields are the
+//! descriptions in the JSON Schema.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use super::{
 
 /// The largest number of connections, waiters and the like that makes sense on one machine.
 pub(super) const MANY: usize = 1_000_000;
-/// hyper's smallest read buffer.
+/// The size of hyper's smallest read buffer, in bytes.
 const KIB_8: usize = 8 * 1024;
 const MIB: usize = 1024 * 1024;
 

@@ -1,4 +1,4 @@
-//! Which configuration is in force, and what became of later ones: for metrics, pages and people.
+//! The record of the configuration in force, and of what became of later ones: for metrics, pages and log lines.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,64 +9,65 @@ use super::{Credentials, Origin, Plan, Stale, hash};
 use crate::{label, latest::Latest, telemetry::Tally};
 
 label! {
-    /// What became of a changed configuration, or of a changed certificate, key or trust.
+    /// The outcome of a changed configuration, or of a changed certificate, key or trust.
     pub enum Outcome {
-        /// It is in force.
+        /// The change is in force.
         Applied = "applied",
-        /// It cannot be used: what was in force before stays.
+        /// The change cannot be used; what was in force before stays.
         Rejected = "rejected",
     }
 }
 
-/// See the module.
+/// The record of the configuration in force and of those that were refused.
 #[derive(Debug)]
 pub struct Standing {
     in_force: Latest<InForce>,
-    /// Where what is in force came from: of several that say the same, the one that leads.
+    /// The kind of source that the configuration in force came from; if several sources have the same text, the leading
+    /// one.
     origin: Latest<Origin>,
-    /// What cannot be used, as long as it lies there.
+    /// The newest configuration and the credentials that cannot be used, until they are replaced.
     refused: Mutex<Refused>,
-    /// Configurations since the start.
+    /// The outcomes of changed configurations since the start.
     pub configurations: Tally<Outcome>,
-    /// Certificates, keys and trusts whose files changed since the start.
+    /// The outcomes of changed certificates, keys and trusts since the start.
     pub credentials: Tally<Outcome>,
 }
 
 /// The configuration in force.
 #[derive(Debug)]
 pub struct InForce {
-    /// What it came to.
+    /// The plan.
     pub plan: Plan,
-    /// Its text.
+    /// The YAML text that the plan was compiled from.
     pub text: String,
-    /// [`super::hash`] of that.
+    /// The [`super::hash`] of the text.
     pub hash: String,
-    /// Since when.
+    /// The time since which this text is in force; a change of certificates alone does not change it.
     pub since: SystemTime,
 }
 
-/// What was refused, and lies there still.
+/// The configuration and the credentials that cannot be used as their sources have them now.
 #[derive(Debug, Clone, Default)]
 pub struct Refused {
-    /// The newest configuration.
+    /// The newest configuration, if it was refused.
     pub configuration: Option<Refusal>,
-    /// Certificates, keys and trusts.
+    /// Certificates, keys and trusts whose files cannot be used, each with the time since when.
     pub credentials: Vec<(Stale, SystemTime)>,
 }
 
 /// A configuration that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// [`super::hash`] of its text, where it could be read.
+    /// The [`super::hash`] of its text; `None` if the text could not be read.
     pub hash: Option<String>,
-    /// What is wrong, where, and what would be right.
+    /// The words for people: what is wrong, at which place, and what would be right.
     pub reason: String,
-    /// Since when.
+    /// The time of the refusal.
     pub since: SystemTime,
 }
 
 impl Standing {
-    /// At the start.
+    /// Makes the record of a process that starts with this plan and its text.
     #[must_use]
     pub fn new(plan: Plan, text: String, now: SystemTime) -> Arc<Self> {
         let hash = hash(&text);
@@ -79,30 +80,31 @@ impl Standing {
         })
     }
 
-    /// What is in force.
+    /// Returns the configuration in force.
     #[must_use]
     pub fn in_force(&self) -> Arc<InForce> {
         self.in_force.share()
     }
 
-    /// Where what is in force came from.
+    /// Returns the kind of source that the configuration in force came from.
     #[must_use]
     pub fn origin(&self) -> Origin {
         **self.origin.get()
     }
 
-    /// What is in force came from there; says whether that is new.
+    /// Records the source of the configuration in force; returns true if it was another one before.
     pub fn came_from(&self, origin: Origin) -> bool {
         *self.origin.replace(origin) != origin
     }
 
-    /// What was refused, and lies there still.
+    /// Returns the configuration and the credentials that cannot be used now.
     #[must_use]
     pub fn refused(&self) -> Refused {
         self.lock().clone()
     }
 
-    /// Another plan is in force.
+    /// Records that another plan is in force, and counts what has changed: its text, and certificates, keys and trusts
+    /// that were read from the same files with other content.
     pub fn applied(&self, plan: Plan, text: String, now: SystemTime) {
         let hash = hash(&text);
         let old = self.in_force.share();
@@ -116,12 +118,13 @@ impl Standing {
         self.in_force.replace(InForce { plan, text, hash, since });
     }
 
-    /// The configuration as it lies there is the one in force; says whether another one had been refused.
+    /// Records that the source's configuration is the one in force; returns true if one had been refused until now.
     pub fn accepted(&self) -> bool {
         self.lock().configuration.take().is_some()
     }
 
-    /// The configuration as it lies there cannot be used; says whether that is new.
+    /// Records that the source's configuration cannot be used; returns true if it was not refused for the same reason
+    /// before.
     pub fn rejected(&self, hash: Option<String>, reason: &str, now: SystemTime) -> bool {
         let mut refused = self.lock();
         let known = refused.configuration.as_ref();
@@ -133,13 +136,13 @@ impl Standing {
         true
     }
 
-    /// Whether credentials cannot be used as they lie there.
+    /// True if the files of certificates, keys or trusts cannot be used now.
     #[must_use]
     pub fn has_stale(&self) -> bool {
         !self.lock().credentials.is_empty()
     }
 
-    /// These credentials as they lie there cannot be used; gives back those that are new.
+    /// Records the credentials whose files cannot be used now, in place of those recorded before; returns the new ones.
     pub fn stale(&self, stale: &[Stale], now: SystemTime) -> Vec<Stale> {
         let mut refused = self.lock();
         refused.credentials.retain(|(known, _)| stale.contains(known));
@@ -157,7 +160,7 @@ impl Standing {
     }
 }
 
-/// How many certificates, keys and trusts came out of the same files with other bytes.
+/// Returns the number of certificates, keys and trusts that were read from the same files with other content.
 fn rotated(old: &Credentials, new: &Credentials) -> usize {
     let differs = |changed: bool| usize::from(changed);
     let trusts = new

@@ -1,5 +1,4 @@
-//! What to say of a key that does not exist: it is misspelt, it stands in the wrong place, or it is
-//! not in this version.
+//! Remedies for unknown keys: a key is misspelt, is in the wrong place, or does not exist in this version.
 
 use super::kind::quote;
 
@@ -19,7 +18,7 @@ const NOT_YET: &[&str] = &[
     "upgrade",
 ];
 
-/// Keys by which other programs are told not to verify.
+/// Keys that turn verification off in other programs.
 const UNVERIFIED: &[&str] = &[
     "allowInsecure",
     "insecure",
@@ -31,11 +30,11 @@ const UNVERIFIED: &[&str] = &[
     "verifyPeer",
 ];
 
-/// Keys by which other programs are told of an HTTP proxy.
+/// Keys that configure an HTTP proxy in other programs.
 const PROXIES: &[&str] =
     &["forwardProxy", "httpProxy", "httpsProxy", "noProxy", "proxies", "proxy", "proxyUrl", "via"];
 
-/// What is wrong with an unknown key, and what would be right.
+/// Returns what is wrong with an unknown key, and what would be right; `expected` are the keys that exist at its place.
 pub(super) fn remedy_for_key(key: &str, expected: &[&str]) -> String {
     if let Some(known) = NOT_YET.iter().find(|known| same(known, key)) {
         return format!("`{known}` is not in this version; remove it");
@@ -62,7 +61,7 @@ pub(super) fn remedy_for_key(key: &str, expected: &[&str]) -> String {
     }
 }
 
-/// The known key that is most like this one, if any is like it at all.
+/// Returns the expected key that is most like this one; `None` if more than a third of its letters differ.
 fn closest<'a>(key: &str, expected: &[&'a str]) -> Option<&'a str> {
     let (distance, meant) =
         expected.iter().map(|known| (distance(&folded(known), &folded(key)), *known)).min()?;
@@ -73,8 +72,8 @@ fn same(a: &str, b: &str) -> bool {
     folded(a) == folded(b)
 }
 
-/// `max_idle`, `max-idle` and `MaxIdle` are attempts at the same key. Long ones are cut: no key is
-/// long.
+/// Returns the key's letters in lower case without `_` and `-`, so that `max_idle`, `max-idle` and `MaxIdle` are equal.
+/// Keys are cut at 40 characters, because every known key is shorter.
 fn folded(key: &str) -> Vec<char> {
     key.chars()
         .filter(|c| !matches!(c, '_' | '-'))
@@ -83,7 +82,7 @@ fn folded(key: &str) -> Vec<char> {
         .collect()
 }
 
-/// Levenshtein's distance.
+/// Returns the Levenshtein distance: the number of insertions, deletions and replacements that turn `a` into `b`.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.iter().enumerate() {

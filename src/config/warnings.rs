@@ -1,11 +1,12 @@
-//! Warnings: settings that are accepted and are likely to be mistakes. `warmline check` prints them; the log has those of certificates.
+//! Warnings: settings that are accepted but are likely to be mistakes. `warmline check` prints all of them; the log has
+//! those about certificates.
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 use super::{Credentials, Loaded, Plan, document, name::ServerNameKind, written::Kind as _};
 use crate::{tls::Trust, upstream::Settings};
 
-/// Everything in a configuration that its writer should look at once more; `source` is what messages call its text.
+/// Returns a warning for each setting that is likely to be a mistake; `source` is the name of the text in messages.
 #[must_use]
 pub fn warnings(loaded: &Loaded, source: &str, now: SystemTime) -> Vec<String> {
     let plan = &loaded.plan;
@@ -26,13 +27,13 @@ pub fn warnings(loaded: &Loaded, source: &str, now: SystemTime) -> Vec<String> {
         .collect()
 }
 
-/// A warning about a key of the configuration, and the key's path.
+/// A warning about a key of the configuration, with the key's path.
 struct OfKey {
     path: String,
     message: String,
 }
 
-/// Puts the place of its key before each warning: `FILE:LINE:COLUMN: PATH: warning`, as errors have it.
+/// Returns each warning with its key's place before it, as errors have it: `FILE:LINE:COLUMN: PATH: warning`.
 fn placed(warnings: Vec<OfKey>, source: &str, text: &str) -> Vec<String> {
     let places =
         if warnings.is_empty() { document::Places::default() } else { document::places(text) };
@@ -43,7 +44,7 @@ fn placed(warnings: Vec<OfKey>, source: &str, text: &str) -> Vec<String> {
     warnings.into_iter().map(with_place).collect()
 }
 
-/// Private keys in files that are read by all who need to know whom to trust.
+/// Returns a warning for each trust file that contains a private key: many processes read such files.
 fn stray_keys(credentials: &Credentials) -> impl Iterator<Item = String> {
     credentials.trusts.iter().filter_map(|(file, trust)| {
         let (file, line) = (file.as_deref()?.display(), trust.stray_key()?);
@@ -53,14 +54,14 @@ fn stray_keys(credentials: &Credentials) -> impl Iterator<Item = String> {
     })
 }
 
-/// Words about the machine's own roots, if they are in use and some of them cannot be read.
+/// Returns a warning if the system's roots are in use and some of them cannot be read.
 #[must_use]
 pub fn unread_roots(credentials: &Credentials) -> Option<String> {
     let left_out = credentials.trusts.get(&None)?.left_out()?;
     Some(format!("the system's roots: {left_out}"))
 }
 
-/// The trusted certificates whose time is over, each with what follows from that.
+/// Returns a sentence for each trusted certificate that has expired, with the consequence.
 #[must_use]
 pub fn expired_trust(credentials: &Credentials, now: SystemTime) -> Vec<String> {
     let files =
@@ -73,7 +74,8 @@ pub fn expired_trust(credentials: &Credentials, now: SystemTime) -> Vec<String> 
     files.flat_map(expired).collect()
 }
 
-/// An address has no server name, and many servers choose their certificate by that.
+/// Warns if the endpoint is an address and no server name was written: many servers choose their certificate by the
+/// server name (SNI), which carries no addresses.
 fn no_server_name(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
     let verify_name = upstream.tls.verify_name.to_str();
     plan.unnamed_upstreams.contains(&upstream.name).then(|| OfKey {
@@ -85,7 +87,8 @@ fn no_server_name(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey>
     })
 }
 
-/// The application's Host goes up as it is, and many servers compare it with the server name.
+/// Warns if the server name (SNI) is not among the upstream's hosts: the application's Host goes up unchanged, and many
+/// servers compare the two.
 fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
     let name = upstream.tls.server_name.as_ref()?.as_ref().trim_end_matches('.');
     let has_name = |hosts: &[String]| hosts.iter().any(|host| host.eq_ignore_ascii_case(name));
@@ -95,7 +98,7 @@ fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
     }
     let is_free = !plan.upstreams.iter().any(|other| has_name(&other.hosts));
     let add = is_free.then(|| format!("add `{name}` to `hosts`, as the first"));
-    // SNI carries no addresses.
+    // An address is not suggested as a server name, because SNI carries no addresses.
     let is_name = matches!(ServerNameKind::read(first), Ok(Some(_)));
     let rename = is_name.then(|| format!("write `tls.serverName: {first}`"));
     let remedies: Vec<_> = [add, rename].into_iter().flatten().collect();

@@ -1,4 +1,4 @@
-//! Values as they were written, with their places.
+//! Values as they were written in the document, with their places.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_yaml::{Location, Spanned};
 
-/// A place in the document; both count from 1, columns in characters.
+/// A place in the document; line and column count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// The line.
@@ -24,19 +24,19 @@ impl From<Location> for Position {
     }
 }
 
-/// A kind of single value: how it is read, and how the schema describes it.
+/// A kind of scalar value: how its text is read, and how the schema describes it.
 pub(super) trait Kind {
-    /// What it reads as.
+    /// The type of the value that is read.
     type Value;
 
-    /// Reads it; the error says what is wrong, and after a semicolon what would be right.
+    /// Reads the value's text. The error says what is wrong, and after a semicolon what would be right.
     fn read(text: &str) -> Result<Self::Value, String>;
 
-    /// Its JSON Schema.
+    /// Returns the JSON Schema of the values of this kind.
     fn schema() -> Schema;
 }
 
-/// A single value of some kind, not read yet: all that are wrong are reported together.
+/// A scalar value whose text has not been read yet: `compile` reads all of them, and reports all wrong ones together.
 #[derive(Debug)]
 pub(super) struct Written<K> {
     pub(super) text: String,
@@ -75,7 +75,7 @@ impl<K: Kind> JsonSchema for Written<K> {
     }
 }
 
-/// A list or mapping with its place.
+/// A list or mapping (or a scalar's text) with its place.
 #[derive(Debug)]
 pub(super) struct Placed<T> {
     pub(super) value: T,
@@ -88,7 +88,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Placed<T> {
     }
 }
 
-/// Takes a value and its place from either reader.
+/// The serde visitor that takes a value with its place from the quick or the thorough reader.
 struct PlacedVisitor<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Visitor<'de> for PlacedVisitor<T> {
@@ -98,7 +98,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for PlacedVisitor<T> {
         f.write_str("a value with its place")
     }
 
-    /// From the thorough reader.
+    /// Takes the value from the thorough reader, as a `serde_yaml::Spanned`.
     fn visit_newtype_struct<D: Deserializer<'de>>(
         self,
         deserializer: D,
@@ -107,7 +107,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for PlacedVisitor<T> {
         Ok(Placed { value, at: referenced.into() })
     }
 
-    /// From the quick reader: line, column, value.
+    /// Takes the value from the quick reader, as a sequence of line, column and value.
     fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Placed<T>, A::Error> {
         let missing = || A::Error::custom("a value has a line, a column and itself");
         let line = parts.next_element()?.ok_or_else(missing)?;

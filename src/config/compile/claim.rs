@@ -1,4 +1,4 @@
-//! What only one may have: an upstream's name, a host, an address to listen on.
+//! Claims on what only one key may have: an upstream's name, a host, an address to listen on.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,22 +7,22 @@ use std::{
 
 use crate::config::{errors::Finding, written::Position};
 
-/// An address that somebody wants to listen on.
+/// A claim on an address to listen on.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) address: SocketAddr,
-    /// The key that asks for it.
+    /// The path of the key that claims the address.
     pub(super) path: String,
-    /// Its place; `None` where the default asks for it.
+    /// The key's place; `None` if the address is a default.
     pub(super) at: Option<Position>,
 }
 
-/// Every address that is taken, by port.
+/// The claimed addresses, by port.
 #[derive(Debug, Default)]
 pub(super) struct Ports(HashMap<u16, Vec<Claim>>);
 
 impl Ports {
-    /// Takes an address, or says who has it. Port 0 is any free one and clashes with nothing.
+    /// Claims an address; the error says which key has it already. Port 0 means any free port, and never clashes.
     pub(super) fn claim(&mut self, claim: Claim) -> Result<(), Finding> {
         let port = claim.address.port();
         if port == 0 {
@@ -35,7 +35,7 @@ impl Ports {
             taken.push(claim);
             return Ok(());
         };
-        // A default has no place of its own: the one that was written is to be changed.
+        // A default has no place of its own, so that the written address of the two is blamed.
         let (blamed, other) =
             if claim.at.is_some() { (&claim, earlier) } else { (earlier, &claim) };
         let by_default = if other.at.is_some() { "" } else { "the default of " };
@@ -47,7 +47,7 @@ impl Ports {
     }
 }
 
-/// Whether one port cannot be had on both addresses. `[::]` takes IPv4 too, as Linux does it.
+/// True if a port cannot be bound on both addresses at once. `[::]` takes IPv4 too, as on Linux.
 fn overlap(a: IpAddr, b: IpAddr) -> bool {
     // `[::ffff:127.0.0.1]` is 127.0.0.1 to the kernel.
     let (a, b) = (a.to_canonical(), b.to_canonical());
@@ -56,23 +56,23 @@ fn overlap(a: IpAddr, b: IpAddr) -> bool {
     a == b || covers(a, b) || covers(b, a)
 }
 
-/// Every upstream's name and host, with who has it.
+/// The claimed names and hosts, each with its upstream.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     names: HashMap<String, usize>,
     hosts: HashMap<String, Owner>,
 }
 
-/// Which upstream has a host, and whether it said so.
+/// The upstream that has a host, by its index in the document.
 #[derive(Debug, Clone)]
 pub(super) struct Owner {
     pub(super) upstream: usize,
-    /// False: it is the endpoint's host, because `hosts` was left out.
+    /// True if the host is written under `hosts`; false if it is the endpoint's host, which is the default.
     pub(super) written: bool,
 }
 
 impl Names {
-    /// Takes a name, or says which upstream has it.
+    /// Claims an upstream's name; the error says which upstream has it already.
     pub(super) fn claim_name(&mut self, name: &str, upstream: usize) -> Result<(), String> {
         match self.names.entry(name.into()) {
             Entry::Vacant(free) => {
@@ -87,7 +87,7 @@ impl Names {
         }
     }
 
-    /// Takes a host, or says which upstream has it.
+    /// Claims a host for an upstream; the error says which upstream has it already.
     pub(super) fn claim_host(&mut self, host: &str, owner: Owner) -> Result<(), String> {
         match self.hosts.entry(host.into()) {
             Entry::Vacant(free) => {

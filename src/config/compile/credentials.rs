@@ -1,6 +1,6 @@
-//! Reads certificates and keys, each file once for all upstreams that name it. One that cannot be used leaves the one
-//! in force where it is: a file in the middle of its replacement must not end anything. What was read from the same bytes
-//! before is not parsed again.
+//! Reads certificates and keys, each file once for all upstreams that name it. If a file cannot be used, what is in
+//! force from it stays, because the file may be in the middle of its replacement. Bytes that were parsed for the plan
+//! in force are not parsed again.
 
 use std::{
     fmt::Display,
@@ -17,13 +17,13 @@ use crate::{
     tls::{Identity, Trust, identity::Concern, sha256},
 };
 
-/// See the module.
+/// The reader of certificates and keys for one compilation.
 pub(super) struct Reader<'a> {
     context: &'a Context<'a>,
     found: Credentials,
 }
 
-/// What is wrong with an identity, and with which part of it.
+/// An error of an identity, and the part of the identity that it concerns.
 pub(super) struct Wrong {
     pub(super) concern: Concern,
     pub(super) message: String,
@@ -34,12 +34,12 @@ impl<'a> Reader<'a> {
         Self { context, found: Credentials::default() }
     }
 
-    /// Everything that was asked for.
+    /// Returns all certificates and keys that were asked for.
     pub(super) fn into_found(self) -> Credentials {
         self.found
     }
 
-    /// The certificates of this file; `None` are the system's roots.
+    /// Returns the trusted certificates of this file; `None` means the system's roots.
     pub(super) fn trust(&mut self, path: Option<PathBuf>) -> Result<Arc<Trust>, String> {
         if self.context.files.are_elsewhere() {
             return Ok(Arc::new(Trust::not_read()));
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         Ok(trust)
     }
 
-    /// Reads the file, and parses it if it has other bytes than those that are `known`.
+    /// Reads the file, and parses it if its bytes are not those that the trust in `known` was read from.
     fn reread_trust(
         &self,
         path: &Path,
@@ -109,7 +109,7 @@ impl<'a> Reader<'a> {
         Ok((unchanged(kept, trust), digest))
     }
 
-    /// Notes what the trust in force was read from: its file has other content now, which cannot be used.
+    /// Keeps the digest of the bytes that the trust in force was read from; the file's new content cannot be used.
     fn keep_trust_digest(&mut self, path: Option<&Path>) {
         let before = self.context.in_force.map(|before| &before.contents.trusts);
         if let Some((path, digest)) =
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The certificate and key of these files; `None` where the files are not read.
+    /// Returns the certificate and key of these files; `None` if files are not read (`check --without-files`).
     pub(super) fn identity(
         &mut self,
         files: IdentityFiles,
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         kept: Option<&Arc<Identity>>,
     ) -> Result<Arc<Identity>, Vec<Wrong>> {
         let before = self.context.in_force.and_then(|before| before.contents.identities.get(files));
-        // Of several certificates another one may be shown now, though the bytes are the same.
+        // If the file holds several certificates, another one may be right now, though the bytes are the same.
         let known = kept.filter(|kept| !kept.is_one_of_several()).zip(before);
         let (identity, digest) = match known {
             Some((kept, before)) if self.digest(files).as_ref() == Some(before) => {
@@ -167,7 +167,7 @@ impl<'a> Reader<'a> {
         Ok(identity)
     }
 
-    /// The digest of what the files held a moment ago, where that is known.
+    /// Returns the digest of what the files held a moment ago, if that is known.
     fn digest(&self, files: &IdentityFiles) -> Option<Vec<u8>> {
         let digest = |path: &Path| self.context.files.digest(path);
         let both = match files {
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         Some(both.concat())
     }
 
-    /// Reads the files, and parses them if they have other bytes than those that are `known`.
+    /// Reads the files, and parses them if their bytes are not those that the identity in `known` was read from.
     fn reread_identity(
         &self,
         files: &IdentityFiles,
@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
         Ok((identity, digest))
     }
 
-    /// Notes what the identity in force was read from: its files have other content now, which cannot be used.
+    /// Keeps the digest of the bytes that the identity in force was read from; the files' new content cannot be used.
     fn keep_identity_digest(&mut self, files: &IdentityFiles) {
         let before = self.context.in_force.and_then(|before| before.contents.identities.get(files));
         if let Some(digest) = before {
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
         let identity = Identity::from_pem(chain, secret, self.context.now);
         let identity = identity.map(|identity| unchanged(kept, identity));
         let valid = identity.and_then(|identity| {
-            // What is in force was judged when it came; time alone ends nothing here, the upstream judges it.
+            // The validity of a certificate in force is not checked again: when it expires, the upstream decides.
             let known = kept.is_some_and(|kept| Arc::ptr_eq(kept, &identity));
             if known { Ok(()) } else { identity.check_validity(self.context.now) }
                 .map(|()| identity)
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The texts of chain and key, which are the same one in a bundle.
+    /// Reads the PEM texts of chain and key; for a bundle both are the same text.
     fn read_files(&self, files: &IdentityFiles) -> Result<[Vec<u8>; 2], Vec<Wrong>> {
         match files {
             IdentityFiles::Pair { certificate, key } => self.read_pair(certificate, key),
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Both as of one moment, or what is wrong with each.
+    /// Reads both files as of one moment, or returns what is wrong with each.
     fn read_pair(&self, certificate: &Path, key: &Path) -> Result<[Vec<u8>; 2], Vec<Wrong>> {
         match self.context.files.read_together([certificate, key]) {
             [Ok(chain), Ok(secret)] => Ok([chain, secret]),
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The one in force where the bytes are the same: it is no new one.
+/// Returns the value in force if it equals the new one, so that equal values stay one and the same.
 fn unchanged<T: PartialEq>(kept: Option<&Arc<T>>, found: T) -> Arc<T> {
     match kept {
         Some(kept) if **kept == found => Arc::clone(kept),
@@ -275,7 +275,7 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
     )
 }
 
-/// What a pod has there, and the key in it: the mounts of design section 9.
+/// Returns the Kubernetes object that a sidecar's pod mounts at this path, and the key in it; `None` for other paths.
 fn mounted(path: &Path) -> Option<(&'static str, &str)> {
     let object = match path.parent()?.to_str()? {
         "/etc/warmline/identity" => "the Secret warmline-identity",
@@ -285,7 +285,7 @@ fn mounted(path: &Path) -> Option<(&'static str, &str)> {
     Some((object, path.file_name()?.to_str()?))
 }
 
-/// Puts the file's name before what is wrong with it.
+/// Returns the error with the file's name before it.
 fn about(path: &Path, error: &dyn Display) -> String {
     format!("{}: {error}", path.display())
 }
@@ -320,7 +320,7 @@ mod tests {
             self.0.borrow_mut().insert(path.into(), text.into());
         }
 
-        /// Reads all three, as a compilation does beside these in force.
+        /// Reads all three files, as a compilation does while `in_force` are in force.
         fn load(&self, in_force: Option<&Credentials>) -> Credentials {
             load(self, in_force)
         }
@@ -346,7 +346,7 @@ mod tests {
         }
     }
 
-    /// Files of which the digests are known, and how many were read in spite of that.
+    /// Files whose digests are known, with a count of the reads that happen nevertheless.
     struct Noted<'a> {
         files: &'a Written,
         digests: HashMap<PathBuf, Vec<u8>>,
@@ -381,15 +381,15 @@ mod tests {
         IdentityFiles::Pair { certificate: "certificate".into(), key: "key".into() }
     }
 
-    /// A self-signed certificate and its key.
+    /// Makes a self-signed certificate and its key.
     fn made() -> [String; 2] {
         let key = rcgen::KeyPair::generate().unwrap();
         let parameters = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
         [parameters.self_signed(&key).unwrap().pem(), key.serialize_pem()]
     }
 
-    /// All three files, and what was read of them; the certificates and keys in force come from elsewhere, so that whatever is
-    /// parsed again differs from them.
+    /// Writes all three files, and returns them with credentials that have the digests of their content, but other
+    /// certificates and keys: so whatever is parsed again differs.
     fn marked() -> (Written, Credentials) {
         let files = Written::default();
         let [certificate, key] = made();
@@ -406,7 +406,7 @@ mod tests {
         (files, in_force)
     }
 
-    /// Counts which of the two were parsed again.
+    /// Returns the number of trusts and identities (of one each) that were parsed again.
     fn parsed(before: &Credentials, after: &Credentials) -> usize {
         let path = Some("trust".into());
         let same = [

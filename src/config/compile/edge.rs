@@ -1,4 +1,4 @@
-//! Where we listen: metrics, administration, traffic.
+//! Compiles the addresses to listen on: metrics, administration, traffic.
 
 use std::net::SocketAddr;
 
@@ -13,21 +13,21 @@ use crate::config::{
     written::{Placed, Position, Written},
 };
 
-/// What a configuration is told that wants more than a confined process gives.
+/// The beginning of errors about settings that `--confined` forbids.
 const CONFINED: &str = "not with `--confined`, under which this process runs";
 
 type List = Placed<Vec<Written<BindAddress>>>;
 
-/// Which addresses may be bound.
+/// The addresses that may be bound.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// Any.
+    /// Any address.
     Anywhere,
-    /// Loopback, unless the user says otherwise in so many words.
+    /// Loopback, because `allowNonLoopback` was not set; the error offers to set it.
     LoopbackUnlessAllowed,
-    /// Loopback.
+    /// Loopback only, with no setting to change that.
     Loopback,
-    /// Those that are bound by default: what watches the process finds it there.
+    /// The default addresses only, under `--confined`: the pod's probes and scrapers expect the process there.
     Default,
 }
 
@@ -153,7 +153,7 @@ fn limits(written: Option<&spec::Limits>, section: &mut Section<'_>) -> Listener
     }
 }
 
-/// The addresses of one `bind`, each claimed; `at` is where the clash of a default is reported.
+/// Compiles the addresses of one `bind`, and claims each of them; `at` is the place of the error if a default clashes.
 fn binds(
     written: Option<&List>,
     default: &[&str],
@@ -203,7 +203,7 @@ fn claim(claim: Claim, ports: &mut Ports, section: &mut Section<'_>) {
     }
 }
 
-/// Why an address may not be bound here.
+/// Returns the error if an address may not be bound here, else `None`.
 fn too_far(address: SocketAddr, reach: Reach, default: &[&str]) -> Option<String> {
     if reach == Reach::Default {
         let is_default = default.iter().any(|text| text.parse() == Ok(address));

@@ -1,4 +1,4 @@
-//! From the document to the plan: meaning, with every error at once.
+//! Compiles the document into the plan: meaning is checked here, and all errors are reported together.
 
 mod claim;
 mod credentials;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{connect::EndpointHost, telemetry::log, upstream::Settings};
 
-/// The plan, or `None` with at least one finding. A plan is of use only if there is none.
+/// Compiles the plan; `None` comes with at least one finding. The plan may be used only if there is no finding.
 pub(super) fn plan(
     document: &Document,
     context: &Context<'_>,
@@ -49,7 +49,7 @@ pub(super) fn plan(
     })
 }
 
-/// What the log is to be where no configuration says it.
+/// Returns the log settings if no configuration sets them.
 pub(super) fn default_log(terminal: bool) -> log::Settings {
     log_settings(None, terminal, &mut Findings::default())
 }
@@ -72,7 +72,7 @@ fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> l
     }
 }
 
-/// The upstreams that the start waits for; each must have something to wait for.
+/// Returns the upstreams that readiness waits for; each must exist and have a `minIdle` above 0.
 fn required(
     readiness: Option<&Readiness>,
     upstreams: &[Arc<Settings>],
@@ -100,7 +100,8 @@ fn required(
     names
 }
 
-/// The upstreams at an address to which no server name goes, by oversight as far as the document tells.
+/// Returns the names of the upstreams whose endpoint is an address and whose `serverName` was left out, so that no
+/// server name goes up.
 fn unnamed(document: &Document, upstreams: &[Arc<Settings>]) -> Vec<String> {
     let written = document.upstreams.iter().flat_map(|list| &list.value);
     let names = written.zip(upstreams).filter_map(|(placed, settings)| {
@@ -112,7 +113,7 @@ fn unnamed(document: &Document, upstreams: &[Arc<Settings>]) -> Vec<String> {
     names.collect()
 }
 
-/// The least that works, for whoever starts from nothing.
+/// The end of the error for a configuration without upstreams: the smallest one that works.
 const MINIMAL: &str = "write at least one, such as:\n  upstreams:\n    - name: payments\n      \
                        endpoints: [\"api.payments.example:443\"]";
 
@@ -128,7 +129,7 @@ fn upstreams(
         return None;
     };
     let mut compiler = upstream::Compiler::new(context, ports, findings);
-    // Every one is compiled, for its errors, though one failure makes the whole fail.
+    // Every upstream is compiled, so that all errors are found, though one failure fails the whole.
     let all: Vec<_> = written
         .value
         .iter()

@@ -1,4 +1,4 @@
-//! An upstream's TLS: names, trust, identity.
+//! Compiles an upstream's TLS settings: names, trust, identity.
 
 use std::{
     path::{Component, Path, PathBuf},
@@ -20,13 +20,13 @@ use crate::{
     tls::{Identity, Policy, Settings, Trust, identity::Concern},
 };
 
-/// Every upstream's TLS, with one reader of files.
+/// The compiler of all upstreams' TLS settings; they share one reader of files.
 pub(super) struct Credentials<'a> {
     reader: Reader<'a>,
     confined: bool,
 }
 
-/// Where the files of a confined process lie.
+/// The folder that all files of a confined process must be in.
 const OWN_FOLDER: &str = "/etc/warmline";
 
 impl<'a> Credentials<'a> {
@@ -34,12 +34,12 @@ impl<'a> Credentials<'a> {
         Self { reader: Reader::new(context), confined: context.confined }
     }
 
-    /// Everything that was read.
+    /// Returns all certificates and keys that were read.
     pub(super) fn into_found(self) -> config::Credentials {
         self.reader.into_found()
     }
 
-    /// The settings, or `None` with at least one finding, here or about the endpoint.
+    /// Compiles the TLS settings; `None` comes with at least one finding, here or about the endpoint.
     pub(super) fn settings(
         &mut self,
         written: Option<&spec::Tls>,
@@ -81,7 +81,7 @@ impl<'a> Credentials<'a> {
         trust.map_err(|message| section.add_file("trust", at, message)).ok()
     }
 
-    /// The identity, `None` for one-way TLS; an error was reported.
+    /// Compiles the identity; `None` for one-way TLS. On an error, findings have been added.
     fn identity(
         &mut self,
         written: Option<&Placed<spec::Identity>>,
@@ -98,7 +98,7 @@ impl<'a> Credentials<'a> {
         })
     }
 
-    /// The files that an identity names.
+    /// Returns the files that an identity names; `None` comes with a finding.
     fn identity_files(
         &self,
         placed: &Placed<spec::Identity>,
@@ -143,14 +143,14 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// Whether a path lies in our folder as it is written: links there are made by whoever mounts, not by whoever writes a
-/// configuration.
+/// True if a path is inside `/etc/warmline` as it is written. Links there are followed: they are made by whoever mounts
+/// the folder, not by the author of the configuration.
 fn is_own(path: &Path) -> bool {
     let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
     path.components().all(plain) && path.starts_with(OWN_FOLDER) && path != Path::new(OWN_FOLDER)
 }
 
-/// The key that names the file at fault.
+/// Returns the key that names the file at fault, with its place.
 fn concerned(placed: &Placed<spec::Identity>, concern: Concern) -> (&'static str, Position) {
     let Placed { value: spec, at } = placed;
     let (name, written) = match (concern, &spec.bundle) {
@@ -178,7 +178,7 @@ fn policy(tls: &spec::Tls, section: &mut Section<'_>) -> Policy {
     }
 }
 
-/// The SNI: as written, else the endpoint's host, if that is a name.
+/// Returns the server name (SNI): the written one, else the endpoint's host if it is a name.
 fn server_name(
     tls: &spec::Tls,
     endpoint: Option<&EndpointHost>,
@@ -193,8 +193,8 @@ fn server_name(
     }
 }
 
-/// What the certificate must carry: as written, else the SNI, else the endpoint's host. There is
-/// always one.
+/// Returns the name or address that the certificate must carry: the written one, else the server name, else the
+/// endpoint's host. `None` comes with a finding, here or about the endpoint.
 fn verify_name(
     tls: &spec::Tls,
     server_name: Option<&DnsName<'static>>,

@@ -1,4 +1,4 @@
-//! One upstream.
+//! Compiles upstreams, one after the other.
 
 use std::{num::NonZeroU64, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     upstream::{Retries, Settings},
 };
 
-/// Compiles one upstream after the other, and knows what the earlier ones have.
+/// The compiler of all upstreams; it knows the names, hosts and ports that the earlier ones have claimed.
 pub(super) struct Compiler<'a> {
     credentials: Credentials<'a>,
     names: Names,
@@ -37,12 +37,12 @@ impl<'a> Compiler<'a> {
         Self { credentials: Credentials::new(context), names: Names::default(), ports, findings }
     }
 
-    /// The certificates and keys of all.
+    /// Returns the certificates and keys of all upstreams.
     pub(super) fn into_credentials(self) -> config::Credentials {
         self.credentials.into_found()
     }
 
-    /// The upstream, or `None` with at least one finding.
+    /// Compiles the upstream; `None` comes with at least one finding.
     pub(super) fn compile(
         &mut self,
         index: usize,
@@ -124,7 +124,7 @@ fn endpoint(
     Some((section.written("endpoints[0]", Some(first))?, first.at))
 }
 
-/// The hosts that route here; the endpoint's own where none is written.
+/// Returns the hosts that route to this upstream; the endpoint's own host if none is written.
 fn hosts(
     spec: &spec::Upstream,
     index: usize,
@@ -157,12 +157,12 @@ fn hosts(
     hosts
 }
 
-/// The endpoint's host as a Host field carries it.
+/// Returns the endpoint's host as a Host field carries it.
 fn own_host(host: &EndpointHost) -> String {
     host.to_string().trim_end_matches('.').into()
 }
 
-/// The upstream's own port, claimed on both loopback addresses.
+/// Returns the upstream's own port, and claims it on both loopback addresses.
 fn port(spec: &spec::Upstream, ports: &mut Ports, section: &mut Section<'_>) -> Option<u16> {
     let written = spec.port.as_ref()?;
     let port = u16::try_from(section.written("port", Some(written))?).ok()?;
@@ -176,7 +176,7 @@ fn port(spec: &spec::Upstream, ports: &mut Ports, section: &mut Section<'_>) -> 
     Some(port)
 }
 
-/// `timeouts`: two belong to connecting, two to the exchange.
+/// The values of `timeouts`: two for connecting, two for the exchange.
 struct Times {
     connect: Limits,
     response: Duration,
@@ -253,7 +253,7 @@ fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settin
     settings
 }
 
-/// A floor that the other numbers never let the pool reach.
+/// Refuses a warm floor (`minIdle`) that the pool can never reach under its other settings.
 fn refuse_unreachable_floor(
     settings: &pool::Settings,
     written: &spec::Pool,

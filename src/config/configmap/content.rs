@@ -1,4 +1,4 @@
-//! What a `ConfigMap` holds under its key.
+//! Reads the text that a `ConfigMap` holds under its key.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1;
 use super::{Content, Reference};
 use crate::config::source::LARGEST;
 
-/// The text, or why there is none; `None` is a `ConfigMap` that does not exist.
+/// Returns the text, or the reason why there is none; `found` is `None` if the `ConfigMap` does not exist.
 pub(super) fn of(found: Option<&v1::ConfigMap>, reference: &Reference) -> Content {
     let Reference { name, key, .. } = reference;
     let Some(found) = found else {

@@ -1,8 +1,8 @@
-//! Follows a `ConfigMap` at the API server: one list, then one watch after another from where the last one ended.
+//! Follows a `ConfigMap` at the API server: one list, then one watch after another, each from where the last one ended.
 //!
-//! kube's own watcher is not used, because it does not say when contact is there again, and ends all watches of a
-//! rollout at the same age. Here each watch has a random age, so that those who began together do not return together,
-//! and a failure is followed by a random wait (`crate::backoff`).
+//! kube's own watcher is not used: it does not tell when contact is regained, and it ends all watches of a rollout at
+//! the same age. Here each watch has a random age, so that pods that began together do not return together, and a
+//! random wait follows each failure (`crate::backoff`).
 
 use std::{
     pin::pin,
@@ -27,37 +27,40 @@ use crate::{
     backoff::Backoff,
 };
 
-/// How old a watch becomes, in seconds: a random one of these. The API server would end it after 30 to 60 minutes.
+/// The ages, in seconds, from which each watch gets a random one. The API server itself would end a watch after 30 to
+/// 60 minutes.
 const AGES: std::ops::RangeInclusive<u32> = 200..=290;
-/// A watch that lasts for so long without an event is one; where an API server lags behind, it opens and fails at once.
+/// The time after which an open watch counts as contact even without an event: an API server that lags behind opens a
+/// watch and fails it at once.
 const SETTLED: Duration = Duration::from_secs(1);
-/// How much longer than its age a watch may stay silent before it counts as broken.
+/// The time beyond its age that a watch may stay silent before it counts as broken.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long a question may take once one was answered; each that was not doubles that. Short, because an API server that
-/// starts holds all questions back and then answers them in one moment: whoever has gone by then comes later.
+/// The time that the API server has for an answer, once it has answered a request; each request without an answer
+/// doubles the time for the next. It is short because an API server that starts holds all requests back and then
+/// answers them in one moment: clients that have given up by then return later, spread out.
 const ANSWER: Duration = Duration::from_secs(3);
 const LONGEST_ANSWER: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(5);
-/// The first wait after a failure, or before a watch that ended too early is opened again: everybody's watch ends at the
-/// same moment when the API server does.
+/// The first wait after a failure, or after a watch that ended too early: when the API server ends, all watches end in
+/// the same moment.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
-/// The longest wait where the API server cannot be reached.
+/// The longest wait while the API server cannot be reached.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The longest wait where it says no: nothing but an administrator changes that.
+/// The longest wait while the API server refuses (401, 403, 404), which only an administrator can change.
 const LONGEST_WAIT_REFUSED: Duration = Duration::from_mins(5);
 
-/// Why a `ConfigMap` cannot be followed at all.
+/// The reasons for which a `ConfigMap` cannot be followed at all.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// No way to the API server.
+    /// No token or kubeconfig for the API server was found.
     #[error(transparent)]
     NoAccess(#[from] NoWay),
-    /// Its client could not be made.
+    /// The client of the API server could not be made.
     #[error("a client of the API server cannot be made: {}", api_server::reason(.0))]
     Client(#[from] kube::Error),
 }
 
-/// Why contact was lost, or none came about.
+/// The reasons for which contact was lost, or never begun.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error("{}", api_server::reason(.0))]
@@ -70,15 +73,16 @@ enum Lost {
     Short,
 }
 
-/// The way to the API server that this process has: a pod's token, or a kubeconfig. It belongs to the runtime that
-/// makes it.
+/// Makes a client of the API server from the pod's token or a kubeconfig. The client belongs to the runtime that it was
+/// made on.
 pub async fn connect() -> Result<Client, FollowError> {
     let mut config = api_server::config().await?;
     config.connect_timeout = Some(CONNECT);
     Ok(Client::try_from(config)?)
 }
 
-/// Follows for as long as it is polled, beginning after a random part of `jitter`.
+/// Follows the `ConfigMap` and publishes rejections for as long as it is polled, beginning after a random part of
+/// `jitter`.
 pub async fn follow(client: Client, reference: Reference, feed: Feed, jitter: Duration) {
     let namespace = reference.namespace.clone();
     let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
@@ -102,12 +106,13 @@ struct Follower {
     api: Api<v1::ConfigMap>,
     reference: Reference,
     known: Sender<Known>,
-    /// Of the last list or event; `None` before the first, and once it is too old.
+    /// The resource version of the last list or event; `None` before the first, and once the API server has forgotten
+    /// it.
     version: Option<String>,
     backoff: Backoff,
-    /// How long the next question may take.
+    /// The time that the API server has for the next answer.
     answer: Duration,
-    /// The version was forgotten, and no watch has lasted since.
+    /// True if the API server had forgotten the version, and no watch has lasted since.
     expired: bool,
 }
 
@@ -130,14 +135,15 @@ impl Follower {
         }
     }
 
-    /// The whole is asked for anew. That is ordinary; but where an API server lags behind, it may go on like this.
+    /// Forgets the version, so that the next contact begins with a list. This is ordinary, but an API server that lags
+    /// behind may cause it again and again.
     fn forget(&mut self) {
         tracing::debug!("the ConfigMap's watch cannot go on from where it was");
         self.version = None;
         self.expired = true;
     }
 
-    /// One list where that is needed, and one watch to its end.
+    /// Makes a list if there is no version, and then one watch until its end.
     async fn contact(&mut self) -> Result<(), Lost> {
         if self.version.is_none() {
             self.version = Some(self.list().await?);
@@ -171,8 +177,9 @@ impl Follower {
         Ok(())
     }
 
-    /// Asks for the whole; gives back the version from which a watch goes on. At the start any version will do, out of
-    /// memory: what is newer comes with the watch. Later it must be the newest, so that nothing goes back.
+    /// Requests the whole `ConfigMap`; returns the version from which a watch goes on. The first list may be of any
+    /// version, from the API server's memory, because the watch then brings what is newer. Later lists must be of the
+    /// newest, so that nothing goes back.
     async fn list(&mut self) -> Result<String, Lost> {
         let newest = ListParams::default().fields(&self.selector());
         let is_first = self.known.borrow().content.is_none();
@@ -183,7 +190,7 @@ impl Follower {
         Ok(list.metadata.resource_version.unwrap_or_else(|| "0".into()))
     }
 
-    /// Asks, for no longer than an answer may take now.
+    /// Waits for an answer of the API server for no longer than `self.answer`.
     async fn answered<T>(
         &mut self,
         question: impl Future<Output = kube::Result<T>>,
@@ -223,7 +230,7 @@ impl Follower {
         });
     }
 
-    /// A watch lasts.
+    /// Records that there is contact: a watch has lasted, or has brought an event.
     fn regain(&mut self) {
         self.expired = false;
         self.backoff.reset();
@@ -250,14 +257,15 @@ impl Follower {
         });
     }
 
-    /// The API server honours `resourceNames` for list and watch only with this selector.
+    /// Returns the field selector for the one name: a role with `resourceNames` permits list and watch only with it.
     fn selector(&self) -> String {
         format!("metadata.name={}", self.reference.name)
     }
 }
 
 impl Lost {
-    /// The version from which the watch was to go on is forgotten; said in the stream, or as the answer.
+    /// True if the API server has forgotten the version that the watch was to go on from (410, as the answer or in the
+    /// stream).
     fn is_expired(&self) -> bool {
         self.code() == 410
     }
@@ -266,7 +274,7 @@ impl Lost {
         if matches!(self.code(), 401 | 403 | 404) { LONGEST_WAIT_REFUSED } else { LONGEST_WAIT }
     }
 
-    /// As HTTP has it; 0 where the API server said nothing.
+    /// Returns the HTTP status; 0 if the API server did not answer with one.
     fn code(&self) -> u16 {
         match self {
             Self::Api(kube::Error::Api(status)) | Self::Status(status) => status.code,
@@ -287,8 +295,8 @@ mod tests {
     use super::*;
     use crate::config::configmap::ConfigMap;
 
-    /// What an API server does that lags behind cannot be had from a real one: this one has an empty list, and lets each
-    /// watch say this. What it is asked comes back.
+    /// Starts an API server that lags behind, which a real one cannot be made to do: its list is empty, and each watch
+    /// answers with `watched`. The receiver gets the first line of each request.
     fn api_server(watched: &'static str) -> (Client, Receiver<String>) {
         let (tell, questions) = channel();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -363,7 +371,7 @@ mod tests {
         let (mut follower, configmap) = follower(api_server(mark).0);
         follower.lose(&Lost::Silent);
         tokio::select! {
-            // It waits for a while before the next, because this one ended early.
+            // The follower waits before the next watch, because this one ended early.
             _ = follower.contact() => {}
             () = async {
                 let mut configmap = configmap.clone();

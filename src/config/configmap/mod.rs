@@ -1,5 +1,5 @@
-//! A configuration in a key of a `ConfigMap`: which one, what is known of it, and the way between whoever follows it
-//! ([`follow()`]) and whoever puts it in force.
+//! A configuration in a key of a `ConfigMap`: its reference, what is known of it, and the channel between the task that
+//! follows it ([`follow()`]) and the code that puts it in force.
 
 mod content;
 mod follow;
@@ -13,50 +13,50 @@ use tokio::sync::watch::{Receiver, Sender, channel};
 
 pub use follow::{FollowError, connect, follow};
 
-/// Names a key of a `ConfigMap`.
+/// The name of a key of a `ConfigMap`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// `None` is the pod's own.
+    /// The namespace; `None` means the pod's own.
     pub namespace: Option<String>,
-    /// The `ConfigMap`.
+    /// The name of the `ConfigMap`.
     pub name: String,
-    /// The key in it.
+    /// The key in its `data`.
     pub key: String,
 }
 
 /// The text under the key, or why there is none.
 pub type Content = Result<Arc<str>, String>;
 
-/// What is known of a `ConfigMap` at one moment.
+/// The knowledge of a `ConfigMap` at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// As of the last contact; `None` before the first.
+    /// The content as of the last contact; `None` before the first.
     pub content: Option<Content>,
-    /// Of the object that holds it.
+    /// The UID of the `ConfigMap`, by which an Event refers to it.
     pub uid: Option<String>,
-    /// Without contact now; `None` also before the first try has ended.
+    /// The loss of contact, if there is none now; also `None` until the first try has ended.
     pub away: Option<Away>,
 }
 
-/// No contact with the API server.
+/// A loss of contact with the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Away {
-    /// Since when.
+    /// The time of the loss.
     pub since: Instant,
-    /// Why.
+    /// The words for people: why there is no contact.
     pub reason: String,
 }
 
-/// A configuration that was refused, for the cluster to see.
+/// A configuration that was refused, as it is published to the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// Of what was refused: the same for everyone who refuses the same.
+    /// The hash of the refused text, the same in every pod that refuses it.
     pub hash: String,
-    /// What is wrong, where, and what would be right.
+    /// The words for people: what is wrong, at which place, and what would be right.
     pub reason: String,
 }
 
-/// A followed `ConfigMap`, as its reader has it.
+/// The reader's end of a followed `ConfigMap`.
 #[derive(Debug, Clone)]
 pub struct ConfigMap {
     reference: Reference,
@@ -64,17 +64,17 @@ pub struct ConfigMap {
     rejected: Arc<Sender<Option<Rejected>>>,
 }
 
-/// The same, as its follower has it.
+/// The follower's end of a followed `ConfigMap`.
 #[derive(Debug)]
 pub struct Feed {
-    /// What is known.
+    /// The channel on which the follower tells what it knows.
     pub known: Sender<Known>,
-    /// What lies there and was refused.
+    /// The channel on which the reader tells that the current content was refused.
     pub rejected: Receiver<Option<Rejected>>,
 }
 
 impl ConfigMap {
-    /// One of which nothing is known yet, and the end that is to be fed.
+    /// Makes the two ends for a `ConfigMap` of which nothing is known yet.
     #[must_use]
     pub fn new(reference: Reference) -> (Self, Feed) {
         let (knowing, known) = channel(Known::default());
@@ -83,33 +83,33 @@ impl ConfigMap {
         (Self { reference, known, rejected: Arc::new(rejecting) }, feed)
     }
 
-    /// Which one it is.
+    /// Returns the name of the followed key.
     #[must_use]
     pub const fn reference(&self) -> &Reference {
         &self.reference
     }
 
-    /// What is known now.
+    /// Returns what is known now.
     #[must_use]
     pub fn known(&self) -> Known {
         self.known.borrow().clone()
     }
 
-    /// Whether the API server has answered yet, or was found not to.
+    /// True if the API server has answered, or a first try has failed.
     #[must_use]
     pub fn has_spoken(&self) -> bool {
         let known = self.known.borrow();
         known.content.is_some() || known.away.is_some()
     }
 
-    /// Waits until more is known than at the last [`ConfigMap::changed`]; for ever where nobody follows any more.
+    /// Waits until more is known than at the last [`ConfigMap::changed`]; for ever once the follower has ended.
     pub async fn changed(&mut self) {
         if self.known.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// What lies there was refused, or (`None`) is good.
+    /// Tells the follower that the current content was refused, or (`None`) that it is good.
     pub fn tell_rejected(&self, rejected: Option<Rejected>) {
         self.rejected.send_if_modified(|told| {
             let news = *told != rejected;
@@ -120,7 +120,7 @@ impl ConfigMap {
 }
 
 impl Reference {
-    /// Reads `[NAMESPACE/]NAME`.
+    /// Reads `[NAMESPACE/]NAME`; the error says what would be right.
     pub fn parse(text: &str, key: &str) -> Result<Self, String> {
         let (namespace, name) = match text.split_once('/') {
             Some((namespace, name)) => (Some(namespace), name),
@@ -137,7 +137,7 @@ impl Reference {
     }
 }
 
-/// A name as Kubernetes has it (RFC 1123).
+/// True if the text is a name as Kubernetes allows it (RFC 1123 subdomain, 253 characters at most).
 fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let ends_plain = text.starts_with(plain) && text.ends_with(plain);

@@ -1,5 +1,5 @@
-//! One Event for each rejected content, however many pods refuse it: its name says which one it is about, and only the
-//! first can be created.
+//! Publishes one Kubernetes Event for each rejected content, however many pods reject it: the Event's name carries the
+//! content's hash, so that only the first can be created.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use tokio::{
 
 use super::{Known, Reference, Rejected};
 
-/// The first to speak is a matter of chance: within this time.
+/// The time within which each pod publishes at random, so that chance decides which pod is first.
 const SPREAD: Duration = Duration::from_secs(10);
 /// The least time between two Events of this process.
 const PACE: Duration = Duration::from_mins(1);
-/// Bytes of an Event's note, and of the name of whom it is from.
+/// The most bytes of an Event's note, and of the name of the pod that reports it.
 const NOTE: usize = 1024;
 const INSTANCE: usize = 128;
-/// Of an object's name.
+/// The most bytes of an object's name.
 const NAME: usize = 253;
 
-/// Publishes each rejection that is still standing when its time has come, for as long as it is polled.
+/// Publishes each rejection that still holds after its random delay, for as long as it is polled.
 pub(super) async fn publish(
     client: Client,
     namespace: String,
@@ -48,7 +48,7 @@ pub(super) async fn publish(
         };
         let due = earliest.max(Instant::now() + SPREAD.mul_f64(fastrand::f64()));
         tokio::select! {
-            // Perhaps it is good again, or something else is wrong by now.
+            // The content may be good again by now, or another one may be rejected.
             changed = rejected.changed() => if changed.is_err() { return },
             () = sleep_until(due) => {
                 let about = regarding(&reference, &namespace, known.borrow().uid.clone());
@@ -64,7 +64,7 @@ pub(super) async fn publish(
 async fn create(events: &Api<Event>, event: &Event) {
     match events.create(&PostParams::default(), event).await {
         Ok(_) => {}
-        // Another pod was first.
+        // Another pod has created this Event.
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         Err(error) => {
             tracing::warn!(%error, "no Event could be created about the rejected configuration");
@@ -72,13 +72,13 @@ async fn create(events: &Api<Event>, event: &Event) {
     }
 }
 
-/// Who speaks: the pod's name, as its host name.
+/// Returns the reporting pod's name, which is its host name.
 fn instance() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { "warmline".into() } else { cut(&name, INSTANCE).into() }
 }
 
-/// What the Event is about. `kubectl describe` finds it by the object's uid too.
+/// Returns the Event's reference to the `ConfigMap`. `kubectl describe` finds the Event by the `ConfigMap`'s UID too.
 pub(super) fn regarding(
     reference: &Reference,
     namespace: &str,
@@ -94,7 +94,7 @@ pub(super) fn regarding(
     }
 }
 
-/// The Event about a rejected content.
+/// Makes the Event about a rejected content.
 pub(super) fn event(
     regarding: &ObjectReference,
     rejected: &Rejected,
@@ -122,7 +122,7 @@ pub(super) fn event(
     }
 }
 
-/// At most so many bytes of a text, in whole characters.
+/// Returns at most this many bytes of a text, in whole characters.
 fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }

@@ -1,4 +1,4 @@
-//! What a `ConfigMap` says, how it is named, and what the cluster is told of one that was refused.
+//! Tests of a `ConfigMap`'s content, of its name, and of the Event about one that was refused.
 
 use std::collections::BTreeMap;
 
