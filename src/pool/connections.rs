@@ -1,7 +1,7 @@
-//! A pool's connections: each in one phase, counted, the idle ones in order. It keeps the book and decides nothing.
+//! The records of a pool's connections: each in one phase, counted, the idle ones in order. Decides nothing.
 //!
-//! `Connecting` → `Active` ⇄ `Idle` → `Closing` → gone, or `Active` → `Lost` (its socket ended under the lease) → gone.
-//! The first four take a place under the cap; a lost one took its place back already.
+//! `Connecting` → `Active` ⇄ `Idle` → `Closing` → gone, or `Active` → `Lost` (the socket ended under the lease) → gone.
+//! Connections in the first four phases take a place under the cap; a lost connection has already given its place back.
 
 use std::{
     collections::BTreeSet,
@@ -16,102 +16,104 @@ use super::{
     sharing::Past,
 };
 
-/// A connection's obituary.
+/// The report of a connection's end, for the counters and the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Which one.
+    /// The connection's number within its pool.
     pub id: ConnectionId,
-    /// Requests that it carried.
+    /// The number of requests that the connection carried.
     pub uses: u64,
-    /// From the established connection to the end of its socket.
+    /// The time from the establishment of the connection to the end of its socket.
     pub age: Duration,
-    /// Why the pool lost it.
+    /// The reason for which the pool lost the connection.
     pub reason: EndReason,
-    /// How its socket ended.
+    /// The end of its socket: by which side, and how.
     pub end: End,
 }
 
-/// What decides whether a connection may be leased again.
+/// The facts that decide whether a connection may be leased again.
 #[derive(Debug, Clone, Copy)]
 pub struct Standing {
-    /// HTTP on it is over, for this reason.
+    /// The reason for which HTTP on the connection is over; `None` while it is not.
     pub over: Option<EndReason>,
-    /// Under which it shook hands.
+    /// The generation of certificates that the handshake used.
     pub generation: u64,
-    /// Who used it, and how often.
+    /// The connection's uses and owner, which the reuse mode judges by.
     pub past: Past,
-    /// When it is too old.
+    /// The time at which the connection is too old (`maxAge`, less jitter); `None`: no limit.
     pub retires: Option<Instant>,
-    /// After so many uses the upstream takes no more.
+    /// The number of uses after which the upstream takes no more requests, as it announced; `None`: no announcement.
     pub last_use: Option<u64>,
 }
 
-/// What limits an idle connection's stay.
+/// The facts that limit how long a connection may stay idle.
 #[derive(Debug, Clone, Copy)]
 pub struct Stay {
-    /// When it became idle.
+    /// The time at which the connection became idle.
     pub since: Instant,
-    /// How long it may be idle by the upstream's own word, with the margin.
+    /// The longest idle time by the upstream's own announcement on this connection, less the margin.
     pub announced: Option<Duration>,
-    /// When it is too old.
+    /// The time at which the connection is too old; `None`: no limit.
     pub retires: Option<Instant>,
-    /// The end of the time in which it has to be proven alive, if it is doubted.
+    /// The time until which the connection has to be proven alive; `None` if it is not doubted.
     pub doubted: Option<Instant>,
 }
 
-/// What is known of a finished dial.
+/// The facts about a dial that succeeded.
 #[derive(Debug, Clone, Copy)]
 pub struct Dialled {
-    /// Under which generation it shook hands.
+    /// The generation of certificates that the handshake used.
     pub generation: u64,
-    /// The address behind it.
+    /// The address at the other end.
     pub peer: SocketAddr,
-    /// When it was done.
+    /// The time at which the handshake was done.
     pub now: Instant,
-    /// 0.0..1.0; shortens the age limit by up to a tenth.
+    /// A random number in 0.0..1.0 that shortens the age limit by up to a tenth.
     pub jitter: f64,
 }
 
-/// A connection as it is leased.
+/// A connection as it is handed out for one exchange.
 #[derive(Debug)]
 pub struct Leased<C> {
-    /// Which one.
+    /// The connection's number within its pool.
     pub id: ConnectionId,
-    /// The handle.
+    /// The connection's handle.
     pub handle: C,
-    /// Uses, this one included.
+    /// The number of uses of the connection, this one included.
     pub uses: u64,
-    /// Since it was established.
+    /// The time since the connection was established.
     pub age: Duration,
-    /// Why it is, or is not, a reused one.
+    /// The reason for which this lease is, or is not, a reuse.
     pub reuse: Reuse,
 }
 
-/// Connections by phase.
+/// The number of connections in each phase that takes a place under the cap.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Being dialled.
+    /// The dials that are reserved or under way, spare sockets included.
     pub connecting: usize,
-    /// Leased.
+    /// The leased connections.
     pub active: usize,
-    /// Ready for a checkout.
+    /// The idle connections.
     pub idle: usize,
-    /// Being closed politely.
+    /// The connections that are being closed politely.
     pub closing: usize,
 }
 
 impl Census {
-    /// All that take a place under the cap.
+    /// Returns the number of places under the cap that are taken.
     #[must_use]
     pub fn total(&self) -> usize {
         self.staying() + self.closing
     }
 
-    /// All that take a place and are not about to give it back.
+    /// Returns the number of places that are taken and not about to be given back: all but those of closing
+    /// connections.
     pub(super) fn staying(&self) -> usize {
         self.connecting + self.active + self.idle
     }
 
+    /// Returns the count of a phase; `None` for lost connections, which take no place.
     fn of(&mut self, phase: Phase) -> Option<&mut usize> {
         match phase {
             Phase::Connecting(_) | Phase::Spare => Some(&mut self.connecting),
@@ -123,62 +125,64 @@ impl Census {
     }
 }
 
-/// Where a connection is in its life.
+/// The phase of a connection's life.
 #[derive(Debug, Clone, Copy)]
 pub enum Phase {
-    /// Being dialled, for this waiter; an orphan dial if for none.
+    /// A dial that is reserved or under way, for this waiter; an orphan dial if for `None`.
     Connecting(Option<WaiterId>),
-    /// A further socket of a dial that tries several addresses at once: no waiter counts on it.
+    /// A further socket of a dial that tries several addresses at once; no waiter counts on it.
     Spare,
-    /// Leased, or on its way from one lease to the next.
+    /// A connection that is leased, or on its way from one lease to the next.
     Active,
-    /// Its handle is in the idle list.
+    /// A connection whose handle is in the idle list, at this position.
     Idle(Position),
-    /// Its handle is dropped, its socket is not closed yet.
+    /// A connection whose handle is given up, for this reason, and whose socket is not closed yet.
     Closing(EndReason),
-    /// Its socket ended so, and then; its lease still has to say why.
+    /// A connection whose socket ended like this, at this time, while its lease lasts: the lease will say why.
     Lost(End, Instant),
 }
 
-/// One connection.
+/// The record of one connection.
 struct Record {
     phase: Phase,
-    /// The thread that dialled it and drives it.
+    /// The number of the worker thread that dialled and drives the connection.
     thread: usize,
-    /// When it was established; when the dial began, before.
+    /// The time at which the connection was established; before that, the time at which its dial was reserved.
     opened: Instant,
-    /// When it is too old; set once established.
+    /// The time at which the connection is too old; `None` before it is established, or without a limit.
     retires: Option<Instant>,
-    /// Its own part of the age limit's jitter, 0.0..=1.0.
+    /// The connection's random share of the age limit's jitter, in 0.0..=1.0.
     jitter: f64,
-    /// Under which it shook hands; 0 before.
+    /// The generation of certificates that the handshake used; 0 before.
     generation: u64,
     uses: u64,
-    /// Whose it is, where connections belong to somebody.
+    /// The client that the connection belongs to, under [`Sharing::Never`](super::Sharing::Never) or by a claim.
     owner: Option<ClientId>,
-    /// True if its owner authenticated itself on it.
+    /// True if a client has claimed the connection, because it authenticated itself on it. Stays true when the client
+    /// is gone.
     private: bool,
-    /// The end of the time in which an idle connection has to be proven alive, if it is doubted.
+    /// The time until which an idle connection has to be proven alive; `None` if it is not doubted.
     doubted: Option<Instant>,
     peer: Option<SocketAddr>,
-    /// How long it was idle before the exchange that it is leased for, if it was.
+    /// The time that the connection was idle before its running lease; `None` if it was not, or once that was used.
     idle_before: Option<Duration>,
-    /// How long it may be idle by the upstream's own word, with the margin.
+    /// The longest idle time by the upstream's own announcement on this connection, less the margin.
     announced: Option<Duration>,
-    /// After so many uses the upstream takes no more, by its own word.
+    /// The number of uses after which the upstream takes no more requests, as it announced on this connection.
     last_use: Option<u64>,
-    /// Why the last checkout did, or did not, reuse.
+    /// The reason for which the last lease was, or was not, a reuse.
     last_reuse: Option<Reuse>,
-    /// HTTP on it is over, for this reason, and its socket is being closed: it must not be leased again.
+    /// The reason for which HTTP on the connection is over. The connection is then being closed, and not leased again.
     over: Option<EndReason>,
 }
 
-/// The records by phase, kept in step by whatever changes one: [`Record::enter`], and what adds or removes records.
+/// The counts by phase and the set of orphan dials. Each change of a record's phase updates both: [`Record::enter`],
+/// and the addition and removal of records.
 #[derive(Default)]
 struct Roll {
-    /// How many are in each phase.
+    /// The number of records in each phase.
     census: Census,
-    /// Exactly those in `Phase::Connecting(None)`. Ids ascend, so the first is the oldest.
+    /// The dials in `Phase::Connecting(None)`. Ids ascend, so the first is the oldest.
     orphans: BTreeSet<ConnectionId>,
 }
 
@@ -202,13 +206,13 @@ impl Roll {
     }
 }
 
-/// See the module.
+/// The records of a pool's connections, by id. `C` is a connection's handle.
 pub struct Connections<C> {
     records: IdMap<Record>,
     roll: Roll,
-    /// Those in [`Phase::Idle`], with their handles.
+    /// The connections in [`Phase::Idle`], with their handles.
     idle: IdleList<C>,
-    /// The private connections of each client that has any; one, as a rule.
+    /// The connections that each client has claimed; rarely more than one.
     claimed: IdMap<Vec<ConnectionId>>,
     next_id: ConnectionId,
 }
@@ -236,7 +240,7 @@ impl<C> Connections<C> {
         self.records.get(&id).map_or(0, |record| record.uses)
     }
 
-    /// What limits an idle connection's stay; `None` if it is not idle.
+    /// Returns the limits of an idle connection's stay; `None` if the connection is not idle.
     pub fn stay(&self, id: ConnectionId) -> Option<Stay> {
         let record = self.records.get(&id)?;
         let Phase::Idle(Position { since, .. }) = record.phase else { return None };
@@ -244,12 +248,13 @@ impl<C> Connections<C> {
         Some(Stay { since, announced, retires, doubted })
     }
 
-    /// How long a leased connection was idle before, if it was; told once.
+    /// Returns how long a leased connection was idle before its lease, and forgets that; `None` if it was not idle.
     pub fn take_idle_before(&mut self, id: ConnectionId) -> Option<Duration> {
         self.records.get_mut(&id)?.idle_before.take()
     }
 
-    /// The upstream lets a connection be idle for so long, and takes so many more requests on it.
+    /// Notes the upstream's announcement on a connection: the longest idle time (less the margin), and how many more
+    /// requests it takes. `None` leaves an earlier announcement in force.
     pub fn announce(&mut self, id: ConnectionId, idle: Option<Duration>, more: Option<u64>) {
         if let Some(record) = self.records.get_mut(&id) {
             record.announced = idle.or(record.announced);
@@ -258,7 +263,8 @@ impl<C> Connections<C> {
         }
     }
 
-    /// What decides whether it may be leased again: one look on the warm path.
+    /// Returns the facts that decide whether a connection may be leased again. A single look-up, because each check-in
+    /// needs it.
     pub fn standing(&self, id: ConnectionId) -> Option<Standing> {
         let record = self.records.get(&id)?;
         let past = record.past();
@@ -266,23 +272,23 @@ impl<C> Connections<C> {
         Some(Standing { over, generation, past, retires, last_use })
     }
 
-    /// The address behind it, once established.
+    /// Returns the address at the other end; `None` before the connection is established.
     pub fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.records.get(&id)?.peer
     }
 
-    /// How many are leased that shook hands before this generation.
+    /// Returns the number of leased connections that are of older generations than this.
     pub fn active_before(&self, generation: u64) -> usize {
         let older = |r: &&Record| matches!(r.phase, Phase::Active) && r.generation < generation;
         self.records.values().filter(older).count()
     }
 
-    /// The oldest dial that no waiter counts on.
+    /// Returns the oldest dial that no waiter counts on.
     pub fn oldest_orphan(&self) -> Option<ConnectionId> {
         self.roll.orphans.first().copied()
     }
 
-    /// The orphan dials as they are remembered, and as a look at every record finds them.
+    /// Returns the orphan dials twice: as the set remembers them, and as a look at every record finds them.
     #[cfg(test)]
     pub fn orphans(&self) -> [Vec<ConnectionId>; 2] {
         let orphan = |(_, record): &(_, &Record)| matches!(record.phase, Phase::Connecting(None));
@@ -291,7 +297,7 @@ impl<C> Connections<C> {
         [self.roll.orphans.iter().copied().collect(), found]
     }
 
-    /// The newest idle one that is allowed, of this thread if it has one.
+    /// Returns the newest shared idle connection that `allowed` accepts: of this thread, else of any other.
     pub fn newest_idle(
         &self,
         thread: usize,
@@ -300,22 +306,24 @@ impl<C> Connections<C> {
         self.idle.newest(thread, allowed)
     }
 
+    /// Returns the connection's uses and owner; those of an unused connection if there is no such connection.
     pub fn past(&self, id: ConnectionId) -> Past {
         let unused = Past { uses: 0, owner: None, private: false };
         self.records.get(&id).map_or(unused, Record::past)
     }
 
-    /// Counts the idle ones that are private.
+    /// Returns the number of idle connections that are private: claimed by a client, and not doubted.
     pub fn private_idle(&self) -> usize {
         self.idle.private()
     }
 
-    /// Counts the idle ones that are doubted.
+    /// Returns the number of idle connections that are doubted.
     pub fn doubted_idle(&self) -> usize {
         self.idle.doubted()
     }
 
-    /// Doubts each idle connection to this address that has carried nothing since that time, and names them.
+    /// Doubts each idle connection to this address that became idle before `since`, and returns them by ascending id.
+    /// Each has to be proven alive before `until`.
     pub fn doubt(&mut self, peer: SocketAddr, since: Instant, until: Instant) -> Vec<ConnectionId> {
         let mut doubted = Vec::new();
         for (id, record) in &mut self.records {
@@ -344,7 +352,7 @@ impl<C> Connections<C> {
         false
     }
 
-    /// Makes a leased connection the property of this client, which authenticated itself on it.
+    /// Makes a leased connection private to this client, which has authenticated itself on it.
     pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
         if let Some(record) = self.records.get_mut(&id) {
             (record.owner, record.private) = (Some(client), true);
@@ -355,7 +363,7 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Finds the newest idle one of this client's private connections.
+    /// Returns the newest idle connection among those that this client has claimed; none that is doubted.
     pub fn claimed_idle(&self, client: ClientId) -> Option<ConnectionId> {
         let idle = self.claimed.get(&client)?.iter().filter_map(|id| match self.phase(*id)? {
             Phase::Idle(Position { turn, list: List::Private, .. }) => Some((turn, *id)),
@@ -364,14 +372,14 @@ impl<C> Connections<C> {
         idle.max().map(|(_, id)| id)
     }
 
-    /// The connection belongs to this client from now on.
+    /// Makes this client the connection's owner, without a claim: for [`Sharing::Never`](super::Sharing::Never).
     pub fn belongs_to(&mut self, id: ConnectionId, owner: ClientId) {
         if let Some(record) = self.records.get_mut(&id) {
             record.owner = Some(owner);
         }
     }
 
-    /// Nothing belongs to this client any more; returns what did and is idle.
+    /// Removes this client as the owner of all its connections; returns those of them that are idle.
     pub fn disown(&mut self, owner: ClientId) -> Vec<ConnectionId> {
         self.claimed.remove(&owner);
         let its = self.records.iter_mut().filter(|(_, record)| record.owner == Some(owner));
@@ -382,16 +390,18 @@ impl<C> Connections<C> {
         disowned.collect()
     }
 
-    /// Nothing belongs to anybody any more, but for what is private.
+    /// Removes the owners of all connections that are not private.
     pub fn disown_all(&mut self) {
         let shared = self.records.values_mut().filter(|record| !record.private);
         shared.for_each(|record| record.owner = None);
     }
 
+    /// Returns the connection that has been idle for the longest time, private and doubted ones included.
     pub fn oldest_idle(&self) -> Option<ConnectionId> {
         self.idle.oldest()
     }
 
+    /// Returns all idle connections, in no order.
     pub fn idle(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.idle.iter()
     }
@@ -400,22 +410,23 @@ impl<C> Connections<C> {
         self.idle.oldest_first()
     }
 
+    /// Returns the number of dials that no waiter counts on.
     pub fn orphan_count(&self) -> usize {
         self.roll.orphans.len()
     }
 
-    /// Since it was established; since its dial began, before.
+    /// Returns the time since the connection was established; before that, since its dial was reserved.
     pub fn age(&self, id: ConnectionId, now: Instant) -> Duration {
         let opened = self.records.get(&id).map_or(now, |record| record.opened);
         now.saturating_duration_since(opened)
     }
 
-    /// Takes a place for a dial, a waiter's or nobody's.
+    /// Takes a place under the cap for a dial, for this waiter or as an orphan.
     pub fn reserve(&mut self, now: Instant, owner: Option<WaiterId>) -> ConnectionId {
         self.add(now, Phase::Connecting(owner))
     }
 
-    /// Takes a place for one more socket of a dial.
+    /// Takes a place under the cap for one more socket of a dial.
     pub fn reserve_spare(&mut self, now: Instant) -> ConnectionId {
         self.add(now, Phase::Spare)
     }
@@ -446,21 +457,21 @@ impl<C> Connections<C> {
         id
     }
 
-    /// The dial begins, on this thread.
+    /// Notes the thread that dials, and will drive the connection.
     pub fn dial_begins(&mut self, id: ConnectionId, thread: usize) {
         if let Some(record) = self.records.get_mut(&id) {
             record.thread = thread;
         }
     }
 
-    /// From now on another waiter, or none, counts on this dial.
+    /// Makes another waiter, or none, the one that counts on this dial.
     pub fn bequeath(&mut self, dial: ConnectionId, heir: Option<WaiterId>) {
         if matches!(self.phase(dial), Some(Phase::Connecting(_))) {
             self.enter(dial, Phase::Connecting(heir));
         }
     }
 
-    /// A dial is done; its age counts from now.
+    /// Makes an active connection of a dial that succeeded; its age counts from now.
     pub fn established(&mut self, id: ConnectionId, dialled: Dialled, max_age: Duration) {
         let Dialled { generation, peer, now, jitter } = dialled;
         self.enter(id, Phase::Active);
@@ -471,12 +482,12 @@ impl<C> Connections<C> {
         }
     }
 
-    /// The age limit is another from now on.
+    /// Puts another age limit in force for all connections.
     pub fn limit_age(&mut self, max_age: Duration) {
         self.records.values_mut().for_each(|record| record.limit_age(max_age));
     }
 
-    /// Leases an active connection.
+    /// Counts one more use of an active connection, and returns what the lease holds of it.
     pub fn lease(&mut self, id: ConnectionId, handle: C, reuse: Reuse, now: Instant) -> Leased<C> {
         let record = self.records.get_mut(&id).expect("a leased connection has a record");
         record.uses += 1;
@@ -485,7 +496,8 @@ impl<C> Connections<C> {
         Leased { id, handle, uses: record.uses, age, reuse }
     }
 
-    /// The lease goes on with another request of its client: one use more, if the socket is still open.
+    /// Counts one more use of a leased connection, for another request of its client. Returns its uses and age; `None`
+    /// if its socket has ended, or HTTP on it is over.
     pub fn lease_again(&mut self, id: ConnectionId, now: Instant) -> Option<(u64, Duration)> {
         let record = self.records.get_mut(&id)?;
         if !matches!(record.phase, Phase::Active) || record.over.is_some() {
@@ -496,7 +508,7 @@ impl<C> Connections<C> {
         Some((record.uses, now.saturating_duration_since(record.opened)))
     }
 
-    /// A lease was never taken up: it does not count as a use.
+    /// Takes back the use of a lease that no request took up. A connection without any use has no owner.
     pub fn unlease(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.get_mut(&id) {
             record.uses = record.uses.saturating_sub(1);
@@ -504,7 +516,7 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Keeps an active connection as the newest idle one.
+    /// Puts an active connection into the idle list, as the newest.
     pub fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
         let record = self.records.get_mut(&id).expect("a kept connection has a record");
         record.doubted = None;
@@ -512,7 +524,8 @@ impl<C> Connections<C> {
         record.enter(id, Phase::Idle(position), &mut self.roll);
     }
 
-    /// Takes an idle connection's handle for a lease, and remembers how long it was idle.
+    /// Takes an idle connection out of the list for a lease, and notes how long it was idle. Returns its handle; `None`
+    /// if the connection is not idle.
     pub fn lease_idle(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
         let record = self.records.get_mut(&id)?;
         let Phase::Idle(position) = record.phase else { return None };
@@ -521,7 +534,8 @@ impl<C> Connections<C> {
         self.idle.remove(position)
     }
 
-    /// Takes an idle connection's handle; it is active then.
+    /// Takes an idle connection out of the list, so that it is active, and returns its handle; `None` if it is not
+    /// idle.
     pub fn take_idle(&mut self, id: ConnectionId) -> Option<C> {
         let record = self.records.get_mut(&id)?;
         let Phase::Idle(position) = record.phase else { return None };
@@ -529,26 +543,26 @@ impl<C> Connections<C> {
         self.idle.remove(position)
     }
 
-    /// HTTP on a leased connection is over.
+    /// Notes the reason for which HTTP on a leased connection is over.
     pub fn set_over(&mut self, id: ConnectionId, reason: EndReason) {
         if let Some(record) = self.records.get_mut(&id) {
             record.over = Some(reason);
         }
     }
 
-    /// An active connection's socket ended so, under its lease.
+    /// Notes that a leased connection's socket has ended, and frees its place.
     pub fn lose(&mut self, id: ConnectionId, end: End, at: Instant) {
         self.enter(id, Phase::Lost(end, at));
     }
 
-    /// Changes a connection's phase, and the roll with it.
+    /// Changes a connection's phase, and the counts with it.
     pub fn enter(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(record) = self.records.get_mut(&id) {
             record.enter(id, phase, &mut self.roll);
         }
     }
 
-    /// Forgets a dial that failed or never began.
+    /// Removes the record of a connection or of a dial.
     pub fn forget(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.remove(&id) {
             self.roll.remove(id, record.phase);
@@ -564,27 +578,28 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Forgets a connection whose socket and lease are both gone, and says what is to be said of it.
+    /// Removes a connection whose socket and lease are both gone, and returns the report of its end.
     pub fn bury(&mut self, id: ConnectionId, reason: EndReason, end: End, at: Instant) -> Ended {
         let (uses, opened) = self.records.get(&id).map_or((0, at), |r| (r.uses, r.opened));
         self.forget(id);
         Ended { id, uses, age: at.saturating_duration_since(opened), reason, end }
     }
 
-    /// Each one that has a place, for a person, in no order.
+    /// Returns a description of each connection that takes a place, for people, in no order.
     pub fn views(&self, now: Instant) -> Vec<ConnectionView> {
         self.records.iter().filter_map(|(id, r)| r.view(*id, now)).collect()
     }
 }
 
 impl Record {
+    /// Changes the phase, and the counts with it.
     fn enter(&mut self, id: ConnectionId, phase: Phase, roll: &mut Roll) {
         roll.remove(id, self.phase);
         roll.add(id, phase);
         self.phase = phase;
     }
 
-    /// The list in which it is idle, unless it is doubted.
+    /// Returns the idle list for this connection as long as it is not doubted.
     fn list(&self) -> List {
         if self.private { List::Private } else { List::Shared(self.thread) }
     }
@@ -593,14 +608,15 @@ impl Record {
         Past { uses: self.uses, owner: self.owner, private: self.private }
     }
 
-    /// A zero limit is none. The jitter shortens it by up to a tenth.
+    /// Computes the time at which the connection is too old. A limit of zero is none. The jitter shortens the limit by
+    /// up to a tenth.
     fn limit_age(&mut self, max_age: Duration) {
         let age = max_age.saturating_sub(max_age.mul_f64(self.jitter / 10.0));
         let limited = !age.is_zero() && self.peer.is_some();
         self.retires = if limited { self.opened.checked_add(age) } else { None };
     }
 
-    /// `None` when it is lost.
+    /// Returns a description for people; `None` if the connection is lost.
     fn view(&self, id: ConnectionId, now: Instant) -> Option<ConnectionView> {
         let phase = match self.phase {
             Phase::Connecting(_) | Phase::Spare => ConnectionPhase::Connecting,

@@ -1,28 +1,30 @@
-//! The idle connections in order: newest first for a checkout on its own thread, oldest first for a purge.
+//! The idle connections in order: the newest of a thread comes first for a checkout, the oldest of all for a purge.
 
 use std::{collections::VecDeque, time::Instant};
 
 use super::ids::ConnectionId;
 
-/// Where a connection stands in the list, and since when.
+/// The position of a connection in the idle list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
-    /// When it became idle.
+    /// The time at which the connection became idle.
     pub since: Instant,
-    /// Ascending over the whole pool: a clock that stands still does not blur the order.
+    /// The connection's number in the order of becoming idle, over the whole pool. Two connections may have the same
+    /// time.
     pub turn: u64,
-    /// The list that it is in.
+    /// The list that holds the connection.
     pub list: List,
 }
 
-/// A list of idle connections.
+/// The name of a list of idle connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum List {
-    /// The connections that this thread drives, for all whom the reuse mode lets take them.
+    /// The connections that this thread drives, for all requests that the reuse mode lets take them.
     Shared(usize),
-    /// The connections that only their owners may take, whichever thread drives them. No search passes over them.
+    /// The connections that only their owners may take, of all threads. A search for a shared connection skips this
+    /// list.
     Private,
-    /// The connections that nobody may take until they are proven to be alive.
+    /// The connections that no request may take until they are proven to be alive.
     Doubted,
 }
 
@@ -35,7 +37,7 @@ struct Entry<C> {
 
 type Entries<C> = VecDeque<Entry<C>>;
 
-/// Idle connections with their handles, each in one list, in ascending turns.
+/// The idle connections with their handles. Each connection is in one list, and each list is sorted by turn.
 #[derive(Debug)]
 pub struct IdleList<C> {
     threads: Vec<Entries<C>>,
@@ -50,7 +52,7 @@ impl<C> IdleList<C> {
         Self { threads, private: VecDeque::new(), doubted: VecDeque::new(), next_turn: 0 }
     }
 
-    /// Adds the newest.
+    /// Adds a connection as the newest of a list.
     pub fn push(&mut self, list: List, id: ConnectionId, handle: C, now: Instant) -> Position {
         let turn = self.next_turn;
         self.next_turn += 1;
@@ -58,6 +60,8 @@ impl<C> IdleList<C> {
         Position { since: now, turn, list }
     }
 
+    /// Removes a connection and returns its handle; `None` if there is none at this position. The newest is found at
+    /// once.
     pub fn remove(&mut self, position: Position) -> Option<C> {
         let list = self.entries(position.list);
         let entry = if list.back()?.turn == position.turn {
@@ -69,7 +73,7 @@ impl<C> IdleList<C> {
         entry.map(|entry| entry.handle)
     }
 
-    /// Moves a connection to another list; its turn stays.
+    /// Moves a connection to another list, where it keeps its turn in the order.
     pub fn shift(&mut self, id: ConnectionId, position: Position, list: List) -> Position {
         if let Some(handle) = self.remove(position) {
             let (turn, entries) = (position.turn, self.entries(list));
@@ -79,17 +83,18 @@ impl<C> IdleList<C> {
         Position { list, ..position }
     }
 
-    /// Counts the private ones.
+    /// Returns the number of connections in the private list.
     pub fn private(&self) -> usize {
         self.private.len()
     }
 
-    /// Counts the doubted ones.
+    /// Returns the number of connections in the doubted list.
     pub fn doubted(&self) -> usize {
         self.doubted.len()
     }
 
-    /// The newest of this thread that is allowed, else the newest such of all others; none that is private or doubted.
+    /// Returns the newest allowed connection of this thread, else the newest allowed one of all others; none that is
+    /// private or doubted.
     pub fn newest(
         &self,
         thread: usize,
@@ -103,7 +108,7 @@ impl<C> IdleList<C> {
         newest(&self.threads[thread]).or_else(others).map(|(_, id)| id)
     }
 
-    /// The oldest of all.
+    /// Returns the connection of all lists that became idle first.
     pub fn oldest(&self) -> Option<ConnectionId> {
         let oldest = self.lists().filter_map(VecDeque::front).min_by_key(|e| e.turn);
         oldest.map(|entry| entry.id)

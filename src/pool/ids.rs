@@ -1,24 +1,24 @@
-//! Names of connections and waiters, and maps keyed by them.
+//! The ids of connections, waiters and clients, and maps keyed by them.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
 };
 
-/// Names a connection within its pool; never used twice.
+/// The number of a connection within its pool; never used twice.
 pub type ConnectionId = u64;
 
-/// Names a waiter within its pool; ascending, so the order of ids is the order of arrival.
+/// The number of a waiter within its pool; ascending, so the order of ids is the order of arrival.
 pub type WaiterId = u64;
 
-/// Names a client connection, whoever counts those.
+/// The number of a client (an application's connection), unique within the process; `proxy` assigns it.
 pub type ClientId = u64;
 
 /// A map keyed by ids.
 pub type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 
-/// Spreads ids. They are counted by the pool itself, so nobody can choose them to collide: one multiplication is
-/// enough, where the standard hash would cost more than all else that a warm checkout does.
+/// A fast hash for ids. The pool counts them itself, so that nobody can choose ids that collide: one multiplication is
+/// enough, where the standard hash would cost more than all the rest of a checkout of an idle connection.
 #[derive(Debug, Default)]
 pub struct IdHasher(u64);
 

@@ -1,8 +1,10 @@
-//! One upstream's connections: a strict cap, one queue, idle ones kept by the purge rule (design, sections 2 and 4).
+//! The pool of connections to one upstream: a strict cap, one queue, and idle connections that the purge rule keeps
+//! (`docs/design.md`, "The pool").
 //!
-//! [`state`] decides, purely; this file puts it under a lock, wakes and closes once the lock is released, and hands
-//! out the [`tokens`]. A [`Permit`] is the right to dial, a [`Place`] lasts as long as the socket, a [`Lease`] as long as
-//! the exchange, a [`Waiter`] until it has one. Each gives back on drop what it stands for.
+//! [`state`] decides, as a pure state machine. This file puts it under a lock, wakes waiters and drops handles once the
+//! lock is released, and hands out the [`tokens`]. A [`Permit`] is the right to dial, a [`Place`] lasts as long as the
+//! socket, a [`Lease`] as long as the exchange, a [`Waiter`] until the request has a lease. The drop of a token gives
+//! back what it stands for.
 
 mod connections;
 mod idle;
@@ -46,121 +48,123 @@ use crate::telemetry::{
     log::{self, seconds},
 };
 
-/// A pool's numbers, validated; the design's section 2 says what each does.
+/// The validated settings of a pool, from the upstream's configuration (`docs/design.md`, "The pool").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Who may take a used connection.
+    /// The rule by which requests may take used connections (`reuse`).
     pub sharing: Sharing,
-    /// The strict cap: connecting, in use, idle and closing together. At least 1.
+    /// The strict cap on connecting, active, idle and closing connections together (`maxConnections`). At least 1.
     pub max_connections: usize,
-    /// How many may be idle; `None` is unlimited, 0 keeps none.
+    /// The most connections that may be idle (`maxIdle`); `None`: no limit, 0: none is kept.
     pub max_idle: Option<usize>,
-    /// How many are kept idle, or dialled if need be; above [`Settings::max_idle`], below the cap. 0 keeps none warm.
+    /// The warm floor: the number of connections that are kept idle, and dialled if they are missing (`minIdle`). Wins
+    /// over [`Settings::max_idle`], but not over the cap. 0: no floor.
     pub min_idle: usize,
-    /// The period of the purge rule; zero keeps none idle.
+    /// The period of the purge rule (`purgeDelay`); zero: no connection is kept idle but for the warm floor.
     pub purge_delay: Duration,
-    /// How long one may be idle; zero: no limit.
+    /// The longest time that a connection may be idle (`idleTimeout`); zero: no limit.
     pub idle_timeout: Duration,
-    /// How old one may become, before jitter; zero: no limit.
+    /// The greatest age of a connection, before jitter (`maxAge`); zero: no limit.
     pub max_age: Duration,
-    /// Requests per connection; `None` is unlimited.
+    /// The most requests that a connection may carry (`maxRequests`); `None`: no limit.
     pub max_requests: Option<NonZeroU64>,
-    /// How many may wait without a dial of their own.
+    /// The most waiters that may be queued: at the cap, without a dial (`maxQueue`).
     pub max_queue: usize,
-    /// How long one may wait without a dial of its own.
+    /// The longest time that a waiter may be queued, at the cap and without a dial (`queueTimeout`).
     pub queue_timeout: Duration,
 }
 
-/// How a connection's socket ended.
+/// The end of a connection's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// Who ended it.
+    /// The side that ended it.
     pub by: Side,
-    /// How.
+    /// The manner of the end: politely, or by a reset, for instance.
     pub how: Manner,
 }
 
-/// A connection's phase, as people see it.
+/// A connection's phase, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionPhase {
-    /// Being dialled.
+    /// The dial is under way.
     Connecting,
-    /// Leased.
+    /// The connection is leased.
     Active,
-    /// Ready.
+    /// The connection is ready for a checkout.
     Idle,
-    /// Being closed politely.
+    /// The connection is being closed politely, and still takes its place under the cap.
     Closing,
 }
 
-/// A connection, as people see it.
+/// A description of a connection, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionView {
-    /// Its name within the pool.
+    /// The connection's number within its pool.
     pub id: ConnectionId,
-    /// Its phase.
+    /// The connection's phase.
     pub phase: ConnectionPhase,
-    /// Since it was established, or since its dial began.
+    /// The time since the connection was established; before that, since its dial began.
     pub age: Duration,
-    /// Requests so far.
+    /// The number of requests that the connection has carried, a running one included.
     pub uses: u64,
-    /// The address behind it, once established.
+    /// The address at the other end; `None` before the connection is established.
     pub peer: Option<SocketAddr>,
-    /// Under which generation it shook hands; 0 before.
+    /// The generation of certificates that the handshake used; 0 before the connection is established.
     pub generation: u64,
-    /// The thread that dials and drives it.
+    /// The number of the worker thread that dialled and drives the connection.
     pub thread: usize,
-    /// Why its last checkout did, or did not, reuse.
+    /// The reason for which the last checkout of this connection was, or was not, a reuse; `None` before the first.
     pub last_reuse: Option<Reuse>,
 }
 
-/// A pool at one moment.
+/// The state of a pool at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Connections by phase.
+    /// The number of connections in each phase.
     pub census: Census,
-    /// Connections of older generations than this are not leased any more.
+    /// The newest generation. Connections of older ones are not leased any more.
     pub generation: u64,
-    /// Waiters at the cap, without a dial.
+    /// The number of queued waiters: at the cap, without a dial.
     pub queued: usize,
-    /// Idle connections that no one is given until their peers are proven alive.
+    /// The number of idle connections that no request is given until their peers are proven alive.
     pub doubted: usize,
-    /// Each connection, oldest first.
+    /// A description of each connection, oldest first.
     pub connections: Vec<ConnectionView>,
 }
 
-/// What the pool has counted.
+/// The counts of what happened in a pool since it was made.
 #[derive(Debug)]
 pub struct Counters {
-    /// Connections established.
+    /// The number of connections that were established.
     pub opened: Counter,
-    /// Connections gone, by reason.
+    /// The number of connections that have ended, by reason.
     pub closed: Tally<EndReason>,
-    /// Leases handed out, by why they reuse or do not.
+    /// The number of leases, by the reason for which each is, or is not, a reuse.
     pub checkouts: Tally<Reuse>,
-    /// Checkouts refused.
+    /// The number of checkouts that were refused, by reason.
     pub rejections: Tally<Rejection>,
-    /// How long waiters stood at the cap.
+    /// The times that waiters were queued, of those that were queued and then got a connection.
     pub queue_wait: Histogram,
 }
 
-/// One upstream's pool. `C` is a connection's handle: dropping it closes the connection. `E` is why a dial failed.
+/// The pool of one upstream. `C` is a connection's handle, whose drop closes the connection; `E` is the error of a failed
+/// dial.
 pub struct Pool<C, E> {
     name: String,
     state: Mutex<State<C, E, Waker>>,
     counters: Counters,
-    /// [`Pool::maintain`] must look at its deadline again.
+    /// The signal for [`Pool::maintain`] to look at its deadline again.
     rearmed: Notify,
-    /// [`Pool::wanted`] must look whether the warm floor lacks a connection.
+    /// The signal for [`Pool::wanted`] to look again whether the warm floor lacks a connection.
     lacking: Notify,
-    /// A connection or a waiter may have come or gone.
+    /// The signal that a connection or a waiter may have come or gone.
     changed: Notify,
-    /// The number of tasks that wait for `changed`. Without any, a request takes no lock of tokio to wake none. Each is
-    /// counted before it takes the state's lock, so that whoever changes the state after its look counts it.
+    /// The number of tasks that wait for `changed`. While it is 0, a request skips tokio's lock. A task counts itself
+    /// before it takes the state's lock for its first look, so that every later change of the state finds it counted.
     watchers: AtomicUsize,
 }
 
-/// A task's part of [`Pool`]'s count of watchers.
+/// A task's share in [`Pool`]'s count of watchers, taken back on drop.
 struct Watching<'a>(&'a AtomicUsize);
 
 impl<'a> Watching<'a> {
@@ -177,7 +181,7 @@ impl Drop for Watching<'_> {
 }
 
 impl<C, E> Pool<C, E> {
-    /// An empty pool for threads 0 up to, not including, `threads`; the name appears in log lines.
+    /// Makes an empty pool for the worker threads 0 up to, not including, `threads`; the name appears in log lines.
     #[must_use]
     pub fn new(name: &str, settings: Settings, threads: usize) -> Arc<Self> {
         let counters = Counters {
@@ -198,7 +202,8 @@ impl<C, E> Pool<C, E> {
         })
     }
 
-    /// Takes an idle connection, or a place in the queue.
+    /// Leases an idle connection, or makes the request a waiter. Refuses if the queue is full, or too slow for the
+    /// request.
     pub fn check_out(
         self: &Arc<Self>,
         now: Instant,
@@ -216,13 +221,14 @@ impl<C, E> Pool<C, E> {
         }
     }
 
-    /// A client connection is gone: what belongs to it closes, if in use once that is over. That is what it used with
-    /// [`Sharing::Never`], and what it claimed ([`Lease::claim`]). A dial that it leaves behind is anybody's.
+    /// Closes the connections that belong to a client that is gone, those in use once they are checked in: those that
+    /// the client used under [`Sharing::Never`], and those that it claimed ([`Lease::claim`]). A dial that was begun
+    /// for the client goes to other waiters.
     pub fn client_left(&self, client: ClientId) {
         self.change(|state, effects| state.client_left(client, effects));
     }
 
-    /// Purges and closes what is due, for as long as it is polled.
+    /// Purges, and closes connections that have expired, whenever that is due. Never returns; one task polls it.
     pub async fn maintain(&self) {
         loop {
             let rearmed = self.rearmed.notified();
@@ -237,9 +243,9 @@ impl<C, E> Pool<C, E> {
         }
     }
 
-    /// Waits until the warm floor lacks a connection, and gives the right to dial it; for one caller at a time, that
-    /// asks again at once. While dials fail, or their connections end at once, the next comes later and later.
-    /// `thread` will dial, `jitter` is in 0.0..1.0.
+    /// Waits until the warm floor lacks a connection, and returns the right to dial it. For one caller at a time, who
+    /// calls again at once. While dials fail, or their connections end at once, the pauses between permits grow.
+    /// `thread` is the worker thread that will dial; `jitter`, in 0.0..1.0, shortens the next pause.
     pub async fn wanted(self: &Arc<Self>, thread: usize, jitter: f64) -> Permit<C, E> {
         loop {
             let lacking = self.lacking.notified();
@@ -255,80 +261,82 @@ impl<C, E> Pool<C, E> {
         }
     }
 
-    /// Waits until as many connections as the warm floor wants were there at once.
+    /// Waits until there are as many connections as the warm floor wants, or returns at once if there ever were.
     pub async fn warmed(&self) {
         self.comes_to(State::is_warm).await;
     }
 
-    /// Whether as many are there now that have lasted for [`PROOF`] or carried a request.
+    /// True if the warm floor is filled with connections that have lasted for [`PROOF`] or carried a request.
     pub fn is_proven(&self, now: Instant) -> bool {
         self.lock().is_proven(now)
     }
 
-    /// The end has begun: closes what is idle, and from now on what is checked in while nobody waits.
+    /// Begins the drain: closes all idle connections now, and from now on those that are checked in while nobody waits.
     pub fn drain(&self) {
         self.change(State::drain);
     }
 
-    /// Closes what is idle, and keeps on serving; says how many those are.
+    /// Closes all idle connections while the pool keeps on serving; returns their number.
     pub fn flush(&self) -> usize {
         self.change(State::flush)
     }
 
-    /// Closes what is idle to addresses that are lost.
+    /// Closes the idle connections to the addresses for which `lost` is true.
     pub fn close_idle_to(&self, lost: impl Fn(IpAddr) -> bool) {
         self.change(|state, effects| state.close_idle_to(lost, effects));
     }
 
-    /// Waits until there is a connection.
+    /// Waits until there is a connection in any phase, a dial included.
     pub async fn inhabited(&self) {
         self.comes_to(|state| state.census().total() > 0).await;
     }
 
-    /// Doubts the idle connections to an address at which bytes that were sent at that time were never acknowledged. No one is
-    /// given one of them that has carried nothing since, unless [`Place::trusted`] says within [`PROOF_TIME`] that its peer
-    /// is alive. Names those connections.
+    /// Doubts the idle connections to an address at which bytes, sent at the time `sent`, were never acknowledged, but
+    /// for those that became idle after that time. No request is given a doubted connection, which closes unless
+    /// [`Place::trusted`] says within [`PROOF_TIME`] that its peer is alive. Returns the doubted connections.
     pub fn doubt(&self, peer: SocketAddr, sent: Instant, now: Instant) -> Vec<ConnectionId> {
         self.change(|state, effects| state.doubt(peer, sent, now, effects))
     }
 
-    /// Sockets are short: closes the older half of what is idle, but not the newest, and nothing while others are closing.
+    /// Closes the older half of the idle connections, because the process is short of sockets; but never the newest
+    /// one, and none while other connections are closing.
     pub fn relieve(&self) {
         self.change(State::relieve);
     }
 
-    /// Takes the end back; true if one had begun.
+    /// Ends a drain, so that connections are kept idle again; returns true if there was a drain.
     pub fn resume(&self) -> bool {
         self.change(|state, _| state.resume())
     }
 
-    /// A new generation: connections of older ones close with this reason, the idle ones now, those in use when they
-    /// are checked in; so do dials of older ones that finish later, and the waiter dials again.
+    /// Puts a new generation in force. Connections of older ones close with this reason: the idle ones now, those in
+    /// use when they are checked in, and dials that finish later at once; their waiters then dial again.
     pub fn advance(&self, generation: u64, reason: EndReason, now: Instant) -> Advanced {
         self.change(|state, effects| state.advance(generation, reason, now, effects))
     }
 
-    /// Other numbers, from now on; closes only what they leave no room for.
+    /// Puts new settings in force, and closes only the connections that no longer fit.
     pub fn reconfigure(&self, settings: Settings, now: Instant) {
         self.change(|state, effects| state.reconfigure(settings, now, effects));
     }
 
-    /// Waits until no connection is left and nobody waits.
+    /// Waits until no place under the cap is taken and nobody waits.
     pub async fn emptied(&self) {
         self.comes_to(State::is_empty).await;
     }
 
-    /// Waits until it was drained and nothing is left.
+    /// Waits until the pool is draining and empty.
     pub async fn drained(&self) {
         self.comes_to(State::is_drained).await;
     }
 
-    /// Whether it was drained and nothing is left.
+    /// True if the pool is draining and empty.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.lock().is_drained()
     }
 
+    /// Waits until a condition holds, and checks it after each change of the pool.
     async fn comes_to(&self, condition: impl Fn(&State<C, E, Waker>) -> bool) {
         let _watching = Watching::counted_in(&self.watchers);
         loop {
@@ -340,22 +348,22 @@ impl<C, E> Pool<C, E> {
         }
     }
 
-    /// Connections by phase, without a look at each.
+    /// Returns the number of connections in each phase, at a cost that does not grow with their number.
     #[must_use]
     pub fn census(&self) -> Census {
         self.lock().census()
     }
 
-    /// What there is at this moment.
+    /// Returns the state of the pool at this moment, with a description of each connection.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let mut snapshot = self.snapshot_with(|state| state.views(now));
-        // Without the lock, which requests want.
+        // Sorted after the lock is released, because requests wait for the lock.
         snapshot.connections.sort_unstable_by_key(|view| view.id);
         snapshot
     }
 
-    /// The same without the connections, at a price that does not grow with their number.
+    /// Returns the state of the pool without the connections, at a cost that does not grow with their number.
     #[must_use]
     pub fn counts(&self) -> Snapshot {
         self.snapshot_with(|_| Vec::new())
@@ -375,19 +383,19 @@ impl<C, E> Pool<C, E> {
         }
     }
 
-    /// How long the upstream lets connections be idle, less a margin, as far as it is known. The lower of this and
-    /// [`Settings::idle_timeout`] is in force.
+    /// Returns how long the upstream lets connections be idle, less a margin; `None` if that is not known. The lower of
+    /// this and [`Settings::idle_timeout`] is in force.
     pub fn learned(&self) -> Option<Learned> {
         self.lock().learned()
     }
 
-    /// Whether the upstream was seen to close idle connections so often, and at any time, that requests which could not
-    /// be sent again get new ones ([`Reuse::Risky`]).
+    /// True if the upstream was seen to close idle connections at any time, and so often that a request which cannot be
+    /// sent again is given a new connection ([`Reuse::Risky`]).
     pub fn closes_at_any_time(&self) -> bool {
         self.lock().closes_at_any_time()
     }
 
-    /// What was counted so far.
+    /// Returns the counts since the pool was made.
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -405,7 +413,7 @@ impl<C, E> Pool<C, E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state under the lock, then, without it, does what follows from the change.
+    /// Changes the state under the lock and then, without the lock, does the follow-up work.
     fn change<R>(
         &self,
         operation: impl FnOnce(&mut State<C, E, Waker>, &mut Effects<C, Waker>) -> R,
@@ -457,10 +465,10 @@ impl<C, E> Pool<C, E> {
     }
 }
 
-/// What a checkout gives.
+/// The result of a checkout that was not refused.
 pub enum Checkout<C, E> {
-    /// A connection.
+    /// A connection for one exchange.
     Leased(Lease<C, E>),
-    /// A place in the queue.
+    /// A place among the waiters.
     Waits(Waiter<C, E>),
 }

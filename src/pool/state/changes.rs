@@ -1,20 +1,22 @@
-//! What changes under a pool that lives on: a new generation of identity and trust, and new numbers.
+//! Changes of a living pool: a new generation of certificates, new settings, and the closing of idle connections on
+//! demand.
 
 use std::{net::IpAddr, time::Instant};
 
 use super::{Census, Effects, EndReason, Settings, Standing, State, Taker};
 
-/// What a new generation found.
+/// The connections that a new generation has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Advanced {
-    /// Idle connections of older generations, which it closed.
+    /// The number of idle connections of older generations, which have been closed.
     pub idle_closed: usize,
-    /// Leased connections of older generations, which will close when they are checked in.
+    /// The number of leased connections of older generations, which close when they are checked in.
     pub in_use: usize,
 }
 
 impl<C, E, W> State<C, E, W> {
-    /// Connections of older generations close from now on, for this reason. A generation that is not new changes nothing.
+    /// Puts a new generation in force: idle connections of older ones close now with this reason, those in use at
+    /// check-in. A generation that is not newer than the pool's changes nothing.
     pub fn advance(
         &mut self,
         generation: u64,
@@ -35,15 +37,15 @@ impl<C, E, W> State<C, E, W> {
         Advanced { idle_closed, in_use }
     }
 
-    /// The generation that connections must have, at least, to be leased.
+    /// Returns the generation that a connection must have, at least, to be leased.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Other numbers, from now on. Closes the idle connections that no longer fit; those in use close at check-in.
+    /// Puts new settings in force. Closes the idle connections that no longer fit; those in use close at check-in.
     pub fn reconfigure(&mut self, settings: Settings, now: Instant, effects: &mut Effects<C, W>) {
         if settings.sharing != self.settings.sharing {
-            // Who left while nothing belonged to anybody is not known.
+            // Only the mode `never` records owners, so an owner of a shared connection may have left unnoticed.
             self.connections.disown_all();
         }
         self.settings = settings;
@@ -59,7 +61,7 @@ impl<C, E, W> State<C, E, W> {
         while self.census().idle > self.most_idle()
             && self.close_oldest_idle(EndReason::Purged, effects)
         {}
-        // A lower cap takes away the places that retries were waiting for.
+        // A lower cap takes away the places that waiters which may take no idle connection were waiting for.
         while self.waiters.queued() > self.places_coming()
             && self.close_oldest_idle(EndReason::Purged, effects)
         {}
@@ -69,15 +71,15 @@ impl<C, E, W> State<C, E, W> {
         effects.rearm = true;
     }
 
-    /// Closes all that is idle now; says how many those are.
+    /// Closes all idle connections; returns their number.
     pub fn flush(&mut self, effects: &mut Effects<C, W>) -> usize {
         let before = self.census().idle;
         while self.close_oldest_idle(EndReason::Drained, effects) {}
         before - self.census().idle
     }
 
-    /// Sockets are short: closes the older half of what is idle, and never the newest. While connections are closing
-    /// nothing more is given up: they free their sockets soon.
+    /// Closes the older half of the idle connections, and never the newest one, because the process is short of
+    /// sockets. Closes nothing while other connections are closing: those free their sockets soon.
     pub fn relieve(&mut self, effects: &mut Effects<C, W>) {
         let Census { idle, closing, .. } = self.census();
         let half = if closing == 0 { idle / 2 } else { 0 };
@@ -86,7 +88,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Closes what is idle to addresses that are lost.
+    /// Closes the idle connections to the addresses for which `lost` is true.
     pub fn close_idle_to(&mut self, lost: impl Fn(IpAddr) -> bool, effects: &mut Effects<C, W>) {
         for id in self.connections.idle_oldest_first() {
             if self.connections.peer(id).is_some_and(|peer| lost(peer.ip())) {
@@ -110,7 +112,7 @@ impl<C, E, W> State<C, E, W> {
         before - self.census().idle
     }
 
-    /// Another reuse mode may let somebody who waits take what is idle.
+    /// Gives idle connections to waiters that may take them under the new reuse mode.
     fn offer_idle(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         for id in self.connections.idle_oldest_first() {
             if self.connections.stay(id).is_some_and(|stay| stay.doubted.is_none())

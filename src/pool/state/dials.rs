@@ -1,4 +1,4 @@
-//! Who dials: free places and orphan dials go to the first in line without one.
+//! The assignment of dials: free places and orphan dials go to the first waiter in the queue.
 
 use std::time::Instant;
 
@@ -9,12 +9,13 @@ impl<C, E, W> State<C, E, W> {
         self.census().total() < self.settings.max_connections
     }
 
-    /// The places that are free, or will be once all that is closing has closed.
+    /// Returns the number of places that are free now, or will be once everything that is closing has closed.
     pub(super) fn places_coming(&self) -> usize {
         self.settings.max_connections.saturating_sub(self.census().staying())
     }
 
-    /// The oldest waiters without a dial adopt the oldest orphan ones; if there are none, they get free places.
+    /// Gives the oldest orphan dials to the first waiters in the queue; once there are no orphans, gives them free
+    /// places.
     pub(super) fn find_dials(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         while let Some(orphan) = self.connections.oldest_orphan()
             && let Some(waiter) = self.waiters.first_queued()
@@ -24,7 +25,7 @@ impl<C, E, W> State<C, E, W> {
         self.grant_dials(now, effects);
     }
 
-    /// Reserves free places for the oldest waiters without a dial.
+    /// Reserves free places for the first waiters in the queue, and wakes them to dial.
     pub(super) fn grant_dials(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         while self.place_free()
             && let Some(waiter) = self.waiters.first_queued()
@@ -35,12 +36,13 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Takes a place for one more socket of a dial that tries several addresses at once, if one is free.
+    /// Takes a place for one more socket of a dial that tries several addresses at once; `None` if no place is free.
     pub fn spare(&mut self, now: Instant) -> Option<ConnectionId> {
         self.place_free().then(|| self.connections.reserve_spare(now))
     }
 
-    /// A dial lost its waiter: one that has not begun gives its place back, another goes on for the next.
+    /// Takes a dial from a waiter that no longer needs it. A reserved place where no dial has begun becomes free; a
+    /// dial under way goes to the next waiter.
     pub(super) fn release_dial(&mut self, dial: Dial, now: Instant) {
         match dial {
             Dial::None => {}
@@ -49,7 +51,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// The oldest waiter without a dial counts on this one from now on; if there is none, it is an orphan.
+    /// Gives a dial to the first waiter in the queue; if the queue is empty, the dial is an orphan.
     pub(super) fn bequeath(&mut self, dial: ConnectionId, now: Instant) {
         match self.waiters.first_queued() {
             Some(heir) => self.inherit(dial, heir, now),
@@ -62,7 +64,8 @@ impl<C, E, W> State<C, E, W> {
         self.waiters.count_on(heir, Dial::Inherited(dial), now);
     }
 
-    /// Tells the waiter that began the dial; an heir goes back to the queue, first in line for the place.
+    /// Ends a failed dial for the waiter that counted on it. The waiter that began the dial gets the error as its
+    /// outcome; one that inherited it returns to its old position in the queue.
     pub(super) fn fail_waiter(
         &mut self,
         owner: WaiterId,
@@ -79,7 +82,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// A waiter that has no dial any more sleeps as if it had one: it has to know that `queueTimeout` concerns it.
+    /// Wakes a waiter that has lost its dial and is queued again, so that it observes `queueTimeout` from now on.
     pub(super) fn tell_if_queued(&mut self, waiter: Option<WaiterId>, effects: &mut Effects<C, W>) {
         if let Some(waiter) = waiter.filter(|waiter| self.waiters.is_queued(*waiter)) {
             effects.wake.extend(self.waiters.take_waker(waiter));

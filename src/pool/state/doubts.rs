@@ -1,4 +1,5 @@
-//! Idle connections whose path may have forgotten them: nobody is given one until its peer has acknowledged a probe.
+//! Doubted idle connections: the network path may have dropped them, so no request gets one before its peer has
+//! acknowledged a probe.
 
 use std::{
     net::SocketAddr,
@@ -7,17 +8,18 @@ use std::{
 
 use super::{ConnectionId, Effects, State, Taker};
 
-/// A doubted connection that is not proven alive within this time closes.
+/// The time that a doubted connection has to be proven alive; after it the connection closes.
 pub const PROOF_TIME: Duration = Duration::from_secs(2);
 
 impl<C, E, W> State<C, E, W> {
-    /// Counts the idle connections that are doubted.
+    /// Returns the number of idle connections that are doubted.
     pub fn doubted(&self) -> usize {
         self.connections.doubted_idle()
     }
 
-    /// Takes note that what was sent to this address at that time was never acknowledged: doubts the idle connections to the
-    /// address that have carried nothing since, and names them. Their peers are to be probed.
+    /// Doubts the idle connections to an address at which bytes, sent at the time `sent`, were never acknowledged.
+    /// Spares the connections that became idle after that time. Returns the doubted ones, for the caller to probe their
+    /// peers.
     pub fn doubt(
         &mut self,
         peer: SocketAddr,
@@ -33,8 +35,8 @@ impl<C, E, W> State<C, E, W> {
         doubted
     }
 
-    /// Takes note that the peer of a doubted connection is alive: the connection is as it was, and goes to the first in
-    /// line.
+    /// Ends the doubt about a connection whose peer is alive. The connection goes to the first waiter that may take it,
+    /// else it stays idle.
     pub fn trust(&mut self, id: ConnectionId, now: Instant, effects: &mut Effects<C, W>) {
         if self.connections.trust(id)
             && let Some(Taker::Connection(waiter)) = self.taker(id)

@@ -1,4 +1,4 @@
-//! Which connections must close, why, and when that is to be looked at again.
+//! The reasons for which connections must close, and the time at which the pool has to look at them again.
 
 use std::{num::NonZeroU64, time::Instant};
 
@@ -7,6 +7,7 @@ use super::{
 };
 
 impl<C, E, W> State<C, E, W> {
+    /// Returns the reason for which a connection must close instead of being leased again; `None` if it may be leased.
     pub(super) fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
         let standing = self.connections.standing(id)?;
         let surplus = || self.census().staying() > self.settings.max_connections;
@@ -25,13 +26,15 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
+    /// True if a connection has carried as many requests as the settings, or the upstream's announcement, allow.
     pub(super) fn is_worn(&self, standing: &Standing) -> bool {
         let most = self.settings.max_requests.map(NonZeroU64::get);
         let most = most.into_iter().chain(standing.last_use).min();
         most.is_some_and(|most| standing.past.uses >= most)
     }
 
-    /// Why a connection that was used by nobody who is still there must close, where it belongs to somebody.
+    /// Returns the reason for which a used connection must close because its owner is gone; `None` if the owner is
+    /// there, or if the connection needs no owner.
     pub(super) fn reason_if_nobodys(&self, past: Past) -> Option<EndReason> {
         if past.uses == 0 || past.owner.is_some() {
             None
@@ -42,7 +45,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Closes an active connection whose handle came back.
+    /// Closes an active connection whose handle has come back from its dial or lease.
     pub(super) fn retire(
         &mut self,
         id: ConnectionId,
@@ -64,7 +67,7 @@ impl<C, E, W> State<C, E, W> {
         self.closes(id, reason);
     }
 
-    /// False if none is idle.
+    /// Closes the oldest idle connection; false if none is idle.
     pub(super) fn close_oldest_idle(
         &mut self,
         reason: EndReason,
@@ -98,7 +101,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// When [`State::tick`] has something to do next.
+    /// Returns the next time at which [`State::tick`] has work to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
         expiries.map(|(at, _)| at).chain(self.next_purge()).min()
@@ -109,12 +112,12 @@ impl<C, E, W> State<C, E, W> {
         self.purge_period?.checked_add(delay)
     }
 
-    /// Why an idle connection must go now, if it must.
+    /// Returns the reason for which an idle connection must close now; `None` if it may stay.
     pub(super) fn expired(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
         self.expiry(id).and_then(|(at, reason)| (at <= now).then_some(reason))
     }
 
-    /// When an idle connection must go, and why.
+    /// Returns when an idle connection must close, and why; `None` if no limit applies to it.
     pub(super) fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
         let Stay { since, announced, retires, doubted } = self.connections.stay(id)?;
         let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());

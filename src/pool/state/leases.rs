@@ -1,4 +1,4 @@
-//! Who gets a connection: a checkout, the first in line, or nobody yet.
+//! The assignment of connections: to a checkout, to the first waiter that may take one, or to the idle list.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +25,8 @@ impl<C, E, W> State<C, E, W> {
         })
     }
 
-    /// Leases the connection on which this client authenticated itself, if it is idle: on any other one the server does not
-    /// know the client.
+    /// Leases the connection on which the request's client has authenticated itself, if it is idle: on another
+    /// connection the server would not know the client.
     pub(super) fn lease_claimed(
         &mut self,
         ask: &Ask,
@@ -37,8 +37,8 @@ impl<C, E, W> State<C, E, W> {
         if ask.fresh { None } else { self.lease_found(find, ask, now, effects) }
     }
 
-    /// Leases the idle connection that is found. One that has expired closes, and another is looked for: a tick may be late, a
-    /// limit is not.
+    /// Leases the idle connection that `find` returns. An expired one is closed and `find` is asked again, because
+    /// [`State::tick`] may be late.
     fn lease_found(
         &mut self,
         find: impl Fn(&Self) -> Option<ConnectionId>,
@@ -57,13 +57,14 @@ impl<C, E, W> State<C, E, W> {
         None
     }
 
-    /// Makes a leased connection the property of this client, which authenticated itself on it: no one else may take it.
+    /// Gives a leased connection to the client that has authenticated itself on it: no other client may take it any
+    /// more.
     pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
         self.connections.claim(id, client);
     }
 
-    /// Counts another request of the same client on a lease that goes on, and gives its uses and age; `None` if the
-    /// connection has ended.
+    /// Counts another request of the same client on a lease that goes on. Returns the connection's uses and age; `None`
+    /// if the connection has ended.
     pub fn lease_again(&mut self, id: ConnectionId, now: Instant) -> Option<(u64, Duration)> {
         self.connections.lease_again(id, now)
     }
@@ -84,7 +85,7 @@ impl<C, E, W> State<C, E, W> {
         self.connections.lease(id, handle, reuse, now)
     }
 
-    /// Takes back an unused lease that a waiter never collected.
+    /// Takes back a lease that its waiter never collected, so that it counts as no use.
     pub(super) fn take_back(
         &mut self,
         leased: Leased<C>,
@@ -98,7 +99,7 @@ impl<C, E, W> State<C, E, W> {
         self.comes_back(leased.id, leased.handle, now, effects);
     }
 
-    /// An active connection is free for another exchange, or must close.
+    /// Finds the next use for an active connection whose handle has come back, or closes it.
     pub(super) fn comes_back(
         &mut self,
         id: ConnectionId,
@@ -113,7 +114,7 @@ impl<C, E, W> State<C, E, W> {
         self.find_dials(now, effects);
     }
 
-    /// A handle came back whose socket had ended under the lease.
+    /// Ends a connection whose socket had ended under the lease before its handle came back.
     pub(super) fn came_back_lost(
         &mut self,
         id: ConnectionId,
@@ -127,7 +128,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// An active connection goes to the first in line, else it is kept idle where the settings allow.
+    /// Gives an active connection to the first waiter that may take it, else keeps it idle where the settings allow.
     pub(super) fn offer(
         &mut self,
         id: ConnectionId,
@@ -190,29 +191,30 @@ impl<C, E, W> State<C, E, W> {
         if let Some((at, reason)) = expiry
             && at <= now
         {
-            // The upstream announced no time at all.
+            // The upstream announced an idle time of zero.
             return self.close_ended(id, reason, now, effects);
         }
         self.purge_period.get_or_insert(now);
         self.arm(expiry.map(|(at, _)| at), effects);
     }
 
-    /// The floor is above the other limits.
+    /// Returns the most connections that may be idle. `minIdle` wins over `maxIdle` and over a `purgeDelay` of zero.
     pub(super) fn most_idle(&self) -> usize {
         let none = self.settings.purge_delay.is_zero();
         let most = if none { 0 } else { self.settings.max_idle.unwrap_or(usize::MAX) };
         most.max(self.settings.min_idle)
     }
 
-    /// Where some requests take no idle connection but dial, the idle ones would become as many as `maxConnections`
-    /// allows, and then be in their way: no more than were in use at once, those in use included but for one that is kept.
+    /// Returns the most connections that may be idle where the upstream closes them at any time. Some requests then
+    /// dial although connections are idle, and the idle ones would grow up to `maxConnections`. So idle ones and those
+    /// in use, but for the one that is to be kept now, are together at most as many as were in use at once.
     fn most_idle_at_risk(&self) -> usize {
         let others = self.census().active.saturating_sub(1);
         let needed = self.purge.needed().saturating_sub(others);
         self.most_idle().min(needed).max(self.settings.min_idle)
     }
 
-    /// Notes when a newly idle connection wants attention.
+    /// Arranges that [`State::tick`] runs in time for a connection that has become idle, or was doubted.
     pub(super) fn arm(&mut self, expiry: Option<Instant>, effects: &mut Effects<C, W>) {
         let nearest = expiry.into_iter().chain(self.next_purge()).min();
         if let Some(at) = nearest
@@ -225,7 +227,7 @@ impl<C, E, W> State<C, E, W> {
 
     pub(super) fn reason_for_new(&self, ask: &Ask, place_free: bool) -> Reuse {
         let Census { active, connecting, idle, .. } = self.census();
-        // What is idle now is not for it: it would have it already.
+        // This request may take none of the connections that are idle now, or it would have been given one.
         let (private, doubted) = (self.connections.private_idle(), self.connections.doubted_idle());
         if self.settings.sharing.forbids_all(ask) || idle > private + doubted {
             Reuse::Policy

@@ -1,4 +1,4 @@
-//! What exchanges and ends teach about the upstream's idle limit, and how it comes into force.
+//! The observations from which the pool learns the upstream's idle limit, and how a new limit comes into force.
 
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,25 @@ use super::{
 };
 
 impl<C, E, W> State<C, E, W> {
-    /// How long connections may be idle here by what was learned; the configured limit is another.
+    /// Returns the idle limit that was learned from the upstream; `None` if nothing is known. `idleTimeout` is
+    /// separate.
     pub fn learned(&self) -> Option<Learned> {
         self.lessons.learned()
     }
 
-    /// Whether the upstream was seen to close idle connections at any time.
+    /// True if the upstream was seen to close idle connections at any time.
     pub fn closes_at_any_time(&self) -> bool {
         self.lessons.has_habit()
     }
 
-    /// A used connection would do for this request, but may end under it, and then it could not be sent again.
+    /// True if a request cannot be sent again and the upstream closes idle connections at any time: a used connection
+    /// could end under the request.
     pub(super) fn is_risky_for(&self, ask: &Ask) -> bool {
         !ask.repeatable && !ask.fresh && self.lessons.has_habit()
     }
 
-    /// An exchange went well: what its response announced, and that the connection had been idle before unharmed.
+    /// Learns from an exchange that went well: the response's announcement, and that the idle period before it did no
+    /// harm.
     pub(super) fn learn(
         &mut self,
         id: ConnectionId,
@@ -38,7 +41,7 @@ impl<C, E, W> State<C, E, W> {
         if let Some(KeepAlive { timeout, max }) = hint {
             let before = self.lessons.limit(None, false);
             let limit = timeout.map(|timeout| self.lessons.announced(timeout, now));
-            // No time at all: it takes no more, not even from who waits already.
+            // An announced time of zero means that the upstream takes no more requests, not even from a waiter.
             let over = timeout.filter(Duration::is_zero).map(|_| 0);
             self.connections.announce(id, limit, over.or(max));
             self.rearm_if(self.lessons.limit(None, false) != before, effects);
@@ -46,12 +49,12 @@ impl<C, E, W> State<C, E, W> {
         self.rearm_if(changed, effects);
     }
 
-    /// How long a leased connection was idle before is no lesson.
+    /// Forgets how long a leased connection was idle before its lease, so that its end teaches nothing.
     pub fn teaches_nothing(&mut self, id: ConnectionId) {
         let _ = self.connections.take_idle_before(id);
     }
 
-    /// A connection was found dead when it was used: it had been closed while it was idle.
+    /// Learns from a connection that was found dead at use: the upstream had closed it while it was idle.
     pub(super) fn learn_from_stale(
         &mut self,
         id: ConnectionId,
@@ -63,8 +66,9 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// HTTP on an idle connection is over, ended by this side or the other; says why the pool lost it. One that was doubted
-    /// teaches nothing: the upstream had no part in its end.
+    /// Closes an idle connection on which one of the sides has ended HTTP, and learns from that if the peer did.
+    /// Returns the reason of the loss. A doubted connection teaches nothing: its end is the network's doing, not the
+    /// upstream's.
     pub(super) fn ended_idle(
         &mut self,
         id: ConnectionId,
@@ -78,7 +82,7 @@ impl<C, E, W> State<C, E, W> {
             return EndReason::Stale;
         }
         let stay = stay.filter(|_| by == Side::Peer && !self.was_in_vain(id, now));
-        // First, so that its own deadline is none of those that a lesson makes anew.
+        // The connection closes before the lesson is learned, so that its own deadline is not computed again.
         self.close_ended(id, reason_of(by), now, effects);
         if let Some(Stay { since, .. }) = stay {
             self.learn_from_close(now.saturating_duration_since(since), now, effects);
@@ -86,7 +90,7 @@ impl<C, E, W> State<C, E, W> {
         reason_of(by)
     }
 
-    /// The pool itself closes what has been idle for too long: so far nothing was wrong with it.
+    /// Learns from an idle connection that the pool closes for its own limits: until then its idle period did no harm.
     pub(super) fn learn_from_expiry(&mut self, id: ConnectionId, reason: EndReason, now: Instant) {
         if matches!(reason, EndReason::Idle | EndReason::Aged)
             && let Some(Stay { since, .. }) = self.connections.stay(id)
@@ -95,7 +99,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// The upstream closed a connection that was idle for so long.
+    /// Learns that the upstream closed a connection after it had been idle for so long.
     pub(in crate::pool) fn learn_from_close(
         &mut self,
         idle: Duration,
@@ -107,14 +111,14 @@ impl<C, E, W> State<C, E, W> {
         self.rearm_if(self.lessons.limit(None, false) != before, effects);
     }
 
-    /// Another upstream stands behind the name now: what was learned was learned of the other one.
+    /// Forgets all that was learned, because the configuration now names another upstream.
     pub(super) fn forget_lessons(&mut self, effects: &mut Effects<C, W>) {
         let before = self.lessons.limit(None, false);
         self.lessons = Lessons::default();
         self.rearm_if(before.is_some(), effects);
     }
 
-    /// Another limit makes other deadlines.
+    /// Computes the deadlines of idle connections anew if the limit has changed.
     fn rearm_if(&mut self, changed: bool, effects: &mut Effects<C, W>) {
         if changed {
             self.armed = self.next_deadline();

@@ -1,12 +1,31 @@
-//! The pool's state: pure. `now` is an argument, nothing here waits, reads a clock or drops a connection.
+//! The rules of one upstream's pool, as a pure state machine: `now` is an argument, and nothing here waits, reads a
+//! clock or drops a connection. What the caller has to do outside of the lock is returned as [`Effects`].
 //!
-//! [`Connections`] and [`Waiters`] keep the books; the rules that join them are here. Each waiter counts on one dial: an
-//! orphan one, else its own, if the cap allows. An orphan dial is one that began for a waiter which has left or was
-//! served, and that no other counts on. Each operation restores, before it returns:
-//! - while a place is free or a dial is an orphan, every waiter has a dial; those that have one are older than those
-//!   that have none, but for those whose own was of no use (its generation is past, or the cap was lowered);
-//! - while connections are idle, whoever waits may take none of them (retries, and by the reuse mode), and has a dial or
-//!   a closing connection's place to come.
+//! [`Connections`] and [`Waiters`] hold the data; the rules that join the two are here. A connection takes a place
+//! under the cap (`maxConnections`) from the reservation of its dial until its socket is closed. A waiter counts on at
+//! most one dial: its own, or one that it inherited. It is queued while it has neither a dial nor an outcome. A dial
+//! that no waiter counts on is an orphan: the waiter that it began for has left or was served, or it began for the warm
+//! floor.
+//!
+//! Invariants. Each operation restores them before it returns; `Life::check` and `Life::follow_up` in
+//! `tests/property.rs` check them after each random step, by these numbers (4 by
+//! comparison with the model in `tests/model.rs`):
+//!
+//! 1. At most `maxConnections` places are taken, or, after the cap was lowered, no more than before the operation.
+//! 2. While a place is free, no waiter is queued.
+//! 3. While a dial is an orphan, no waiter is queued.
+//! 4. Of the waiters of one urgency, those with a dial came before those that are queued, except that a waiter whose
+//!    dial brought nothing is queued again in its old position, while later ones keep their dials.
+//! 5. No waiter that accepts a used connection may take one that is idle: the reuse mode, or a doubt, forbids each.
+//! 6. While a connection is idle, no more waiters are queued than places are free or closing.
+//! 7. At most `maxIdle` connections are idle (none if `purgeDelay` is 0), or `minIdle` if that is more.
+//! 8. No idle connection has an older generation than the pool, and none has a socket that is being closed.
+//! 9. Each handle is in exactly one place: a lease, a waiter's outcome, the idle list, or dropped.
+//! 10. The end of each connection is reported once, when both its socket and its lease are gone.
+//! 11. A waiter with something to collect has been woken.
+//! 12. The time that the caller sleeps towards is not later than the next time at which [`State::tick`] has work to do.
+//! 13. While the warm floor lacks a connection, the task that dials for the floor is awake, or sleeps at most until the
+//!     pause after failed dials ends.
 
 mod changes;
 mod dials;
@@ -37,16 +56,16 @@ pub use super::{
 };
 use crate::telemetry::ends::Side;
 
-/// What to do once the lock is released.
+/// The follow-up work that an operation leaves to its caller, who does it once the lock is released.
 #[derive(Debug)]
 pub struct Effects<C, W> {
-    /// Waiters that have something to collect.
+    /// The wakers of waiters that have something to collect.
     pub wake: Vec<W>,
-    /// Handles to drop: dropping one closes its connection.
+    /// The handles to drop: the drop of a handle closes its connection.
     pub close: Vec<C>,
-    /// Connections that are now gone for good.
+    /// The connections whose socket and lease are both gone, to be counted and logged.
     pub ended: Vec<Ended>,
-    /// The next [`State::tick`] is wanted earlier than the last one said.
+    /// True if [`State::tick`] is due earlier than its last call returned.
     pub rearm: bool,
 }
 
@@ -56,59 +75,63 @@ impl<C, W> Default for Effects<C, W> {
     }
 }
 
-/// What a checkout found.
+/// The result of a checkout that was not refused.
 #[derive(Debug)]
 pub enum Found<C> {
-    /// An idle connection.
+    /// An idle connection, now leased to the caller.
     Leased(Leased<C>),
-    /// None: the caller waits, and collects with [`State::collect`].
+    /// The caller's place among the waiters: no connection is idle for it, and it asks [`State::collect`] for its
+    /// outcome.
     Waits(WaiterId),
 }
 
-/// What a waiter can collect.
+/// The news that [`State::collect`] has for a waiter.
 #[derive(Debug)]
 pub enum Collected<C, E> {
-    /// Nothing yet.
+    /// No news: the waiter's waker is kept and woken when there are some.
     Nothing,
-    /// It is to dial, in this place.
+    /// The order to dial, in the place of this connection; the waiter stays in the pool.
     Dial(ConnectionId),
-    /// Its dial was of no use in the end, and there is no other: it stands at the cap again.
+    /// The loss of the waiter's dial, which brought it nothing: it is queued again, and `queueTimeout` applies to it.
     Queued,
-    /// A connection, after so long at the cap if it ever stood there.
+    /// A connection, and how long the waiter was queued for it; `None` if it never was. The waiter has left.
     Leased(Leased<C>, Option<Duration>),
-    /// Its own dial failed; `None` when it was dropped half-way.
+    /// The failure of the waiter's own dial; `None` if the dial was dropped before its end. The waiter has left.
     Failed(Option<E>),
 }
 
-/// See the module.
+/// The pool of one upstream, without its lock. `C` is a connection's handle, `E` a failed dial's error, `W` a waiter's
+/// waker.
 pub struct State<C, E, W> {
     settings: Settings,
     connections: Connections<C>,
     waiters: Waiters<C, E, W>,
     purge: Purge,
-    /// When the running period of the purge rule began; `None` while it has nothing to purge.
+    /// The time at which the running period of the purge rule began; `None` while no connection has become idle since
+    /// the last one.
     purge_period: Option<Instant>,
-    /// Connections of older generations are nobody's any more, for this reason.
+    /// The generation of the newest certificates. Connections of older ones are not leased any more, and close with the
+    /// reason `outdated`.
     generation: u64,
     outdated: EndReason,
-    /// What the outside sleeps towards; it may be earlier than needed, never later.
+    /// The time that the caller sleeps towards. May be earlier than the next deadline, but is never later.
     armed: Option<Instant>,
-    /// Why the pool last lost a connection.
+    /// The reason for which the pool last lost a connection; `None` before the first loss.
     last_end: Option<EndReason>,
-    /// How long the upstream lets connections be idle.
+    /// The observations of how long the upstream lets connections be idle.
     lessons: Lessons,
-    /// When the warm floor may be dialled for.
+    /// The pause after failed dials for the warm floor.
     refill: Refill,
-    /// Who dials for the floor knows that it has to.
+    /// True if the task that dials for the warm floor knows that the floor lacks a connection.
     told_of_lack: bool,
-    /// The floor was reached once.
+    /// True once the warm floor was reached for the first time.
     warm: bool,
-    /// The end has begun: nothing is kept idle.
+    /// True during a drain: no connection is kept idle.
     draining: bool,
 }
 
 impl<C, E, W> State<C, E, W> {
-    /// An empty pool for threads 0 up to, not including, `threads`.
+    /// Makes an empty pool for the worker threads 0 up to, not including, `threads`.
     pub fn new(settings: Settings, threads: usize) -> Self {
         Self {
             warm: settings.min_idle == 0,
@@ -128,7 +151,9 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Takes the newest idle connection of this thread that it may take, else of another, else waits.
+    /// Leases the newest idle connection of the caller's thread that the request may take, else the newest of another
+    /// thread; first of all a connection on which its client has authenticated itself. If there is none, the request
+    /// becomes a waiter, unless the queue is full or too slow for it.
     pub fn check_out(
         &mut self,
         now: Instant,
@@ -158,14 +183,15 @@ impl<C, E, W> State<C, E, W> {
         let at_cap = queues.then_some(now);
         let waiter = self.waiters.join(Arrival { at_cap, ask, reason }, patience);
         if queues && self.waiters.queued() > self.places_coming() {
-            // If any is idle, it is nothing for this waiter, and holds the place that it needs.
+            // A connection that is idle now may not be taken by this waiter, and takes the place that the waiter needs.
             self.close_oldest_idle(EndReason::Purged, effects);
         }
         self.find_dials(now, effects);
         Ok(Found::Waits(waiter))
     }
 
-    /// What has happened to a waiter; with [`Collected::Leased`] and [`Collected::Failed`] it leaves.
+    /// Returns the news for a waiter and keeps its waker. With [`Collected::Leased`] and [`Collected::Failed`] the
+    /// waiter has left the pool.
     pub fn collect(&mut self, waiter: WaiterId, thread: usize, waker: W) -> Collected<C, E> {
         if self.waiters.is_served(waiter) {
             return self.collect_outcome(waiter);
@@ -191,7 +217,8 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// A waiter goes away: what it was given goes to the next.
+    /// Removes a waiter that no longer wants a connection. Its dial, or its uncollected connection, goes to the next
+    /// waiter.
     pub fn abandon(&mut self, waiter: WaiterId, now: Instant, effects: &mut Effects<C, W>) {
         let Some(Departed { dial, outcome, .. }) = self.waiters.give_up(waiter, now) else {
             return;
@@ -203,7 +230,7 @@ impl<C, E, W> State<C, E, W> {
         self.find_dials(now, effects);
     }
 
-    /// If a waiter stands at the cap, without a dial, its time is over and it leaves.
+    /// Removes a waiter if it is still queued when its `queueTimeout` is over; returns true if so.
     pub fn time_out(&mut self, waiter: WaiterId, now: Instant) -> bool {
         let queued = self.waiters.is_queued(waiter);
         if queued {
@@ -212,12 +239,13 @@ impl<C, E, W> State<C, E, W> {
         queued
     }
 
-    /// Whether a waiter stands at the cap, without a dial.
+    /// True if a waiter is queued: at the cap, without a dial.
     pub fn is_queued(&self, waiter: WaiterId) -> bool {
         self.waiters.is_queued(waiter)
     }
 
-    /// A dial succeeded. If it was for an older generation, or the cap was lowered meanwhile, it closes.
+    /// Takes in the connection of a dial that succeeded: it goes to the first waiter or becomes idle. It closes if it
+    /// is of an older generation, or if the cap was lowered meanwhile.
     pub fn established(
         &mut self,
         id: ConnectionId,
@@ -230,7 +258,7 @@ impl<C, E, W> State<C, E, W> {
         };
         self.connections.established(id, dialled, self.settings.max_age);
         if let Some(owner) = owner {
-            // Wherever the connection goes, the waiter itself is without a dial now.
+            // Even where the connection goes to another waiter, this waiter's dial is over.
             self.waiters.lose_dial(owner, dialled.now, self.settings.queue_timeout);
         }
         self.comes_back(id, handle, dialled.now, effects);
@@ -238,7 +266,8 @@ impl<C, E, W> State<C, E, W> {
         self.tell_if_queued(owner, effects);
     }
 
-    /// A dial failed, or was dropped: it fails the waiter that began it, if that still waits.
+    /// Ends a dial that failed, or was dropped (`error` is then `None`): its place is free, and the waiter that began
+    /// the dial gets the error if it still waits.
     pub fn dial_failed(
         &mut self,
         id: ConnectionId,
@@ -251,7 +280,8 @@ impl<C, E, W> State<C, E, W> {
         self.fail_dial(id, owner, error, now, effects);
     }
 
-    /// The same where its socket is still open: the place is free once that is closed.
+    /// Ends a failed dial whose socket is still open: the waiter gets the error now, but the place is only free once
+    /// the socket is closed ([`State::place_given_back`]).
     pub fn dial_failed_open(
         &mut self,
         id: ConnectionId,
@@ -264,7 +294,7 @@ impl<C, E, W> State<C, E, W> {
         self.fail_dial(id, owner, Some(error), now, effects);
     }
 
-    /// Gives back the place of a closed socket that no connection came of: a failed dial's, or a spare one.
+    /// Frees the place of a closed socket that never became a connection: that of a failed dial, or a spare one.
     pub fn place_given_back(
         &mut self,
         id: ConnectionId,
@@ -287,13 +317,14 @@ impl<C, E, W> State<C, E, W> {
         if let Some(owner) = owner {
             self.fail_waiter(owner, id, error, now, effects);
         }
-        // First the place: an heir whose dial failed is to have it, not one orphan's failure after the other.
+        // The freed place goes to the first queued waiter, which is the one that inherited this dial if that has just
+        // failed it. Otherwise the waiter would adopt one orphan dial after the other and fail with each.
         self.grant_dials(now, effects);
         self.find_dials(now, effects);
         self.tell_if_queued(owner, effects);
     }
 
-    /// An exchange left its connection fit for another one; its response may have announced how long.
+    /// Takes back a connection whose exchange left it fit for another one. `hint` is the response's `Keep-Alive` field.
     pub fn check_in(
         &mut self,
         id: ConnectionId,
@@ -309,7 +340,7 @@ impl<C, E, W> State<C, E, W> {
         self.comes_back(id, handle, now, effects);
     }
 
-    /// An exchange left its connection unfit, or found it so; its place stays taken until the socket is gone.
+    /// Ends the lease of a connection that must not be used again. Its place stays taken until its socket is closed.
     /// The caller drops the handle.
     pub fn discard(
         &mut self,
@@ -331,7 +362,8 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// HTTP on a connection is over, and its socket is being closed: it still takes its place, and must not be leased.
+    /// Notes that HTTP on a connection is over and that its socket is being closed: the connection must not be leased
+    /// again, but keeps its place until [`State::socket_ended`].
     pub fn socket_closing(
         &mut self,
         id: ConnectionId,
@@ -343,13 +375,14 @@ impl<C, E, W> State<C, E, W> {
             Some(Phase::Idle(_)) => {
                 self.ended_idle(id, by, now, effects);
             }
-            // Its exchange finds out by itself, or was over before: then the check-in has to know.
+            // The exchange notices the end itself. If it was already complete, the check-in must not keep the
+            // connection.
             Some(Phase::Active) => self.connections.set_over(id, reason_of(by)),
             _ => {}
         }
     }
 
-    /// A connection's socket is gone, and its place free.
+    /// Frees the place of a connection whose socket is closed.
     pub fn socket_ended(
         &mut self,
         id: ConnectionId,
@@ -359,7 +392,7 @@ impl<C, E, W> State<C, E, W> {
     ) {
         match self.connections.phase(id) {
             Some(Phase::Active) => {
-                // Its lease has the last word; until then this is what is known.
+                // The lease ends with the final reason; until then the pool only knows which side ended the socket.
                 self.last_end = Some(reason_of(end.by));
                 self.connections.lose(id, end, now);
             }
@@ -375,7 +408,8 @@ impl<C, E, W> State<C, E, W> {
         self.find_dials(now, effects);
     }
 
-    /// Purges, and closes what has been idle for too long or is too old; says when there is more to do.
+    /// Closes the idle connections that have expired, and purges if the purge period is over. Returns the time at which
+    /// this must be called again; `None` if there is none yet, and [`Effects::rearm`] tells once there is.
     pub fn tick(&mut self, now: Instant, effects: &mut Effects<C, W>) -> Option<Instant> {
         self.close_expired(now, effects);
         if self.next_purge().is_some_and(|at| at <= now) {
@@ -386,7 +420,7 @@ impl<C, E, W> State<C, E, W> {
         self.armed
     }
 
-    /// A client connection is gone, and nobody may take what belonged to it.
+    /// Closes the idle connections that belonged to a client that is gone; those in use close when they are checked in.
     pub fn client_left(&mut self, client: ClientId, effects: &mut Effects<C, W>) {
         for id in self.connections.disown(client) {
             if let Some(reason) = self.reason_if_nobodys(self.connections.past(id)) {
@@ -395,54 +429,55 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// The end has begun: closes all that is idle, and from now on what comes back while nobody waits.
+    /// Begins the drain: closes all idle connections now, and from now on those that come back while no waiter wants
+    /// them.
     pub fn drain(&mut self, effects: &mut Effects<C, W>) {
         self.draining = true;
         while self.close_oldest_idle(EndReason::Drained, effects) {}
     }
 
-    /// Takes the end back; true if one had begun.
+    /// Ends a drain, so that connections are kept idle again; returns true if there was a drain.
     pub fn resume(&mut self) -> bool {
         std::mem::take(&mut self.draining)
     }
 
-    /// The end has begun, and nothing is left.
+    /// True if the pool is draining and nothing is left in it.
     pub fn is_drained(&self) -> bool {
         self.draining && self.is_empty()
     }
 
-    /// Connections by phase.
+    /// Returns the number of connections in each phase.
     pub fn census(&self) -> Census {
         self.connections.census()
     }
 
-    /// Waiters at the cap, without a dial.
+    /// Returns the number of queued waiters: at the cap, without a dial.
     pub fn queued(&self) -> usize {
         self.waiters.queued()
     }
 
-    /// No socket is open and nobody waits.
+    /// True if no place under the cap is taken and nobody waits.
     pub fn is_empty(&self) -> bool {
         self.census().total() == 0 && self.waiters.is_empty()
     }
 
-    /// Each connection, for a person, in no order.
+    /// Returns a description of each connection for people, in no order.
     pub fn views(&self, now: Instant) -> Vec<ConnectionView> {
         self.connections.views(now)
     }
 
-    /// The dials that no waiter counts on: as remembered, and as found by looking at all.
+    /// Returns the orphan dials twice: as the set remembers them, and as found by looking at all connections.
     #[cfg(test)]
     pub fn orphans(&self) -> [Vec<ConnectionId>; 2] {
         self.connections.orphans()
     }
 }
 
-/// Why a connection is lost that this side ended before the pool asked for it.
+/// Returns the reason for the loss of a connection that ended before the pool closed it.
 fn reason_of(by: Side) -> EndReason {
     match by {
         Side::Peer => EndReason::PeerClosed,
-        // Its own task gave it up: what it read was no HTTP, or no TLS.
+        // The connection's own task gave up: the bytes that it read were not HTTP, or not TLS.
         Side::Us => EndReason::Unfit,
     }
 }

@@ -1,27 +1,28 @@
-//! The warm floor: `minIdle` connections that are dialled for nobody, and kept.
+//! The warm floor: `minIdle` connections that are dialled without a request, and kept idle.
 
 use std::time::{Duration, Instant};
 
 use super::{ConnectionId, Effects, EndReason, State};
 use crate::pool::refill::{AT_ONCE, SHORT_LIFE};
 
-/// What whoever dials for the warm floor is to do.
+/// The next step of the task that dials for the warm floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Dial, in this place; then ask again.
+    /// The order to dial in the place of this connection, and then to ask again.
     Dial(ConnectionId),
-    /// Ask again then.
+    /// The time at which to ask again: dials have failed, and the pause lasts until then.
     After(Instant),
-    /// Ask again when told so by [`State::tells_of_lack`].
+    /// The order to wait until [`State::tells_of_lack`] returns true: no dial is due.
     Nothing,
 }
 
-/// What lives for so long was not refused: a server that does not like our certificate ends a connection of TLS 1.3 one round
-/// trip after its handshake.
+/// The age at which an unused connection counts as accepted by the server. A server that refuses our certificate under
+/// TLS 1.3 ends the connection one round trip after the handshake.
 pub const PROOF: Duration = Duration::from_millis(250);
 
 impl<C, E, W> State<C, E, W> {
-    /// Takes a place for a dial that keeps the floor. Waiters go first: while one has no dial, no place is free.
+    /// Reserves a place for a dial for the warm floor, if the floor lacks a connection. Waiters have precedence: while
+    /// one of them has no dial, no place is free.
     pub fn want(&mut self, now: Instant, thread: usize, jitter: f64) -> Wanted {
         self.told_of_lack = self.lacks();
         if !self.told_of_lack {
@@ -36,19 +37,20 @@ impl<C, E, W> State<C, E, W> {
         Wanted::Dial(id)
     }
 
-    /// True once when a dial has become due: whoever dials for the floor has to ask.
+    /// True once for each time that a dial for the floor has become due: the task that dials then has to call
+    /// [`State::want`].
     pub fn tells_of_lack(&mut self) -> bool {
         let news = !self.told_of_lack && self.lacks();
         self.told_of_lack |= news;
         news
     }
 
-    /// Whether as many connections as the floor wants were there at once, ever.
+    /// True if there once were as many connections at the same time as the floor wants.
     pub fn is_warm(&self) -> bool {
         self.warm
     }
 
-    /// Whether as many are there now that the upstream has let live.
+    /// True if as many connections as the floor wants are in use now, have been used, or are older than [`PROOF`].
     pub fn is_proven(&self, now: Instant) -> bool {
         let lasts =
             |id: &ConnectionId| !self.is_unused(*id) || self.connections.age(*id, now) >= PROOF;
@@ -56,18 +58,20 @@ impl<C, E, W> State<C, E, W> {
         proven >= self.floor()
     }
 
-    /// Looks whether they are now; those in use are as verified as the idle ones.
+    /// Notes whether the floor is reached now. Connections in use count: their certificates are verified like the
+    /// others'.
     pub(super) fn notice_warmth(&mut self) {
         let census = self.census();
         self.warm |= census.idle + census.active >= self.floor();
     }
 
-    /// As many as are wanted, of those that there can be.
+    /// Returns the number of connections that the floor wants, at most as many as the cap allows.
     fn floor(&self) -> usize {
         self.settings.min_idle.min(self.settings.max_connections)
     }
 
-    /// Closes an idle connection that came to its end. If it was of no use to anybody, the next one may wait.
+    /// Closes an idle connection that has expired or was ended. If it was short-lived and unused, dials for the floor
+    /// pause.
     pub(super) fn close_ended(
         &mut self,
         id: ConnectionId,
@@ -82,18 +86,19 @@ impl<C, E, W> State<C, E, W> {
         self.close_idle(id, reason, effects);
     }
 
-    /// Whether nobody has leased it yet.
+    /// True if no request has used the connection yet.
     pub fn is_unused(&self, id: ConnectionId) -> bool {
         self.connections.uses(id) == 0
     }
 
-    /// Whether a connection is as good as none: it was used by nobody, and not for long. A server that refuses our
-    /// certificate under TLS 1.3 ends it like this.
+    /// True if a connection ended unused and soon after its dial ([`SHORT_LIFE`]), so that the dial was as good as
+    /// failed. A server that refuses our certificate under TLS 1.3 ends connections like this.
     pub(super) fn was_in_vain(&self, id: ConnectionId, now: Instant) -> bool {
         self.is_unused(id) && self.connections.age(id, now) < SHORT_LIFE
     }
 
-    /// Dials that are nobody's will be idle.
+    /// True if one more dial for the floor is due. Orphan dials count as idle connections, because they will become
+    /// such.
     fn lacks(&self) -> bool {
         let floor = self.settings.min_idle;
         if floor == 0 || self.draining || !self.place_free() {
