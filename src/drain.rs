@@ -1,4 +1,4 @@
-//! An end, as everyone whom it concerns sees it: serving, draining, aborting (design, section 4.15).
+//! An end, as everyone whom it concerns sees it: serving, draining, aborting ("Draining" in docs/design.md).
 //!
 //! The process has one; what can end before it, such as a listener that a new configuration takes away, has a branch.
 

@@ -1,4 +1,4 @@
-//! Socket options, and the polite way to end a connection (design, section 4.6).
+//! Socket options, and the polite way to end a connection ("Handshakes, sessions and key exchange" in docs/design.md).
 
 mod diagnosis;
 

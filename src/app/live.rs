@@ -1,5 +1,5 @@
 //! What is in force while Warmline runs, and how another plan takes its place: everything that can fail is prepared
-//! first, then the whole is put in force (design, section 2 "What a reload changes").
+//! first, then the whole is put in force ("Configuration" in docs/design.md).
 
 use std::{
     collections::{HashMap, HashSet},

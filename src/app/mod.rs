@@ -1,8 +1,8 @@
 //! Assembly: build everything that a plan names, run it, put other plans in its place, and end it in order.
 //!
-//! Workers carry the traffic, each on a thread and runtime of its own; one more thread has metrics, health and
-//! administration, so that saturated workers do not blind anybody (design, section 4.14), and one the watch over files, so
-//! that a file system that hangs does not, either.
+//! Workers carry the traffic, each on a thread and runtime of its own. One more thread has metrics, health and
+//! administration, so that saturated workers do not blind anybody ("What is told: metrics, log, page" in
+//! docs/design.md), and one the watch over files, so that a file system that hangs does not, either.
 
 mod beginning;
 mod folders;

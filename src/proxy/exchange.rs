@@ -1,4 +1,4 @@
-//! One request and its response, over as many attempts as the evidence allows (design, section 4.5).
+//! One request and its response, over as many attempts as the evidence allows ("Evidence and retries" in docs/design.md).
 
 use std::{
     future::poll_fn,
@@ -245,7 +245,7 @@ impl Exchange<'_> {
         self.downstream.alarm.set(sent + late);
     }
 
-    /// Waits for the final header, within the limits (design, section 2 "Time limits").
+    /// Waits for the final header, within the limits ("Time limits" in docs/design.md).
     async fn response(
         &self,
         responding: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,

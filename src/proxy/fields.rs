@@ -1,4 +1,4 @@
-//! Which fields pass (RFC 9110 section 7.6.1; design, section 2 "Fields").
+//! Which fields pass (RFC 9110 section 7.6.1; "Fields" in docs/design.md).
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Response, Version,

@@ -103,7 +103,7 @@ impl AccessSwitch {
     }
 }
 
-/// What the log is to be; see the design's section 2.
+/// What the log is to be ("What is told: metrics, log, page" in docs/design.md).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// JSON or text.

@@ -1,4 +1,5 @@
-//! Sessions kept for resumption: one store per key, within it per IP address, bounded in number and bytes (design, section 4.7).
+//! Sessions kept for resumption: one store per key, within it per IP address, bounded in number and bytes
+//! ("Handshakes, sessions and key exchange" in docs/design.md).
 //!
 //! rustls verifies no certificate when it resumes, and its stored sessions show neither the end of the chain that they were made
 //! with nor their size. So both are kept beside them: the end is read from the server's certificates once the handshake is done

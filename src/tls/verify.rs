@@ -1,4 +1,5 @@
-//! Verification of the upstream's certificate: always, and always against a name (design, section 8; RFC 9525).
+//! Verification of the upstream's certificate: always, and always against a name (RFC 9525;
+//! "Handshakes, sessions and key exchange" in docs/design.md).
 //!
 //! Chains are webpki's business. Ours are the name, which may differ from the SNI, the server's own certificate as
 //! its trust, CAs that may not sign, CAs whose name is spelt in another way, and words that tell what to do.

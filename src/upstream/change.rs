@@ -1,5 +1,5 @@
 //! How an upstream takes other settings while it runs: in place, or, where its key differs, with a new generation
-//! (design, sections 2 "What a reload changes" and 4.9).
+//! ("Configuration" and "Rotation of certificates" in docs/design.md).
 
 use std::{
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering::SeqCst},

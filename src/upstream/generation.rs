@@ -1,5 +1,5 @@
-//! A generation of an upstream: everything that makes its connections exchangeable (design, section 4.1), and those that
-//! are left of it once another has taken its place (section 4.9).
+//! A generation of an upstream: everything that makes its connections exchangeable
+//! ("Rotation of certificates" in docs/design.md), and those that are left of it once another has taken its place.
 
 use std::{
     collections::HashMap,

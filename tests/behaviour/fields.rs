@@ -1,4 +1,4 @@
-//! Which fields pass, and what they become (design, section 2 "Fields"; RFC 9110 section 7.6.1).
+//! Which fields pass, and what they become (RFC 9110 section 7.6.1; "Fields" in docs/design.md).
 
 use std::net::TcpListener;
 

@@ -1,4 +1,4 @@
-//! Time limits (design, section 2): each ends in the right answer, names itself, and leaves nothing behind.
+//! Time limits ("Time limits" in docs/design.md): each ends in the right answer, names itself, and leaves nothing behind.
 
 use std::{io::Read as _, net::TcpListener, thread, time::Duration};
 
