@@ -1,84 +1,89 @@
-//! How long the upstream lets a connection be idle: as it announces, and as it is seen to do.
+//! The time that the upstream lets a connection be idle, learned from its announcements and from its closes.
 //!
-//! Seen are idle periods: those that ended well, and those that the upstream cut short, by age in bins that are a quarter
-//! of an octave wide. Two things are believed. A deadline: most of what reaches an age is closed right there. It limits how
-//! long a connection is kept. A habit of closing at any time: connections live so short that to reuse an idle one is a
-//! gamble at any age. It limits nothing, but who cannot be sent again must not gamble. Either needs several closes at
-//! different times, for a restart closes many connections, but at one time; and what was seen is forgotten by halves, for
-//! an upstream that was slow once need not stay so.
+//! Each idle period is counted by its length, as one that ended well or one that the upstream cut short, in bins that
+//! are a quarter of an octave wide. Two conclusions are drawn from the counts:
+//!
+//! - A deadline: most of the periods that reach a length are cut short right there. It limits how long a connection is
+//!   kept idle.
+//! - A habit of closing at any time: idle connections live so short that a reuse is a gamble at any length. It limits
+//!   no idle time, but requests that cannot be sent again get new connections.
+//!
+//! Both need several closes at different times, because a restart of the upstream closes many connections at one time.
+//! The counts are halved every ten minutes, because an upstream need not stay as it was.
 
 use std::time::{Duration, Instant};
 
 use crate::label;
 
-/// What a response's `Keep-Alive` field announced.
+/// The content of a response's `Keep-Alive` field.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// `timeout`: how long the connection may be idle.
+    /// The parameter `timeout`: how long the connection may be idle.
     pub timeout: Option<Duration>,
-    /// `max`: how many more requests it takes.
+    /// The parameter `max`: how many more requests the upstream takes on the connection.
     pub max: Option<u64>,
 }
 
 label! {
-    /// How an idle limit became known.
+    /// The way in which an idle limit became known.
     pub enum Source {
-        /// By `Keep-Alive: timeout=`.
+        /// The upstream announced it by `Keep-Alive: timeout=`.
         Announced = "announced",
-        /// By the ages at which the upstream closed.
+        /// The upstream closed idle connections at about this age.
         Seen = "seen",
     }
 }
 
-/// How long a connection may be idle here, less than the upstream's own limit.
+/// The learned limit of how long a connection may be idle, with a margin below the upstream's own limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Learned {
-    /// After so long idle it is retired.
+    /// The idle time after which a connection is closed.
     pub limit: Duration,
-    /// How that is known.
+    /// The way in which the limit became known.
     pub from: Source,
 }
 
-/// Half of what was seen is forgotten after this time.
+/// The time after which the counts are halved.
 const HALF_LIFE: Duration = Duration::from_mins(10);
-/// What was announced is believed for so long, where no connection has an announcement of its own.
+/// The time for which an announcement holds for connections without an announcement of their own.
 const ANNOUNCEMENT_LIFE: Duration = Duration::from_hours(1);
-/// Closes within this time are one event.
+/// The time within which several closes count as one event.
 const EVENT: Duration = Duration::from_millis(20);
-/// So many events make a deadline, and a habit.
+/// The least number of events for a deadline, and for a habit.
 const DEADLINE_EVENTS: u32 = 3;
 const HABIT_EVENTS: u32 = 4;
-/// A habit: the upstream closes more often than so many times in each second that a connection is idle...
+/// The least rate of closes for a habit, in closes per second that connections are idle.
 const HABIT_RATE: f64 = 4.0;
-/// ... and not less than one in so many idle periods ends so: where they are short, few do, and yet a request is lost now and
-/// then. Servers that end each connection after some hundred requests, without a word, do not count.
+/// The least share of closes for a habit: one in so many idle periods. Where idle periods are short only few are cut
+/// short, and still a request is lost now and then. A server that silently ends each connection after some hundred
+/// requests has a smaller share.
 const HABIT_SHARE: u32 = 400;
-/// Up to 2^22 ms, more than an hour.
+/// The number of bins: up to 2^22 ms, which is more than an hour.
 const BINS: usize = 88;
 
-/// Idle periods of about one length.
+/// The counts of idle periods of about one length.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bin {
-    /// Those that ended otherwise than by the upstream's close.
+    /// The number of periods that ended otherwise than by the upstream's close.
     survived: u32,
     closed: u32,
-    /// Closes, but those at one time counted once.
+    /// The number of closes, where those of one event count once.
     events: u32,
-    /// The shortest that was closed.
+    /// The shortest period that the upstream cut short.
     lowest: Duration,
 }
 
-/// See the module.
+/// The observations of one upstream's idle connections, and the conclusions from them.
 #[derive(Debug, Clone)]
 pub struct Lessons {
     bins: Box<[Bin; BINS]>,
-    /// Seconds that connections were idle, in all.
+    /// The sum of all idle periods in seconds.
     exposure: f64,
-    /// Events over all bins.
+    /// The number of events over all bins.
     events: u32,
-    /// When the running event began, and a bit for each bin that it touched.
+    /// The beginning of the running event, and a bit for each bin that it touched.
     event: Option<(Instant, u128)>,
-    /// When half was forgotten, or the first thing seen.
+    /// The time at which the counts were last halved; at first that of the first observation.
     halved: Option<Instant>,
     announced: Option<(Duration, Instant)>,
     seen: Option<Duration>,
@@ -100,21 +105,23 @@ impl Default for Lessons {
     }
 }
 
-/// How long to keep idle what the upstream keeps for so long: less by 1 s or a tenth, but not by more than a half.
+/// Returns how long to keep a connection idle that the upstream keeps for `timeout`: 1 s or a tenth less, whichever is
+/// more, but at least half of it.
 pub fn with_margin(timeout: Duration) -> Duration {
     let margin = Duration::from_secs(1).max(timeout / 10);
     timeout.saturating_sub(margin).max(timeout / 2)
 }
 
 impl Lessons {
-    /// The limit in force. Of a connection that has `answered`, its own announcement counts, or that there was none; of one
-    /// that has not, the upstream's last one.
+    /// Returns the limit in force for a connection: the lower of the announced and the observed one. `own` is the
+    /// announcement on the connection itself. Without one, the upstream's last announcement holds if the connection has
+    /// not `answered` yet.
     pub fn limit(&self, own: Option<Duration>, answered: bool) -> Option<Duration> {
         let last = self.announced.map(|(limit, _)| limit).filter(|_| !answered);
         own.or(last).into_iter().chain(self.seen).min()
     }
 
-    /// The same, for a person.
+    /// Returns the limit in force for new connections, and where it comes from, for people.
     pub fn learned(&self) -> Option<Learned> {
         let announced = self.announced.map(|(limit, _)| (limit, Source::Announced));
         let seen = self.seen.map(|limit| (limit, Source::Seen));
@@ -122,12 +129,13 @@ impl Lessons {
         lower.map(|(limit, from)| Learned { limit, from })
     }
 
-    /// The upstream closes idle connections at any time. On the warm path.
+    /// True if the upstream closes idle connections at any time. Read by each checkout, so the conclusion is kept.
     pub fn has_habit(&self) -> bool {
         self.habit
     }
 
-    /// The upstream announced this timeout; returns the limit that follows. No time at all is said of that connection alone.
+    /// Notes an announced timeout, and returns the limit that follows from it. A timeout of zero says nothing about
+    /// other connections, and is not kept.
     pub fn announced(&mut self, timeout: Duration, now: Instant) -> Duration {
         let limit = with_margin(timeout);
         if !timeout.is_zero() {
@@ -136,7 +144,7 @@ impl Lessons {
         limit
     }
 
-    /// A connection was idle for so long, and nothing was wrong with it. On the warm path.
+    /// Counts an idle period that ended well. Called for each reuse, so it is cheap and concludes nothing.
     pub fn survived(&mut self, idle: Duration, now: Instant) {
         self.time_passes(now);
         let bin = &mut self.bins[bin_of(idle)];
@@ -144,7 +152,7 @@ impl Lessons {
         self.exposure += idle.as_secs_f64();
     }
 
-    /// The upstream closed a connection that was idle for so long.
+    /// Counts an idle period that the upstream cut short, and concludes anew.
     pub fn closed(&mut self, idle: Duration, now: Instant) {
         self.time_passes(now);
         let index = bin_of(idle);
@@ -157,7 +165,7 @@ impl Lessons {
         self.conclude();
     }
 
-    /// Whether a close in this bin is not part of an event that touched it already.
+    /// True if a close in this bin is not part of an event that has touched the bin already.
     fn is_new_event(&mut self, index: usize, now: Instant) -> bool {
         let bit = 1 << index;
         match &mut self.event {
@@ -187,7 +195,8 @@ impl Lessons {
             && closed.saturating_mul(HABIT_SHARE) >= periods
     }
 
-    /// The lowest age at which, again and again, most of what reached it was closed. Two bins, for it may be an edge.
+    /// Returns the shortest length at which, in several events, at least half of the periods that reached it were cut
+    /// short. Looks at two bins together, because a deadline may lie at the edge of a bin.
     fn deadline(&self) -> Option<Duration> {
         let mut reached = self.sum(|bin| bin.closed.saturating_add(bin.survived));
         for (index, bin) in self.bins.iter().enumerate() {
@@ -206,7 +215,8 @@ impl Lessons {
         self.bins.iter().map(of).fold(0, u32::saturating_add)
     }
 
-    /// Forgets by halves what is old; true if that changed the limit. On the warm path.
+    /// Halves the counts if that is due; true if the limit has changed by it. Called for each reuse, and mostly only a
+    /// comparison.
     pub fn time_passes(&mut self, now: Instant) -> bool {
         let since = *self.halved.get_or_insert(now);
         if now.saturating_duration_since(since) < HALF_LIFE {
@@ -234,7 +244,7 @@ impl Lessons {
     }
 }
 
-/// The bin of an idle period: 0 to 3 ms one each, then four to each doubling.
+/// Returns the bin of an idle period: one bin for each of 0 to 3 ms, then four for each doubling.
 fn bin_of(idle: Duration) -> usize {
     let millis = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
     if millis < 4 {

@@ -1,38 +1,39 @@
-//! Reckons the wait of a request that comes to the queue now, and says if it is too long to begin.
+//! Estimates how long a request that joins the queue now would wait there, and refuses it if that is too long.
 //!
-//! Two reckonings have to agree on that: by the last few steps, so that a line that has become faster lets in all who come at
-//! once, and by as many steps as there are places, in which a moment's standstill is no more than itself.
+//! A step is a waiter that leaves the queue with a connection or a dial. A request is only refused if two estimates
+//! agree: one by the last few steps, so that a queue that has become faster admits all at once, and one by as many
+//! steps as there are waiters ahead, in which a moment's standstill has little weight.
 //!
-//! Who comes when nobody is before it is never turned away: as long as anybody comes at all, somebody stands in line and
-//! finds out when it moves again.
+//! A request with nobody ahead of it is never refused: so there is always a waiter that notices when the queue moves
+//! again.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// The last few steps are so many.
+/// The number of steps for the estimate by the last few.
 const FEW: usize = 8;
-/// So many steps make a pace, and in a long line one for each so many places.
+/// The least number of steps for an estimate; in a long queue one for each `PLACES` waiters, if that is more.
 const ENOUGH: usize = 4;
 const PLACES: usize = 8;
-/// So many of the last steps are remembered.
+/// The number of steps that are remembered.
 const REMEMBERED: usize = 256;
 
-/// See the module.
+/// The recent speed of a queue.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
-    /// The time in which somebody stood in line: up to where the last steps began, and up to each of them.
+    /// A clock that only runs while somebody is queued: its reading before the first remembered step, and at each step.
     marks: VecDeque<Duration>,
-    /// When the line last moved, or began.
+    /// The time at which the queue last moved, or at which the first waiter joined the empty queue.
     since: Option<Instant>,
-    /// When the last one who stood in it gave up, and nobody came after.
+    /// The time at which the last waiter gave up and left the queue empty; `None` if another one has joined since.
     given_up: Option<Instant>,
 }
 
 impl Pace {
-    /// Somebody stands in line, the first. If the last one gave up just now, it is the same standstill still. If the line
-    /// has not moved for longer than anybody waits, how fast it was then says nothing of today.
+    /// Notes that a waiter has joined the empty queue. If the last waiter gave up less than `patience` ago, the
+    /// standstill goes on. If the queue has not moved for `patience`, its former speed is forgotten.
     pub fn begins(&mut self, now: Instant, patience: Duration) {
         let same =
             self.given_up.take().is_some_and(|at| now.saturating_duration_since(at) < patience);
@@ -44,7 +45,7 @@ impl Pace {
         }
     }
 
-    /// Somebody left the line with a connection or a dial.
+    /// Notes that a waiter left the queue with a connection or a dial.
     pub fn moves(&mut self, now: Instant) {
         let since = self.since.replace(now).unwrap_or(now);
         let before = self.marks.back().copied();
@@ -58,13 +59,13 @@ impl Pace {
         }
     }
 
-    /// The last one in line left it with nothing.
+    /// Notes that the last waiter gave up and left the queue empty.
     pub fn given_up(&mut self, now: Instant) {
         self.given_up = Some(now);
     }
 
-    /// Whether one that comes now, with so many before it, would wait for longer than its patience. So it would at this
-    /// pace, or where nobody has moved for so long.
+    /// True if a request with so many waiters before it would wait for longer than `patience`: by the speed of the
+    /// queue, or because the queue has not moved for that long.
     pub fn is_too_slow(&self, before: usize, now: Instant, patience: Duration) -> bool {
         if before == 0 {
             return false;
@@ -73,7 +74,8 @@ impl Pace {
         stands > patience || self.wait(before + 1).is_some_and(|wait| wait > patience)
     }
 
-    /// Reckons the least time that so many places take, if enough steps are known to tell.
+    /// Returns the lower of the two estimates of the time in which so many waiters leave the queue; `None` if too few
+    /// steps are known.
     fn wait(&self, places: usize) -> Option<Duration> {
         let steps = self.marks.len().saturating_sub(1);
         if steps < (places / PLACES).clamp(ENOUGH, REMEMBERED) {
@@ -98,7 +100,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A line that moved so often, so many seconds apart; and when.
+    /// Makes a queue that moved `steps` times, `apart` seconds between two steps; returns also the time of the last
+    /// step.
     fn moved(steps: u32, apart: u64) -> (Pace, Instant) {
         let (mut pace, begun) = (Pace::default(), Instant::now());
         pace.begins(begun, PATIENCE);
@@ -106,7 +109,7 @@ mod tests {
         (pace, now)
     }
 
-    /// Moves it so often, so far apart; says when that is over.
+    /// Moves the queue `steps` times; returns the time of the last step.
     fn moves(pace: &mut Pace, mut now: Instant, steps: u32, apart: Duration) -> Instant {
         for _ in 0..steps {
             now += apart;

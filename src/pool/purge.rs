@@ -1,29 +1,31 @@
-//! The purge rule: how many idle connections to close each `purgeDelay`.
+//! The purge rule, which decides how many idle connections to close at the end of each `purgeDelay`.
 //!
-//! `HAProxy`'s rule (`pool-purge-delay`), without its extra connection per thread, and never the newest idle one.
+//! The rule is HAProxy's (`pool-purge-delay`), but without its extra connection per thread, and it never closes the
+//! newest idle connection.
 
-/// What the rule remembers between two purges.
+/// The memory of the purge rule between two purges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Purge {
-    /// The most in use at once since the last purge.
+    /// The most connections that were in use at once since the last purge.
     peak: usize,
-    /// What past periods needed; falls by halves towards the peak.
+    /// The number of connections that past periods needed; approaches the peak by halves.
     need: usize,
 }
 
 impl Purge {
-    /// A checkout made this many in use (connecting and closing ones are not).
+    /// Notes that a checkout made so many connections active. Connecting and closing ones do not count.
     pub fn checked_out(&mut self, in_use: usize) {
         self.peak = self.peak.max(in_use);
         self.need = self.need.max(in_use);
     }
 
-    /// How many were in use at once, lately.
+    /// Returns how many connections were in use at once lately.
     pub fn needed(&self) -> usize {
         self.peak.max(self.need)
     }
 
-    /// A period ended: returns how many idle connections to close, oldest first, always fewer than `idle`.
+    /// Ends a period: returns how many idle connections to close, oldest first. The number is less than `idle`, if that
+    /// is not 0.
     pub fn period_ended(&mut self, in_use: usize, idle: usize) -> usize {
         let excess = (in_use + idle).saturating_sub(self.needed());
         self.need = self.peak.max(self.need.midpoint(self.peak));
@@ -36,7 +38,8 @@ impl Purge {
 mod tests {
     use super::*;
 
-    /// Runs the rule over periods of (most in use, in use at the end, idle at the end), and gives what each closes.
+    /// Runs the rule over periods of (most in use, in use at the end, idle at the end), and returns how many each
+    /// closes.
     fn closes(periods: &[(usize, usize, usize)]) -> Vec<usize> {
         let mut purge = Purge::default();
         periods
@@ -55,7 +58,7 @@ mod tests {
 
     #[test]
     fn need_falls_by_halves_once_the_peak_is_over() {
-        // need after each period: 10, 5, 2, 1, 0; half of what exceeds it goes, rounded up.
+        // The need after each period is 10, 5, 2, 1, 0; half of the excess over the need closes, rounded up.
         assert_eq!(
             closes(&[(10, 0, 10), (0, 0, 10), (0, 0, 10), (0, 0, 7), (0, 0, 4)]),
             [0, 0, 3, 3, 2]

@@ -1,83 +1,87 @@
-//! Why: the words for a connection's end, a checkout's result and a refusal, in metrics and log lines.
+//! The labels for the end of a connection, the result of a checkout and a refusal, in metrics and log lines.
 
 use crate::label;
 
 label! {
-    /// Why a connection left the pool.
+    /// The reason for which a connection left the pool.
     pub enum EndReason {
-        /// Older than `maxAge`, less the jitter.
+        /// The connection was older than `maxAge`, less the jitter.
         Aged = "aged",
-        /// Carried `maxRequests`.
+        /// The connection had carried `maxRequests`, or as many requests as the upstream had announced that it takes.
         Requests = "requests",
-        /// Idle for `idleTimeout`.
+        /// The connection had been idle for `idleTimeout`, or for the learned limit.
         Idle = "idle",
-        /// By the purge rule, `maxIdle`, to make room for a retry, or as descriptors were used up.
+        /// The connection was closed by the purge rule, for `maxIdle`, for a waiter that could not take it and needed
+        /// its place, or because the process was short of descriptors.
         Purged = "purged",
-        /// The upstream ended it while it was idle.
+        /// The upstream ended the connection while it was idle.
         PeerClosed = "peer-closed",
-        /// Not reusable by the rules of HTTP, or its exchange broke.
+        /// The connection is not reusable by the rules of HTTP, or its exchange broke.
         Unfit = "unfit",
-        /// Found dead when a request was sent on it.
+        /// The connection was found dead when a request was sent on it, or its peer did not answer a probe.
         Stale = "stale",
-        /// Its address is no longer in the name's newest answer.
+        /// The connection's address is no longer in the newest answer for the name.
         Moved = "moved",
-        /// A newer certificate, key or trust took its generation's place.
+        /// The connection's generation was replaced by one with a newer certificate, key or trust.
         Rotated = "rotated",
-        /// The configuration changed its key, or left it no place under the cap.
+        /// The configuration changed the upstream's endpoint, TLS settings or header case, or left no place under the
+        /// cap.
         Reconfigured = "reconfigured",
-        /// `reuse` leaves nobody who may take it.
+        /// The reuse mode (`reuse`) leaves no client that may take the connection.
         Policy = "policy",
-        /// Its client authenticated itself on it (NTLM, Negotiate, `CredSSP`) and is gone, or stopped in the midst of that: nobody else may be served as that client.
+        /// The connection's client authenticated itself on it (NTLM, Negotiate, `CredSSP`) and is gone, or stopped in
+        /// the midst of that: the server would take another client for this one.
         Authenticated = "authenticated",
-        /// An operator closed it, or Warmline is ending.
+        /// An operator closed the connection, its upstream is no longer configured, or Warmline is ending.
         Drained = "drained",
     }
 }
 
 label! {
-    /// Why a checkout reused a connection, or did not.
+    /// The reason for which a checkout reused a connection, or did not.
     pub enum Reuse {
-        /// An idle connection, or one that was just checked in.
+        /// Reused: the connection was idle, or was just checked in.
         Reused = "reused",
-        /// New: reuse was forbidden (by `reuse`, or to a retry).
+        /// New: reuse was forbidden, by the reuse mode (`reuse`) or because the request is a retry.
         Policy = "policy",
-        /// New: those that were idle belong to other clients, which authenticated themselves on them; or so did the last one.
+        /// New: the idle connections belong to other clients, which have authenticated themselves on them; or the last
+        /// one did.
         Authenticated = "authenticated",
         /// New: the upstream closes idle connections at any time, and this request could not be sent again.
         Risky = "risky",
-        /// New: waited at the cap, then dialled in a freed place.
+        /// New: the request waited at the cap, then a place became free and was dialled in.
         Cap = "cap",
-        /// New: connections existed, none was idle.
+        /// New: there were connections, but none was idle.
         Busy = "busy",
-        /// New: the last one had become too old.
+        /// New: the last connection had become too old.
         Aged = "aged",
-        /// New: the last one had carried its requests.
+        /// New: the last connection had carried its requests.
         Requests = "requests",
-        /// New: the last one had been idle for too long.
+        /// New: the last connection had been idle for too long.
         Idle = "idle",
-        /// New: the last one was purged.
+        /// New: the last connection was purged.
         Purged = "purged",
-        /// New: the upstream had ended the last one.
+        /// New: the upstream had ended the last connection.
         PeerClosed = "peer-closed",
-        /// New: the last one was not reusable.
+        /// New: the last connection was not reusable.
         Unfit = "unfit",
-        /// New: the last one was found dead at use.
+        /// New: the last connection was found dead at use, or the idle ones are doubted.
         Stale = "stale",
-        /// New: the last one's address was gone from the name's answer.
+        /// New: the last connection's address was gone from the answer for the name.
         Moved = "moved",
-        /// New: a newer identity or trust had taken the last one's place.
+        /// New: a newer identity or trust had replaced the last connection's generation.
         Rotated = "rotated",
-        /// New: the configuration had changed under the last one.
+        /// New: the configuration had changed under the last connection.
         Reconfigured = "reconfigured",
-        /// New: an operator closed the last one, or Warmline is ending.
+        /// New: the last connection was closed by an operator, with its upstream's removal, or at Warmline's end.
         Drained = "drained",
-        /// New: there never was one.
+        /// New: there was no connection before.
         First = "first",
     }
 }
 
 impl EndReason {
-    /// The same reason, as what it makes of the next checkout.
+    /// Returns the reason that the next checkout gives, if this was the reason for the last connection's end.
     pub(super) const fn as_reuse(self) -> Reuse {
         match self {
             Self::Aged => Reuse::Aged,
@@ -98,13 +102,13 @@ impl EndReason {
 }
 
 label! {
-    /// Why a checkout was refused.
+    /// The reason for which a checkout was refused.
     pub enum Rejection {
-        /// `maxQueue` waiters stand at the cap already.
+        /// As many waiters as `maxQueue` allows are queued.
         QueueFull = "queue-full",
-        /// It stood at the cap for `queueTimeout`.
+        /// The request was queued for `queueTimeout`.
         QueueTimeout = "queue-timeout",
-        /// By the pace of the queue it would have stood there for longer than that.
+        /// By the speed of the queue the request would have been queued for longer than `queueTimeout`.
         Shed = "shed",
     }
 }

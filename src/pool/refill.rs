@@ -1,37 +1,38 @@
-//! When the next dial of the warm floor may begin: at once, or after a pause that doubles while dials come to nothing.
+//! The pauses between dials for the warm floor: none at first, then one that doubles while dials fail.
 
 use std::time::{Duration, Instant};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A connection that ends sooner than this, and unused, was dialled for nothing.
+/// The age below which a connection that ends unused was dialled in vain.
 pub const SHORT_LIFE: Duration = Duration::from_secs(1);
-/// More warm dials than this are never under way: a large floor is filled in turns.
+/// The most dials for the warm floor that are under way at a time. A large floor is filled in turns.
 pub const AT_ONCE: usize = 8;
 
-/// See the module.
+/// The state of the pauses between dials for the warm floor.
 #[derive(Debug, Clone, Default)]
 pub struct Refill {
-    /// How many pauses in a row were followed by trouble.
+    /// The number of pauses in a row after which dials failed again.
     troubles: u32,
-    /// When the last pause began, and ends.
+    /// The beginning and the end of the last pause.
     pause: Option<(Instant, Instant)>,
-    /// 0.0..1.0, from who asked last: shortens a pause by up to a half, so that many sidecars do not dial as one.
+    /// A random number in 0.0..1.0 that shortens a pause by up to a half, so that many sidecars do not dial in step.
     jitter: f64,
 }
 
 impl Refill {
-    /// Until when no dial may begin, if not now.
+    /// Returns the end of the pause in which no dial may begin; `None` if a dial may begin now.
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.pause.map(|(_, end)| end).filter(|end| now < *end)
     }
 
-    /// The next pause uses this jitter.
+    /// Sets the jitter of the next pause.
     pub fn set_jitter(&mut self, jitter: f64) {
         self.jitter = jitter.clamp(0.0, 1.0);
     }
 
-    /// A dial failed, or its connection ended soon. However many do so within one pause: it is one trouble.
+    /// Begins a pause because a dial failed, or its connection ended soon. Further failures within the pause change
+    /// nothing.
     pub fn trouble(&mut self, now: Instant) {
         if self.paused_until(now).is_some() {
             return;
@@ -45,7 +46,7 @@ impl Refill {
         self.pause = Some((now, now + length));
     }
 
-    /// The last trouble is so long ago that a new one is not its continuation.
+    /// True if the last failure is so long ago that the next one begins with the shortest pause again.
     fn is_past(&self, now: Instant) -> bool {
         self.pause.is_some_and(|(began, end)| now >= end + (end - began) + SHORT_LIFE)
     }
@@ -63,7 +64,7 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// Trouble as soon as each pause is over: how long they are, in milliseconds.
+    /// Fails as soon as each pause is over, and returns how long the pauses are, in milliseconds.
     fn pauses(jitter: f64, count: usize) -> Vec<u128> {
         let mut refill = Refill::default();
         let mut now = Instant::now();

@@ -1,55 +1,56 @@
-//! Who may take which connection: `HAProxy`'s `http-reuse`, in its documented meanings.
+//! The rules by which requests may take used connections: the modes of HAProxy's `http-reuse`, as its manual has them.
 
 use super::ClientId;
 
-/// When a request may take a connection that has carried another.
+/// The mode by which a request may take a connection that has carried another request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sharing {
-    /// Always.
+    /// Every request may take every connection.
     #[default]
     Always,
-    /// A client connection's first request only takes one that was reused before, and so is known to bear it.
+    /// A client's first request only takes a connection that was reused before, and so is known to bear reuse. Later
+    /// requests take any.
     Aggressive,
-    /// A client connection's first request never does; the later ones do.
+    /// A client's first request takes no used connection; the later ones take any.
     Safe,
-    /// A connection belongs to the client connection that used it first.
+    /// A connection belongs to the client that used it first.
     Never,
 }
 
-/// What a checkout asks for.
+/// The demands of a request on the connection that it is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
-    /// The caller's number, below what the pool was told.
+    /// The number of the caller's worker thread, below the number of threads that the pool was made for.
     pub thread: usize,
-    /// No used connection, whatever the reuse mode says (a retry).
+    /// True if the request must not get a used connection in any mode: a retry.
     pub fresh: bool,
-    /// If its connection ends under it, it can be sent again. What cannot asks for a fresh one, too, where the upstream
-    /// closes idle connections at any time.
+    /// True if the request can be sent again when the connection ends under it. One that cannot gets a fresh connection
+    /// if the upstream closes idle connections at any time.
     pub repeatable: bool,
-    /// Whose request it is: the connection that it came on.
+    /// The client whose request it is.
     pub client: ClientId,
-    /// It is the first one of that connection.
+    /// True if the request is the first of its client.
     pub first: bool,
-    /// Its place in the queue (RFC 9218, section 4.1): 0 first, 7 last.
+    /// The request's urgency in the queue: 0 comes first, 7 last (RFC 9218, section 4.1).
     pub urgency: u8,
 }
 
-/// The urgency of who says nothing.
+/// The urgency of a request that states none.
 pub const DEFAULT_URGENCY: u8 = 3;
 
-/// What counts of a connection's past.
+/// The facts about a connection that the reuse mode judges by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
-    /// Requests so far.
+    /// The number of requests that the connection has carried, a running one included.
     pub uses: u64,
-    /// Whose it is, where connections belong to somebody.
+    /// The client that the connection belongs to, under [`Sharing::Never`] or by a claim.
     pub owner: Option<ClientId>,
-    /// True if its owner authenticated itself on it: no one else may ever take it, in any mode.
+    /// True if the owner has authenticated itself on the connection: no other client may ever take it, in any mode.
     pub private: bool,
 }
 
 impl Sharing {
-    /// Whether one may take a connection with such a past. What is unused is anybody's.
+    /// True if the request may take a connection with this past. An unused connection is for every request.
     pub fn allows(self, ask: &Ask, past: Past) -> bool {
         if past.uses == 0 {
             return true;
@@ -64,7 +65,7 @@ impl Sharing {
             }
     }
 
-    /// Whether no used connection there could be is for it.
+    /// True if the request may take no used connection at all, whatever its past.
     pub fn forbids_all(self, ask: &Ask) -> bool {
         ask.fresh || (ask.first && matches!(self, Self::Safe | Self::Never))
     }
@@ -91,7 +92,8 @@ mod tests {
         }
     }
 
-    /// What a client connection's first request and its later ones may take: used once, and used twice.
+    /// The columns: the client's first request, and its later ones; for each, a connection used once, and one used
+    /// twice.
     #[test]
     fn each_mode_means_what_haproxys_manual_says() {
         for (mode, first, later) in [

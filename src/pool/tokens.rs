@@ -1,4 +1,5 @@
-//! The tokens that a pool hands out. Each stands for something that is counted, and gives it back on drop.
+//! The tokens that a pool hands out. Each stands for something that the pool counts, which the drop of the token gives
+//! back.
 
 use std::{
     net::SocketAddr,
@@ -13,24 +14,26 @@ use super::{
 };
 use crate::telemetry::ends::{Manner, Side};
 
-/// A place in the queue; dropping it leaves the queue.
+/// A request's place among the waiters; the drop of the token leaves the queue.
 pub struct Waiter<C, E> {
     pool: Arc<Pool<C, E>>,
     id: WaiterId,
     thread: usize,
-    /// It has its outcome, and is no longer in the queue.
+    /// True if the waiter has collected its outcome, or timed out, and so has left the pool.
     left: bool,
 }
 
-/// What a waiter is told.
+/// The next step for the task that holds a [`Waiter`].
 pub enum Step<C, E> {
-    /// Dial, in this place; then go on waiting: the connection may go to another, and another's may come here.
+    /// The order to dial in this place, and to poll on meanwhile: the waiter may get another connection than the one it
+    /// dials.
     Dial(Permit<C, E>),
-    /// Here it is.
+    /// The waiter's connection.
     Leased(Lease<C, E>),
-    /// It stands at the cap again: its dial was of no use. [`Waiter::is_queued`], and `queueTimeout` concerns it.
+    /// The loss of the waiter's dial, which brought it nothing: [`Waiter::is_queued`] is true, and `queueTimeout`
+    /// applies.
     Queued,
-    /// The waiter's own dial failed; `None` when it was dropped half-way.
+    /// The failure of the waiter's own dial; `None` if the dial was dropped before its end.
     Failed(Option<E>),
 }
 
@@ -39,7 +42,7 @@ impl<C, E> Waiter<C, E> {
         Self { pool, id, thread, left: false }
     }
 
-    /// The next thing to do. After [`Step::Leased`] and [`Step::Failed`] there is none.
+    /// Returns the waiter's next step. Must not be called again after [`Step::Leased`] or [`Step::Failed`].
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step<C, E>> {
         let waker = cx.waker().clone();
         let collected = self.pool.change(|state, _| state.collect(self.id, self.thread, waker));
@@ -58,13 +61,13 @@ impl<C, E> Waiter<C, E> {
         }
     }
 
-    /// Whether it stands at the cap without a dial, so that `queueTimeout` concerns it.
+    /// True if the waiter is queued: at the cap, without a dial, so that `queueTimeout` applies.
     #[must_use]
     pub fn is_queued(&self) -> bool {
         self.pool.lock().is_queued(self.id)
     }
 
-    /// `queueTimeout` is over: if it still stands at the cap it leaves, and is told so.
+    /// Ends the wait because `queueTimeout` is over, if the waiter is still queued; `None` if it is not, and waits on.
     pub fn time_out(&mut self) -> Option<Rejection> {
         let now = Instant::now();
         let queued = self.pool.change(|state, _| state.time_out(self.id, now));
@@ -85,7 +88,7 @@ impl<C, E> Drop for Waiter<C, E> {
     }
 }
 
-/// The right to dial one connection: it counts as connecting. Dropped unused, it has failed.
+/// The right to dial one connection, which counts as connecting. The drop of an unused permit is a failed dial.
 pub struct Permit<C, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
@@ -97,14 +100,15 @@ impl<C, E> Permit<C, E> {
         Self { pool, id, used: false }
     }
 
-    /// The name that the connection will have.
+    /// Returns the id that the connection will have.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// The dial succeeded: the handle goes to the oldest waiter, or is kept. `generation` is the one under whose
-    /// identity and trust it shook hands: if the pool is further by now, the connection closes. `jitter` is in 0.0..1.0.
+    /// Ends a dial that succeeded: the connection goes to the first waiter, or is kept idle. `generation` is the
+    /// generation of certificates that the handshake used: if the pool has a newer one, the connection closes.
+    /// `jitter`, in 0.0..1.0, shortens its age limit by up to a tenth.
     #[must_use]
     pub fn established(
         mut self,
@@ -122,20 +126,20 @@ impl<C, E> Permit<C, E> {
         Place { pool: Arc::clone(&self.pool), id, free: false }
     }
 
-    /// Takes a place for one more socket, for a dial that tries several addresses at once.
+    /// Takes a place for one more socket of a dial that tries several addresses at once; `None` if no place is free.
     pub fn spare(&self) -> Option<Spare<C, E>> {
         let now = Instant::now();
         let id = self.pool.change(|state, _| state.spare(now))?;
         Some(Spare { pool: Arc::clone(&self.pool), id })
     }
 
-    /// The dial failed.
+    /// Ends a dial that failed, and frees its place. The waiter that began the dial gets the error.
     pub fn failed(mut self, error: E, now: Instant) {
         self.fail(Some(error), now);
     }
 
-    /// The dial failed, and its socket is still open: the waiter is told at once, and the place stays taken until the
-    /// returned token is dropped.
+    /// Ends a dial that failed while its socket is still open. The waiter gets the error at once, but the place stays
+    /// taken until the returned token is dropped.
     #[must_use]
     pub fn failed_open(mut self, error: E, now: Instant) -> FailedDial<C, E> {
         self.used = true;
@@ -159,7 +163,7 @@ impl<C, E> Drop for Permit<C, E> {
     }
 }
 
-/// A failed dial's place under the cap; whoever closes the socket drops it once that is done.
+/// The place of a failed dial under the cap; the task that closes the socket drops the token afterwards.
 pub struct FailedDial<C, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
@@ -172,7 +176,7 @@ impl<C, E> Drop for FailedDial<C, E> {
     }
 }
 
-/// A place under the cap for one more socket of a dial; whoever owns the socket holds it until the socket is closed.
+/// A place under the cap for one more socket of a dial; the socket's owner holds the token until the socket is closed.
 pub struct Spare<C, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
@@ -185,7 +189,7 @@ impl<C, E> Drop for Spare<C, E> {
     }
 }
 
-/// An established connection's place under the cap; whoever owns the socket holds it until the socket is closed.
+/// The place of an established connection under the cap; the socket's owner holds the token until the socket is closed.
 pub struct Place<C, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
@@ -193,23 +197,24 @@ pub struct Place<C, E> {
 }
 
 impl<C, E> Place<C, E> {
-    /// HTTP on the connection is over, ended by this side; the socket is about to be closed. No lease begins any more.
+    /// Notes that HTTP on the connection is over, ended by the side `by`, and that the socket is about to be closed. No
+    /// lease begins any more.
     pub fn closing(&self, by: Side, now: Instant) {
         self.pool.change(|state, effects| state.socket_closing(self.id, by, now, effects));
     }
 
-    /// Ends the doubt about the connection ([`Pool::doubt`]), whose peer is alive: it may be leased again.
+    /// Ends the doubt about the connection ([`Pool::doubt`]), because its peer is alive: it may be leased again.
     pub fn trusted(&self, now: Instant) {
         self.pool.change(|state, effects| state.trust(self.id, now, effects));
     }
 
-    /// Whether nobody has leased it yet.
+    /// True if no request has used the connection yet.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         self.pool.lock().is_unused(self.id)
     }
 
-    /// The socket is closed.
+    /// Frees the place, because the socket is closed.
     pub fn socket_ended(mut self, end: End, now: Instant) {
         self.give_back(end, now);
     }
@@ -229,20 +234,20 @@ impl<C, E> Drop for Place<C, E> {
     }
 }
 
-/// A connection for one exchange. It ends in one of three ways: checked in, discarded (also by drop), pool gone.
+/// A connection for one exchange. A lease ends checked in or discarded; its drop discards the connection as unfit.
 pub struct Lease<C, E> {
-    /// The connection's name within its pool.
+    /// The connection's number within its pool.
     pub id: ConnectionId,
-    /// Uses, this one included.
+    /// The number of uses of the connection, this one included.
     pub uses: u64,
-    /// Since it was established.
+    /// The time since the connection was established, at the beginning of the lease.
     pub age: Duration,
-    /// Why it is, or is not, a reused one.
+    /// The reason for which this lease is, or is not, a reuse.
     pub reuse: Reuse,
-    /// How long the waiter stood at the cap.
+    /// The time that the waiter was queued; `None` if it was not.
     pub queued: Option<Duration>,
     pool: Arc<Pool<C, E>>,
-    /// `None` once the lease has ended.
+    /// The connection's handle; `None` once the lease has ended.
     handle: Option<C>,
 }
 
@@ -252,18 +257,18 @@ impl<C, E> Lease<C, E> {
         Self { id, uses, age, reuse, queued, pool, handle: Some(handle) }
     }
 
-    /// The connection.
+    /// Returns the connection's handle.
     pub fn handle(&mut self) -> &mut C {
         self.handle.as_mut().expect("a lease holds its handle until it ends")
     }
 
-    /// Makes the connection the property of this client, which authenticated itself on it. No one else may take it, and it closes once
-    /// [`Pool::client_left`] says that the client is gone.
+    /// Makes the connection private to this client, which has authenticated itself on it. No other client may take it,
+    /// and it closes once [`Pool::client_left`] says that the client is gone.
     pub fn claim(&self, client: ClientId) {
         self.pool.change(|state, _| state.claim(self.id, client));
     }
 
-    /// Goes on with another request of the same client; false if the connection has ended meanwhile.
+    /// Counts another request of the same client on this lease; false if the connection has ended meanwhile.
     pub fn again(&mut self, now: Instant) -> bool {
         let again = self.pool.change(|state, _| state.lease_again(self.id, now));
         if let Some((uses, age)) = again {
@@ -273,7 +278,8 @@ impl<C, E> Lease<C, E> {
         again.is_some()
     }
 
-    /// The exchange is over and the connection fit for another; `hint` is what its response's `Keep-Alive` announced.
+    /// Ends the lease of a connection that is fit for another exchange. `hint` is the content of the response's
+    /// `Keep-Alive` field.
     pub fn check_in(mut self, now: Instant, hint: Option<KeepAlive>) {
         if let Some(handle) = self.handle.take() {
             let id = self.id;
@@ -281,12 +287,13 @@ impl<C, E> Lease<C, E> {
         }
     }
 
-    /// The peer may have ended it for the exchange's sake: nothing is learned of how long it lets connections be idle.
+    /// Forgets how long the connection was idle before this lease, so that the lease teaches nothing about the idle
+    /// limit: the peer may have ended the connection because of the exchange.
     pub fn teaches_nothing(&self) {
         self.pool.change(|state, _| state.teaches_nothing(self.id));
     }
 
-    /// The connection must not be used again.
+    /// Ends the lease of a connection that must not be used again.
     pub fn discard(mut self, reason: EndReason) {
         self.end(reason);
     }

@@ -1,9 +1,9 @@
-//! A pool's waiters, by urgency, then in order of arrival. It keeps the book and decides nothing about connections.
+//! A pool's waiters, by urgency, then in order of arrival. Keeps their records, and decides nothing about connections.
 //!
-//! The less urgent wait for as long as more urgent ones come, though no longer than `queueTimeout`: who asks for
-//! priorities wants just that.
+//! Less urgent waiters wait for as long as more urgent ones come, but no longer than `queueTimeout`: priorities mean
+//! that.
 //!
-//! A waiter is queued (it stands at the cap without a dial), or counts on a dial, or has its outcome.
+//! A waiter is queued (at the cap, without a dial), or counts on a dial, or has its outcome.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,51 +21,53 @@ use super::{
 /// The dial that a waiter counts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dial {
-    /// It is queued: `maxQueue` and `queueTimeout` concern it.
+    /// No dial: the waiter is queued, or has its outcome. `maxQueue` and `queueTimeout` apply while it is queued.
     None,
-    /// A place is reserved, the waiter has not collected it.
+    /// A reserved place, whose dial begins when the waiter collects it.
     Granted(ConnectionId),
-    /// Under way, its own.
+    /// A dial under way that this waiter began.
     Own(ConnectionId),
-    /// Under way, begun for a waiter that left or was served: inherited from that, or an orphan that it adopted.
+    /// A dial under way that began for another waiter, which has left or was served, or for the warm floor.
     Inherited(ConnectionId),
 }
 
-/// Who is first in line for a connection.
+/// The right to a connection that has become free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taker {
-    /// This waiter takes it.
+    /// The connection is for this waiter.
     Connection(WaiterId),
-    /// A waiter that may not take it, and that no closing connection makes room for yet: it takes its place.
+    /// The first waiters may not take the connection, and not enough places are coming for them: the connection is to
+    /// close, so that one of them can dial in its place.
     Place,
 }
 
-/// What a waiter gets in the end: a connection, or its own dial's failure (`None` when that was dropped half-way).
+/// A waiter's final result: a connection, or the failure of its own dial (`None` if the dial was dropped before its
+/// end).
 pub type Outcome<C, E> = Result<Leased<C>, Option<E>>;
 
-/// Who comes to wait.
+/// A request that joins the waiters.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
-    /// When, if it has to queue: there was neither a free place nor an orphan dial.
+    /// The time of arrival, if the request has to queue because there is neither a free place nor an orphan dial.
     pub at_cap: Option<Instant>,
-    /// What it asks for.
+    /// The demands of the request.
     pub ask: Ask,
-    /// Why a connection dialled for it is a new one.
+    /// The reason to report if the request gets a new connection.
     pub reason: Reuse,
 }
 
-/// Where a waiter stands: urgency, then arrival.
+/// A waiter's position in the queue: urgency, then arrival.
 type Rank = (u8, WaiterId);
 
-/// Waiters in order, counted by urgency: whoever comes is not to count those before it.
+/// The queued waiters in order, counted by urgency, so that an arrival learns how many are ahead without counting them.
 #[derive(Default)]
 struct Queue {
     ranks: BTreeSet<Rank>,
-    /// How many there are of each urgency; the last counts all that are less urgent still.
+    /// The number of waiters of each urgency; the last one counts all that are less urgent still.
     by_urgency: [usize; URGENCIES],
 }
 
-/// RFC 9218 has eight.
+/// The number of urgencies that RFC 9218 has.
 const URGENCIES: usize = 8;
 
 impl Queue {
@@ -83,7 +85,7 @@ impl Queue {
         removed
     }
 
-    /// Counts those that are at least as urgent.
+    /// Returns the number of queued waiters that are at least as urgent.
     fn before(&self, urgency: u8) -> usize {
         self.by_urgency[..=Self::index(urgency)].iter().sum()
     }
@@ -93,32 +95,32 @@ impl Queue {
     }
 }
 
-/// One waiter.
+/// The record of one waiter.
 struct Waiting<C, E, W> {
     arrival: Arrival,
     dial: Dial,
-    /// How long it stood at the cap without a dial, once that is over.
+    /// The time that the waiter was queued, once that is over; `None` if it did not have to queue when it came.
     queued_for: Option<Duration>,
-    /// It lost its dial, is queued again, and has not been told.
+    /// True if the waiter lost its dial, is queued again, and has not been told of that yet.
     sent_back: bool,
     outcome: Option<Outcome<C, E>>,
-    /// Set while it has nothing to collect.
+    /// The waker to call when there is something to collect; taken when it is called.
     waker: Option<W>,
 }
 
-/// What a waiter leaves behind.
+/// The remains of a waiter that has left.
 pub struct Departed<C, E> {
     pub dial: Dial,
     pub outcome: Option<Outcome<C, E>>,
     pub queued_for: Option<Duration>,
 }
 
-/// See the module.
+/// The records of a pool's waiters, by id. `C` is a connection's handle, `E` a failed dial's error, `W` a waker.
 pub struct Waiters<C, E, W> {
     waiting: IdMap<Waiting<C, E, W>>,
-    /// Those without an outcome, and what they ask for.
+    /// The waiters without an outcome, in order, with their demands.
     unserved: BTreeMap<Rank, Ask>,
-    /// Those without an outcome and without a dial.
+    /// The waiters with neither an outcome nor a dial.
     queue: Queue,
     pace: Pace,
     next_id: WaiterId,
@@ -135,12 +137,12 @@ impl<C, E, W> Waiters<C, E, W> {
         }
     }
 
-    /// Nobody is left, not even with an outcome to collect.
+    /// True if nobody is left, not even a waiter that has yet to collect its outcome.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Whoever is left has an outcome: the warm path asks no further.
+    /// True if every waiter has its outcome. Read by each checkout and check-in, so it is cheap.
     pub fn none_unserved(&self) -> bool {
         self.unserved.is_empty()
     }
@@ -153,12 +155,12 @@ impl<C, E, W> Waiters<C, E, W> {
         self.queue.ranks.contains(&self.rank(waiter))
     }
 
-    /// First in line of those without a dial.
+    /// Returns the first waiter in the queue.
     pub fn first_queued(&self) -> Option<WaiterId> {
         self.queue.ranks.first().map(|(_, waiter)| *waiter)
     }
 
-    /// Whether one of this urgency that queues now would wait for longer than this.
+    /// True if a request of this urgency that queues now would wait for longer than `patience`.
     pub fn is_too_slow(&self, urgency: u8, now: Instant, patience: Duration) -> bool {
         self.pace.is_too_slow(self.queue.before(urgency), now, patience)
     }
@@ -168,7 +170,8 @@ impl<C, E, W> Waiters<C, E, W> {
         (waiting.map_or(0, |waiting| waiting.arrival.ask.urgency), waiter)
     }
 
-    /// Who is first in line for a connection, while so many places are being freed.
+    /// Returns who has the right to a connection that is free now, while `places_coming` places are free or closing.
+    /// `None`: no waiter wants the connection, or its place.
     pub fn taker(&self, may_take: impl Fn(&Ask) -> bool, places_coming: usize) -> Option<Taker> {
         let mut passed = 0;
         for (&(_, waiter), ask) in &self.unserved {
@@ -183,7 +186,7 @@ impl<C, E, W> Waiters<C, E, W> {
         None
     }
 
-    /// How a waiter came.
+    /// Returns the request with which a waiter joined.
     pub fn arrival(&self, waiter: WaiterId) -> Option<&Arrival> {
         self.waiting.get(&waiter).map(|waiting| &waiting.arrival)
     }
@@ -192,7 +195,7 @@ impl<C, E, W> Waiters<C, E, W> {
         self.waiting.get(&waiter).map_or(Dial::None, |waiting| waiting.dial)
     }
 
-    /// Adds the youngest to the queue; so long is its patience.
+    /// Adds a request as the last of its urgency to the queue. `patience` is `queueTimeout`.
     pub fn join(&mut self, arrival: Arrival, patience: Duration) -> WaiterId {
         let id = self.next_id;
         self.next_id += 1;
@@ -210,7 +213,8 @@ impl<C, E, W> Waiters<C, E, W> {
         id
     }
 
-    /// A waiter counts on a dial from now on. It is not woken: an heir has nothing to collect yet.
+    /// Makes a waiter count on a dial, and removes it from the queue. Wakes nobody: a waiter that inherits a dial has
+    /// nothing to collect yet.
     pub fn count_on(&mut self, waiter: WaiterId, dial: Dial, now: Instant) {
         self.leave_queue(waiter, now);
         if let Some(waiting) = self.waiting.get_mut(&waiter) {
@@ -219,14 +223,14 @@ impl<C, E, W> Waiters<C, E, W> {
         }
     }
 
-    /// A waiter collected its place, and dials.
+    /// Notes that a waiter has collected its place, and dials.
     pub fn begin_dial(&mut self, waiter: WaiterId, dial: ConnectionId) {
         if let Some(waiting) = self.waiting.get_mut(&waiter) {
             waiting.dial = Dial::Own(dial);
         }
     }
 
-    /// A waiter's dial is over without an outcome for it: it is queued again, in its old position.
+    /// Takes a waiter's dial from it: without an outcome it is queued again, in its old position.
     pub fn lose_dial(&mut self, waiter: WaiterId, now: Instant, patience: Duration) {
         let rank = self.rank(waiter);
         if self.unserved.contains_key(&rank)
@@ -241,7 +245,7 @@ impl<C, E, W> Waiters<C, E, W> {
         }
     }
 
-    /// Whether it is queued again and has not been told; it is told by this.
+    /// True if a waiter is queued again and has not been told of that; true only once.
     pub fn is_sent_back(&mut self, waiter: WaiterId) -> bool {
         let waiting = self.waiting.get_mut(&waiter);
         waiting.is_some_and(|waiting| std::mem::take(&mut waiting.sent_back))
@@ -256,7 +260,7 @@ impl<C, E, W> Waiters<C, E, W> {
         std::mem::replace(&mut waiting.dial, Dial::None)
     }
 
-    /// Remembers whom to wake; false if there is no such waiter.
+    /// Keeps the waker of a waiter; false if there is no such waiter.
     pub fn set_waker(&mut self, waiter: WaiterId, waker: W) -> bool {
         let waiting = self.waiting.get_mut(&waiter);
         waiting.map(|waiting| waiting.waker = Some(waker)).is_some()
@@ -266,12 +270,12 @@ impl<C, E, W> Waiters<C, E, W> {
         self.waiting.get_mut(&waiter)?.waker.take()
     }
 
-    /// Whether it has its outcome.
+    /// True if a waiter has its outcome.
     pub fn is_served(&self, waiter: WaiterId) -> bool {
         self.waiting.get(&waiter).is_some_and(|waiting| waiting.outcome.is_some())
     }
 
-    /// It goes away, whether it has its outcome or not.
+    /// Removes a waiter that wants nothing any more, with or without an outcome; returns what it leaves behind.
     pub fn give_up(&mut self, waiter: WaiterId, now: Instant) -> Option<Departed<C, E>> {
         if self.queue.remove(self.rank(waiter)) && self.queue.ranks.is_empty() {
             self.pace.given_up(now);
@@ -279,7 +283,7 @@ impl<C, E, W> Waiters<C, E, W> {
         self.remove(waiter)
     }
 
-    /// It collects its outcome.
+    /// Removes a waiter that collects its outcome; returns what it leaves behind.
     pub fn remove(&mut self, waiter: WaiterId) -> Option<Departed<C, E>> {
         let rank = self.rank(waiter);
         self.unserved.remove(&rank);

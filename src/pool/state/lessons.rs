@@ -111,7 +111,7 @@ impl<C, E, W> State<C, E, W> {
         self.rearm_if(self.lessons.limit(None, false) != before, effects);
     }
 
-    /// Forgets all that was learned, because the configuration now names another upstream.
+    /// Forgets all that was learned, because the upstream's configuration has changed.
     pub(super) fn forget_lessons(&mut self, effects: &mut Effects<C, W>) {
         let before = self.lessons.limit(None, false);
         self.lessons = Lessons::default();

@@ -8,8 +8,8 @@
 //! floor.
 //!
 //! Invariants. Each operation restores them before it returns; `Life::check` and `Life::follow_up` in
-//! `tests/property.rs` check them after each random step, by these numbers (4 by
-//! comparison with the model in `tests/model.rs`):
+//! `tests/property.rs` check them after each random step, by these numbers (4 by comparison with the model in
+//! `tests/model.rs`):
 //!
 //! 1. At most `maxConnections` places are taken, or, after the cap was lowered, no more than before the operation.
 //! 2. While a place is free, no waiter is queued.
