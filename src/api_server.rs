@@ -1,4 +1,5 @@
-//! The way to Kubernetes' API server that this process has: a kubeconfig, or the `ServiceAccount` of its pod.
+//! The connection settings for Kubernetes' API server: from a kubeconfig, or from the `ServiceAccount` of this
+//! process's pod.
 
 use std::{
     env::{self, VarError},
@@ -13,13 +14,13 @@ use kube::{
 
 use crate::tls::words;
 
-/// The reason for which the API server cannot be reached by this process.
+/// The reason that this process cannot reach the API server.
 #[derive(Debug, thiserror::Error)]
 pub enum NoWay {
     /// The pod was made without a token.
     #[error("this pod has no token for the API server (automountServiceAccountToken: false?)")]
     NoToken,
-    /// A file that kubelet mounts is there in part, or not for this process.
+    /// A file that the kubelet mounts is missing or cannot be read by this process.
     #[error("{path} cannot be read: {error}; the API server cannot be reached without it", path = path.display())]
     Unreadable {
         /// The file.
@@ -27,37 +28,37 @@ pub enum NoWay {
         /// The file system's answer.
         error: io::Error,
     },
-    /// A file that kubelet mounts is not what it should be.
+    /// A file that the kubelet mounts has content that cannot be used.
     #[error("{path} cannot be used: {reason}", path = path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
-        /// The fault in its content.
+        /// The fault in the file's content.
         reason: String,
     },
-    /// A variable that kubelet sets in every container is not what it should be.
+    /// An environment variable that the kubelet sets in every container is missing or malformed.
     #[error("the environment variable {name} {reason}; kubelet sets it in every container")]
     Variable {
-        /// The variable.
+        /// The variable's name.
         name: &'static str,
         /// The fault, as the rest of a sentence about the variable.
         reason: String,
     },
-    /// Neither a pod nor a file.
+    /// The process is not in a pod, and there is no kubeconfig.
     #[error("this process is not in a pod ({HOST} is not set), and there is no kubeconfig")]
     Nowhere,
-    /// A file that is wrong.
+    /// There is a kubeconfig that cannot be used.
     #[error("the kubeconfig cannot be used: {0}")]
     Kubeconfig(KubeconfigError),
 }
 
-/// Kubernetes sets these in every container.
+/// The variables that give the API server's address. The kubelet sets them in every container of a pod.
 const HOST: &str = "KUBERNETES_SERVICE_HOST";
 const PORT: &str = "KUBERNETES_SERVICE_PORT";
-/// The folder in which kubelet mounts a pod's credentials.
+/// The folder in which the kubelet mounts a pod's credentials.
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Finds the way to the API server: a kubeconfig first, because somebody put it there on purpose.
+/// Returns the connection settings. A kubeconfig comes first, because somebody put it there on purpose.
 pub async fn config() -> Result<Config, NoWay> {
     let missing = match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
         Ok(config) => return Ok(config),
@@ -70,7 +71,8 @@ pub async fn config() -> Result<Config, NoWay> {
     Config::incluster().map_err(in_a_pod)
 }
 
-/// Tells an error of the client with its causes, of which the outermost alone says too little.
+/// Returns an error's text with its causes, since the outermost error alone says too little. An error answer of the API
+/// server is given by its message alone.
 pub fn reason(error: &kube::Error) -> String {
     let outermost: &dyn std::error::Error = match error {
         kube::Error::Api(status) => return status.message.clone(),
@@ -84,7 +86,8 @@ pub fn reason(error: &kube::Error) -> String {
     })
 }
 
-/// An error's own text; rustls's are in the notation of its source.
+/// Returns the text of one error in a chain, with errors of rustls in words: their own texts are in the notation of its
+/// source.
 fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -104,7 +107,7 @@ fn without_a_pod(error: KubeconfigError) -> NoWay {
     }
 }
 
-/// Tells a pod without a token from one whose token cannot be read.
+/// Fails if the pod's token could not be read, with different errors for a missing and an unreadable file.
 fn has_token(read: io::Result<()>) -> Result<(), NoWay> {
     read.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => NoWay::NoToken,

@@ -1,12 +1,12 @@
-//! From a request's host to its destination.
+//! The table of hosts: finds the destination of a request by its Host.
 
 use std::{borrow::Cow, collections::HashMap};
 
-/// Destinations by host.
+/// The destinations by host.
 #[derive(Debug)]
 pub struct Table<T> {
     exact: HashMap<String, T>,
-    /// For `"*"`: every other host.
+    /// The destination for `"*"`: every host that is not in `exact`.
     other: Option<T>,
 }
 
@@ -17,7 +17,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Adds a host, lower case and without a port, or `"*"`.
+    /// Adds the destination of a host. The host is in lower case and without a port, or `"*"`.
     pub fn insert(&mut self, host: &str, destination: T) {
         if host == "*" {
             self.other = Some(destination);
@@ -26,15 +26,15 @@ impl<T> Table<T> {
         }
     }
 
-    /// The destination of a host as the client wrote it, without its port. A final dot, with which a name is only said to
-    /// be whole, does not matter.
+    /// Finds the destination of a host. The host is as the client wrote it, without its port; case does not matter, nor
+    /// does a final dot, which only marks a name as fully qualified.
     pub fn find(&self, host: &str) -> Option<&T> {
         let host = lower_case(host);
         let dotless = || self.exact.get(host.strip_suffix('.')?);
         self.exact.get(host.as_ref()).or_else(dotless).or(self.other.as_ref())
     }
 
-    /// The configured hosts, sorted, `"*"` last.
+    /// Returns the configured hosts, sorted, `"*"` last.
     pub fn hosts(&self) -> Vec<&str> {
         let mut hosts: Vec<_> = self.exact.keys().map(String::as_str).collect();
         hosts.sort_unstable();

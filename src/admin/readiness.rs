@@ -27,7 +27,7 @@ pub(super) struct Floor {
     /// The warm floor (`pool.minIdle`); 0 if there is nothing to wait for.
     pub wanted: usize,
     pub idle: usize,
-    /// True if the pool has held all wanted connections at some time.
+    /// True if at some time all wanted connections were there, idle or in use.
     pub reached: bool,
     /// True if `readiness.requireUpstreams` names the upstream.
     pub required: bool,

@@ -1,5 +1,5 @@
-//! The addresses of an upstream's name while it has connections: they are asked for again, and left where the name loses
-//! them.
+//! The care for the addresses of an upstream's name while the upstream has connections: the name is looked up again,
+//! and connections to addresses that the name has lost are closed.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,9 @@ use crate::connect::{EndpointHost, Resolver};
 const PAUSE: Duration = Duration::from_secs(5);
 
 impl Upstream {
-    /// Asks for the name's addresses again when their answer runs out, while there are connections, for as long as it is
-    /// polled: a warm pool makes no dials that would.
+    /// Looks the name up again each time its last answer expires, while there are connections, for as long as the
+    /// future is polled. A pool of warm connections rarely dials, so that dials alone would not notice a change of
+    /// addresses.
     pub(super) async fn follow_name(&self, resolver: &Resolver) {
         let mut soonest = Instant::now();
         loop {
@@ -31,7 +32,7 @@ impl Upstream {
     async fn ask_again(&self, generation: &Generation, resolver: &Resolver) {
         let EndpointHost::Name(name) = &generation.endpoint.host else { return };
         let limit = self.settings().connect.connect;
-        // A failure removes nothing, and the next dial tells it.
+        // A failed look-up removes no address, and the next dial reports the failure.
         let Ok(answer) = resolver.look_up(name, limit).await else { return };
         generation.addresses.learn(&answer.parts);
         if let Some(late) = answer.late
@@ -42,7 +43,7 @@ impl Upstream {
         self.leave_lost_addresses(generation);
     }
 
-    /// Closes what is idle to addresses that the name has lost; what is in use closes when it is checked in.
+    /// Closes idle connections to addresses that the name has lost. Connections in use close when they are checked in.
     pub(super) fn leave_lost_addresses(&self, generation: &Generation) {
         if generation.addresses.take_loss() {
             self.pool.close_idle_to(|address| generation.addresses.lost(address));

@@ -1,5 +1,5 @@
-//! How an upstream takes other settings while it runs: in place, or, where its key differs, with a new generation
-//! ("Configuration" and "Rotation of certificates" in docs/design.md).
+//! The change of an upstream's settings while it runs: in place or, if a part of the generation's key differs, with a
+//! new generation ("Configuration" and "Rotation of certificates" in docs/design.md).
 
 use std::{
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering::SeqCst},
@@ -18,25 +18,27 @@ use crate::{
     tls::{self, Shown, Trust},
 };
 
-/// A `rotationDeadline` of nothing must not keep a thread busy.
+/// The shortest time between two rounds that end connections of a retired upstream, so that a `rotationDeadline` of 0
+/// does not keep a thread busy.
 const SHORTEST_RETIREMENT: Duration = Duration::from_millis(50);
 
-/// Other settings for an upstream, prepared: what could fail has not.
+/// Prepared settings for an upstream. Applying them cannot fail any more.
 pub struct Change {
     settings: Arc<Settings>,
     next: Option<Next>,
 }
 
-/// What a new generation needs.
+/// The parts of a new generation, and the reason for it.
 struct Next {
     reason: EndReason,
     tls: tls::Client,
-    /// Where the trust differs, the new one: whom it does not cover loses connections in mid-exchange too.
+    /// The new trust, if it differs. Connections to servers that the new trust does not cover end at once, even during
+    /// an exchange.
     trust: Option<Arc<Trust>>,
 }
 
 impl Upstream {
-    /// Prepares other settings under the same name.
+    /// Prepares a change to these settings. Fails if TLS cannot be set up with them.
     pub fn prepare(&self, settings: Arc<Settings>) -> Result<Change, rustls::Error> {
         let now = self.settings();
         let next = match difference(&now, &settings) {
@@ -65,12 +67,12 @@ impl Upstream {
         Ok(Next { reason, tls, trust })
     }
 
-    /// Puts prepared settings in force, also where they had been taken away.
+    /// Puts prepared settings in force. If the upstream was retired, that is taken back.
     pub fn apply(&self, change: Change, now: Instant) {
         let resumed = self.resume();
         let Change { settings, next } = change;
         let old = self.settings.replace(Arc::clone(&settings));
-        // A plan with many upstreams mostly changes few of them: the others are not woken.
+        // A plan with many upstreams mostly changes few of them; unchanged upstreams are not woken.
         if *old == *settings && !resumed {
             return;
         }
@@ -88,7 +90,9 @@ impl Upstream {
         }
     }
 
-    /// Of every generation that was replaced: identity and trust often follow each other closely.
+    /// Ends connections to servers that the trust does not cover, in every replaced generation: a change of the trust
+    /// often follows closely on a change of the identity, so that not only the last generation may have such
+    /// connections.
     fn end_untrusted(&self, trust: &Arc<Trust>) {
         let older = self.older().clone();
         let untrusted: usize = older.iter().map(|old| old.end_untrusted(trust)).sum();
@@ -97,7 +101,7 @@ impl Upstream {
         }
     }
 
-    /// Every connection that exists now is to be replaced as soon as nobody uses it; settings and sessions stay.
+    /// Replaces every connection that exists now as soon as its exchange is over. Settings and TLS sessions stay.
     pub fn renew(&self, now: Instant) -> Advanced {
         let (old, advanced) = self.succeed(Generation::successor, EndReason::Drained, None, now);
         self.report_gone(&old, now);
@@ -126,11 +130,13 @@ impl Upstream {
             in_flight = advanced.in_use,
             "generation replaced: new handshakes use the new one"
         );
-        // One that has no connection is gone at once.
+        // A generation without connections is gone at once.
         self.report_gone(&old, now);
     }
 
-    /// One at a time: the watch and an operator may both want it, and the second one's successor is that of the first one's.
+    /// Puts another generation in the place of the newest, in the upstream and in the pool, and returns the old one.
+    /// The lock makes one caller wait for another (the watch and an operator), so that each successor is made from the
+    /// newest generation.
     fn succeed(
         &self,
         next: impl FnOnce(&Generation) -> Arc<Generation>,
@@ -149,34 +155,35 @@ impl Upstream {
         (old, advanced)
     }
 
-    /// Those before it that had no deadline get this one's.
+    /// Adds a replaced generation to the older ones. Older generations without a deadline get this one's.
     fn note_older(&self, old: &Arc<Generation>, reason: EndReason, deadline: Option<Instant>) {
         let mut older = self.older();
         older.iter().for_each(|before| before.bound(reason, deadline));
         older.push(Arc::clone(old));
     }
 
-    /// It is configured no more: closes what is idle, and what is in flight has as long as on a replaced generation, as
-    /// neither rotations nor another trust reach it from now on.
+    /// Retires the upstream, because it is no longer configured. Idle connections close; exchanges may go on for
+    /// `rotationDeadline`, as on a replaced generation, because later rotations and changes of the trust do not reach a
+    /// retired upstream.
     pub fn retire(&self, now: Instant) {
         self.pool.drain();
         *self.retired_until() = now.checked_add(self.settings().rotation_deadline);
         self.replaced.notify_one();
     }
 
-    /// True if it is configured no more.
+    /// True if the upstream is retired: no longer configured.
     pub fn is_retired(&self) -> bool {
         self.retired_until().is_some()
     }
 
-    /// Takes a retirement back; true if there was one.
+    /// Takes a retirement back. Returns true if there was one.
     fn resume(&self) -> bool {
         *self.retired_until() = None;
         self.pool.resume()
     }
 
-    /// Ends exchanges on replaced generations, and on a retired upstream, when their time is over, for as long as it is
-    /// polled.
+    /// Ends exchanges on replaced generations and on a retired upstream once their deadline has come, for as long as
+    /// the future is polled.
     pub(super) async fn end_replaced(&self) {
         loop {
             let replaced = self.replaced.notified();
@@ -214,7 +221,7 @@ impl Upstream {
         if until.is_none_or(|until| until > now) {
             return;
         }
-        // Again later: who waited, or goes again, gets another connection, which must not last for ever either.
+        // Another round is due later: waiters and retries may get new connections, which must not last for ever either.
         *until = now.checked_add(self.settings().rotation_deadline.max(SHORTEST_RETIREMENT));
         let mut generations = self.older().clone();
         generations.push(self.generation.share());
@@ -224,23 +231,24 @@ impl Upstream {
         }
     }
 
-    /// Has these connections find out whether their peers are alive.
+    /// Has these connections probe whether their peers are alive.
     pub(super) fn examine(&self, ids: &[ConnectionId]) {
         self.generation.get().doubt(ids);
         self.older().iter().for_each(|old| old.doubt(ids));
     }
 
-    /// Open connections of generations that were replaced.
+    /// Returns the number of open connections of replaced generations.
     pub fn old_generation_connections(&self) -> usize {
         self.older().iter().map(|old| old.open()).sum()
     }
 
-    /// The certificate chain that the upstream showed last, as it was verified.
+    /// Returns the certificate chain that the upstream showed last, as it was verified; `None` before the newest
+    /// generation's first connection.
     pub fn shown(&self) -> Option<Chain> {
         self.generation.get().shown()
     }
 
-    /// The fate of our certificate in the handshakes of the newest generation.
+    /// Returns the outcome of the upstream's last question for Warmline's certificate, under the newest generation.
     pub fn identity_shown(&self) -> Shown {
         self.generation.get().tls.shown()
     }

@@ -1,4 +1,4 @@
-//! What is counted for one upstream, beside what its pool counts.
+//! The counts of one upstream, without those of its pool.
 
 use crate::{
     connect::{ConnectError, Dialled},
@@ -8,23 +8,23 @@ use crate::{
 };
 
 label! {
-    /// What a request came to.
+    /// The outcome of a request, by the class of its status.
     pub enum Code {
-        /// Success.
+        /// A status 1xx or 2xx.
         Success = "2xx",
-        /// Redirection.
+        /// A status 3xx.
         Redirection = "3xx",
-        /// The client's fault.
+        /// A status 4xx: the client's fault.
         ClientError = "4xx",
-        /// The server's fault, or ours.
+        /// A status 5xx, from the upstream or from Warmline.
         ServerError = "5xx",
-        /// It broke before its end.
+        /// The exchange broke off before the response's end.
         Aborted = "aborted",
     }
 }
 
 impl Code {
-    /// The class of a final status.
+    /// Returns the class of a final status.
     pub fn of(status: http::StatusCode) -> Self {
         match status.as_u16() / 100 {
             3 => Self::Redirection,
@@ -36,35 +36,35 @@ impl Code {
 }
 
 label! {
-    /// Why an exchange was tried again.
+    /// The reason that an exchange was tried again.
     pub enum RetryReason {
         /// No connection could be made.
         DialFailed = "dial-failed",
-        /// hyper gave the request back: not a byte of it was written.
+        /// hyper gave the request back, because not a byte of it was written.
         NotSent = "not-sent",
-        /// It was sent, no byte came back, and it is idempotent.
+        /// The request was sent, no byte came back, and the request is idempotent.
         Unanswered = "unanswered",
     }
 }
 
 label! {
-    /// Why an exchange was not tried again, though nothing would have been done twice.
+    /// The reason that an exchange was not tried again, although a retry would have repeated no effect.
     pub enum RetryRefusal {
-        /// `retries.max` tries were made.
+        /// The request has been retried `retries.max` times.
         Max = "max",
-        /// `retries.budget` is used up.
+        /// The budget (`retries.budget`) is used up.
         Budget = "budget",
     }
 }
 
 label! {
-    /// Whose doing it is that a request did not get a whole response.
+    /// The party at fault for a request that did not get a whole response.
     pub enum Party {
-        /// The application's.
+        /// The application.
         Downstream = "downstream",
-        /// Our own.
+        /// Warmline itself.
         Us = "us",
-        /// The upstream's.
+        /// The upstream.
         Upstream = "upstream",
     }
 }
@@ -72,59 +72,60 @@ label! {
 label! {
     /// The stage that an exchange was in when it ended.
     pub enum Stage {
-        /// Its header was judged.
+        /// The request's header was being checked.
         Request = "request",
-        /// It waited for a connection, in the queue.
+        /// The request waited in the queue for a connection.
         Queue = "queue",
-        /// It waited for a connection, by dial.
+        /// The request waited for a dial.
         Connect = "connect",
-        /// It waited for the response's header.
+        /// The request waited for the response's header.
         Response = "response",
-        /// A body was on its way.
+        /// The body of the request or the response was being relayed.
         Body = "body",
     }
 }
 
-/// Counts and times of exchanges.
+/// The counts and times of exchanges.
 #[derive(Debug)]
 pub struct Exchanges {
-    /// Requests ended, by class.
+    /// The requests that ended, by class.
     pub requests: Tally<Code>,
-    /// From the request's header to the end of its response.
+    /// The times from the request's header to the end of its response.
     pub request_seconds: Histogram,
-    /// From the request handed to a connection to the end of its response.
+    /// The times from the handing of the request to a connection to the end of its response.
     pub upstream_seconds: Histogram,
-    /// The part of a request's time in which it waited for no upstream: queue and connecting included, but no dial that the
-    /// upstream failed.
+    /// The parts of the requests' times in which they did not wait for the upstream. Queue and connecting are included,
+    /// but not dials that the upstream failed.
     pub added_seconds: Histogram,
-    /// Tries after the first.
+    /// The attempts after the first.
     pub retries: Tally<RetryReason>,
-    /// Tries that the limits forbade.
+    /// The retries that a limit forbade.
     pub retries_refused: Tally<RetryRefusal>,
-    /// Those that did not get a whole response, as their log lines' `end` has it.
+    /// The requests that did not get a whole response, by the party and the stage that the field `end` of their log
+    /// lines names.
     pub failed: Tally<(Party, Stage)>,
-    /// The last of them.
+    /// The last failures.
     pub failures: Recent<Failed>,
 }
 
-/// Why a request did not get a whole response, as people read it.
+/// A failure to give a request a whole response, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The status of our answer; `None` where it broke off when its answer was on its way.
+    /// The status of Warmline's own answer; `None` if the exchange broke off after its response had begun.
     pub status: Option<u16>,
-    /// Whose doing it is.
+    /// The party at fault.
     pub by: Party,
-    /// The stage that it was in.
+    /// The stage in which the exchange failed.
     pub stage: Stage,
-    /// What happened; at most [`Failed::LONGEST`] bytes of it.
+    /// The event in words; at most [`Failed::LONGEST`] bytes, and an ellipsis if it was cut.
     pub text: String,
 }
 
 impl Failed {
-    /// Bytes of a text that are kept.
+    /// The number of bytes of a text that are kept.
     pub const LONGEST: usize = 400;
 
-    /// One with this text, or its beginning.
+    /// Makes a failure with this text, cut to [`Failed::LONGEST`] bytes.
     pub fn new(status: Option<u16>, by: Party, stage: Stage, text: String) -> Self {
         let mut text = text;
         if text.len() > Self::LONGEST {
@@ -135,9 +136,9 @@ impl Failed {
     }
 }
 
-/// 1 ms to 10 s.
+/// The upper bounds of the buckets for exchanges, in microseconds: 1 ms to 10 s.
 const EXCHANGE_BOUNDS: &[u64] = &[1_000, 5_000, 25_000, 100_000, 500_000, 2_500_000, 10_000_000];
-/// 1 ms to 1 s.
+/// The upper bounds of the buckets for handshakes, in microseconds: 1 ms to 1 s.
 const HANDSHAKE_BOUNDS: &[u64] = &[1_000, 5_000, 20_000, 50_000, 100_000, 250_000, 1_000_000];
 
 impl Default for Exchanges {
@@ -155,16 +156,16 @@ impl Default for Exchanges {
     }
 }
 
-/// Everything counted for one upstream.
+/// All counts of one upstream.
 #[derive(Debug)]
 pub struct Counters {
-    /// Exchanges.
+    /// The counts and times of exchanges.
     pub exchanges: Exchanges,
-    /// TLS handshakes, by how they went and the version agreed.
+    /// The TLS handshakes, by result and agreed version.
     pub handshakes: Tally<(Handshake, Version)>,
-    /// How long finished handshakes took.
+    /// The durations of finished handshakes.
     pub handshake_seconds: Histogram,
-    /// Certificates refused.
+    /// The refused certificates, by the fault found.
     pub verify_failures: Tally<VerifyFailure>,
 }
 
@@ -192,8 +193,8 @@ impl Counters {
         }
     }
 
-    /// The upstream refused our certificate after the handshake was done on our side (RFC 8446 section 4.6.2 has the
-    /// server judge it last).
+    /// Counts a refusal of Warmline's certificate after the handshake was over on this side. In TLS 1.3 the client's
+    /// certificate is part of the handshake's last flight (RFC 8446 section 2, figure 1).
     pub fn identity_refused(&self, version: Version) {
         self.handshakes.increment((Handshake::Failed, version));
     }

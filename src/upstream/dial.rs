@@ -1,4 +1,5 @@
-//! A permit's dial: names, TCP, TLS, HTTP, each in a task that nobody has to wait for.
+//! The dial for a permit: names, TCP, TLS, HTTP. Each dial runs in a task of its own, so that it goes on if its waiter
+//! leaves.
 
 use std::{
     net::SocketAddr,
@@ -38,19 +39,21 @@ struct Ready {
     generation: Arc<Generation>,
 }
 
-/// The dials of one waiter.
+/// The history of the dials that one waiter began.
 #[derive(Default)]
 pub(super) struct Dials {
-    /// When the first of those began that were outdated one after the other, and under which generation the last one.
+    /// The begin of the first dial in the current run of outdated ones, and the generation of the last dial; `None`
+    /// before the first dial.
     last: Option<(Instant, u64)>,
 }
 
 impl Dials {
-    /// One begins under this generation: says how long those before it have been outdated, without a break.
+    /// Notes that a dial begins under this generation. Returns the time since the first dial of the current run of
+    /// outdated ones; 0 if the dial before was not outdated.
     pub(super) fn begin(&mut self, generation: u64, now: Instant) -> Duration {
         let first = match self.last {
             Some((first, before)) if before != generation => first,
-            // The first one, or the last one's connection went to another waiter.
+            // This dial is the first, or the connection of the dial before went to another waiter.
             _ => now,
         };
         self.last = Some((first, generation));
@@ -58,23 +61,23 @@ impl Dials {
     }
 }
 
-/// For whom a connection is dialled.
+/// The purpose of a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// For a request that waits.
+    /// The dial is for a waiter.
     Waiter,
-    /// For the warm floor.
+    /// The dial is for the warm floor.
     Floor,
 }
 
-/// Time for which a request waits for a descriptor: idle connections that close for it are gone by then.
+/// The time that a waiter's dial waits for a descriptor. Idle connections that close to free one are gone by then.
 const DESCRIPTOR_WAIT: Duration = CLOSE_TIME.saturating_mul(2);
-/// Time between two calls for idle connections to be closed. A pool does nothing while connections of its own are closing,
-/// and another dial may take what those leave.
+/// The time between two calls for idle connections to be closed. One call may not be enough: a pool ignores a call
+/// while connections of its own are closing, and another dial may take the descriptors that those free.
 const DESCRIPTOR_CALL: Duration = CLOSE_TIME.checked_div(4).expect("four is not zero");
 
-/// Takes a descriptor. Where none is left, a request waits until an idle connection has closed for it; the warm floor
-/// makes do without: else two floors would close each other's connections in turn.
+/// Takes a descriptor. If none is left, a waiter's dial waits until an idle connection has closed for it. A dial for
+/// the warm floor fails instead, because otherwise two floors would close each other's connections in turn.
 async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, ConnectError> {
     let room = &resources.upstreams;
     if let Some(seat) = room.free_seat() {
@@ -103,7 +106,8 @@ async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, Con
     }
 }
 
-/// Idle connections hold descriptors. They hold local ports too, but a port is not free as soon as they are closed.
+/// Calls for idle connections to be closed if the dial failed for want of a descriptor. A shortage of local ports is
+/// not answered in this way, because a port is not free as soon as its connection is closed.
 fn tell_shortage(error: &ConnectError) {
     if let ConnectError::Exhausted { error, .. } = error
         && descriptors::is_shortage(error)
@@ -112,8 +116,8 @@ fn tell_shortage(error: &ConnectError) {
     }
 }
 
-/// Tells whoever waits that the dial failed, and only then ends its socket politely: alert, FIN, close. Until the close the
-/// socket has its place under the cap.
+/// Reports the dial's failure to the pool, and only then ends the dial's socket politely: alert, FIN, close. Until it
+/// is closed, the socket counts under the cap.
 async fn close_failed(
     permit: Permit<Connection, ConnectError>,
     seat: Seat,
@@ -127,7 +131,7 @@ async fn close_failed(
 }
 
 impl Upstream {
-    /// Dials in a task of its own: whoever waits may leave, the connection is kept.
+    /// Dials in a task of its own: the connection is kept even if the waiter leaves.
     pub(super) fn spawn_dial(
         self: &Arc<Self>,
         permit: Permit<Connection, ConnectError>,
@@ -154,7 +158,8 @@ impl Upstream {
                     failed(&error);
                     match socket {
                         None => {
-                            // Before the place: whoever gets that, on another thread, looks for a descriptor at once.
+                            // The descriptor is freed before the place under the cap, because the next dial in that
+                            // place, on another thread, looks for a descriptor at once.
                             drop(seat);
                             permit.failed(error, Instant::now());
                         }
@@ -165,7 +170,8 @@ impl Upstream {
         });
     }
 
-    /// A failed dial of the warm floor fails nobody: who asks why a connection is missing finds it among the failures.
+    /// Notes a failed dial of the warm floor. No request failed with it, but the list of failures then tells operators
+    /// why a connection is missing.
     pub(super) fn note_cold(&self, error: &ConnectError) {
         self.note_missing(&error.to_string());
     }
@@ -178,8 +184,9 @@ impl Upstream {
         }
     }
 
-    /// Under TLS 1.3 the server judges our certificate when our side of the handshake is over: where no request was there to
-    /// find out, its alert ends the connection unused.
+    /// Notes a refusal of Warmline's certificate on a connection that carried no exchange. Under TLS 1.3 the server
+    /// verifies the certificate after the handshake is over on this side, so that its alert arrives on an established
+    /// connection.
     fn note_refusal(&self, facts: &Facts, meter: &Meter) {
         let Some(alert) = meter.alert().filter(|_| facts.version == Version::Tls13) else { return };
         if facts.is_resumed_late() {
@@ -189,8 +196,8 @@ impl Upstream {
         self.note_missing(&format!("{} {}", facts.peer, ended_with(alert, facts.shown)));
     }
 
-    /// A connection with a resumed session ended before anything came over it: the next handshake is a full one. With an
-    /// alert, that was the handshake's end.
+    /// Learns from a connection with a resumed session that ended before anything came over it: the next handshake with
+    /// the address is a full one. An alert counts as a failed handshake.
     pub fn session_ended(&self, facts: &Facts, alert: Option<AlertDescription>) {
         if alert.is_some() {
             self.counters.identity_refused(facts.version);
@@ -207,7 +214,8 @@ impl Upstream {
         }
     }
 
-    /// Drives in a task of its own: the dial's is larger, and ends here.
+    /// Drives the connection in a task of its own, whose state is smaller than that of the dial's task, which ends
+    /// here.
     fn spawn_driver(
         self: Arc<Self>,
         permit: Permit<Connection, ConnectError>,
@@ -246,8 +254,8 @@ impl Upstream {
         });
     }
 
-    /// Has the idle connections to an address probed, as the network has forgotten another one, on which bytes were sent at
-    /// that time.
+    /// Has the idle connections to an address probed. A connection to the same address was found dead: bytes sent on it
+    /// at `sent` were not acknowledged.
     fn doubt_idle(&self, peer: SocketAddr, sent: Instant, now: Instant) {
         let doubted = self.pool().doubt(peer, sent, now);
         self.examine(&doubted);
@@ -261,7 +269,7 @@ impl Upstream {
         }
     }
 
-    /// Names a configured timeout that the upstream does not keep, once for each configuration.
+    /// Logs, once for each configured value of the idle timeout, that the upstream closes idle connections earlier.
     fn tell_learned_timeout(&self) {
         let Some(learned) = self.pool().learned() else { return };
         let configured = self.settings().pool.idle_timeout;
@@ -277,7 +285,8 @@ impl Upstream {
         }
     }
 
-    /// Says why some requests get new connections, once for each configuration.
+    /// Logs, once for each configured value of the idle timeout, that some requests get new connections because the
+    /// upstream closes idle ones at any time.
     fn tell_closes_at_any_time(&self) {
         if self.pool().closes_at_any_time() && !self.habit_told.swap(true, SeqCst) {
             tracing::warn!(
@@ -313,7 +322,8 @@ impl Upstream {
         Ok(Ready { connection, driver, generation })
     }
 
-    /// Makes and counts the handshakes of a dial; tells what was learned by a second one.
+    /// Makes the TLS handshake of a dial, a second one where that may help, and counts both. Logs the lesson that a
+    /// second one taught.
     async fn shake_hands(
         &self,
         reached: Reached,

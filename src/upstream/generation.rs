@@ -1,5 +1,5 @@
-//! A generation of an upstream: everything that makes its connections exchangeable
-//! ("Rotation of certificates" in docs/design.md), and those that are left of it once another has taken its place.
+//! A generation of an upstream: everything that makes its connections exchangeable, and the connections that are left
+//! after another generation took its place ("Rotation of certificates" in docs/design.md).
 
 use std::{
     collections::HashMap,
@@ -16,30 +16,30 @@ use crate::{
     tls::{self, Trust},
 };
 
-/// An upstream's certificate chain, as it was verified; connections that showed the same one share it.
+/// An upstream's certificate chain, as it was verified. Connections that showed the same chain share it.
 pub type Chain = Arc<[CertificateDer<'static>]>;
 
-/// Everything that makes connections exchangeable, and those that exist.
+/// Everything that makes connections exchangeable, and the connections that exist.
 pub(super) struct Generation {
-    /// From 0; a later one has a higher number.
+    /// The generation's number: 0 for the first, and higher for each later one.
     pub(super) number: u64,
     pub(super) endpoint: Endpoint,
     pub(super) tls: tls::Client,
     pub(super) header_case: HeaderCase,
-    /// What the certificates of its servers carried.
+    /// The name that the certificates of the generation's servers were verified for.
     verify_name: ServerName<'static>,
-    /// What is known of the endpoint's addresses; every generation with this endpoint shares it.
+    /// The known addresses of the endpoint, shared by every generation with this endpoint.
     pub(super) addresses: Arc<Addresses>,
     connections: Mutex<Connections>,
 }
 
 #[derive(Default)]
 struct Connections {
-    /// Each one whose socket is open.
+    /// The connections whose sockets are open.
     open: HashMap<ConnectionId, Open>,
-    /// The chain seen last.
+    /// The certificate chain that a server showed last.
     chain: Option<Chain>,
-    /// Set once another generation has taken this one's place.
+    /// The facts of the replacement, once another generation has taken this one's place.
     replaced: Option<Replaced>,
 }
 
@@ -54,23 +54,24 @@ struct Replaced {
     deadline: Deadline,
 }
 
-/// When exchanges on a replaced generation end.
+/// The end of exchanges on a replaced generation.
 enum Deadline {
-    /// When they are over, be it late: nothing about them is outdated.
+    /// Exchanges may take as long as they need, because nothing about them is outdated.
     Never,
     At(Instant),
-    /// They were told.
+    /// The deadline has come, and the connections were told to end.
     Over,
 }
 
-/// A generation whose last connection is gone.
+/// The facts of a generation whose last connection is closed.
 pub(super) struct Gone {
     pub(super) reason: EndReason,
-    /// Since it was replaced.
+    /// The time since the generation was replaced.
     pub(super) after: Duration,
 }
 
-/// Why a connection's generation differs, if it does.
+/// Returns the reason for a new generation under the new settings; `None` if they need none. The reason is `Rotated` if
+/// only certificates, keys or trust differ.
 pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
     if old.endpoint == new.endpoint && old.tls == new.tls {
         return (old.header_case != new.header_case).then_some(EndReason::Reconfigured);
@@ -91,7 +92,7 @@ impl Generation {
         Self::with(0, endpoint, Arc::default(), tls, settings.header_case, name)
     }
 
-    /// The next one, under other settings.
+    /// Makes the next generation, under other settings.
     pub(super) fn after(&self, settings: &Settings, tls: tls::Client) -> Arc<Self> {
         let (endpoint, name) = (settings.endpoint.clone(), settings.tls.verify_name.clone());
         let same = self.endpoint == endpoint;
@@ -99,7 +100,7 @@ impl Generation {
         Self::with(self.number + 1, endpoint, addresses, tls, settings.header_case, name)
     }
 
-    /// The next one with the same key: its sessions go on.
+    /// Makes the next generation under the same settings; the store of TLS sessions is shared.
     pub(super) fn successor(&self) -> Arc<Self> {
         let (endpoint, name) = (self.endpoint.clone(), self.verify_name.clone());
         let (addresses, tls) = (Arc::clone(&self.addresses), self.tls.clone());
@@ -125,15 +126,15 @@ impl Generation {
         })
     }
 
-    /// Whether the name has lost the connection's address.
+    /// True if the connection is of this generation, and the endpoint's name has lost the address of its peer.
     pub(super) fn has_moved(&self, connection: &Connection) -> bool {
-        // One of an older generation has another end before it.
+        // A connection of an older generation is retired for that reason.
         connection.facts.generation == self.number
             && matches!(self.endpoint.host, EndpointHost::Name(_))
             && self.addresses.lost(connection.facts.peer.ip())
     }
 
-    /// A connection's socket is open, to a server that showed this chain.
+    /// Notes an open connection, to a server that showed this chain.
     pub(super) fn opened(
         &self,
         id: ConnectionId,
@@ -149,28 +150,28 @@ impl Generation {
         connections.open.insert(id, Open { switch, chain });
     }
 
-    /// A connection's socket is closed.
+    /// Notes that a connection's socket is closed.
     pub(super) fn closed(&self, id: ConnectionId) {
         self.lock().open.remove(&id);
     }
 
-    /// The chain seen last.
+    /// Returns the chain that a server showed last.
     pub(super) fn shown(&self) -> Option<Chain> {
         self.lock().chain.clone()
     }
 
-    /// How many sockets are open.
+    /// Returns the number of open sockets.
     pub(super) fn open(&self) -> usize {
         self.lock().open.len()
     }
 
-    /// Another generation has taken this one's place; exchanges on it end at the deadline, if there is one.
+    /// Notes that another generation has taken this one's place. Exchanges end at the deadline, if there is one.
     pub(super) fn replace(&self, reason: EndReason, at: Instant, deadline: Option<Instant>) {
         let deadline = deadline.map_or(Deadline::Never, Deadline::At);
         self.lock().replaced = Some(Replaced { at, reason, deadline });
     }
 
-    /// What it was replaced for in earnest: exchanges that had no deadline get this one.
+    /// Sets the deadline and the reason of a replaced generation that has no deadline yet.
     pub(super) fn bound(&self, reason: EndReason, deadline: Option<Instant>) {
         if let (Some(replaced), Some(at)) = (&mut self.lock().replaced, deadline)
             && matches!(replaced.deadline, Deadline::Never)
@@ -179,13 +180,13 @@ impl Generation {
         }
     }
 
-    /// Has these connections, as far as they are its own, find out whether their peers are alive.
+    /// Has those of these connections that are of this generation probe whether their peers are alive.
     pub(super) fn doubt(&self, ids: &[ConnectionId]) {
         let connections = self.lock();
         ids.iter().filter_map(|id| connections.open.get(id)).for_each(|open| open.switch.doubt());
     }
 
-    /// If it was replaced and has no connection left.
+    /// Returns the facts of the generation's end, if it was replaced and has no connection left.
     pub(super) fn gone(&self, now: Instant) -> Option<Gone> {
         let connections = self.lock();
         let replaced = connections.replaced.as_ref().filter(|_| connections.open.is_empty())?;
@@ -193,7 +194,7 @@ impl Generation {
         Some(Gone { reason: replaced.reason, after })
     }
 
-    /// When exchanges on it are to end.
+    /// Returns the time at which exchanges on this generation are to end; `None` without a deadline, or after it.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.lock().replaced.as_ref()?.deadline {
             Deadline::At(at) => Some(at),
@@ -201,7 +202,7 @@ impl Generation {
         }
     }
 
-    /// If the deadline has come, ends what is left; says how many.
+    /// Tells all connections to end if the deadline has come. Returns their number.
     pub(super) fn end_overdue(&self, now: Instant) -> usize {
         let mut connections = self.lock();
         let due = |replaced: &Replaced| matches!(replaced.deadline, Deadline::At(at) if at <= now);
@@ -216,14 +217,14 @@ impl Generation {
         open.len()
     }
 
-    /// Ends what there is; says how many.
+    /// Tells all connections to end. Returns their number.
     pub(super) fn end_all(&self, reason: EndReason) -> usize {
         let connections = self.lock();
         turn_off(&connections.open, reason);
         connections.open.len()
     }
 
-    /// Ends each connection whose server this trust does not cover; says how many.
+    /// Tells each connection to end whose server this trust does not cover. Returns their number.
     pub(super) fn end_untrusted(&self, trust: &Arc<Trust>) -> usize {
         let verifier = tls::verifier(trust, &self.verify_name);
         let mut judged: Vec<(Chain, bool)> = Vec::new();
@@ -236,8 +237,8 @@ impl Generation {
             judged.push((Arc::clone(chain), believed));
             believed
         };
-        // Judged without the lock, which workers want. A dial that began before and opens meanwhile is of an older generation:
-        // the pool closes it.
+        // Chains are verified without the lock, because workers need it. A dial that began before, and opens a
+        // connection meanwhile, is of an older generation, so that the pool closes its connection.
         let open: Vec<_> = {
             let connections = self.lock();
             connections.open.values().map(|o| (o.switch.clone(), Arc::clone(&o.chain))).collect()

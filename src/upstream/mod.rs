@@ -1,4 +1,5 @@
-//! A named destination: its settings, its generations, its pool, and how one gets a connection out of it.
+//! An upstream: a named destination with its settings, its generations and its pool, and the way to get a connection
+//! from it.
 
 mod addresses;
 mod change;
@@ -44,43 +45,45 @@ use crate::{
     tls,
 };
 
-/// One named destination, validated.
+/// The validated settings of one upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// `[a-z0-9-]{1,63}`; the metrics' label.
+    /// The name, of the form `[a-z0-9-]{1,63}`; the label in metrics.
     pub name: String,
-    /// Hosts that route here, lower case, without a port; `"*"` takes all others. Never empty: defaults to the endpoint's host.
+    /// The hosts whose requests go to this upstream, in lower case, without a port; `"*"` takes all other hosts. Never
+    /// empty: the default is the endpoint's host.
     pub hosts: Vec<String>,
-    /// A loopback port of its own, where any Host is taken.
+    /// The upstream's own loopback port, if there is one. Requests to this port go to the upstream with any Host.
     pub port: Option<u16>,
-    /// Where to dial.
+    /// The host and port to dial.
     pub endpoint: connect::Endpoint,
-    /// Everything about TLS.
+    /// The TLS settings.
     pub tls: tls::Settings,
-    /// The pool's numbers.
+    /// The pool's settings.
     pub pool: pool::Settings,
-    /// Bounds on connecting.
+    /// The time limits of connecting.
     pub connect: connect::Limits,
-    /// From the whole request written to the end of the final header.
+    /// The time limit from the end of the written request to the end of the final response's header.
     pub response_timeout: Duration,
-    /// No byte either way during a body.
+    /// The longest time without a byte in either direction while a body is relayed.
     pub idle_timeout: Duration,
-    /// What may be tried again, and how often.
+    /// The rules and limits of retries.
     pub retries: Retries,
-    /// How long exchanges on a replaced generation may go on.
+    /// The time that exchanges on a replaced generation may go on.
     pub rotation_deadline: Duration,
-    /// The request field whose urgency (RFC 9218) orders the queue; `None`: all are alike.
+    /// The request field whose urgency (RFC 9218) orders the queue; `None`: all requests are equal.
     pub priority: Option<HeaderName>,
-    /// The case of field names.
+    /// The case of field names in requests.
     pub header_case: connect::HeaderCase,
 }
 
-/// The least patience: a path that loses a packet or two must not look like one that has forgotten a connection.
+/// The least patience ([`Settings::patience`]). With less, a path that loses a packet or two would look like one that
+/// has forgotten the connection.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Settings {
-    /// The time for which sent bytes may stay unacknowledged before their connection counts as dead: as long as a new one
-    /// may take to be made, but so that there is time to send the request again.
+    /// Returns the time for which sent bytes may stay unacknowledged before their connection counts as dead: the time
+    /// limit of a TCP connect, but at most half of `response_timeout`, which leaves time to send the request again.
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.connect.connect.min(self.response_timeout / 2).max(LEAST_PATIENCE)
@@ -90,53 +93,53 @@ impl Settings {
 /// A connection for one exchange.
 pub type Lease = pool::Lease<Connection, ConnectError>;
 
-/// The thread that an exchange runs on, and what is its own.
+/// The thread that an exchange runs on, and the thread's own resources.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    /// From 0.
+    /// The thread's number, from 0.
     pub thread: usize,
-    /// Names to addresses.
+    /// The resolver of names to addresses.
     pub resolver: Resolver,
-    /// Bounds of the whole process.
+    /// The bounds on what the whole process may use.
     pub resources: Arc<Resources>,
 }
 
-/// Why an exchange got no connection.
+/// The reason that an exchange got no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
-    /// The queue refused it.
+    /// The queue refused the request.
     #[error("no connection: {0}")]
     Rejected(Rejection),
-    /// Its dial failed.
+    /// The request's dial failed.
     #[error(transparent)]
     Dial(#[from] ConnectError),
-    /// Each of its dials was outdated before it was done, for so long.
+    /// Dials of the request were outdated one after the other, by changes of the settings, for this long.
     #[error("no connection was made under settings that were still in force, for {0:?}")]
     Outdated(Duration),
-    /// Its dial was dropped: Warmline is ending.
+    /// The request's dial was dropped, because Warmline is ending.
     #[error("the dial was abandoned")]
     Abandoned,
 }
 
-/// A running destination. Its name is for good; everything else can be replaced while it runs ([`change`]).
+/// A running upstream. Its name is fixed; everything else can be replaced while it runs ([`change`]).
 pub struct Upstream {
     name: String,
     settings: Latest<Settings>,
-    /// What new handshakes are made under.
+    /// The generation of new handshakes.
     generation: Latest<Generation>,
-    /// Held while a generation takes another one's place, there and in the pool.
+    /// The lock that is held while a generation takes another one's place, here and in the pool.
     succeeding: Mutex<()>,
-    /// Generations that were replaced and have connections left, oldest first.
+    /// The replaced generations that have connections left, oldest first.
     older: Mutex<Vec<Arc<Generation>>>,
-    /// Set while it is configured no more: when what it has left ends.
+    /// The time at which the rest of a retired upstream's exchanges end; `None` while the upstream is configured.
     retired_until: Mutex<Option<Instant>>,
-    /// A generation was replaced, or all of it retired: there is a deadline to watch.
+    /// Notified when a generation was replaced or the upstream was retired: there may be a new deadline to watch.
     replaced: Notify,
     pool: Arc<Pool<Connection, ConnectError>>,
     was_warm: AtomicBool,
-    /// It was said that a configured idle timeout is longer than the upstream's own.
+    /// True once the log says that the configured idle timeout is longer than the upstream's own.
     timeout_told: AtomicBool,
-    /// The log has said that it closes idle connections at any time.
+    /// True once the log says that the upstream closes idle connections at any time.
     habit_told: AtomicBool,
     counters: Counters,
     budget: Budget,
@@ -145,7 +148,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// A destination with an empty pool, for this many threads.
+    /// Makes an upstream with an empty pool, for this number of threads. Fails if TLS cannot be set up.
     pub fn new(
         settings: Arc<Settings>,
         threads: usize,
@@ -173,29 +176,29 @@ impl Upstream {
         }))
     }
 
-    /// The label in metrics and logs.
+    /// Returns the name, which is the label in metrics and logs.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is configured now.
+    /// Returns the settings in force.
     pub fn settings(&self) -> Guard<Arc<Settings>> {
         self.settings.get()
     }
 
-    /// Its pool.
+    /// Returns the upstream's pool.
     pub fn pool(&self) -> &Arc<Pool<Connection, ConnectError>> {
         &self.pool
     }
 
-    /// What was counted, but for what its pool counts.
+    /// Returns the counts, without those of the pool.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Gets a connection: an idle one, a new one, or whichever comes first at the cap. With it comes the time: reading the
-    /// clock again costs more than passing it on. `stands` is told, while it waits, whether that is in the queue (or else
-    /// for a dial).
+    /// Leases a connection: an idle one or a new one, at the cap whichever is free first. Returns the time as well,
+    /// because the caller needs the time and another reading of the clock would cost more. While the request waits,
+    /// `stands` is called with true if it waits in the queue, and with false if it waits for a dial.
     pub async fn lease(
         self: &Arc<Self>,
         ask: Ask,
@@ -205,7 +208,7 @@ impl Upstream {
         let now = Instant::now();
         match self.pool.check_out(now, ask) {
             Ok(Checkout::Leased(lease)) => Ok((lease, now)),
-            // Boxed: the warm path pays neither for its size nor for its moves.
+            // Boxed, so that the future of the warm path is not enlarged by this one, and need not be moved with it.
             Ok(Checkout::Waits(waiter)) => {
                 let lease = Box::pin(self.wait(waiter, worker, stands)).await?;
                 Ok((lease, Instant::now()))
@@ -214,8 +217,9 @@ impl Upstream {
         }
     }
 
-    /// An exchange is over and left its connection fit; an address that the name has lost retires its connections.
-    /// `announced` is what the response said about how long the upstream keeps it.
+    /// Checks a fit connection in after its exchange. If the endpoint's name has lost the connection's address, the
+    /// connection is closed instead. `announced` is the response's word on how long the upstream keeps the connection
+    /// (Keep-Alive).
     pub fn check_in(&self, mut lease: Lease, announced: Option<KeepAlive>, now: Instant) {
         if self.generation.get().has_moved(lease.handle()) {
             lease.discard(EndReason::Moved);
@@ -261,7 +265,8 @@ impl Upstream {
         }
     }
 
-    /// Changes that come faster than handshakes are done must not hold a request up for ever.
+    /// Fails if the waiter's dials have been outdated one after the other for longer than a dial may take: changes that
+    /// come faster than handshakes are done must not hold a request up for ever.
     fn check_outdated(&self, dials: &mut Dials) -> Result<(), Unavailable> {
         let wasted = dials.begin(self.generation.get().number, Instant::now());
         let limits = &self.settings().connect;
@@ -273,7 +278,8 @@ impl Upstream {
         tokio::time::Instant::now() + self.settings().pool.queue_timeout
     }
 
-    /// Purges and closes what is due, for as long as it is polled.
+    /// Does the upstream's regular work for as long as the future is polled: the purge, deadlines of replaced
+    /// generations, look-ups of the name, and making room for descriptors.
     pub async fn maintain(&self, resolver: &Resolver) {
         let until_warm = async {
             while !self.pool.is_proven(Instant::now()) {
@@ -287,7 +293,8 @@ impl Upstream {
         tokio::join!(self.pool.maintain(), ends, self.make_room(), following, until_warm);
     }
 
-    /// Gives descriptors back when there are none left: what is idle can be dialled again, what waits cannot wait.
+    /// Closes idle connections when the process has run out of descriptors: idle connections can be dialled again
+    /// later, but requests that need a descriptor are waiting now.
     async fn make_room(&self) {
         loop {
             descriptors::used_up().await;
@@ -295,24 +302,25 @@ impl Upstream {
         }
     }
 
-    /// Waits until the warm floor lacks a connection, for [`Upstream::dial_warm`] on this thread; for one caller at a
-    /// time, that asks again at once.
+    /// Waits until the warm floor lacks a connection, and returns the permit for [`Upstream::dial_warm`] on this
+    /// thread. Only one caller at a time may wait, and calls again at once.
     pub async fn lacks_warm(&self, thread: usize) -> Permit<Connection, ConnectError> {
         self.pool.wanted(thread, fastrand::f64()).await
     }
 
-    /// Dials for the warm floor, on the thread that this runs on.
+    /// Dials for the warm floor, on the calling thread.
     pub fn dial_warm(self: &Arc<Self>, permit: Permit<Connection, ConnectError>, worker: &Worker) {
         self.spawn_dial(permit, worker, Purpose::Floor);
     }
 
-    /// Whether as many connections as `minIdle` wants were idle at once, at any time so far.
+    /// True if at some time since the start as many connections as `minIdle` wants were idle or in use, and each had
+    /// lasted for [`PROOF`] or carried a request.
     pub fn was_warm(&self) -> bool {
         self.was_warm.load(SeqCst)
     }
 }
 
-/// Waits until every pool is empty, but no longer than this.
+/// Waits until every pool is empty, or until the limit is over. Returns true if all pools are empty.
 pub async fn all_emptied(upstreams: &[Arc<Upstream>], limit: Duration) -> bool {
     let deadline = tokio::time::Instant::now() + limit;
     for upstream in upstreams {

@@ -1,4 +1,4 @@
-//! How often an upstream's requests may be tried again: so often each, and all together within a budget.
+//! The limits on retries to an upstream: a number for each request, and a budget for all of them together.
 
 use std::{
     sync::{
@@ -10,29 +10,30 @@ use std::{
 
 use super::{RetryRefusal, Upstream};
 
-/// What may be tried again, and how often. Applies in place.
+/// The rules and limits of retries. A change applies in place, without a new generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retries {
-    /// After the first try, of each request.
+    /// The largest number of retries of one request.
     pub max: u32,
-    /// Of all requests, in percent; never less than [`LEAST`] a second.
+    /// The retries of all requests together, in percent of the requests; [`LEAST`] retries a second are always allowed.
     pub budget: u32,
-    /// A POST or PATCH with an Idempotency-Key field counts as idempotent.
+    /// True if a POST or PATCH with an Idempotency-Key field counts as idempotent.
     pub idempotency_key: bool,
 }
 
-/// Retries a second that are always allowed.
+/// The number of retries a second that are always allowed.
 pub const LEAST: u64 = 3;
-/// The fewest that may be saved up: ten seconds' worth of [`LEAST`].
+/// The least size of a full bucket: ten seconds' worth of [`LEAST`] retries.
 const SAVED: u64 = 10 * LEAST;
 
-/// What one retry costs. A microsecond earns [`LEAST`], a request this much times its percentage by a hundred.
+/// The cost of a retry, in the bucket's unit. A microsecond earns [`LEAST`] units, and a request earns its percentage
+/// of this cost.
 const COST: u64 = 1_000_000;
 
-/// A bucket of retries, filled by requests and by time. A request that needs no retry costs one addition.
+/// A token bucket of retries, filled by requests and by time. A request that needs no retry costs one atomic addition.
 #[derive(Debug, Default)]
 pub struct Budget {
-    /// Requests that the bucket does not know of yet.
+    /// The number of requests that the bucket does not count yet.
     requests: AtomicU64,
     bucket: Mutex<Bucket>,
 }
@@ -40,26 +41,26 @@ pub struct Budget {
 #[derive(Debug, Default)]
 struct Bucket {
     saved: u64,
-    /// Up to when time has been counted; none before the first retry: the bucket is full then.
+    /// The time up to which time has been credited; `None` before the first retry, when the bucket counts as full.
     at: Option<Instant>,
 }
 
-/// What a bucket is filled by, and how far.
+/// The rate at which requests fill a bucket, and the size of the bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowance {
-    /// Of all requests.
+    /// The retries that are earned, in percent of all requests.
     pub percent: u32,
-    /// Saved up at the most; [`Budget::take`] makes it ten seconds' worth of [`LEAST`] at least.
+    /// The number of retries that may be saved up; [`Budget::take`] raises it to ten seconds' worth of [`LEAST`].
     pub saved: usize,
 }
 
 impl Budget {
-    /// A request begins.
+    /// Notes that a request begins.
     pub fn note_request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
 
-    /// Takes one retry, if one is left.
+    /// Takes one retry from the budget. Returns false if none is left.
     pub fn take(&self, allowance: Allowance, now: Instant) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let requests = self.requests.swap(0, Relaxed);
@@ -82,19 +83,19 @@ impl Bucket {
         let micros = u64::try_from(micros).unwrap_or(u64::MAX);
         let by_time = micros.saturating_mul(LEAST * COST / 1_000_000);
         self.saved = self.saved.saturating_add(earned).saturating_add(by_time).min(full);
-        // What is below a microsecond counts next time.
+        // The part of a microsecond that is left counts next time.
         self.at = at.checked_add(Duration::from_micros(micros)).or(self.at);
     }
 }
 
 impl Upstream {
-    /// A request begins, and earns its share of a retry.
+    /// Notes that a request begins, which earns its share of a retry.
     pub fn note_request(&self) {
         self.budget.note_request();
     }
 
-    /// Whether a request that was tried again so often may be once more. At a time it is taken from the budget; `None`
-    /// costs none.
+    /// Allows or refuses another retry of a request that was retried `retries` times already. With a time, the retry is
+    /// taken from the budget; with `None` it costs nothing. A refusal is counted.
     pub fn allow_retry(&self, retries: u32, now: Option<Instant>) -> Result<(), RetryRefusal> {
         let settings = self.settings();
         let allowance =
