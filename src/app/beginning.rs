@@ -1,5 +1,6 @@
-//! The first configuration: what leads now, else what was kept from before the last restart; where neither is there and
-//! others are to bring it, or the certificates that it names, the process waits, alive and not ready, and says so.
+//! The first configuration: the source's, else the one kept from before the last restart. If there is neither, and
+//! other programs are to bring the configuration or its certificates, the process waits, alive and not ready, and logs
+//! that.
 
 use std::{
     sync::Arc,
@@ -21,15 +22,17 @@ use crate::{
     telemetry::log,
 };
 
-/// How long the API server's first word is waited for where nothing else can be used.
+/// The time that the API server has for its first answer before the kept configuration is used, or the errors are
+/// reported.
 const FIRST_WORD: Duration = Duration::from_secs(5);
-/// How often the mounted copy is looked at meanwhile.
+/// The period at which the source is read again while the process waits.
 const LOOK: Duration = Duration::from_secs(1);
-/// How far the first questions of those who start together are spread, where a mounted copy serves meanwhile.
+/// The time over which the first requests of sidecars that start together are spread, if each has a mounted copy
+/// meanwhile.
 const JITTER: Duration = Duration::from_secs(2);
 
-/// Follows a `ConfigMap` on a thread of its own, for the process's life. Without access there is no following, which is
-/// an error only where there is no mounted copy.
+/// Follows a `ConfigMap` on a thread of its own, until the process ends. Without access to the API server this fails
+/// only if there is no mounted copy; otherwise the copy leads.
 pub fn follow_configmap(reference: Reference, has_copy: bool) -> Result<ConfigMap, StartError> {
     let (configmap, feed) = ConfigMap::new(reference.clone());
     let runtime = current_thread_runtime()?;
@@ -51,8 +54,8 @@ pub fn follow_configmap(reference: Reference, has_copy: bool) -> Result<ConfigMa
     Ok(configmap)
 }
 
-/// The first configuration; waits for it where it may still come, with metrics and health served on these addresses. `None`
-/// where the end was asked for before.
+/// Returns the first configuration. If it may still appear, waits for it, and meanwhile serves metrics and health on
+/// the addresses in `metrics`. `None` if the drain has begun before.
 pub fn begin(
     source: &mut Source,
     kept: Option<&Kept>,
@@ -92,7 +95,7 @@ async fn wait(
             if let Some(loaded) = from_kept(source, kept, &unusable.errors) {
                 return Ok(Some(loaded));
             }
-            // A text that is wrong stays so until somebody writes another one.
+            // A text with errors of its own stays wrong until somebody writes another one.
             if unusable.hash.is_some() && !unusable.errors.only_files() {
                 return Err(StartError::NoConfiguration(unusable.errors));
             }
@@ -115,7 +118,7 @@ async fn wait(
     }
 }
 
-/// What was in force before the last restart, if it can still be used.
+/// Returns the configuration from before the last restart, if it was kept and can still be used.
 fn from_kept(source: &Source, kept: Option<&Kept>, errors: &Errors) -> Option<Loaded> {
     let text = match kept?.read() {
         Ok(text) => text?,

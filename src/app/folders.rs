@@ -1,7 +1,7 @@
-//! The folders of the configuration and its files: a sign comes whenever something in them changes.
+//! Watches the folders of the configuration and its files, and gives a sign whenever something in them changes.
 //!
-//! Folders are watched, not files: a watch on a file dies with its replacement, and a `ConfigMap` changes by a swap of its
-//! folder's link.
+//! Folders are watched, not files: a watch on a file ends with the file's replacement, and a mounted `ConfigMap`
+//! changes by a swap of a link in its folder.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -17,15 +17,15 @@ use tokio::sync::mpsc::Sender;
 
 use crate::descriptors;
 
-/// See the module.
+/// The watched folders, and the sender of the signs.
 pub(super) struct Folders {
-    /// The receiver of the signs.
+    /// The sender of the signs.
     sign: Sender<()>,
-    /// The kernel's watch; `None` as long as the kernel refused it.
+    /// The kernel's watch; `None` until the kernel has granted one.
     watcher: Option<RecommendedWatcher>,
-    /// The folders that are watched, each with its inode: a folder that was made anew is another.
+    /// The watched folders, each with its inode, by which a folder that was made anew is told from the old one.
     watched: BTreeMap<PathBuf, u64>,
-    /// The reason for which some folder gives no sign, as it was told.
+    /// The reason why some folder gives no sign, as it was logged; `None` if all give signs.
     unwatched: Option<String>,
 }
 
@@ -34,8 +34,8 @@ impl Folders {
         Self { sign, watcher: None, watched: BTreeMap::new(), unwatched: None }
     }
 
-    /// Watches the folders of these files, and those where their links lead. What the kernel refuses is told once, and asked for
-    /// again at the next call.
+    /// Watches the folders of these files, and the folders that their links lead to. A refusal of the kernel is logged
+    /// once, and tried again at the next call.
     pub(super) fn watch(&mut self, files: &[PathBuf]) {
         let refused = self.try_watch(files).err().map(|error| reason(&error));
         match (&refused, &self.unwatched) {
@@ -53,7 +53,7 @@ impl Folders {
         self.unwatched.is_some()
     }
 
-    /// Watches what is not watched yet; gives back the first error that concerns a folder which exists.
+    /// Watches the folders that are not watched yet; returns the first error about a folder that exists.
     fn try_watch(&mut self, files: &[PathBuf]) -> Result<(), Error> {
         let mut watcher = match self.watcher.take() {
             Some(watcher) => watcher,
@@ -67,7 +67,7 @@ impl Folders {
         let known = std::mem::take(&mut self.watched);
         for (folder, _) in known.iter().filter(|(folder, inode)| found.get(*folder) != Some(inode))
         {
-            // It is gone where its folder is.
+            // This fails if the folder is gone, and then the watch is gone too.
             let _ = watcher.unwatch(folder);
         }
         let mut outcome = Ok(());
@@ -78,7 +78,7 @@ impl Folders {
             }
             match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.watched.insert(folder, inode)),
-                // It went a moment ago, and may be there the next time.
+                // The folder went a moment ago, and may be back at the next call.
                 Err(Error { kind: ErrorKind::PathNotFound, .. }) => {}
                 Err(error) => outcome = outcome.and(Err(error)),
             }
@@ -92,13 +92,13 @@ fn watcher(sign: &Sender<()>) -> Result<RecommendedWatcher, Error> {
     let sign = sign.clone();
     notify::recommended_watcher(move |event: notify::Result<Event>| {
         if event.map_or(true, |event| is_change(event.kind)) {
-            // A sign that waits already says as much.
+            // If a sign already waits, one more would tell nothing new.
             let _ = sign.try_send(());
         }
     })
 }
 
-/// The folders in which these files are written down to be, and those where links lead.
+/// Returns the folders that these paths name, and the folders that links in them lead to.
 fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let (mut seen, mut known) = (HashSet::new(), HashMap::new());
     let mut folders = BTreeSet::new();
@@ -115,7 +115,8 @@ fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     folders
 }
 
-/// Finds the folder that a path leads to. Many files lie in few folders, and those in fewer still: each is looked at once.
+/// Returns the folder that a path leads to through links; `None` if there is none. `known` remembers results, because
+/// many files share few folders.
 fn real_folder<'p>(
     folder: &'p Path,
     known: &mut HashMap<&'p Path, Option<PathBuf>>,
@@ -138,7 +139,8 @@ fn folder_of(file: &Path) -> Option<&Path> {
     Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
-/// True if the event is more than a read: our own reads would wake us for ever.
+/// True if the event is more than a read. Reads must be ignored: Warmline's own would otherwise cause the next look,
+/// for ever.
 fn is_change(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
@@ -146,7 +148,8 @@ fn is_change(kind: EventKind) -> bool {
     }
 }
 
-/// Names the limit that is reached: the kernel's own words are those for a full disk and for too many open files.
+/// Returns the reason in words. For a limit that was reached the limit is named, because the kernel's own words are
+/// those of a full disk or of too many open files.
 fn reason(error: &Error) -> String {
     let reached = |limit: &str| {
         format!(

@@ -1,4 +1,4 @@
-//! The addresses that take traffic: which are open, and which a plan opens, keeps or closes.
+//! The addresses that take traffic (inlets): which are open, and which a new plan opens, keeps or closes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,30 +30,30 @@ use crate::{
     upstream::Settings,
 };
 
-/// What all inlets share, and the workers that accept on them.
+/// The state that all inlets share, and the workers that accept on them.
 pub(super) struct Common {
     pub(super) proxy: Arc<Proxy>,
     pub(super) ends: Arc<Ends>,
     pub(super) drain: Drain,
     pub(super) resources: Arc<Resources>,
-    /// Each worker takes its jobs here.
+    /// The workers' job queues.
     pub(super) workers: Vec<UnboundedSender<Job>>,
 }
 
-/// The open ones, in the plan's order: the listeners', then the upstreams' own ports.
+/// The open inlets in the plan's order: first the listeners', then the upstreams' own ports.
 #[derive(Default)]
 pub(super) struct Inlets(Vec<Open>);
 
-/// What an address is open for. The same door in the next plan keeps its socket.
+/// The purpose of an open address. If the next plan has an equal one, the socket stays open.
 #[derive(Debug, Clone)]
 enum Door {
-    /// A listener's address, as configured, and how many equal ones came before it (port 0 may come often).
+    /// A listener's configured address, and the number of equal ones before it in the plan (port 0 may occur often).
     Listener(Bind, usize),
-    /// The port of this upstream.
+    /// The own port of the upstream with this name.
     Own(String, u16),
 }
 
-/// Whether an address was written or is the default makes no difference.
+/// Two listener addresses are equal whether they were written or are defaults.
 impl PartialEq for Door {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -83,31 +83,31 @@ struct Open {
     door: Door,
     addresses: Vec<SocketAddr>,
     inlet: Arc<Inlet>,
-    /// For an upstream's own port: where it leads.
+    /// The destination of an upstream's own port; `None` for a listener's address.
     destination: Option<Arc<Latest<Destination>>>,
 }
 
-/// A door that a plan wants.
+/// An address that a plan wants open.
 struct Wanted<'a> {
     door: Door,
-    /// The listener's place in the plan; an own port has the first one's limits.
+    /// The index of the listener in the plan; 0 for an own port, which has the first listener's limits.
     listener: usize,
     settings: &'a Listener,
-    /// True if an upstream behind it wants the case of field names.
+    /// True if an upstream behind this address wants the case of field names kept.
     keeps_case: bool,
 }
 
-/// A plan's doors, in its order; those that are not open yet come with their sockets.
+/// The addresses that a plan wants, in its order; those that are not open yet come with new sockets.
 pub(super) struct Opening<'a>(Vec<(Wanted<'a>, Option<Sockets>)>);
 
-/// New sockets: of each a descriptor for every worker.
+/// New listening sockets; each worker gets a descriptor of each.
 struct Sockets {
     addresses: Vec<SocketAddr>,
     for_workers: Vec<Vec<Listening>>,
 }
 
 impl Inlets {
-    /// Opens what is not open yet.
+    /// Opens the addresses that are not open yet; nothing is in force before [`Inlets::commit`].
     pub(super) fn prepare<'a>(
         &self,
         plan: &'a Plan,
@@ -122,7 +122,8 @@ impl Inlets {
         opened.collect::<Result<_, _>>().map(Opening)
     }
 
-    /// Who has the port may be we: an address that a plan widens or narrows is bound before the old one closes.
+    /// Adds a remedy if this process itself has the port: an address that a plan widens or narrows is bound before the
+    /// old one closes.
     fn explain(&self, error: StartError) -> StartError {
         let ours = |address: SocketAddr| {
             let mut open = self.0.iter().flat_map(|open| &open.addresses);
@@ -138,7 +139,8 @@ impl Inlets {
         }
     }
 
-    /// Puts a plan's doors in force; gives back the ends of those that it does not want any more.
+    /// Puts a plan's addresses in force; returns the drains of the inlets that the plan no longer wants, for the caller
+    /// to begin.
     pub(super) fn commit(
         &mut self,
         opening: Opening<'_>,
@@ -163,18 +165,19 @@ impl Inlets {
         before.into_values().map(|closed| closed.inlet.drain.clone()).collect()
     }
 
-    /// Descriptors of listening sockets, with one worker.
+    /// Returns the number of listening sockets; each worker has a descriptor of each.
     pub(super) fn sockets(&self) -> usize {
         self.0.iter().map(|open| open.addresses.len()).sum()
     }
 
-    /// Every address, in the plan's order.
+    /// Returns every open address in the plan's order.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.0.iter().flat_map(|open| open.addresses.iter().copied()).collect()
     }
 }
 
-/// The plan's listeners, then each upstream's own port, which has the first listener's limits.
+/// Returns the addresses that a plan wants: the listeners', then each upstream's own port, which has the first
+/// listener's limits.
 fn wanted(plan: &Plan) -> Vec<Wanted<'_>> {
     let mut doors: Vec<Wanted<'_>> = Vec::new();
     let keeps = |upstream: &Arc<Settings>| upstream.header_case == HeaderCase::Kept;
@@ -219,22 +222,23 @@ impl Wanted<'_> {
 }
 
 impl Door {
-    /// Whether it is this address of a listener.
+    /// True if this is a listener's, with this address.
     fn is_at(&self, address: SocketAddr) -> bool {
         matches!(self, Self::Listener(bind, _) if bind.address == address)
     }
 }
 
-/// A plan's bounds on connections: the addresses of one listener share one, an own port has one for itself.
+/// A plan's bounds on client connections: the addresses of one listener share a bound, and each own port has its own.
 #[derive(Default)]
 struct Rooms {
-    /// Of each listener.
+    /// The bound of each listener, by its index in the plan.
     shared: HashMap<usize, Arc<Room>>,
     taken: HashSet<*const Room>,
 }
 
 impl Rooms {
-    /// The one for this door, which stays what it had unless that is another listener's now.
+    /// Returns the bound for this address, which stays the one it `had` unless another listener has taken that one by
+    /// now.
     fn of(&mut self, wanted: &Wanted<'_>, had: Option<Arc<Room>>) -> Arc<Room> {
         let shared = matches!(wanted.door, Door::Listener(..));
         if let Some(room) = self.shared.get(&wanted.listener).filter(|_| shared) {

@@ -1,4 +1,4 @@
-//! What is in force while Warmline runs, and how another plan takes its place: everything that can fail is prepared
+//! The plan in force while Warmline runs, and its replacement by another one: everything that can fail is prepared
 //! first, then the whole is put in force ("Configuration" in docs/design.md).
 
 use std::{
@@ -30,33 +30,33 @@ use crate::{
     upstream::{Change, Upstream, Worker},
 };
 
-/// When to look again while a change is being made.
+/// The wait before the next look while a change is being made.
 const CHANGING: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// The running parts of the plan in force.
 pub(super) struct Live {
     pub(super) standing: Arc<Standing>,
     common: Common,
     key_log: Option<Arc<dyn KeyLog>>,
     admin: Arc<admin::State>,
-    /// By host, for every listener that is not an upstream's own.
+    /// The host table, which all listeners share; an upstream's own port does not use it.
     routes: Arc<Latest<Table<Destination>>>,
     running: Arc<Running>,
-    /// Descriptors that are neither a connection's nor a listening socket's; known once everything runs.
+    /// The number of descriptors that are neither a connection's nor a listening socket's; set once everything runs.
     own: OnceLock<usize>,
     changing: Mutex<Changing>,
 }
 
-/// Upstreams that are configured, and those that were and have connections left.
+/// The configured upstreams, and those that were configured and still have connections.
 pub(super) type Running = Latest<Vec<Arc<Upstream>>>;
 
-/// What only a change of the plan touches.
+/// The state that only a change of the plan touches.
 #[derive(Default)]
 struct Changing {
-    /// Those that are configured, in the plan's order.
+    /// The configured upstreams in the plan's order.
     upstreams: Vec<Arc<Upstream>>,
     inlets: Inlets,
-    /// The upstream that each port of its own has ever carried.
+    /// The name of the upstream that each own port has carried since the start; a port never changes its upstream.
     owners: HashMap<u16, String>,
 }
 
@@ -104,7 +104,7 @@ impl Live {
         Ok(())
     }
 
-    /// Puts another plan in force, or says why it cannot be and changes nothing.
+    /// Puts another plan in force as a whole, with the text that it was compiled from; on an error nothing changes.
     pub(super) fn reconfigure(
         self: &Arc<Self>,
         plan: Plan,
@@ -129,8 +129,8 @@ impl Live {
         Ok(())
     }
 
-    /// Lets clients in, and requests out, once all threads run: what is open now is Warmline's own. Says how many connections
-    /// each port for operators may have.
+    /// Lets clients in, and requests out, once all threads run: divides the descriptors between clients, upstreams and
+    /// operators. What is open at that moment is Warmline's own. Returns the most connections of each operators' port.
     pub(super) fn open(&self, plan: &Plan) -> usize {
         let changing = self.lock();
         let sockets = changing.inlets.sockets() * self.common.workers.len();
@@ -149,8 +149,8 @@ impl Live {
         division.operators
     }
 
-    /// Counts the connections that only an earlier plan allowed: those of upstreams that are configured no more, on which
-    /// requests still go on and may dial, and those above a cap that was lowered.
+    /// Counts the connections that only an earlier plan allowed: those above a cap that was lowered, and the cap of
+    /// each upstream that is no longer configured, because its last requests may still dial.
     fn allowed_earlier(&self, configured: &[Arc<Upstream>]) -> usize {
         let configured: HashSet<_> = configured.iter().map(Arc::as_ptr).collect();
         let allowed_earlier = |upstream: &Arc<Upstream>| {
@@ -234,18 +234,18 @@ impl Live {
         }
     }
 
-    /// The upstream of this name, if it is configured.
+    /// Returns the upstream of this name, if it is configured.
     pub(super) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
         self.lock().upstreams.iter().find(|upstream| upstream.name() == name).cloned()
     }
 
-    /// Every address that takes traffic.
+    /// Returns every address that takes traffic.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
         self.lock().inlets.addresses()
     }
 
-    /// If the upstream is no longer configured and has nothing left, it is forgotten. At the process's end all are.
-    /// `None` while a change is being made, which no worker's thread must wait for.
+    /// Forgets the upstream if it is no longer configured and has no connection left; true if it did, and always during
+    /// the drain. Returns `None` while a change is being made, because a worker's thread must not wait for that.
     fn forget(&self, upstream: &Arc<Upstream>) -> Option<bool> {
         if self.common.drain.has_begun() {
             return Some(true);
@@ -271,7 +271,8 @@ impl Live {
 }
 
 impl Changing {
-    /// Applications hold old URLs: what they call must not become another upstream.
+    /// Refuses a plan in which a port that one upstream had for itself becomes another upstream's or a listener's:
+    /// applications that hold the old URL would reach the wrong destination.
     fn refuse_other_owners(&self, plan: &Plan) -> Result<(), ReconfigureError> {
         for settings in &plan.upstreams {
             let port = settings.port.filter(|port| *port != 0);
@@ -294,7 +295,7 @@ impl Changing {
     fn note_owners(&mut self, upstreams: &[Arc<Upstream>]) {
         for upstream in upstreams {
             if let Some(port) = upstream.settings().port {
-                // Port 0 is another one each time.
+                // Port 0 is another port each time.
                 if port != 0 {
                     self.owners.insert(port, upstream.name().to_owned());
                 }
@@ -303,8 +304,8 @@ impl Changing {
     }
 }
 
-/// Logs trusted certificates whose time is over, and that some of the system's roots cannot be read, but for what was logged
-/// for the plan before.
+/// Logs expired certificates that are trusted, and that some of the system's roots cannot be read, unless the same was
+/// logged for the plan `before`.
 fn warn_of_trust(before: Option<&Plan>, plan: &Plan) {
     let expired = |plan: &Plan| config::expired_trust(&plan.credentials, SystemTime::now());
     let told = before.map(expired).unwrap_or_default();
@@ -331,7 +332,7 @@ fn refuse_what_needs_a_restart(old: &Plan, new: &Plan) -> Result<(), Reconfigure
     }
 }
 
-/// Whether they were written or are the defaults makes no difference.
+/// Returns the addresses alone, so that a default equals the same address written out.
 fn addresses(binds: &[Bind]) -> Vec<SocketAddr> {
     binds.iter().map(|bind| bind.address).collect()
 }
@@ -340,7 +341,8 @@ fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {
     upstreams.iter().any(|other| Arc::ptr_eq(other, upstream))
 }
 
-/// Purges, closes and keeps warm what is due, until the upstream is configured no more and its last connection is gone.
+/// Maintains an upstream's pool (purges, limits on age and idle time, the warm floor) until the upstream is no longer
+/// configured and its last connection is closed.
 async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
     let maintained = upstream.maintain(&worker.resolver);
     let kept = async { tokio::join!(maintained, keep_warm(&live, &upstream)) };
@@ -360,7 +362,8 @@ async fn keep(live: Arc<Live>, upstream: Arc<Upstream>, worker: Arc<Worker>) {
     }
 }
 
-/// Has the threads dial in turn, until the process's drain begins: each drives what it dialled.
+/// Dials for the upstream's warm floor until the drain begins. The worker threads dial in turn, because each drives the
+/// connections that it dialled.
 async fn keep_warm(live: &Live, upstream: &Arc<Upstream>) {
     let threads = live.common.workers.len();
     let first = fastrand::usize(..threads);
@@ -375,7 +378,7 @@ async fn keep_warm(live: &Live, upstream: &Arc<Upstream>) {
     }
 }
 
-/// Gives what is in flight its time, then ends it.
+/// Waits for this time, then aborts the drain, which ends exchanges in flight.
 async fn bound_drain(drain: Drain, time: Duration) {
     let _ = timeout(time, drain.aborted()).await;
     drain.abort();

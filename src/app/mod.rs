@@ -1,8 +1,8 @@
-//! Assembly: build everything that a plan names, run it, put other plans in its place, and end it in order.
+//! Assembly: builds everything that a plan names, runs it, replaces the plan, and ends everything in order.
 //!
-//! Workers carry the traffic, each on a thread and runtime of its own. One more thread has metrics, health and
-//! administration, so that saturated workers do not blind anybody ("What is told: metrics, log, page" in
-//! docs/design.md), and one the watch over files, so that a file system that hangs does not, either.
+//! Workers carry the traffic, each on a thread and runtime of its own. One more thread serves metrics, health and
+//! administration, which therefore answer when all workers are saturated ("What is told: metrics, log, page" in
+//! docs/design.md). Another thread watches files, so that a file system that hangs stops nothing else.
 
 mod beginning;
 mod folders;
@@ -47,44 +47,45 @@ use sockets::{Bound, bind, raise_descriptor_limit};
 use watch::Watch;
 use worker::Work;
 
-/// What a plan does not say.
+/// The settings of a run that are not part of the plan.
 #[derive(Debug, Default)]
 pub struct Environment {
-    /// In place of the system's resolver.
+    /// The resolver that replaces the system's; in tests and in the demo.
     pub resolver: Option<Resolver>,
-    /// Where TLS secrets are written.
+    /// The file that TLS secrets are written to (`--key-log`).
     pub key_log: Option<PathBuf>,
     /// The configuration's text.
     pub configuration: String,
-    /// Where the configuration comes from, if it is to be followed: its changes, and those of the files that it names.
+    /// The source that is followed for changes of the configuration and of the files that it names; `None`: nothing is
+    /// followed.
     pub source: Option<Source>,
-    /// Where that came from.
+    /// The kind of source that the configuration's text came from.
     pub origin: Origin,
-    /// Where what is in force is kept for the next start.
+    /// The folder in which the configuration in force is kept for the next start.
     pub kept: Option<Kept>,
-    /// The sign to end.
+    /// The drain, which any thread may begin.
     pub drain: Drain,
 }
 
-/// Why Warmline did not start.
+/// The reasons for which Warmline did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address could not be bound.
     #[error("{what}: {address} cannot be bound: {error}{hint}")]
     Bind {
-        /// What was to listen there.
+        /// The configuration's key, or the port, that asked for the address.
         what: String,
         /// The address.
         address: SocketAddr,
-        /// The kernel's word.
+        /// The kernel's error.
         error: std::io::Error,
-        /// What would help.
+        /// A remedy in parentheses; empty if there is none.
         hint: &'static str,
     },
     /// An upstream's TLS cannot be prepared.
     #[error("upstream {name}: its TLS settings cannot be used: {}", crate::tls::words(.error))]
     Tls {
-        /// The upstream.
+        /// The upstream's name.
         name: String,
         /// The reason.
         error: rustls::Error,
@@ -94,10 +95,10 @@ pub enum StartError {
     KeyLog {
         /// The file.
         path: PathBuf,
-        /// The kernel's word.
+        /// The kernel's error.
         error: std::io::Error,
     },
-    /// No configuration, and none is to come.
+    /// There is no usable configuration, and none is to come.
     #[error("{0}")]
     NoConfiguration(Errors),
     /// The `ConfigMap` cannot be followed, and there is no file.
@@ -113,13 +114,14 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// Why another plan could not take the place of the one in force.
+/// The reasons for which another plan could not replace the one in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconfigureError {
-    /// A part that is fixed while the process lives.
+    /// A change of a setting that is fixed while the process lives; the value is the setting's key.
     #[error("{0} cannot change while Warmline runs; restart it for that, or write what it was")]
     NeedsRestart(&'static str),
-    /// Applications that hold its URL would reach another upstream.
+    /// A port that an upstream had for itself is now another upstream's: applications that hold its URL would reach the
+    /// wrong one.
     #[error(
         "upstreams: port {port} carried the upstream {owner:?} in this process, and applications may still call it \
          so; give {name:?} another port, or restart Warmline"
@@ -127,12 +129,12 @@ pub enum ReconfigureError {
     OtherOwner {
         /// The port.
         port: u16,
-        /// Which upstream had it.
+        /// The upstream that had the port.
         owner: String,
-        /// Which one is to have it.
+        /// The upstream that is to have the port.
         name: String,
     },
-    /// A port that an upstream had for itself, for a listener.
+    /// A port that an upstream had for itself is now a listener's.
     #[error(
         "listeners: port {port} carried the upstream {owner:?} alone in this process, and applications may still call it \
          so; bind another port, or restart Warmline"
@@ -140,18 +142,18 @@ pub enum ReconfigureError {
     OwnedPort {
         /// The port.
         port: u16,
-        /// Which upstream had it.
+        /// The upstream that had the port.
         owner: String,
     },
     /// The drain has begun.
     #[error("Warmline is ending; what is in flight finishes as it began")]
     Ending,
-    /// What is new in it cannot be started.
+    /// A new part of the plan cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Warmline, running.
+/// A running Warmline.
 pub struct Running {
     metrics: Vec<SocketAddr>,
     admin: Vec<SocketAddr>,
@@ -159,11 +161,11 @@ pub struct Running {
     drain: Drain,
     workers: Vec<JoinHandle<()>>,
     operations: JoinHandle<()>,
-    /// Set once the workers have ended.
+    /// Begun once the workers have ended; then the other threads end.
     over: Drain,
 }
 
-/// Builds and starts everything; when it returns, every address is bound and accepting.
+/// Builds and starts everything; when this returns, every address is bound and accepts connections.
 pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartError> {
     address_space::suffices(plan.threads)?;
     raise_descriptor_limit(plan);
@@ -231,42 +233,42 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
 }
 
 impl Running {
-    /// Every address that takes traffic: the listeners in the plan's order, then the upstreams' own ports.
+    /// Returns every address that takes traffic: the listeners' in the plan's order, then the upstreams' own ports.
     pub fn listeners(&self) -> Vec<SocketAddr> {
         self.live.addresses()
     }
 
-    /// Where metrics and health listen.
+    /// Returns the addresses of metrics and health.
     pub fn metrics(&self) -> &[SocketAddr] {
         &self.metrics
     }
 
-    /// Where administration listens.
+    /// Returns the addresses of administration.
     pub fn admin(&self) -> &[SocketAddr] {
         &self.admin
     }
 
-    /// The upstream of this name.
+    /// Returns the upstream of this name.
     pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
         self.live.upstream(name)
     }
 
-    /// Puts another plan in force, whole, or says why it cannot be and changes nothing. With it comes its text.
+    /// Puts another plan in force as a whole, with the text that it was compiled from; on an error nothing changes.
     pub fn reconfigure(&self, plan: Plan, text: String) -> Result<(), ReconfigureError> {
         self.live.reconfigure(plan, text)
     }
 
-    /// The sign to end, to be given from any thread.
+    /// Returns the drain, which any thread may begin.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
     }
 
-    /// Begins the end: what is in flight may finish.
+    /// Begins the drain: exchanges in flight may finish.
     pub fn shutdown(&self) {
         self.drain.begin();
     }
 
-    /// Ends what is in flight.
+    /// Ends exchanges in flight at once.
     pub fn abort(&self) {
         self.drain.abort();
     }
@@ -298,7 +300,8 @@ fn pools_url(admin: &[Bound]) -> String {
     }
 }
 
-/// Metrics, health and administration, each port for so many operators, on a thread of their own until everything else is over.
+/// Starts the thread for metrics, health and administration, which runs until everything else has ended. `operators` is
+/// the most connections of each port.
 fn operate(
     state: Arc<admin::State>,
     metrics: Vec<Bound>,
@@ -323,8 +326,8 @@ fn operate(
         .map_err(StartError::Thread)
 }
 
-/// The watch over files, on a thread of its own until everything else is over. Nobody waits for its end: a file system that
-/// hangs holds up neither health nor the process's end.
+/// Starts the thread that watches files, which runs until everything else has ended. Nothing waits for its end, so that
+/// a file system that hangs delays neither health nor the process's end.
 fn follow(watch: Watch, over: Drain) -> Result<(), StartError> {
     let runtime = current_thread_runtime()?;
     let following = async move {

@@ -1,4 +1,4 @@
-//! From a plan's upstreams to where requests go: by host, and by an upstream's own port.
+//! Routes of a plan: by a request's host, and by an upstream's own port.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     upstream::{Settings, Upstream},
 };
 
-/// What inlets lead to.
+/// The destinations that inlets route to: the host table, and the upstreams by name.
 pub(super) struct Entries<'a> {
     pub(super) routes: &'a Arc<Latest<Table<Destination>>>,
     upstreams: HashMap<&'a str, &'a Arc<Upstream>>,
@@ -26,7 +26,7 @@ impl<'a> Entries<'a> {
         Self { routes, upstreams }
     }
 
-    /// On an own port any Host is taken, and the first of `hosts` goes up.
+    /// Returns the destination of an upstream's own port, where any Host is taken, and the first of `hosts` goes up.
     pub(super) fn own(&self, name: &str) -> Option<Destination> {
         let upstream = self.upstreams.get(name)?;
         let settings = upstream.settings();
@@ -35,7 +35,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Every host that is configured.
+/// Returns the table of all configured hosts.
 pub(super) fn table(upstreams: &[Arc<Upstream>]) -> Table<Destination> {
     let mut table = Table::default();
     for upstream in upstreams {

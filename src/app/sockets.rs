@@ -15,20 +15,20 @@ use crate::{
     socket::{self, ipv4_instead, lacks_family},
 };
 
-/// Descriptors that belong to no connection, at most, where they cannot be counted.
+/// The assumed number of descriptors that belong to no connection, if they cannot be counted.
 const OWN_DESCRIPTORS: usize = 64;
-/// Descriptors that are open for a moment: of files that are read, and of questions to name servers.
+/// The number of descriptors that may be open for a moment: for files that are read, and for questions to name servers.
 const SPARE_DESCRIPTORS: usize = 24;
 
-/// A bound address.
+/// A listening socket with its address.
 pub(super) struct Bound {
     pub(super) listener: TcpListener,
-    /// With the port that the kernel chose, if it did.
+    /// The address, with the port that the kernel chose if it was 0.
     pub(super) address: SocketAddr,
 }
 
-/// Binds each address; a default one may miss where the machine lacks its family, and one for all addresses is for all
-/// of the other family then.
+/// Binds each address. If the machine lacks the address family of a default, the default is left out; a default for all
+/// IPv6 addresses becomes one for all IPv4 addresses.
 pub(super) fn bind(what: &str, binds: &[Bind]) -> Result<Vec<Bound>, StartError> {
     let mut bound = Vec::new();
     for bind in binds {
@@ -76,7 +76,7 @@ fn refused(what: &str, address: SocketAddr, error: io::Error) -> StartError {
     StartError::Bind { what: what.to_owned(), address, error, hint }
 }
 
-/// Raises the soft limit to the hard one, and warns where that is still too low.
+/// Raises the soft limit of open files to the hard one, and warns if that is still lower than the plan needs.
 pub(super) fn raise_descriptor_limit(plan: &Plan) {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) =
@@ -87,7 +87,7 @@ pub(super) fn raise_descriptor_limit(plan: &Plan) {
     warn_of_few_descriptors(descriptors_wanted(plan));
 }
 
-/// Warns where another plan wants more than the one before, and more than there are.
+/// Warns if the new plan needs more descriptors than the old one, and more than the limit.
 pub(super) fn recheck_descriptor_limit(old: &Plan, new: &Plan) {
     let wanted = descriptors_wanted(new);
     if wanted > descriptors_wanted(old) {
@@ -100,8 +100,8 @@ fn descriptors_wanted(plan: &Plan) -> u64 {
     (most_clients(plan) + upstream_connections(plan) + operators + OWN_DESCRIPTORS) as u64
 }
 
-/// The most client connections over all listeners and own ports: as many as the listener with the most may have. The memory
-/// that they need does not grow with the number of upstreams then.
+/// Returns the most client connections over all listeners and own ports together: as many as the listener with the most
+/// may have. So the memory that they need does not grow with the number of upstreams.
 pub(super) fn most_clients(plan: &Plan) -> usize {
     plan.listeners.iter().map(|listener| listener.limits.connections).max().unwrap_or_default()
 }
@@ -114,8 +114,8 @@ fn operators_ports(plan: &Plan) -> usize {
     plan.metrics.len() + plan.admin.len()
 }
 
-/// Divides what the limit leaves beside Warmline's own descriptors. Beyond what the plan allows, upstreams may have so many
-/// connections that an earlier plan allowed.
+/// Divides the descriptors that the limit leaves beside Warmline's `own`. Upstreams may have the connections that the
+/// plan allows, and those (`earlier`) that an earlier plan allowed.
 pub(super) fn divide_descriptors(plan: &Plan, own: usize, earlier: usize) -> Division {
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
@@ -123,7 +123,8 @@ pub(super) fn divide_descriptors(plan: &Plan, own: usize, earlier: usize) -> Div
     Division::of(Wanted { limit, own, upstreams, ports })
 }
 
-/// Counts what is open while nobody is served, and adds what is open for moments.
+/// Counts the descriptors that are open while no client is served, and adds a reserve for those that are open for
+/// moments.
 pub(super) fn own_descriptors() -> usize {
     descriptors::open().unwrap_or(OWN_DESCRIPTORS) + SPARE_DESCRIPTORS
 }

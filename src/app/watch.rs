@@ -1,6 +1,8 @@
-//! Follows the configuration's source and the files that it names: a change is compiled and put in force whole, or told.
+//! Follows the configuration's source and the files that it names: a change is compiled and put in force as a whole, or
+//! reported.
 //!
-//! Whatever the kernel does not tell (network file systems), a slow look around finds.
+//! Changes that the kernel does not announce (network file systems) are found by a look at everything every few
+//! seconds.
 
 use std::{
     path::PathBuf,
@@ -23,31 +25,32 @@ use crate::{
     },
 };
 
-/// How long the files must be quiet before they are read.
+/// The time without a change after which the files are read.
 const QUIET: Duration = Duration::from_millis(20);
-/// How long at most that is waited for.
+/// The longest wait for the files to be quiet.
 const RESTLESS: Duration = Duration::from_millis(200);
-/// How often everything is looked at without a sign of a change.
+/// The period of looks at everything without a sign of a change.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
-/// The same while something cannot be used, which may get well without a sign, by time alone, and while the kernel refuses to
-/// give signs...
+/// The period while something is refused that may become usable without a sign (by time alone), and while the kernel
+/// gives no signs.
 const LOOK_AROUND_SOON: Duration = Duration::from_secs(1);
-/// ... but looking takes no more than one part in so many of a core, however large what is refused.
+/// The least wait before the next look, as a multiple of the time that the last look took: looking takes at most one
+/// part in fifty of a core.
 const LOOK_SHARE: u32 = 50;
 
-/// See the module.
+/// The follower of the configuration's source and files.
 pub(super) struct Watch {
     source: Source,
     kept: Option<Kept>,
     live: Arc<Live>,
-    /// Operators who want a look now, and its outcome.
+    /// Operators' requests for a look now; each is answered with the outcome.
     asks: Receiver<Ask>,
-    /// The reason for which changed certificates are not in force beside a refused configuration, as it was told.
+    /// The reason why changed certificates are not in force beside a refused configuration, as it was logged last.
     not_followed: Option<String>,
     /// The digests that the last look took.
     digests: Option<Digests>,
-    /// The plan in force, if all that it was made of has those digests; `None` where another look may find something new in
-    /// the same.
+    /// The plan in force, if everything that it was made of has these digests. `None` if another look may find
+    /// something new in the same content.
     seen: Option<Arc<InForce>>,
 }
 
@@ -69,13 +72,13 @@ impl Watch {
         let mut asking = None;
         self.keep();
         loop {
-            // First the folders, then a look: what changes in between gives a sign.
+            // The folders are watched before the look, so that a change in between gives a sign.
             folders.watch(&self.files());
             let began = Instant::now();
             let looked = self.look();
             let patience = self.patience(&folders).max(LOOK_SHARE * began.elapsed());
             if let Some(ask) = Option::<Ask>::take(&mut asking) {
-                // Whoever asked may have left.
+                // The operator who asked may have left.
                 let _ = ask.send(looked);
             }
             tokio::select! {
@@ -98,14 +101,15 @@ impl Watch {
         if self.is_well() && !folders.are_incomplete() { LOOK_AROUND } else { LOOK_AROUND_SOON }
     }
 
-    /// True if nothing is refused, of which time alone could make something usable.
+    /// True if nothing is refused: time alone could make a refused file usable.
     fn is_well(&self) -> bool {
         let refused = self.live.standing.refused();
         refused.configuration.is_none() && refused.credentials.is_empty()
     }
 
-    /// Compiles what lies there now, and puts it in force if it is another plan. What the plan in force was made of is not
-    /// compiled again: with many upstreams that takes a noticeable part of a core.
+    /// Reads the source and its files, compiles them, and puts the result in force if it is another plan. If the
+    /// content is that of the plan in force, nothing is compiled: with many upstreams that takes a noticeable part of a
+    /// core.
     fn look(&mut self) -> Looked {
         let in_force = self.live.standing.in_force();
         let found = self.source.find();
@@ -135,7 +139,7 @@ impl Watch {
                     self.accept();
                     return looked;
                 }
-                // What is in flight finishes as it began.
+                // Warmline is ending; exchanges in flight finish under the old plan.
                 Err((_, ReconfigureError::Ending)) => return Looked::Unchanged,
                 Err((hash, error)) => self.reject(Some(hash), &error.to_string()),
             },
@@ -145,7 +149,7 @@ impl Watch {
         refused
     }
 
-    /// Puts changed certificates in force beside a configuration that cannot be used: the one in force is compiled anew.
+    /// Puts changed certificates in force while the configuration is refused, by compiling the text in force again.
     fn follow_credentials(&mut self, in_force: &InForce) {
         let (text, origin) = (in_force.text.clone(), self.live.standing.origin());
         let compiled = self.source.compile(text, origin, Some(&in_force.plan.credentials));
@@ -162,14 +166,15 @@ impl Watch {
         self.not_followed = error;
     }
 
-    /// Unless it is in force already; an error comes with the hash of what it is about.
+    /// Puts a configuration in force, unless it is in force already; an error comes with the hash of the text that it
+    /// is about.
     fn put_in_force(
         &self,
         loaded: Loaded,
         in_force: &InForce,
     ) -> Result<Looked, (String, ReconfigureError)> {
         let Loaded { mut plan, text, origin } = loaded;
-        // A file's fault makes no other plan.
+        // The faults of files do not make this another plan.
         let stale = std::mem::take(&mut plan.credentials.stale);
         let same_text = text == in_force.text;
         if plan == in_force.plan && same_text {
@@ -178,8 +183,8 @@ impl Watch {
         }
         let hash = config::hash(&text);
         self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
-        // Faults of files are told once the plan is in force: a plan that is refused may name other files, and its report would
-        // contradict that of the plan in force.
+        // Faults of files are reported once the plan is in force: a plan that is refused may name other files, and its
+        // report would contradict that of the plan in force.
         let stale = self.tell_stale(&stale);
         self.came_from(origin);
         if same_text {
@@ -188,13 +193,13 @@ impl Watch {
             tracing::info!(%hash, source = origin.as_str(), "changed configuration is in force");
             self.keep();
         }
-        // Of what is in force now, a part may be older than its files.
+        // A part of what is in force now may be older than its files.
         Ok(stale.map_or(Looked::Applied, Looked::Refused))
     }
 
     fn reject(&self, hash: Option<String>, reason: &str) -> Looked {
         self.tell_cluster(Some(Rejected {
-            // What there is no text of is told apart by why.
+            // Without a text, rejections are told apart by their reason.
             hash: hash.clone().unwrap_or_else(|| config::hash(reason)),
             reason: reason.into(),
         }));
@@ -227,7 +232,7 @@ impl Watch {
         }
     }
 
-    /// Keeps what is in force for the next start.
+    /// Keeps the text in force for the next start.
     fn keep(&self) {
         let Some(kept) = &self.kept else { return };
         if let Err(error) = kept.write(&self.live.standing.in_force().text) {
@@ -235,7 +240,8 @@ impl Watch {
         }
     }
 
-    /// Tells new faults of files, and their end; gives back all faults, new or not.
+    /// Records the files that cannot be used, and logs new ones and their end; returns the reasons of all of them, or
+    /// `None`.
     fn tell_stale(&self, stale: &[Stale]) -> Option<String> {
         if stale.is_empty() && self.live.standing.has_stale() {
             tracing::info!("certificates, keys and trust are good again");
@@ -251,7 +257,8 @@ impl Watch {
     }
 }
 
-/// By SIGHUP other servers are told to read their files anew.
+/// Returns the stream of SIGHUP, the signal by which servers are told to read their files again; `None` if it cannot be
+/// had.
 fn hangups() -> Option<Signal> {
     let followed = signal(SignalKind::hangup());
     followed.inspect_err(|error| tracing::warn!(%error, "SIGHUP is not followed")).ok()

@@ -1,4 +1,4 @@
-//! Worker threads: each accepts, serves, dials and drives on a runtime of its own, as the jobs come that it is given.
+//! Worker threads: each accepts, serves, dials and drives connections on a runtime of its own, as it gets jobs.
 
 use std::{
     pin::{Pin, pin},
@@ -22,28 +22,28 @@ use crate::{
     upstream::{Upstream, Worker, all_emptied},
 };
 
-/// How long the pools have to close politely at the end.
+/// The time that the pools have to close their connections politely at the end.
 const CLOSING_TIME: Duration = Duration::from_millis(1500);
 
-/// A descriptor of a listening socket: an address closes when the last thread has dropped its own.
+/// A worker's descriptor of a listening socket. The address closes when all workers have dropped theirs.
 pub(super) type Listening = std::net::TcpListener;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// What a worker is told to do.
+/// A job for a worker.
 pub(super) enum Job {
-    /// Accept on this socket until the inlet's end.
+    /// Accept on this socket until the inlet's drain begins.
     Accept(Listening, Arc<Inlet>),
-    /// Run the task that this makes.
+    /// Run the task that this function makes.
     Run(Box<dyn FnOnce(Arc<Worker>) -> Task + Send>),
 }
 
-/// What all workers share.
+/// The state that all workers share.
 pub(super) struct Work {
     pub(super) drain: Drain,
     pub(super) resolver: Resolver,
     pub(super) resources: Arc<Resources>,
-    /// Passed once no thread has an exchange left.
+    /// The barrier at which each worker waits, once it has no exchange left, for the others.
     pub(super) everyone_idle: Barrier,
     /// Every upstream that has, or may get, connections.
     pub(super) upstreams: Arc<Latest<Vec<Arc<Upstream>>>>,
@@ -68,7 +68,7 @@ async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     let worker = Arc::new(Worker { thread, resolver, resources });
     let mut accepting = JoinSet::new();
     serve(work, &mut jobs, &worker, &mut accepting).await;
-    // Others may still be served, and what they wait for may have been given to this thread to dial.
+    // Other workers may still serve, and their requests may wait for a dial that this thread was given.
     let mut everyone_idle = pin!(work.everyone_idle.wait());
     loop {
         tokio::select! {
@@ -82,8 +82,8 @@ async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     all_emptied(&upstreams, CLOSING_TIME).await;
 }
 
-/// Until the drain has begun and nobody is served here any more. Jobs come first: whoever connected in time is served,
-/// also where the socket is still on its way here.
+/// Serves until the drain has begun and this thread has no client left. Jobs are taken first, so that a client that
+/// connected in time is served, even if the socket's job was still in the queue.
 async fn serve(
     work: &Work,
     jobs: &mut UnboundedReceiver<Job>,

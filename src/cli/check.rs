@@ -14,7 +14,7 @@ use crate::{
     upstream,
 };
 
-/// What `warmline check` is asked for: a file, the example or the schema.
+/// The arguments of `warmline check`: a file to validate, or the example or the schema to print.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(group(clap::ArgGroup::new("what").required(true).args(["file", "example", "schema"])))]
@@ -35,10 +35,10 @@ pub struct Arguments {
 /// The exit status where a configuration is not valid.
 const INVALID: u8 = 2;
 
-/// Runs the command: exit status 0 and the answer on standard output, or 2 and the reasons on
+/// Runs the command. Exit status 0: the answer is on standard output. Exit status 2: the configuration's errors are on
 /// standard error.
 ///
-/// That nobody reads them any more (`| head`) is no failure; the exit status says it all the same.
+/// A failed write to standard output (`| head`) is ignored: the exit status tells the result nevertheless.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
     match answer(arguments) {
@@ -53,7 +53,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// What is printed.
+/// Returns the text for standard output, or the configuration's errors.
 pub fn answer(arguments: &Arguments) -> Result<String, Errors> {
     match arguments {
         Arguments { file: Some(file), without_files, .. } => {
@@ -68,7 +68,7 @@ pub fn answer(arguments: &Arguments) -> Result<String, Errors> {
     }
 }
 
-/// Writes down what was accepted, what was read of which file, and what is likely to be a mistake.
+/// Returns the report on an accepted configuration: what was accepted, what was read from which file, and warnings.
 fn report(source: &str, loaded: &Loaded, without_files: bool) -> String {
     let plan = &loaded.plan;
     let mut text = format!("{source}: {}\n", summary(plan));
@@ -90,7 +90,8 @@ fn report(source: &str, loaded: &Loaded, without_files: bool) -> String {
     text
 }
 
-/// `tls.crt: 3 certificates, 2 of them sent: CN=shop, until 2027-01-01 00:00:00 UTC; tls.key: ECDSA P-256`.
+/// Returns the report's line about an identity, such as `tls.crt: 3 certificates, 2 of them sent: CN=shop, until
+/// 2027-01-01 00:00:00 UTC; tls.key: ECDSA P-256`.
 fn shown(files: &IdentityFiles, identity: &Identity) -> String {
     let (certificate, key) = match files {
         IdentityFiles::Pair { certificate, key } => (certificate, format!("; {}: ", key.display())),
@@ -106,7 +107,7 @@ fn shown(files: &IdentityFiles, identity: &Identity) -> String {
     format!("{certificate}: {found}{sent}: {subject}, until {until}{key}{kind}")
 }
 
-/// Sums up in one line what was accepted.
+/// Returns the report's first line: upstreams, addresses and destinations.
 fn summary(plan: &Plan) -> String {
     let binds: Vec<_> = plan.listeners.iter().flat_map(|listener| &listener.binds).collect();
     let mut line = format!("accepted: {} on", plural(plan.upstreams.len(), "upstream"));
@@ -120,7 +121,8 @@ fn summary(plan: &Plan) -> String {
     line
 }
 
-/// `payments (hosts api.payments.example, port 13401) to api.payments.example:443`.
+/// Returns an upstream's part of the first line, such as `payments (hosts api.payments.example, port 13401) to
+/// api.payments.example:443`.
 fn destination(upstream: &upstream::Settings) -> String {
     let hosts = upstream.hosts.join(" ");
     let port = upstream.port.map(|port| format!(", port {port}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `warmline demo`: the main job shown, with nothing to configure.
+//! `warmline demo`: shows what the pool saves, with nothing to configure.
 
 use std::{
     io::{self, Write as _},
@@ -25,7 +25,7 @@ use crate::{
     telemetry::log,
 };
 
-/// What `warmline demo` is told.
+/// The arguments of `warmline demo`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// Exit after the table, instead of going on serving
@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     requests: u32,
 }
 
-/// Longer ones only make people wait.
+/// The longest simulated round trip, in milliseconds; longer ones only make people wait.
 const LONGEST_ROUND_TRIP: u64 = 500;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -61,7 +61,7 @@ fn show(arguments: &Arguments) -> Result<ExitCode, Failed> {
         running.join();
         ExitCode::SUCCESS
     } else {
-        // Not before the table, which is clearer than a line for each of its requests.
+        // The log begins after the table, which is clearer than a line for each of its requests.
         log::init(&plan.log);
         say(&invitation(&running, &origin));
         serve(running)
@@ -70,16 +70,16 @@ fn show(arguments: &Arguments) -> Result<ExitCode, Failed> {
     Ok(code)
 }
 
-/// Everything that runs.
+/// Everything that the demo runs.
 struct Scene {
     round_trip: Duration,
-    /// Each way.
+    /// The number of requests that are sent straight, and again through Warmline.
     requests: usize,
     origin: Origin,
     client: OneShot,
     running: Running,
     plan: Plan,
-    /// What was said about ports that somebody else has.
+    /// The lines about usual ports that are taken, for the introduction; empty if none is.
     replaced: String,
 }
 
@@ -127,7 +127,7 @@ impl Scene {
     }
 }
 
-/// Starts Warmline; where a usual port is taken, on any free one.
+/// Starts Warmline; if a usual port is taken, any free one takes its place.
 fn start(origin: SocketAddr, memory: &Memory) -> Result<(Running, Plan), Failed> {
     let mut ports = Ports::USUAL;
     loop {
@@ -162,7 +162,7 @@ fn replaced(running: &Running) -> String {
 }
 
 fn invitation(running: &Running, origin: &Origin) -> String {
-    // Not the executable's own path: what was typed works again, a link's target may not.
+    // The name as typed works again; the executable's own path may be a link's target that does not.
     let program = std::env::args_os().next().unwrap_or_else(|| "warmline".into());
     let invitation = Invitation {
         program: program.to_string_lossy().into_owned(),
@@ -182,7 +182,7 @@ fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// That nobody reads it any more (`| head`) is no failure.
+/// Writes to standard output; a failed write (`| head`) is ignored.
 fn say(text: &str) {
     let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

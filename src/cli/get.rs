@@ -1,4 +1,4 @@
-//! `warmline get`: one request, for images that have no curl.
+//! `warmline get`: makes one request, for images that have no curl.
 
 mod words;
 
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::head::shown_byte;
 
-/// What `warmline get` is told.
+/// The arguments of `warmline get`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// An http:// or https:// URL; https is verified against the system's roots
@@ -33,11 +33,11 @@ pub(super) struct Arguments {
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
-/// The exit status of a wrong command line, as clap has it.
+/// The exit status of a wrong command line, the same as clap's.
 const USAGE: u8 = 2;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    // Not by clap, which prints what it refuses: that may hold a password.
+    // The URL is not checked by clap, which prints what it refuses: that may hold a password.
     let url = match url(&arguments.url) {
         Ok(url) => url,
         Err(error) => {
@@ -67,7 +67,7 @@ async fn bounded(url: &Uri, seconds: u64) -> Result<bool, Failed> {
         .map_err(|_| format!("no complete answer within {limit:?} (--timeout)"))?
 }
 
-/// Prints the body; whether the status was 2xx.
+/// Makes the request and prints the response's body; true if the status was 2xx.
 async fn get(url: Uri) -> Result<bool, Failed> {
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
@@ -91,7 +91,8 @@ async fn get(url: Uri) -> Result<bool, Failed> {
     Ok(response.status().is_success())
 }
 
-/// An address without a scheme is often no URI at all: said before anything else about it.
+/// Reads the URL; the error says what would be right. A missing scheme is reported first, because an address without
+/// one is often not a URI at all.
 fn url(text: &str) -> Result<Uri, String> {
     let Some((scheme, _)) = text.split_once("://") else {
         let text = without_password(text);
@@ -108,24 +109,24 @@ fn url(text: &str) -> Result<Uri, String> {
         return Err("user:password@ in a URL is not sent: leave it out".into());
     }
     match port(authority) {
-        // hyper takes a number that is no port for none, and asks on the scheme's own.
+        // hyper ignores a number that is not a port, and connects to the scheme's default port.
         Some(port) if !is_port(port) => Err(format!("{port} is not a port: write 1 to 65535")),
         _ => Ok(url),
     }
 }
 
-/// What is written as the port, which may be no number at all.
+/// Returns the text behind the host's colon, which may not be a number; `None` if the URL names none.
 fn port(authority: &str) -> Option<&str> {
     let (host, port) = authority.rsplit_once(':')?;
     (!port.is_empty() && !port.contains(']') && !host.is_empty()).then_some(port)
 }
 
-/// True for a decimal number from 1 to 65535; the number's own parser takes `+80` too.
+/// True for a decimal number from 1 to 65535; `NonZeroU16`'s own parser accepts `+80` too.
 fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<NonZeroU16>().is_ok()
 }
 
-/// Names the first byte of a URL's path or query that no URL has, and what would be right.
+/// Returns the error about the first byte of the path or query that no URL may contain; `None` if there is none.
 fn refused_byte(text: &str) -> Option<String> {
     let host = text.find("://")? + "://".len();
     let begin = host + text[host..].find(['/', '?'])?;
@@ -138,7 +139,7 @@ fn refused_byte(text: &str) -> Option<String> {
     Some(format!("the byte {shown} at place {place} of the URL: write it as %{byte:02X}"))
 }
 
-/// A URL as it may be shown: what comes before the last `@` of its host may be a password.
+/// Returns the URL without what comes before the last `@` of its host, which may be a password.
 fn without_password(text: &str) -> String {
     let begin = text.find("://").map_or(0, |at| at + "://".len());
     let (scheme, rest) = text.split_at(begin);

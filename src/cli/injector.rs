@@ -20,7 +20,7 @@ use crate::{
     telemetry::log,
 };
 
-/// What `warmline injector` is told.
+/// The arguments of `warmline injector`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The sidecar's image
@@ -64,7 +64,7 @@ pub(super) struct Arguments {
     own: OwnCertificate,
 }
 
-/// What a CA of its own is kept by.
+/// The names and lifetimes of the CA and the serving certificate that the injector makes itself.
 #[derive(Debug, clap::Args)]
 struct OwnCertificate {
     /// The namespace of the service and the Secret (default: the pod's)
@@ -109,9 +109,9 @@ enum Cluster {
     Openshift,
 }
 
-/// The exit status where it cannot start.
+/// The exit status if the injector cannot start.
 const UNUSABLE: u8 = 2;
-/// How long the log's last lines may take to be written at the end.
+/// The time that the log's last lines have to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
@@ -158,7 +158,7 @@ fn memory(text: &str) -> Result<String, &'static str> {
     if injector::is_memory(text) { Ok(text.into()) } else { Err("write a quantity such as 64Mi") }
 }
 
-/// Certificates tell time in whole seconds.
+/// Reads a lifetime in whole seconds, which is the resolution of times in certificates.
 fn lifetime(text: &str) -> Result<Duration, &'static str> {
     let error = "write one whole number with its unit, from 3s to 87600h: 30s, 90m or 720h";
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

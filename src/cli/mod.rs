@@ -35,8 +35,8 @@ enum Command {
 }
 
 impl Command {
-    /// Fails where there is too little address space for the threads. How many workers there are, the configuration says
-    /// later; where the main thread suffices, there is room for that, or the program would not have begun.
+    /// Fails if there is too little address space even for one worker. The number of workers is known only with the
+    /// configuration; `app::start` checks for it.
     fn address_space(&self) -> Result<(), TooLittle> {
         match self {
             Self::Run(_) | Self::Demo(_) | Self::Injector(_) => address_space::suffices(1),
@@ -46,7 +46,7 @@ impl Command {
     }
 }
 
-/// Runs the program.
+/// Runs the program; returns its exit status.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;

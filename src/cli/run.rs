@@ -1,4 +1,4 @@
-//! `warmline run`: the sidecar, until a signal ends it.
+//! `warmline run`: runs the sidecar until a signal ends it.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -19,7 +19,7 @@ use crate::{
     telemetry::log,
 };
 
-/// What `warmline run` is told.
+/// The arguments of `warmline run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The configuration; beside --configmap, its mounted copy
@@ -64,11 +64,11 @@ enum Level {
     Trace,
 }
 
-/// The exit status where the configuration cannot be used.
+/// The exit status if the configuration or the command line cannot be used.
 const UNUSABLE: u8 = 2;
-/// How long the log's last lines may take to be written at the end.
+/// The time that the log's last lines have to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// The same where the end is to come at once.
+/// The time that the log's last lines have if a second signal ends the process at once.
 const LAST_LINES_AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(arguments: Arguments) -> ExitCode {
@@ -89,7 +89,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// `None` where the end was asked for before there was a configuration.
+/// Starts Warmline; `None` if the end was requested before there was a configuration.
 fn start(arguments: Arguments) -> Result<Option<Running>, Stop> {
     let mut source = source(&arguments)?;
     let (drain, kept) = (Drain::default(), arguments.keep.as_deref().map(Kept::new));
@@ -113,12 +113,12 @@ fn start(arguments: Arguments) -> Result<Option<Running>, Stop> {
     Ok(Some(app::start(&loaded.plan, environment)?))
 }
 
-/// Why the process does not run.
+/// The reasons for which the process does not run.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
     #[error("warmline: {0}")]
     Arguments(String),
-    /// Each of its lines names the configuration.
+    /// No usable configuration; each line of the errors names its source, so that no prefix is added.
     #[error("{0}")]
     Configuration(config::Errors),
     #[error("warmline: {0}")]
@@ -157,7 +157,7 @@ fn source(arguments: &Arguments) -> Result<Source, Stop> {
     }
 }
 
-/// Said once here, because it happened before there was a log.
+/// Logs that the `ConfigMap` cannot be watched, which happened before there was a log.
 fn tell_unwatched(source: &Source) {
     if let Some(away) = source.configmap().and_then(|configmap| configmap.known().away) {
         let reason = away.reason;
@@ -190,7 +190,8 @@ fn finish(running: Running) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// SIGTERM or SIGINT begins the drain; a second one ends the process at once. Both are watched when this returns.
+/// Begins the drain at SIGTERM or SIGINT; a second signal ends the process at once. Both signals are watched once this
+/// returns.
 pub(crate) fn end_on_signals(drain: Drain) {
     let (watched, watching) = std::sync::mpsc::channel();
     let spawned = thread::Builder::new().name("signals".into()).spawn(move || {
@@ -201,7 +202,7 @@ pub(crate) fn end_on_signals(drain: Drain) {
         }
     });
     match spawned {
-        // An error is a thread that ended without watching, and has said why.
+        // An error means that the thread ended without watching, and has logged why.
         Ok(_) => drop(watching.recv()),
         Err(error) => tracing::error!(%error, "signals cannot be watched"),
     }

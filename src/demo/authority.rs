@@ -1,4 +1,4 @@
-//! A certificate authority that lives in memory and dies with the process.
+//! A certificate authority in memory, which ends with the process.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,9 +13,9 @@ use rustls::{
 
 use super::Error;
 
-/// Clocks of a machine that was just started may be behind.
+/// The time before now from which certificates are valid: clocks of a machine that was just started may be behind.
 const BEFORE: Duration = Duration::from_hours(1);
-/// Longer than anybody looks at a demo.
+/// The time from now until which certificates are valid, longer than a demo runs.
 const AFTER: Duration = Duration::from_hours(24 * 7);
 
 /// A certificate authority; its key is never written anywhere.
@@ -30,7 +30,7 @@ pub struct Credentials {
 }
 
 impl Authority {
-    /// A new one.
+    /// Makes an authority with a new key.
     pub fn new() -> Result<Self, Error> {
         let mut params = named("Warmline demo, to be thrown away");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -39,7 +39,7 @@ impl Authority {
         Ok(Self { issuer })
     }
 
-    /// A server certificate for this DNS name.
+    /// Issues a server certificate for this DNS name.
     pub fn server(&self, name: &str) -> Result<Credentials, Error> {
         let mut params = named(name);
         params.subject_alt_names = CertificateParams::new([name.to_owned()])?.subject_alt_names;
@@ -47,19 +47,19 @@ impl Authority {
         self.issue(&params)
     }
 
-    /// A client certificate with this common name.
+    /// Issues a client certificate with this common name.
     pub fn client(&self, name: &str) -> Result<Credentials, Error> {
         let mut params = named(name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(&params)
     }
 
-    /// The certificate that both sides trust, in PEM.
+    /// Returns the authority's certificate in PEM; client and server trust it.
     pub fn certificate_pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// The same, as rustls takes it.
+    /// Returns the authority's certificate as rustls takes it.
     pub(super) fn roots(&self) -> Result<RootCertStore, Error> {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone())?;
@@ -74,12 +74,12 @@ impl Authority {
 }
 
 impl Credentials {
-    /// The certificate in PEM.
+    /// Returns the certificate in PEM.
     pub fn certificate_pem(&self) -> String {
         self.certificate.pem()
     }
 
-    /// The private key in PEM (PKCS#8).
+    /// Returns the private key in PEM (PKCS#8).
     pub fn key_pem(&self) -> String {
         self.key.serialize_pem()
     }

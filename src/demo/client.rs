@@ -1,4 +1,4 @@
-//! The client: as an application without a pool does, it connects for each request, and closes after it.
+//! The demo's client: like an application without a pool, it connects for each request and closes afterwards.
 
 use std::{
     sync::Arc,
@@ -28,14 +28,14 @@ use super::{
     authority::{Authority, Credentials},
 };
 
-/// A client of one-shot requests, over plain HTTP or mutual TLS, by the URL's scheme.
+/// A client that makes a connection for each request, over plain HTTP or mutual TLS according to the URL's scheme.
 pub struct OneShot {
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
 impl OneShot {
-    /// One that trusts this authority, and shows these credentials to servers that ask. It keeps no session: a process
-    /// that is started for one request has none either.
+    /// Makes a client that trusts this authority, and shows these credentials to servers that ask. It keeps no TLS
+    /// session, like a process that is started for one request.
     pub fn new(authority: &Authority, credentials: &Credentials) -> Result<Self, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
@@ -60,7 +60,8 @@ impl OneShot {
         Ok(Self { client })
     }
 
-    /// Sends this many GET requests one after another; how long each took, from connecting to the end of its answer.
+    /// Sends this many GET requests one after another; returns the time that each took, from connecting to the end of
+    /// the response.
     pub async fn send(&self, to: &Uri, count: usize) -> Result<Vec<Duration>, Error> {
         let mut times = Vec::with_capacity(count);
         for number in 1..=count {

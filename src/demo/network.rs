@@ -1,7 +1,8 @@
-//! A network with a round trip, simulated between an accepted socket and whoever serves it.
+//! A network with a round trip, simulated between an accepted socket and its server.
 //!
-//! Every byte and end arrives half a round trip after it left, in both directions. The round trip of TCP's own handshake
-//! cannot be delayed from here, for the kernel has made it already: the client's first bytes wait for it instead.
+//! Every byte and every end arrives half a round trip after it left, in both directions. The round trip of TCP's own
+//! handshake cannot be delayed here, because the kernel has already made it: the client's first bytes wait for it
+//! instead.
 
 use std::time::Duration;
 
@@ -14,18 +15,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// The most that one packet of ours carries.
+/// The most bytes of one simulated packet.
 const PACKET: usize = 16 * 1024;
-/// Packets under way in one direction; beyond them the sender waits.
+/// The most packets under way in one direction; beyond them the sender waits.
 const UNDER_WAY: usize = 64;
 
-/// tokio's timers count whole milliseconds and round up, which would make every way longer than asked for.
+/// The unit of tokio's timers, which round up: waiting by them alone would make every way longer than asked for.
 const TICK: Duration = Duration::from_millis(1);
 
-/// When it arrives, and what; nothing is the end.
+/// A simulated packet: its time of arrival and its bytes; empty bytes are the end.
 type Packet = (Instant, Bytes);
 
-/// The far end of a network before this socket.
+/// Puts the network before this socket; returns the far end, which the server reads and writes.
 pub(super) fn distant(near: TcpStream, round_trip: Duration) -> DuplexStream {
     let (far, ours) = duplex(PACKET);
     let (near_reads, near_writes) = near.into_split();
@@ -44,7 +45,7 @@ async fn carry(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, delay:
     tokio::join!(depart(from, departing, delay), arrive(arriving, to));
 }
 
-/// Reads until the end, or until nobody takes it any more.
+/// Sends what it reads as packets until the end, or until the receiver is gone.
 async fn depart(mut from: impl AsyncRead + Unpin, packets: mpsc::Sender<Packet>, delay: Duration) {
     loop {
         let mut packet = BytesMut::with_capacity(PACKET);
@@ -60,7 +61,7 @@ async fn arrive(mut packets: mpsc::Receiver<Packet>, mut to: impl AsyncWrite + U
     while let Some((at, packet)) = packets.recv().await {
         wait_until(at).await;
         if packet.is_empty() {
-            // Whoever is gone already needs no end.
+            // A peer that is gone already needs no end.
             let _ = to.shutdown().await;
             return;
         }
@@ -70,7 +71,7 @@ async fn arrive(mut packets: mpsc::Receiver<Packet>, mut to: impl AsyncWrite + U
     }
 }
 
-/// Sleeps to one tick before, and is busy for the rest.
+/// Waits until this time: sleeps until one tick before, and yields for the rest.
 async fn wait_until(at: Instant) {
     sleep_until(at.checked_sub(TICK).unwrap_or(at)).await;
     while Instant::now() < at {
@@ -85,7 +86,7 @@ mod tests {
 
     const ROUND_TRIP: Duration = Duration::from_millis(10);
 
-    /// A client's socket, and the far end of a network behind it.
+    /// Connects a client's socket to the far end of a network before its server.
     async fn pair() -> (TcpStream, DuplexStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();

@@ -1,4 +1,4 @@
-//! The origin: an HTTPS server on a thread of its own that takes no client without a certificate, and counts.
+//! The demo's origin: an HTTPS server on a thread of its own that refuses clients without a certificate, and counts.
 
 use std::{
     convert::Infallible,
@@ -32,10 +32,10 @@ use super::{
     network,
 };
 
-/// After a refused accept (no descriptors left): the next one may do.
+/// The wait after a failed accept (no descriptors left) before the next.
 const RESPITE: Duration = Duration::from_millis(50);
 
-/// The running origin; dropped, it ends.
+/// The running origin; it ends when this is dropped.
 pub struct Origin {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
@@ -43,7 +43,7 @@ pub struct Origin {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the origin has counted.
+/// The origin's counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
     /// TCP connections accepted.
@@ -70,7 +70,8 @@ impl Sub for Seen {
 }
 
 impl Origin {
-    /// Starts it on a free port of 127.0.0.1, this far away; when it returns, it accepts.
+    /// Starts the origin on a free port of 127.0.0.1, behind a simulated network with this round trip; when this
+    /// returns, it accepts.
     pub fn start(
         authority: &Authority,
         credentials: &Credentials,
@@ -90,12 +91,12 @@ impl Origin {
         Ok(Self { address, seen, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// Returns the address that the origin listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it has counted so far.
+    /// Returns what the origin has counted so far.
     pub fn seen(&self) -> Seen {
         *lock(&self.seen)
     }
@@ -133,7 +134,7 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Server {
     acceptor: TlsAcceptor,
     round_trip: Duration,
@@ -175,7 +176,7 @@ impl Server {
             seen.connections += 1;
             seen.connections
         });
-        // Only makes small answers a little later where it fails.
+        // A failure only delays small responses.
         let _ = stream.set_nodelay(true);
         if self.round_trip.is_zero() {
             self.converse(stream, number).await;
@@ -184,7 +185,7 @@ impl Server {
         }
     }
 
-    /// A client that fails here learns it from TLS; the demo's own would report it.
+    /// Shakes hands and serves one connection. A client whose handshake fails learns the reason from TLS.
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, connection: u64) {
         let Ok(stream) = self.acceptor.accept(stream).await else { return };
         let tls = stream.get_ref().1;
@@ -198,7 +199,7 @@ impl Server {
             });
             Ok::<_, Infallible>(greeting.answer(request))
         });
-        // How a connection ends is the client's business here.
+        // An error here is the client's end of the connection.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
     }
 
@@ -207,9 +208,9 @@ impl Server {
     }
 }
 
-/// What the origin says on one connection.
+/// The text of the origin's responses on one connection.
 struct Greeting {
-    /// By its certificate.
+    /// The subject of the client's certificate.
     client: String,
     connection: u64,
     resumed: bool,
@@ -230,7 +231,7 @@ impl Greeting {
     }
 }
 
-/// Whom the client's certificate names.
+/// Returns the subject of the client's certificate; empty if it cannot be read.
 fn subject(tls: &ServerConnection) -> String {
     let leaf = tls.peer_certificates().and_then(<[_]>::first);
     let parsed = leaf.and_then(|leaf| parse_x509_certificate(leaf).ok());

@@ -1,4 +1,4 @@
-//! The demo's configuration: the same document that a user writes, with certificates and keys that are only in memory.
+//! The demo's configuration: a document as users write them, with certificates and keys that are only in memory.
 
 use std::{
     io,
@@ -18,22 +18,22 @@ use crate::{
     tls::trust::{Trust, TrustError},
 };
 
-/// Ports of 127.0.0.1; 0 is any free one.
+/// The ports of 127.0.0.1 that the demo's Warmline listens on; 0 means any free one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
-    /// The application's side.
+    /// The port for traffic.
     pub traffic: u16,
-    /// Metrics and health.
+    /// The port for metrics and health.
     pub metrics: u16,
-    /// Administration.
+    /// The port for administration.
     pub admin: u16,
 }
 
 impl Ports {
-    /// Those of every Warmline.
+    /// The default ports of Warmline.
     pub const USUAL: Self = Self { traffic: 13301, metrics: 13320, admin: 13321 };
 
-    /// Replaces one that is taken with any free one; false where it is none of these.
+    /// Replaces a port that is taken with 0 (any free one); false if it is not one of these.
     pub fn replace(&mut self, taken: u16) -> bool {
         let all = [&mut self.traffic, &mut self.metrics, &mut self.admin];
         match all.into_iter().find(|port| taken != 0 && **port == taken) {
@@ -46,7 +46,7 @@ impl Ports {
     }
 }
 
-/// What the configuration's paths lead to.
+/// The files that the configuration names, in memory.
 pub struct Memory {
     trust: String,
     certificate: String,
@@ -54,7 +54,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The authority to trust, and the client certificate to show.
+    /// Holds the certificate of the authority to trust, and the client certificate and key to show.
     pub fn new(authority: &Authority, client: &Credentials) -> Self {
         Self {
             trust: authority.certificate_pem(),
@@ -79,7 +79,7 @@ impl Files for Memory {
     }
 }
 
-/// The configuration's text. Whatever it leaves out has the defaults that `warmline run` has.
+/// Returns the configuration's text. Keys that it leaves out have the defaults of `warmline run`.
 pub fn document(ports: Ports, origin: SocketAddr) -> String {
     let Ports { traffic, metrics, admin } = ports;
     let port = origin.port();
@@ -100,7 +100,7 @@ upstreams:
     )
 }
 
-/// Compiles it.
+/// Compiles the configuration's text with the files in memory.
 pub fn compile(document: &str, memory: &Memory) -> Result<Plan, Error> {
     let context = Context {
         source: "the demo's configuration",
@@ -113,7 +113,7 @@ pub fn compile(document: &str, memory: &Memory) -> Result<Plan, Error> {
     Ok(config::compile(document, &context)?)
 }
 
-/// No DNS server knows the origin's name.
+/// Returns a resolver that maps every name to 127.0.0.1, because no DNS server knows the origin's name.
 pub fn resolver() -> Resolver {
     Resolver::Fixed(Arc::new(|_| vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))
 }

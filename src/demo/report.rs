@@ -1,4 +1,4 @@
-//! What came of it: both ways side by side, what was saved, and what that means.
+//! The demo's result: both ways of sending side by side, the time saved, and its meaning.
 
 use std::{fmt, time::Duration};
 
@@ -9,37 +9,37 @@ use crate::{
     upstream::Upstream,
 };
 
-/// One way of sending the requests.
+/// The result of one way of sending the requests: straight, or through Warmline.
 #[derive(Debug, Clone)]
 pub struct Way {
-    /// What the origin counted meanwhile.
+    /// The origin's counts of these requests.
     pub seen: Seen,
-    /// How long each request took.
+    /// The time that each request took.
     pub times: Vec<Duration>,
 }
 
-/// What Warmline itself has counted.
+/// Warmline's own counts: checkouts from the pool, and handshakes.
 #[derive(Debug, Clone, Default)]
 pub struct OwnCount {
     checkouts: Vec<(Reuse, u64)>,
     handshakes: Vec<((Handshake, Version), u64)>,
 }
 
-/// Everything that the demo found out. Displayed, it is the table and its meaning, at most 80 columns wide.
+/// The whole result. Its text is the table and its meaning, at most 80 columns wide.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What the network before the origin adds.
+    /// The round trip of the simulated network before the origin; zero: there is no network.
     pub round_trip: Duration,
-    /// Without Warmline.
+    /// The result without Warmline.
     pub straight: Way,
-    /// With it.
+    /// The result through Warmline.
     pub through: Way,
-    /// Warmline's own word.
+    /// Warmline's own counts of the latter.
     pub own: OwnCount,
 }
 
 impl OwnCount {
-    /// What this upstream has counted so far.
+    /// Returns what this upstream has counted so far.
     pub fn of(upstream: &Upstream) -> Self {
         let checkouts = &upstream.pool().counters().checkouts;
         let handshakes = &upstream.counters().handshakes;
@@ -51,7 +51,7 @@ impl OwnCount {
 }
 
 impl Way {
-    /// Requests that needed no connection of their own.
+    /// Returns the number of requests that needed no connection of their own.
     fn reused(&self) -> u64 {
         self.seen.requests.saturating_sub(self.seen.connections)
     }
@@ -64,7 +64,7 @@ impl Way {
         self.times.iter().max().copied().unwrap_or_default()
     }
 
-    /// The upper of the two in the middle, where there are two.
+    /// Returns the median; of an even number of times, the upper of the two in the middle.
     fn median(&self) -> Duration {
         let mut times = self.times.clone();
         times.sort_unstable();
@@ -175,7 +175,7 @@ fn row(f: &mut fmt::Formatter<'_>, label: &str, straight: &str, through: &str) -
     writeln!(f, "  {label:<35}{straight:>16}{through:>20}")
 }
 
-/// Three digits or more, whatever the size: `0.31 ms`, `21.7 ms`, `2571 ms`.
+/// Returns a time in milliseconds with three digits or more, such as `0.31 ms`, `21.7 ms` or `2571 ms`.
 fn milliseconds(time: Duration) -> String {
     let milliseconds = time.as_secs_f64() * 1000.0;
     let decimals = match milliseconds {

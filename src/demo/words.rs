@@ -1,34 +1,34 @@
-//! What the demo says before and after its table, for somebody who sees Warmline for the first time.
+//! The demo's texts before and after its table, for readers who see Warmline for the first time.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use super::ORIGIN;
 
-/// What is going to happen, and where.
+/// The text before the table: what is going to happen, and at which addresses.
 #[derive(Debug, Clone, Copy)]
 pub struct Introduction {
-    /// Where Warmline takes traffic.
+    /// The address at which Warmline takes traffic.
     pub traffic: SocketAddr,
-    /// Where the origin listens.
+    /// The address of the origin.
     pub origin: SocketAddr,
-    /// What the network before the origin adds.
+    /// The round trip of the simulated network before the origin; zero: there is no network.
     pub round_trip: Duration,
-    /// Requests each way.
+    /// The number of requests that are sent straight, and again through Warmline.
     pub requests: usize,
 }
 
-/// What to try while it goes on serving.
+/// The text after the table: what to try while the demo goes on serving.
 #[derive(Debug, Clone)]
 pub struct Invitation {
-    /// How this program was started: the path that a shell finds it by.
+    /// The name that this program was started by, which a shell finds.
     pub program: String,
-    /// Where Warmline takes traffic.
+    /// The address at which Warmline takes traffic.
     pub traffic: SocketAddr,
-    /// Where metrics and health are.
+    /// The address of metrics and health.
     pub metrics: SocketAddr,
-    /// Where administration is.
+    /// The address of administration.
     pub admin: SocketAddr,
-    /// Where the origin listens.
+    /// The address of the origin.
     pub origin: SocketAddr,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Invitation {
     }
 }
 
-/// One line for a port that somebody else has.
+/// Returns a line about a usual port that another process has.
 pub fn port_taken(usual: SocketAddr, instead: SocketAddr) -> String {
     format!("{usual} is taken (perhaps by another Warmline); {instead} takes its place.\n")
 }

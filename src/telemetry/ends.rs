@@ -1,24 +1,24 @@
-//! How a connection ended, and by whom: the same words for both sides.
+//! The ends of connections, of clients and to upstreams alike: who ended them, and in which manner.
 
 use super::Tally;
 use crate::label;
 
 label! {
-    /// Who ended a connection.
+    /// The side that ended a connection.
     pub enum Side {
         /// Warmline.
         Us = "us",
-        /// The other end.
+        /// The other end: the client or the upstream.
         Peer = "peer",
     }
 }
 
 label! {
-    /// How a connection ended.
+    /// The manner in which a connection ended.
     pub enum Manner {
         /// With FIN, and over TLS with `close_notify` before it.
         Polite = "polite",
-        /// With FIN in the middle of something, or over TLS without `close_notify`.
+        /// With FIN in the middle of a message, or over TLS without `close_notify`.
         Truncated = "truncated",
         /// With RST, or in an error.
         Reset = "reset",
@@ -26,14 +26,14 @@ label! {
 }
 
 label! {
-    /// Whose connection it was.
+    /// The kind of connection: a client's, or one to an upstream.
     pub enum Facing {
-        /// The application's.
+        /// A client's connection.
         Downstream = "downstream",
-        /// An upstream's.
+        /// A connection to an upstream.
         Upstream = "upstream",
     }
 }
 
-/// `connection_ends_total`.
+/// The counters of the metric `connection_ends_total`.
 pub type Ends = Tally<(Facing, Manner)>;

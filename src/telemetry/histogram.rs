@@ -1,4 +1,5 @@
-//! A histogram of durations with at most eight buckets for metrics; beside them, where people read quantiles, finer ones.
+//! Histograms of durations with at most eight buckets for metrics, and with finer buckets beside them if people read
+//! quantiles.
 
 mod fine;
 
@@ -11,33 +12,34 @@ use std::{
 use super::log::Human;
 use fine::Fine;
 
-/// Durations counted in buckets; the bounds are in microseconds, ascending.
+/// Counts of durations in buckets, whose bounds are in microseconds, ascending.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// One cell for each bound, and a last one for everything above; not cumulative.
+    /// The count of each bucket alone (not cumulative): one bucket for each bound, and a last one for everything above.
     cells: Box<[AtomicU64]>,
     /// The sum of all durations, in microseconds.
     sum: AtomicU64,
-    /// `None` where nobody reads quantiles.
+    /// The finer buckets; `None` if nothing reads quantiles.
     fine: Option<Box<Fine>>,
 }
 
-/// What a histogram held at one moment.
+/// The content of a histogram at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistogramSnapshot {
-    /// Upper bounds in microseconds, ascending; above the last comes +Inf.
+    /// The upper bounds in microseconds, ascending; above the last one is the bucket +Inf.
     pub bounds: &'static [u64],
-    /// How many fell into each bucket alone, one more than `bounds`.
+    /// The count of each bucket alone (not cumulative), with one more bucket than `bounds`.
     pub counts: Vec<u64>,
     /// The sum of all durations, in microseconds.
     pub sum: u64,
-    /// The counts of the finer buckets; empty without them.
+    /// The counts of the finer buckets; empty if there are none.
     fine: Box<[u32]>,
 }
 
 impl Histogram {
-    /// A histogram with these bounds, in microseconds, ascending; +Inf makes the eighth at most.
+    /// Makes a histogram with these bounds, in microseconds, ascending; seven at most, because +Inf is the eighth
+    /// bucket.
     #[must_use]
     pub fn new(bounds: &'static [u64]) -> Self {
         debug_assert!(bounds.len() < 8 && bounds.is_sorted());
@@ -45,7 +47,7 @@ impl Histogram {
         Self { bounds, cells, sum: AtomicU64::new(0), fine: None }
     }
 
-    /// A histogram with these bounds, and with quantiles within 5 %.
+    /// Makes a histogram with these bounds and with finer buckets, whose quantiles are within 5 %.
     #[must_use]
     pub fn fine(bounds: &'static [u64]) -> Self {
         Self { fine: Some(Box::default()), ..Self::new(bounds) }
@@ -62,7 +64,7 @@ impl Histogram {
         }
     }
 
-    /// What it holds now.
+    /// Returns the content now.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
         HistogramSnapshot {
@@ -74,19 +76,20 @@ impl Histogram {
     }
 }
 
-/// A value below which a share of the durations lie, as far as buckets tell.
+/// A quantile: a duration below which a given share of the durations lies, as precise as the buckets allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantile {
-    /// Below the lowest bound; how far is not known.
+    /// A value somewhere below this duration, the lowest bound.
     Below(Duration),
-    /// Estimated: from fine buckets within 5 %, from others as if durations were spread evenly over theirs.
+    /// An estimate: from finer buckets within 5 %, from others as if the durations were spread evenly over their
+    /// bucket.
     About(Duration),
-    /// Above the highest bound.
+    /// A value somewhere above this duration, the highest bound.
     Above(Duration),
 }
 
 impl Quantile {
-    /// The estimate, or the bound that the value is beyond.
+    /// Returns the estimate, or the bound beyond which the value is.
     #[must_use]
     pub const fn about(self) -> Duration {
         match self {
@@ -106,13 +109,13 @@ impl fmt::Display for Quantile {
 }
 
 impl HistogramSnapshot {
-    /// How many durations.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// What came on top of an earlier moment of the same histogram.
+    /// Returns the durations that were added since an earlier snapshot of the same histogram.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let counts = self.counts.iter().zip(&earlier.counts);
@@ -124,13 +127,13 @@ impl HistogramSnapshot {
         }
     }
 
-    /// The mean; `None` without any.
+    /// Returns the mean; `None` if there are no durations.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
         self.sum.checked_div(self.count()).map(Duration::from_micros)
     }
 
-    /// The value below which this share (0.0 to 1.0) of the durations lie; `None` without any.
+    /// Returns the value below which this share (0.0 to 1.0) of the durations lies; `None` if there are no durations.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<Quantile> {
         let all = self.count();

@@ -1,18 +1,18 @@
-//! Counters with a label whose values are an enum: bounded by construction.
+//! Counters with a label whose values are those of an enum, so that their number is bounded.
 
 use std::{fmt, marker::PhantomData};
 
 use super::Counter;
 
-/// A label with a fixed set of values; a pair of labels is a label too.
+/// A label with a fixed set of values. A pair of labels is a label too.
 pub trait Label: Copy + 'static {
-    /// How many values there are.
+    /// The number of values.
     const COUNT: usize;
 
-    /// This value's place, below [`Label::COUNT`].
+    /// Returns this value's index, below [`Label::COUNT`].
     fn index(self) -> usize;
 
-    /// The value at a place below [`Label::COUNT`].
+    /// Returns the value with this index, which must be below [`Label::COUNT`].
     fn at(index: usize) -> Self;
 }
 
@@ -28,7 +28,7 @@ impl<A: Label, B: Label> Label for (A, B) {
     }
 }
 
-/// Declares an enum whose variants are the values of a label, each with its text.
+/// Declares an enum whose variants are the values of a label, each with its text in metrics and log lines.
 #[macro_export]
 macro_rules! label {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -40,7 +40,7 @@ macro_rules! label {
             /// Every value, in order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The text in metrics and log lines.
+            /// Returns the text in metrics and log lines.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
@@ -67,31 +67,31 @@ macro_rules! label {
     };
 }
 
-/// One counter for each value of a label.
+/// A counter for each value of a label.
 pub struct Tally<L: Label> {
     cells: Box<[Counter]>,
     label: PhantomData<L>,
 }
 
 impl<L: Label> Tally<L> {
-    /// Adds one to a value's counter.
+    /// Adds 1 to a value's counter.
     pub fn increment(&self, label: L) {
         self.cells[label.index()].increment();
     }
 
-    /// A value's counter now.
+    /// Returns a value's counter now.
     #[must_use]
     pub fn get(&self, label: L) -> u64 {
         self.cells[label.index()].get()
     }
 
-    /// All counters together.
+    /// Returns the sum of all counters.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.cells.iter().map(Counter::get).sum()
     }
 
-    /// Each value with its counter.
+    /// Returns each value with its counter, in order of the values' indices.
     pub fn iter(&self) -> impl Iterator<Item = (L, u64)> + '_ {
         self.cells.iter().enumerate().map(|(index, cell)| (L::at(index), cell.get()))
     }

@@ -1,9 +1,9 @@
-//! The log: text or JSON lines on standard error, one line an event.
+//! The log: text or JSON lines on standard error, one line for each event.
 //!
-//! Events of this crate have the target `warmline`, and two of them one of their own:
-//! `warmline::access` is a request's end, `warmline::connection` a connection's. A time that took
-//! so long is recorded with [`seconds`]: JSON has it as a number of seconds (`"total":0.0021`),
-//! text as people write it (`total=2.1ms`).
+//! Events of this crate have the target `warmline` or one below it. Two targets have settings of their own:
+//! `warmline::access` for the end of a request, and `warmline::connection` for the end of a connection. A duration is
+//! recorded with [`seconds`]: JSON has it as a number of seconds (`"total":0.0021`), text as people write it
+//! (`total=2.1ms`).
 
 mod rate;
 mod text;
@@ -35,60 +35,60 @@ pub use text::Human;
 use text::Text;
 use writer::Queue;
 
-/// The crate's own events, as Rust names their targets.
+/// The prefix of the targets of this crate's events: the crate's name.
 const OURS: &str = "warmline";
-/// A request's end.
+/// The target of a request's end.
 const ACCESS: &str = "warmline::access";
-/// A connection's end.
+/// The target of a connection's end.
 const CONNECTION: &str = "warmline::connection";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// A JSON object on each line.
     Json,
-    /// `key=value` pairs after a message.
+    /// A message and `key=value` pairs on each line.
     Text,
 }
 
-/// The least severe event that is logged.
+/// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Failures that need somebody.
+    /// Failures that need an operator.
     Error,
-    /// What may become one.
+    /// Events that may lead to such failures.
     Warn,
     /// Starts, ends, transitions.
     Info,
-    /// Each connection's end.
+    /// The end of each connection.
     Debug,
-    /// Everything, the libraries' too.
+    /// Everything, also from the libraries.
     Trace,
 }
 
-/// Which requests get an access line.
+/// The requests that get an access line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Access {
-    /// None.
+    /// No requests.
     Off,
-    /// Those that Warmline answered itself, or that broke.
+    /// Requests that Warmline answered itself, or that broke.
     Errors,
-    /// Every one.
+    /// Every request.
     All,
 }
 
-/// Which requests get an access line; it can be changed at any time.
+/// The setting for access lines, which can be changed at any time.
 #[derive(Debug)]
 pub struct AccessSwitch(AtomicU8);
 
 impl AccessSwitch {
-    /// Set to this.
+    /// Makes a switch with this setting.
     pub const fn new(access: Access) -> Self {
         Self(AtomicU8::new(access as u8))
     }
 
-    /// What it is set to.
+    /// Returns the setting.
     pub fn get(&self) -> Access {
         match self.0.load(Relaxed) {
             0 => Access::Off,
@@ -97,92 +97,91 @@ impl AccessSwitch {
         }
     }
 
-    /// From now on it is set to this.
+    /// Changes the setting from now on.
     pub fn set(&self, access: Access) {
         self.0.store(access as u8, Relaxed);
     }
 }
 
-/// What the log is to be ("What is told: metrics, log, page" in docs/design.md).
+/// The settings of the log ("What is told: metrics, log, page" in docs/design.md).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// JSON or text.
+    /// The format of lines.
     pub format: Format,
-    /// The least severe event that is logged.
+    /// The least severe level that is logged.
     pub level: Level,
-    /// Which requests get a line.
+    /// The requests that get an access line.
     pub access: Access,
     /// The most access lines in a second; 0: no bound.
     pub access_rate: u32,
 }
 
-/// Sends all events to standard error from now on. Only the first call of a process does anything.
+/// Sends all events to standard error from now on. Only the first call in a process has an effect.
 ///
-/// A thread writes them, so that whoever logs never waits for whoever reads. A line that cannot be written (nobody
-/// reads standard error any more) is lost without a word; one that finds no room is told of later. [`flush`] it at the
-/// process's end.
+/// A thread of its own writes the lines, so that code that logs never waits for the reader of standard error. A line
+/// that cannot be written (nothing reads standard error any more) is lost silently; lines that find no room are
+/// counted, and the number is logged later. Call [`flush`] at the end of the process.
 pub fn init(settings: &Settings) {
     RATE.get_or_init(|| Arc::new(Rate::default())).set(settings.access_rate.into());
     let subscriber = match queue(settings.format) {
         Ok(queue) => subscriber(settings, queue.clone()),
-        // Without a thread lines are written where they come up.
+        // Without a thread, lines are written by the threads that log.
         Err(_) => subscriber(settings, io::stderr),
     };
-    // An error says that there is a subscriber already, which is what a second call is to leave
-    // alone.
+    // An error means that there is a subscriber already, which a second call leaves alone.
     let (subscriber, filtering) = subscriber;
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         let _ = FILTER.set(filtering);
     }
 }
 
-/// From now on `level`, `access` and `access_rate` are these; the format stays.
+/// Changes `level`, `access` and `access_rate` from now on; the format stays.
 pub fn reconfigure(settings: &Settings) {
     if let Some(rate) = RATE.get() {
         rate.set(settings.access_rate.into());
     }
     if let Some(filtering) = FILTER.get() {
-        // It fails only where the subscriber is gone: then nothing is logged any more.
+        // The reload fails only if the subscriber is gone: then nothing is logged any more.
         let _ = filtering.reload(filter(settings));
     }
 }
 
 type Filter = Box<dyn tracing_subscriber::Layer<Registry> + Send + Sync>;
 
-/// What decides which events become lines, once [`init`] was called.
+/// The handle by which the filter is replaced; set by [`init`].
 static FILTER: OnceLock<reload::Handle<Filter, Registry>> = OnceLock::new();
 
-/// The bound on access lines, once [`init`] was called.
+/// The bound on access lines; set by [`init`].
 static RATE: OnceLock<Arc<Rate>> = OnceLock::new();
 
-/// True if an access line may be written now; if not, it counts among those that are told as left out.
+/// True if an access line may be written now. If not, it is counted as left out, and the count is logged later.
 #[must_use]
 pub fn admits(line: Line) -> bool {
     RATE.get().is_none_or(|rate| rate.admits(line, writer::second(Instant::now())))
 }
 
-/// Waits until the lines so far are written, but no longer than this.
+/// Waits until all lines so far are written, but no longer than this.
 pub fn flush(limit: Duration) {
     if let Some(queue) = QUEUE.get() {
         queue.flush(limit);
     }
 }
 
-/// The process's queue; the first call's format is the one that lasts.
+/// The process's queue of lines; the format of the first call stays.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
 fn queue(format: Format) -> io::Result<&'static Queue> {
     if let Some(queue) = QUEUE.get() {
         return Ok(queue);
     }
-    // A descriptor of its own: a write that stalls must not hold the lock that `eprintln!` takes.
+    // The queue has a descriptor of its own: a write that stalls must not hold the lock that `eprintln!` takes.
     let sink = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let rate = RATE.get_or_init(|| Arc::new(Rate::default()));
     let started = writer::start(format, sink, Arc::clone(rate))?;
     Ok(QUEUE.get_or_init(|| started))
 }
 
-/// How long something took, for an event's field: seconds, to the microsecond.
+/// Returns a duration as the value of an event's field: in seconds, with the precision of a microsecond.
 #[must_use]
 pub fn seconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e6
@@ -195,8 +194,7 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    // The layer's own complaints about a failed write go through `eprintln!`, which panics on a
-    // broken pipe.
+    // The layer would report a failed write through `eprintln!`, which panics on a broken pipe.
     let lines = Layer::default().with_writer(writer).log_internal_errors(false);
     let lines = match settings.format {
         Format::Text => lines.event_format(Text).boxed(),
@@ -208,17 +206,18 @@ where
     (Box::new(Registry::default().with(filter).with(lines)), filtering)
 }
 
-/// Which events become lines; asked once for each place in the code, not for each event.
+/// Makes the filter that decides which events become lines. It is asked once for each place in the code, not for each
+/// event.
 fn filter(settings: &Settings) -> Filter {
     let Settings { level, access, .. } = *settings;
     let own = own_level(level);
-    // At trace the libraries speak as well; before that, only of what may need somebody.
+    // At `trace` the libraries' events become lines as well; at other levels only their warnings and errors.
     let foreign = if level == Level::Trace { own } else { own.min(LevelFilter::WARN) };
     let wanted = move |event: &Metadata<'_>| match event.target() {
         ACCESS => access != Access::Off,
         CONNECTION => access == Access::All || own >= LevelFilter::DEBUG,
         target if is_ours(target) => *event.level() <= own,
-        // Its errors come to us, and are told in our words.
+        // kube's errors reach Warmline's code, which logs them in its own words.
         target if target.starts_with("kube_client") => level == Level::Trace,
         _ => *event.level() <= foreign,
     };

@@ -1,6 +1,7 @@
-//! Plain counters, resolved once and never looked up by label on the request path, and the log's set-up.
+//! Plain counters, which code holds directly, so that the request path looks nothing up by label; and the set-up of the
+//! log.
 //!
-//! A counter is an atomic number. What a scrape sees is rendered elsewhere (`admin`), from these.
+//! A counter is an atomic number. `admin` renders the text of a scrape from the counters.
 
 pub mod ends;
 pub mod histogram;
@@ -21,7 +22,7 @@ pub use recent::Recent;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds one.
+    /// Adds 1.
     pub fn increment(&self) {
         self.add(1);
     }
@@ -31,7 +32,7 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// The number now.
+    /// Returns the number now.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)

@@ -1,4 +1,4 @@
-//! Points in time, as people read them.
+//! Points in time, in the form that people read.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use x509_parser::prelude::ASN1Time;
 
-/// `2026-05-01 12:00:00 UTC`.
+/// A point in time that is written in UTC, such as `2026-05-01 12:00:00 UTC`.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment(pub SystemTime);
 
@@ -21,7 +21,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// As certificates have it.
+/// Converts a time of a certificate.
 impl From<ASN1Time> for Moment {
     fn from(time: ASN1Time) -> Self {
         let seconds = time.timestamp();
@@ -30,7 +30,7 @@ impl From<ASN1Time> for Moment {
     }
 }
 
-/// `None` for what is too far away to be counted.
+/// Returns the seconds since 1970, negative before it; `None` if they do not fit.
 fn unix_seconds(at: SystemTime) -> Option<i64> {
     match at.duration_since(UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_secs()).ok(),

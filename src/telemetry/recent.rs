@@ -1,4 +1,4 @@
-//! The last few of what seldom happens, for people: a bounded list of what was noted.
+//! A bounded list of rare events, for people: the last few different ones with counts and times.
 
 use std::{
     collections::VecDeque,
@@ -6,29 +6,29 @@ use std::{
     time::SystemTime,
 };
 
-/// How many are kept.
+/// The number of entries that are kept.
 pub const KEPT: usize = 12;
 
-/// The last [`KEPT`] different things that were noted.
+/// The last [`KEPT`] different entries that were noted.
 #[derive(Debug)]
 pub struct Recent<T>(Mutex<VecDeque<Noted<T>>>);
 
-/// What was noted, perhaps more than once.
+/// An entry that was noted once or more often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noted<T> {
-    /// What.
+    /// The entry.
     pub what: T,
-    /// How often, as long as it was among the last few.
+    /// The number of times that the entry was noted while it was kept.
     pub times: u64,
-    /// When first.
+    /// The time at which the entry was first noted.
     pub first: SystemTime,
-    /// When last.
+    /// The time at which the entry was last noted.
     pub last: SystemTime,
 }
 
 impl<T: Clone + PartialEq> Recent<T> {
-    /// Notes it, and says whether it was not kept yet; what is equal is one entry, so that a storm of one thing does not
-    /// wash the others away.
+    /// Notes an entry; returns true if no equal entry was kept. Equal entries become one, so that a storm of one kind
+    /// does not push the others out.
     pub fn note(&self, what: T, at: SystemTime) -> bool {
         let mut kept = self.lock();
         let known = kept.iter().position(|noted| noted.what == what);
@@ -41,13 +41,13 @@ impl<T: Clone + PartialEq> Recent<T> {
         known.is_none()
     }
 
-    /// What was noted last.
+    /// Returns the entry that was noted last.
     #[must_use]
     pub fn newest(&self) -> Option<T> {
         self.lock().front().map(|noted| noted.what.clone())
     }
 
-    /// What is kept, the newest first.
+    /// Returns the kept entries, the newest first.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Noted<T>> {
         self.lock().iter().cloned().collect()

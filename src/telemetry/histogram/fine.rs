@@ -1,4 +1,4 @@
-//! Buckets so fine that a quantile is within 5 % of the duration that it stands for: eight for each doubling.
+//! Fine buckets, eight for each doubling, so that a quantile is within 5 % of the durations that it is estimated from.
 
 use std::{
     array,
@@ -8,17 +8,18 @@ use std::{
 
 use super::Quantile;
 
-/// The lowest bound is 2^15 ns, 33 µs.
+/// The exponent of the lowest bound, which is 2^15 ns, 33 µs.
 const LOWEST: usize = 15;
-/// The highest bound is 2^38 ns, 275 s.
+/// The exponent of the highest bound, which is 2^38 ns, 275 s.
 const HIGHEST: usize = 38;
-/// All below the lowest bound have one bucket, and all from the highest on.
+/// The number of buckets: eight for each doubling, one for everything below the lowest bound, and one for everything
+/// from the highest on.
 const BUCKETS: usize = 2 + 8 * (HIGHEST - LOWEST);
 
 /// The bounds within a doubling that begins at 2^15: each is 2^(1/8) times the one before, rounded up.
 const STEPS: [u64; 7] = [35_734, 38_968, 42_495, 46_341, 50_536, 55_109, 60_097];
 
-/// Counts of durations by bucket. They may overflow: only differences of two moments are read.
+/// The count of durations in each bucket. Counts may overflow, because only differences between two moments are read.
 #[derive(Debug)]
 pub(super) struct Fine([AtomicU32; BUCKETS]);
 
@@ -38,12 +39,12 @@ impl Fine {
     }
 }
 
-/// Gives what came on top of earlier counts.
+/// Returns the counts that were added since earlier counts.
 pub(super) fn since(now: &[u32], earlier: &[u32]) -> Box<[u32]> {
     now.iter().zip(earlier).map(|(now, earlier)| now.wrapping_sub(*earlier)).collect()
 }
 
-/// Gives the value below which this share of what was counted lies; `None` without any.
+/// Returns the value below which this share of the counted durations lies; `None` if there are none.
 pub(super) fn quantile(counts: &[u32], share: f64) -> Option<Quantile> {
     let all: u64 = counts.iter().map(|count| u64::from(*count)).sum();
     let mut wanted = share * all as f64;
@@ -72,7 +73,7 @@ fn bucket(duration: Duration) -> usize {
     }
 }
 
-/// Gives the bound that lies so many buckets above the lowest one.
+/// Returns the bound that is this many buckets above the lowest one; a fraction is between two bounds.
 fn bound(buckets: f64) -> Duration {
     Duration::from_secs_f64((LOWEST as f64 + buckets / 8.0).exp2() / 1e9)
 }

@@ -1,54 +1,54 @@
-//! The bound on access lines: so many in each second, of which failures have half to themselves. The rest is counted.
+//! The bound on access lines in each second, half of which only failures may use. Lines beyond the bound are counted.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// A kind of access line.
+/// The kind of an access line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// All went well, or a connection ended.
+    /// A request without a failure, or the end of a connection.
     Ordinary,
-    /// Something broke.
+    /// A request that failed.
     Failure,
 }
 
-/// The bound, and what it left out.
+/// The bound on access lines, and the count of those left out.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
-    /// Lines a second; 0: no bound.
+    /// The most lines in a second; 0: no bound.
     most: AtomicU64,
     window: Mutex<Window>,
 }
 
-/// The lines of a second.
+/// The counts of the current second, and of the lines left out.
 #[derive(Debug, Default)]
 struct Window {
     second: u64,
-    /// The number of ordinary lines that were let through.
+    /// The number of ordinary lines that were admitted in this second.
     ordinary: u64,
-    /// The number of all lines that were let through.
+    /// The number of all lines that were admitted in this second.
     all: u64,
     untold: LeftOut,
 }
 
-/// Lines that were left out and are yet to be told.
+/// The counts of lines that were left out and not reported yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct LeftOut {
-    /// The number of all of them.
+    /// The number of all lines that were left out.
     pub(super) all: u64,
-    /// The number of those that were about failures.
+    /// The number of these lines that were about failures.
     pub(super) failures: u64,
 }
 
 impl Rate {
-    /// From now on there are at most so many lines a second; 0: no bound.
+    /// Sets the most lines in a second from now on; 0: no bound.
     pub(super) fn set(&self, most: u64) {
         self.most.store(most, Relaxed);
     }
 
-    /// True if a line may be written in this second, counted from any moment.
+    /// True if a line may be written in this second, counted from any fixed moment.
     pub(super) fn admits(&self, line: Line, second: u64) -> bool {
         match self.most.load(Relaxed) {
             0 => true,
@@ -56,7 +56,7 @@ impl Rate {
         }
     }
 
-    /// Gives the lines that were left out since the last call.
+    /// Returns the counts of the lines that were left out since the last call.
     pub(super) fn take_left_out(&self) -> LeftOut {
         std::mem::take(&mut self.lock().untold)
     }

@@ -1,4 +1,4 @@
-//! What lines look like, and which events become one.
+//! Tests of the text of log lines, and of the choice of events that become lines.
 
 use std::{
     io::{self, Write},

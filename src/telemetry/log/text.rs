@@ -1,4 +1,4 @@
-//! Text lines: `TIME LEVEL message key=value key="a value"`.
+//! The text format of log lines: `TIME LEVEL message key=value key="a value"`.
 
 use std::{
     fmt::{self, Debug, Display, Write as _},
@@ -20,7 +20,7 @@ use tracing_subscriber::{
 
 use super::is_ours;
 
-/// Formats events as text.
+/// Formats events as text lines.
 pub(super) struct Text;
 
 impl<S, N> FormatEvent<S, N> for Text
@@ -48,10 +48,10 @@ where
     }
 }
 
-/// Writes an event's fields; its message, which comes first, without a key.
+/// Writes an event's fields as `key=value`; the message, which is first, without its key.
 struct Pairs<'a> {
     writer: Writer<'a>,
-    /// A float of ours is a time in seconds.
+    /// True for events of this crate, whose floating-point fields are durations in seconds.
     ours: bool,
     result: fmt::Result,
 }
@@ -84,7 +84,7 @@ impl Visit for Pairs<'_> {
     }
 }
 
-/// A value, in quotes where it would not read as one word.
+/// Displays a value, in quotes if it would not be read as one word.
 struct Quoted<'a>(&'a str);
 
 impl Display for Quoted<'_> {
@@ -97,8 +97,8 @@ impl Display for Quoted<'_> {
     }
 }
 
-/// A text that stays on its line and sends a terminal nothing: control characters and the named
-/// ones are escaped.
+/// Displays a text without control characters, so that it stays on its line and sends a terminal nothing. Control
+/// characters and the characters in the second field are escaped.
 struct Escaped<'a>(&'a str, &'static str);
 
 impl Display for Escaped<'_> {
@@ -113,7 +113,7 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A duration as people write it: `0.18ms`, `2.1ms`, `236ms`, `1.53s`, `41s`.
+/// Displays a duration as people write it: `0.18ms`, `2.1ms`, `236ms`, `1.53s`, `41s`.
 #[derive(Debug, Clone, Copy)]
 pub struct Human(pub Duration);
 

@@ -1,6 +1,6 @@
-//! Log lines on their way out: a bounded queue and a thread of its own, so that a reader that stalls stalls nobody
-//! else. A line that finds no room is lost and counted; once there is room again, one line tells how many were. Another
-//! tells, once a second at most, what [`Rate`] left out.
+//! The way of log lines to standard error: a bounded queue and a thread of its own, so that a reader that stalls stalls
+//! nothing else. A line that finds no room is lost and counted; once there is room again, a line reports how many were
+//! lost. Another line, once a second at most, reports how many [`Rate`] left out.
 
 use std::{
     io::{self, Write},
@@ -24,42 +24,43 @@ use super::{
     rate::{LeftOut, Rate},
 };
 
-/// Lines that wait at most, and after how many written ones a loss is told although more are waiting.
+/// The most lines in the queue; also the number of written lines after which losses are reported although more are
+/// waiting.
 const LINES: usize = 1024;
-/// Bytes that wait at most.
+/// The most bytes in the queue.
 const BYTES: usize = 1024 * 1024;
-/// Time after the last line, and between two, in which what was left out is told.
+/// The time after the last line, and between two reports, after which the count of lines left out is reported.
 const TELLS_AFTER: Duration = Duration::from_secs(1);
-/// How often a flush looks.
+/// The period at which a flush looks whether the lines are written.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Where lines are handed in; each write is one line.
+/// The sender's side of the queue; each write is one line.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     lines: SyncSender<Vec<u8>>,
     counts: Arc<Counts>,
 }
 
-/// What both ends know.
+/// The counts that both sides of the queue share.
 #[derive(Debug, Default)]
 struct Counts {
-    /// Lines taken into the queue.
+    /// The number of lines taken into the queue.
     taken: AtomicU64,
-    /// Lines written, or given up because nobody reads any more.
+    /// The number of lines written, or given up because nothing reads them any more.
     written: AtomicU64,
-    /// Lines that found no room, and have not been told of yet.
+    /// The number of lines that found no room and were not reported yet.
     lost: AtomicU64,
-    /// Bytes in the queue.
+    /// The number of bytes in the queue.
     waiting: AtomicUsize,
 }
 
-/// The second of this process that a moment is in.
+/// Returns the number of whole seconds from the first call in this process to this moment.
 pub(super) fn second(at: Instant) -> u64 {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     at.saturating_duration_since(*FIRST.get_or_init(|| at)).as_secs()
 }
 
-/// Starts the thread that writes to the sink.
+/// Starts the thread that writes to the sink; returns the queue that it takes lines from.
 pub(super) fn start(
     format: Format,
     sink: impl Write + Send + 'static,
@@ -77,7 +78,7 @@ impl Queue {
     /// Waits until every line so far is written, but no longer than this.
     pub(super) fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        // An empty line: behind it the rest is told.
+        // An empty line: at it the thread reports what was left out.
         self.take(&[]);
         let taken = self.counts.taken.load(SeqCst);
         while self.counts.written.load(SeqCst) < taken && Instant::now() < deadline {
@@ -85,7 +86,7 @@ impl Queue {
         }
     }
 
-    /// Whether there was room for the line.
+    /// Takes a line into the queue; false if there was no room.
     fn take(&self, line: &[u8]) -> bool {
         let counts = &self.counts;
         if counts.waiting.fetch_add(line.len(), SeqCst) + line.len() > BYTES
@@ -120,13 +121,13 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// The thread's side.
+/// The thread's side of the queue.
 struct Outlet<W> {
     format: Format,
     sink: W,
     counts: Arc<Counts>,
     rate: Arc<Rate>,
-    /// The last time at which it was told what the rate left out.
+    /// The time of the last report of lines that the rate left out.
     told: Instant,
 }
 
@@ -134,7 +135,7 @@ impl<W: Write> Outlet<W> {
     fn write(mut self, lines: &Receiver<Vec<u8>>) {
         let mut untold = 0;
         while let Some(line) = self.next(lines) {
-            // A line that nobody will read is lost without a word.
+            // A line that nothing reads is lost silently.
             let _ = self.sink.write_all(&line);
             self.counts.waiting.fetch_sub(line.len(), SeqCst);
             untold += 1;
@@ -150,7 +151,7 @@ impl<W: Write> Outlet<W> {
         }
     }
 
-    /// The next line; none at the end. Once after the last one it tells what was left out since.
+    /// Returns the next line; `None` at the end. One second after the last line, reports once what was left out since.
     fn next(&mut self, lines: &Receiver<Vec<u8>>) -> Option<Vec<u8>> {
         match lines.recv_timeout(TELLS_AFTER) {
             Ok(line) => Some(line),
@@ -178,21 +179,21 @@ impl<W: Write> Outlet<W> {
     }
 }
 
-/// The line that tells of lost ones.
+/// Returns the line that reports lost lines.
 fn loss(format: Format, lost: u64) -> String {
     told(format, "log lines were lost: standard error was not read in time", &[("lost", lost)])
 }
 
-/// The line that tells of those that were left out.
+/// Returns the line that reports lines left out by the rate.
 fn gap(format: Format, LeftOut { all, failures }: LeftOut) -> String {
     let message = "access lines were left out: there were more than log.accessRate in a second";
     told(format, message, &[("left_out", all), ("failures", failures)])
 }
 
-/// A line that is written whatever `log.level` is: who reads the log must know that it has a gap.
+/// Returns a line that is written at every `log.level`: readers of the log must know that it has a gap.
 fn told(format: Format, message: &str, numbers: &[(&str, u64)]) -> String {
     let mut time = String::new();
-    // The clock's text is left out where it cannot be written: the rest still tells.
+    // The time is left out if it cannot be written; the rest of the line is still useful.
     let _ = SystemTime.format_time(&mut Writer::new(&mut time));
     match format {
         Format::Text => {
@@ -217,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe that nobody reads until told so, and what came out of it.
+    /// A pipe that nothing reads before the gate opens, and the bytes that came out.
     struct Stalled {
         entered: mpsc::Sender<()>,
         gate: Receiver<()>,
@@ -261,7 +262,7 @@ mod tests {
             self.queue.write_all(line.as_bytes()).expect("it never fails");
         }
 
-        /// Somebody reads from now on; all lines that came out.
+        /// Lets the pipe be read from now on; returns all lines that came out.
         fn read(self) -> Vec<String> {
             self.reader.send(()).expect("the thread waits");
             self.queue.flush(Duration::from_secs(20));
@@ -274,7 +275,7 @@ mod tests {
     fn a_reader_that_stalls_stalls_no_writer_and_is_told_what_it_missed() {
         let mut scene = stalled(Format::Text);
         scene.write("line 0\n");
-        // The thread holds it, and the queue is empty.
+        // The thread holds the first line, and the queue is empty.
         scene.entered.recv().expect("the thread writes");
         for number in 1..3 * LINES {
             scene.write(&format!("line {number}\n"));
