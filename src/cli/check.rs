@@ -32,7 +32,7 @@ pub struct Arguments {
     schema: bool,
 }
 
-/// The exit status where a configuration is not valid.
+/// The exit status if the configuration cannot be used.
 const INVALID: u8 = 2;
 
 /// Runs the command. Exit status 0: the answer is on standard output. Exit status 2: the configuration's errors are on

@@ -1,4 +1,4 @@
-//! `warmline injector`: the admission webhook, until a signal ends it.
+//! `warmline injector`: runs the admission webhook until a signal ends it.
 
 use std::{
     io::{self, IsTerminal as _},

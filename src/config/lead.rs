@@ -1,5 +1,5 @@
 //! The choice between a watched `ConfigMap` and its mounted copy once the watch has answered. The watch leads until
-//! contact has been lost for three minutes and the copy has changed since the loss (`docs/design.md`, "Configuration").
+//! contact has been lost for three minutes and the copy has changed since the loss ("Configuration" in docs/design.md).
 //!
 //! The copy lags behind the watch by a minute and more. If it is the same as when contact was lost, it may be older
 //! than what is in force, however long ago that was, and therefore never leads.

@@ -1,8 +1,8 @@
 //! The configuration: the document that users write (`spec`), and the validated, immutable [`Plan`] that is made from
-//! it.
+//! it ("Configuration" in docs/design.md).
 //!
 //! The way: text → `document` (structure; only the first error is reported) → `compile` (meaning; all errors are
-//! reported together) → [`Plan`]. The design is in `docs/design.md` under "Configuration".
+//! reported together) → [`Plan`].
 
 mod compile;
 pub mod configmap;

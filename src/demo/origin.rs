@@ -46,13 +46,13 @@ pub struct Origin {
 /// The origin's counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// TCP connections accepted.
+    /// The number of TCP connections accepted.
     pub connections: u64,
-    /// Handshakes that were full.
+    /// The number of full handshakes.
     pub full: u64,
-    /// Handshakes that resumed a session.
+    /// The number of handshakes that resumed a session.
     pub resumed: u64,
-    /// Requests answered.
+    /// The number of requests answered.
     pub requests: u64,
 }
 

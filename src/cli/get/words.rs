@@ -1,4 +1,4 @@
-//! The failures of `warmline get` in words: the libraries below it have their own.
+//! Error texts of `warmline get`, in place of those of the libraries that it uses.
 
 use std::{error::Error, io};
 
@@ -7,7 +7,7 @@ use hyper_util::client::legacy;
 
 use crate::{head, tls};
 
-/// Says why there is no answer to a request for this URL.
+/// Returns the reason why a request for this URL got no response.
 pub(super) fn of_request(url: &Uri, error: &legacy::Error) -> String {
     let causes = || std::iter::successors(error.source(), |&cause| cause.source());
     let io = causes().find_map(|cause| cause.downcast_ref::<io::Error>()).map(innermost);
@@ -26,7 +26,7 @@ pub(super) fn of_request(url: &Uri, error: &legacy::Error) -> String {
     }
 }
 
-/// Says why an answer cannot be read, or broke off.
+/// Returns the reason why a response cannot be read, or broke off.
 pub(super) fn of_answer(error: &hyper::Error) -> String {
     let io = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).map(innermost);
     if error.is_parse_too_large() {
@@ -44,13 +44,13 @@ pub(super) fn of_answer(error: &hyper::Error) -> String {
     }
 }
 
-/// A status for people: its number, and its phrase where it has one.
+/// Returns a status with its phrase, such as `404 Not Found`; without one the number alone.
 pub(super) fn of_status(status: StatusCode) -> String {
     let phrase = status.canonical_reason().map(|phrase| format!(" {phrase}"));
     format!("{}{}", status.as_str(), phrase.unwrap_or_default())
 }
 
-/// An error and its causes, as they say it.
+/// Returns an error's text, followed by those of its causes.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -87,7 +87,7 @@ fn fault(parser: &str) -> &str {
     }
 }
 
-/// Libraries wrap such an error in others of its kind.
+/// Returns the `io::Error` inside an `io::Error`: libraries wrap such errors in others of the same type.
 fn innermost(mut error: &io::Error) -> &io::Error {
     while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
         error = inner;
