@@ -23,7 +23,7 @@ pub(super) struct Folders {
     sign: Sender<()>,
     /// The kernel's watch; `None` until the kernel has granted one.
     watcher: Option<RecommendedWatcher>,
-    /// The watched folders, each with its inode, by which a folder that was made anew is told from the old one.
+    /// The watched folders, each with its inode, by which a folder that was made anew differs from the old one.
     watched: BTreeMap<PathBuf, u64>,
     /// The reason why some folder gives no sign, as it was logged; `None` if all give signs.
     unwatched: Option<String>,

@@ -120,8 +120,8 @@ pub enum ReconfigureError {
     /// A change of a setting that is fixed while the process lives; the value is the setting's key.
     #[error("{0} cannot change while Warmline runs; restart it for that, or write what it was")]
     NeedsRestart(&'static str),
-    /// A port that an upstream had for itself is now another upstream's: applications that hold its URL would reach the
-    /// wrong one.
+    /// A port that an upstream had for itself would become another upstream's: applications that hold its URL would
+    /// reach the wrong upstream.
     #[error(
         "upstreams: port {port} carried the upstream {owner:?} in this process, and applications may still call it \
          so; give {name:?} another port, or restart Warmline"
@@ -134,7 +134,7 @@ pub enum ReconfigureError {
         /// The upstream that is to have the port.
         name: String,
     },
-    /// A port that an upstream had for itself is now a listener's.
+    /// A port that an upstream had for itself would become a listener's.
     #[error(
         "listeners: port {port} carried the upstream {owner:?} alone in this process, and applications may still call it \
          so; bind another port, or restart Warmline"

@@ -16,7 +16,7 @@ pub struct Plan {
     pub metrics: Vec<Bind>,
     /// The addresses that administration is served on; loopback only.
     pub admin: Vec<Bind>,
-    /// The time that exchanges in flight have to finish once the process is told to end.
+    /// The time that exchanges in flight have to finish once the drain has begun.
     pub drain: Duration,
     /// The names of the upstreams whose warm connections must exist before the process is ready.
     pub required_upstreams: Vec<String>,

@@ -143,8 +143,8 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// True if a path is inside `/etc/warmline` as it is written. Links there are followed: they are made by whoever mounts
-/// the folder, not by the author of the configuration.
+/// True if a path is inside `/etc/warmline` as it is written. Links there are followed: they are made by the operator
+/// who mounts the folder, not by the author of the configuration.
 fn is_own(path: &Path) -> bool {
     let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
     path.components().all(plain) && path.starts_with(OWN_FOLDER) && path != Path::new(OWN_FOLDER)

@@ -27,7 +27,7 @@ pub struct Reference {
 /// The text under the key, or why there is none.
 pub type Content = Result<Arc<str>, String>;
 
-/// The knowledge of a `ConfigMap` at one moment.
+/// The content of a `ConfigMap` and the state of contact with the API server, as known at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     /// The content as of the last contact; `None` before the first.
