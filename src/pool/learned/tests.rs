@@ -1,4 +1,4 @@
-//! What is learned from which upstream; each is played for hours or days on a clock that stands still between events.
+//! Tests of the lessons: each upstream is played for hours or days on a clock that only moves from event to event.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn secs(seconds: u64) -> Duration {
 struct Play {
     lessons: Lessons,
     now: Instant,
-    /// A small generator of its own: the same play each time.
+    /// The state of a small random generator, so that each run plays the same.
     dice: u64,
 }
 
@@ -22,13 +22,14 @@ impl Play {
         Self { lessons: Lessons::default(), now: Instant::now(), dice: 1 }
     }
 
-    /// Below this.
+    /// Returns a random number below `sides`.
     fn roll(&mut self, sides: u64) -> u64 {
         self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.dice >> 33) % sides
     }
 
-    /// One idle period after which a request comes; the upstream would close after `life`. True if it did.
+    /// Plays one idle period: a request comes after `gap`, the upstream would close after `life`. True if the upstream
+    /// closed.
     fn idles(&mut self, gap: Duration, life: Duration) -> bool {
         let kept = self.lessons.limit(None, false).unwrap_or(Duration::MAX);
         let ends = gap.min(life).min(kept);

@@ -206,8 +206,9 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// Returns the most connections that may be idle where the upstream closes them at any time. Some requests then
-    /// dial although connections are idle, and the idle ones would grow up to `maxConnections`. So idle ones and those
-    /// in use, but for the one that is to be kept now, are together at most as many as were in use at once.
+    /// dial although connections are idle, and the idle ones would grow up to `maxConnections`. So the idle ones, with
+    /// the one that is to be kept now, and the others in use are together at most as many as were lately in use at
+    /// once.
     fn most_idle_at_risk(&self) -> usize {
         let others = self.census().active.saturating_sub(1);
         let needed = self.purge.needed().saturating_sub(others);

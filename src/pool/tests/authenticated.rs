@@ -1,4 +1,4 @@
-//! Connections on which a client authenticated itself (NTLM, Negotiate): that client's alone, in every mode.
+//! Connections on which a client has authenticated itself (NTLM, Negotiate) are for that client alone, in every mode.
 
 use super::scene::{Got, PEER_POLITE, Scene, Told, UNREPEATABLE, millis, secs};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 const ANNA: ClientId = 1;
 const BERT: ClientId = 2;
 
-/// Idle connections, oldest first: one that is anybody's, Anna's, and another that is anybody's.
+/// Makes three idle connections, oldest first: a shared one, one that Anna has claimed, and another shared one.
 fn annas_between_others(scene: &mut Scene) -> [ConnectionId; 3] {
     let ids = [0; 3].map(|_| scene.lease_new());
     scene.claim(ids[1], ANNA);

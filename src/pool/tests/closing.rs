@@ -1,4 +1,4 @@
-//! From the end of HTTP on a connection to the end of its socket: it has its place, and is nobody's any more.
+//! Connections between the end of HTTP and the end of their socket keep their place, and are not leased any more.
 
 use super::scene::{Got, PEER_POLITE, Scene, Told, US_POLITE};
 use crate::{

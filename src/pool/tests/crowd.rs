@@ -1,4 +1,5 @@
-//! A crowd on two threads: checkouts, cancellations and failures at random, the cap witnessed at every instant.
+//! A crowd of clients on two threads: random checkouts, cancellations and failures, with the cap checked at every
+//! instant.
 
 use std::{
     future::poll_fn,
@@ -24,15 +25,15 @@ const THREADS: u64 = 2;
 const TASKS: u64 = 60;
 const REQUESTS: usize = 150;
 
-/// Its drop is what the socket's task waits for.
+/// A connection's handle; the task that owns the socket waits for its drop.
 type Handle = oneshot::Sender<()>;
 type CrowdPool = Pool<Handle, &'static str>;
 
-/// Sockets as the world sees them: from before a dial to after the close.
+/// The sockets as the outside sees them: each is open from before its dial until after its close.
 #[derive(Default)]
 struct World {
     open: AtomicUsize,
-    /// The most that were open at any instant.
+    /// The most sockets that were open at any instant.
     most: AtomicUsize,
     dials: AtomicUsize,
     served: AtomicUsize,
@@ -58,7 +59,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// One client: many requests, each a checkout that is cancelled now and then.
+    /// Plays one client: many requests, some of whose checkouts are cancelled.
     async fn client(self, mut rng: Rng) {
         for _ in 0..REQUESTS {
             if let Some(lease) = self.lease(&mut rng).await {
@@ -115,7 +116,7 @@ impl Crowd {
         self.socket(place, dropped, rng).await;
     }
 
-    /// Lives until its handle is dropped, or the peer has had enough.
+    /// Plays a socket: it ends when the handle is dropped, or the peer closes it at a random time.
     async fn socket(
         self,
         place: Place<Handle, &'static str>,
@@ -148,7 +149,7 @@ async fn linger(rng: &mut Rng) {
     yield_times(rng.usize(..4)).await;
 }
 
-/// `usize::MAX` is for ever, without keeping the thread busy.
+/// Yields so many times; `usize::MAX` waits for ever without keeping the thread busy.
 async fn yield_times(times: usize) {
     if times == usize::MAX {
         std::future::pending::<()>().await;
@@ -158,7 +159,7 @@ async fn yield_times(times: usize) {
     }
 }
 
-/// All that one thread does: its clients, and the sockets that they dialled.
+/// Runs all that one thread does: its clients, and the sockets that they dialled.
 fn run_thread(crowd: &Crowd, last_client: &Barrier) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {

@@ -1,9 +1,9 @@
-//! Days of a pool's life on a clock that the test moves.
+//! Days of a pool's life, on a clock that the test moves.
 
 use super::scene::{Got, Scene, Told, secs};
 use crate::pool::{ConnectionId, Reuse};
 
-/// One request: a checkout, a dial if need be, and the check-in; the polite closes that are due end too.
+/// Plays one request: a checkout, a dial if there is no idle connection, and the check-in.
 fn request(scene: &mut Scene) -> (ConnectionId, Reuse) {
     let (id, reuse) = match scene.check_out(0, false) {
         Got::Lease(id, reuse) => (id, reuse),

@@ -1,4 +1,5 @@
-//! A path that has forgotten connections: idle ones are lent again once their peers are proven alive.
+//! Connections that the network path may have dropped: idle ones are only leased again once their peers are proven
+//! alive.
 
 use super::scene::{Got, PEER_POLITE, Scene, Told, US_POLITE, millis, secs};
 use crate::{
@@ -6,7 +7,7 @@ use crate::{
     telemetry::ends::Side,
 };
 
-/// Two idle connections, five seconds later.
+/// Makes two connections that have been idle for five seconds.
 fn idle_for_long(scene: &mut Scene) -> [u64; 2] {
     let ids = scene.idle(2);
     scene.pass(secs(5));

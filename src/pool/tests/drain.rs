@@ -1,4 +1,4 @@
-//! The end: nothing is kept, everybody is served.
+//! The drain: no connection is kept idle, and every waiter is served.
 
 use super::scene::{Scene, Told};
 use crate::pool::{EndReason, Reuse};

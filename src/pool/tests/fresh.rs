@@ -1,4 +1,4 @@
-//! Retries: they take fresh connections alone, in their turn.
+//! Retries: each takes only a fresh connection, in its turn.
 
 use super::scene::{Scene, Told};
 use crate::pool::{EndReason, Reuse};

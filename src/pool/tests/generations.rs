@@ -1,4 +1,4 @@
-//! Generations of identity and trust: what an older one opened is nobody's any more.
+//! Generations of certificates: a connection of an older generation is never leased again.
 
 use super::scene::{PEER_POLITE, Scene, Told, US_POLITE};
 use crate::pool::{Advanced, EndReason, Reuse};

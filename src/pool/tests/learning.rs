@@ -1,4 +1,4 @@
-//! The learned idle limit in force: connections retire before the upstream closes them.
+//! The learned idle limit in force: the pool closes idle connections before the upstream does.
 
 use super::scene::{PEER_POLITE, Scene, Told, millis, secs};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     telemetry::ends::Side,
 };
 
-/// The upstream closes an idle connection after this long.
+/// Plays a connection that the upstream closes after it has been idle for this long.
 fn closed_by_the_peer_after(scene: &mut Scene, idle: std::time::Duration) {
     let id = scene.idle(1)[0];
     scene.pass(idle);

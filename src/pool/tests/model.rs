@@ -1,5 +1,6 @@
-//! The pool again, naively: flat lists, everything found by looking at all of them, nothing remembered that can be
-//! counted. Slow and plain, to compare [`State`](crate::pool::state::State) with. Times are milliseconds.
+//! The pool again, naively: flat lists, where everything is found by a look at all entries and nothing is remembered
+//! that can be counted. Slow and plain, to compare [`State`](crate::pool::state::State) with. Times are in
+//! milliseconds.
 
 use std::time::{Duration, Instant};
 
@@ -29,14 +30,14 @@ pub struct Connection {
     pub id: Id,
     pub stage: Stage,
     thread: usize,
-    /// When it was established, and its part of the jitter in tenths.
+    /// The time of establishment, and the connection's jitter in tenths; `None` during the dial.
     opened: Option<(u64, u64)>,
     pub generation: u64,
     pub uses: u64,
     owner: Option<u64>,
-    /// Its owner authenticated itself on it.
+    /// True if its owner has authenticated itself on the connection.
     pub private: bool,
-    /// Until then it has to be proven alive.
+    /// The time until which the connection has to be proven alive; `None` if it is not doubted.
     pub doubted: Option<u64>,
     idle_before: Option<u64>,
     announced: Option<Duration>,
@@ -67,12 +68,12 @@ pub struct Waiter {
     queued_for: Option<u64>,
     dial: Option<(Id, Dial)>,
     outcome: Option<Outcome>,
-    /// It lost its dial and has not been told.
+    /// True if the waiter lost its dial and has not been told of that.
     sent_back: bool,
 }
 
 impl Connection {
-    /// The client that authenticated itself on it.
+    /// Returns the client that has claimed the connection.
     pub fn private_to(&self) -> Option<u64> {
         self.owner.filter(|_| self.private)
     }
@@ -83,7 +84,7 @@ impl Waiter {
         self.dial.is_none() && self.outcome.is_none()
     }
 
-    /// It would learn something by looking.
+    /// True if the waiter would learn something by looking.
     pub fn has_news(&self) -> bool {
         self.outcome.is_some()
             || matches!(self.dial, Some((_, Dial::Granted)))
@@ -95,7 +96,7 @@ impl Waiter {
     }
 }
 
-/// What a caller is told.
+/// The answer to a checkout or to a waiter that looks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Answer {
     Leased { id: Id, uses: u64, reuse: Reuse, queued_for: Option<u64> },
@@ -113,7 +114,7 @@ pub struct Model {
     pub now: u64,
     pub connections: Vec<Connection>,
     pub waiters: Vec<Waiter>,
-    /// Handles dropped and connections gone since the driver last looked.
+    /// The handles that were dropped, and the ends that were reported, since the test last looked.
     pub closed: Vec<Id>,
     pub ended: Vec<(Id, u64, EndReason)>,
     made: Id,
@@ -126,7 +127,7 @@ pub struct Model {
     outdated: EndReason,
     last_end: Option<EndReason>,
     draining: bool,
-    /// Time 0, for the refill.
+    /// The instant of time 0, for the parts that are shared with the state and count in instants.
     epoch: Instant,
     refill: Refill,
     pub lessons: Lessons,
@@ -138,7 +139,7 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap()
 }
 
-/// A learned limit may end between two milliseconds, and is noticed at the second.
+/// Rounds up, because a learned limit may end between two milliseconds, and the clock here moves by whole ones.
 pub fn ms_up(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap()
 }
@@ -170,7 +171,7 @@ impl Model {
         }
     }
 
-    // ---- what there is
+    // ---- the present state
 
     fn count(&self, stage: impl Fn(Stage) -> bool) -> usize {
         self.connections.iter().filter(|c| stage(c.stage)).count()
@@ -185,14 +186,14 @@ impl Model {
         }
     }
 
-    /// Dials that nobody counts on, oldest first.
+    /// Returns the dials that no waiter counts on, oldest first.
     pub fn orphans(&self) -> Vec<Id> {
         let owned = |id| self.waiters.iter().any(|w| w.dial.is_some_and(|dial| dial.0 == id));
         let dials = self.connections.iter().filter(|c| c.stage == Stage::Dialling).map(|c| c.id);
         dials.filter(|id| !owned(*id)).collect()
     }
 
-    /// Whoever comes now finds no dial to count on.
+    /// True if a new request finds neither a free place nor a dial to count on.
     fn full(&self) -> bool {
         !self.place_free() && self.orphans().is_empty()
     }
@@ -221,7 +222,7 @@ impl Model {
         self.waiters.iter_mut().find(|w| w.id == id).unwrap()
     }
 
-    /// Idle ones as (turn, id), oldest first.
+    /// Returns the idle connections on threads that `on` accepts as (turn, id), oldest first.
     fn idle(&self, on: impl Fn(usize) -> bool) -> Vec<(u64, Id)> {
         let mut idle: Vec<_> = self
             .connections
@@ -257,14 +258,14 @@ impl Model {
         }
     }
 
-    /// Some idle connection is for somebody who waits.
+    /// True if some idle connection may be taken by a waiter that is not a retry.
     pub fn waits_beside_its_own(&self) -> bool {
         let waits = |w: &&Waiter| w.unserved() && !w.ask.fresh;
         let idle = self.idle(|_| true);
         self.waiters.iter().filter(waits).any(|w| idle.iter().any(|i| self.may_take(&w.ask, i.1)))
     }
 
-    /// When an idle one must go, and why; on a tie it has been idle for too long.
+    /// Returns when an idle connection must close, and why; of two reasons at one time the idle limit wins.
     fn limit(&self, connection: &Connection) -> Option<(u64, EndReason)> {
         let Stage::Idle { since, .. } = connection.stage else { return None };
         let timeout = ms(self.settings.idle_timeout);
@@ -295,13 +296,13 @@ impl Model {
         self.purge_period.filter(|_| delay > 0).map(|since| since + delay)
     }
 
-    /// Connecting, in use and idle together.
+    /// Returns the number of connecting, active and idle connections.
     fn staying(&self) -> usize {
         let census = self.census();
         census.connecting + census.active + census.idle
     }
 
-    /// Free places, with those of what is closing.
+    /// Returns the number of places that are free or closing.
     pub fn places_coming(&self) -> usize {
         self.settings.max_connections.saturating_sub(self.staying())
     }
@@ -311,7 +312,7 @@ impl Model {
         self.limit(connection).filter(|(at, _)| *at <= self.now).map(|(_, reason)| reason)
     }
 
-    /// When a tick has something to do.
+    /// Returns the next time at which a tick has work to do.
     pub fn due(&self) -> Option<u64> {
         let limits = self.connections.iter().filter_map(|c| self.limit(c)).map(|(at, _)| at);
         limits.chain(self.next_purge()).min()
@@ -371,7 +372,7 @@ impl Model {
         self.connections.iter().any(|c| c.id == id && c.doubted.is_some())
     }
 
-    /// What was sent then to the even ones, or to the odd ones, was not acknowledged; names those that are doubted now.
+    /// Doubts the idle connections with even ids, or with odd ones, that became idle before `sent`, and returns them.
     pub fn doubt(&mut self, odd: bool, sent: u64) -> Vec<Id> {
         let until = self.now + PROOF_TIME.as_millis() as u64;
         let fits = |c: &&mut Connection| {
@@ -391,7 +392,7 @@ impl Model {
         doubted
     }
 
-    /// The peer of this one is alive.
+    /// Ends the doubt about a connection.
     pub fn trust(&mut self, id: Id) {
         if matches!(self.stage(id), Some(Stage::Idle { .. })) && self.is_doubted(id) {
             self.connection(id).doubted = None;
@@ -401,13 +402,13 @@ impl Model {
         }
     }
 
-    /// A client authenticates itself on what it has leased.
+    /// Makes a leased connection private to a client.
     pub fn claim(&mut self, id: Id, client: u64) {
         let connection = self.connection(id);
         (connection.owner, connection.private) = (Some(client), true);
     }
 
-    /// The uses of a lease that goes on.
+    /// Counts another request on a lease; returns its uses, or `None` if the connection has ended.
     pub fn again(&mut self, id: Id) -> Option<u64> {
         let connection = self.connection(id);
         if connection.stage != Stage::InUse || connection.over.is_some() {
@@ -519,7 +520,7 @@ impl Model {
         queued
     }
 
-    /// Somebody queues who did not before.
+    /// Notes that a waiter queues, if the queue was empty.
     fn a_line_begins(&mut self) {
         if self.queued() == 0 {
             self.pace.begins(self.at(), self.settings.queue_timeout);
@@ -532,7 +533,7 @@ impl Model {
         }
     }
 
-    /// Whose dial this is loses it.
+    /// Takes a dial from the waiter that counts on it.
     fn loses_its_dial(&mut self, id: Id) {
         let owner = self.waiters.iter().position(|w| w.dial.is_some_and(|dial| dial.0 == id));
         if let Some(owner) = owner {
@@ -546,7 +547,7 @@ impl Model {
 
     // ---- connections
 
-    /// The number of a dial for the floor, or when to ask again, if at all.
+    /// Returns the id of a new dial for the warm floor, else the time to ask again, or `None` to wait for a lack.
     pub fn want(&mut self, thread: usize, jitter: f64) -> Result<Id, Option<u64>> {
         if !self.lacks() {
             return Err(None);
@@ -561,14 +562,14 @@ impl Model {
         Ok(id)
     }
 
-    /// A dial for the floor would be right, now or after the pause.
+    /// True if a dial for the warm floor is due, now or after the pause.
     pub fn lacks(&self) -> bool {
         let (idle, coming) = (self.census().idle, self.orphans().len());
         let few = coming < AT_ONCE && idle + coming < self.settings.min_idle;
         few && self.place_free() && !self.draining
     }
 
-    /// Until when no dial for the floor may begin.
+    /// Returns the time until which no dial for the warm floor may begin.
     pub fn paused_until(&self) -> u64 {
         self.refill.paused_until(self.at()).map_or(0, |end| ms(end - self.epoch))
     }
@@ -583,7 +584,8 @@ impl Model {
         self.warm = self.warm || active + idle >= wanted;
     }
 
-    /// Closes an idle one that came to its end by itself; if it was of no use, that is trouble.
+    /// Closes an idle connection that has expired or was ended; if it was short-lived and unused, dials for the floor
+    /// pause.
     fn ends(&mut self, id: Id, reason: EndReason) {
         let at = self.at();
         if self.in_vain(id) {
@@ -610,7 +612,7 @@ impl Model {
         }
     }
 
-    /// The peer closed one that was idle for so long.
+    /// Learns that the upstream closed a connection that had been idle for so long.
     pub fn cut_short(&mut self, idle: Option<u64>) {
         if let Some(idle) = idle {
             self.lessons.closed(Duration::from_millis(idle), self.at());
@@ -636,7 +638,7 @@ impl Model {
             owner.outcome = Some(Outcome::Failed(error));
         }
         self.loses_its_dial(id);
-        // Before anybody adopts again: the place is for the heir that lost its dial.
+        // The place is granted before anybody adopts another dial: it is for the waiter that has just lost its own.
         self.grant();
         self.adopt();
     }
@@ -666,7 +668,7 @@ impl Model {
         }
     }
 
-    /// Why a connection in use must not be used again: the first that holds.
+    /// Returns the first reason that applies for which a connection in use must not be used again.
     fn unfit(&self, id: Id) -> Option<EndReason> {
         let connection = self.connections.iter().find(|c| c.id == id)?;
         let old = connection.generation < self.generation;
@@ -700,7 +702,7 @@ impl Model {
         }
     }
 
-    /// A handle comes from a dial or a lease.
+    /// Finds the next use for a connection whose handle comes from a dial or a lease, or closes it.
     fn comes_back(&mut self, id: Id) {
         match (self.stage(id), self.unfit(id)) {
             (Some(Stage::Lost(end)), _) => {
@@ -712,7 +714,7 @@ impl Model {
         }
     }
 
-    /// The caller drops the handle.
+    /// Ends a lease of a connection that must not be used again. The caller drops the handle.
     pub fn discard(&mut self, id: Id, reason: EndReason) {
         self.last_end = Some(reason);
         if reason == EndReason::Stale {
@@ -779,7 +781,7 @@ impl Model {
         Answer::Leased { id, uses, reuse, queued_for: None }
     }
 
-    /// Closes one whose handle the pool holds.
+    /// Closes a connection whose handle the pool holds.
     fn close(&mut self, id: Id, reason: EndReason) {
         self.closed.push(id);
         self.last_end = Some(reason);
@@ -792,10 +794,10 @@ impl Model {
         self.ended.push((id, uses, reason));
     }
 
-    // ---- who gets what
+    // ---- the assignment of connections and places
 
-    /// A connection goes to the oldest waiter that may take it, else it is kept. Who would be overtaken, but may not take
-    /// it, claims the place, unless enough places are being freed for it.
+    /// Gives a connection to the first waiter that may take it, else keeps it idle. If a waiter that may not take it
+    /// would be overtaken, the connection closes for its place instead, unless enough places are coming.
     fn offer(&mut self, id: Id) {
         let mut places_coming = self.places_coming();
         for index in 0..self.waiters.len() {
@@ -816,7 +818,7 @@ impl Model {
         self.keep(id);
     }
 
-    /// The reuse mode is another: an idle one may now be for somebody who waits, and whom nobody would be overtaken by.
+    /// Gives an idle connection to the first waiter that may take it, unless another waiter would be overtaken.
     fn give_to_whom_it_suits(&mut self, id: Id) {
         let mut places_coming = self.places_coming();
         for waiter in self.waiters.iter().filter(|w| w.unserved()) {
@@ -844,7 +846,7 @@ impl Model {
         self.pass_on(dial);
     }
 
-    /// A dial lost its waiter.
+    /// Passes on a dial that has lost its waiter.
     fn pass_on(&mut self, dial: Option<(Id, Dial)>) {
         match dial {
             None => {}
@@ -858,7 +860,7 @@ impl Model {
         }
     }
 
-    /// While there is an orphan dial, the oldest waiter without one counts on the oldest.
+    /// Gives the oldest orphan dials to the first queued waiters, as long as there are both.
     fn adopt(&mut self) {
         while let Some(orphan) = self.orphans().first().copied()
             && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
@@ -868,7 +870,7 @@ impl Model {
         }
     }
 
-    /// While a place is free, the oldest waiter without a dial gets it.
+    /// Gives free places to the first queued waiters, as long as there are both.
     fn grant(&mut self) {
         while self.place_free()
             && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
@@ -905,7 +907,7 @@ impl Model {
         id
     }
 
-    /// A waiter stands at the cap no longer.
+    /// Notes that a waiter is no longer queued.
     fn note_wait(&mut self, waiter: Id) {
         let (now, at) = (self.now, self.at());
         let stood = self.waiter(waiter).queued() && self.waiter(waiter).came_at_cap.is_some();
@@ -924,7 +926,8 @@ impl Model {
         let idle = self.idle(|_| true);
         let mut most = self.most_idle();
         if self.lessons.has_habit() {
-            // With the one that is to be kept no more than were in use at once, but for the floor.
+            // The idle connections, with the one that is to be kept, and the others in use are together at most as many
+            // as were lately in use at once.
             let others = self.count(|stage| stage == Stage::InUse) - 1;
             let room = self.peak.max(self.need).saturating_sub(others);
             most = room.min(most).max(self.settings.min_idle);
@@ -968,8 +971,8 @@ impl Model {
         }
     }
 
-    /// The design's words: excess = in use + idle − max(peak, need); close ⌈excess/2⌉, oldest idle first, never the
-    /// newest idle one; then need = max(peak, ⌊(need + peak)/2⌋) and peak = in use.
+    /// Applies the purge rule: excess = in use + idle − max(peak, need); close ⌈excess/2⌉, oldest idle first, never the
+    /// newest; then need = max(peak, ⌊(need + peak)/2⌋) and peak = in use.
     fn purge(&mut self) {
         let Census { active, idle, .. } = self.census();
         let excess = (active + idle).saturating_sub(self.peak.max(self.need));
@@ -984,7 +987,7 @@ impl Model {
 
     // ---- changes
 
-    /// How many idle ones it closed, and how many in use it will.
+    /// Puts a generation in force; returns how many idle connections were closed, and how many in use will be.
     pub fn advance(&mut self, generation: u64, reason: EndReason) -> (usize, usize) {
         if generation > self.generation {
             (self.generation, self.outdated) = (generation, reason);

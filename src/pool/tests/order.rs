@@ -1,4 +1,4 @@
-//! Who gets which connection.
+//! The order in which waiters get connections and places.
 
 use super::scene::{Got, Scene, Told};
 use crate::pool::{EndReason, Reuse};

@@ -1,14 +1,14 @@
-//! Dials that no waiter counts on any more: whoever comes adopts them, before dials of its own.
+//! Dials that no waiter counts on any more: a new request adopts them, before it gets a dial of its own.
 
 use super::scene::{Got, PEER_POLITE, Scene, Told, millis};
 use crate::pool::{ConnectionId, EndReason, Rejection, Reuse, state::Effects};
 
-/// One dial whose waiter has left.
+/// Makes one dial under way whose waiter has left.
 fn orphan(scene: &mut Scene) -> ConnectionId {
     orphans(scene, 1)[0]
 }
 
-/// So many at once, oldest first.
+/// Makes so many dials under way whose waiters have left, oldest first.
 fn orphans(scene: &mut Scene, count: usize) -> Vec<ConnectionId> {
     let waiters: Vec<_> = (0..count).map(|_| scene.wait()).collect();
     let dials = waiters.iter().map(|waiter| scene.dial(*waiter)).collect();

@@ -1,4 +1,5 @@
-//! Random lives of a pool, compared after each step with the naive [`Model`]. `WARMLINE_SOAK=1` lives longer.
+//! Random lives of a pool, compared after each step with the naive [`Model`]. `WARMLINE_SOAK=1` plays more and longer
+//! ones. The invariants by number are those of `pool::state`.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +28,7 @@ use crate::{
 
 type Id = u64;
 
-/// One step; `pick` chooses among those that it can concern.
+/// A step of a life; `pick` chooses the waiter or connection among those that the step can concern.
 #[derive(Debug, Clone)]
 enum Step {
     CheckOut {
@@ -45,7 +46,7 @@ enum Step {
     },
     Opens {
         pick: usize,
-        /// By how much its dial is behind the newest generation.
+        /// The number of generations by which the dial is behind the newest one.
         behind: u64,
         jitter: u32,
     },
@@ -61,21 +62,21 @@ enum Step {
         pick: usize,
         reason: EndReason,
     },
-    /// Its client authenticates itself on a leased connection.
+    /// A client authenticates itself on a connection that is leased.
     Claim {
         pick: usize,
         client: u64,
     },
-    /// A lease goes on with another request.
+    /// A lease goes on with another request of its client.
     Again {
         pick: usize,
     },
-    /// What was sent so long ago to the peer of some connections was not acknowledged.
+    /// Bytes that were sent `ago` to the peer of the odd, or of the even, connections were never acknowledged.
     Doubt {
         odd: bool,
         ago: u64,
     },
-    /// The peer of a connection is alive.
+    /// The peer of a connection is proven alive.
     Trust {
         pick: usize,
     },
@@ -87,12 +88,12 @@ enum Step {
         pick: usize,
         by_peer: bool,
     },
-    /// More closes of idle connections are remembered than this life could ever have: at any time.
+    /// The upstream closes several idle connections at different ages, so that the lessons show a habit of closing.
     Habit,
     Pass {
         time: u64,
     },
-    /// To the very millisecond at which a tick has something to do.
+    /// The clock moves to the millisecond at which a tick is due.
     PassToDue,
     Tick,
     Advance {
@@ -105,7 +106,7 @@ enum Step {
     ClientLeaves {
         client: u64,
     },
-    /// Whoever dials for the warm floor asks.
+    /// The task that dials for the warm floor asks for a dial.
     Want {
         thread: usize,
         jitter: u32,
@@ -146,7 +147,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Of milliseconds, where the field has seconds: so are the other times here.
+/// Makes a `Keep-Alive` field whose timeout is in milliseconds, as the other times here, not in seconds.
 fn hint() -> impl Strategy<Value = Option<KeepAlive>> {
     let timeout = prop::option::weighted(0.5, prop::sample::select(&[0, 50, 200, 3000]));
     let max = prop::option::weighted(0.5, 0..4_u64);
@@ -204,35 +205,35 @@ fn settings() -> impl Strategy<Value = Settings> {
     )
 }
 
-/// Who dials for the warm floor.
+/// The task that dials for the warm floor.
 enum Filler {
     Awake,
-    /// Until it is told.
+    /// The task sleeps until the state tells of a lack.
     Sleeps,
     SleepsUntil(u64),
 }
 
-/// The state and the model side by side, and what the world outside holds of them.
+/// The state and the model side by side, and what the outside holds of them.
 struct Life {
     settings: Settings,
     state: State<Id, u8, Id>,
     model: Model,
     start: Instant,
-    /// What the outside sleeps towards.
+    /// The time that the caller of `tick` sleeps towards.
     armed: Option<u64>,
     waiters: BTreeSet<Id>,
-    /// Waiters that sleep: they looked, found nothing more to do, and were not woken since.
+    /// The waiters that have looked, found nothing more to do, and were not woken since.
     asleep: BTreeSet<Id>,
     filler: Filler,
     dials: BTreeSet<Id>,
     leases: BTreeSet<Id>,
     sockets: BTreeSet<Id>,
-    /// Those of them, and of all before, on which HTTP is over.
+    /// The connections, past ones included, on which HTTP is over.
     closing: BTreeSet<Id>,
-    /// Handles that were made, and those that were dropped.
+    /// The handles that were made, and those of them that were dropped.
     made: BTreeSet<Id>,
     dropped: BTreeSet<Id>,
-    /// Connections that had their end reported.
+    /// The connections whose end was reported.
     ended: BTreeSet<Id>,
 }
 
@@ -296,7 +297,7 @@ impl Life {
         self.check(before);
     }
 
-    /// The waiter or connection that a step concerns, if there is one; 0 where it concerns none.
+    /// Returns the waiter or connection that a step concerns; `None` if there is none, and 0 if the step needs none.
     fn concerned(&self, step: &Step) -> Option<Id> {
         let (among, pick) = match step {
             Step::Collect { pick, .. } | Step::Abandon { pick } | Step::TimeOut { pick } => {
@@ -325,7 +326,7 @@ impl Life {
         among.iter().nth(pick % among.len().max(1)).copied()
     }
 
-    // ---- steps: each on both, with the same result
+    // ---- steps: each is played on both, with the same result
 
     fn check_out(&mut self, ask: Ask) {
         let mut effects = Effects::default();
@@ -363,7 +364,7 @@ impl Life {
                 assert!(self.dials.insert(id), "dialled twice: {id}");
                 self.asleep.insert(waiter);
             }
-            // It looks again at once.
+            // The waiter looks again at once.
             Answer::Queued => {}
             _ => {
                 self.asleep.insert(waiter);
@@ -431,7 +432,7 @@ impl Life {
         self.follow_up(effects);
     }
 
-    /// No client but the owner has a private one: nobody else can be given it.
+    /// Claims a connection for a client; a private one for its owner, because no other client can have leased it.
     fn claim(&mut self, id: Id, client: u64) {
         let leased = self.model.connections.iter().find(|c| c.id == id);
         let owner = leased.and_then(super::model::Connection::private_to);
@@ -549,7 +550,7 @@ impl Life {
         self.follow_up(effects);
     }
 
-    // ---- what must hold
+    // ---- invariants (9 and 10 in part: no handle is dropped twice, no end is reported twice or too early)
 
     fn follow_up(&mut self, effects: Effects<Id, Id>) {
         let Effects { wake, close, ended, rearm } = effects;
@@ -573,7 +574,7 @@ impl Life {
         }
     }
 
-    /// So many places were taken before.
+    /// Checks all invariants. `before` is the number of places that were taken before the step.
     fn check(&mut self, before: usize) {
         if self.state.tells_of_lack() {
             self.filler = Filler::Awake;
@@ -584,6 +585,7 @@ impl Life {
         self.check_that_nobody_oversleeps();
     }
 
+    /// Compares the state with the model (invariant 4), and checks that no closing connection is idle (invariant 8).
     fn check_against_the_model(&self) {
         assert_eq!(self.state.census(), self.model.census());
         assert_eq!(self.state.queued(), self.model.queued());
@@ -615,6 +617,7 @@ impl Life {
         assert_eq!(views, living.collect::<Vec<_>>());
     }
 
+    /// Checks invariants 1 to 3 and 5 to 8, in this order.
     fn check_the_places(&self, before: usize) {
         let census = self.state.census();
         let most = self.settings.max_connections.max(before);
@@ -651,6 +654,7 @@ impl Life {
         }
     }
 
+    /// Checks that each handle is leased, idle or dropped (invariant 9).
     fn check_that_nothing_is_lost(&self) {
         assert!(self.dropped.is_subset(&self.made));
         let held = self.made.difference(&self.dropped).count();
@@ -662,6 +666,7 @@ impl Life {
         }
     }
 
+    /// Checks that waiters, the warm floor's task and the next tick are woken in time (invariants 11, 13 and 12).
     fn check_that_nobody_oversleeps(&self) {
         for waiter in &self.model.waiters {
             let asleep = self.asleep.contains(&waiter.id);
@@ -679,7 +684,8 @@ impl Life {
         }
     }
 
-    /// From here on all goes well, and waiters look only when woken: everybody must be served, and all must close.
+    /// Plays on without failures, and with waiters that only look when woken: every waiter must be served, and every
+    /// connection close.
     fn come_to_rest(&mut self) {
         for _ in 0..10_000 {
             let before = self.state.census().total();
@@ -714,7 +720,7 @@ impl Life {
     }
 }
 
-/// The address behind a connection, by its id.
+/// Returns the address behind a connection; there are two, for odd and for even ids.
 fn peer(odd: bool) -> SocketAddr {
     ([127, 0, 0, 1], 443 + u16::from(odd)).into()
 }

@@ -1,4 +1,4 @@
-//! `maxQueue` and `queueTimeout` concern waiters without a dial, and the wait at the cap is measured.
+//! The limits `maxQueue` and `queueTimeout` apply to waiters without a dial, and the time at the cap is measured.
 
 use super::scene::{Got, Scene, Told, millis};
 use crate::pool::{Rejection, Reuse};

@@ -1,4 +1,4 @@
-//! Every reason for an end, and for a new connection ("The pool" in docs/design.md): the first that matches.
+//! Every reason for an end, and for a new connection: the first one that applies is reported.
 
 use super::scene::{Got, PEER_POLITE, Scene, Told, US_POLITE, secs};
 use crate::pool::{EndReason, Reuse};

@@ -1,4 +1,4 @@
-//! Other numbers under a pool that lives on: they apply in place, and close nothing that still fits.
+//! New settings under a living pool: they apply in place, and close no connection that still fits.
 
 use std::{num::NonZeroU64, time::Duration};
 

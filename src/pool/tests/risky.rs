@@ -1,9 +1,9 @@
-//! An upstream that closes idle connections at any time: what cannot be sent again takes no used one.
+//! An upstream that closes idle connections at any time: requests that cannot be sent again take no used connection.
 
 use super::scene::{PEER_POLITE, Scene, Told, UNREPEATABLE, millis, secs};
 use crate::pool::{EndReason, Reuse};
 
-/// With six connections behind it that the upstream closed after some milliseconds.
+/// Makes a pool whose upstream has closed six connections after they had been idle for some milliseconds.
 fn before_a_closer(cap: usize) -> Scene {
     let mut scene = Scene::with_cap(cap);
     for idle in [3, 40, 17, 29, 8, 35] {

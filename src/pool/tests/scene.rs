@@ -1,4 +1,4 @@
-//! A pool's state on a stage: a clock that the test moves, connections whose handle is their id.
+//! A stage for a pool's state: a clock that the test moves, and connections whose handle is their id.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::{
 pub const PEER_POLITE: End = End { by: Side::Peer, how: Manner::Polite };
 pub const US_POLITE: End = End { by: Side::Us, how: Manner::Polite };
 
-/// A later request of some client connection, on thread 0.
+/// A repeatable request on thread 0 that is not the first of its client.
 pub const ANYBODY: Ask = Ask {
     thread: 0,
     fresh: false,
@@ -24,7 +24,7 @@ pub const ANYBODY: Ask = Ask {
     urgency: DEFAULT_URGENCY,
 };
 
-/// The same, of a request that cannot be sent again.
+/// A request like [`ANYBODY`] that cannot be sent again.
 pub const UNREPEATABLE: Ask = Ask { repeatable: false, ..ANYBODY };
 
 pub fn secs(seconds: u64) -> Duration {
@@ -35,7 +35,7 @@ pub fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// The design's defaults.
+/// Returns the default settings of a pool.
 pub fn defaults() -> Settings {
     Settings {
         sharing: Sharing::Always,
@@ -52,7 +52,7 @@ pub fn defaults() -> Settings {
 }
 
 impl<C, E, W> State<C, E, W> {
-    /// Whether no socket is left of any generation older than this.
+    /// True if no socket is left of any generation older than this.
     pub fn has_outlived(&self, generation: u64) -> bool {
         let views = self.views(Instant::now());
         let mut open = views.iter().filter(|view| view.phase != ConnectionPhase::Connecting);
@@ -60,7 +60,7 @@ impl<C, E, W> State<C, E, W> {
     }
 }
 
-/// What a waiter is told.
+/// The news that a waiter gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
     Nothing,
@@ -70,7 +70,7 @@ pub enum Told {
     Failed(Option<&'static str>),
 }
 
-/// What a checkout gives.
+/// The result of a checkout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Got {
     Lease(ConnectionId, Reuse),
@@ -81,19 +81,19 @@ pub enum Got {
 pub struct Scene {
     pub state: State<ConnectionId, &'static str, WaiterId>,
     pub now: Instant,
-    /// Handles that were dropped, in order.
+    /// The handles that were dropped, in order.
     pub closed: Vec<ConnectionId>,
-    /// Waiters that were woken and have not looked since, in order.
+    /// The waiters that were woken and have not looked since, in order.
     pub woken: Vec<WaiterId>,
-    /// Connections that are gone for good, in order.
+    /// The connections whose end was reported, in order.
     pub ended: Vec<(ConnectionId, EndReason)>,
-    /// How long the last waiter that got a connection stood at the cap.
+    /// The time that the last waiter that got a connection was queued.
     pub queued_for: Option<Duration>,
     settings: Settings,
 }
 
 impl Scene {
-    /// The defaults, changed; two threads.
+    /// Makes a stage with the default settings, changed by `change`, and two threads.
     pub fn new(change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = defaults();
         change(&mut settings);
@@ -112,7 +112,7 @@ impl Scene {
         Self::new(|settings| settings.max_connections = cap)
     }
 
-    /// Plays one operation, notes its effects, and looks at the cap.
+    /// Plays one operation, notes its effects, and checks the cap.
     fn play<R>(
         &mut self,
         operation: impl FnOnce(
@@ -134,17 +134,17 @@ impl Scene {
 
     // ---- races
 
-    /// A dial asks for a place for one more socket.
+    /// Takes a place for one more socket of a dial.
     pub fn spare(&mut self) -> Option<ConnectionId> {
         self.play(|state, now, _| state.spare(now))
     }
 
-    /// The name loses its addresses, or keeps them.
+    /// Plays a new answer for the upstream's name, which has lost all its addresses or none.
     pub fn addresses_go(&mut self, lost: bool) {
         self.play(|state, _, effects| state.close_idle_to(|_| lost, effects));
     }
 
-    /// That socket is closed.
+    /// Closes the socket of a spare place.
     pub fn spare_ends(&mut self, id: ConnectionId) {
         self.play(|state, now, effects| state.place_given_back(id, now, effects));
     }
@@ -155,12 +155,12 @@ impl Scene {
         self.ask(Ask { thread, fresh, ..ANYBODY })
     }
 
-    /// A client connection's first request.
+    /// Checks out for a client's first request.
     pub fn first_of(&mut self, client: ClientId) -> Got {
         self.ask(Ask { client, first: true, ..ANYBODY })
     }
 
-    /// Another of its requests.
+    /// Checks out for a later request of a client.
     pub fn next_of(&mut self, client: ClientId) -> Got {
         self.ask(Ask { client, ..ANYBODY })
     }
@@ -176,7 +176,7 @@ impl Scene {
         }
     }
 
-    /// A checkout on thread 0 that finds an idle connection.
+    /// Checks out on thread 0, and expects an idle connection.
     pub fn reuse(&mut self) -> ConnectionId {
         match self.check_out(0, false) {
             Got::Lease(id, Reuse::Reused) => id,
@@ -184,12 +184,12 @@ impl Scene {
         }
     }
 
-    /// A checkout on thread 0 that has to wait.
+    /// Checks out on thread 0, and expects to wait.
     pub fn wait(&mut self) -> WaiterId {
         self.wait_as(false)
     }
 
-    /// A checkout of this urgency that has to wait.
+    /// Checks out a request of this urgency, and expects to wait.
     pub fn wait_with(&mut self, urgency: u8) -> WaiterId {
         match self.ask(Ask { urgency, ..ANYBODY }) {
             Got::Wait(waiter) => waiter,
@@ -197,7 +197,7 @@ impl Scene {
         }
     }
 
-    /// A checkout of a request that cannot be sent again, and has to wait.
+    /// Checks out a request that cannot be sent again, and expects to wait.
     pub fn wait_unrepeatable(&mut self) -> WaiterId {
         match self.ask(UNREPEATABLE) {
             Got::Wait(waiter) => waiter,
@@ -205,7 +205,7 @@ impl Scene {
         }
     }
 
-    /// A retry's checkout on thread 0.
+    /// Checks out a retry on thread 0, and expects to wait.
     pub fn wait_fresh(&mut self) -> WaiterId {
         self.wait_as(true)
     }
@@ -236,12 +236,12 @@ impl Scene {
         self.collect_on(0, waiter)
     }
 
-    /// What a waiter is told that sleeps until it is woken.
+    /// Returns the news of a waiter that only looks if it was woken.
     pub fn collect_if_woken(&mut self, waiter: WaiterId) -> Told {
         if self.woken.contains(&waiter) { self.collect(waiter) } else { Told::Nothing }
     }
 
-    /// A waiter collects its place.
+    /// Collects a waiter's order to dial.
     pub fn dial(&mut self, waiter: WaiterId) -> ConnectionId {
         self.dial_on(0, waiter)
     }
@@ -271,7 +271,7 @@ impl Scene {
         self.opens_as(id, self.state.generation(), jitter);
     }
 
-    /// Its dial shook hands under this generation.
+    /// Ends a dial with success, whose handshake used this generation.
     pub fn opens_under(&mut self, id: ConnectionId, generation: u64) {
         self.opens_as(id, generation, 0.0);
     }
@@ -291,13 +291,13 @@ impl Scene {
         self.play(|state, now, effects| state.check_in(id, id, None, now, effects));
     }
 
-    /// Its response announced so many seconds of idleness, and so many more requests.
+    /// Checks in a connection whose response announced `timeout` seconds of idle time and `max` more requests.
     pub fn check_in_told(&mut self, id: ConnectionId, timeout: Option<u64>, max: Option<u64>) {
         let hint = Some(KeepAlive { timeout: timeout.map(secs), max });
         self.play(|state, now, effects| state.check_in(id, id, hint, now, effects));
     }
 
-    /// This client authenticates itself on the connection that it has leased.
+    /// Makes a leased connection private to a client that authenticates itself on it.
     pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
         self.play(|state, _, _| state.claim(id, client));
     }
@@ -306,18 +306,19 @@ impl Scene {
         self.play(|state, now, effects| state.discard(id, reason, now, effects));
     }
 
-    /// Nothing that was sent so long ago to the one address that there is was acknowledged; names what is doubted.
+    /// Doubts the connections because bytes sent `ago` were not acknowledged; returns the doubted ones. All have one
+    /// address.
     pub fn doubt(&mut self, ago: Duration) -> Vec<ConnectionId> {
         let peer = ([127, 0, 0, 1], 443).into();
         self.play(|state, now, effects| state.doubt(peer, now - ago, now, effects))
     }
 
-    /// The peer of this one is alive.
+    /// Ends the doubt about a connection.
     pub fn trust(&mut self, id: ConnectionId) {
         self.play(|state, now, effects| state.trust(id, now, effects));
     }
 
-    /// HTTP on the connection is over; its socket is being closed.
+    /// Ends HTTP on a connection, whose socket is being closed.
     pub fn socket_closes(&mut self, id: ConnectionId, by: Side) {
         self.play(|state, now, effects| state.socket_closing(id, by, now, effects));
     }
@@ -326,12 +327,12 @@ impl Scene {
         self.play(|state, now, effects| state.socket_ended(id, end, now, effects));
     }
 
-    /// The polite close of a connection is over.
+    /// Ends the polite close of a connection.
     pub fn close_ends(&mut self, id: ConnectionId) {
         self.socket_ends(id, US_POLITE);
     }
 
-    /// A new connection, leased; the thread is the one that drives it.
+    /// Makes a new connection and leases it; `thread` dials and drives it.
     pub fn lease_new_on(&mut self, thread: usize) -> ConnectionId {
         let Got::Wait(waiter) = self.check_out(thread, true) else { panic!("a fresh one is idle") };
         let id = self.dial_on(thread, waiter);
@@ -344,12 +345,12 @@ impl Scene {
         self.lease_new_on(0)
     }
 
-    /// So many connections, leased at once.
+    /// Makes so many new connections, all leased.
     pub fn lease_several(&mut self, count: usize) -> Vec<ConnectionId> {
         (0..count).map(|_| self.lease_new()).collect()
     }
 
-    /// So many idle ones, oldest first.
+    /// Makes so many new connections, all idle, and returns them oldest first.
     pub fn idle(&mut self, count: usize) -> Vec<ConnectionId> {
         let ids = self.lease_several(count);
         for id in &ids {
@@ -358,7 +359,7 @@ impl Scene {
         ids
     }
 
-    /// Why a new connection is new, if a checkout now makes one; the waiter leaves again.
+    /// Returns the reason for which a new connection is made now.
     pub fn reason_now(&mut self) -> Reuse {
         let waiter = self.wait();
         let id = self.dial(waiter);
@@ -373,7 +374,7 @@ impl Scene {
         self.play(|state, now, _| state.want(now, 0, 0.0))
     }
 
-    /// Dials that the floor wants now.
+    /// Returns the dials that the warm floor wants now.
     pub fn wanted(&mut self) -> Vec<ConnectionId> {
         let dial = |scene: &mut Self| match scene.want() {
             Wanted::Dial(id) => Some(id),
@@ -382,11 +383,12 @@ impl Scene {
         std::iter::from_fn(|| dial(self)).collect()
     }
 
-    /// Opens what the floor wants, until it wants no more.
+    /// True if the warm floor is filled with proven connections.
     pub fn proven(&self) -> bool {
         self.state.is_proven(self.now)
     }
 
+    /// Dials and opens all connections that the warm floor wants now.
     pub fn warm_up(&mut self) -> Vec<ConnectionId> {
         let ids = self.wanted();
         for id in &ids {
@@ -395,9 +397,9 @@ impl Scene {
         ids
     }
 
-    // ---- what changes under it
+    // ---- changes of a living pool
 
-    /// A new generation of identity or trust.
+    /// Puts a new generation with another certificate or trust in force.
     pub fn rotate(&mut self, generation: u64) -> Advanced {
         self.advance(generation, EndReason::Rotated)
     }
@@ -430,7 +432,7 @@ impl Scene {
         self.play(|state, _, effects| state.relieve(effects));
     }
 
-    /// The clock alone moves.
+    /// Moves the clock, and nothing else.
     pub fn clock(&mut self, by: Duration) {
         self.now += by;
     }
@@ -439,7 +441,7 @@ impl Scene {
         self.play(State::tick)
     }
 
-    /// Time passes, with a tick whenever the state asked for one.
+    /// Moves the clock, with a tick whenever the state asked for one.
     pub fn pass(&mut self, by: Duration) {
         let end = self.now + by;
         while let Some(at) = self.tick().filter(|at| *at <= end) {
@@ -454,7 +456,7 @@ impl Scene {
         self.state.census()
     }
 
-    /// Connecting, active, idle, closing.
+    /// Returns the numbers of connections: connecting, active, idle, closing.
     pub fn counts(&self) -> [usize; 4] {
         let Census { connecting, active, idle, closing } = self.census();
         [connecting, active, idle, closing]

@@ -1,4 +1,4 @@
-//! The reuse modes: who takes which connection, and what becomes of one that nobody may take.
+//! The reuse modes: which request takes which connection, and how a connection ends that no client may take.
 
 use super::scene::{Got, Scene, Told};
 use crate::pool::{ClientId, ConnectionId, EndReason, Reuse, Sharing};
@@ -10,7 +10,7 @@ fn scene(sharing: Sharing) -> Scene {
     Scene::new(|s| (s.sharing, s.max_connections) = (sharing, 9))
 }
 
-/// A request that finds nothing for it, dials, and is done.
+/// Plays the dial of a request that found no connection, and collects the lease.
 fn opened(scene: &mut Scene, got: Got) -> (ConnectionId, Reuse) {
     let Got::Wait(waiter) = got else { panic!("expected to wait, got {got:?}") };
     let id = scene.dial(waiter);

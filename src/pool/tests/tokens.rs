@@ -1,4 +1,4 @@
-//! Each token gives back on drop exactly what it stands for, and handles are dropped once, outside the lock.
+//! Each token gives back on drop exactly what it stands for, and handles are dropped once, outside of the lock.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use crate::pool::{
     Waiter,
 };
 
-/// A handle that counts its drops, and looks at the pool in each: under the lock that would never end.
+/// A handle that counts its drops and locks the pool in each: dropped under the lock, it would hang.
 struct Handle {
     drops: Arc<AtomicUsize>,
     pool: Arc<Pool<Handle, &'static str>>,
@@ -95,7 +95,7 @@ impl Scene {
         (place, self.lease(&mut waiter))
     }
 
-    /// Connecting, active, idle, closing.
+    /// Returns the numbers of connections: connecting, active, idle, closing.
     fn counts(&self) -> [usize; 4] {
         let Census { connecting, active, idle, closing } =
             self.pool.snapshot(Instant::now()).census;

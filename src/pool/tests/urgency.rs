@@ -1,9 +1,9 @@
-//! Urgency: who stands where in the queue; and shedding: who is told at once that it would wait in vain.
+//! The order of the queue by urgency, and the refusal at once of requests that would wait in vain.
 
 use super::scene::{Got, Scene, Told, millis, secs};
 use crate::pool::{Rejection, Reuse, state::WaiterId};
 
-/// The only connection is handed on, to whoever is first in line.
+/// Checks the only connection in, and returns the waiter that gets it.
 fn next(scene: &mut Scene, waiters: &[WaiterId]) -> WaiterId {
     scene.check_in(1);
     let served = waiters.iter().copied().find(|waiter| scene.woken.contains(waiter));
@@ -53,7 +53,7 @@ fn a_finished_dial_goes_to_the_more_urgent_who_came_later_and_its_owner_queues()
     assert_eq!(scene.collect(patient), Told::Lease(dial, Reuse::Reused));
 }
 
-/// A cap of one whose connection is handed on each second, ten times; then so many stand in line.
+/// Makes a pool with a cap of one, whose connection was handed on ten times, once a second; then so many waiters queue.
 fn busy(standing: usize) -> Scene {
     let mut scene = Scene::with_cap(1);
     scene.lease_new();

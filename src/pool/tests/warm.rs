@@ -1,4 +1,4 @@
-//! The warm floor: connections that are dialled for nobody, kept, and replaced without a storm.
+//! The warm floor: connections that are dialled without a request, kept, and replaced without a storm of dials.
 
 use std::time::Duration;
 
@@ -141,7 +141,7 @@ fn while_dials_fail_the_next_come_later_and_later() {
     }
 }
 
-/// How many dials an hour takes whose connections the upstream closes after this long, unused.
+/// Counts the dials in an hour against an upstream that closes each connection, unused, after `life`.
 fn dials_in_an_hour(min_idle: usize, life: Duration) -> usize {
     let mut scene = scene(min_idle);
     let end = scene.now + secs(3600);
