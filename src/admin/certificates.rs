@@ -33,7 +33,7 @@ pub(super) enum Role {
     Identity,
     /// The certificate is trusted: upstreams are verified by it.
     Trust,
-    /// The upstream showed the certificate in its last full handshake.
+    /// The certificate is of the chain that the upstream showed last.
     Upstream,
 }
 

@@ -104,8 +104,8 @@ impl Readiness {
         Check::new(format!("upstream {name}"), *reached || (long_enough && !required), reason)
     }
 
-    /// Returns the checks of the start. Configuration and credentials always pass, because there is no `Readiness` to
-    /// ask before they are loaded.
+    /// Returns the checks of the start. Configuration and credentials always pass: these checks are served only after
+    /// both were loaded, and the answer of [`Readiness::waiting`] before.
     fn start(&self) -> Vec<Check> {
         let loaded = |name| Check::new(name, true, "");
         let open = self.opened.get().is_some();

@@ -1,4 +1,5 @@
-//! The replicas' agreement on a CA by the Secret that they share, and the care for the CA in the webhook configuration.
+//! The agreement of the replicas on one CA, by the Secret that they share. The CA in use is kept in the webhook
+//! configuration.
 //!
 //! A replica that finds a step due writes the Secret with the resourceVersion that it read. One replica's write
 //! succeeds; the others fail with a conflict, and take over the Secret as it was written. All replicas patch the

@@ -97,7 +97,7 @@ pub enum Error {
     /// The cluster is too old.
     #[error(transparent)]
     TooOld(#[from] TooOld),
-    /// The injector finds neither its pod's ServiceAccount nor a kubeconfig that leads to the API server.
+    /// There is no usable way to the API server; the text is the reason.
     #[error(
         "no way to the API server: {0} (run it in a pod with its ServiceAccount's token, or give --certificate-files, \
          which needs none)"
@@ -175,8 +175,8 @@ fn bound(address: SocketAddr) -> Result<TcpListener, Error> {
     bind::bind(address).map_err(|error| Error::Bind { address, error })
 }
 
-/// Makes the TLS acceptor, which serves the newest certificate. Session resumption is off, so that each handshake
-/// verifies the certificate in use and never an earlier one.
+/// Makes the TLS acceptor, which shows the newest certificate in each handshake. Session resumption is off, so that no
+/// client goes on relying on a certificate that it verified earlier.
 fn acceptor(current: Arc<Current>) -> Result<TlsAcceptor, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut tls = ServerConfig::builder_with_provider(provider)

@@ -78,7 +78,7 @@ pub enum ConfigSource {
 /// The kind of cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
-    /// The sidecar runs as a user of its own ([`USER`]).
+    /// The sidecar runs as a user of its own (13301).
     Kubernetes,
     /// The namespace determines the user that containers run as, so that the sidecar names none.
     OpenShift,

@@ -1,5 +1,5 @@
-//! The care for the addresses of an upstream's name while the upstream has connections: the name is looked up again,
-//! and connections to addresses that the name has lost are closed.
+//! Looks the name of an upstream up again while the upstream has connections, and closes connections to addresses that
+//! the name has lost.
 
 use std::time::{Duration, Instant};
 

@@ -162,9 +162,9 @@ impl Upstream {
         older.push(Arc::clone(old));
     }
 
-    /// Retires the upstream, because it is no longer configured. Idle connections close; exchanges may go on for
-    /// `rotationDeadline`, as on a replaced generation, because later rotations and changes of the trust do not reach a
-    /// retired upstream.
+    /// Retires the upstream, because it is no longer configured. Idle connections close. Exchanges get the deadline
+    /// that they have on a replaced generation (`rotationDeadline`), because later rotations and changes of the trust
+    /// do not reach a retired upstream.
     pub fn retire(&self, now: Instant) {
         self.pool.drain();
         *self.retired_until() = now.checked_add(self.settings().rotation_deadline);

@@ -197,7 +197,8 @@ impl Upstream {
     }
 
     /// Learns from a connection with a resumed session that ended before anything came over it: the next handshake with
-    /// the address is a full one. An alert counts as a failed handshake.
+    /// the address is a full one. An alert on the connection counts as a failed handshake. Called for exchanges and for
+    /// unused connections.
     pub fn session_ended(&self, facts: &Facts, alert: Option<AlertDescription>) {
         if alert.is_some() {
             self.counters.identity_refused(facts.version);

@@ -128,7 +128,7 @@ impl Generation {
 
     /// True if the connection is of this generation, and the endpoint's name has lost the address of its peer.
     pub(super) fn has_moved(&self, connection: &Connection) -> bool {
-        // A connection of an older generation is retired for that reason.
+        // A connection of an older generation is retired as such, whatever its address.
         connection.facts.generation == self.number
             && matches!(self.endpoint.host, EndpointHost::Name(_))
             && self.addresses.lost(connection.facts.peer.ip())

@@ -303,7 +303,7 @@ impl Upstream {
     }
 
     /// Waits until the warm floor lacks a connection, and returns the permit for [`Upstream::dial_warm`] on this
-    /// thread. Only one caller at a time may wait, and calls again at once.
+    /// thread. There is only one caller at a time, which calls again at once.
     pub async fn lacks_warm(&self, thread: usize) -> Permit<Connection, ConnectError> {
         self.pool.wanted(thread, fastrand::f64()).await
     }
