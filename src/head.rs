@@ -86,6 +86,10 @@ impl Blank {
 static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
 
 /// True if a line ends in LF without a CR before it.
+#[allow(
+    clippy::needless_bitwise_bool,
+    reason = "a branch for each byte would take eight times as long"
+)]
 fn has_bare_lf(bytes: &[u8]) -> bool {
     // Without a branch for each byte, so that the compiler looks at many at once.
     let pairs = bytes.get(1..).unwrap_or_default().iter().zip(bytes);

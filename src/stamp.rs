@@ -21,6 +21,11 @@ impl Stamp {
         self.0.store(micros.max(1), Relaxed);
     }
 
+    /// Sets it to the same point in time as another one: cheaper than by way of an [`Instant`].
+    pub fn copy(&self, other: &Self) {
+        self.0.store(other.0.load(Relaxed), Relaxed);
+    }
+
     /// Takes it away.
     pub fn clear(&self) {
         self.0.store(0, Relaxed);

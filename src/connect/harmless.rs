@@ -112,7 +112,9 @@ pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: Line) -> (Blank, Line)
 
 /// True for a control byte that means nothing in a head.
 fn is_odd(byte: u8) -> bool {
-    byte == 0x7f || byte < b' ' && !matches!(byte, 0 | b'\t' | b'\r' | b'\n')
+    // Ranges, as the compiler compares many bytes at once with them; between them are TAB, LF and CR, before them NUL.
+    let within = |first: u8, count: u8| byte.wrapping_sub(first) < count;
+    within(1, 8) | within(0x0b, 2) | within(0x0e, 18) | (byte == 0x7f)
 }
 
 #[cold]

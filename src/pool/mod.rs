@@ -157,6 +157,8 @@ pub struct Pool<C, E> {
     rearmed: Notify,
     /// The signal for [`Pool::wanted`] to look again whether the warm floor lacks a connection.
     lacking: Notify,
+    /// The signal that the drain has begun.
+    draining: Notify,
     /// The signal that a connection or a waiter may have come or gone.
     changed: Notify,
     /// The number of tasks that wait for `changed`. While it is 0, a request skips tokio's lock. A task counts itself
@@ -197,6 +199,7 @@ impl<C, E> Pool<C, E> {
             counters,
             rearmed: Notify::new(),
             lacking: Notify::new(),
+            draining: Notify::new(),
             changed: Notify::new(),
             watchers: AtomicUsize::new(0),
         })
@@ -274,6 +277,7 @@ impl<C, E> Pool<C, E> {
     /// Begins the drain: closes all idle connections now, and from now on those that are checked in while nobody waits.
     pub fn drain(&self) {
         self.change(State::drain);
+        self.draining.notify_waiters();
     }
 
     /// Closes all idle connections while the pool keeps on serving; returns their number.
@@ -327,7 +331,18 @@ impl<C, E> Pool<C, E> {
 
     /// Waits until the pool is draining and empty.
     pub async fn drained(&self) {
-        self.comes_to(State::is_drained).await;
+        loop {
+            // Most pools never drain: until then no change of the pool wakes the task that waits here.
+            let draining = self.draining.notified();
+            if self.lock().is_draining() {
+                self.comes_to(|state| !state.is_draining() || state.is_empty()).await;
+                if self.is_drained() {
+                    return;
+                }
+            } else {
+                draining.await;
+            }
+        }
     }
 
     /// True if the pool is draining and empty.

@@ -323,9 +323,7 @@ impl Downstream {
     pub fn flushed(&self) {
         if self.phase() == Phase::Flushing {
             // Not a new reading of the clock: the last write was just now.
-            if let Some(at) = self.last_io.get() {
-                self.since.set(at);
-            }
+            self.since.copy(&self.last_io);
             self.phase.store(Phase::Idle as u8, Relaxed);
         }
     }

@@ -441,6 +441,11 @@ impl<C, E, W> State<C, E, W> {
         std::mem::take(&mut self.draining)
     }
 
+    /// True from the drain's beginning until it is taken back.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// True if the pool is draining and nothing is left in it.
     pub fn is_drained(&self) -> bool {
         self.draining && self.is_empty()

@@ -310,6 +310,32 @@ fn emptied_resolves_when_the_last_waiter_collects_its_failure() {
     assert!(emptied.as_mut().poll(&mut cx).is_ready());
 }
 
+#[test]
+fn exchanges_wake_nobody_that_waits_for_the_end_of_a_pool_whose_end_has_not_begun() {
+    let scene = Scene::new(|_| {});
+    let mut drained = pin!(scene.pool.drained());
+    let waker = Waker::from(Arc::clone(&scene.wakes));
+    let mut cx = Context::from_waker(&waker);
+    assert!(drained.as_mut().poll(&mut cx).is_pending());
+    let (place, lease) = scene.new_lease();
+    let before = scene.wakes();
+    lease.check_in(Instant::now(), None);
+    let Ok(Checkout::Leased(lease)) = scene.pool.check_out(Instant::now(), ANYBODY) else {
+        panic!("one is idle")
+    };
+    lease.check_in(Instant::now(), None);
+    assert_eq!(scene.wakes(), before);
+    scene.pool.drain();
+    assert_eq!(scene.wakes(), before + 1);
+    assert!(drained.as_mut().poll(&mut cx).is_pending());
+    scene.pool.resume();
+    assert!(drained.as_mut().poll(&mut cx).is_pending());
+    scene.pool.drain();
+    assert!(drained.as_mut().poll(&mut cx).is_pending());
+    place.socket_ended(US_POLITE, Instant::now());
+    assert!(drained.as_mut().poll(&mut cx).is_ready());
+}
+
 #[tokio::test]
 async fn maintain_closes_what_has_been_idle_for_too_long_also_when_it_slept_already() {
     let scene = Scene::new(|settings| settings.idle_timeout = millis(50));
