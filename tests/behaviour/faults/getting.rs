@@ -12,7 +12,7 @@ use crate::support::{
 const FOREIGN: [&str; 7] =
     ["client error", "SendRequest", "hyper", "parsed", "handshake eof", "dns error", "unknown"];
 
-/// What the program prints as it fails for this URL, without the URL. The machine's roots are this authority's alone.
+/// Runs the program, which fails for this URL, and gives the words that it prints. The one root of the machine is foreign.
 fn failed(url: &str) -> String {
     let setup = Setup::new();
     let own = Authority::new("the machine's own");
