@@ -111,6 +111,10 @@ pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: Line) -> (Blank, Line)
 }
 
 /// True for a control byte that means nothing in a head.
+#[allow(
+    clippy::needless_bitwise_bool,
+    reason = "a branch for each byte would take eight times as long"
+)]
 fn is_odd(byte: u8) -> bool {
     // Ranges, as the compiler compares many bytes at once with them; between them are TAB, LF and CR, before them NUL.
     let within = |first: u8, count: u8| byte.wrapping_sub(first) < count;
