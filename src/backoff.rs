@@ -1,8 +1,9 @@
-//! How long to wait before another try: longer each time, and not in step with others who failed at the same moment.
+//! The wait before another try: longer after each failure, and random, so that many who failed together do not retry
+//! together.
 
 use std::time::Duration;
 
-/// Grows with each failure in a row.
+/// A wait that grows with each failure in a row.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -10,20 +11,21 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The first wait is at most this long.
+    /// Makes a backoff whose first wait is at most `first`.
     #[must_use]
     pub const fn new(first: Duration) -> Self {
         Self { first, bound: first }
     }
 
-    /// The wait after another failure: a random part, of 0 to 1, of a bound that doubles each time up to `longest`.
+    /// Returns the wait after another failure: a bound that doubles each time up to `longest`, multiplied by `random`,
+    /// which is in 0.0..=1.0.
     pub fn after_failure(&mut self, longest: Duration, random: f64) -> Duration {
         let bound = self.bound.min(longest);
         self.bound = bound.saturating_mul(2);
         bound.mul_f64(random)
     }
 
-    /// It went well: the next failure is a first one.
+    /// Notes a success: the wait after the next failure is a first one again.
     pub fn reset(&mut self) {
         self.bound = self.first;
     }

@@ -1,5 +1,5 @@
-//! Descriptors that are used up. The limit is the process's, and so is the sign: whoever meets it tells, and pools close
-//! connections that nobody uses.
+//! The signal that descriptors are used up. Their limit is the whole process's: the task that meets it sends the
+//! signal, and each pool closes idle connections.
 
 use std::{fs, io};
 
@@ -7,23 +7,23 @@ use tokio::sync::{Notify, futures::Notified};
 
 static USED_UP: Notify = Notify::const_new();
 
-/// Whether this error says that the process (EMFILE), or the machine (ENFILE), has no descriptor left.
+/// True if this error says that the process (EMFILE) or the machine (ENFILE) has no descriptor left.
 pub fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// Counts the descriptors that are open, where `/proc` says so.
+/// Returns the number of open descriptors of this process; `None` where `/proc` does not tell it.
 pub fn open() -> Option<usize> {
-    // The directory is open while it is counted.
+    // The directory itself is open while its entries are counted.
     fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1))
 }
 
-/// Tells everyone who waits at this moment.
+/// Wakes all tasks that wait in [`used_up`] at this moment.
 pub fn tell_used_up() {
     USED_UP.notify_waiters();
 }
 
-/// Ready once it is told.
+/// Completes at the next [`tell_used_up`].
 pub fn used_up() -> Notified<'static> {
     USED_UP.notified()
 }

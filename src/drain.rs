@@ -1,6 +1,8 @@
-//! An end, as everyone whom it concerns sees it: serving, draining, aborting ("Draining" in docs/design.md).
+//! The orderly end of the process or of a part of it, in stages: serving, draining, aborting ("Draining" in
+//! docs/design.md).
 //!
-//! The process has one; what can end before it, such as a listener that a new configuration takes away, has a branch.
+//! The process has one drain. A part that can end earlier, such as a listener that a new configuration removes, has a
+//! branch of it.
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
@@ -9,19 +11,19 @@ use std::sync::{
 
 use tokio::sync::{Notify, futures::OwnedNotified};
 
-/// How far the end has come.
+/// The progress of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stage {
-    /// It has not begun.
+    /// The drain has not begun.
     Serving,
-    /// What is in flight may finish.
+    /// Exchanges in flight may finish, and nothing new begins.
     Draining,
-    /// What is in flight ends.
+    /// Exchanges in flight are ended.
     Aborting,
 }
 
-/// The end, shared by all who must know of it.
+/// A drain, shared by all tasks that act on it; clones are the same drain.
 #[derive(Debug, Clone, Default)]
 pub struct Drain(Arc<Shared>);
 
@@ -29,12 +31,13 @@ pub struct Drain(Arc<Shared>);
 struct Shared {
     stage: AtomicU8,
     changed: Arc<Notify>,
-    /// They never lag behind this one; those that nobody holds any more are left out at the next branching.
+    /// The branches of this drain. A branch is never at an earlier stage than this. Dropped ones are removed when
+    /// another branch is made.
     branches: Mutex<Vec<Weak<Shared>>>,
 }
 
 impl Drain {
-    /// One that begins with this one at the latest, and may begin before.
+    /// Makes a branch: a drain that begins with this one at the latest, and may begin earlier.
     #[must_use]
     pub fn branch(&self) -> Self {
         let branch = Self::default();
@@ -47,7 +50,7 @@ impl Drain {
         branch
     }
 
-    /// How far it has come.
+    /// Returns the present stage.
     pub fn stage(&self) -> Stage {
         match self.0.stage.load(SeqCst) {
             0 => Stage::Serving,
@@ -56,17 +59,17 @@ impl Drain {
         }
     }
 
-    /// Whether it has begun.
+    /// True if the drain has begun.
     pub fn has_begun(&self) -> bool {
         self.stage() > Stage::Serving
     }
 
-    /// What is in flight may finish, nothing new begins.
+    /// Begins the drain: exchanges in flight may finish, and nothing new begins.
     pub fn begin(&self) {
         self.0.advance(Stage::Draining);
     }
 
-    /// What is in flight ends.
+    /// Ends the exchanges in flight.
     pub fn abort(&self) {
         self.0.advance(Stage::Aborting);
     }
@@ -76,12 +79,12 @@ impl Drain {
         Arc::clone(&self.0.changed).notified_owned()
     }
 
-    /// Completes once it has begun.
+    /// Completes once the drain has begun.
     pub async fn begun(&self) {
         self.reached(Stage::Draining).await;
     }
 
-    /// Completes once what is in flight must end.
+    /// Completes once exchanges in flight must end.
     pub async fn aborted(&self) {
         self.reached(Stage::Aborting).await;
     }

@@ -1,5 +1,6 @@
-//! Who is connected to a port of ours that many may reach: bounded in number. Room for the next one is made at the expense
-//! of the address that has the most connections: a crowd must not keep out who comes on business.
+//! The clients that are connected to a port for operators, or to the injector, bounded in number. Room for a new client
+//! is made at the expense of the address with the most connections, so that a crowd from one address does not keep
+//! others out.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,32 +19,33 @@ use tokio::{
 
 use crate::socket::BACKLOG;
 
-/// Dropped, it ends all of them.
+/// The clients of one port; the drop of this ends all their connections.
 pub struct Guests {
     bounds: Bounds,
     tasks: JoinSet<()>,
-    /// The oldest first.
+    /// The clients, the oldest first.
     all: VecDeque<Guest>,
-    /// Rung when one of them has its answer.
+    /// The signal that a client has received its answer.
     answered: Arc<Notify>,
-    /// The time of the newest line about a client that could not be accepted.
+    /// The time of the newest log line about a client that could not be accepted.
     told: Option<Instant>,
 }
 
-/// How many, and when one of them may have to go.
+/// The bounds on the number of clients, and on the time after which a busy client may be ended for a new one.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Of connections at once.
+    /// The most connections at a time.
     pub most: usize,
-    /// The time that a first request may take to come before its connection may have to go.
+    /// The time that a first request may take to arrive before its connection may be ended for a new client.
     pub arriving: Duration,
-    /// The time that an answer may take before its connection may have to go.
+    /// The time that an answer may take before its connection may be ended for a new client.
     pub asking: Duration,
 }
 
 impl Bounds {
-    /// For so many at once. A crowd that asks nothing is replaced fast enough for all who wait in the kernel's backlog to be
-    /// accepted within the turnover: so nobody behind a crowd waits for longer.
+    /// Makes bounds for `most` connections. Clients that send no request are replaced fast enough that all who fit into
+    /// the kernel's backlog are accepted within `turnover`: a client that comes behind such a crowd waits no longer
+    /// than that.
     #[must_use]
     pub fn new(most: usize, turnover: Duration, asking: Duration) -> Self {
         let crowds = BACKLOG.div_ceil(u32::try_from(most).unwrap_or(u32::MAX).max(1));
@@ -59,28 +61,28 @@ struct Guest {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Doing {
-    /// Its first request has been under way since.
+    /// The first request has been on its way since this time.
     Arriving(Instant),
-    /// It has been waiting for an answer since.
+    /// The request has arrived, and its answer has been awaited since this time.
     Asking(Instant),
-    /// It has had an answer, and asks nothing.
+    /// The answer has been sent, and no further request has arrived.
     Sitting,
 }
 
-/// Says when a guest's request has come, and when its answer is there.
+/// The task's means to say that a client's request has arrived, and that its answer is sent.
 #[derive(Debug, Clone)]
 pub struct Answering {
     doing: Arc<Mutex<Doing>>,
     answered: Arc<Notify>,
 }
 
-/// After an accept that failed, for want of descriptors most likely.
+/// The pause after an accept that failed, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The least time between two lines about it.
+/// The least time between two log lines about failed accepts.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Answering {
-    /// From now until the answer is there.
+    /// Marks the client as awaiting an answer from now on, until the returned future has produced it.
     pub fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
         *lock(&self.doing) = Doing::Asking(Instant::now());
         let Self { doing, answered } = self.clone();
@@ -94,14 +96,14 @@ impl Answering {
 }
 
 impl Guests {
-    /// Nobody yet.
+    /// Makes an empty set of clients.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         let (tasks, all) = (JoinSet::new(), VecDeque::new());
         Self { bounds, tasks, all, answered: Arc::default(), told: None }
     }
 
-    /// Accepts the next one, and has room for it. `what` is what the log calls one that cannot be accepted.
+    /// Accepts the next client, and makes room for it. `what` is the log's name for a client that cannot be accepted.
     pub async fn next(&mut self, listener: &TcpListener, what: &str) -> (TcpStream, IpAddr) {
         let (stream, from) = loop {
             match listener.accept().await {
@@ -116,7 +118,7 @@ impl Guests {
         (stream, from.ip())
     }
 
-    /// Says it once in a while: the error may come back at each try.
+    /// Logs a failed accept, once in [`TELL_EVERY`] at most, because the error may come back at each try.
     fn tell_unaccepted(&mut self, error: &io::Error, what: &str) {
         let now = Instant::now();
         if self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
@@ -125,7 +127,7 @@ impl Guests {
         }
     }
 
-    /// Waits until there is room for one from this address; that takes time only where all are busy.
+    /// Makes room for a client from this address. Waits only while every client that could be ended is busy.
     async fn make_room(&mut self, from: IpAddr) {
         loop {
             while self.tasks.try_join_next().is_some() {}
@@ -146,8 +148,8 @@ impl Guests {
         }
     }
 
-    /// Begins to converse with the next one. What it has sent may be a whole request: that is looked at before a crowd
-    /// behind it is let in.
+    /// Serves the next client in a task of its own. Yields first to that task, so that a request which is already there
+    /// is seen before more clients are accepted.
     pub async fn welcome<C>(&mut self, from: IpAddr, conversing: impl FnOnce(Answering) -> C)
     where
         C: Future<Output = ()> + Send + 'static,
@@ -160,15 +162,16 @@ impl Guests {
         yield_now().await;
     }
 
-    /// Waits until nobody is left.
+    /// Waits until no client is left.
     pub async fn gone(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// Of these, the oldest first, who goes for one that comes from there. Of those from the address with the most: the oldest
-/// that sits, else who has been arriving the longest, or asking where nobody arrives, if that is too long, else, where the
-/// newcomer's address has fewer, the oldest. Or how long to wait at most.
+/// Returns the index of the client that is ended for a newcomer, or the longest time to wait for one. `all` has the
+/// oldest first. Only clients of the address with the most connections can be ended: the oldest that is idle; else the
+/// one whose first request is on its way for the longest, or, where there is none, whose answer is awaited for the
+/// longest, if that exceeds the bound; else the oldest, if the newcomer's address has fewer connections.
 fn who_goes(
     all: &[(IpAddr, Doing)],
     newcomer: IpAddr,

@@ -1,4 +1,4 @@
-//! Socket options, and the polite way to end a connection ("Handshakes, sessions and key exchange" in docs/design.md).
+//! Socket options, and the polite way to end a connection.
 
 mod diagnosis;
 
@@ -20,39 +20,39 @@ pub use diagnosis::unacknowledged;
 
 use crate::telemetry::ends::Manner;
 
-/// How long a polite close may take in all: what is said last, and the wait for the peer's FIN.
+/// The longest time of a polite close: the last bytes that are sent, and the wait for the peer's FIN.
 pub const CLOSE_TIME: Duration = Duration::from_secs(1);
-/// How many bytes a closing connection reads and throws away.
+/// The most bytes that a closing connection reads and discards.
 const DRAIN_BYTES: usize = 64 * 1024;
-/// How many at once.
+/// The most of those bytes that are read at once.
 const DRAIN_CHUNK: usize = 4096;
-/// Time in which a connection whose request was answered before its end reads the rest, and throws it away: as nginx's
-/// `lingering_time`.
+/// The longest time in which a connection, whose request was answered before its end, reads and discards the rest: the
+/// same as nginx's `lingering_time`.
 const REST_TIME: Duration = Duration::from_secs(30);
-/// The longest pause within that: as nginx's `lingering_timeout`.
+/// The longest pause within the rest of a request: the same as nginx's `lingering_timeout`.
 const REST_SILENCE: Duration = Duration::from_secs(5);
-/// Bytes that are read of it.
+/// The most bytes of the rest of a request that are read.
 const REST_BYTES: usize = 256 * 1024 * 1024;
-/// Bytes of it that are read at once.
+/// The most of those bytes that are read at once.
 const REST_CHUNK: usize = 16 * 1024;
-/// Connections that the kernel holds until they are accepted.
+/// The number of connections that the kernel holds until they are accepted.
 pub const BACKLOG: u32 = 1024;
-/// How long a silent connection stays unexamined by the kernel, and how long it waits for each answer.
+/// The time after which the kernel probes a silent connection, and the time between two probes.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
-/// Both while a connection is probed; the kernel takes no shorter time.
+/// The same two times for a connection that is suspected to be dead; the kernel takes nothing shorter.
 const PROBE: Duration = Duration::from_secs(1);
-/// The time within which the kernel has ended a connection whose probe was not acknowledged: its timers may be late by an
-/// eighth.
+/// The time within which the kernel ends a probed connection whose peer does not acknowledge: its timers may be late by
+/// an eighth.
 pub const PROBE_TIME: Duration = Duration::from_millis(1_250);
 
-/// Listens, without blocking whoever accepts.
+/// Opens a listening socket, which does not block.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        // One socket for both families, whatever the machine's default.
+        // Makes one socket serve both families, whatever the machine's default is.
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
@@ -60,20 +60,21 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// `[::]` is for both families: without IPv6, IPv4 is left of it.
+/// Returns the IPv4 address to listen on where `[::]` cannot be bound because the machine has no IPv6; `None` for other
+/// addresses.
 #[must_use]
 pub fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
     let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     all.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
 }
 
-/// Whether an address cannot be bound for want of its family: EAFNOSUPPORT (97), EADDRNOTAVAIL.
+/// True if an address cannot be bound because the machine lacks its family: EAFNOSUPPORT (97), EADDRNOTAVAIL.
 #[must_use]
 pub fn lacks_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// Begins to connect; the socket is writable once that is over, well or badly. Dropped, it is reset.
+/// Begins to connect. The socket becomes writable once the attempt has succeeded or failed; its drop resets it.
 pub fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -84,15 +85,15 @@ pub fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// Has the connection reset when it is dropped, or, as usual, end with FIN. The peer of one that ends with FIN may hold it
-/// for as long as it likes; by a reset it is gone at once.
+/// Sets whether the drop of a connection resets it, or ends it with FIN as usual. After a FIN the peer may hold the
+/// connection for as long as it likes; after a reset the connection is gone at once.
 pub fn reset_when_dropped(stream: &TcpStream, resets: bool) {
     if let Err(error) = SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO)) {
         tracing::debug!(%error, "a socket does not take how it is to end");
     }
 }
 
-/// Sends small writes at once, and lets the kernel find peers that vanished.
+/// Sets the options of every connection: small writes are sent at once, and the kernel notices peers that vanished.
 pub fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))
@@ -102,43 +103,46 @@ fn keepalive(time: Duration, interval: Duration) -> TcpKeepalive {
     TcpKeepalive::new().with_time(time).with_interval(interval)
 }
 
-/// Has the kernel end a connection on which bytes that were sent stay unacknowledged for so long; zero: as late as it does
-/// by itself. A peer that acknowledges, and has no room for more, counts as gone too: the time must not be short once a peer
-/// has acknowledged something and is sent more than fits any window.
+/// Makes the kernel end a connection on which sent bytes stay unacknowledged for so long; zero restores the kernel's
+/// own limit. A peer that acknowledges but has no room for more counts as gone, too: so the time must not be short once
+/// the peer has acknowledged something and is sent more than fits its window.
 pub fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(patience))
 }
 
-/// Has the kernel probe the peer of a connection that has been silent for a second, and end the connection with an error
-/// within [`PROBE_TIME`] if the peer does not acknowledge.
+/// Makes the kernel probe the peer of a connection that has been silent for a second, and end the connection with an
+/// error within [`PROBE_TIME`] if the peer does not acknowledge.
 pub fn probe(stream: &TcpStream) -> io::Result<()> {
     set_patience(stream, PROBE)?;
     let socket = SockRef::from(stream);
-    // First: the other option may have the first probe sent at once, and the wait behind it is the interval of that moment.
+    // The interval is set first: the other option may send the first probe at once, and the wait after that probe is
+    // the interval of that moment.
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_interval(PROBE))?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE))
 }
 
-/// Ends what [`probe`] began.
+/// Restores the options that [`probe`] has changed.
 pub fn end_probe(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))?;
     set_patience(stream, Duration::ZERO)
 }
 
-/// Ends with FIN, reads what still comes, within bounds, and closes; resets what was not read to its end.
+/// Ends a connection with FIN, reads and discards what the peer still sends, within bounds, and closes. Resets the
+/// connection if the peer's FIN does not come within the bounds.
 pub async fn close_politely(stream: TcpStream) -> Manner {
     close_politely_by(stream, Instant::now() + CLOSE_TIME).await
 }
 
-/// The same where part of the time is spent.
+/// Does the same as [`close_politely`], until a deadline of the caller's.
 pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> Manner {
     let ended =
         stream.shutdown().await.is_ok() && drain(&stream, &Bounds::nothing_due(deadline)).await;
     close(stream, ended)
 }
 
-/// The same for a peer whose message was answered before its end: a peer that sends the rest before it reads the answer
-/// would lose the answer to a RST. Once `hurry` is over there is no more time than for any other connection.
+/// Does the same as [`close_politely`] for a peer whose message was answered before its end, and gives the peer more
+/// time: a peer that sends its rest before it reads the answer would lose the answer to a reset. After `hurry` has
+/// completed, only [`CLOSE_TIME`] is left.
 pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output = ()>) -> Manner {
     let bounds = Bounds::rest_due(Instant::now());
     let hurried = async {
@@ -153,7 +157,7 @@ pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output 
     close(stream, ended)
 }
 
-/// Closes, politely if the peer has ended its side.
+/// Closes a connection: politely if the peer has ended its side, else by a reset.
 fn close(stream: TcpStream, ended: bool) -> Manner {
     if ended {
         return Manner::Polite;
@@ -162,16 +166,16 @@ fn close(stream: TcpStream, ended: bool) -> Manner {
     Manner::Reset
 }
 
-/// Closes with RST.
+/// Closes a connection by a reset.
 pub fn reset(stream: TcpStream) {
     reset_when_dropped(&stream, true);
     drop(stream);
 }
 
-/// Bounds on the bytes that a closing connection still reads.
+/// The bounds on what a closing connection still reads.
 struct Bounds {
     bytes: usize,
-    /// Bytes that are read at once.
+    /// The most bytes that are read at once.
     chunk: usize,
     /// The longest wait for the next byte.
     silence: Duration,
@@ -179,12 +183,12 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// For a peer that owes nothing.
+    /// Makes the bounds for a peer that has sent its whole message.
     fn nothing_due(deadline: Instant) -> Self {
         Self { bytes: DRAIN_BYTES, chunk: DRAIN_CHUNK, silence: CLOSE_TIME, deadline }
     }
 
-    /// For a peer that is in the middle of a message.
+    /// Makes the bounds for a peer that is in the middle of a message.
     fn rest_due(now: Instant) -> Self {
         let deadline = now + REST_TIME;
         Self { bytes: REST_BYTES, chunk: REST_CHUNK, silence: REST_SILENCE, deadline }
@@ -207,8 +211,9 @@ async fn drain(stream: &TcpStream, bounds: &Bounds) -> bool {
     }
 }
 
-/// Reads what is there and throws it away; true at the peer's FIN, false once more came than is left. The room for it is made
-/// only now: a crowd whose connections are refused waits here, and each of them would hold it.
+/// Reads and discards the bytes that have arrived; true at the peer's FIN, false once more have come than `left`
+/// allows. The buffer is only made now, because the connections of a crowd that was refused all wait in [`drain`], and
+/// each would hold one.
 fn read_all(stream: &TcpStream, chunk: usize, left: &mut usize) -> io::Result<bool> {
     let mut buffer = vec![0; chunk];
     loop {

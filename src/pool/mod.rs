@@ -1,5 +1,5 @@
 //! The pool of connections to one upstream: a strict cap, one queue, and idle connections that the purge rule keeps
-//! (`docs/design.md`, "The pool").
+//! ("The pool" in docs/design.md).
 //!
 //! [`state`] decides, as a pure state machine. This file puts it under a lock, wakes waiters and drops handles once the
 //! lock is released, and hands out the [`tokens`]. A [`Permit`] is the right to dial, a [`Place`] lasts as long as the
@@ -48,7 +48,7 @@ use crate::telemetry::{
     log::{self, seconds},
 };
 
-/// The validated settings of a pool, from the upstream's configuration (`docs/design.md`, "The pool").
+/// The validated settings of a pool, from the upstream's configuration ("The pool" in docs/design.md).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The rule by which requests may take used connections (`reuse`).

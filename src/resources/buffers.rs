@@ -1,4 +1,4 @@
-//! A bound on the bytes of clients that are buffered, over all clients: those of heads and bodies that are on their way.
+//! A bound on the buffered bytes of all clients together: those of heads and bodies that are on their way.
 
 use std::sync::{
     Arc,
@@ -7,23 +7,24 @@ use std::sync::{
 
 use super::{Resource, Resources};
 
-/// Bytes that each client may have buffered, however many clients there are: as many as hyper makes room for at once.
+/// The bytes that each client may have buffered, however many clients there are: as many as hyper makes room for at
+/// once.
 pub const FREE: usize = 8 * 1024;
-/// Bytes that all clients may have buffered beyond those.
+/// The bytes that all clients together may have buffered beyond their free ones.
 pub const BUFFERED: usize = 8 * 1024 * 1024;
-/// So many of the largest heads that are allowed fit in any case.
+/// The number of heads of the largest allowed size that fit into the bound in any case.
 const HEADS: usize = 64;
-/// Parts are multiples of this, so that most reads find their part large enough.
+/// The unit in which a client's part grows, so that most reads find the part large enough.
 const GRAIN: usize = 4 * 1024;
 
-/// The bytes of all clients.
+/// The buffered bytes of all clients beyond their free ones, and their bound.
 #[derive(Debug)]
 pub struct Buffers {
     most: AtomicUsize,
     held: AtomicUsize,
 }
 
-/// The part of one client; given back on drop.
+/// The buffered bytes of one client beyond its free ones; the drop gives them back.
 #[derive(Debug)]
 pub struct Buffered {
     of: Arc<Resources>,
@@ -37,12 +38,12 @@ impl Default for Buffers {
 }
 
 impl Buffers {
-    /// From now on the bound suits heads of so many bytes.
+    /// Sets the bound for heads of at most `largest_head` bytes.
     pub fn resize(&self, largest_head: usize) {
         self.most.store(BUFFERED.max(largest_head.saturating_mul(HEADS)), SeqCst);
     }
 
-    /// The bound in bytes.
+    /// Returns the bound in bytes.
     pub fn most(&self) -> usize {
         self.most.load(SeqCst)
     }
@@ -55,7 +56,7 @@ impl Buffers {
 }
 
 impl Buffered {
-    /// The part of a client that has nothing buffered yet.
+    /// Makes the part of a client that has nothing buffered yet.
     pub fn new(of: Arc<Resources>) -> Self {
         Self { of, held: 0 }
     }
@@ -71,17 +72,17 @@ impl Buffered {
         held
     }
 
-    /// Tells that the bound left no room.
+    /// Counts and logs that the bound left no room.
     pub fn short(&self) {
         self.of.short_of(Resource::ClientBuffers);
     }
 
-    /// True if the part is larger than what each client has.
+    /// True if the client has more buffered than its free bytes.
     pub fn is_held(&self) -> bool {
         self.held > 0
     }
 
-    /// Gives the part back.
+    /// Gives all of the part back.
     pub fn release(&mut self) {
         self.of.buffers.held.fetch_sub(std::mem::take(&mut self.held), SeqCst);
     }

@@ -1,36 +1,37 @@
-//! The division of the limit on open descriptors. Each kind of connection has a part of its own: clients that only connect
-//! take no descriptor that the dial for a request, or a probe, needs.
+//! The division of the limit on open descriptors. Each kind of connection has a share of its own, so that clients that
+//! only connect take no descriptor that the dial for a request, or a probe, needs.
 
 /// The most descriptors that each kind of connection may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Division {
-    /// Descriptors of clients, over all listeners.
+    /// The descriptors of clients, over all listeners.
     pub clients: usize,
-    /// Descriptors of connections to upstreams, dials included.
+    /// The descriptors of connections to upstreams, dials included.
     pub upstreams: usize,
-    /// Descriptors of connections to each port for operators.
+    /// The descriptors of connections to each port for operators.
     pub operators: usize,
 }
 
-/// The limit that is divided, and those who share it.
+/// The limit that is divided, and the demands on it.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
-    /// The limit of the process.
+    /// The limit of the process on open descriptors.
     pub limit: usize,
-    /// Descriptors that belong to no connection: listening sockets, files, what the threads wait with.
+    /// The number of descriptors that belong to no connection: listening sockets, files, and those that the threads
+    /// wait with.
     pub own: usize,
-    /// The sum of `pool.maxConnections`.
+    /// The sum of `pool.maxConnections` over all upstreams.
     pub upstreams: usize,
-    /// Ports for operators.
+    /// The number of ports for operators.
     pub ports: usize,
 }
 
-/// Connections that each port for operators has, if the limit allows.
+/// The number of connections that each port for operators may have, if the limit allows.
 pub const OPERATORS: usize = 64;
 
 impl Division {
-    /// Divides the limit. Operators have at most a quarter of what the process leaves, upstreams less than half of the rest, clients what is left
-    /// then. Nobody has none.
+    /// Divides the limit. Operators get at most a quarter of what the process itself leaves, upstreams less than half
+    /// of the rest, and clients what is left then. Every share is at least 1.
     #[must_use]
     pub fn of(wanted: Wanted) -> Self {
         let left = wanted.limit.saturating_sub(wanted.own);

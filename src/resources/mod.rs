@@ -1,4 +1,5 @@
-//! Bounds of the whole process, over all listeners and upstreams. A bound that acts is counted and logged.
+//! The bounds of the whole process, over all listeners and upstreams. Each time that a bound acts is counted, and
+//! logged now and then.
 
 mod buffers;
 mod division;
@@ -27,7 +28,7 @@ label! {
         ClientDescriptors = "client-descriptors",
         /// Descriptors for connections to upstreams.
         UpstreamDescriptors = "upstream-descriptors",
-        /// Bytes of clients that are buffered.
+        /// Buffered bytes of clients.
         ClientBuffers = "client-buffers",
     }
 }
@@ -35,18 +36,18 @@ label! {
 /// The bounds of one process.
 #[derive(Debug)]
 pub struct Resources {
-    /// Client connections, over all listeners and own ports: what each of them may have would not fit the memory of a
-    /// sidecar together.
+    /// The client connections, over all listeners and own ports. Bounded because the connections that each port may
+    /// have would together not fit the memory of a sidecar.
     pub connections: Arc<Room>,
-    /// Descriptors of clients, over all listeners.
+    /// The descriptors of clients, over all listeners.
     pub clients: Arc<Room>,
-    /// Descriptors of connections to upstreams, over all upstreams.
+    /// The descriptors of connections to upstreams, over all upstreams.
     pub upstreams: Arc<Room>,
-    /// Bytes of clients that are buffered, over all clients.
+    /// The buffered bytes, over all clients.
     pub buffers: Buffers,
     /// The number of times that each bound acted.
     pub shortages: Tally<Resource>,
-    /// The time of each bound's newest log line, and the number of times that it had acted by then.
+    /// The time of each bound's newest log line, and the number of times that the bound had acted by then.
     told: Mutex<[Option<(Instant, u64)>; Resource::ALL.len()]>,
 }
 
@@ -57,11 +58,11 @@ pub struct ClientSeats {
     _descriptor: Seat,
 }
 
-/// A shortage lasts, and acts at each client that comes: one line in this time says so.
+/// The least time between two log lines about one bound: a shortage lasts, and acts on each client that comes.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Default for Resources {
-    /// Clients and descriptors have no bound until they are divided.
+    /// Makes bounds that allow any number of clients and descriptors, until [`Resources::divide`] sets others.
     fn default() -> Self {
         Self {
             connections: Room::new(usize::MAX),
@@ -75,21 +76,22 @@ impl Default for Resources {
 }
 
 impl Resources {
-    /// From now on these are the bounds, and there are so many client connections at most.
+    /// Sets the bounds: the division of the descriptors, and the most client connections.
     pub fn divide(&self, division: Division, connections: usize) {
         self.connections.resize(connections);
         self.clients.resize(division.clients);
         self.upstreams.resize(division.upstreams);
     }
 
-    /// Takes a client's seats, if all bounds over all clients have one.
+    /// Takes a client's seats; `None` if a bound over all clients has none free.
     pub fn client_seats(&self) -> Option<ClientSeats> {
         let connection = self.connections.free_seat()?;
         let descriptor = self.clients.free_seat()?;
         Some(ClientSeats { _connection: connection, _descriptor: descriptor })
     }
 
-    /// Waits until the bounds over all clients may have a seat, and takes none. Tells which of them is reached.
+    /// Waits until the bounds over all clients may have a free seat, and takes none. Counts and logs the bound that is
+    /// reached.
     pub async fn client_vacancy(&self) {
         let bounds = [
             (Resource::ClientConnections, &self.connections),
@@ -101,7 +103,7 @@ impl Resources {
         }
     }
 
-    /// Counts that a bound acted, and logs that, though not each time.
+    /// Counts that a bound acted, and logs it from time to time.
     pub fn short_of(&self, resource: Resource) {
         self.shortages.increment(resource);
         if let Some(times) = self.is_to_be_told(resource, Instant::now()) {
@@ -110,7 +112,7 @@ impl Resources {
         }
     }
 
-    /// Gives the number of times that the bound acted since the last line about it, if another line is due.
+    /// Returns the number of times that the bound acted since the last log line about it; `None` if no line is due.
     fn is_to_be_told(&self, resource: Resource, now: Instant) -> Option<u64> {
         let acted = self.shortages.get(resource);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +137,7 @@ impl Resources {
 }
 
 impl Resource {
-    /// Says in words for the log what follows from the shortage, and what would end it.
+    /// Returns the words for the log: what follows from the shortage, and what would end it.
     const fn consequence(self) -> &'static str {
         match self {
             Self::ClientConnections => {

@@ -1,4 +1,4 @@
-//! A bound on how many of something there are at once. The bound can change while some exist.
+//! A bound on how many connections there are at a time. The bound can change while some exist.
 
 use std::sync::{
     Arc,
@@ -9,47 +9,47 @@ use tokio::sync::Notify;
 
 use crate::latest::Latest;
 
-/// A number of seats: of a listener, one for each client connection.
+/// A number of seats, one for each connection: those of a listener's clients, for example.
 #[derive(Debug)]
 pub struct Room {
     most: AtomicUsize,
     taken: AtomicUsize,
-    /// A seat may be free.
+    /// The signal that a seat may be free.
     changed: Notify,
-    /// No seat may be free any more.
+    /// The signal that no seat may be free any more.
     filled: Notify,
 }
 
-/// A seat of one connection; given back on drop.
+/// The seat of one connection; given back on drop.
 #[derive(Debug)]
 pub struct Seat(Arc<Room>);
 
 impl Room {
-    /// For so many connections.
+    /// Makes a room with so many seats.
     pub fn new(most: usize) -> Arc<Self> {
         let (most, taken) = (AtomicUsize::new(most), AtomicUsize::new(0));
         Arc::new(Self { most, taken, changed: Notify::new(), filled: Notify::new() })
     }
 
-    /// From now on for so many; those above stay until they leave.
+    /// Sets the number of seats. Connections beyond a lower number keep their seats until they end.
     pub fn resize(&self, most: usize) {
         self.most.store(most, SeqCst);
         self.changed.notify_waiters();
         self.filled.notify_waiters();
     }
 
-    /// From now on whoever comes has a seat in the next room; those who have one keep it until they leave.
+    /// Replaces a room: new connections take seats in the next one, and those that have a seat keep it until they end.
     pub fn move_to(newest: &Latest<Self>, next: Arc<Self>) {
         let old = newest.replace(next);
         old.changed.notify_waiters();
     }
 
-    /// Waits for a seat in the newest room.
+    /// Waits for a seat in the newest room, even if the room is replaced meanwhile.
     pub async fn seat(newest: &Latest<Self>) -> Seat {
         loop {
             let room = newest.share();
             let changed = room.changed.notified();
-            // Whoever replaces it from here on wakes us.
+            // A replacement after this point wakes this task.
             let current = Arc::ptr_eq(&room, &newest.share());
             if let Some(seat) = room.free_seat().filter(|_| current) {
                 return seat;
@@ -95,12 +95,12 @@ impl Room {
         self.taken.load(SeqCst) >= self.most.load(SeqCst)
     }
 
-    /// The number of seats.
+    /// Returns the number of seats.
     pub fn most(&self) -> usize {
         self.most.load(SeqCst)
     }
 
-    /// A seat, if one is free.
+    /// Takes a seat; `None` if none is free.
     pub fn free_seat(self: &Arc<Self>) -> Option<Seat> {
         let sit = |taken: usize| (taken < self.most.load(SeqCst)).then_some(taken + 1);
         self.taken.fetch_update(SeqCst, SeqCst, sit).ok()?;
@@ -114,7 +114,7 @@ impl Room {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, SeqCst);
-        // Whoever waits for two threads' sake looks again: waking one could wake the one that is about to leave.
+        // All waiting tasks are woken: a single one could be about to stop waiting, and the seat would stay free.
         self.0.changed.notify_waiters();
     }
 }

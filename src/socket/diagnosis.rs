@@ -1,5 +1,5 @@
-//! Asks the kernel about one TCP connection by `sock_diag`, as `ss` does. `TCP_INFO` and `SIOCOUTQ` would tell the same, but have
-//! no safe interface.
+//! Questions to the kernel about one TCP connection by `sock_diag`, as `ss` asks them. `TCP_INFO` and `SIOCOUTQ` would
+//! tell the same, but have no safe interface.
 
 use std::{
     io::{self, Read as _},
@@ -9,25 +9,25 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// `AF_NETLINK`, and its protocol `NETLINK_SOCK_DIAG`.
+/// The family `AF_NETLINK`, and its protocol `NETLINK_SOCK_DIAG`.
 const NETLINK: i32 = 16;
 const SOCK_DIAG: i32 = 4;
 /// The type of a question, and of its answer: `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
-/// `NLM_F_REQUEST`.
+/// The flag `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 /// The length of a question: `nlmsghdr` and `inet_diag_req_v2`.
 const QUESTION: usize = 16 + 56;
-/// The place of `idiag_wqueue` in an answer: behind `nlmsghdr`, four bytes, the addresses, and two numbers.
+/// The offset of `idiag_wqueue` in an answer: behind `nlmsghdr`, four bytes, the addresses, and two numbers.
 const UNACKNOWLEDGED: usize = 16 + 4 + 48 + 8;
 
-/// Failures in a row after which the kernel is not asked again. Where its module for this is missing, each question has it look
-/// for the module.
+/// The number of failures in a row after which the kernel is not asked again. Where the kernel's module for this is
+/// missing, each question makes the kernel look for the module.
 const ENOUGH: u32 = 8;
 static FAILURES: AtomicU32 = AtomicU32::new(0);
 
-/// Gives the number of bytes that were sent on a connection of this process, in its network namespace, and are not
-/// acknowledged; none if the kernel does not tell.
+/// Returns the number of bytes that were sent on a connection of this process, in its network namespace, and are not
+/// acknowledged; `None` if the kernel does not tell.
 pub fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     if FAILURES.load(Relaxed) >= ENOUGH {
         return None;
@@ -45,7 +45,7 @@ pub fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     }
 }
 
-/// Asks for one connection, by its addresses.
+/// Returns the message that asks for one connection, by its addresses.
 fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     let (family, scope) = match local {
         SocketAddr::V4(_) => (2, 0),
@@ -67,7 +67,7 @@ fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
         &local_ip,
         &peer_ip,
         &scope.to_ne_bytes(),
-        // No cookie: the addresses suffice.
+        // The cookie "any": the addresses suffice.
         &[0xff; 8],
     ];
     [header.concat(), connection.concat()].concat()
@@ -84,7 +84,7 @@ fn address(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The answer is there when the question has been sent.
+/// Sends a question and reads its answer, which is there as soon as the question has been sent.
 fn ask(question: &[u8]) -> io::Result<u32> {
     let socket = Socket::new(Domain::from(NETLINK), Type::DGRAM, Some(Protocol::from(SOCK_DIAG)))?;
     socket.set_nonblocking(true)?;
@@ -133,7 +133,7 @@ mod tests {
             while let Ok(count) = sender.write(&[b'x'; 4096]) {
                 sent += count;
             }
-            // Some of it fits the peer's small window, and not all.
+            // A part of the bytes fits the peer's small window, but not all.
             let left = told(&sender).expect("it is told") as usize;
             assert!(0 < left && left < sent, "{left} of {sent}");
             drop(peer);
