@@ -1,4 +1,4 @@
-//! The judge of a history: pure, so that it can be shown to fail (see `forged.rs`).
+//! The judge of a history: a pure function, so that `forged.rs` can show that every rule can fail.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -12,7 +12,7 @@ use crate::{
     verdict::{Breach, Verdict},
 };
 
-/// Holds a history against the rules.
+/// Judges a history by the rules: returns every breach, and the counts of the run.
 pub fn check(history: &History, rules: &Rules) -> Verdict {
     let mut judge = Judge { history, rules, verdict: Verdict::default() };
     let sent = judge.sent();
@@ -52,7 +52,8 @@ impl<'a> Judge<'a> {
         sent
     }
 
-    /// Each delivery is what was sent, where it was sent, by whom it was sent, and not too often.
+    /// Checks every delivery against its request (upstream, method, body, Host, client certificate, SNI) and counts how
+    /// often each request arrived. Returns the deliveries by request id.
     fn arrivals(&mut self, sent: &Sent) -> Arrived<'a> {
         let mut arrived = Arrived::new();
         for delivery in &self.history.deliveries {
@@ -95,7 +96,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Each request ended once, and a right answer is its origin's.
+    /// Checks that each request ended exactly once, and that each right answer was written by an origin.
     fn outcomes(&mut self, sent: &Sent, arrived: &Arrived) {
         let mut ended = HashMap::new();
         for (id, outcome) in &self.history.outcomes {
@@ -128,7 +129,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// A failure is either the origin's doing, or a loss.
+    /// Counts a failed request as broken by the origin, or as lost by the proxy.
     fn failure(&mut self, request: &Request, deliveries: &[&Delivery]) {
         let idempotent = request.method.is_idempotent();
         let with = |fates: &[Fate]| deliveries.iter().filter(|d| fates.contains(&d.fate)).count();
@@ -168,7 +169,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The proxy's own word agrees with what its peers saw.
+    /// Checks the proxy's own counts against what the clients and the origins saw.
     fn account(&mut self) {
         let history = self.history;
         let Some(account) = &history.account else { return };
@@ -193,12 +194,13 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The most connections at once, and how many of them began when the cap had been reached.
+/// Returns the most connections that were open at once, and the number of connections that began while `cap` or more
+/// were open.
 fn at_once(connections: &[Connection], cap: usize) -> (usize, usize) {
     let begins = connections.iter().map(|connection| (connection.accepted, true));
     let ends = connections.iter().filter_map(|connection| Some((connection.ended?, false)));
     let mut events: Vec<(Instant, bool)> = begins.chain(ends).collect();
-    // At the same instant an end comes first: `false` sorts before `true`.
+    // Of two events at the same instant the end comes first: `false` sorts before `true`.
     events.sort_unstable();
     let (mut open, mut most, mut above) = (0, 0, 0);
     for (_, begins) in events {

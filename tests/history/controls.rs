@@ -43,18 +43,18 @@ impl Proxy for Control {
     }
 }
 
-/// `HAProxy` with `http-reuse always`, and retries as it has them by default.
+/// Starts `HAProxy` with `http-reuse always` and its default retries.
 pub fn haproxy(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
     haproxy_with("", run, upstreams, threads)
 }
 
-/// `HAProxy` told to repeat a GET whatever came of it, as one must ask it to.
+/// Starts `HAProxy` told to repeat a GET after any failure (`retry-on all-retryable-errors`), but no POST.
 pub fn haproxy_retrying(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
     let more = format!("{}\n  http-request disable-l7-retry if METH_POST", repeat());
     haproxy_with(&more, run, upstreams, threads)
 }
 
-/// `HAProxy` told to repeat everything, POSTs too.
+/// Starts `HAProxy` told to repeat every request after any failure, POSTs too.
 pub fn haproxy_repeating(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
     haproxy_with(&repeat(), run, upstreams, threads)
 }
@@ -91,7 +91,7 @@ fn backend(folder: &TempDir, upstream: &Upstream, more: &str, cap: usize) -> Str
     )
 }
 
-/// nginx with the pool that its documentation recommends. It has no cap that queues: none is set.
+/// Starts nginx with the pool that its documentation recommends. nginx has no cap with a queue, so none is set.
 pub fn nginx(_run: &Run, upstreams: &[Upstream], _threads: usize) -> Box<dyn Proxy> {
     let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
     let path = folder.path().display().to_string();
@@ -136,7 +136,7 @@ fn site(folder: &TempDir, upstream: &Upstream, port: u16) -> String {
     )
 }
 
-/// What a control reads from files.
+/// The files' contents that a control is configured with.
 struct Files {
     trust: String,
     bundle: String,

@@ -1,78 +1,79 @@
-//! The table of runs: what the origins do to the requests, and what is changed under Warmline meanwhile.
+//! The table of runs: the origins' faults, and the changes to Warmline's configuration and certificates meanwhile.
 
 use std::time::Duration;
 
 use crate::support::origin::IdleEnd;
 
-/// One run: what the origins do, and how much the proxy may hold.
+/// A run of the table: the origins' faults, the cap, the clients' pauses, and the changes meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub struct Run {
-    /// What it is about.
+    /// The name in the table and in test output.
     pub name: &'static str,
-    /// What the origins do.
+    /// The origins' faults.
     pub faults: Faults,
     /// `maxConnections` of each upstream.
     pub cap: usize,
     /// The longest pause of a client between two requests.
     pub pause: Duration,
-    /// What changes ten times a second.
+    /// The change that is made ten times a second; `None` if nothing changes.
     pub changes: Option<Change>,
 }
 
-/// What a run changes under Warmline.
+/// The kinds of change that a run makes to the running Warmline or to its origins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// The files of the client certificates, one upstream's after the other's.
+    /// The files of the client certificates are replaced, for one upstream after the other.
     Identities,
-    /// The configuration: numbers of the pools, and a field of the key.
+    /// The configuration file is replaced: numbers of the pools, and `tls.minVersion`, which needs new connections.
     Configuration,
-    /// The certificates that the origins show: of one authority, or signed by themselves, all of them trusted.
+    /// The origins show other certificates, issued by the authority or self-signed, all of which the upstream trusts.
     Servers,
 }
 
-/// How often an origin does what, drawn anew for each request.
+/// The faults of an origin and their frequency; each request and each idle period draws anew.
 #[derive(Debug, Clone, Copy)]
 pub struct Faults {
-    /// An idle connection is closed after a random time below this; none: never.
+    /// The upper bound of the random time after which an idle connection is closed; `None`: never closed.
     pub idle: Option<Duration>,
-    /// Of a thousand requests, so many are reset before the header, as many in it, and as many in the body.
+    /// The number of requests in a thousand that are reset before the response's header, and likewise in the header and
+    /// in the body.
     pub resets: u32,
-    /// Of a thousand answers, so many come in small pieces with pauses.
+    /// The number of responses in a thousand that are sent in small pieces with pauses.
     pub dribbles: u32,
 }
 
-/// What an origin does with one request.
+/// An origin's treatment of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It answers.
+    /// The origin answers at once.
     None,
-    /// It answers slowly.
+    /// The origin answers in small pieces with pauses.
     Dribble,
-    /// It resets before the header.
+    /// The origin resets the connection before the response's header.
     BeforeHeader,
-    /// It resets in the header.
+    /// The origin resets the connection within the response's header.
     InHeader,
-    /// It resets in the body.
+    /// The origin resets the connection within the response's body.
     InBody,
 }
 
 const NONE: Faults = Faults { idle: None, resets: 0, dribbles: 0 };
 const IDLE: Option<Duration> = Some(Duration::from_millis(50));
-/// More than the clients' number: never reached.
+/// A cap above the number of clients, which is never reached.
 const AMPLE: usize = 64;
-/// Fewer than the clients of one upstream.
+/// A cap below the number of clients of one upstream.
 const SCARCE: usize = 4;
 const PAUSE: Duration = Duration::from_millis(8);
 
 const CALM: Run = Run { name: "calm", faults: NONE, cap: AMPLE, pause: PAUSE, changes: None };
-/// Idle connections are closed at random.
+/// The run in which origins close idle connections at random.
 pub const IDLE_CLOSES: Run =
     Run { name: "idle closes", faults: Faults { idle: IDLE, ..NONE }, ..CALM };
-/// Exchanges are reset in the middle.
+/// The run in which origins reset exchanges before or within the response.
 pub const RESETS: Run = Run { name: "resets", faults: Faults { resets: 20, ..NONE }, ..CALM };
-/// Answers come slowly.
+/// The run in which some responses come slowly.
 pub const DRIBBLES: Run = Run { name: "dribbles", faults: Faults { dribbles: 60, ..NONE }, ..CALM };
-/// All of it, at the cap.
+/// The run with all faults together, at the cap.
 pub const EVERYTHING: Run = Run {
     name: "everything",
     faults: Faults { idle: IDLE, resets: 20, dribbles: 30 },
@@ -80,24 +81,25 @@ pub const EVERYTHING: Run = Run {
     pause: Duration::ZERO,
     changes: None,
 };
-/// Some answers come slowly, and places are scarce: generations share one cap.
+/// The basis of the runs with changes: some responses come slowly, and generations share a cap below the number of
+/// clients.
 const SCARCE_AND_SLOW: Run =
     Run { faults: Faults { dribbles: 30, ..NONE }, cap: SCARCE, pause: Duration::ZERO, ..CALM };
-/// The client certificates rotate.
+/// The run in which the client certificates rotate.
 pub const ROTATIONS: Run =
     Run { name: "rotations", changes: Some(Change::Identities), ..SCARCE_AND_SLOW };
-/// The configuration flips.
+/// The run in which the configuration alternates.
 pub const FLIPS: Run =
     Run { name: "flips", changes: Some(Change::Configuration), ..SCARCE_AND_SLOW };
-/// The origins' own certificates rotate, and so do the connections that show them.
+/// The run in which the origins' own certificates rotate, with idle closes, so that new handshakes see them.
 pub const SERVER_ROTATIONS: Run =
     Run { name: "server rotations", changes: Some(Change::Servers), ..IDLE_CLOSES };
 
-/// Those that a proxy without hot reload can run, too.
+/// The runs without changes, which a proxy without hot reload can play too.
 pub const RUNS: [Run; 4] = [IDLE_CLOSES, RESETS, DRIBBLES, EVERYTHING];
 
 impl Faults {
-    /// What to do with the next request.
+    /// Draws the treatment of the next request.
     pub fn draw(&self, random: &mut fastrand::Rng) -> Fault {
         let drawn = random.u32(..1000);
         let resets = [Fault::BeforeHeader, Fault::InHeader, Fault::InBody];
@@ -108,7 +110,7 @@ impl Faults {
         }
     }
 
-    /// How long the connection may be idle now, and how it is closed then.
+    /// Draws how long the connection may be idle now, and how it is closed then; `None` if it is never closed.
     pub fn draw_idle(&self, random: &mut fastrand::Rng) -> Option<(Duration, IdleEnd)> {
         const ENDS: [IdleEnd; 4] =
             [IdleEnd::Polite, IdleEnd::Closed, IdleEnd::Truncated, IdleEnd::Reset];

@@ -16,7 +16,7 @@ const BODY: u64 = 7;
 const GET: Id = 1;
 const POST: Id = 2;
 
-/// A history in which all is well, beside the rules that it keeps.
+/// A history without a breach, and the rules that it obeys.
 struct Forged {
     history: History,
     rules: Rules,
@@ -24,7 +24,7 @@ struct Forged {
 }
 
 impl Forged {
-    /// A GET to the first upstream and a POST to the second, each over one connection.
+    /// Makes the history of a GET to the first upstream and a POST to the second, each over one connection.
     fn new() -> Self {
         let start = Instant::now();
         let upstream = |name: &str, identity: u8| Upstream {
@@ -48,7 +48,8 @@ impl Forged {
         forged
     }
 
-    /// A connection as it should be, open between these milliseconds.
+    /// Returns a connection to this upstream that breaks no rule, open from `from` to `to` in milliseconds after the
+    /// start.
     fn connection(&self, upstream: usize, from: u64, to: u64) -> Connection {
         let rules = &self.rules.upstreams[upstream];
         let at = |millis| self.start + Duration::from_millis(millis);
@@ -85,13 +86,14 @@ impl Forged {
         self.history.deliveries.iter_mut().find(|delivery| delivery.id == id).unwrap()
     }
 
-    /// It is delivered so many times more, in the same way.
+    /// Repeats the delivery of this request so many times more.
     fn redeliver(&mut self, id: Id, times: usize) {
         let again = self.delivery(id).clone();
         self.history.deliveries.extend(std::iter::repeat_n(again, times));
     }
 
-    /// Connections to the first upstream, open between these milliseconds; the last one counts for the account.
+    /// Replaces the connections to the first upstream by ones open between these milliseconds, and has the account
+    /// count all of them.
     fn connections(&mut self, times: &[(u64, u64)]) {
         let connections = times.iter().map(|(from, to)| self.connection(0, *from, *to)).collect();
         self.history.connections[0] = connections;
@@ -293,7 +295,7 @@ fn a_request_that_failed_though_its_origin_broke_nothing_is_lost() {
     assert_eq!((lost.lost_posts, lost.lost_after_delivery), (1, 1));
 }
 
-/// Figures when this request failed after so many attempts with this end.
+/// Returns the figures of a history in which this request failed after so many attempts that all ended in `fate`.
 fn failed(id: Id, fate: Fate, attempts: usize) -> Figures {
     figures(|run| {
         run.outcome(id, Outcome::Refused(502));

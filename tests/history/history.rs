@@ -1,138 +1,139 @@
-//! What both ends wrote down of one run: the clients before and after each request, the origins at each delivery.
+//! The record of one run from both ends: the clients write before and after each request, the origins at each delivery.
 
 use std::time::Instant;
 
 use http::Method;
 
-/// A request's name, unique within a run; it travels in the field `x-request`.
+/// A request's number, unique within a run; the request carries it in the field `x-request`.
 pub type Id = u64;
 
 /// The field that carries the id.
 pub const ID_FIELD: &str = "x-request";
 
-/// What a client is about to send.
+/// A request, as its client notes it before sending.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Its name.
+    /// The request's id.
     pub id: Id,
-    /// The place of its upstream in [`Rules::upstreams`].
+    /// The index of the request's upstream in [`Rules::upstreams`].
     pub upstream: usize,
     /// GET or POST.
     pub method: Method,
-    /// The hash of its body.
+    /// The hash of the request's body.
     pub body: u64,
 }
 
-/// How a request ended, as its client saw it.
+/// The end of a request, as its client saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// 200, with the content that belongs to this id.
+    /// Status 200, with the content that belongs to this request's id.
     Right,
-    /// 200, with any other content.
+    /// Status 200, with any other content.
     Wrong,
-    /// Another status: the proxy's own answer.
+    /// Another status, which the proxy answered itself.
     Refused(u16),
-    /// No whole response.
+    /// No complete response.
     Aborted,
 }
 
-/// What an origin did with a request.
+/// The end of a delivery at its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// The connection ended before the request was whole, or before the answer was.
+    /// The connection ended before the request or the response was complete.
     Unfinished,
     /// The origin wrote the whole answer.
     Answered,
     /// The origin reset the connection without a byte of an answer.
     ResetBeforeHeader,
-    /// It did so within the answer's header.
+    /// The origin reset the connection within the response's header.
     ResetInHeader,
-    /// It did so within the answer's body.
+    /// The origin reset the connection within the response's body.
     ResetInBody,
 }
 
 /// A request's arrival at an origin.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Whose it is.
+    /// The id of the request.
     pub id: Id,
-    /// The place of the origin in [`Rules::upstreams`].
+    /// The index of the origin's upstream in [`Rules::upstreams`].
     pub upstream: usize,
     /// The connection's number at this origin.
     pub connection: usize,
-    /// As it arrived.
+    /// The method as it arrived.
     pub method: Method,
-    /// The field Host.
+    /// The value of the field Host.
     pub host: String,
-    /// The hash of its body; none while that was not whole.
+    /// The hash of the request's body; `None` if the body did not arrive completely.
     pub body: Option<u64>,
-    /// What became of it.
+    /// The end of this delivery.
     pub fate: Fate,
 }
 
 /// A connection, as an origin saw it.
 #[derive(Debug, Clone)]
 pub struct Connection {
-    /// When it was accepted.
+    /// The time of its acceptance.
     pub accepted: Instant,
-    /// When the peer's end was seen, or the origin closed it.
+    /// The time at which the proxy's end was seen or the origin closed; `None` while open.
     pub ended: Option<Instant>,
-    /// The client certificate, in DER.
+    /// The client certificate, in DER; `None` if the client showed none.
     pub client: Option<Vec<u8>>,
-    /// The SNI.
+    /// The server name of the handshake (SNI).
     pub server_name: Option<String>,
 }
 
-/// What the proxy said of itself; a control says nothing.
+/// The proxy's own counts; controls give none.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
-    /// The most connections that one pool counted at any moment that was looked at.
+    /// The highest number of connections in one pool over all looks.
     pub most: usize,
-    /// Connections and waiters that were left in the pools after the drain.
+    /// The number of connections and waiters that were left in the pools after the drain.
     pub left: usize,
-    /// Connections that it established, for each upstream.
+    /// The number of connections that the proxy established, for each upstream.
     pub opened: Vec<u64>,
-    /// Requests that it counted, before the drain.
+    /// The number of requests that the proxy counted before the drain.
     pub requests: u64,
-    /// Configurations and certificates that it put in force, and certificates of origins that it came to believe.
+    /// The number of configurations and client certificates put in force, and of origins' certificates that were
+    /// verified.
     pub changes: u64,
 }
 
-/// One run, as both ends wrote it down.
+/// The notes of both ends about one run.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// Written before each request was sent.
+    /// The requests, each noted before it was sent.
     pub requests: Vec<Request>,
-    /// Written when it had ended.
+    /// The outcomes, each noted when its request had ended.
     pub outcomes: Vec<(Id, Outcome)>,
-    /// Of all origins, in the order of arrival at each.
+    /// The deliveries of all origins, in the order of arrival at each.
     pub deliveries: Vec<Delivery>,
-    /// For each origin its connections, in order of acceptance.
+    /// The connections of each origin, in order of acceptance.
     pub connections: Vec<Vec<Connection>>,
-    /// The proxy's own word.
+    /// The proxy's own counts; `None` for controls.
     pub account: Option<Account>,
 }
 
-/// Who an upstream is, and who we are towards it.
+/// An upstream as the rules see it: its names, and the client certificates that belong to it.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    /// The SNI.
+    /// The server name (SNI).
     pub name: String,
-    /// What Host may say: the name, or with the endpoint's port behind it.
+    /// The values that the field Host may have: the name alone, or with the endpoint's port.
     pub hosts: Vec<String>,
-    /// The client certificates that it may see, in DER; a rotation has more than one.
+    /// The client certificates that the proxy may show to this upstream, in DER; more than one if they rotate.
     pub identities: Vec<Vec<u8>>,
 }
 
-/// What a history is held against.
+/// The rules that a history has to obey.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// In the order of their numbers.
+    /// The upstreams, by their index.
     pub upstreams: Vec<Upstream>,
     /// `maxConnections` of each upstream.
     pub cap: usize,
-    /// Whether the proxy has such a cap, so that more is a breach and not only a figure.
+    /// True if the proxy has such a cap; more connections are then a breach, otherwise only a figure.
     pub strict_cap: bool,
-    /// How often an idempotent request may be sent at most.
+    /// The most times that an idempotent request may be sent.
     pub attempts: usize,
 }

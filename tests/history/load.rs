@@ -11,19 +11,19 @@ use crate::{
     support::{client::Client, together},
 };
 
-/// How many send at once.
+/// The number of clients that send at the same time.
 pub const CLIENTS: usize = 16;
 
-/// What is sent through a proxy.
+/// The amount and the seed of the requests of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
-    /// Over all clients.
+    /// The number of requests, over all clients.
     pub requests: usize,
-    /// What makes it repeat.
+    /// The seed; the same seed makes the same requests.
     pub seed: u64,
 }
 
-/// Sends it all; answers what the clients wrote down.
+/// Sends all requests through the proxy and returns what the clients noted.
 pub fn send(load: Load, run: &Run, proxy: SocketAddr, hosts: &[&str]) -> History {
     let whole = Mutex::new(History::default());
     together(CLIENTS, |number| {
@@ -35,7 +35,7 @@ pub fn send(load: Load, run: &Run, proxy: SocketAddr, hosts: &[&str]) -> History
     whole.into_inner().expect("no client panics while it writes down")
 }
 
-/// One client.
+/// A client: its connection, the proxy's address for the next connection, and the hosts to ask.
 struct Sender<'a> {
     client: Client,
     proxy: SocketAddr,
@@ -66,7 +66,7 @@ impl Sender<'_> {
         let length = length.unwrap_or_default();
         let head = format!("{method} /{id} HTTP/1.1\r\nHost: {host}\r\n{ID_FIELD}: {id}\r\n");
         let request = [head.as_bytes(), length.as_bytes(), b"\r\n", body].concat();
-        // A proxy may answer and close before all was written: the answer is still there to read.
+        // A proxy may answer and close before the whole request was written; that answer can still be read.
         let written = self.client.try_send(request);
         let response = self.client.response_to(method.as_str());
         let Ok(response) = response else {
@@ -84,7 +84,7 @@ impl Sender<'_> {
     }
 }
 
-/// Half of the requests follow at once; before the others the connection is idle for a while.
+/// Pauses for a random time up to `longest` before about half of the requests; the others follow at once.
 fn pause(longest: Duration, random: &mut fastrand::Rng) {
     if random.bool() && !longest.is_zero() {
         thread::sleep(Duration::from_micros(random.u64(..=longest.as_micros() as u64)));

@@ -1,7 +1,7 @@
-//! What happened to each request, proven from what both ends wrote down (issue "the pool no one else has").
+//! The fate of each request under faults, proven from the logs of both ends.
 //!
 //! Clients and origins log every request by its id; [`check`] judges the two logs together, and each run of [`faults`]
-//! must pass it. `WARMLINE_SOAK=1` sends over a million requests; `make reliability` sends the same load through `HAProxy`
+//! must pass. `WARMLINE_SOAK=1` sends over a million requests; `make reliability` sends the same load through `HAProxy`
 //! and nginx as well, and prints the table of docs/reliability.md.
 
 #![allow(unreachable_pub, reason = "one crate without users: visibility inside it says enough")]

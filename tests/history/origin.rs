@@ -1,4 +1,4 @@
-//! An origin that draws its faults, and writes down each delivery.
+//! An origin that draws its faults at random and writes down each delivery.
 
 use std::{
     iter::once,
@@ -22,28 +22,28 @@ use crate::{
     },
 };
 
-/// Certificates that one upstream's may rotate through.
+/// The number of client certificates that an upstream rotates through.
 const IDENTITIES: usize = 4;
-/// Certificates that the origin itself may rotate through: so many of the authority, as many that sign themselves.
+/// The number of certificates that an origin has from the authority, and again that it has self-signed.
 const SHOWN: usize = 2;
 
-/// A running origin, and who we are to be towards it.
+/// A running origin, the certificates that it shows, and the client certificates that the proxy shows to it.
 pub struct Upstream {
-    /// Its name.
+    /// The upstream's name, which is the server name in the origin's certificates.
     pub name: &'static str,
-    /// The client certificates for it, the first at first; every other origin would accept them as well: a mix-up is
-    /// seen, not refused.
+    /// The client certificates for this upstream; the first is in force at the start. Every other origin would accept
+    /// them as well, so that a mix-up is seen, not refused.
     pub identities: Vec<Identity>,
-    /// The origin's own certificates, the first at first.
+    /// The origin's own certificates; the first is shown at the start.
     shows: Vec<Identity>,
-    /// Which of them it shows now.
+    /// The number of changes so far; modulo the length of `shows`, the index of the certificate that is shown.
     turn: AtomicUsize,
-    /// The sockets' witness.
+    /// The origin, which records every connection.
     pub origin: Origin,
     deliveries: Arc<Mutex<Vec<Delivery>>>,
 }
 
-/// What its connections share.
+/// The state that all connections of one origin share.
 struct Server {
     upstream: usize,
     faults: Faults,
@@ -73,25 +73,25 @@ impl Upstream {
         Self { name, identities, shows, turn: AtomicUsize::new(0), origin, deliveries }
     }
 
-    /// Who is to be believed as this upstream.
+    /// Returns the trust anchors for this upstream, in PEM: the authority and the origin's self-signed certificates.
     pub fn trust_pem(&self) -> String {
         let own = self.shows[SHOWN..].iter().map(|identity| identity.leaf().clone());
         let all: Vec<_> = once(Authority::shared().certificate().clone()).chain(own).collect();
         certificates_pem(&all)
     }
 
-    /// The certificate that the origin shows now, in DER.
+    /// Returns the certificate that the origin shows now, in DER.
     pub fn shown(&self) -> &[u8] {
         self.shows[self.turn.load(SeqCst) % self.shows.len()].leaf()
     }
 
-    /// The origin shows its next certificate.
+    /// Has the origin show its next certificate.
     pub fn show_next(&self) {
         let turn = self.turn.fetch_add(1, SeqCst) + 1;
         self.origin.show(&self.shows[turn % self.shows.len()]);
     }
 
-    /// Waits until every connection has ended, then gives what was seen.
+    /// Waits until every connection has ended, then returns the deliveries and the connections.
     pub fn finish(&self) -> (Vec<Delivery>, Vec<history::Connection>) {
         self.origin.wait_for("the end of every connection", |record| record.open == 0);
         let deliveries = std::mem::take(&mut *lock(&self.deliveries));
@@ -137,7 +137,7 @@ impl Server {
         connection.close().await;
     }
 
-    /// Writes the whole answer; false when the peer is gone.
+    /// Writes the whole response; returns false if the peer has gone.
     async fn answer(&self, connection: &mut Connection, delivery: usize, fault: Fault) -> bool {
         let bytes = self.answer_to(delivery);
         let piece = if fault == Fault::Dribble { bytes.len() / 8 + 1 } else { bytes.len() };
@@ -186,7 +186,7 @@ impl Server {
         change(&mut lock(&self.deliveries)[delivery]);
     }
 
-    /// The bytes of the whole answer.
+    /// Returns the bytes of the whole response to this delivery.
     fn answer_to(&self, delivery: usize) -> Vec<u8> {
         let id = lock(&self.deliveries)[delivery].id;
         let content::Answer { content, chunked } = content::answer(id);

@@ -1,4 +1,4 @@
-//! What carries the load; here Warmline, inside this process.
+//! The proxies that a load goes through, as a trait; Warmline, inside this process, is the one implemented here.
 
 use std::{
     fs,
@@ -25,47 +25,48 @@ use crate::{
     },
 };
 
-/// Something that carries requests to the upstreams.
+/// A proxy that carries requests to the upstreams.
 pub trait Proxy: Sync {
-    /// Where clients connect.
+    /// Returns the address at which clients connect.
     fn address(&self) -> SocketAddr;
 
-    /// Looks at its connections; called again and again while the load runs.
+    /// Takes a sample of the numbers of open connections; called again and again while the load runs.
     fn look(&self) {}
 
-    /// Makes the next of the run's changes; a control knows none.
+    /// Makes the next of the run's changes; controls do nothing.
     fn change(&self, _change: Change, _upstreams: &[Upstream]) {}
 
-    /// Ends it; answers its own account, if it keeps one.
+    /// Ends the proxy and returns its own counts; `None` for controls.
     fn finish(self: Box<Self>) -> Option<Account>;
 }
 
-/// How to start one before these upstreams.
+/// A function that starts a proxy before these upstreams.
 pub type Start = fn(&Run, &[Upstream], threads: usize) -> Box<dyn Proxy>;
 
-/// Requests are sent at most so often: more than the default, so that a GET whose first attempt met an idle close, and
-/// whose others were all reset, is too rare to be seen. The logs could not tell it from a lost one.
+/// `retries.max` + 1: the most times that a request is sent. More than the default, so that it is too rare to be seen
+/// that a GET first meets an idle close and is then reset at every retry; the logs could not tell such a GET from a
+/// lost one.
 pub const ATTEMPTS: usize = 6;
 
 struct Warmline {
     running: Following,
     upstreams: Vec<Changing>,
     most: Mutex<usize>,
-    /// How many changes there were.
+    /// The number of changes made so far.
     changes: Mutex<usize>,
-    /// How many of the origins' certificates were seen, and verified, before others took their place.
+    /// The number of origins' certificates that were seen and verified before others replaced them.
     servers: AtomicU64,
 }
 
-/// An upstream of Warmline's whose certificate may rotate.
+/// An upstream of Warmline's whose client certificate may rotate.
 struct Changing {
-    /// As the configuration calls it.
+    /// The upstream's name in the configuration.
     name: String,
-    /// Chain and key, in PEM.
+    /// The client certificates: chain and key of each, in PEM.
     identities: Vec<[String; 2]>,
 }
 
-/// Warmline, its numbers as users get them but for the cap and [`ATTEMPTS`].
+/// Starts Warmline with its default settings, except for the cap and [`ATTEMPTS`].
 pub fn warmline(run: &Run, upstreams: &[Upstream], threads: usize) -> Box<dyn Proxy> {
     let start = Setup::new().set_global("threads", threads);
     let setup = upstreams.iter().fold(start, |setup, upstream| {
@@ -119,7 +120,7 @@ impl Proxy for Warmline {
         let upstreams: Vec<_> = upstreams.collect();
         let pools = || upstreams.iter().map(|upstream| upstream.pool());
         let dialling = |pool: &Pool<_, _>| pool.snapshot(Instant::now()).census.connecting > 0;
-        // A dial whose waiter was served otherwise is counted once it is done; the drain would break it off.
+        // A dial whose waiter was served by another connection counts only once it is done; the drain would abort it.
         wait_for("the last dial's end", || !pools().any(|pool| dialling(pool)));
         self.running.shutdown();
         self.running.warmline.join();
@@ -132,7 +133,7 @@ impl Proxy for Warmline {
 }
 
 impl Warmline {
-    /// The next certificate of the upstream whose turn it is takes the place of its last, the key first.
+    /// Replaces the client certificate of the next upstream in turn by its next one, the key's file first.
     fn rotate(&self, turn: usize) {
         let (place, round) = (turn % self.upstreams.len(), turn / self.upstreams.len());
         let identities = &self.upstreams[place].identities;
@@ -143,7 +144,7 @@ impl Warmline {
         replace(&path("certificate"), chain);
     }
 
-    /// The origin whose turn it is shows another certificate.
+    /// Has the next origin in turn show another certificate; counts the last one if Warmline has verified it.
     fn rotate_server(&self, turn: usize, upstreams: &[Upstream]) {
         let place = turn % upstreams.len();
         let seen = self.running.upstream(&self.upstreams[place].name).shown();
@@ -153,7 +154,8 @@ impl Warmline {
         upstreams[place].show_next();
     }
 
-    /// Numbers of the pools change every time, a field of the first upstream's key every second time.
+    /// Writes another configuration: numbers of the pools change every time, `tls.minVersion` of the first upstream
+    /// every second time.
     fn flip(&self, turn: usize) {
         let mut document: Value = self.running.document.clone();
         for upstream in document["upstreams"].as_array_mut().expect("a list") {
@@ -166,7 +168,7 @@ impl Warmline {
     }
 }
 
-/// Replaces a file as one that nobody sees half-written.
+/// Replaces a file by a rename, so that no reader sees it half-written.
 fn replace(path: &Path, text: &str) {
     let beside = path.with_extension("beside");
     fs::write(&beside, text).expect("the test's folder can be written to");

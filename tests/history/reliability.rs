@@ -11,11 +11,11 @@ use crate::{
     verdict::{Figures, Verdict},
 };
 
-/// A row of the table.
+/// A row of the table: a proxy and how to start it.
 struct Peer {
     name: &'static str,
     start: Start,
-    /// Its cap counts connections.
+    /// True if the proxy's cap limits connections, so that more are a breach.
     strict_cap: bool,
 }
 
@@ -26,7 +26,7 @@ const PEERS: [Peer; 4] = [
     Peer { name: "nginx", start: controls::nginx, strict_cap: false },
 ];
 
-/// For each proxy and run; enough for the losses of the best to be seen.
+/// Returns the number of requests for each proxy and run: `RELIABILITY_REQUESTS`, or enough for rare losses to show.
 fn requests() -> usize {
     let asked = env::var("RELIABILITY_REQUESTS").ok();
     asked.map_or(20_000, |number| number.parse().expect("RELIABILITY_REQUESTS is a number"))

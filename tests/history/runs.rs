@@ -18,24 +18,24 @@ use crate::{
     verdict::{Breach, Figures, Verdict},
 };
 
-/// Two upstreams behind one listener, each with an identity of its own.
+/// The names of the two upstreams behind one listener, each with its own client certificate.
 const NAMES: [&str; 2] = ["one.test", "two.test"];
-/// How often the pools are looked at.
+/// The interval between two samples of the pools.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
-/// Ten times a second.
+/// The interval between two changes.
 const CHANGE_EVERY: Duration = Duration::from_millis(100);
 
-/// A proxy under a load.
+/// The proxy to start for a run, and how to judge it.
 pub struct Play {
-    /// How to start it.
+    /// The function that starts the proxy.
     pub start: Start,
-    /// Its worker threads.
+    /// The number of the proxy's worker threads.
     pub threads: usize,
-    /// Whether the cap is its rule.
+    /// True if more connections than the cap are a breach.
     pub strict_cap: bool,
 }
 
-/// Plays a run to its end; answers what its history proves.
+/// Plays a run to its end and returns the judge's verdict on its history.
 pub fn play(run: &Run, play: &Play, load: Load) -> Verdict {
     let names = NAMES.iter().enumerate();
     let start = |(number, name)| Upstream::start(number, name, run.faults, load.seed);
@@ -54,13 +54,13 @@ pub fn play(run: &Run, play: &Play, load: Load) -> Verdict {
     check(&history, &rules(run, play, &upstreams))
 }
 
-/// Does the work while the proxy's connections are looked at, and the run's changes are made.
+/// Runs the work; meanwhile samples the proxy's connections and makes the run's changes.
 fn watched(
     proxy: &dyn Proxy,
     change: Option<impl Fn() + Send>,
     work: impl FnOnce() -> History,
 ) -> History {
-    /// Ends the watch when it is dropped, by a panic too.
+    /// A guard that ends the watch when dropped, also by a panic.
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
         fn drop(&mut self) {
@@ -101,7 +101,7 @@ fn rules(run: &Run, play: &Play, upstreams: &[Upstream]) -> Rules {
     }
 }
 
-/// Half of them with one worker thread, half with two.
+/// Returns the number of requests of one run; each run is played with one worker thread and with two.
 fn requests() -> usize {
     if soaking() { 128_000 } else { 4_000 }
 }
@@ -118,7 +118,8 @@ fn no_rule_is_broken_and_no_get_is_lost(run: &Run, threads: usize) -> Figures {
     figures
 }
 
-/// 60 of 1000 exchanges are reset, each by the origin's choice and not for its connection's age: the others live on.
+/// 60 of 1000 exchanges are reset, each by the origin's random choice; no other connection may be closed because of
+/// that.
 fn a_reset_costs_one_connection(figures: &Figures) {
     assert!(figures.broken > 0 && figures.lost_posts == 0, "{figures:?}");
     let one_in_eight = (figures.gets + figures.posts) / 8;
@@ -173,7 +174,7 @@ fn under_everything_at_once_at_the_cap_no_rule_is_broken_on_two_threads() {
     assert_eq!(figures.most, faults::EVERYTHING.cap, "the cap was never reached: {figures:?}");
 }
 
-/// Nothing breaks an exchange but Warmline itself: whatever is lost is lost by the change.
+/// Origins break no exchange in these runs, so that every loss would be caused by the change.
 fn nothing_at_all_is_lost_meanwhile(run: &Run, threads: usize) {
     let figures = no_rule_is_broken_and_no_get_is_lost(run, threads);
     assert_eq!((figures.lost_posts, figures.broken), (0, 0), "{figures:?}");
@@ -200,7 +201,7 @@ fn while_the_configuration_flips_ten_times_a_second_nothing_is_lost_on_two_threa
     nothing_at_all_is_lost_meanwhile(&faults::FLIPS, 2);
 }
 
-/// Connections end in these runs as in those of idle closes, so that new handshakes see what the origins show.
+/// Idle connections are closed in this run, so that new handshakes see what the origins show.
 fn no_get_is_lost_while_the_origins_certificates_rotate(threads: usize) {
     let figures = no_rule_is_broken_and_no_get_is_lost(&faults::SERVER_ROTATIONS, threads);
     assert!(figures.changes >= 4, "too few were seen: {figures:?}");
@@ -216,7 +217,7 @@ fn while_the_origins_certificates_rotate_no_get_is_lost_on_two_threads() {
     no_get_is_lost_while_the_origins_certificates_rotate(2);
 }
 
-/// The judge is no friend of Warmline's: what it demands beyond the cap, others fulfil as well.
+/// The judge does not favour Warmline: apart from the strict cap, the controls obey the same rules.
 #[test]
 fn under_idle_closes_the_same_judge_finds_no_breach_in_haproxy_and_nginx() {
     for (name, start) in [("HAProxy", controls::haproxy as Start), ("nginx", controls::nginx)] {

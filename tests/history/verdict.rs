@@ -1,8 +1,8 @@
-//! What a history proves: the rules that were broken, and the counts.
+//! The verdict on a history: the rules that were broken, and the counts.
 
 use crate::history::Id;
 
-/// A rule that was broken.
+/// A rule that was broken, with the request's id or the upstream's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Breach {
     /// The client got an answer that belongs to another request.
@@ -15,68 +15,69 @@ pub enum Breach {
     TooManyAttempts(Id),
     /// A request arrived that no client sent.
     Unknown(Id),
-    /// It arrived at another upstream's origin.
+    /// A request arrived at another upstream's origin.
     WrongUpstream(Id),
-    /// It arrived with another method.
+    /// A request arrived with another method.
     WrongMethod(Id),
-    /// It arrived with another body.
+    /// A request arrived with another body.
     WrongBody(Id),
-    /// It arrived with another Host.
+    /// A request arrived with another Host.
     WrongHost(Id),
-    /// It arrived on a connection with another client certificate, or none.
+    /// A request arrived on a connection with another upstream's client certificate, or none.
     WrongIdentity(Id),
-    /// It arrived on a connection with another SNI, or none.
+    /// A request arrived on a connection with another SNI, or none.
     WrongServerName(Id),
-    /// Its client never wrote down how it ended.
+    /// A request's client noted no outcome.
     NoOutcome(Id),
-    /// It ended twice, or ended without having been sent.
+    /// A request had two outcomes, or an outcome without having been sent.
     SurplusOutcome(Id),
-    /// Two requests were sent under this id.
+    /// Two requests were sent under the same id.
     AmbiguousId(Id),
-    /// The origin of this upstream saw so many connections at once, and the cap is lower.
+    /// The origin of this upstream saw `at_once` connections at the same time, more than the cap.
     AboveCap { upstream: usize, at_once: usize },
-    /// A pool counted so many connections at once, and the cap is lower.
+    /// A pool counted so many connections at once, more than the cap.
     CountedAboveCap(usize),
-    /// So many connections to this origin never ended.
+    /// So many connections to this upstream's origin never ended.
     StillOpen { upstream: usize, connections: usize },
-    /// So many connections and waiters were left in the pools.
+    /// So many connections and waiters were left in the pools after the drain.
     LeftInPool(usize),
-    /// The pool established another number of connections than this origin saw.
+    /// The pool established another number of connections than this upstream's origin accepted.
     Uncounted { upstream: usize, opened: u64, accepted: u64 },
     /// The proxy counted another number of requests than were sent.
     Miscounted { counted: u64, sent: u64 },
 }
 
-/// Counts of one run.
+/// The counts of one run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// GETs sent.
+    /// The number of GETs sent.
     pub gets: usize,
-    /// GETs that got no right answer although the origin broke none of theirs.
+    /// The number of GETs that got no right answer although the origin had broken none of their exchanges.
     pub lost_gets: usize,
-    /// POSTs sent.
+    /// The number of POSTs sent.
     pub posts: usize,
-    /// POSTs that got no right answer although the origin broke none of theirs.
+    /// The number of POSTs that got no right answer although the origin had broken none of their exchanges.
     pub lost_posts: usize,
-    /// Those of the lost POSTs that reached an origin.
+    /// The number of lost POSTs that had reached an origin.
     pub lost_after_delivery: usize,
-    /// Requests whose answer the origin itself broke, so that no proxy could pass it on.
+    /// The number of requests whose response the origin itself broke, so that no proxy could pass it on.
     pub broken: usize,
-    /// POSTs that arrived more than once.
+    /// The number of POSTs that arrived more than once.
     pub duplicates: usize,
-    /// Answers that belong to another request.
+    /// The number of answers that belong to another request.
     pub wrong: usize,
-    /// Connections, of all origins.
+    /// The number of connections, over all origins.
     pub connections: usize,
-    /// The most connections to one origin at once.
+    /// The most connections to one origin at the same time.
     pub most: usize,
-    /// Connections that were accepted when the cap had been reached.
+    /// The number of connections that were accepted while the cap was already reached.
     pub above_cap: usize,
-    /// Configurations and certificates that the proxy put in force meanwhile, and those of origins that it came to believe.
+    /// The number of configurations and client certificates put in force meanwhile, and of origins' certificates
+    /// verified.
     pub changes: u64,
 }
 
-/// What a history proves.
+/// The judge's verdict on a history.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Every rule that was broken.
