@@ -1,4 +1,4 @@
-//! The access log tells the truth: who ended a request, and in which stage.
+//! The access log names the side that ended a request and the stage in which it ended.
 
 use crate::support::{
     log_lines::{self, line_of},
@@ -12,7 +12,7 @@ fn logged(origin: &Origin) -> Setup {
     Setup::before(origin).set_global("log.access", "errors")
 }
 
-/// The metric that counts what the line's `end` says.
+/// Returns the count of failures by this side in this stage, which has to agree with the `end` of the access lines.
 fn failures(warmline: &Running, by: &str, stage: &str) -> u64 {
     warmline.metric("warmline_request_failures_total", &[("by", by), ("stage", stage)])
 }

@@ -1,4 +1,4 @@
-//! What operators can have done while Warmline runs, and what they are told.
+//! The acts of the administration (drain, flush, reload), and their answers.
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,8 @@ fn a_reload_answers_unchanged_applied_or_refused_with_the_reason() {
     let unchanged = post(&warmline, "/reload");
     assert_eq!((unchanged.status, unchanged.text().starts_with("reload: unchanged")), (200, true));
     warmline.set("upstreams.0.hosts", json!(["reloaded.test"])).write();
-    // The watch may have been faster than the ask: in force it is in any case.
+    // The watch may have noticed the file before the request did; after the answer the configuration is in force in any
+    // case.
     assert_eq!(post(&warmline, "/reload").status, 200);
     assert_eq!(warmline.connect().get("reloaded.test", "/any").status, 200);
     warmline.set("upstreams.0.pool.purgeDelay", "never").write();

@@ -21,7 +21,7 @@ use crate::support::{
 
 const CAP: usize = 8;
 
-/// Ends the watch when it is dropped, by a panic too.
+/// A guard that ends the watch when dropped, also by a panic.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -30,8 +30,8 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Watches the pool's own tokens until the work is done; answers the most that it saw. It looks at their number alone, which
-/// keeps the pool's lock from nobody for long.
+/// Samples the number of connections in the pool until the work is done, and returns the highest number seen. A census
+/// alone holds the pool's lock only briefly.
 fn most_connections(warmline: &Running, done: &AtomicBool) -> usize {
     let (upstream, mut most) = (warmline.upstream("origin"), 0);
     while !done.load(Relaxed) {
@@ -45,7 +45,7 @@ fn the_cap_holds_while_the_origin_closes(how: IdleEnd, threads: usize) {
     let idle = IdleClose { within: Duration::from_millis(2), seed: 7, how };
     let origin = Origin::serving().closing_idle(idle).start();
     let setup = Setup::before(&origin).set_global("threads", threads);
-    // How fast the queue moves on a busy machine is not what this is about: no wait is too long.
+    // The queue's pace on a busy machine is not tested here: no wait is too long.
     let setup = setup.set("pool.maxConnections", CAP).set("pool.queueTimeout", "1h");
     let warmline = setup.set("retries.max", 10).start();
     let (rounds, done) = (if soaking() { 500 } else { 5 }, AtomicBool::new(false));
@@ -80,7 +80,7 @@ fn the_cap_is_never_exceeded_under_200_clients_while_the_origin_truncates() {
 
 #[test]
 fn a_connection_that_is_still_closing_counts() {
-    // The peer never ends its side: the place is free only when Warmline gives up reading.
+    // The peer never ends its side, so that the slot is free only after Warmline gives up reading.
     let origin = Origin::scripted(|mut peer| async move {
         peer.request().await;
         peer.write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
@@ -120,14 +120,14 @@ fn a_connection_whose_handshake_failed_counts_until_it_is_closed() {
             thread::spawn(move || {
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(&REFUSAL);
-                // It ends its side only a while after Warmline has.
+                // The server ends its side a while after Warmline has ended the other.
                 while matches!(stream.read(&mut [0; 4096]), Ok(1..)) {}
                 thread::sleep(Duration::from_millis(50));
                 open.fetch_sub(1, Relaxed);
             });
         }
     });
-    // A large first message would have a second handshake, behind a reset, which this server takes a while to see.
+    // A large first message would be followed by a second handshake after a reset, which this server notices late.
     let setup =
         Setup::new().upstream_at("origin", &address.to_string()).set("tls.keyExchange", "classic");
     let warmline = setup.set("tls.verifyName", origin::NAME).set("pool.maxConnections", 1).start();

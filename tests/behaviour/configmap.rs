@@ -1,6 +1,7 @@
-//! A configuration that comes from a watched `ConfigMap`, with a mounted copy or without, and from before a restart.
+//! A configuration that comes from a watched `ConfigMap`, with or without a mounted copy, and from the state kept over
+//! a restart.
 //!
-//! The API server's end is fed by hand here; a real one follows in `tests/cluster`.
+//! The tests feed the API server's side by hand; `tests/cluster` has a real API server.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 
@@ -50,7 +51,7 @@ impl Cluster {
     }
 }
 
-/// Warmline before an origin, its mounted copy written.
+/// Writes the configuration into the mounted copy and starts Warmline on the `ConfigMap` with that copy.
 fn with_copy(setup: Setup, cluster: &Cluster, kept: Option<Kept>) -> Following {
     let path = setup.folder().join("config.yaml");
     fs::write(&path, setup.text()).unwrap();

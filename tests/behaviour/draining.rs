@@ -1,4 +1,5 @@
-//! The end: what is in flight finishes, what is idle closes, what takes too long is aborted, and metrics last.
+//! The drain: exchanges in flight finish, idle connections close, exchanges that take too long are aborted, and metrics
+//! end last.
 
 use std::{net::TcpStream, thread};
 
@@ -10,7 +11,8 @@ use crate::support::{
     wait_for,
 };
 
-/// A drain has begun, and a request that began before it is held by the origin.
+/// Starts a drain while a request that began before is held by the origin; returns the origin, Warmline and the
+/// request's client.
 fn draining(set: impl FnOnce(Setup) -> Setup) -> (Origin, Running, Client) {
     let origin = Origin::serving().start();
     let warmline = set(Setup::before(&origin)).start();
@@ -82,7 +84,7 @@ fn whoever_asks_within_the_drain_gets_a_connection_although_the_warm_floor_lacks
     let setup = Setup::before(&origin).set("pool.minIdle", 1).set_global("drain", "20s");
     let warmline = setup.start();
     warmline.wait_for_pool("one is idle", |pool| pool.census.idle == 1);
-    // They are read before the one that comes after them is answered by the origin.
+    // Warmline has read these two by the time the origin has the request sent after them.
     let mut late = [half_asked(&warmline, "/hold"), half_asked(&warmline, "/any")];
     let mut held = warmline.ask("/hold");
     origin.wait_for("the request", |record| record.request_count == 1);
@@ -101,7 +103,7 @@ fn whoever_asks_within_the_drain_gets_a_connection_although_the_warm_floor_lacks
     assert_eq!(upstream.pool().census().total(), 0);
 }
 
-/// A client that has sent a GET but for the empty line.
+/// Returns a client that has sent a GET without the empty line at its end.
 fn half_asked(warmline: &Running, target: &str) -> Client {
     let mut client = warmline.connect();
     client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n", origin::NAME));

@@ -1,4 +1,4 @@
-//! With `explain: true` a listener's answers say in Proxy-Status what they came by; without it nothing is added.
+//! With `explain: true` a listener's responses say in Proxy-Status how they came about; without it nothing is added.
 
 use crate::support::{
     client::{Client, Response},
@@ -6,12 +6,12 @@ use crate::support::{
     setup::Setup,
 };
 
-/// The lines of Proxy-Status.
+/// Returns the values of the lines of Proxy-Status.
 fn told(answer: &Response) -> Vec<&str> {
     answer.head.values("proxy-status")
 }
 
-/// The last member's parameters, ours.
+/// Returns the parameters of the last member of Proxy-Status, which Warmline added.
 fn parameters(answer: &Response) -> Vec<(&str, &str)> {
     let member = told(answer).last().copied().expect("a member");
     let mut quoted = false;
@@ -88,7 +88,7 @@ fn an_answer_of_ours_has_error_and_explanation_in_one_member() {
     assert_eq!(seen, ["destination_not_found", "", "0"]);
 }
 
-/// Sends these lines of Proxy-Status.
+/// Starts an origin that answers with these lines of Proxy-Status.
 fn telling(lines: &'static [&str]) -> Origin {
     Origin::scripted(move |mut peer| async move {
         while peer.request().await.is_some() {

@@ -1,4 +1,4 @@
-//! Which fields pass, and what they become (RFC 9110 section 7.6.1; "Fields" in docs/design.md).
+//! The fields that pass, and the changes to them (docs/design.md, "Fields"; RFC 9110 section 7.6.1).
 
 use std::net::TcpListener;
 
@@ -10,7 +10,7 @@ use crate::support::{
     setup::{Setup, serving},
 };
 
-/// Sends a head with these fields; answers what reached the origin.
+/// Sends a request with this head and returns the head that reached the origin.
 fn goes_up(origin: &Origin, warmline: &Running, head: &str) -> Head {
     let mut client = warmline.connect();
     client.send(format!("{head}\r\n\r\n"));
@@ -19,7 +19,7 @@ fn goes_up(origin: &Origin, warmline: &Running, head: &str) -> Head {
     origin.record().last_request().head.clone()
 }
 
-/// An upstream that answers everything with these fields, a length and `ok`.
+/// Starts an upstream that answers every request with these fields, a length and `ok`, and Warmline before it.
 fn answering(fields: &'static str) -> (Origin, Running) {
     let origin = Origin::scripted(move |mut peer| async move {
         while peer.request().await.is_some() {
@@ -223,7 +223,7 @@ fn an_http_10_request_may_do_without_host_where_one_upstream_takes_all_or_the_ta
     assert_eq!(head.field("host"), Some(format!("api.test:{}", origin.port()).as_str()));
 }
 
-/// Whether the client's connection goes on after the answer.
+/// Returns true if the client's connection goes on after the answer.
 fn goes_on(client: &mut Client, answer: &Response) -> bool {
     assert_eq!(answer.text(), "hello\n");
     client.try_send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n").is_ok()

@@ -1,4 +1,4 @@
-//! Identity is the key: two upstreams at one address that differ in one TLS field share neither connections nor sessions.
+//! Two upstreams at one address that differ in one TLS field share neither connections nor sessions.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::support::{
     setup::{Setup, identity},
 };
 
-/// Two upstreams, `a.test` and `b.test`, at one address; `differ` changes the second one.
+/// Starts Warmline with two upstreams, `a.test` and `b.test`, at one address; `differ` changes the second.
 fn two(origin: &Origin, differ: impl FnOnce(Setup) -> Setup) -> Running {
     let names = Names::default().fixed("api.test", &["127.0.0.1"]);
     let setup = Setup::new().names(&names).upstream("a", origin).set("hosts", json!(["a.test"]));
@@ -24,7 +24,7 @@ fn get(warmline: &Running, host: &str) {
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-/// A, then B: B's connection is new, and neither it nor B's session is A's.
+/// Asserts that requests to the two upstreams use one connection each, both with full handshakes.
 fn separates(origin: &Origin, differ: impl FnOnce(Setup) -> Setup) {
     let warmline = two(origin, differ);
     for host in ["a.test", "b.test", "a.test", "b.test"] {

@@ -1,4 +1,4 @@
-//! Which connections are kept for whom, and for how long: reuse modes, the warm floor, what the upstream says of itself.
+//! Keeping connections: the reuse modes, the warm floor, and what the upstream announces by Keep-Alive.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn get(client: &mut Client) {
     assert_eq!(client.get(origin::NAME, "/any").status, 200);
 }
 
-/// An origin that says that it keeps idle connections for a second.
+/// Starts an origin that announces by Keep-Alive that it keeps idle connections for a second.
 fn keeping_a_second() -> Origin {
     let origin = Origin::scripted(|mut peer| async move {
         while peer.request().await.is_some() {
@@ -34,7 +34,7 @@ fn keeping_a_second() -> Origin {
     origin.start()
 }
 
-/// Two clients that ask in turn, twice each.
+/// Connects two clients that send requests in turn, twice each.
 fn two_in_turn(warmline: &Running) -> [Client; 2] {
     let mut clients = [warmline.connect(), warmline.connect()];
     for _ in 0..2 {
@@ -43,7 +43,7 @@ fn two_in_turn(warmline: &Running) -> [Client; 2] {
     clients
 }
 
-/// The number of the connection that carried each request so far.
+/// Returns for each request so far the number of the connection that carried it.
 fn carried(origin: &Origin) -> Vec<usize> {
     origin.read(|record| record.requests.iter().map(|request| request.connection).collect())
 }

@@ -14,7 +14,7 @@ use crate::support::{
 
 const MIB: u64 = 1024 * 1024;
 
-/// 1 GiB in a release build or a soak, else 64 MiB.
+/// Returns the bodies' size: 1 GiB in a release build or a soak, else 64 MiB.
 fn size() -> u64 {
     if soaking() || !cfg!(debug_assertions) { 1024 * MIB } else { 64 * MIB }
 }
@@ -25,7 +25,7 @@ fn start() -> (Origin, Running) {
     (origin, warmline)
 }
 
-/// Runs the transfer; in a soak, where no other test runs beside it, memory must stay flat meanwhile.
+/// Runs the transfer; in a soak, where no other test runs at the same time, asserts that memory stays flat meanwhile.
 fn with_flat_memory(transfer: impl FnOnce()) {
     let (before, most, done) = (resident(), AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -42,7 +42,7 @@ fn with_flat_memory(transfer: impl FnOnce()) {
     assert!(!soaking() || grown < 16 * MIB, "memory grew by {} KiB", grown / 1024);
 }
 
-/// This process's resident memory, in bytes: client, origin and Warmline together.
+/// Returns this process's resident memory in bytes: client, origin and Warmline together.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("Linux says it");
     let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("the line is there");
@@ -113,7 +113,7 @@ fn a_client_that_reads_nothing_stops_the_upstream() {
     let mut idle = TcpStream::connect(warmline.address()).unwrap();
     write!(idle, "GET /bytes/{} HTTP/1.1\r\nHost: api.test\r\n\r\n", 1024 * MIB).unwrap();
     origin.wait_for("the request", |record| record.request_count == 1);
-    // While it reads nothing, others are served by the same thread.
+    // While this client reads nothing, the same thread serves others.
     for _ in 0..20 {
         assert_eq!(warmline.one_shot("/bytes/100000").body.len(), 100_000);
     }

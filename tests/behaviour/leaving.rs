@@ -1,4 +1,4 @@
-//! The application leaves: whatever it leaves behind, the next request never sees another's bytes.
+//! The application leaves: whatever it leaves unread or unsent, the next request gets only its own response's bytes.
 
 use crate::support::{
     origin::{self, Gate, Origin},
@@ -88,7 +88,7 @@ fn case_27_whenever_clients_leave_the_next_request_sees_its_own_bytes_alone() {
     warmline.wait_for_pool("everything's return", |pool| pool.census.active == 0);
 }
 
-/// A client that leaves at some stage, in some manner.
+/// Connects a client that leaves at a random stage of its request, in a random manner.
 fn leave(warmline: &Running, random: &mut fastrand::Rng) {
     let mut client = warmline.connect();
     let request = match random.u8(0..5) {

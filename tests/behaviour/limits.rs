@@ -1,4 +1,5 @@
-//! Time limits ("Time limits" in docs/design.md): each ends in the right answer, names itself, and leaves nothing behind.
+//! Time limits (docs/design.md, "Time limits"): each ends in the right answer, names its key, and leaves nothing
+//! behind.
 
 use std::{io::Read as _, net::TcpListener, thread, time::Duration};
 
@@ -15,7 +16,8 @@ use crate::support::{
 
 const SHORT: &str = "200ms";
 
-/// An answer of ours that names the limit in its text and in `Proxy-Status`, with this error type of RFC 9209.
+/// Asserts that the answer is Warmline's, with this status, and names the limit in its text, and in `Proxy-Status` this
+/// error type of RFC 9209.
 fn assert_names(answer: &Response, status: u16, limit: &str, error: &str) {
     assert_eq!(answer.status, status, "{answer:#?}");
     assert!(answer.text().contains(limit), "{}", answer.text());
@@ -28,7 +30,7 @@ fn assert_nothing_left(warmline: &Running) {
     warmline.wait_for_pool("every place's return", |pool| pool.census.total() == 0);
 }
 
-/// A listening socket whose backlog is full: the kernel drops whatever else wants to connect.
+/// A listening socket whose backlog is full: the kernel drops all further attempts to connect.
 struct Full {
     listener: Socket,
     _waiting: Vec<Socket>,
@@ -69,7 +71,7 @@ fn an_address_that_does_not_answer_is_504_after_the_connect_limit() {
 
 #[test]
 fn of_two_addresses_the_one_that_answers_is_taken() {
-    // The first address of the name has nobody on this port's backlog but us.
+    // Nothing listens at the name's first address, 127.0.0.3; the origin is at the second.
     let full = Full::new();
     let origin = Origin::serving().addresses(&["127.0.0.2"]).start();
     let names =
@@ -87,7 +89,7 @@ fn a_peer_that_never_shakes_hands_is_504_after_the_handshake_limit() {
     let answer = warmline.one_shot("/any");
     assert_names(&answer, 504, "timeouts.handshake", "connection_timeout");
     assert_nothing_left(&warmline);
-    // Each of both tries has half of it, and a limit that is spent is not spent again.
+    // Each of the two handshakes has half of the limit; once the limit is spent, no third one follows.
     assert_eq!(origin.record().connections.len(), 2);
 }
 
@@ -119,7 +121,7 @@ fn a_response_that_does_not_come_is_504_after_the_response_limit() {
         assert_names(&answer, 504, "timeouts.response", "http_response_timeout");
         assert_nothing_left(&warmline);
     }
-    // Never sent twice.
+    // Each of the two requests was sent once.
     assert_eq!(origin.record().request_count, 2);
 }
 
@@ -290,7 +292,7 @@ fn a_slow_second_header_is_408_too_and_does_not_disturb_the_first_answer() {
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\nGET /any HTTP/1.1\r\nHo");
     assert_eq!(client.response().text(), "hello\n");
-    // Its time begins with the first byte of its own that comes after the answer.
+    // Its time limit begins with its first byte after the answer to the request before.
     client.send("st");
     assert_eq!(client.response().status, 408);
     client.half_close();

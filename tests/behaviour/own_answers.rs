@@ -1,4 +1,4 @@
-//! Answers of our own: what they say, to people and to machines (RFC 9209).
+//! Warmline's own answers: their texts for people, and `Proxy-Status` for machines (RFC 9209).
 
 use crate::support::{
     client::{Client, Ending, Response},
@@ -6,7 +6,7 @@ use crate::support::{
     setup::{Setup, serving},
 };
 
-/// A short text, and `Proxy-Status` with this error type and a reason.
+/// Asserts that the answer is Warmline's own: a short text, and `Proxy-Status` with this error type and a reason.
 fn assert_ours(answer: &Response, status: u16, error: &str) {
     assert_eq!(answer.status, status, "{answer:#?}");
     assert_eq!(answer.head.field("content-type"), Some("text/plain; charset=utf-8"));
@@ -32,7 +32,7 @@ fn an_unknown_host_is_404_and_the_configured_ones_are_listed() {
         assert!(answer.text().contains(host), "{host}: {}", answer.text());
     }
     assert!(!answer.text().contains("/pools"), "{}", answer.text());
-    // The connection goes on, and routes.
+    // The client's connection goes on and reaches an upstream.
     assert_eq!(client.get("two.test", "/any").text(), "hello\n");
 }
 
@@ -189,7 +189,7 @@ fn a_request_that_cannot_be_read_is_400_says_what_it_looks_like_and_is_counted()
     assert_eq!(origin.record().request_count, 0);
 }
 
-/// Heads beyond a listener's limits.
+/// Asserts that a head beyond this limit of the listener's gets 431 and a close, and that others are served.
 fn beyond(limit: &str, value: u32, head: &str) {
     let origin = Origin::serving().start();
     let setup = Setup::before(&origin).set_global(&format!("listeners.0.limits.{limit}"), value);

@@ -1,4 +1,5 @@
-//! However a connection ends, Warmline ends its side with `close_notify` and FIN, and writes nothing after it.
+//! In every way in which a connection can end, Warmline ends its side with `close_notify` and FIN, and writes nothing
+//! after it.
 
 use crate::support::{
     origin::{End, Origin},
@@ -6,7 +7,7 @@ use crate::support::{
     wait_for,
 };
 
-/// Waits until the first connection's end, and asserts that it was polite.
+/// Waits for the first connection's end, and asserts that it was polite.
 fn assert_polite(origin: &Origin) {
     origin.wait_for("the connection's end", |record| record.connections[0].end.is_some());
     let record = origin.record();
@@ -73,7 +74,7 @@ fn a_surplus_connection_is_purged_politely_but_the_newest_stays() {
     assert_eq!(origin.record().connections.len(), 3);
 }
 
-/// The peer answers these bytes, and then Warmline has to end the connection.
+/// Asserts that Warmline ends the connection politely after a response of these bytes.
 fn ends_politely_after(bytes: &'static str) {
     let origin = Origin::scripted(move |mut peer| async move {
         peer.request().await;

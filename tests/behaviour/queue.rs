@@ -1,4 +1,4 @@
-//! The queue at the cap: first come first served, bounded in length and in time.
+//! The queue at the cap: first come, first served; bounded in length and in time.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::support::{
     together, wait_for,
 };
 
-/// One connection at most, and a first client that holds it.
+/// A pool of at most one connection, which is in use by a held request.
 struct Held {
     origin: Origin,
     warmline: Running,
@@ -27,7 +27,7 @@ fn held(set: impl FnOnce(Setup) -> Setup) -> Held {
 }
 
 impl Held {
-    /// A client that waits in the queue, at this place.
+    /// Connects a client whose request waits in the queue, at this place.
     fn waiter(&self, target: &str, place: usize) -> Client {
         let mut client = self.warmline.connect();
         ask(&mut client, target);
@@ -118,7 +118,7 @@ fn whoever_would_wait_longer_than_the_queue_s_time_by_its_measured_pace_is_refus
     const CLIENTS: usize = 8;
     let origin = Origin::scripted(|mut peer| async move {
         while peer.request().await.is_some() {
-            // So slow an upstream is what this is about.
+            // An upstream this slow makes the pace that the test needs.
             tokio::time::sleep(Duration::from_millis(50)).await;
             peer.answer("slow").await;
         }

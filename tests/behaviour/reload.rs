@@ -1,4 +1,4 @@
-//! A changed configuration takes the place of the old one while Warmline runs, whole or not at all.
+//! A changed configuration replaces the old one while Warmline runs, whole or not at all.
 
 use std::{
     fs,
@@ -18,12 +18,12 @@ use crate::support::{
     soaking, wait_for,
 };
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The upstreams of another set-up, whose files last as long as it does.
+/// Returns the upstreams of another set-up, whose files last as long as that set-up.
 fn upstreams_of(setup: &Setup) -> Value {
     let document: Value = serde_json::from_str(&setup.text()).unwrap();
     document["upstreams"].clone()
@@ -195,7 +195,8 @@ fn an_upstream_that_is_added_serves_and_one_that_is_removed_finishes_what_it_has
     first.wait_for("its connection closes politely", |record| record.ends() == [Some(End::Polite)]);
 }
 
-/// A held request to an upstream at `a.test` with these settings, and one at `b.test` that is there to stay.
+/// Starts Warmline with an upstream `a.test` with these settings and a permanent one, `b.test`; sends a request to the
+/// first, which the origin holds.
 fn held_beside_another(
     set: impl FnOnce(Setup) -> Setup,
     request: &str,
@@ -210,7 +211,7 @@ fn held_beside_another(
     (origin, warmline, held)
 }
 
-/// Takes the first upstream away, at once.
+/// Removes the first upstream from the configuration in force.
 fn remove_first(warmline: &Following) {
     let mut document = warmline.document.clone();
     document["upstreams"].as_array_mut().unwrap().remove(0);
@@ -404,7 +405,7 @@ fn a_file_that_vanishes_or_becomes_a_folder_leaves_the_old_configuration_in_forc
     assert_eq!(warmline.connect().get("mended.test", "/any").status, 200);
 }
 
-/// In a soak as many as ten a second make in a minute.
+/// A soak makes as many changes as ten a second make in a minute.
 #[test]
 fn each_of_many_changes_has_one_outcome_and_leaves_nothing_behind() {
     let origin = Origin::serving().start();
@@ -422,6 +423,6 @@ fn each_of_many_changes_has_one_outcome_and_leaves_nothing_behind() {
     assert_eq!(warmline.one_shot("/any").status, 200);
     assert_eq!(origin.record().connections.len(), 1, "nothing of the key changed");
     let after = warmline.metric("process_open_fds", &[]);
-    // Only in a soak is no other test in this process.
+    // Other tests of this process open descriptors too, except in a soak.
     assert!(!soaking() || after <= before + 2, "{after} descriptors, {before} before");
 }

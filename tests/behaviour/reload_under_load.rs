@@ -1,5 +1,5 @@
-//! Configurations and certificates change a thousand times while requests go on without a pause: nothing is lost, nothing
-//! is delivered twice, nothing is left over.
+//! Configurations and certificates change a thousand times while requests go on without a pause: nothing is lost,
+//! delivered twice or left over.
 
 use std::{
     collections::HashSet,
@@ -21,22 +21,22 @@ use crate::support::{
 
 const RELOADS: usize = 1_000;
 const CLIENTS: usize = 6;
-/// So many reloads apart the identity changes: a hundred times in all.
+/// The number of reloads after which the identity changes; that makes a hundred changes.
 const ROTATION: usize = 10;
-/// And fifty times another field of the key.
+/// The number of generations after all reloads: a hundred by the identity, and fifty by `tls.serverName`.
 const GENERATIONS: u64 = 150;
 
 /// The configurations, one for each turn.
 struct Turns {
     document: Value,
-    /// An upstream that comes and goes.
+    /// The upstream that comes and goes.
     guest: Value,
-    /// `tls.identity`, of each of the pairs.
+    /// The values of `tls.identity`, one for each certificate.
     identities: Vec<Value>,
 }
 
 impl Turns {
-    /// Takes the set-up as its first upstream and the second as its guest.
+    /// Takes the set-up's first upstream as permanent, and the second as the one that comes and goes.
     fn of(setup: &Setup) -> Self {
         let mut document: Value = serde_json::from_str(&setup.text()).unwrap();
         let guest = document["upstreams"].as_array_mut().unwrap().pop().unwrap();
@@ -71,8 +71,8 @@ impl Turns {
     }
 }
 
-/// Requests without a pause, GET and POST in turn, until it is over; how many were sent. The first client's answers are
-/// long: a reload meets them half-way.
+/// Sends requests without a pause, GET and POST in turn, until `over`; returns their number. The first client's
+/// responses are long, so that reloads take place within them.
 fn load(warmline: &Running, client: usize, over: &AtomicBool) -> usize {
     let mut connection = warmline.connect();
     let length = if client == 0 { 1_000_000 } else { 100 };
@@ -101,7 +101,7 @@ fn assert_each_was_delivered_once(record: &Record, sent: usize) {
     assert_eq!((record.deliveries.len(), record.request_count), (sent, sent));
 }
 
-/// One upstream, one generation, and no socket but those that the pool has.
+/// Asserts that one upstream and one generation are left, and only the sockets that the pool has.
 fn assert_nothing_is_left_over(warmline: &Running, origin: &Origin) {
     wait_for("no connection of an older generation", || {
         warmline.metric("warmline_old_generation_connections", &[]) == 0
@@ -132,7 +132,7 @@ fn a_thousand_reloads(threads: usize) {
         }
         for turn in 0..RELOADS {
             warmline.reconfigure(turns.turn(turn));
-            // Each turn meets traffic.
+            // At least one request reaches the origin in each turn.
             let seen = origin.read(|record| record.request_count);
             origin.wait_for("the load goes on", |record| record.request_count > seen);
         }
@@ -145,13 +145,13 @@ fn a_thousand_reloads(threads: usize) {
     assert_nothing_is_left_over(&warmline, &origin);
 }
 
-/// How many different certificates the origin saw.
+/// Returns the number of different client certificates that the origin saw.
 fn certificates_shown(record: &Record) -> usize {
     let handshakes = record.connections.iter().filter_map(|c| c.handshake.as_ref());
     handshakes.map(|h| &h.client_certificate).collect::<HashSet<_>>().len()
 }
 
-/// Ends the load, also where the test fails.
+/// A guard that ends the load when dropped, also by a panic.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -170,7 +170,7 @@ fn a_thousand_reloads_and_a_hundred_rotations_under_load_lose_nothing_on_two_thr
     a_thousand_reloads(2);
 }
 
-/// Whether the newest connection's handshake named the server.
+/// Returns true if the newest connection's handshake named the server.
 fn named_last(record: &Record) -> bool {
     let last = record.connections.last().and_then(|connection| connection.handshake.as_ref());
     last.unwrap().server_name.is_some()

@@ -1,4 +1,4 @@
-//! A connection that has been idle for a while rests: it gives up what HTTP holds for it. Nobody can tell.
+//! A connection that has been idle for a while rests: its HTTP buffers are freed, without a difference for either peer.
 
 use crate::support::{
     log_lines,
@@ -7,7 +7,8 @@ use crate::support::{
     setup::Setup,
 };
 
-/// The origin ends the first connection, after its answer, once the gate is open: with these bytes, then politely.
+/// Starts an origin that ends the first connection after its answer, once the gate is open: with these bytes, then
+/// politely. Returns Warmline and the gate too.
 fn ending(last_words: &'static str) -> (Origin, Running, Gate) {
     let gate = Gate::new();
     let opening = gate.clone();

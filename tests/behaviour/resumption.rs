@@ -1,4 +1,5 @@
-//! Sessions: whatever ends a connection politely, the next one resumes, and what a peer refuses is counted as refused.
+//! TLS sessions: after a polite end the next connection resumes, and a session that the peer refuses is counted as
+//! refused.
 
 use crate::support::{
     client::Client,
@@ -7,7 +8,7 @@ use crate::support::{
     setup::Setup,
 };
 
-/// Requests after each of which the origin closes, so that each needs a handshake.
+/// Sends five requests after each of which the origin closes, so that each needs a handshake.
 fn five_connections(warmline: &Running) {
     for _ in 0..5 {
         assert_eq!(warmline.one_shot("/close").status, 200);
@@ -87,7 +88,7 @@ fn several_tickets_let_several_connections_resume_at_once() {
     assert_eq!(origin.record().handshakes(), Handshakes { full: 1, resumed: 2 });
 }
 
-/// Clients whose requests are held at once, each on a connection of its own.
+/// Connects `count` clients whose requests the origin holds at the same time, each on a connection of its own.
 fn hold_at_once(origin: &Origin, warmline: &Running, count: usize) -> Vec<Client> {
     let before = origin.read(|record| record.request_count);
     let clients: Vec<_> = (0..count).map(|_| warmline.ask("/hold")).collect();

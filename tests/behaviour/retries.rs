@@ -1,5 +1,5 @@
-//! What is tried again beyond a request without a body: bodies that are still held, what a key makes repeatable, what was
-//! never sent; and the bounds on it. Deliveries are counted at the origin.
+//! Retries beyond requests without a body: bodies that are still held, requests that an idempotency key makes
+//! repeatable, and requests that were never sent; and the bounds on retries. Deliveries are counted at the origin.
 
 use std::{
     fs,
@@ -23,13 +23,14 @@ use crate::support::{
 
 const KIB: usize = 1024;
 
-/// Text that repeats nowhere.
+/// Returns random text of this length, the same at every call.
 fn body(length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
     (0..length).map(|_| random.u8(b'a'..=b'z')).collect()
 }
 
-/// Resets so many connections once a whole request was read; later ones send its body back.
+/// Starts an origin that resets the first `count` connections after reading a whole request; later ones send the
+/// request's body back.
 fn dying(count: usize) -> Origin {
     Origin::scripted(move |mut peer| async move {
         while let Some(body) = peer.request().await {
@@ -126,7 +127,7 @@ fn case_02_trailers_are_delivered_again_too() {
     assert_eq!(origin.record().request_count, 2);
 }
 
-/// Reads so much of a request's body.
+/// Reads `count` bytes of a request's body.
 async fn read_some(peer: &mut Connection, count: usize) {
     let head = peer.head().await.expect("a request");
     if head.field("expect").is_some() {
@@ -223,7 +224,7 @@ fn a_key_makes_a_post_repeatable_where_it_is_configured() {
     }
 }
 
-/// An address before an origin whose first connections end before their handshake.
+/// Returns the port of a relay to this origin that ends its first `count` connections before their handshake.
 fn refusing_first(count: usize, origin: &Origin) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
@@ -256,7 +257,7 @@ fn case_01_a_post_whose_connection_could_not_be_made_is_sent_on_the_next_with_al
         let port = refusing_first(2, &origin);
         let endpoint = format!("{}:{port}", origin::NAME);
         let setup = Setup::new().upstream_at("origin", &endpoint);
-        // No second handshake, which is no retry.
+        // A classic key share rules out a second handshake, which would not count as a retry.
         let warmline = setup.set("tls.keyExchange", "classic").start();
         let answer = ask(&warmline, "POST", "", &body(length));
         assert!(answer.status == 200 && answer.body == body(length), "{length}");
@@ -271,7 +272,7 @@ fn case_39_an_upstream_that_always_resets_costs_no_more_retries_than_the_budget(
     let begun = Instant::now();
     let answers: Vec<_> = (0..200).map(|_| warmline.one_shot("/any")).collect();
     let retries = retried(&warmline, "unanswered");
-    // What was saved up, 20 % of 200, and 3 for each second begun.
+    // The budget: what was saved up, 20 % of 200, and 3 for each second begun.
     let bound = 30 + 40 + 3 * (begun.elapsed().as_secs() + 1);
     assert!((60..=bound).contains(&retries), "{retries} retries of at most {bound}");
     assert_eq!(origin.record().request_count as u64, 200 + retries, "each was a delivery");
@@ -324,10 +325,10 @@ fn the_budget_of_a_new_configuration_applies_in_place() {
     assert!(after - before >= 39, "{before} {after}");
 }
 
-/// Uploads at once.
+/// The number of simultaneous uploads.
 const UPLOADS: usize = 200;
 
-/// This process's resident memory, in bytes.
+/// Returns this process's resident memory in bytes.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("Linux says it");
     let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("the line is there");
@@ -335,8 +336,8 @@ fn resident() -> usize {
     kibibytes.expect("a number") * KIB
 }
 
-/// Begins uploads of unknown length that stop after 100 KiB; once all of that is at the origin, says how much memory is in
-/// use. Then they are finished.
+/// Begins uploads of unknown length that stop after 100 KiB, and returns the memory in use once all of that is at the
+/// origin. Then finishes the uploads.
 fn upload_together(warmline: &Running, method: &str, arrived: &AtomicUsize) -> usize {
     arrived.store(0, Relaxed);
     let mut clients: Vec<Client> = (0..UPLOADS).map(|_| warmline.connect()).collect();
@@ -370,7 +371,8 @@ fn uploads_above_the_bound_hold_no_memory() {
     })
     .start();
     let warmline = Setup::before(&origin).set("pool.maxConnections", UPLOADS).start();
-    // A POST is never held: what PUTs take beyond it is what is held. Memory comes and goes in pieces of some MiB.
+    // Bodies of POSTs are never held, so the difference is what is held of the PUTs. Memory comes and goes in pieces of
+    // some MiB.
     let most = |method| (0..2).map(|_| upload_together(&warmline, method, &arrived)).max().unwrap();
     let (posts, puts) = (most("POST"), most("PUT"));
     let more = puts.saturating_sub(posts) / KIB;
@@ -389,7 +391,7 @@ fn held_bodies_of_many_uploads_at_once_are_each_their_own() {
         peer.close().await;
     })
     .start();
-    // A request may meet one of those that reset several times.
+    // A request may meet several connections in a row that reset.
     let setup = Setup::before(&origin).set_global("threads", 2).set("retries.max", 40);
     let warmline = setup.set("retries.budget", "100%").start();
     together(40, |number| {

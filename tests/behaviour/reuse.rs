@@ -1,4 +1,5 @@
-//! One connection serves many clients: nothing about the client's own connection keeps an upstream connection from reuse.
+//! One connection serves many clients: no property of the client's own connection keeps an upstream connection from
+//! reuse.
 
 use crate::support::{
     client::Client,
@@ -46,7 +47,7 @@ fn a_keep_alive_client_finds_its_own_connection_again_at_once() {
     assert_eq!(origin.record().connections.len(), 1);
 }
 
-/// The name answers one address alone, another one at every query.
+/// Returns names of which the origin's has one address at a time, another at every query.
 fn changing() -> Names {
     let turns: Vec<&[&str]> = FOUR.iter().map(std::slice::from_ref).collect();
     Names::default().in_turn(origin::NAME, &turns)

@@ -1,4 +1,4 @@
-//! An upstream that closes idle connections at any time: what cannot be sent again takes no used one.
+//! An upstream that closes idle connections at any time: a request that cannot be sent again takes a new connection.
 
 use std::{
     sync::{
@@ -15,10 +15,10 @@ use crate::support::{
     setup::Setup,
 };
 
-/// How long the first connections are idle before the origin closes them: at no particular age.
+/// The times in milliseconds after which the origin closes the first idle connections, without a pattern.
 const LIVES: [u64; 5] = [25, 100, 50, 5, 200];
 
-/// It closes as many connections as there are lives; those that come later are kept.
+/// Starts an origin that closes as many idle connections as `LIVES` has times; later connections are kept.
 fn closer() -> Origin {
     let lived = Arc::new(AtomicUsize::new(0));
     Origin::scripted(move |mut peer| {
@@ -36,7 +36,7 @@ fn closer() -> Origin {
     .start()
 }
 
-/// Has it close those, one after the other.
+/// Has the origin close those connections, one after the other, until the pool has learned from that.
 fn teach(warmline: &Running) {
     for _ in LIVES {
         assert_eq!(warmline.one_shot("/lesson").status, 200);
@@ -45,7 +45,8 @@ fn teach(warmline: &Running) {
     assert!(warmline.upstream("origin").pool().closes_at_any_time());
 }
 
-/// Sends these; gives the number of the connection that carried each, counted from those that live.
+/// Sends requests with these methods; returns for each the number of its connection, counted from the first one that is
+/// kept.
 fn carried(origin: &Origin, client: &mut Client, methods: &[&str]) -> Vec<usize> {
     for method in methods {
         let answer = match *method {

@@ -1,4 +1,4 @@
-//! New certificates, keys and trust take the place of old ones while Warmline runs, without a lost request.
+//! New certificates, keys and trust replace old ones while Warmline runs, without a lost request.
 
 use std::{
     fs,
@@ -47,7 +47,7 @@ impl Scene {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    /// Writes both files, the key first.
+    /// Writes both files of the identity, the key first.
     fn write(&self, identity: &Identity) {
         replace(&self.key, &identity.key_pem(KeyFormat::Pkcs8));
         replace(&self.certificate, &identity.chain_pem());
@@ -61,13 +61,13 @@ impl Scene {
         });
     }
 
-    /// These are believed from now on, and nobody else.
+    /// Replaces the trust by these authorities.
     fn trust(&self, authorities: &[&Authority]) {
         let certificates: Vec<_> = authorities.iter().map(|a| a.certificate().clone()).collect();
         replace(&self.trust, &certificates_pem(&certificates));
     }
 
-    /// The certificates that the origin saw, one for each connection.
+    /// Returns the client certificates that the origin saw, one for each connection.
     fn shown(&self) -> Vec<Vec<u8>> {
         self.origin.read(|record| record.connections.iter().map(certificate).collect())
     }
@@ -78,7 +78,7 @@ fn certificate(connection: &ConnectionRecord) -> Vec<u8> {
     handshake.client_certificate.clone().unwrap()
 }
 
-/// Replaces a file as one that nobody sees half-written.
+/// Replaces a file by a rename, so that no reader sees it half-written.
 fn replace(path: &Path, text: &str) {
     let beside = path.with_extension("beside");
     fs::write(&beside, text).unwrap();
@@ -89,7 +89,7 @@ fn leaf(identity: &Identity) -> Vec<u8> {
     identity.leaf().to_vec()
 }
 
-/// A POST that waits on the certificate that Warmline began with.
+/// Sends a POST that the origin holds, on a connection with the certificate that Warmline began with.
 fn held_post(scene: &Scene) -> Client {
     let mut post = scene.warmline.connect();
     post.send("POST /hold HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n");
@@ -97,7 +97,7 @@ fn held_post(scene: &Scene) -> Client {
     post
 }
 
-/// The same of a GET.
+/// Sends a GET that the origin holds, on a connection with the certificate that Warmline began with.
 fn held_get(scene: &Scene) -> Client {
     let get = scene.warmline.ask("/hold");
     scene.origin.wait_for("a request in flight", |record| record.requests.len() == 1);
@@ -246,7 +246,7 @@ fn files_written_again_with_the_same_bytes_make_no_generation() {
     let mut scene = scene(|setup| setup);
     scene.get();
     scene.write(identity());
-    // A change that is noticed shows that the rewriting was noticed before it.
+    // Once this later change is noticed, the rewriting was noticed before it.
     scene.warmline.set("upstreams.0.hosts", json!(["new.test", "api.test"])).apply();
     scene.get();
     assert_eq!(scene.shown(), [leaf(identity())]);

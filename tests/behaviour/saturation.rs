@@ -1,4 +1,4 @@
-//! While the workers do nothing but handshakes, health, metrics and the pools still answer.
+//! While the workers do nothing but handshakes, health, metrics and the pools are still answered.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -12,7 +12,7 @@ use crate::support::{
 
 const CLIENTS: usize = 64;
 
-/// One request after another, each of which needs a full handshake, until told to stop.
+/// Sends one request after another, each of which needs a full handshake, until `stop`.
 fn keep_shaking_hands(warmline: &Running, stop: &AtomicBool) {
     let mut client = Client::connect(warmline.address());
     while !stop.load(Relaxed) {
@@ -22,8 +22,8 @@ fn keep_shaking_hands(warmline: &Running, stop: &AtomicBool) {
 
 #[test]
 fn health_metrics_and_pools_answer_while_the_workers_are_saturated_by_handshakes() {
-    // A signature with such a key takes the one worker several milliseconds, so a page that waited behind the handshakes
-    // in flight would wait for dozens of them.
+    // A signature with this large key takes the one worker several milliseconds, so that a page that had to wait for
+    // the handshakes in flight would wait for dozens of them.
     let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_4096);
     let identity = Authority::shared().client_for("slow", key.expect("a key"));
     let origin = Origin::serving().resumption(Resumption::None).start();

@@ -1,7 +1,7 @@
-//! Idle connections that die as a request is sent on them: no GET is lost, no POST is delivered twice.
+//! Idle connections that end while a request is sent on them: no GET is lost, no POST is delivered twice.
 //!
-//! The origin closes each idle connection at a random moment, about as long after its answer as the next request takes to
-//! come, so that many of them meet on the way.
+//! The origin closes each idle connection at a random moment, about as long after its answer as the next request takes
+//! to come, so that many closes and requests cross.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use crate::support::{
 
 const CLIENTS: usize = 16;
 
-/// Requests of one kind, over all clients.
+/// Returns the number of requests of one kind, over all clients.
 fn requests() -> usize {
     if soaking() { 1_000_000 } else { 2_000 }
 }
@@ -34,7 +34,7 @@ fn before(origin: &Origin) -> Running {
     Setup::before(origin).set_global("threads", 2).start()
 }
 
-/// Sends requests with ids from several clients; counts the answers that are 200, and those that are not.
+/// Sends requests with ids from several clients; returns the number of responses with status 200, and of all others.
 fn send_all(warmline: &Running, head: &(dyn Fn(&str) -> String + Sync)) -> (usize, usize) {
     let (good, bad) = (AtomicUsize::new(0), AtomicUsize::new(0));
     together(CLIENTS, |client| {
@@ -129,7 +129,8 @@ fn a_post_on_a_connection_that_died_while_idle_goes_on_a_new_one() {
     assert_eq!(origin.record().requests.len(), 2);
 }
 
-/// An origin that answers, but for the request of this number, from 0: that one ends its connection.
+/// Starts an origin that answers every request but the one with this number, counted from 0, after which it ends the
+/// connection.
 fn dying(at_request: usize) -> Origin {
     let asked = Arc::new(AtomicUsize::new(0));
     Origin::scripted(move |mut peer| {

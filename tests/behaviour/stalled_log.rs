@@ -1,4 +1,4 @@
-//! A reader of standard error that stalls, before the program itself: requests go on, and the loss is told.
+//! The program's standard error has a reader that stalls: requests go on, and the lost lines are counted in the log.
 
 use std::{
     fs,
@@ -15,14 +15,14 @@ use crate::support::{
     wait_for,
 };
 
-/// Far more lines than a pipe and the queue take.
+/// Far more requests than a pipe and the log's queue have room for lines.
 const REQUESTS: usize = 4_000;
 
-/// The program, its standard error a pipe; killed at the end.
+/// The program with a pipe as standard error; killed when dropped.
 struct Program {
     child: Child,
     log: BufReader<ChildStderr>,
-    /// Where its one upstream is dialled; nobody answers there.
+    /// The listener that the one upstream dials, and that never answers.
     upstream: TcpListener,
     _folder: tempfile::TempDir,
 }
@@ -50,7 +50,7 @@ impl Program {
         Self { child, log, upstream, _folder: folder }
     }
 
-    /// Reads the log up to the line that names the ports; the first listener's.
+    /// Reads the log up to the line that names the ports; connects to the first listener.
     fn serving(&mut self) -> Client {
         loop {
             let mut line = String::new();
@@ -107,7 +107,7 @@ fn a_second_signal_ends_it_at_once_although_nobody_reads_the_log() {
     let mut program = Program::start();
     let mut client = program.serving();
     fill(&mut client);
-    // A request in flight holds the drain.
+    // A request in flight keeps the drain from ending.
     client.send("GET /any HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     let _dial = program.upstream.accept().unwrap();
     program.signal(rustix::process::Signal::TERM);

@@ -1,4 +1,4 @@
-//! Requests and responses on their way: pipelining, trailers, streaming in both directions at once, back-pressure.
+//! Streaming of requests and responses: pipelining, trailers, both directions at once, back-pressure.
 
 use std::{
     sync::{
@@ -90,7 +90,7 @@ fn trailers_that_are_announced_pass_in_both_directions() {
         let answer = client.response();
         assert_eq!(answer.text(), "right");
         let trailers: Vec<_> = answer.trailers.iter().map(|(_, value)| value.as_str()).collect();
-        // The origin's echo gives back the trailers that reached it.
+        // The origin's `/echo` sends back the trailers that reached it.
         assert_eq!(trailers, ["7"]);
     }
     assert_eq!(origin.record().connections.len(), 1);
@@ -217,7 +217,7 @@ fn an_upstream_that_reads_nothing_stops_the_client() {
         .send(format!("POST /any HTTP/1.1\r\nHost: api.test\r\nContent-Length: {length}\r\n\r\n"));
     let sent = client.send_until_blocked(length);
     assert!(sent < 64 * MIB, "{sent} bytes were taken although nobody reads them");
-    // Others are served meanwhile.
+    // Another client is served meanwhile.
     assert_eq!(warmline.one_shot("/any").text(), "0");
     gate.open();
     let piece = vec![b'x'; MIB];
@@ -254,7 +254,7 @@ fn a_client_that_reads_nothing_holds_little() {
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n");
     client.response_head();
-    // Rest: an exchange of its own goes through, and nothing was written meanwhile.
+    // Resting: an exchange on the same thread goes through, and no byte was written meanwhile.
     let rests = || {
         let before = written.load(Relaxed);
         let other = warmline.connect().get("nobody.test", "/").status == 404;

@@ -1,4 +1,4 @@
-//! The support shown to tell the truth, against plain rustls clients and without Warmline.
+//! Tests of the support itself, with plain rustls clients and without Warmline.
 
 use std::{
     io::{Read, Write},
@@ -109,7 +109,7 @@ fn the_origin_tells_a_polite_close_from_a_truncated_one_and_a_reset() {
     let peer = Peer::with(&Authority::shared().client("peer"));
     close_politely(peer.get(&origin));
     origin.wait_for("the first end", |record| record.connections[0].end.is_some());
-    // FIN alone: a drop with bytes unread would be a reset.
+    // FIN alone; dropping the socket with unread bytes would send a reset.
     let truncated = peer.get(&origin);
     truncated.sock.shutdown(std::net::Shutdown::Write).unwrap();
     origin.wait_for("the second end", |record| record.connections[1].end.is_some());
@@ -184,7 +184,7 @@ fn a_client_certificate_of_another_authority_fails_the_handshake() {
     let refused = stream.write_all(b"GET").and_then(|()| stream.read(&mut [0; 10]));
     assert!(refused.unwrap_err().to_string().contains("UnknownCA"));
     origin.wait_for("the refusal", |record| record.connections[0].handshake_error.is_some());
-    // It is noted before the socket is closed.
+    // The end is recorded before the socket is closed.
     origin.wait_for("no connection is open", |record| record.open == 0);
 }
 

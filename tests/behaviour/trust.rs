@@ -1,4 +1,4 @@
-//! Whom Warmline believes: the name is always verified, and nothing is sent to anyone else.
+//! Trust in upstreams: the name is always verified, and nothing is sent to an upstream that is not verified.
 
 use rcgen::SanType;
 
@@ -9,7 +9,8 @@ use crate::support::{
     setup::Setup,
 };
 
-/// An origin with this certificate is refused: one handshake, no request byte, and an answer that says why.
+/// Asserts that an origin with this certificate is refused: one handshake, no request byte, and an answer that says
+/// why.
 fn refused(identity: Identity, set: impl FnOnce(Setup) -> Setup) -> Response {
     let origin = Origin::serving().identity(identity).start();
     let warmline = set(Setup::before(&origin)).start();
@@ -27,7 +28,7 @@ fn refused_by_default(identity: Identity) -> Response {
     refused(identity, |setup| setup)
 }
 
-/// An origin with this certificate is believed.
+/// Asserts that a request to an origin with this certificate succeeds.
 fn believed(identity: Identity, set: impl FnOnce(Setup) -> Setup) {
     let origin = Origin::serving().identity(identity).start();
     let warmline = set(Setup::before(&origin)).start();
@@ -230,7 +231,7 @@ fn case_40_a_certificate_that_is_not_for_servers_is_refused() {
     refused_by_default(Authority::shared().issue(&params));
 }
 
-/// The origin refuses our side of the handshake: 502 that names the identity, and one attempt.
+/// Asserts that an origin that refuses Warmline's certificate gives a 502 that names `tls.identity`, after one attempt.
 fn identity_refused(origin: &Origin, set: impl FnOnce(Setup) -> Setup) -> Response {
     let warmline = set(Setup::before(origin)).start();
     let answer = warmline.one_shot("/any");

@@ -1,4 +1,4 @@
-//! The alarm of an exchange: a deadline that has come keeps no thread busy.
+//! The alarm of an exchange: a deadline that has passed keeps no thread busy.
 
 use std::{fs, time::Duration};
 
@@ -16,8 +16,8 @@ fn ticks(process: u32) -> u64 {
     [numbers[11], numbers[12]].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
-/// The first connection is closed when its second request comes, and each handshake takes much longer than the first
-/// attempt's deadline: the retry waits past that for its connection.
+/// The origin closes the first connection when its second request comes, and delays each handshake far beyond the first
+/// attempt's deadline, so that the retry waits for its connection after that deadline.
 #[test]
 fn fault_07_a_retry_that_waits_past_the_first_attempts_deadline_costs_no_processor_time() {
     let origin = Origin::scripted(|mut peer| async move {

@@ -1,5 +1,5 @@
-//! Authentication that belongs to a connection (NTLM, Negotiate): nobody is served as somebody else, and a handshake of
-//! several requests goes over one connection.
+//! Authentication that belongs to a connection (NTLM, Negotiate): no client is served as another user, and a handshake
+//! of several requests uses one connection.
 
 use serde_json::json;
 
@@ -11,18 +11,18 @@ use crate::support::{
     setup::Setup,
 };
 
-/// The point of a handshake at which a server ends its connection.
+/// The point of an NTLM handshake at which the server ends the connection.
 #[derive(Clone, Copy, PartialEq)]
 enum Breaks {
     Never,
-    /// After its challenge.
+    /// After the server's challenge.
     BeforeTheLastMessage,
-    /// As soon as the last message has come.
+    /// When the client's last message has come.
     AtTheLastMessage,
 }
 
-/// A server that takes NTLM: message 1 gets a challenge, message 3 on the same connection names the user, and whatever
-/// comes on that connection later is answered as to that user.
+/// Starts a server that takes NTLM: message 1 gets a challenge, message 3 on the same connection names the user, and
+/// every later request on that connection is answered as to that user.
 fn ntlm(breaks: Breaks) -> Origin {
     Origin::scripted(move |mut peer| async move {
         let (mut challenged, mut user) = (false, None);
@@ -57,7 +57,7 @@ fn ntlm(breaks: Breaks) -> Origin {
     .start()
 }
 
-/// The head of the next request, whose body was read.
+/// Reads the next request completely and returns its head; `None` if the connection ended before.
 async fn whole(peer: &mut Connection) -> Option<Head> {
     let head = peer.head().await?;
     peer.body(&head, &mut |_| ()).await.ok()?;
@@ -81,7 +81,7 @@ async fn demand(peer: &mut Connection, challenge: &str) {
     .await;
 }
 
-/// A GET with this Authorization, of a client that stays.
+/// Sends a GET with this `Authorization` and returns the response; the client's connection stays open.
 fn get(client: &mut Client, authorization: &str) -> Response {
     client.send(format!(
         "GET /file HTTP/1.1\r\nHost: {NAME}\r\nAuthorization: {authorization}\r\n\r\n"
@@ -93,7 +93,8 @@ fn number(response: &Response) -> String {
     response.head.field("x-connection").expect("the origin's answer").to_owned()
 }
 
-/// The requests of a handshake in which this user authenticates itself; the numbers of the connections that they took.
+/// Authenticates the user in three requests, calling `between` after each of the first two. Returns the numbers of the
+/// connections that carried the requests.
 fn log_in(client: &mut Client, user: &str, between: impl Fn()) -> [String; 3] {
     let first = client.get(NAME, "/file");
     assert_eq!(first.status, 401);
@@ -183,7 +184,7 @@ fn fault_01_a_handshake_goes_over_one_connection_though_the_pool_keeps_none_idle
     }
 }
 
-/// A pool of one connection: Anna is in the midst of a handshake on it, and Bert queues behind her.
+/// Sets up a pool of one connection: Anna has begun a handshake on it, and Bert waits in the queue.
 fn midway_and_queueing() -> (Origin, Running, Client, Client) {
     let origin = ntlm(Breaks::Never);
     let warmline = Setup::before(&origin).set("pool.maxConnections", 1).start();
@@ -286,7 +287,7 @@ fn fault_01_a_client_that_stops_in_the_midst_of_a_handshake_gives_its_place_up_t
         .upstream("other", &other)
         .set("hosts", json!(["other.test"]))
         .start();
-    // One is silent and rests; the other is busy with another upstream meanwhile.
+    // The first client stays silent and rests; the second waits for another upstream's response meanwhile.
     let mut clients = [warmline.connect(), warmline.connect()];
     for client in &mut clients {
         assert_eq!(get(client, "NTLM message1").status, 401);

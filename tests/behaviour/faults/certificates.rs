@@ -1,5 +1,5 @@
-//! Chains and keys as they are in the field: what OpenSSL takes is taken where verification stays whole, and all else is refused
-//! in one sentence that a stranger can act on.
+//! Chains and keys as they occur in the field: accepted where OpenSSL accepts them and verification stays complete; all
+//! others are refused in one sentence that says what to do.
 
 use rcgen::{
     CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue,
@@ -16,7 +16,7 @@ use crate::support::{
     setup::Setup,
 };
 
-/// The answer to a request before an origin that shows this chain, under this trust in PEM.
+/// Returns status and text of the answer to a request, from an origin that shows this chain, with this trust in PEM.
 fn answer(chain: Identity, trust: &str) -> (u16, String) {
     let origin = Origin::serving().identity(chain).start();
     let warmline = Setup::before(&origin).trust_pem(trust).start();
@@ -35,7 +35,8 @@ fn believed(chain: Identity, trust: &str) {
     assert_eq!(status, 200, "{text}");
 }
 
-/// The chain is refused, and the sentence says all of this, in plain words.
+/// Asserts that the chain is refused with 502, and that the text contains all of these words and no notation of source
+/// code.
 fn refused(chain: Identity, trust: &str, says: &[&str]) {
     let (status, text) = answer(chain, trust);
     assert_eq!(status, 502, "{text}");
@@ -43,7 +44,7 @@ fn refused(chain: Identity, trust: &str, says: &[&str]) {
     assert_plain(&text);
 }
 
-/// Nothing in a text is in the notation of source code, and there is no list of object identifiers.
+/// Asserts that a text contains neither notation of source code nor a list of object identifiers.
 fn assert_plain(text: &str) {
     for sign in [
         "{ ",
@@ -59,14 +60,14 @@ fn assert_plain(text: &str) {
     }
 }
 
-/// An extension of id-ce that is critical.
+/// Returns a critical extension with the object identifier 2.5.29.`last` (id-ce).
 fn critical(last: u64, content: &[u8]) -> CustomExtension {
     let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, last], content.to_vec());
     extension.set_criticality(true);
     extension
 }
 
-/// certificatePolicies with anyPolicy, critical.
+/// Returns a critical extension certificatePolicies with anyPolicy.
 fn critical_policy() -> CustomExtension {
     critical(32, &[0x30, 8, 0x30, 6, 6, 4, 0x55, 0x1d, 0x20, 0])
 }
@@ -122,7 +123,7 @@ fn fault_14_a_ca_in_another_spelling_is_found_beside_one_with_another_key_in_the
     refused(forger.server(&[NAME]), &trust, &["made again with a new key"]);
 }
 
-/// A server that forgets its intermediate, and sends a certificate that issued nothing.
+/// The server omits its intermediate certificate and sends a certificate that issued nothing.
 #[test]
 fn fault_14_what_a_certificate_that_issued_nothing_lacks_is_not_called_the_reason() {
     let middle = Authority::shared().intermediate("middle");
@@ -359,7 +360,8 @@ fn fault_14_a_critical_extension_is_told_by_its_name() {
     }
 }
 
-/// The answer of an origin with this bearing towards clients, to us with or without an identity.
+/// Returns the text of the answer to a request, from an origin that asks for client certificates in this way; `set` may
+/// give Warmline an identity or take it away.
 fn asked(clients: ClientCertificates, tls12: bool, set: impl FnOnce(Setup) -> Setup) -> String {
     let origin = Origin::serving().clients(clients);
     let origin = if tls12 { origin.tls12() } else { origin }.start();

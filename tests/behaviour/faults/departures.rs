@@ -1,4 +1,4 @@
-//! Clients that leave, end their side or stall: noticed in time, and told as their own doing.
+//! Clients that leave, end their side or stall: noticed in time, and logged as the client's own doing.
 
 use std::{thread, time::Duration};
 
@@ -17,7 +17,7 @@ fn logged(origin: &Origin) -> Setup {
     Setup::before(origin).set_global("log.access", "errors")
 }
 
-/// Starts an origin that sends one event and is silent until its reader is gone.
+/// Starts an origin that sends one event and is silent until its reader has gone.
 fn events() -> Origin {
     Origin::scripted(|mut peer| async move {
         peer.request().await;
@@ -29,7 +29,7 @@ fn events() -> Origin {
     .start()
 }
 
-/// Connects a client, which reads the first event.
+/// Connects a client, asks for the target and reads the first event.
 fn listener(warmline: &Running, target: &str) -> Client {
     let mut client = warmline.ask(target);
     read_event(&mut client);
@@ -44,7 +44,8 @@ fn read_event(client: &mut Client) {
     }
 }
 
-/// Requests to these targets, and behind each what hyper reads only with the next request.
+/// Returns requests to these targets, in two parts each: the method with the target, and the rest with bytes behind the
+/// request that hyper reads only with the next request.
 fn with_tails(targets: [&str; 3]) -> [(String, String); 3] {
     let host = origin::NAME;
     let [first, second, third] = targets;
@@ -87,7 +88,7 @@ fn fault_35_a_client_that_resets_a_silent_stream_ends_it_at_once() {
     origin.wait_for("its end", |record| record.ends() == [Some(End::Polite)]);
 }
 
-/// Writes a body of this many pieces, one every 50 ms.
+/// Starts an origin whose response's body has this many pieces, one every 50 ms.
 fn flowing(pieces: usize) -> Origin {
     Origin::scripted(move |mut peer| async move {
         while peer.request().await.is_some() {
@@ -116,7 +117,8 @@ fn fault_35_a_client_that_has_ended_its_side_gets_all_of_a_body_that_flows_for_t
     warmline.wait_for_pool("the connection's return", |pool| pool.census.idle == 1);
 }
 
-/// Answers with its head when it has the request's, and with the length of the body when it has that, too.
+/// Starts an origin that sends the response's head after the request's head, and the length of the request's body once
+/// that has come and the gate is open.
 fn counting(gate: Gate) -> Origin {
     Origin::scripted(move |mut peer| {
         let gate = gate.clone();
@@ -251,7 +253,7 @@ fn fault_35_a_client_that_resets_while_its_bytes_are_held_up_has_left() {
         let line = line_of(&format!("POST {target}"));
         assert_eq!((line.get("end"), line.get("error")), (end, ""), "{line:?}");
     }
-    // A next request that has come already is in the way of hyper's reading, too.
+    // A next request in the buffer also keeps hyper from reading, so that the reset is noticed in another way.
     let origin = events();
     let warmline = logged(&origin).start();
     let mut client = listener(&warmline, "/reset-behind-a-request");
@@ -267,7 +269,8 @@ fn fault_35_a_client_that_has_ended_its_side_and_reads_slowly_gets_the_rest() {
     let mut client = warmline.ask("/bytes/30000000");
     client.response_head();
     client.half_close();
-    // Longer than the second in which nothing may move; what fits into the sockets has come long before.
+    // Longer than the second within which an ended client has to read something; the sockets' buffers were full long
+    // before.
     thread::sleep(Duration::from_millis(1_500));
     let mut reader = pattern::Reader::default();
     let (end, body) = client.end();
@@ -326,7 +329,7 @@ fn fault_35_a_flowing_body_goes_on_for_a_client_that_has_ended_its_side_behind_a
     assert_eq!(client.end().1, b"piece".repeat(60));
 }
 
-/// A client whose request was answered, and these bytes behind it which are no request.
+/// Connects a client, has its request answered, and sends behind the request these bytes, which belong to no request.
 fn stray(warmline: &Running, request: &str, tail: &str) -> Client {
     let mut client = warmline.connect();
     client.send(format!("{request}{tail}"));
@@ -370,7 +373,7 @@ fn fault_35_a_client_that_has_sent_an_empty_line_rests_and_its_next_request_is_s
     for (tail, rest, status) in [("\r\n", "", 200), ("\r", "\n", 200), ("\r", "", 400)] {
         let mut client = stray(&warmline, chunks, tail);
         log_lines::client_rests(client.address(), 1);
-        // Another one comes to rest meanwhile, which takes longer than a header may.
+        // Meanwhile another connection comes to rest, which takes longer than `headerTimeout`.
         let other = stray(&warmline, chunks, "");
         log_lines::client_rests(other.address(), 1);
         client.send(format!("{rest}GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n"));

@@ -1,4 +1,5 @@
-//! Descriptors that are used up: who still gets one. The program itself, under a limit so low that a test reaches it.
+//! Descriptors that are used up: which clients and connections still get one. The program itself runs under a limit so
+//! low that a test reaches it.
 
 use serde_json::json;
 
@@ -22,14 +23,15 @@ fn program(origins: &[(&str, &Origin)]) -> Program {
     Program::before(origins, &format!("ulimit -n {LIMIT} && exec \"$0\" run --config \"$1\""))
 }
 
-/// Clients that only connect, more than the process can have.
+/// Connects more clients that send nothing than the process can accept; returns them once the descriptors for clients
+/// are used up.
 fn crowd(program: &Program) -> Vec<Client> {
     let crowd = (0..LIMIT).map(|_| program.connect()).collect();
     wait_for("the descriptors for clients are used up", || !program.said(CLIENTS_SHORT).is_empty());
     crowd
 }
 
-/// The most that the line about this shortage names.
+/// Returns the limit that the log's line about this shortage gives in `most`.
 fn most(program: &Program, words: &str) -> usize {
     let most = program.said(words)[0]["most"].as_u64().unwrap();
     usize::try_from(most).unwrap()
@@ -46,7 +48,7 @@ fn fault_34_clients_that_only_sit_take_neither_the_idle_connection_nor_the_descr
     let (mut first, mut second) = (program.connect(), program.connect());
     assert_eq!(first.get(NAME, "/any").status, 200);
     let crowd = crowd(&program);
-    // The first request finds the idle connection, the second has to dial.
+    // The first request takes the idle connection; the second has to dial.
     ask(&mut first, NAME, "/hold");
     origin.wait_for("the first request", |record| record.request_count == 2);
     assert_eq!(origin.record().connections.len(), 1, "the idle connection was kept and used");
@@ -122,7 +124,7 @@ fn case_50_idle_connections_make_room_for_the_dials_of_another_upstream_but_for_
     let (origin, other) = (Origin::serving().start(), Origin::serving().start());
     let program = program(&[(NAME, &origin), (OTHER, &other)]);
     let mut clients = Vec::new();
-    // Requests of the first upstream until none of its dials finds a descriptor.
+    // Requests to the first upstream until one of its dials finds no descriptor.
     while program.said(UPSTREAMS_SHORT).is_empty() {
         let mut client = program.connect();
         ask(&mut client, NAME, "/hold");
@@ -134,7 +136,7 @@ fn case_50_idle_connections_make_room_for_the_dials_of_another_upstream_but_for_
     }
     let most = most(&program, UPSTREAMS_SHORT);
     let (held, refused) = clients.split_at_mut(most);
-    // Its dial calls for idle connections to be closed, too, and is over before there are any.
+    // The refused request's dial also asks for idle connections to be closed; it must have ended before there are any.
     assert_eq!(refused[0].response().status, 503);
     origin.release();
     for client in held {
@@ -153,7 +155,7 @@ fn shortages(warmline: &Running) -> u64 {
     warmline.metric("warmline_shortages_total", &[("resource", "upstream-descriptors")])
 }
 
-/// Two clients whose requests to this upstream, which allows two connections, are under way.
+/// Starts Warmline with one upstream of at most two connections, both of which are in use by held requests.
 fn two_held(origin: &Origin) -> (Following, [Client; 2]) {
     let setup = Setup::new().upstream("first", origin).set("hosts", json!(["a.test"]));
     let warmline = setup.set("pool.maxConnections", 2).start_following();
@@ -165,7 +167,8 @@ fn two_held(origin: &Origin) -> (Following, [Client; 2]) {
     (warmline, held)
 }
 
-/// Another upstream, which allows one connection, dials it while the others are still in use.
+/// Has another upstream, of at most one connection, dial while the connections of the first are still in use; asserts
+/// that no descriptor was missing.
 fn another_dials(origin: &Origin, warmline: &Following, held: &mut [Client; 2]) {
     assert_eq!(warmline.connect().get("b.test", "/any").status, 200);
     assert_eq!(shortages(warmline), 0);

@@ -1,4 +1,5 @@
-//! Uploads whose answer begins before their end: both go on, and a client that sends to its end reads its answer.
+//! Uploads whose response begins before the upload's end: both go on, and a client that sends its whole request can
+//! read its response.
 
 use std::{
     sync::{
@@ -20,7 +21,7 @@ const MIB: usize = 1024 * 1024;
 const TOO_LARGE: &str =
     "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 8\r\n\r\ntoo long";
 
-/// Answers when it has a request's head, and sends back each piece of the body as it comes.
+/// Starts an origin that answers once it has a request's head, and sends back each piece of the body as it comes.
 fn echoing() -> Origin {
     Origin::scripted(|mut peer| async move {
         while let Some(head) = peer.head().await {
@@ -44,7 +45,7 @@ fn echoing() -> Origin {
     .start()
 }
 
-/// Reads an answer until so many pieces of it have come.
+/// Reads a response into `came` until `pieces` pieces have come; returns false if the connection ends before.
 fn read_pieces(client: &mut Client, came: &mut Vec<u8>, pieces: usize) -> bool {
     while came.windows(5).filter(|bytes| bytes == b"PIECE").count() < pieces {
         match client.read_some() {
@@ -71,7 +72,7 @@ fn fault_06_request_and_response_bodies_go_both_ways_at_once() {
     let (end, rest) = client.end();
     came.extend(rest);
     assert_eq!((end, came.ends_with(b"0\r\n\r\n")), (Ending::Fin, true));
-    // Both were whole: the connection serves the next.
+    // Request and response were both complete, so that the connection serves the next request.
     warmline.wait_for_pool("the connection's return", |pool| pool.census.idle == 1);
     assert_eq!(origin.record().connections.len(), 1);
 }
@@ -100,7 +101,7 @@ fn fault_06_chunks_and_what_follows_them_go_up_after_the_answers_head() {
     warmline.wait_for_pool("the connection's return", |pool| pool.census.idle == 1);
 }
 
-/// Treats each connection so, once it has a request's head.
+/// Starts an origin that hands each connection to `then` once it has a POST's head, and answers all other requests.
 fn early<F>(then: impl Fn(Connection) -> F + Send + Sync + Clone + 'static) -> Origin
 where
     F: Future<Output = ()> + Send + 'static,
@@ -120,7 +121,7 @@ where
     .start()
 }
 
-/// Sends all of a long body before it reads; gives what the client was told.
+/// Sends all of a long body before reading; returns the client, and the status and the text of the response.
 fn sends_all(warmline: &Running, host: &str, length: usize) -> (Client, u16, String) {
     let mut client = warmline.connect();
     client.send(format!("POST /any HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n\r\n"));
@@ -217,7 +218,7 @@ fn fault_06_what_is_read_of_a_request_that_nobody_wants_is_bounded() {
     assert!(sent < 1024, "it reads on for ever");
 }
 
-/// The case that stays: an answer that is over ends the upload.
+/// A response that is complete ends the upload, even where the upload could have gone on.
 #[test]
 fn fault_06_the_upload_ends_with_its_response() {
     let came = Arc::new(AtomicUsize::new(0));
@@ -267,7 +268,7 @@ fn fault_06_a_client_whose_rest_is_thrown_away_leaves_its_place_to_the_next() {
     let mut client = warmline.connect();
     client.send("POST /any HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n");
     assert_eq!(client.response().status, 413);
-    // It goes on for as long as it is read.
+    // The client sends for as long as Warmline reads.
     let sending = thread::spawn(move || {
         while client.try_send("1\r\nx\r\n").is_ok() {
             thread::sleep(Duration::from_millis(10));

@@ -1,4 +1,4 @@
-//! Evidence that a retry uses up does not count again.
+//! Evidence that one retry has used does not justify another.
 
 use std::{
     io::{self, Read, Write},
@@ -16,16 +16,16 @@ use crate::support::{
     setup::Setup,
 };
 
-/// A gateway's way with one connection.
+/// A gateway's treatment of one connection.
 enum Treatment {
     Forwards,
-    /// Ends with RST once the handshake has begun: before that it would be the connect that fails.
+    /// Ends with RST once the handshake has begun; earlier, the connect would fail instead.
     Resets,
     /// Forwards once the gate is open.
     ForwardsAfter(Gate),
 }
 
-/// Starts a gateway to this port, which treats connections by their number; gives its own port.
+/// Starts a gateway to this port, which treats connections by their number; returns the gateway's own port.
 fn gateway(to: u16, treat: impl Fn(usize) -> Treatment + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -66,11 +66,11 @@ fn forward(mut from: TcpStream, mut to: TcpStream) -> Option<io::Error> {
     }
 }
 
-/// Milliseconds for which the first connections are idle when the origin closes them: at no particular age.
+/// The times in milliseconds after which the origin closes the first idle connections, without a pattern.
 const LIVES: [u64; 7] = [25, 100, 50, 10, 150, 35, 75];
 
-/// Before an upstream that closes idle connections at any time, a request that cannot be tried again gets a new
-/// connection. A GET whose one retry went to a dial that failed is such a request.
+/// Before an upstream that closes idle connections at any time, a request that cannot be sent again gets a new
+/// connection. A GET whose only retry was used up by a failed dial is such a request.
 #[test]
 fn fault_27_a_request_whose_dials_used_its_retries_up_takes_no_connection_that_may_end_under_it() {
     let (held, dialled) = (Gate::new(), Gate::new());
@@ -93,7 +93,7 @@ fn fault_27_a_request_whose_dials_used_its_retries_up_takes_no_connection_that_m
     .start();
     let gate = dialled.clone();
     let port = gateway(origin.port(), move |number| match number.checked_sub(LIVES.len()) {
-        // A handshake that offers a session is made once more without it, and that is no retry.
+        // A handshake that offered a session is made once more without the session; that does not count as a retry.
         Some(1 | 2) => Treatment::Resets,
         Some(3) => Treatment::ForwardsAfter(gate.clone()),
         _ => Treatment::Forwards,

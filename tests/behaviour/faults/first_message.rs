@@ -2,26 +2,26 @@
 
 use crate::support::origin::Connection;
 
-/// Types of extensions (IANA).
+/// The types of extensions, as IANA numbers them.
 const SUPPORTED_GROUPS: u16 = 10;
 const SESSION_TICKET: u16 = 35;
 const PRE_SHARED_KEY: u16 = 41;
 const SUPPORTED_VERSIONS: u16 = 43;
 const KEY_SHARE: u16 = 51;
-/// The versions 1.3 and 1.2, as they are offered together.
+/// The extension's content that offers the versions 1.3 and 1.2.
 const BOTH_VERSIONS: [u8; 5] = [4, 3, 4, 3, 3];
-/// The group `X25519MLKEM768`.
+/// The number of the group `X25519MLKEM768`.
 const HYBRID: [u8; 2] = [0x11, 0xec];
 
 /// The offers of a first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstMessage {
-    /// True if it offers an earlier session by a ticket.
+    /// True if the message offers an earlier session by a ticket.
     pub session: bool,
     pub share: Share,
-    /// True if it takes tickets under TLS 1.2.
+    /// True if the client takes tickets under TLS 1.2.
     pub takes_tickets: bool,
-    /// True if it offers TLS 1.3 and 1.2.
+    /// True if the message offers both TLS 1.3 and 1.2.
     pub both_versions: bool,
 }
 
@@ -37,7 +37,7 @@ pub enum Share {
 }
 
 impl FirstMessage {
-    /// Reads the first record of a connection, and gives its bytes too; none where the peer ends before.
+    /// Reads the first record of a connection; returns its offers and its bytes, or `None` if the peer ends before.
     pub async fn read(peer: &mut Connection) -> Option<(Self, Vec<u8>)> {
         let mut bytes = Vec::new();
         while bytes.len() < 5 || bytes.len() < 5 + length(&bytes[3..]) {
@@ -48,7 +48,7 @@ impl FirstMessage {
     }
 
     fn of(record: &[u8]) -> Self {
-        // Record and message headers, version, random.
+        // Skipped: the headers of record and message, the version and the random bytes.
         let mut rest = &record[5 + 4 + 2 + 32..];
         let (_session_id, _suites, _compression) =
             (take(&mut rest, 1), take(&mut rest, 2), take(&mut rest, 1));
@@ -91,7 +91,7 @@ fn length(bytes: &[u8]) -> usize {
     usize::from(u16::from_be_bytes([bytes[0], bytes[1]]))
 }
 
-/// Takes a vector whose length stands in so many bytes before it.
+/// Takes a vector off the front of `bytes`, whose length is in the first `width` bytes.
 fn take<'a>(bytes: &mut &'a [u8], width: usize) -> &'a [u8] {
     let (length, rest) = bytes.split_at(width);
     let length = length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte));

@@ -1,7 +1,7 @@
-//! Connections that the path forgot (NAT, balancer, failover): packets vanish in both directions, and nobody says so.
+//! Connections that the path forgot (NAT, load balancer, failover): packets vanish in both directions without notice.
 //!
-//! The packets of chosen connections are dropped by nftables, in a network namespace of the test's own: it runs itself
-//! again there, which takes root or user namespaces, and the programs `unshare`, `ip` and `nft`.
+//! nftables drops the packets of chosen connections, in a network namespace that each test enters by running itself
+//! again. That takes root or user namespaces, and the programs `unshare`, `ip` and `nft`.
 
 use std::{
     env,
@@ -19,7 +19,7 @@ use crate::support::{
 
 const INSIDE: &str = "WARMLINE_TEST_NAMESPACE";
 
-/// Runs a test of this module, by its name, in a network of its own.
+/// Runs a test of this module, by its name, in a network namespace of its own.
 fn in_a_network_of_its_own(name: &str, test: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         run("ip", &["link", "set", "lo", "up"], "");
@@ -47,7 +47,7 @@ fn is_root() -> bool {
 }
 
 fn run(program: &str, arguments: &[&str], input: &str) {
-    // Administrators' programs are not in everyone's PATH.
+    // Not every user's PATH has the folders of administrators' programs.
     let path = format!("{}:/usr/sbin:/sbin", env::var("PATH").unwrap_or_default());
     let mut child = Command::new(program)
         .env("PATH", path)
@@ -59,7 +59,7 @@ fn run(program: &str, arguments: &[&str], input: &str) {
     assert!(child.wait().expect("it ends").success(), "{program} {arguments:?}\n{input}");
 }
 
-/// From now on every packet of these connections, by their numbers at the origin, vanishes.
+/// Drops every packet of these connections from now on; the numbers are the origin's.
 fn forget(origin: &Origin, numbers: &[usize]) {
     let record = origin.record();
     let ports = numbers.iter().map(|number| record.connections[*number].peer.port().to_string());
@@ -75,7 +75,7 @@ fn forget(origin: &Origin, numbers: &[usize]) {
     run("nft", &["-f", "-"], &rules);
 }
 
-/// A request whose body is still to come: three bytes.
+/// Sends a POST without its body of three bytes; [`finish`] sends the body.
 fn ask_unfinished(warmline: &Running) -> Client {
     let mut client = warmline.connect();
     client.send(format!("POST /echo HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 3\r\n\r\n"));
@@ -87,7 +87,7 @@ fn finish(client: &mut Client) {
     assert_eq!(client.response().text(), "abc");
 }
 
-/// So many idle connections, the oldest first by their numbers at the origin.
+/// Makes `count` idle connections; the origin's numbers give the order in which they became idle.
 fn idle(origin: &Origin, warmline: &Running, count: usize) {
     let mut clients: Vec<Client> = Vec::new();
     for number in 0..count {
@@ -100,7 +100,7 @@ fn idle(origin: &Origin, warmline: &Running, count: usize) {
     }
 }
 
-/// Unacknowledged for a second is dead.
+/// Starts Warmline with a limit of one second on unacknowledged bytes.
 fn before(origin: &Origin) -> Running {
     Setup::before(origin).set("timeouts.connect", "1s").set_global("log.level", "error").start()
 }
@@ -139,7 +139,8 @@ fn fault_08_after_one_was_forgotten_the_dead_ones_close_unused_and_the_living_on
             warmline.wait_for_pool("the living one is trusted", |pool| {
                 (pool.census.idle, pool.doubted) == (2, 0)
             });
-            // It is the older one: a request finds it while another has the newer one.
+            // Connection 0 is the older of the two idle ones, so that a request gets it only while another has the
+            // newer one.
             let mut taker = ask_unfinished(&warmline);
             warmline.wait_for_pool("it has one", |pool| pool.census.active == 1);
             assert_eq!(warmline.one_shot("/any").head.field("x-connection"), Some("0"));
@@ -187,7 +188,8 @@ fn fault_08_an_idle_connection_that_the_path_forgot_serves_nobody_even_where_it_
 fn fault_08_an_upstream_that_has_no_room_for_more_of_a_body_is_waited_for() {
     let origin = Origin::scripted(|mut peer| async move {
         let Some(head) = peer.head().await else { return };
-        // Longer than bytes may stay unacknowledged: its window is full, and it acknowledges probes alone.
+        // Longer than bytes may stay unacknowledged: meanwhile the peer's receive window is full, and it acknowledges
+        // only probes.
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         let mut bytes = 0;
         if peer.body(&head, &mut |piece| bytes += piece.len()).await.is_ok() {
@@ -196,7 +198,7 @@ fn fault_08_an_upstream_that_has_no_room_for_more_of_a_body_is_waited_for() {
     })
     .start();
     let warmline = before(&origin);
-    // The first fits what the kernel takes of us at once, and the second does not.
+    // The first body fits the kernel's send buffer at once; the second does not.
     for length in [300_000, 20_000_000] {
         let body = vec![b'x'; length];
         assert_eq!(warmline.connect().post(NAME, "/any", &body).text(), length.to_string());

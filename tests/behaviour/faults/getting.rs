@@ -1,4 +1,4 @@
-//! `warmline get`, through the program: what it meets is told in our words.
+//! `warmline get`, through the program: failures are told in Warmline's words.
 
 use std::process::Command;
 
@@ -8,11 +8,12 @@ use crate::support::{
     setup::Setup,
 };
 
-/// Words of the libraries below, none of which reaches a user.
+/// Words of the underlying libraries, none of which may reach a user.
 const FOREIGN: [&str; 7] =
     ["client error", "SendRequest", "hyper", "parsed", "handshake eof", "dns error", "unknown"];
 
-/// Runs the program, which fails for this URL, and gives the words that it prints. The one root of the machine is foreign.
+/// Runs `warmline get` for this URL, where it has to fail, and returns the error text without the URL. The machine's
+/// trusted roots are replaced by one authority of the test.
 fn failed(url: &str) -> String {
     let setup = Setup::new();
     let own = Authority::new("the machine's own");

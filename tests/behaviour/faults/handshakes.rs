@@ -1,4 +1,5 @@
-//! Handshakes that fail for what they offer, a session or a large key share: made once more without that, told, remembered.
+//! Handshakes that fail because of an offer, a session or a large key share: repeated without the offer, logged and
+//! remembered.
 
 use std::{
     fs,
@@ -37,27 +38,27 @@ use crate::{
 /// The ways in which a server ends a handshake.
 #[derive(Debug, Clone, Copy)]
 enum How {
-    /// With the fatal alert `internal_error`, then FIN.
+    /// The fatal alert `internal_error`, then FIN.
     Alert,
-    /// With RST.
+    /// RST.
     Reset,
-    /// With FIN.
+    /// FIN.
     Fin,
-    /// Not at all: it says nothing more.
+    /// No end at all: the server sends nothing more.
     Silence,
-    /// With an alert of this level and number, then FIN.
+    /// An alert of this level and number, then FIN.
     AlertOf(u8, u8),
 }
 
 const EVERY_WAY: [How; 4] = [How::Alert, How::Reset, How::Fin, How::Silence];
 const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
-/// Each answer ends its connection, so that the next request needs a handshake.
+/// An answer that ends its connection, so that the next request needs a handshake.
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\nright";
 
 impl How {
-    /// `timeouts.handshake` before a server that ends handshakes like this. Only silence has to be waited for, half of the time; the
-    /// other half is the second try's, on a busy machine too.
+    /// Returns the `timeouts.handshake` for a server that ends handshakes in this way. Only silence has to be waited
+    /// for, for half of the time; the other half is the second handshake's, on a busy machine too.
     fn limit(self) -> &'static str {
         match self {
             Self::Silence => "2s",
@@ -84,14 +85,14 @@ impl How {
     }
 }
 
-/// A server that ends some handshakes, and what it saw.
+/// A server that ends some handshakes and records the first message of each.
 struct Picky {
     origin: Origin,
     seen: Arc<Mutex<Vec<FirstMessage>>>,
 }
 
 impl Picky {
-    /// Starts one that ends those whose first message is `refused`.
+    /// Starts a server that ends, by `how`, the handshakes whose first message is `refused`, and serves the others.
     fn start(
         version: &'static SupportedProtocolVersion,
         how: How,
@@ -109,7 +110,7 @@ impl Picky {
         })
     }
 
-    /// Starts one that makes each handshake, and treats what came of it so.
+    /// Starts a server that makes each handshake and hands the result to `treat`.
     fn accepting<F: Future<Output = ()> + Send + 'static>(
         treat: impl Fn(FirstMessage, Tls) -> F + Send + Sync + 'static,
     ) -> Self {
@@ -142,12 +143,12 @@ impl Picky {
         Self { origin: origin.plain().start(), seen }
     }
 
-    /// The key share of each first message, in a word.
+    /// Returns the kind of key share of each first message: `large`, `small` or `classic`.
     fn seen(&self) -> Vec<&'static str> {
         self.seen.lock().unwrap().iter().map(|message| told(message.share)).collect()
     }
 
-    /// For each first message, true if it offered a session.
+    /// Returns for each first message true if it offered a session.
     fn sessions(&self) -> Vec<bool> {
         self.seen.lock().unwrap().iter().map(|message| message.session).collect()
     }
@@ -161,7 +162,7 @@ fn told(share: Share) -> &'static str {
     }
 }
 
-/// Reads the first message and gives all that is to be said to it.
+/// Gives the server's TLS session the first message and returns all bytes of the reply.
 fn reply(tls: &mut Tls, bytes: &[u8]) -> Vec<u8> {
     tls.session.read_tls(&mut &bytes[..]).unwrap();
     tls.session.process_new_packets().unwrap();
@@ -172,7 +173,7 @@ fn reply(tls: &mut Tls, bytes: &[u8]) -> Vec<u8> {
     reply
 }
 
-/// Ends a connection with the alert that these bytes, were they the client's, would get.
+/// Ends a connection with the alert that the server would send after these bytes, had the client sent them.
 async fn end_as_after(mut tls: Tls, bytes: &[u8]) {
     tls.session.read_tls(&mut &bytes[..]).unwrap();
     tls.session.process_new_packets().unwrap_err();
@@ -180,23 +181,23 @@ async fn end_as_after(mut tls: Tls, bytes: &[u8]) {
     tls.peer.close().await;
 }
 
-/// A record of no type: the alert is `decode_error`, which is final.
+/// A record of an unknown type: the alert is `decode_error`, which counts as final.
 const NO_RECORD: [u8; 6] = [99, 3, 3, 0, 1, 0];
-/// A record that cannot be decrypted: the alert is `bad_record_mac`, an accident.
+/// A record that cannot be decrypted: the alert is `bad_record_mac`, which counts as an accident.
 const UNREADABLE: [u8; 25] = {
     let mut record = [0; 25];
     (record[0], record[1], record[2], record[4]) = (23, 3, 3, 20);
     record
 };
 
-/// Answers the first message, which was read already; `None` if that cannot be.
+/// Replies to the first message, which was read already; returns `None` if the message is refused or the peer has gone.
 async fn begin(peer: Connection, config: &Arc<ServerConfig>, first: &[u8]) -> Option<Tls> {
     let mut tls = Tls::new(peer, config);
     tls.session.read_tls(&mut &first[..]).unwrap();
     (tls.session.process_new_packets().is_ok() && tls.send().await).then_some(tls)
 }
 
-/// Makes the handshake that begins with this message; `None` if it failed.
+/// Makes the handshake that begins with this message; returns `None` if the handshake failed.
 async fn accept(peer: Connection, config: &Arc<ServerConfig>, first: &[u8]) -> Option<Tls> {
     let mut tls = begin(peer, config, first).await?;
     tls.handshake().await.then_some(tls)
@@ -216,7 +217,7 @@ async fn answer(mut tls: Tls) {
     }
 }
 
-/// Ends a connection politely.
+/// Ends a connection politely and reads to the peer's end.
 async fn close(mut tls: Tls) {
     tls.session.send_close_notify();
     tls.send().await;
@@ -238,7 +239,7 @@ fn config(
     Arc::new(config)
 }
 
-/// Without retries: second handshakes are none of them.
+/// Configures Warmline before this server without retries: second handshakes are not retries.
 fn before(picky: &Picky, limit: &str) -> Setup {
     Setup::new()
         .upstream("origin", &picky.origin)
@@ -246,7 +247,7 @@ fn before(picky: &Picky, limit: &str) -> Setup {
         .set("timeouts.handshake", limit)
 }
 
-/// A POST, which nothing that was sent would allow to be sent again.
+/// Sends a POST, which may not be sent again once sent; returns the status.
 fn post(warmline: &Running) -> u16 {
     let mut client = warmline.connect();
     client.send(format!("POST /any HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 0\r\n\r\n"));
@@ -273,7 +274,8 @@ fn fault_02_a_server_that_ends_each_handshake_with_a_session_is_served_in_full()
 
 #[test]
 fn fault_02_a_session_that_is_followed_by_some_bytes_and_silence_is_forgotten_too() {
-    // So many bytes of what a server says, counted from its end: its first record's header alone, or all but the last byte.
+    // Each cut gives how many bytes of the server's reply are sent: the header of the first record alone, or all but
+    // the last byte.
     type Cut = fn(usize) -> usize;
     let cuts: [Cut; 2] = [|_| 5, |length| length - 1];
     for version in [&TLS12, &TLS13] {
@@ -303,7 +305,8 @@ fn fault_02_a_session_that_is_followed_by_some_bytes_and_silence_is_forgotten_to
 
 #[test]
 fn fault_10_a_server_that_takes_no_fin_for_an_end_has_no_more_sockets_than_the_cap() {
-    // It holds each connection that it does not serve until that is reset: the kernel keeps its socket behind a FIN.
+    // The server keeps each connection that it does not serve until the connection is reset: after a FIN the kernel
+    // keeps the socket.
     let config = config(&TLS13, aws_lc_rs::default_provider());
     let silent = Arc::new(AtomicBool::new(false));
     let keeps = Arc::clone(&silent);
@@ -324,7 +327,7 @@ fn fault_10_a_server_that_takes_no_fin_for_an_end_has_no_more_sockets_than_the_c
     assert_eq!(held(picky.origin.port()), 0, "nor is any left of one that took too long");
 }
 
-/// Counts the sockets of a server at this port that it has to close itself: connected, or behind the peer's FIN.
+/// Counts the sockets of a server at this port that the server still has to close: connected, or behind the peer's FIN.
 fn held(port: u16) -> usize {
     let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
     let of = |line: &&str| {
@@ -405,7 +408,7 @@ fn fault_12_a_large_first_message_that_is_lost_is_followed_by_small_ones() {
 fn fault_12_a_large_first_message_that_gets_an_alert_that_size_may_cause_is_followed_by_small_ones()
 {
     let (warning, fatal) = (1, 2);
-    // close_notify, user_canceled, and unrecognized_name as servers say it that go on nevertheless
+    // close_notify, user_canceled, and unrecognized_name as a warning, which servers send that go on all the same
     let warnings = [(warning, 0), (warning, 90), (warning, 112)];
     let of_size = [0, 10, 22, 40, 47, 50, 80, 90, 109].map(|code| (fatal, code));
     for (level, code) in warnings.into_iter().chain(of_size) {
@@ -453,7 +456,7 @@ fn fault_12_a_request_for_another_share_that_nothing_follows_is_met_without_the_
                 let mut tls = Tls::new(peer, &asking);
                 let asks = reply(&mut tls, &bytes);
                 tls.peer.write(asks).await;
-                // The answer to that is read, so that a reset comes behind what was said.
+                // The client's next message is read first, so that a reset comes after it.
                 let _ = tls.peer.fill().await;
                 how.end(tls.peer).await;
             }
@@ -468,7 +471,7 @@ fn fault_12_a_request_for_another_share_that_nothing_follows_is_met_without_the_
 fn fault_12_where_session_and_large_message_may_both_be_the_cause_they_are_tried_one_at_a_time() {
     let lost = Arc::new(Mutex::new(false));
     let (config, loses) = (config(&TLS13, aws_lc_rs::default_provider()), Arc::clone(&lost));
-    // The server chooses a hybrid group, so that the next message is large again.
+    // The server chooses a hybrid group, so that the next first message is large again.
     let picky = Picky::serving(move |message, peer, bytes| {
         let (config, lost) = (Arc::clone(&config), *loses.lock().unwrap());
         async move {
@@ -503,7 +506,7 @@ fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
             if message.share == Share::Classic {
                 return serve(peer, &classic, &bytes).await;
             }
-            // Its answer asks for the share; the share itself is lost.
+            // The server's reply asks for the hybrid share, and the message with that share is never answered.
             let tls = begin(peer, &asking, &bytes).await.expect("a small message is answered");
             How::Silence.end(tls.peer).await;
         }
@@ -545,7 +548,8 @@ fn fault_12_an_alert_as_the_only_answer_to_a_large_message_names_the_key_that_ma
 
 #[test]
 fn fault_12_a_hybrid_handshake_that_needs_its_whole_time_has_it() {
-    // Under `hybrid` nothing comes of giving up early. The answer comes when more than half of the time is over.
+    // Under `hybrid` there is nothing to gain by giving up early: the server's reply may come after more than half of
+    // the time.
     let config = config(&TLS13, aws_lc_rs::default_provider());
     let picky = Picky::serving(move |_, peer, bytes| {
         let config = Arc::clone(&config);
@@ -649,7 +653,7 @@ fn fault_17_a_handshake_that_an_accident_ended_is_tried_again_and_one_that_was_r
                 serve(peer, &config, &bytes).await;
             }
         });
-        // Without a large message no second handshake belongs to the first one.
+        // With a small first message there is no second handshake for its size, so that every further one is a retry.
         let setup = before(&picky, "5s").set("retries.max", 1).set("tls.keyExchange", "classic");
         assert_eq!(post(&setup.start()), status, "{code}");
         assert_eq!(picky.seen().len(), handshakes, "{code}");

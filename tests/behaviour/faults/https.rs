@@ -1,4 +1,4 @@
-//! Fields in which an upstream names itself reach the application as they came, as docs/https.md says.
+//! Fields in which an upstream names itself reach the application unchanged, as docs/https.md says.
 
 use crate::support::{origin::Origin, setup::Setup};
 

@@ -1,4 +1,5 @@
-//! 408 with `Connection: close` as the first bytes on a connection that was idle: an idle close in words, which crosses a request.
+//! 408 with `Connection: close` as the first bytes on a connection that was idle: an idle close announced by a
+//! response, which crosses a request.
 
 use std::{
     sync::{
@@ -28,7 +29,8 @@ const CHUNKED: &str =
 const STAYS: &str = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nslow";
 const ASKED: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 408 Request Timeout\r\nConnection: close\r\ncontent-length: 4\r\n\r\nslow";
 
-/// Answers this many requests on its first connection, then says this; later connections are served.
+/// Starts an origin that answers `answers` requests on its first connection and then sends `last`; later connections
+/// are served.
 fn saying(answers: usize, last: &'static str) -> Origin {
     Origin::scripted(move |mut peer| async move {
         let mut left = if peer.number() == 0 { answers } else { usize::MAX };
@@ -67,7 +69,7 @@ fn fault_09_a_408_that_closes_a_used_connection_is_no_answer_and_what_can_be_is_
             assert_eq!(origin.record().connections.len(), 2);
             let labels = [("reason", "unanswered")];
             assert_eq!(warmline.metric("warmline_retries_total", &labels), 1);
-            // It had been closed while it was idle.
+            // The connection counts as closed while idle.
             warmline.wait_for_closed("stale", 1);
         }
     }
@@ -121,7 +123,7 @@ fn fault_09_a_408_to_a_client_that_keeps_its_request_back_is_the_answer() {
     assert_eq!(origin.record().connections.len(), 1);
 }
 
-/// Milliseconds for which each of the first connections is idle when the request comes that crosses the 408.
+/// The times in milliseconds for which each of the first connections is idle before the request that crosses the 408.
 const LIVES: [u64; 7] = [25, 100, 50, 10, 150, 35, 75];
 
 #[test]
@@ -148,7 +150,7 @@ fn fault_09_such_a_408_teaches_how_long_connections_may_be_idle_as_any_idle_clos
     assert_eq!(warmline.one_shot("/any").status, 200);
     for lives in 1..=LIVES.len() {
         wait_for("the end of an idle time", || over.load(SeqCst) == lives);
-        // It crosses the close, and goes again on the next connection.
+        // The request crosses the 408 and is sent again on the next connection.
         assert_eq!(warmline.one_shot("/any").status, 200);
     }
     assert_eq!(origin.record().connections.len(), LIVES.len() + 1);

@@ -1,4 +1,4 @@
-//! Latencies on the page and in `/pools`, and Warmline's part in them.
+//! Latencies on the page and in `/pools`, and Warmline's share of them.
 
 use std::{
     net::SocketAddr,
@@ -15,10 +15,10 @@ use crate::support::{
     silent::Silent,
 };
 
-/// A limit of the program, or a distance in time.
+/// The time limits that the tests set, and the delays that they cause.
 const LIMIT: Duration = Duration::from_millis(200);
 
-/// Reads the only upstream's figures.
+/// Reads the figures of the only upstream from `/pools`.
 fn figures(warmline: &Running) -> Value {
     let page = warmline.admin("/pools?format=json").text();
     let mut page: Value = serde_json::from_str(&page).expect("JSON");
@@ -29,11 +29,11 @@ fn seconds(upstream: &Value, which: &str) -> f64 {
     upstream["latencySeconds"][which].as_f64().unwrap_or_else(|| panic!("{which}: {upstream}"))
 }
 
-/// Asserts that Warmline's part leaves so much time out, in one request.
+/// Asserts that `added`, Warmline's share, does not contain `time` of the one request's latency.
 #[track_caller]
 fn assert_left_out(upstream: &Value, time: Duration) {
     let (mean, added) = (seconds(upstream, "mean"), seconds(upstream, "added"));
-    // Each of the two is told in whole microseconds.
+    // Both numbers are rounded to whole microseconds.
     assert!(added <= mean - time.as_secs_f64() + 2e-6, "{added} of {mean} without {time:?}");
 }
 

@@ -1,4 +1,4 @@
-//! Memory: what an idle client costs, and what all clients together can have buffered.
+//! Memory: the cost of an idle client, and the bound on the bytes buffered for all clients together.
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,7 @@ use crate::support::{
     wait_for,
 };
 
-/// A request whose header has about so many bytes.
+/// Returns a request whose header has about `bytes` bytes.
 fn request(bytes: usize) -> String {
     format!("GET /any HTTP/1.1\r\nHost: {NAME}\r\nx-long: {}\r\n\r\n", "x".repeat(bytes))
 }
@@ -83,7 +83,7 @@ fn fault_33_half_headers_of_a_crowd_are_bounded_in_sum_and_small_requests_go_on(
         client.send(half);
         crowd.push(client);
         if warmline.metric("warmline_shortages_total", &[("resource", "client-buffers")]) > 0 {
-            // The one that was refused is among the last.
+            // The client that was refused is one of the last.
             break crowd.pop().unwrap();
         }
         assert!(crowd.len() < fit * 2, "nobody is refused");
@@ -142,20 +142,21 @@ fn fault_33_half_headers_of_3071_clients_fit_the_memory_of_a_sidecar_and_leave_n
     let half = &request(31 * 1024)[..31 * 1024 - 200];
     let connect = |_| {
         let mut client = program.connect();
-        // It may have been refused before all is written.
+        // Warmline may refuse the client before everything is written.
         let _ = client.try_send(half);
         client
     };
     let crowd: Vec<_> = (0..3_071).map(connect).collect();
     assert_eq!(program.status(), 200);
     drop(crowd);
-    // mimalloc keeps some of it, in segments that it does not come by; unbounded, the crowd would have left 200 MiB.
+    // mimalloc keeps some of the memory, in segments that it does not visit again; without the bound the crowd would
+    // leave 200 MiB.
     wait_for("memory given back", || program.memory("VmRSS:") < before + 28 * 1024);
     let most = program.memory("VmHWM:");
     assert!(most < 100 * 1024, "{most} KiB");
 }
 
-/// A client that has sent a request on this address, and keeps its connection.
+/// Connects to this address, sends a request and keeps the connection.
 fn asking(address: SocketAddr) -> Client {
     let mut client = Client::connect(address);
     client.send(request(10));
@@ -179,7 +180,7 @@ fn fault_33_clients_of_a_listener_and_of_all_own_ports_have_one_bound_together()
     assert!(clients.iter_mut().all(|client| client.response().status == 200));
     wait_for("the bound is told", || short(&warmline) > 0);
     let mut waiting: Vec<_> = addresses.iter().map(|address| asking(*address)).collect();
-    // Those who are connected go on, and those who come to any address wait.
+    // Connected clients go on, and new clients of every address wait.
     assert_eq!(clients[0].get(NAME, "/any").status, 200);
     waiting.iter_mut().for_each(Client::assert_silent);
     assert_eq!(origin.record().requests.len(), 4);
@@ -191,7 +192,7 @@ fn fault_33_clients_of_a_listener_and_of_all_own_ports_have_one_bound_together()
     assert!(served.count() <= 2, "one more than before, and one in place of the one that left");
     warmline.set(limit, addresses.len() + 2).apply();
     assert!(waiting.iter_mut().all(|client| client.response().status == 200));
-    // Those above a lowered bound stay until they leave.
+    // Clients above a lowered bound stay until they leave.
     warmline.set(limit, 1).apply();
     let mut last = asking(addresses[1]);
     assert_eq!(waiting[1].get(NAME, "/any").status, 200);

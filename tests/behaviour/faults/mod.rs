@@ -1,4 +1,5 @@
-//! Faults from the field, each as a sentence about what is right: `fault_NN_…` shows item NN of the list of faults.
+//! Faults from the field, each as a sentence that says what is right: `fault_NN_…` tests item NN of the list in
+//! `tests/faults.rs`.
 
 mod access_rate;
 mod alarm;

@@ -1,4 +1,4 @@
-//! Names and addresses: the hosts file, DNS that half answers, addresses that are dead, come and go.
+//! Names and addresses: the hosts file, DNS with partial answers, addresses that are dead, appear and disappear.
 
 use std::{fs, net::SocketAddr, path::PathBuf};
 
@@ -14,7 +14,7 @@ use crate::support::{
     together,
 };
 
-/// A configuration that resolves with files of its own, and the name server that they name.
+/// A configuration that resolves by files of its own, and the name server named in them.
 struct Scene {
     setup: Setup,
     hosts: PathBuf,

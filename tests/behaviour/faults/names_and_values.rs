@@ -1,4 +1,4 @@
-//! Field names in the case in which they were written, and odd bytes in a response's fields (items 13 and 16).
+//! Field names keep their case, and odd bytes in a response's fields are handled (items 13 and 16).
 
 use crate::support::{
     client::Response,
@@ -8,7 +8,7 @@ use crate::support::{
     setup::Setup,
 };
 
-/// Answers each request with these fields.
+/// Starts an origin that answers each request with these fields.
 fn answering(fields: &'static str) -> Origin {
     Origin::scripted(move |mut peer| async move {
         while peer.request().await.is_some() {
@@ -18,7 +18,8 @@ fn answering(fields: &'static str) -> Origin {
     .start()
 }
 
-/// What went up of a request with names in odd case, and what came down.
+/// Returns the field names that the origin got of a request with names in odd case, and those that the client got of
+/// the response.
 fn names(origin: &Origin, warmline: &Running) -> (Vec<String>, Vec<String>) {
     let mut client = warmline.connect();
     client.send(
@@ -119,7 +120,7 @@ fn fault_13_another_header_case_is_in_force_at_once_and_costs_no_full_handshake(
     assert_eq!(origin.record().handshakes(), Handshakes { full: 1, resumed: 1 });
 }
 
-/// The answer to a request whose response has this line.
+/// Returns the answer to a request whose upstream's response has this line.
 fn answer_with(line: &'static str) -> Response {
     let origin = Origin::scripted(move |mut peer| async move {
         while peer.request().await.is_some() {

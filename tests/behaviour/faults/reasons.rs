@@ -1,4 +1,4 @@
-//! The ends of exchanges are told rightly: by whom, in which stage, for what reason.
+//! The ends of exchanges are logged rightly: the side, the stage and the reason.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn logged(origin: &Origin) -> Setup {
     Setup::before(origin).set_global("log.access", "errors")
 }
 
-/// Gives the line of a download that this script broke off after half of its body.
+/// Returns the access line of a download that `then` broke off after half of the body.
 fn broken<F>(
     target: &str,
     head: &'static str,
@@ -66,7 +66,8 @@ fn fault_24_a_response_that_broke_off_says_how() {
     }
 }
 
-/// Begins an exchange on an upstream whose exchanges end 100 ms after it was replaced; the response's head has come if `begun`.
+/// Begins an exchange on an upstream whose old exchanges end 100 ms after a replacement; the response's head has come
+/// if `begun`.
 fn in_flight(begun: bool, target: &str) -> (Origin, Following, Client) {
     let origin = Origin::scripted(move |mut peer| async move {
         peer.request().await;
@@ -121,7 +122,7 @@ fn fault_24_an_exchange_on_a_reconfigured_upstream_says_that_its_configuration_w
     }
 }
 
-/// Sends a request with this much of its body of four bytes.
+/// Sends a POST with a length of four and this much of its body.
 fn post(warmline: &Running, target: &str, body: &str) -> Client {
     let mut client = warmline.connect();
     let head = format!("POST {target} HTTP/1.1\r\nHost: api.test\r\nContent-Length: 4");
@@ -129,7 +130,7 @@ fn post(warmline: &Running, target: &str, body: &str) -> Client {
     client
 }
 
-/// Gives the `end` of this request, which the end of the drain cuts off.
+/// Begins the drain, waits until its end cuts the request off, and returns the `end` of the access line.
 fn drained(warmline: &Running, mut client: Client, target: &str) -> String {
     warmline.shutdown();
     client.end();

@@ -1,4 +1,5 @@
-//! Request lines as clients really write them: what passes, in which form, and what a refusal says (items 11, 18 and 36).
+//! Request lines as real clients write them: the targets that pass, their form upstream, and the texts of refusals
+//! (items 11, 18 and 36).
 
 use crate::support::{
     client::{Client, Response},
@@ -8,7 +9,7 @@ use crate::support::{
     setup::{Setup, serving},
 };
 
-/// A GET of these bytes as a target.
+/// Returns a GET with these bytes as target.
 fn get(target: &[u8]) -> Vec<u8> {
     [b"GET ", target, b" HTTP/1.1\r\nHost: api.test\r\n\r\n"].concat()
 }
@@ -22,7 +23,7 @@ fn newest_target(origin: &Origin) -> String {
     origin.record().last_request().target.clone()
 }
 
-/// Sends a request over a connection of its own; answers the text of its 400.
+/// Sends a request over a new connection, asserts that it is refused with 400 and close, and returns the text.
 fn refused(warmline: &Running, request: impl AsRef<[u8]>) -> String {
     let answer = asked(&mut warmline.connect(), request.as_ref());
     assert_eq!(answer.status, 400, "{answer:#?}");
@@ -65,7 +66,7 @@ fn fault_11_bodies_between_such_requests_arrive_as_they_were_sent_however_they_a
         assert_eq!(asked(&mut client, get(b"/?\"chunks\"")).text(), "hello\n");
         assert_eq!(newest_target(&origin), "/?%22chunks%22");
     }
-    // Head and body come apart.
+    // Now head and body come in separate pieces.
     let (head, rest) = length.split_at(length.len() - body.len());
     client.send(head);
     origin.wait_for("the head", |record| record.request_count == 9);

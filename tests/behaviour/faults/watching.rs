@@ -1,4 +1,4 @@
-//! Files that are followed: a limit of the kernel's is told, and nothing is told again and again.
+//! Watched files: a limit of the kernel's is logged, and nothing is logged again and again.
 
 use std::fs;
 
@@ -13,7 +13,8 @@ use crate::support::{
     wait_for,
 };
 
-/// Starts the program where the kernel lets its user have none of these, until the configuration allows 7 clients.
+/// Starts the program under a user to whom the kernel gives none of the resource `limit`, until the configuration
+/// allows 7 clients.
 fn limited(origin: &Origin, limit: &str) -> Program {
     let limit = format!("/proc/sys/user/{limit}");
     let until = r#"n=0; until grep -q "\"connections\":7" "$1" || [ $n -gt 900 ]; do n=$((n+1)); sleep 0.05; done"#;
@@ -31,7 +32,7 @@ fn the_limit_is_told_and_changes_are_found_without_a_sign(limit: &str, named: &s
     let told = || program.said("files cannot be watched, and are looked at every second");
     wait_for("it is told", || told().len() == 1);
     assert!(told()[0]["reason"].as_str().unwrap().contains(named), "{:?}", told());
-    // Each of them comes by another look, which has asked the kernel again.
+    // Each of these changes is found by another look, which asks the kernel again.
     program.allow_clients(5);
     program.allow_clients(6);
     assert_eq!(told().len(), 1, "once, however often it is tried");
@@ -55,7 +56,7 @@ fn fault_38_a_user_without_another_inotify_watch_is_told_so_and_follows_changes_
     );
 }
 
-/// Has an operator's look taken, to its end.
+/// Has the administration look at the files (`/reload`) and returns the answer.
 fn look(warmline: &Following) -> String {
     Client::connect(warmline.administration()).post("localhost", "/reload", "").text()
 }
@@ -68,7 +69,7 @@ fn fault_24_a_broken_certificate_beside_a_refused_configuration_is_told_and_coun
     let other = warmline.path.with_file_name("other.crt");
     let authority = Authority::new("another");
     fs::write(&other, certificates_pem(&[authority.certificate().clone()])).unwrap();
-    // Refused because of the threads; and it would not name the file that breaks.
+    // The configuration is refused because of the threads; moreover it does not name the file that breaks next.
     warmline.set("upstreams.0.tls.trust", json!(other.to_str())).set("threads", json!(3));
     warmline.be_refused();
     fs::write(&trust, "broken").unwrap();

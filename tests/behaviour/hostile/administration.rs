@@ -1,5 +1,5 @@
-//! Administration as a hostile page or neighbour sees it: nothing changes by mere reading, nor for a foreign page, and no
-//! page shows a key.
+//! Administration against hostile pages and neighbours: reading changes nothing, requests from foreign pages are
+//! refused, and no page shows a key.
 
 use warmline::tls::fingerprint;
 
@@ -13,7 +13,7 @@ use crate::support::{
 
 const CHANGES: [&str; 3] = ["/upstreams/origin/flush", "/upstreams/origin/drain", "/reload"];
 
-/// This request with these fields, on a connection of its own.
+/// Sends a request with this line and these fields on a new connection and returns the answer.
 fn ask(warmline: &Running, line: &str, fields: &str) -> Response {
     let mut client = Client::connect(warmline.administration());
     client.send(format!("{line} HTTP/1.1\r\n{fields}Content-Length: 0\r\n\r\n"));
@@ -21,7 +21,7 @@ fn ask(warmline: &Running, line: &str, fields: &str) -> Response {
     client.response_to(method).unwrap_or_else(|broken| panic!("{line}: {broken:#?}"))
 }
 
-/// The origin's one connection is still there, and used.
+/// Asserts that the origin's one connection is still open and used, and that no reload took place.
 fn assert_untouched(origin: &Origin, warmline: &Running) {
     assert_eq!(warmline.one_shot("/after").status, 200);
     assert_eq!(origin.record().connections.len(), 1, "a connection was closed");
@@ -63,13 +63,13 @@ fn case_35_a_foreign_host_or_origin_changes_nothing() {
     assert_untouched(&origin, &warmline);
 }
 
-/// What of a key could be found in a text: its PEM, its bytes as `Debug` writes them and as hexadecimal.
+/// Returns texts that would betray the key: lines of its PEM, and its bytes as `Debug` writes them and in hexadecimal.
 fn traces() -> Vec<String> {
     let pem = identity().key_pem(KeyFormat::Pkcs8);
     let mut traces: Vec<String> =
         pem.lines().filter(|line| !line.starts_with('-')).map(|line| line[..16].into()).collect();
     let key = identity().private_key();
-    // The middle is the secret itself.
+    // The middle of the DER is the secret itself.
     let middle = &key.secret_der()[key.secret_der().len() / 2..][..8];
     traces.push(format!("{middle:?}").trim_matches(['[', ']']).to_owned());
     traces.push(middle.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}")));

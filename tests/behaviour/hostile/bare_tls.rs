@@ -1,4 +1,4 @@
-//! A TLS server in a script's own hands: it sends what a server in good faith never would.
+//! A TLS server whose bytes a script controls: it can send what a server in good faith never would.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,7 +15,8 @@ use crate::support::{
     origin::{Connection, NAME},
 };
 
-/// Shows the good certificate, asks for none, speaks every version.
+/// Returns a configuration with a good certificate and every TLS version, without client certificates; `change` may
+/// alter it.
 pub fn config(change: impl FnOnce(&mut ServerConfig)) -> Arc<ServerConfig> {
     let identity = Authority::shared().server(&[NAME]);
     let key = identity.private_key();
@@ -29,23 +30,23 @@ pub fn config(change: impl FnOnce(&mut ServerConfig)) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// TLS over a script's bare connection, in the script's own hands.
+/// A TLS session over a script's plain connection, both in the script's control.
 pub struct Tls {
     pub peer: Connection,
     pub session: ServerConnection,
-    /// Plain bytes that came.
+    /// Decrypted bytes that no request has taken yet.
     plain: Vec<u8>,
 }
 
 impl Tls {
-    /// Nothing is said yet.
+    /// Makes a session on this connection; nothing is read or sent yet.
     pub fn new(peer: Connection, config: &Arc<ServerConfig>) -> Self {
         let mut session = ServerConnection::new(Arc::clone(config)).unwrap();
         session.set_buffer_limit(None);
         Self { peer, session, plain: Vec::new() }
     }
 
-    /// Reads once; false at the peer's end.
+    /// Reads and decrypts once; returns false at the peer's end or after an error.
     pub async fn read(&mut self) -> bool {
         if self.peer.fill().await.is_err() {
             return false;
@@ -57,13 +58,13 @@ impl Tls {
             if self.session.process_new_packets().is_err() {
                 return false;
             }
-            // An error says that there is no more for now.
+            // An error here says that there are no more bytes for now.
             let _ = self.session.reader().read_to_end(&mut self.plain);
         }
         true
     }
 
-    /// Sends whatever waits to be sent; false when the peer is gone.
+    /// Sends all pending records; returns false if the peer has gone.
     pub async fn send(&mut self) -> bool {
         let mut bytes = Vec::new();
         while self.session.wants_write() {
@@ -72,7 +73,7 @@ impl Tls {
         self.peer.write(bytes).await
     }
 
-    /// False when it failed.
+    /// Makes the handshake; returns false if it failed.
     pub async fn handshake(&mut self) -> bool {
         while self.session.is_handshaking() {
             if !self.read().await || !self.send().await {
@@ -82,7 +83,7 @@ impl Tls {
         true
     }
 
-    /// Waits for a request's head, and forgets it.
+    /// Reads a request's head and drops it; returns false if the connection ended before.
     pub async fn request(&mut self) -> bool {
         while !self.plain.ends_with(b"\r\n\r\n") {
             if !self.read().await || !self.send().await {
@@ -93,7 +94,7 @@ impl Tls {
         true
     }
 
-    /// Sends this; false when the peer is gone.
+    /// Sends this text; returns false if the peer has gone.
     pub async fn answer(&mut self, text: &str) -> bool {
         self.session.writer().write_all(text.as_bytes()).unwrap();
         self.send().await

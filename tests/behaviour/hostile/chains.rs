@@ -14,7 +14,8 @@ use crate::support::{
     setup::Setup,
 };
 
-/// What a request gets for this chain; meanwhile requests to another upstream are answered.
+/// Returns the answer to a request to an upstream with this chain; meanwhile requests to another upstream have to be
+/// answered.
 fn answer_to(chain: Identity) -> Response {
     let evil = Origin::serving().identity(chain).clients(ClientCertificates::NotAsked).start();
     let good = Origin::serving().start();
@@ -58,7 +59,7 @@ fn case_26_a_chain_of_more_bytes_than_a_handshake_message_may_have_is_refused() 
 
 #[test]
 fn case_26_certificates_that_all_could_have_signed_each_other_are_refused() {
-    // Each is called as each one's issuer is, so that every pair has to be tried, in every order.
+    // All certificates have the same name, so that every pair has to be tried, in every order.
     let root = Authority::new("the same");
     let mut chain = root.intermediate("the same").server(&[NAME]);
     chain.chain.extend((1..120).map(|_| root.intermediate("the same").certificate().clone()));

@@ -102,7 +102,7 @@ fn case_11_without_the_final_line_a_response_is_not_complete() {
 #[test]
 fn case_11_a_response_that_never_completes_is_given_up_at_the_time_limit() {
     let case = Case::answered(chunked("5\r\nright\r\n0\r\n")).idle_limit("200ms");
-    // The bystander waits, too: only what is read of the slow one is judged here.
+    // The bystander's response is stalled too, so that only the slow response is judged here.
     let scene = case.scene();
     let broken = scene.evil().expect_err("it is not whole");
     assert_eq!(broken.partial.text(), "right");

@@ -1,4 +1,4 @@
-//! What a hostile application sends: nothing ambiguous reaches the upstream (RFC 9112 sections 3.2, 6 and 11.2).
+//! Requests of a hostile application: nothing ambiguous reaches the upstream (RFC 9112 sections 3.2, 6 and 11.2).
 
 use crate::support::{
     client::{Client, Ending, Response},
@@ -7,7 +7,7 @@ use crate::support::{
     setup::{Setup, serving},
 };
 
-/// Sends the bytes; answers the response and whatever came after it until the end, which must be a clean one.
+/// Sends the bytes; returns the response and all bytes after it, and asserts that the connection ended with FIN.
 fn answer_and_end(warmline: &Running, bytes: impl AsRef<[u8]>) -> (Response, Vec<u8>) {
     let mut client = warmline.connect();
     client.send(bytes);
@@ -18,12 +18,13 @@ fn answer_and_end(warmline: &Running, bytes: impl AsRef<[u8]>) -> (Response, Vec
     (answer, rest)
 }
 
-/// 400 and close, and nothing of it reaches the upstream; others go on.
+/// Asserts that each request gets 400 and a close, that none of it reaches the upstream, and that another client is
+/// still served.
 fn assert_refused(requests: &[&str]) {
     let (origin, warmline) = serving();
     let mut other = warmline.connect();
     for request in requests {
-        // Behind it a request that would be answered if the connection went on.
+        // Behind the bad request follows a good one, which would be answered if the connection went on.
         let bytes = format!("{request}GET /smuggled HTTP/1.1\r\nHost: api.test\r\n\r\n");
         let (answer, rest) = answer_and_end(&warmline, bytes);
         assert_eq!(answer.status, 400, "{request:?}: {answer:#?}");
@@ -92,7 +93,7 @@ fn case_29_one_length_written_twice_goes_up_once() {
     let mut client = warmline.connect();
     client.send(format!("POST /echo HTTP/1.1\r\nHost: api.test\r\n{fields}\r\n\r\nright"));
     assert_eq!(client.response().text(), "right");
-    // The origin's own reader panics at a length that comes twice.
+    // The origin's own reader would panic if the length came twice.
     assert_eq!(origin.record().requests[0].head.field("content-length"), Some("5"));
 }
 
@@ -257,7 +258,8 @@ fn case_31_connect_is_405_and_nothing_is_pooled() {
     assert_eq!(origin.record().connections.len(), 1, "only what came after went up");
 }
 
-/// A client whose connection stays open gets its next answer right.
+/// Asserts that the client's connection was closed cleanly if the answer announced that, and otherwise gets the next
+/// answer right.
 fn then_usable_or_closed(client: &mut Client, answer: &Response, request: &str) {
     let closed = answer.head.field("connection") == Some("close") || request.contains("HTTP/1.0");
     if closed {

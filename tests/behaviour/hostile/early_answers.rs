@@ -1,4 +1,4 @@
-//! Answers before the request's body has come: the upstream's, and our own (RFC 9112 section 9.6).
+//! Responses before the request's body has come, from the upstream and from Warmline itself (RFC 9112 section 9.6).
 
 use crate::support::{
     client::{Client, Ending},
@@ -7,7 +7,7 @@ use crate::support::{
     setup::Setup,
 };
 
-/// Answers once it has the head, then counts what still comes.
+/// Starts an origin that answers once it has the head, then counts the bytes that still come.
 fn answering_early(
     answer: &'static str,
 ) -> (Origin, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
@@ -72,7 +72,7 @@ fn case_03_after_an_early_answer_no_more_of_the_request_is_sent() {
     let warmline = Setup::before(&origin).start();
     let mut client = post_head(&warmline, 100_000_000);
     assert_eq!(client.response().text(), "ok");
-    // Warmline may take a little more, then it closes.
+    // Warmline may read a little more, then it closes.
     let piece = vec![b'x'; 64 * 1024];
     while client.try_send(&piece).is_ok() {}
     origin.wait_for("the end", |record| record.connections[0].end.is_some());
@@ -157,7 +157,7 @@ fn case_33_a_client_that_goes_on_sending_still_reads_our_whole_answer() {
         client.send(format!(
             "POST /any HTTP/1.1\r\nHost: nobody.test\r\nContent-Length: {length}\r\n\r\n"
         ));
-        // A client that is cut off in the middle looks at what it was told.
+        // The write may fail because Warmline has closed; the client then still reads the answer.
         let _ = client.try_send(vec![b'x'; length]);
         let answer = client.response();
         assert_eq!(answer.status, 404, "{length}");

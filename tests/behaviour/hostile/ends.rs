@@ -1,4 +1,4 @@
-//! How either side ends (RFC 9112 sections 9.6 and 9.8).
+//! The ways in which either side ends a connection (RFC 9112 sections 9.6 and 9.8).
 
 use super::{Case, Then, request};
 use crate::support::{
@@ -89,7 +89,7 @@ fn case_22_a_client_that_ends_its_side_within_the_response_gets_the_rest() {
         client.response_head();
         let mut came = client.read_some().expect("the first half");
         client.half_close();
-        // An exchange on the same thread, so that the FIN was surely seen before the rest comes.
+        // After an exchange on the same thread the FIN was surely seen before the rest comes.
         assert_eq!(warmline.connect().get("nobody.test", "/").status, 404);
         gate.open();
         let (end, rest) = client.end();

@@ -22,7 +22,7 @@ fn expecting(warmline: &Running) -> Client {
     client
 }
 
-/// Reads the body after a 100 and answers with it.
+/// Reads the body that follows this head and answers with its content.
 async fn take_body(peer: &mut Connection, head: &crate::support::message::Head) {
     let mut body = Vec::new();
     peer.body(head, &mut |bytes| body.extend_from_slice(bytes)).await.expect("the body");
@@ -72,7 +72,7 @@ fn case_32_an_upstream_that_never_says_100_gets_the_body_all_the_same() {
         peer.close().await;
     })
     .start();
-    // A limit on idleness that is shorter than the wait for the 100 is not over before the body may move.
+    // An idle limit shorter than the wait for the 100 must not end the exchange before the body may be sent.
     let warmline = Setup::before(&origin).set("timeouts.idle", "300ms").start();
     let mut client = expecting(&warmline);
     assert!(client.response_head().start.starts_with("HTTP/1.1 100 "));
@@ -92,7 +92,8 @@ fn case_32_a_client_that_does_not_wait_is_served() {
     assert_eq!(client.response().text(), "next");
 }
 
-/// Answers POST at once with this status, and counts what comes of the body.
+/// Starts an origin that answers a request with Expect at once with this status, and counts the bytes of the body that
+/// still come.
 fn answering_at_once(status: &'static str) -> (Origin, Arc<AtomicUsize>) {
     let came = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&came);
@@ -123,7 +124,7 @@ fn case_32_after_a_final_answer_at_once_the_body_is_never_sent() {
         let mut client = expecting(&warmline);
         let answer = client.response();
         assert_eq!((answer.text().as_str(), answer.interim.len()), ("no", 0), "{status}");
-        // The body that was announced, and behind it what must not be taken for a request.
+        // The announced body comes late; behind the final answer it must not be taken for a request.
         let _ = client.try_send("body");
         origin.wait_for("the end", |record| record.connections[0].end.is_some());
         assert_eq!(came.load(Relaxed), 0, "{status}");

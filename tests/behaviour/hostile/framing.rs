@@ -1,4 +1,4 @@
-//! Response bodies: lengths, codings, strays (RFC 9112 sections 6 and 9).
+//! Response bodies: lengths, transfer codings, and stray bytes after a response (RFC 9112 sections 6 and 9).
 
 use super::{Case, Then};
 use crate::support::{

@@ -1,11 +1,12 @@
-//! A file system that hangs, as a network's does whose server is gone. No file here can be made to hang, so the library call
-//! that opens the configuration is replaced by one that does.
+//! A file system that hangs, as a network file system does whose server is gone. A test cannot make a file hang, so a
+//! preloaded library replaces the library call that opens the configuration by one that does not return.
 
 use std::{fs, process::Command, thread, time::Duration};
 
 use crate::support::{client::Client, origin::Origin, program::Program, wait_for};
 
-/// `open` never returns for the configuration as long as there is a file `hangs` in the current folder.
+/// The source of the library: `open` does not return for the configuration while a file `hangs` exists in the current
+/// folder.
 const HANGING_OPEN: &str = r#"
     #define _GNU_SOURCE
     #include <dlfcn.h>

@@ -30,7 +30,8 @@ fn case_14_more_than_sixteen_informational_responses_are_502() {
     }
 }
 
-/// The bytes arrive in pieces of this size, each with a read of its own.
+/// Starts an origin that sends the bytes in pieces of this size, each with a TLS record and a read of its own, and
+/// Warmline before it.
 fn in_pieces(bytes: String, size: usize) -> (Origin, crate::support::running::Running) {
     let origin = Origin::scripted(move |mut peer| {
         let bytes = bytes.clone();
@@ -40,7 +41,7 @@ fn in_pieces(bytes: String, size: usize) -> (Origin, crate::support::running::Ru
                 if !peer.write(piece).await {
                     break;
                 }
-                // Another turn of the reader between two pieces; each is a TLS record in any case.
+                // Gives the reader a turn between two pieces; each is a TLS record in any case.
                 tokio::task::yield_now().await;
             }
             peer.ended().await;
@@ -122,7 +123,7 @@ fn case_15_a_header_that_trickles_ends_at_the_time_limit() {
     let origin = Origin::scripted(|mut peer| async move {
         peer.request().await;
         peer.write("HTTP/1.1 200 OK\r\nx-long: ").await;
-        // Paced by the reader: each byte is one TLS record, and it never ends by itself.
+        // The header never ends; each byte is one TLS record.
         while peer.write("a").await {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }

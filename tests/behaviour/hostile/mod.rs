@@ -1,5 +1,5 @@
-//! Hostile peers. Whatever one of them sends, rule R holds: its exchange fails cleanly, its connection is destroyed and never
-//! pooled, a request at the same time and the one right after are untouched, nothing panics, every place comes back.
+//! Hostile peers. Rule R holds whatever they send: the exchange fails cleanly, its connection is destroyed and never
+//! pooled, a simultaneous request and the next one are not disturbed, nothing panics, and every slot is free again.
 
 mod administration;
 pub mod bare_tls;
@@ -27,25 +27,25 @@ use crate::support::{
     setup::Setup,
 };
 
-/// What the client got for the request that met hostile bytes.
+/// The client's result of the request that was answered with hostile bytes.
 pub type Outcome = Result<Response, Box<Broken>>;
 
-/// What the upstream does once it has sent its bytes.
+/// The upstream's behaviour after its hostile bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// Reads on until Warmline ends the connection.
     Waits,
-    /// `close_notify`, FIN, and reads on.
+    /// Sends `close_notify` and FIN, and reads on.
     Closes,
-    /// FIN without `close_notify`, and reads on.
+    /// Sends FIN without `close_notify`, and reads on.
     Truncates,
-    /// RST.
+    /// Sends RST.
     Resets,
-    /// Serves on, as if all were well.
+    /// Serves further requests as if nothing were wrong.
     Serves,
 }
 
-/// An upstream's hostile bytes, and the request that they answer.
+/// The hostile bytes of an upstream, and the request that they answer.
 pub struct Case {
     bytes: Arc<Vec<u8>>,
     then: Then,
@@ -56,13 +56,13 @@ pub struct Case {
     idle_limit: Option<&'static str>,
 }
 
-/// The target that is answered with hostile bytes.
+/// The target that the upstream answers with hostile bytes.
 const EVIL: &str = "/evil";
-/// The first half of what the request at the same time gets; the second comes at the end.
+/// The first half of the bystander's response, the simultaneous request's; the second half comes at the end.
 const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst";
 
 impl Case {
-    /// GET is answered with these bytes; then the upstream waits.
+    /// Makes a case in which a GET is answered with these bytes; then the upstream waits.
     pub fn answered(bytes: impl AsRef<[u8]>) -> Self {
         Self {
             bytes: Arc::new(bytes.as_ref().to_vec()),
@@ -74,32 +74,32 @@ impl Case {
         }
     }
 
-    /// What the upstream does next.
+    /// Sets the upstream's behaviour after the bytes.
     pub fn then(self, then: Then) -> Self {
         Self { then, ..self }
     }
 
-    /// The method of the request.
+    /// Sets the method of the request.
     pub fn method(self, method: &'static str) -> Self {
         Self { method, ..self }
     }
 
-    /// The client speaks HTTP/1.0.
+    /// Has the client speak HTTP/1.0.
     pub fn client_of_http_10(self) -> Self {
         Self { version: "HTTP/1.0", ..self }
     }
 
-    /// The request has these fields too, each with its line's end.
+    /// Adds these fields to the request, each with its line's end.
     pub fn asking(self, fields: &'static str) -> Self {
         Self { fields, ..self }
     }
 
-    /// `timeouts.idle`.
+    /// Sets `timeouts.idle`.
     pub fn idle_limit(self, limit: &'static str) -> Self {
         Self { idle_limit: Some(limit), ..self }
     }
 
-    /// Runs it, shows rule R, and answers what the client got.
+    /// Runs the case, asserts rule R, and returns the client's result.
     pub fn destroys(self) -> Outcome {
         let scene = self.scene();
         let outcome = scene.evil();
@@ -108,7 +108,8 @@ impl Case {
         outcome
     }
 
-    /// Runs it where the answer was odd, but leaves the connection fit.
+    /// Runs a case whose response is odd but leaves the connection fit; asserts that the connection is kept, and
+    /// returns the client's result.
     pub fn keeps(self) -> Outcome {
         let scene = self.then(Then::Serves).scene();
         let outcome = scene.evil();
@@ -117,14 +118,14 @@ impl Case {
         outcome
     }
 
-    /// Shows rule R, and that the client got 502 with this in its text.
+    /// Asserts rule R, and that the client got a 502; `what` names the case in failures.
     pub fn gives_bad_gateway(self, what: &str) {
         let answer = self.destroys().unwrap_or_else(|broken| panic!("{what}: {broken:#?}"));
         assert_eq!(answer.status, 502, "{what}: {answer:#?}");
         assert!(answer.head.field("proxy-status").is_some(), "{what}: {answer:#?}");
     }
 
-    /// Shows rule R, and that the client can tell that its response is not whole.
+    /// Asserts rule R, and that the client can tell that its response is incomplete; `what` names the case in failures.
     pub fn breaks(self, what: &str) {
         if let Ok(answer) = self.destroys() {
             panic!("{what}: the client took it for whole: {answer:#?}");
@@ -150,7 +151,7 @@ impl Case {
     }
 }
 
-/// One connection of the hostile upstream.
+/// Serves one connection of the hostile upstream.
 async fn serve(mut peer: Connection, bytes: Arc<Vec<u8>>, then: Then, gate: Gate) {
     while let Some(head) = peer.head().await {
         let target = head.start.split(' ').nth(1).unwrap_or_default();
@@ -181,9 +182,9 @@ async fn serve(mut peer: Connection, bytes: Arc<Vec<u8>>, then: Then, gate: Gate
     peer.close().await;
 }
 
-/// A request at the same time is under way, on connection 0; the hostile one will be on connection 1.
+/// A running case: the bystander's request is in flight on connection 0; the hostile exchange will be on connection 1.
 struct Scene {
-    // The first to be dropped: a client that stays would hold up Warmline's end.
+    // The first field, so that it is dropped first: a client that stays would delay Warmline's end.
     bystander: Client,
     origin: Origin,
     warmline: Running,
@@ -202,7 +203,7 @@ impl Scene {
         client.response_to(self.method)
     }
 
-    /// The connection ended, and what came right after went on another.
+    /// Asserts that the connection of the hostile exchange ended, and that the next request took another.
     fn assert_destroyed(&self) {
         assert_eq!(self.warmline.one_shot("/after").text(), "right");
         self.warmline.wait_for_pool("nothing active but the bystander", |pool| {
@@ -215,14 +216,14 @@ impl Scene {
         assert_eq!(record.connections.len(), 3);
     }
 
-    /// What came right after went on the same connection.
+    /// Asserts that the next request took the same connection as the hostile exchange.
     fn assert_kept(&self) {
         assert_eq!(self.warmline.one_shot("/after").text(), "right");
         let record = self.origin.record();
         assert_eq!((record.connections.len(), record.connections[1].requests), (2, 2));
     }
 
-    /// The bystander's response comes whole, and every place comes back.
+    /// Asserts that the bystander's response comes whole and that every slot is free again.
     fn end(mut self) {
         self.gate.open();
         let rest = std::iter::repeat_with(|| self.bystander.read_some().expect("the rest"));
@@ -240,7 +241,7 @@ impl Scene {
     }
 }
 
-/// A request without a body for the origin.
+/// Returns a request without a body for the origin.
 pub fn request(method: &str, target: &str, version: &str) -> String {
     format!("{method} {target} {version}\r\nHost: {}\r\n\r\n", origin::NAME)
 }

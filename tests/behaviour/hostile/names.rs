@@ -1,5 +1,5 @@
-//! Names whose answers change, vanish or are dead in part. Time to live and negative answers of real DNS are shown beside
-//! the resolver, in `src/connect/resolve/tests.rs`.
+//! Names whose addresses change, vanish or are partly dead. Real DNS, with times to live and negative answers, is
+//! tested in `src/connect/resolve/tests.rs`.
 
 use crate::support::{
     names::Names,
@@ -7,7 +7,7 @@ use crate::support::{
     setup::Setup,
 };
 
-/// Addresses that nobody listens on.
+/// Returns `count` addresses on which nothing listens.
 fn dead(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("127.0.1.{}", number + 1)).collect()
 }

@@ -1,4 +1,4 @@
-//! Connections that end around a request (RFC 9112 section 9.3.1, RFC 9110 section 9.2.2).
+//! Connections that end before, during or after a request (RFC 9112 section 9.3.1, RFC 9110 section 9.2.2).
 
 use super::Then;
 use crate::support::{
@@ -48,7 +48,8 @@ fn case_01_a_connection_that_ended_while_idle_is_noticed_by_nobody() {
     }
 }
 
-/// Ends so many connections once a request was read, without a byte back; later ones answer.
+/// Starts an origin that ends its first `count` connections after reading a request, without a byte of a response;
+/// later connections answer.
 fn ending(count: usize, how: Then) -> Origin {
     Origin::scripted(move |mut peer| async move {
         while peer.request().await.is_some() {

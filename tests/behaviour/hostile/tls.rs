@@ -1,5 +1,5 @@
-//! TLS used against us: what may be sent around the handshake and between records, but is never sent in good faith (RFC 8446
-//! section 4.6). OpenSSL's `R`, renegotiation, is in the tests with real peers.
+//! Abuse of TLS: messages that the protocol permits around the handshake and between records but that nobody sends in
+//! good faith (RFC 8446 section 4.6). OpenSSL's `R`, renegotiation, is in the tests with real peers.
 
 use std::{io::Write as _, sync::Arc};
 
@@ -11,12 +11,12 @@ use crate::support::{client::Response, origin::Origin, setup::Setup};
 
 const EVIL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx-evil: 1\r\n\r\nevil";
 const GOOD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nright";
-/// `close_notify`, as a record in clear text.
+/// The alert `close_notify`, as a record in clear text.
 const CLOSE_NOTIFY: &[u8] = &[21, 3, 3, 0, 2, 1, 0];
-/// `no_renegotiation` as a warning, in clear text.
+/// The warning `no_renegotiation`, as a record in clear text.
 const WARNING: &[u8] = &[21, 3, 3, 0, 2, 1, 100];
 
-/// The answer to a GET and to a POST, before this origin and beside a good one whose answers go on.
+/// Returns the answers to a GET and to a POST from this origin; meanwhile another, good upstream has to answer too.
 fn answers(origin: &Origin) -> [Response; 2] {
     let good = Origin::serving().start();
     let setup = Setup::before(origin).upstream("good", &good).set("hosts", vec!["good.test"]);
@@ -47,7 +47,7 @@ fn case_25_an_answer_in_the_flight_of_finished_is_nobodys() {
         let config = Arc::clone(&config);
         async move {
             let mut tls = Tls::new(peer, &config);
-            // The ClientHello; what goes out with our flight is in its last record.
+            // Reads the ClientHello; the server's reply will end with the response's bytes in its last record.
             tls.read().await;
             tls.session.writer().write_all(EVIL.as_bytes()).unwrap();
             tls.send().await;
@@ -59,7 +59,7 @@ fn case_25_an_answer_in_the_flight_of_finished_is_nobodys() {
     assert_refused(&origin);
 }
 
-/// An origin that sends so many tickets behind its Finished, and serves.
+/// Starts an origin that sends `count` tickets behind its Finished, and serves.
 fn with_tickets(count: usize) -> Origin {
     let config = config(|config| config.send_tls13_tickets = count);
     Origin::scripted(move |peer| {
@@ -85,8 +85,8 @@ fn case_25_many_tickets_are_read() {
 
 #[test]
 fn case_25_ten_thousand_tickets_in_one_flight_end_the_connection() {
-    // Messages that never end where a record does are more than rustls keeps; each in a record of its own is no burden:
-    // that is shown with OpenSSL.
+    // rustls bounds the bytes of messages that span records, and these do; tickets that each fill one record are no
+    // burden, as the tests with OpenSSL show.
     let origin = with_tickets(10_000);
     assert_refused(&origin);
     assert!(origin.record().connections.len() <= 4, "{}", origin.record().connections.len());
@@ -105,7 +105,7 @@ fn case_25_a_flood_of_key_updates_ends_the_connection() {
             for _ in 0..10_000 {
                 tls.session.refresh_traffic_keys().unwrap();
             }
-            // It may be cut off in the middle.
+            // Warmline may end the connection in the middle.
             tls.answer(EVIL).await;
             tls.read_all().await;
         }
@@ -113,7 +113,7 @@ fn case_25_a_flood_of_key_updates_ends_the_connection() {
     .plain()
     .start();
     assert_refused(&origin);
-    // A GET goes again where no byte of an answer came; a POST never does.
+    // A GET is sent again where no byte of a response came; a POST is not.
     assert!(origin.record().connections.len() <= 4, "{}", origin.record().connections.len());
 }
 
@@ -167,7 +167,7 @@ fn case_25_a_few_key_updates_are_within_the_rules() {
     assert_eq!(origin.record().connections.len(), 1);
 }
 
-/// Sends these bytes after the `ClientHello`, ends its side if it `ends`, and reads on.
+/// Starts an origin that sends these bytes after the `ClientHello`, ends its side if `ends`, and reads on.
 fn interrupting(bytes: Vec<u8>, ends: bool) -> Origin {
     Origin::scripted(move |mut peer| {
         let bytes = bytes.clone();
@@ -192,7 +192,8 @@ fn case_25_a_close_or_many_warnings_in_mid_handshake_fail_it() {
     ] {
         let origin = interrupting(bytes, ends);
         assert_refused(&origin);
-        // Each of both requests may dial again twice, as nothing of it was sent; and once a small first message is tried.
+        // Each of the two requests may dial twice more, since nothing of it was sent, and one small first message is
+        // tried.
         assert!(origin.record().connections.len() <= 7, "{what}");
     }
 }
@@ -215,7 +216,7 @@ fn case_25_close_notify_in_place_of_finished_fails_the_handshake() {
         async move {
             let mut tls = Tls::new(peer, &config);
             tls.read().await;
-            // The server's flight stays unsent but for its first record, the ServerHello in clear text.
+            // Of the server's flight only the first record is sent, the ServerHello in clear text.
             let mut flight = Vec::new();
             while tls.session.wants_write() {
                 tls.session.write_tls(&mut flight).unwrap();

@@ -1,4 +1,5 @@
-//! Upgrades, of which this version has none: the field goes no further, and no answer makes a tunnel (RFC 9110 section 7.8).
+//! Upgrades, which this version does not support: the field is not passed on, and no response makes a tunnel (RFC 9110
+//! section 7.8).
 
 use super::{Case, Then};
 

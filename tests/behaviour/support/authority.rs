@@ -1,4 +1,4 @@
-//! A certificate authority for one test, and every odd certificate that a test may want of it.
+//! A certificate authority for one test, and every odd certificate that a test may want from it.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::key_format::{self, KeyFormat};
 
-/// A certificate authority; its certificate is what the other side trusts.
+/// A certificate authority; a peer that trusts its certificate accepts what it issues.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     /// The certificates between this authority and its root, its own first; empty for a root.
@@ -23,45 +23,45 @@ pub struct Authority {
 
 /// A certificate, its chain and its key.
 pub struct Identity {
-    /// The leaf first.
+    /// The certificates, the leaf first.
     pub chain: Vec<CertificateDer<'static>>,
     key: KeyPair,
 }
 
-/// The files of one identity.
+/// The paths of an identity's files.
 pub struct IdentityFiles {
-    /// The leaf first, then its chain.
+    /// The certificates in PEM, the leaf first.
     pub certificate: PathBuf,
-    /// The private key.
+    /// The private key in PEM.
     pub key: PathBuf,
 }
 
 static SHARED: LazyLock<Authority> = LazyLock::new(|| Authority::new("Warmline tests"));
 
 impl Authority {
-    /// A root of its own.
+    /// Makes a new root with this name.
     pub fn new(name: &str) -> Self {
         let issuer = CertifiedIssuer::self_signed(authority_params(name), key());
         Self { issuer: issuer.expect("a root can be made"), chain: Vec::new() }
     }
 
-    /// A root with any oddity: start from [`authority_params`].
+    /// Makes a root with any oddity; start from [`authority_params`].
     pub fn made_of(params: CertificateParams) -> Self {
         let issuer = CertifiedIssuer::self_signed(params, key());
         Self { issuer: issuer.expect("a root can be made"), chain: Vec::new() }
     }
 
-    /// The root that most tests share.
+    /// Returns the root that most tests share.
     pub fn shared() -> &'static Self {
         &SHARED
     }
 
-    /// An authority signed by this one.
+    /// Makes an authority with this name, signed by this one.
     pub fn intermediate(&self, name: &str) -> Self {
         self.intermediate_from(authority_params(name))
     }
 
-    /// An authority with any oddity, signed by this one: start from [`authority_params`].
+    /// Makes an authority with any oddity, signed by this one; start from [`authority_params`].
     pub fn intermediate_from(&self, params: CertificateParams) -> Self {
         let issuer = CertifiedIssuer::signed_by(params, key(), &self.issuer)
             .expect("an intermediate can be made");
@@ -70,7 +70,7 @@ impl Authority {
         Self { issuer, chain }
     }
 
-    /// The same authority, which spells its name in another way in what it issues.
+    /// Returns an authority with the same key that writes another issuer's name into what it issues.
     pub fn called(&self, name: DistinguishedName) -> Self {
         let key = KeyPair::try_from(self.issuer.key().serialize_der()).expect("the same key");
         let mut params = authority_params("");
@@ -79,32 +79,32 @@ impl Authority {
         Self { issuer, chain: self.chain.clone() }
     }
 
-    /// This authority's own certificate.
+    /// Returns this authority's own certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         self.issuer.der()
     }
 
-    /// A server certificate for these names and addresses.
+    /// Issues a server certificate for these names and addresses.
     pub fn server(&self, names: &[&str]) -> Identity {
         self.issue(&server_params(names))
     }
 
-    /// A client certificate with this common name.
+    /// Issues a client certificate with this common name.
     pub fn client(&self, name: &str) -> Identity {
         self.issue_for(&client_params(name), key())
     }
 
-    /// A client certificate with this common name, for this key.
+    /// Issues a client certificate with this common name, for this key.
     pub fn client_for(&self, name: &str, key: KeyPair) -> Identity {
         self.issue_for(&client_params(name), key)
     }
 
-    /// A certificate with any oddity: start from [`server_params`] or [`client_params`].
+    /// Issues a certificate with any oddity; start from [`server_params`] or [`client_params`].
     pub fn issue(&self, params: &CertificateParams) -> Identity {
         self.issue_for(params, key())
     }
 
-    /// A certificate with any oddity, for this key.
+    /// Issues a certificate with any oddity, for this key.
     pub fn issue_for(&self, params: &CertificateParams, key: KeyPair) -> Identity {
         let leaf = params.signed_by(&key, &self.issuer).expect("a certificate can be made");
         let mut chain = vec![leaf.der().clone()];
@@ -114,7 +114,7 @@ impl Authority {
 }
 
 impl Identity {
-    /// A certificate that signs itself; `authority` sets CA:TRUE.
+    /// Makes a self-signed server certificate; `authority` sets CA:TRUE.
     pub fn self_signed(names: &[&str], authority: bool) -> Self {
         let mut params = server_params(names);
         if authority {
@@ -123,53 +123,53 @@ impl Identity {
         Self::self_signed_from(&params, key())
     }
 
-    /// A certificate that signs itself, with any oddity.
+    /// Makes a self-signed certificate with any oddity.
     pub fn self_signed_from(params: &CertificateParams, key: KeyPair) -> Self {
         let leaf = params.self_signed(&key).expect("a certificate can be made");
         Self { chain: vec![leaf.der().clone()], key }
     }
 
-    /// The first certificate.
+    /// Returns the first certificate.
     pub fn leaf(&self) -> &CertificateDer<'static> {
         &self.chain[0]
     }
 
-    /// The same certificates and the same key once more.
+    /// Returns a copy: the same certificates and the same key.
     pub fn again(&self) -> Self {
         let key = KeyPair::try_from(self.key.serialize_der()).expect("the same key");
         Self { chain: self.chain.clone(), key }
     }
 
-    /// The chain without what stands between leaf and root.
+    /// Drops every certificate but the leaf.
     pub fn without_intermediates(mut self) -> Self {
         self.chain.truncate(1);
         self
     }
 
-    /// The chain with this certificate behind it.
+    /// Appends this certificate to the chain.
     pub fn and(mut self, certificate: &CertificateDer<'static>) -> Self {
         self.chain.push(certificate.clone());
         self
     }
 
-    /// The chain with its last certificate repeated until there are `length`.
+    /// Repeats the last certificate until the chain has `length` certificates.
     pub fn padded_to(mut self, length: usize) -> Self {
         let last = self.chain[self.chain.len() - 1].clone();
         self.chain.resize(length, last);
         self
     }
 
-    /// The key, as rustls takes it.
+    /// Returns the key in rustls' type.
     pub fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
     }
 
-    /// The chain in PEM.
+    /// Returns the chain in PEM.
     pub fn chain_pem(&self) -> String {
         certificates_pem(&self.chain)
     }
 
-    /// The key in PEM, in the form asked for.
+    /// Returns the key in PEM, in this format.
     pub fn key_pem(&self, format: KeyFormat) -> String {
         key_format::to_pem(&self.key.serialize_der(), format)
     }
@@ -179,7 +179,7 @@ impl Identity {
         self.write_as(folder, name, KeyFormat::Pkcs8)
     }
 
-    /// Writes chain and key into two files, the key in the form asked for.
+    /// Writes chain and key into two files, the key in this format.
     pub fn write_as(&self, folder: &Path, name: &str, format: KeyFormat) -> IdentityFiles {
         IdentityFiles {
             certificate: write(folder, &format!("{name}.crt"), &self.chain_pem()),
@@ -188,7 +188,7 @@ impl Identity {
     }
 }
 
-/// What a good server certificate for these names and addresses says; change it at will.
+/// Returns the parameters of a good server certificate for these names and addresses; a test may change them.
 pub fn server_params(names: &[&str]) -> CertificateParams {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(names).expect("names are ASCII");
@@ -197,7 +197,7 @@ pub fn server_params(names: &[&str]) -> CertificateParams {
     params
 }
 
-/// What a good client certificate says.
+/// Returns the parameters of a good client certificate with this common name.
 pub fn client_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -205,57 +205,58 @@ pub fn client_params(name: &str) -> CertificateParams {
     params
 }
 
-/// The same, but it ended in 2020.
+/// Changes the validity to one that ended in 2020.
 pub fn expired(mut params: CertificateParams) -> CertificateParams {
     params.not_before = date_time_ymd(2019, 1, 1);
     params.not_after = date_time_ymd(2020, 1, 1);
     params
 }
 
-/// The same, but it begins in 2200.
+/// Changes the validity to one that begins in 2200.
 pub fn not_yet_valid(mut params: CertificateParams) -> CertificateParams {
     params.not_before = date_time_ymd(2200, 1, 1);
     params.not_after = date_time_ymd(2201, 1, 1);
     params
 }
 
-/// No subject alternative name; the name stands in the subject's common name alone.
+/// Returns the parameters of a server certificate without subject alternative names, whose only name is the common
+/// name.
 pub fn common_name_only(name: &str) -> CertificateParams {
     let mut params = server_params(&[]);
     params.distinguished_name.push(DnType::CommonName, name);
     params
 }
 
-/// A server certificate whose only subject alternative name is this one, whatever it is.
+/// Returns the parameters of a server certificate whose only subject alternative name is this one.
 pub fn only_name(name: SanType) -> CertificateParams {
     let mut params = server_params(&[]);
     params.subject_alt_names = vec![name];
     params
 }
 
-/// A DNS name exactly as written: no address is recognised in it, nothing is checked but ASCII.
+/// Returns a DNS name exactly as written: an address is not recognised, and nothing but ASCII is checked.
 pub fn dns_name(text: &str) -> SanType {
     SanType::DnsName(text.try_into().expect("the name is ASCII"))
 }
 
-/// A key on the curve P-256, which is made fast.
+/// Makes a key on the curve P-256, which is fast.
 pub fn key() -> KeyPair {
     KeyPair::generate().expect("a key can be made")
 }
 
-/// Certificates in PEM, one after another.
+/// Returns the certificates in PEM, one after another.
 pub fn certificates_pem(certificates: &[CertificateDer<'_>]) -> String {
     certificates.iter().map(|der| key_format::pem("CERTIFICATE", der)).collect()
 }
 
-/// Writes a file into a folder and says where it is.
+/// Writes a file into a folder and returns its path.
 pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     let path = folder.join(name);
     fs::write(&path, text).expect("the test's folder can be written");
     path
 }
 
-/// What a good authority's certificate says.
+/// Returns the parameters of a good authority's certificate.
 pub fn authority_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);

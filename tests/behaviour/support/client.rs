@@ -1,4 +1,4 @@
-//! The application's side: a raw client that writes any bytes and sees how a connection ends, and on top of it a
+//! The application's side: a raw client that writes any bytes and sees how a connection ends, and on top of that a
 //! well-behaved HTTP/1.1 client.
 
 use std::{
@@ -15,44 +15,44 @@ use super::{
 /// A connection to Warmline.
 pub struct Client {
     stream: TcpStream,
-    /// Read and not yet taken.
+    /// Bytes that were read and not yet taken.
     buffer: Vec<u8>,
-    /// Where reads go first.
+    /// The buffer that each read fills first.
     scratch: Vec<u8>,
 }
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug, Clone, Default)]
 pub struct Response {
     /// The final status.
     pub status: u16,
     /// The final head.
     pub head: Head,
-    /// The content; empty when it went into a sink.
+    /// The content; empty if a sink got it.
     pub body: Vec<u8>,
     /// The trailer fields.
     pub trailers: Vec<(String, String)>,
-    /// The heads of 1xx responses before it.
+    /// The heads of the 1xx responses before the final one.
     pub interim: Vec<Head>,
 }
 
-/// A response that did not come whole.
+/// A response that did not come completely.
 #[derive(Debug)]
 pub struct Broken {
-    /// How the connection ended, or why the response is no response.
+    /// The end of the connection, or the reason why the bytes are not a response.
     pub end: Ending,
-    /// What came of it; the status is 0 when no head did.
+    /// The part that came; the status is 0 if no complete head came.
     pub partial: Response,
 }
 
-/// How Warmline ended a client's connection.
+/// The way in which Warmline ended a client's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// FIN.
     Fin,
     /// RST.
     Reset,
-    /// Not at all: it broke the protocol.
+    /// No end: Warmline broke the protocol, or was silent for too long.
     Malformed(String),
 }
 
@@ -66,22 +66,22 @@ impl Client {
         Self { stream, buffer: Vec::new(), scratch: vec![0; 64 * 1024] }
     }
 
-    /// The address that Warmline sees.
+    /// Returns the client's address, which Warmline sees.
     pub fn address(&self) -> SocketAddr {
         self.stream.local_addr().expect("a connected socket has one")
     }
 
-    /// Writes these bytes, all of them.
+    /// Writes all of these bytes; panics if Warmline has closed.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the connection takes what is written");
     }
 
-    /// Writes these bytes; an error tells that Warmline closed.
+    /// Writes all of these bytes; an error says that Warmline has closed.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Writes up to so many bytes, as long as they are taken; answers how many were.
+    /// Writes up to `limit` bytes for as long as they are taken; returns the number that was written.
     pub fn send_until_blocked(&mut self, limit: usize) -> usize {
         let (mut sent, piece) = (0, vec![b'x'; 64 * 1024]);
         self.stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket option");
@@ -100,12 +100,12 @@ impl Client {
         self.response_to(method).unwrap_or_else(|broken| panic!("{method} {target}: {broken:#?}"))
     }
 
-    /// GET.
+    /// Sends a GET and reads the response.
     pub fn get(&mut self, host: &str, target: &str) -> Response {
         self.request("GET", host, target)
     }
 
-    /// POST with a body that has a length.
+    /// Sends a POST with a content-length and reads the response.
     pub fn post(&mut self, host: &str, target: &str, body: impl AsRef<[u8]>) -> Response {
         let length = body.as_ref().len();
         self.send(format!(
@@ -115,12 +115,12 @@ impl Client {
         self.response()
     }
 
-    /// Reads the response to anything but HEAD; panics when it does not come whole.
+    /// Reads the response to any method but HEAD; panics if it does not come completely.
     pub fn response(&mut self) -> Response {
         self.response_to("GET").unwrap_or_else(|broken| panic!("no whole response: {broken:#?}"))
     }
 
-    /// Reads the response to this method.
+    /// Reads the response to a request of this method, from which follows whether a body comes.
     pub fn response_to(&mut self, method: &str) -> Result<Response, Box<Broken>> {
         let mut body = Vec::new();
         let result = self.response_into(method, &mut |bytes| body.extend_from_slice(bytes));
@@ -133,7 +133,7 @@ impl Client {
         }
     }
 
-    /// Reads the response to this method; its content goes into the sink.
+    /// Reads the response to a request of this method; the sink gets its content piece by piece.
     pub fn response_into(
         &mut self,
         method: &str,
@@ -146,12 +146,12 @@ impl Client {
         }
     }
 
-    /// Reads the final head alone; the content follows by [`Client::read_some`].
+    /// Reads the next head alone, be it informational; the content follows by [`Client::read_some`].
     pub fn response_head(&mut self) -> Head {
         self.head().unwrap_or_else(|end| panic!("no response: {end:?}"))
     }
 
-    /// Reads at least one byte beyond what was taken, and takes all of it.
+    /// Returns all bytes that were read and not taken, or else those of the next read.
     pub fn read_some(&mut self) -> Result<Vec<u8>, Ending> {
         if self.buffer.is_empty() {
             self.fill()?;
@@ -159,7 +159,7 @@ impl Client {
         Ok(std::mem::take(&mut self.buffer))
     }
 
-    /// Reads to the connection's end; answers how it ended and what came before.
+    /// Reads to the connection's end; returns the way it ended and the bytes before.
     pub fn end(&mut self) -> (Ending, Vec<u8>) {
         loop {
             if let Err(end) = self.fill() {
@@ -168,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Whether something is there to read, be it an end.
+    /// True if bytes or an end can be read now.
     pub fn has_something_to_read(&mut self) -> bool {
         self.stream.set_nonblocking(true).expect("a socket option");
         let peeked = self.stream.peek(&mut [0]);
@@ -176,7 +176,7 @@ impl Client {
         !self.buffer.is_empty() || !peeked.is_err_and(|e| e.kind() == ErrorKind::WouldBlock)
     }
 
-    /// Asserts that nothing is there to read at this moment, not even an end.
+    /// Asserts that nothing can be read at this moment, not even an end.
     pub fn assert_silent(&mut self) {
         self.stream.set_read_timeout(Some(Duration::from_millis(1))).expect("a socket option");
         let end = self.fill();
@@ -185,7 +185,7 @@ impl Client {
         assert!(end == Err(silent) && self.buffer.is_empty(), "it is not silent: {bytes} {end:?}");
     }
 
-    /// Sends FIN and goes on reading.
+    /// Sends FIN; reading goes on.
     pub fn half_close(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -252,7 +252,7 @@ impl Client {
 const SILENCE: &str = "nothing came in time";
 
 impl Response {
-    /// The content as text.
+    /// Returns the content as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

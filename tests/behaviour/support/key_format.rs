@@ -1,13 +1,13 @@
-//! The forms in which a private key may lie in a PEM file. rcgen writes PKCS#8 alone; the others are cut out of it.
+//! The formats of a private key in a PEM file. rcgen writes PKCS#8 alone; the others are cut out of that.
 
-/// The form of a private key in a file.
+/// The format of a private key in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFormat {
-    /// `PRIVATE KEY`, RFC 5958.
+    /// PKCS#8: `PRIVATE KEY`, RFC 5958.
     Pkcs8,
-    /// `RSA PRIVATE KEY`, RFC 8017.
+    /// PKCS#1: `RSA PRIVATE KEY`, RFC 8017.
     Pkcs1,
-    /// `EC PRIVATE KEY`, RFC 5915.
+    /// SEC 1: `EC PRIVATE KEY`, RFC 5915.
     Sec1,
 }
 
@@ -15,7 +15,7 @@ const SEQUENCE: u8 = 0x30;
 const OCTET_STRING: u8 = 0x04;
 const EXPLICIT_0: u8 = 0xa0;
 
-/// A PKCS#8 key in PEM, in the form asked for.
+/// Returns a PKCS#8 key in PEM, converted to this format.
 pub fn to_pem(pkcs8: &[u8], format: KeyFormat) -> String {
     match format {
         KeyFormat::Pkcs8 => pem("PRIVATE KEY", pkcs8),
@@ -24,7 +24,7 @@ pub fn to_pem(pkcs8: &[u8], format: KeyFormat) -> String {
     }
 }
 
-/// One PEM section.
+/// Returns one PEM section with this label.
 pub fn pem(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");
     for line in der.chunks(48) {
@@ -34,7 +34,8 @@ pub fn pem(label: &str, der: &[u8]) -> String {
     text + &format!("-----END {label}-----\n")
 }
 
-/// The key with its curve named inside, as `openssl ecparam -genkey` writes it: PKCS#8 names the curve outside.
+/// Returns the key in SEC 1 with the curve named inside, as `openssl ecparam -genkey` writes it; PKCS#8 names the curve
+/// outside.
 fn sec1(pkcs8: &[u8]) -> Vec<u8> {
     let (curve, key) = inner_key(pkcs8);
     let (content, _) = element(key, SEQUENCE);
@@ -45,20 +46,20 @@ fn sec1(pkcs8: &[u8]) -> Vec<u8> {
     encode(SEQUENCE, &[head, &named, with_curve].concat())
 }
 
-/// What PKCS#8 says: the algorithm's parameters (for RSA a NULL), and the key that it wraps.
+/// Returns two parts of a PKCS#8 key: the algorithm's parameters (NULL for RSA), and the key inside.
 fn inner_key(pkcs8: &[u8]) -> (&[u8], &[u8]) {
     let (content, _) = element(pkcs8, SEQUENCE);
     let (algorithm, rest) = element(after(content), SEQUENCE);
     (after(algorithm), element(rest, OCTET_STRING).0)
 }
 
-/// The content of the DER element that comes first, which has this tag, and what follows it.
+/// Returns the content of the first DER element, which must have this tag, and the bytes that follow the element.
 fn element(der: &[u8], tag: u8) -> (&[u8], &[u8]) {
     assert_eq!(der[0], tag, "an unexpected DER element");
     split(der)
 }
 
-/// What follows the DER element that comes first.
+/// Returns the bytes that follow the first DER element.
 fn after(der: &[u8]) -> &[u8] {
     split(der).1
 }

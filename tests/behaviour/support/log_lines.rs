@@ -1,5 +1,6 @@
-//! What the product logs, caught as it emits it. Tests share one process: an access line is found by a target that one
-//! test alone asks for, and `log.access` must be on in its configuration; a connection's rest by the origin's port.
+//! Warmline's log lines, caught as they are emitted. All tests share one process, so a test finds its access line by a
+//! target that no other test asks for, with `log.access` on in its configuration; a connection's rest is found by the
+//! origin's port.
 
 use std::{
     collections::BTreeMap,
@@ -19,12 +20,12 @@ use tracing_subscriber::{
 
 use super::wait_for;
 
-/// One line: what stands behind each key.
+/// A log line: its values by key.
 #[derive(Debug, Clone, Default)]
 pub struct Line(BTreeMap<&'static str, String>);
 
 impl Line {
-    /// What stands behind this key; empty where it is missing.
+    /// Returns the value of this key; empty if the line does not have it.
     pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
     }
@@ -64,12 +65,12 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// Lines are caught from now on.
+/// Catches all lines from now on.
 pub fn catch() {
     LazyLock::force(&CATCHING);
 }
 
-/// Waits for the line of the request with this request line, such as `GET /only-here`.
+/// Waits for the access line of the request with this method and target, such as `GET /only-here`, and returns it.
 pub fn line_of(request: &str) -> Line {
     let find = || {
         let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,7 +80,7 @@ pub fn line_of(request: &str) -> Line {
     find().expect("it was there just now")
 }
 
-/// Waits until connections to this port have gone to rest so often.
+/// Waits until connections to this port have gone to rest `times` times.
 pub fn rests(port: u16, times: usize) {
     let peer = format!("127.0.0.1:{port}");
     wait_for("an idle connection's rest", || {
@@ -91,7 +92,7 @@ pub fn rests(port: u16, times: usize) {
     });
 }
 
-/// Waits until a client connection from this address has gone to rest so often.
+/// Waits until a client connection from this address has gone to rest `times` times.
 pub fn client_rests(client: SocketAddr, times: usize) {
     let client = client.to_string();
     wait_for("a client connection's rest", || {
@@ -103,13 +104,13 @@ pub fn client_rests(client: SocketAddr, times: usize) {
     });
 }
 
-/// The lines so far with this reason.
+/// Counts the lines so far whose `reason` contains this text.
 pub fn with_reason(reason: &str) -> usize {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     lines.iter().filter(|line| line.get("reason").contains(reason)).count()
 }
 
-/// How many lines so far are about this upstream and say this.
+/// Counts the lines so far about this upstream whose message contains these words.
 pub fn about(upstream: &str, words: &str) -> usize {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     let said =

@@ -1,28 +1,28 @@
-//! HTTP/1.1 messages as both ends of the tests read them: strictly, for the tests are the witness of what Warmline writes.
+//! HTTP/1.1 messages as both ends of the tests read them: strictly, since the tests judge what Warmline writes.
 
 use std::fmt;
 
-/// A start line and its fields.
+/// A start line and the fields.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
-    /// The first line.
+    /// The first line, without its end.
     pub start: String,
-    /// Names as sent, values without the blanks around them.
+    /// The fields: names as sent, values without surrounding blanks.
     pub fields: Vec<(String, String)>,
 }
 
-/// How a body ends (RFC 9112, section 6.3).
+/// The rule by which a body ends (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// After so many bytes.
+    /// After this number of bytes.
     Length(u64),
-    /// With the last chunk.
+    /// After the last chunk and the trailers.
     Chunked,
-    /// With the connection.
+    /// At the connection's end.
     UntilClose,
 }
 
-/// A message that breaks the rules.
+/// A message that breaks the rules of HTTP/1.1, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(pub String);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Malformed {
 }
 
 impl Head {
-    /// Takes a head from the front of what was read, if a whole one is there.
+    /// Takes a head off the front of `buffer`; returns `None` if it is not complete yet.
     pub fn take(buffer: &mut Vec<u8>) -> Result<Option<Self>, Malformed> {
         let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
             return Ok(None);
@@ -43,20 +43,20 @@ impl Head {
         Self::parse(&text.map_err(|_| Malformed("a head that is not UTF-8".into()))?).map(Some)
     }
 
-    /// The value of the field, which must not come twice.
+    /// Returns the value of this field; panics if the field came twice.
     pub fn field(&self, name: &str) -> Option<&str> {
         let values = self.values(name);
         assert!(values.len() < 2, "{name} came {} times: {values:?}", values.len());
         values.first().copied()
     }
 
-    /// All values of the field, in order.
+    /// Returns all values of this field, in order.
     pub fn values(&self, name: &str) -> Vec<&str> {
         let same = self.fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(name));
         same.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The framing that the fields declare, none of them contradicting another.
+    /// Returns the framing that the fields declare, or an error if they contradict each other.
     pub fn declared_framing(&self) -> Result<Option<Framing>, Malformed> {
         match (
             self.values("transfer-encoding").as_slice(),
@@ -92,7 +92,7 @@ fn field(line: &str) -> Result<(String, String), Malformed> {
     Ok((name.to_string(), value.trim_matches([' ', '\t']).to_string()))
 }
 
-/// Reads a body out of the bytes of a connection, piece by piece.
+/// The reader of one body, which takes the connection's bytes piece by piece.
 #[derive(Debug)]
 pub struct Body {
     state: State,
@@ -113,7 +113,7 @@ enum State {
 }
 
 impl Body {
-    /// The body of a message with this framing.
+    /// Makes a reader for a body with this framing.
     pub fn new(framing: Framing) -> Self {
         let state = match framing {
             Framing::Length(0) => State::Complete,
@@ -124,17 +124,17 @@ impl Body {
         Self { state, trailers: Vec::new(), line: Vec::new() }
     }
 
-    /// Whether the whole body was read.
+    /// True if the whole body was read.
     pub fn is_complete(&self) -> bool {
         self.state == State::Complete
     }
 
-    /// Whether the connection's end is the body's proper end.
+    /// True if the connection's end is the body's proper end.
     pub fn ends_with_connection(&self) -> bool {
         self.state == State::UntilClose
     }
 
-    /// Takes what it can from the front of what was read and hands the content on.
+    /// Takes the body's bytes off the front of `buffer` and hands the content to the sink.
     pub fn read(
         &mut self,
         buffer: &mut Vec<u8>,
@@ -148,7 +148,7 @@ impl Body {
         Ok(())
     }
 
-    /// One step over at least one byte; says how many it took.
+    /// Reads at least one byte; returns the number of bytes taken.
     fn step(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[u8])) -> Result<usize, Malformed> {
         match self.state {
             State::Plain(left) => {

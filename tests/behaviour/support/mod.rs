@@ -52,15 +52,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a test waits for an event before it fails: never reached when all is well.
+/// The time that a test waits for an event before it fails; far longer than any event takes.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Whether the long versions of the tests are wanted (`WARMLINE_SOAK=1`); they run alone, with `--test-threads=1`.
+/// True if the long versions of the tests are wanted (`WARMLINE_SOAK=1`); they run alone, with `--test-threads=1`.
 pub fn soaking() -> bool {
     env::var_os("WARMLINE_SOAK").is_some_and(|value| value == "1")
 }
 
-/// Runs the work on so many threads at once, each with its number, until all are done.
+/// Runs the work on `count` threads at once, each with its number, until all are done.
 pub fn together(count: usize, work: impl Fn(usize) + Sync) {
     thread::scope(|scope| {
         let work = &work;
@@ -70,7 +70,7 @@ pub fn together(count: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// Waits until the condition holds, looking again and again; panics when it never does.
+/// Waits until the condition holds, which is checked every millisecond; panics with `what` if it never does.
 pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {

@@ -1,4 +1,5 @@
-//! A folder as kubelet mounts a `ConfigMap` or a Secret: its files are links through `..data`, which is swapped as a whole.
+//! A folder like kubelet's mount of a `ConfigMap` or a Secret: the files are links through `..data`, which is swapped
+//! as a whole.
 
 use std::{
     fs,
@@ -6,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// See the module.
+/// A mounted folder and the number of its versions so far.
 pub struct Mount {
     folder: PathBuf,
     versions: usize,
 }
 
 impl Mount {
-    /// With these files, once there is a version.
+    /// Makes the folder with links to these files; they dangle until the first [`Mount::swap`].
     pub fn new(folder: PathBuf, files: &[&str]) -> Self {
         fs::create_dir_all(&folder).unwrap();
         for name in files {
@@ -22,7 +23,8 @@ impl Mount {
         Self { folder, versions: 0 }
     }
 
-    /// Has the files of the next version written into a folder of their own, swaps the link, and removes the old ones.
+    /// Has `write` put the next version's files into a folder of their own, swaps the link, and removes the old
+    /// version.
     pub fn swap(&mut self, write: impl FnOnce(&Path)) {
         let version = |number: usize| self.folder.join(format!("..version-{number}"));
         let (old, new) = (version(self.versions), version(self.versions + 1));
@@ -36,7 +38,7 @@ impl Mount {
         self.versions += 1;
     }
 
-    /// One of its files.
+    /// Returns the path of one of the files.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }

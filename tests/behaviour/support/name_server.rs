@@ -1,4 +1,4 @@
-//! A name server made in the test: it says what it was told to, or nothing, and remembers what it was asked.
+//! A name server made in the test: it answers as the test has set, or not at all, and remembers the questions.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-/// A kind of record that is asked for.
+/// The type of record that a question asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     A = 1,
@@ -18,20 +18,20 @@ pub enum Kind {
 /// A name server's answer to a question.
 #[derive(Debug, Clone)]
 pub enum Says {
-    /// Nothing at all.
+    /// No answer at all.
     Silence,
     /// This response code, such as 2 for SERVFAIL.
     Code(u8),
-    /// The name exists; it has no such record, for so many seconds if it says how long.
+    /// The name exists without such a record; the answer may be cached for this number of seconds, if given.
     NoData(Option<u32>),
-    /// The name has these addresses, for so many seconds each.
+    /// The name has these addresses, each for this number of seconds.
     Addresses(u32, Vec<IpAddr>),
-    /// The name is another's alias for so many seconds, and nothing about that.
+    /// The name is an alias of this other name for so many seconds, about which the answer says nothing.
     Alias(u32, &'static str),
 }
 
 impl Says {
-    /// Says these addresses, for an hour.
+    /// Returns an answer with these addresses, valid for an hour.
     pub fn addresses(addresses: &[&str]) -> Self {
         Self::Addresses(3600, addresses.iter().map(|text| text.parse().unwrap()).collect())
     }
@@ -40,20 +40,20 @@ impl Says {
 const NXDOMAIN: u8 = 3;
 const CNAME: u16 = 5;
 const SOA: u16 = 6;
-/// The size of a UDP packet where the asker says nothing else.
+/// The size of a UDP packet if the question does not allow a larger one.
 const PACKET: usize = 512;
 
 #[derive(Debug, Default)]
 struct State {
     says: HashMap<(String, Kind), Says>,
-    /// The number of questions that get lost from now on.
+    /// The number of questions to come that the server will lose.
     loses: usize,
-    /// The questions, such as `A a.example`, but for those that got lost.
+    /// The questions so far, such as `A a.example`, except for those that were lost.
     asked: Vec<String>,
     lost: usize,
 }
 
-/// A running name server; it runs until the test's process ends.
+/// A running name server, which runs until the test's process ends.
 #[derive(Debug, Clone)]
 pub struct NameServer {
     address: SocketAddr,
@@ -61,13 +61,13 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Starts on a free port. To it, names exist that it was given.
+    /// Starts a server on a free port. Only the names that [`NameServer::says`] sets exist.
     pub fn start() -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         (0..100).find_map(|_| Self::try_start(free)).expect("a port that is free for UDP and TCP")
     }
 
-    /// Starts on this address.
+    /// Starts a server on this address.
     pub fn start_at(address: SocketAddr) -> Self {
         Self::try_start(address).expect("the address is free")
     }
@@ -83,28 +83,28 @@ impl NameServer {
         Some(server)
     }
 
-    /// The port, on 127.0.0.1 unless it was started elsewhere.
+    /// Returns the port, on 127.0.0.1 unless the server was started on another address.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Gives an answer for this name from now on.
+    /// Sets the answer for this name and kind from now on.
     pub fn says(&self, name: &str, kind: Kind, says: Says) -> &Self {
         self.state().says.insert((name.to_owned(), kind), says);
         self
     }
 
-    /// Loses the next so many questions.
+    /// Has the server lose this number of further questions.
     pub fn loses(&self, questions: usize) {
         self.state().loses = questions;
     }
 
-    /// All questions so far, such as `A a.example`.
+    /// Returns all questions so far, such as `A a.example`, except for those that were lost.
     pub fn asked(&self) -> Vec<String> {
         self.state().asked.clone()
     }
 
-    /// The number of questions that got lost.
+    /// Returns the number of questions that were lost.
     pub fn lost(&self) -> usize {
         self.state().lost
     }
@@ -118,7 +118,7 @@ impl NameServer {
         while let Ok((length, peer)) = socket.recv_from(&mut query) {
             if let Some(mut answer) = self.answer(&query[..length]) {
                 if answer.len() > PACKET {
-                    // Truncated: nothing but the question, and the flag that says so.
+                    // A truncated answer: only the question, and the flag TC.
                     answer = query[..length].to_vec();
                     (answer[2], answer[3]) = (0x83, 0x80);
                 }
@@ -143,7 +143,8 @@ impl NameServer {
         }
     }
 
-    /// RFC 1035 section 4.1: the header, the question as it came, and the answers, or the zone's SOA.
+    /// Returns the reply to a query (RFC 1035 section 4.1): the header, the question as it came, and the answers or the
+    /// zone's SOA. `None` if the query is lost or gets no answer.
     fn answer(&self, query: &[u8]) -> Option<Vec<u8>> {
         let (name, kind, end) = question(query);
         let mut state = self.state();
@@ -170,7 +171,8 @@ impl NameServer {
         let mut answer = [&query[..2], &[0x81, 0x80 | code], &counts, &query[12..end]].concat();
         answer.extend(answers.concat());
         if let Some(ttl) = soa {
-            // Two names, both the root, and five numbers, of which the last says how long "none" may be kept.
+            // The SOA: two names, both the root, and five numbers, the last of which bounds the caching of a negative
+            // answer.
             let numbers = ttl.to_be_bytes().repeat(5);
             answer.extend(record(SOA, ttl, &[&[0, 0], &numbers[..]].concat()));
         }
@@ -178,7 +180,7 @@ impl NameServer {
     }
 }
 
-/// The name and kind of a query's question, and where it ends.
+/// Returns the name and the kind of a query's question, and the offset of the question's end.
 fn question(query: &[u8]) -> (String, Kind, usize) {
     let (mut labels, mut at) = (Vec::new(), 12);
     while query[at] != 0 {
@@ -202,7 +204,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// A record of the question's name.
+/// Returns a record of the question's name.
 fn record(kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
     let mut record = vec![0xc0, 12];
     record.extend(kind.to_be_bytes());

@@ -1,4 +1,4 @@
-//! Names for the tests: a resolver whose answers are fixed, or change at every query.
+//! Names for the tests: a resolver whose answers are fixed or change at every query.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 
 use warmline::connect::Resolver;
 
-/// Names and what they resolve to; clones are the same names.
+/// Names and their addresses; clones share one table.
 #[derive(Debug, Clone, Default)]
 pub struct Names(Arc<Table>);
 
@@ -21,7 +21,7 @@ struct Table {
     queries: AtomicUsize,
 }
 
-/// The answers that a name gives, one after another, over and over.
+/// The answers for a name, given one after another, over and over.
 #[derive(Debug)]
 struct Answers {
     turns: Vec<Vec<IpAddr>>,
@@ -29,12 +29,12 @@ struct Answers {
 }
 
 impl Names {
-    /// The name resolves to these addresses, always.
+    /// Sets the addresses of a name, always the same.
     pub fn fixed(self, name: &str, addresses: &[&str]) -> Self {
         self.in_turn(name, &[addresses])
     }
 
-    /// Each query of the name gets the next of these answers; the first follows the last.
+    /// Sets the answers of a name: each query gets the next one, and the first follows the last.
     pub fn in_turn(self, name: &str, turns: &[&[&str]]) -> Self {
         let parse = |text: &&str| text.parse().expect("an address");
         let turns = turns.iter().map(|turn| turn.iter().map(parse).collect()).collect();
@@ -43,7 +43,7 @@ impl Names {
         self
     }
 
-    /// What this query gets; none when the name is unknown.
+    /// Returns the answer to a query of this name; `None` if the name is unknown.
     pub fn query(&self, name: &str) -> Option<Vec<IpAddr>> {
         self.0.queries.fetch_add(1, Relaxed);
         let mut table = self.0.answers.lock().expect("no panic inside");
@@ -53,13 +53,13 @@ impl Names {
         Some(answer)
     }
 
-    /// These names in the place of DNS.
+    /// Returns a resolver that asks these names in place of DNS.
     pub fn resolver(&self) -> Resolver {
         let names = self.clone();
         Resolver::Fixed(Arc::new(move |name| names.query(name).unwrap_or_default()))
     }
 
-    /// How many queries came.
+    /// Returns the number of queries so far.
     pub fn queries(&self) -> usize {
         self.0.queries.load(Relaxed)
     }

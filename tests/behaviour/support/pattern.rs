@@ -1,11 +1,11 @@
-//! Content for bodies of any size that tells its own place, so that a lost, doubled or foreign byte is seen.
+//! Content for bodies of any size that depends on the offset, so that a lost, doubled or foreign byte is found.
 
 use std::sync::LazyLock;
 
 /// The pattern's period: a prime, so that no buffer size divides it.
 const PERIOD: usize = 65_521;
 
-/// Twice the period, so that a slice of one period can begin anywhere.
+/// Two periods of the pattern, so that a slice of one period can begin anywhere.
 static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut state = 0x9e37_79b9_u32;
     let mut next = || {
@@ -18,13 +18,13 @@ static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     period.repeat(2)
 });
 
-/// The content from this offset on, at most `limit` bytes and at most one period.
+/// Returns the content from this offset on, at most `limit` bytes and at most one period.
 pub fn slice(offset: u64, limit: u64) -> &'static [u8] {
     let start = (offset % PERIOD as u64) as usize;
     &BLOCK[start..start + limit.min(PERIOD as u64) as usize]
 }
 
-/// The first `length` bytes.
+/// Returns the first `length` bytes.
 pub fn bytes(length: u64) -> Vec<u8> {
     let mut all = Vec::new();
     while (all.len() as u64) < length {
@@ -34,17 +34,17 @@ pub fn bytes(length: u64) -> Vec<u8> {
     all
 }
 
-/// Reads content that comes in pieces and compares it with the pattern.
+/// A reader that compares content, piece by piece, with the pattern.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// How many bytes came.
+    /// The number of bytes so far.
     pub length: u64,
-    /// The offset of the first wrong byte's piece, if any was wrong.
+    /// The offset of the piece with the first wrong byte, if any was wrong.
     pub wrong_at: Option<u64>,
 }
 
 impl Reader {
-    /// Takes the next piece.
+    /// Compares the next piece.
     pub fn take(&mut self, mut piece: &[u8]) {
         while !piece.is_empty() {
             let expected = slice(self.length, piece.len() as u64);

@@ -1,4 +1,4 @@
-//! The program itself, in a process of its own, where a test has to do to the whole process what no other test could bear.
+//! The program itself, in a process of its own, for tests whose effect on the whole process no other test could bear.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use super::{
     wait_for,
 };
 
-/// The program before an origin; killed at the end.
+/// The program before one or more origins; killed when dropped.
 pub struct Program {
     /// The process.
     pub child: Child,
@@ -28,17 +28,18 @@ pub struct Program {
 }
 
 impl Program {
-    /// Started by a shell, by this line: `$0` is the program, `$1` its configuration.
+    /// Starts the program before this origin by a line of shell in which `$0` is the program and `$1` its
+    /// configuration.
     pub fn start(origin: &Origin, line: &str) -> Self {
         Self::run(Self::setup(&[(NAME, origin)]), line)
     }
 
-    /// The same with several origins, each behind a host of its own.
+    /// Starts the program before several origins, each behind a host of its own, by such a line.
     pub fn before(origins: &[(&str, &Origin)], line: &str) -> Self {
         Self::run(Self::setup(origins), line)
     }
 
-    /// A configuration that the program can read in a process of its own.
+    /// Makes a configuration with these origins that the program can read in a process of its own.
     pub fn setup(origins: &[(&str, &Origin)]) -> Setup {
         let setup = Setup::new().set_global("log.format", "json").set_global("log.level", "info");
         origins.iter().fold(setup, |setup, (host, origin)| {
@@ -50,7 +51,7 @@ impl Program {
         })
     }
 
-    /// The same as [`Program::start`], with this configuration.
+    /// Starts the program with this configuration by such a line.
     pub fn run(setup: Setup, line: &str) -> Self {
         fs::write(file(&setup), setup.text()).unwrap();
         let mut command = Command::new("sh");
@@ -68,7 +69,7 @@ impl Program {
         Self { child, lines, setup }
     }
 
-    /// Puts another number of clients in force.
+    /// Puts another number of clients in force (`limits.connections`), and waits until the log says so.
     pub fn allow_clients(&self, most: usize) {
         let mut document: Value = serde_json::from_str(&self.setup.text()).unwrap();
         document["listeners"][0]["limits"]["connections"] = most.into();
@@ -79,39 +80,39 @@ impl Program {
         });
     }
 
-    /// Sends it a signal, such as `-HUP`.
+    /// Sends the process a signal, such as `-HUP`.
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
         assert!(sent.unwrap().success());
     }
 
-    /// Gives what the kernel says of its memory behind this word, such as `VmHWM:`, in KiB.
+    /// Returns a value of the process's memory from the kernel, such as `VmHWM:`, in KiB.
     pub fn memory(&self, word: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(word)).unwrap();
         line.trim().trim_end_matches("kB").trim().parse().unwrap()
     }
 
-    /// The lines with these words in their message.
+    /// Returns the log lines whose message contains these words.
     pub fn said(&self, words: &str) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();
         let said = |line: &&Value| line["message"].as_str().is_some_and(|m| m.contains(words));
         lines.iter().filter(said).cloned().collect()
     }
 
-    /// True if it wrote a line that begins like this, and is not of its log.
+    /// True if the program wrote a line outside its log that begins with these words.
     pub fn printed(&self, words: &str) -> bool {
         let lines = self.lines.lock().unwrap();
         lines.iter().any(|line| line.as_str().is_some_and(|line| line.starts_with(words)))
     }
 
-    /// The lines of requests.
+    /// Returns the access lines.
     pub fn access_lines(&self) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();
         lines.iter().filter(|line| line["target"] == "warmline::access").cloned().collect()
     }
 
-    /// Where it listens for `traffic`, `metrics`, `admin`.
+    /// Waits for the line with the ports; returns the address of `traffic`, `metrics` or `admin`.
     pub fn address(&self, what: &str) -> SocketAddr {
         let find = || {
             let lines = self.lines.lock().unwrap();
@@ -121,17 +122,17 @@ impl Program {
         find().unwrap()
     }
 
-    /// A client of its traffic.
+    /// Connects to the address for traffic.
     pub fn connect(&self) -> Client {
         Client::connect(self.address("traffic"))
     }
 
-    /// A page of the address for metrics and health.
+    /// Gets a page from the address for metrics and health.
     pub fn health(&self, path: &str) -> Response {
         Client::connect(self.address("metrics")).get("localhost", path)
     }
 
-    /// What a GET by a client of its own is answered.
+    /// Returns the status of a GET over a new client connection.
     pub fn status(&self) -> u16 {
         self.connect().get(NAME, "/any").status
     }

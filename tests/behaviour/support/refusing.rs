@@ -1,10 +1,10 @@
-//! An address that refuses connections, for certain: a port that was free a moment ago may be another test's by now.
+//! An address that certainly refuses connections; a port that was only free a moment ago may be another test's by now.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A port on 127.0.0.1 that is taken, and on which nobody listens.
+/// A port on 127.0.0.1 that is bound but does not listen.
 pub struct Refusing {
     /// The address.
     pub address: SocketAddr,
@@ -12,7 +12,7 @@ pub struct Refusing {
 }
 
 impl Refusing {
-    /// Takes a free port.
+    /// Binds a free port.
     pub fn new() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));

@@ -1,4 +1,4 @@
-//! Warmline, running inside the test's process, and what it says of itself.
+//! Warmline, running inside the test's process, and its metrics and pages.
 
 use std::{
     net::SocketAddr,
@@ -22,19 +22,19 @@ use super::{
     wait_for,
 };
 
-/// A running Warmline; dropped, it ends at once.
+/// A running Warmline; it ends at once when dropped.
 pub struct Running {
-    /// None once it was joined.
+    /// The running application; `None` once it was joined.
     app: Option<app::Running>,
-    /// The configuration's files, until the end.
+    /// The folder with the configuration's files, kept until the end.
     _folder: TempDir,
 }
 
-/// Set when a thread of Warmline's panicked: tokio keeps a task's panic to itself.
+/// True once a thread of Warmline's has panicked; tokio keeps the panic of a task to itself.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 static WATCH: Once = Once::new();
 
-/// From now on a panic on a thread of Warmline's fails whichever test ends next.
+/// Has every later panic on a thread of Warmline's fail the test that ends next.
 fn watch_for_panics() {
     WATCH.call_once(|| {
         let usual = panic::take_hook();
@@ -54,29 +54,29 @@ impl Running {
         Self { app: Some(app), _folder: folder }
     }
 
-    /// The first listener.
+    /// Returns the address of the first listener.
     pub fn address(&self) -> SocketAddr {
         self.app().listeners()[0]
     }
 
-    /// Every address that takes traffic.
+    /// Returns every address for traffic.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.app().listeners()
     }
 
-    /// A client's connection to the first listener.
+    /// Connects a client to the first listener.
     pub fn connect(&self) -> Client {
         Client::connect(self.address())
     }
 
-    /// A client that has sent a GET, and has yet to read.
+    /// Connects a client and sends a GET, whose response is still to be read.
     pub fn ask(&self, target: &str) -> Client {
         let mut client = self.connect();
         client.send(format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
         client
     }
 
-    /// One GET over a client connection of its own, which the client asks to close.
+    /// Sends a GET with `Connection: close` over a new client connection.
     pub fn one_shot(&self, target: &str) -> Response {
         let mut client = self.connect();
         let host = origin::NAME;
@@ -84,27 +84,27 @@ impl Running {
         client.response()
     }
 
-    /// A page of the address for metrics and health.
+    /// Gets a page from the address for metrics and health.
     pub fn health(&self, path: &str) -> Response {
         Client::connect(self.app().metrics()[0]).get("localhost", path)
     }
 
-    /// Where metrics and health listen.
+    /// Returns the address for metrics and health.
     pub fn metrics_address(&self) -> SocketAddr {
         self.app().metrics()[0]
     }
 
-    /// Where administration listens.
+    /// Returns the address for administration.
     pub fn administration(&self) -> SocketAddr {
         self.app().admin()[0]
     }
 
-    /// A page of administration.
+    /// Gets a page from the address for administration.
     pub fn admin(&self, path: &str) -> Response {
         Client::connect(self.app().admin()[0]).get("localhost", path)
     }
 
-    /// The sum of all series of this metric that carry these labels.
+    /// Returns the sum of all series of this metric that have these labels.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let page = self.health("/metrics").text();
         let labels: Vec<_> =
@@ -120,23 +120,24 @@ impl Running {
         sum
     }
 
-    /// Counts the connections that left their pools for this reason.
+    /// Returns the number of connections that left their pools for this reason.
     pub fn closed(&self, reason: &str) -> u64 {
         self.metric("warmline_pool_connections_closed_total", &[("reason", reason)])
     }
 
-    /// Waits until they are so many: a connection is counted when its socket is gone, which its peer and its client do not wait for.
+    /// Waits until `count` connections were closed for this reason. A connection is counted when its socket is gone,
+    /// which may be after both of its peers have seen its end.
     pub fn wait_for_closed(&self, reason: &str, count: u64) {
         wait_for("the count of its reason", || self.closed(reason) >= count);
         assert_eq!(self.closed(reason), count, "{reason}");
     }
 
-    /// The pool of this upstream at this moment.
+    /// Returns a snapshot of this upstream's pool.
     pub fn pool(&self, upstream: &str) -> Snapshot {
         self.upstream(upstream).pool().snapshot(Instant::now())
     }
 
-    /// This upstream, to be looked at when everything has ended, too.
+    /// Returns this upstream, which can still be inspected after everything has ended.
     pub fn upstream(&self, name: &str) -> Arc<Upstream> {
         self.app().upstream(name).expect("the upstream is configured")
     }
@@ -146,7 +147,7 @@ impl Running {
         wait_for(what, || condition(&self.pool("origin")));
     }
 
-    /// Puts this configuration in force within the process, whoever follows its file.
+    /// Puts this configuration in force inside the process, without its file.
     pub fn reconfigure(&self, document: &Value) {
         let text = document.to_string();
         let plan = compile(&text).unwrap_or_else(|errors| panic!("{errors}"));

@@ -1,4 +1,5 @@
-//! A configuration in the making: what a test does not set is as users get it, but for the binds, which are free ports.
+//! A configuration that a test builds: settings that the test does not change are the defaults, except that all binds
+//! are free ports.
 
 use std::{
     net::Ipv4Addr,
@@ -27,12 +28,12 @@ use super::{
 
 static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Authority::shared().client("warmline"));
 
-/// The client certificate that Warmline shows unless a test says otherwise.
+/// Returns the client certificate that Warmline shows unless a test sets another.
 pub fn identity() -> &'static Identity {
     &IDENTITY
 }
 
-/// An origin that serves, and Warmline before it, with nothing set.
+/// Starts an origin that serves, and Warmline before it with the default settings.
 pub fn serving() -> (Origin, Running) {
     let origin = Origin::serving().start();
     let warmline = Setup::before(&origin).start();
@@ -44,14 +45,14 @@ pub struct Setup {
     folder: TempDir,
     document: Value,
     names: Names,
-    /// In place of the names.
+    /// The resolver in place of `names`, if any.
     resolver: Option<Resolver>,
-    /// The number of files written so far, which names the next one.
+    /// The number of files written so far, which is part of the next one's name.
     files: usize,
 }
 
 impl Setup {
-    /// No upstream yet.
+    /// Makes a configuration without upstreams.
     pub fn new() -> Self {
         let document = json!({
             "log": { "access": "off", "level": "warn" },
@@ -65,12 +66,12 @@ impl Setup {
         Self { folder, document, names, resolver: None, files: 0 }
     }
 
-    /// One upstream, `origin`, whose endpoint is this origin under its name.
+    /// Makes a configuration with one upstream, `origin`, whose endpoint is this origin under its name.
     pub fn before(origin: &Origin) -> Self {
         Self::new().upstream("origin", origin)
     }
 
-    /// Adds an upstream; [`Setup::set`] and the like speak of the one added last.
+    /// Adds an upstream; [`Setup::set`] and the like change the upstream added last.
     pub fn upstream(self, name: &str, origin: &Origin) -> Self {
         self.upstream_at(name, &format!("{}:{}", origin::NAME, origin.port()))
     }
@@ -89,7 +90,7 @@ impl Setup {
         self
     }
 
-    /// Takes a key of the upstream added last away.
+    /// Removes a key of the upstream added last.
     pub fn unset(mut self, path: &str) -> Self {
         let (parent, key) = path.rsplit_once('.').expect("a path with a dot");
         let upstream = self.upstreams().last_mut().expect("an upstream was added");
@@ -103,37 +104,37 @@ impl Setup {
         self
     }
 
-    /// The upstream added last trusts this authority.
+    /// Has the upstream added last trust this authority.
     pub fn trust(self, authority: &Authority) -> Self {
         self.trust_pem(&super::authority::certificates_pem(&[authority.certificate().clone()]))
     }
 
-    /// The upstream added last trusts what is in this bundle.
+    /// Has the upstream added last trust the certificates in this bundle.
     pub fn trust_pem(mut self, pem: &str) -> Self {
         let path = self.file("trust.pem", pem);
         self.set("tls.trust", path)
     }
 
-    /// Towards the upstream added last we show this certificate.
+    /// Sets the client certificate for the upstream added last.
     pub fn identity(mut self, identity: &Identity) -> Self {
         self.files += 1;
         let files = identity.write(self.folder.path(), &format!("{}-identity", self.files));
         self.set("tls.identity", json!({ "certificate": files.certificate, "key": files.key }))
     }
 
-    /// Writes a file into the test's folder; the path is for a key of the configuration.
+    /// Writes a file into the test's folder; returns its path, for a key of the configuration.
     pub fn file(&mut self, name: &str, content: &str) -> String {
         self.files += 1;
         let name = format!("{}-{name}", self.files);
         text(&super::authority::write(self.folder.path(), &name, content))
     }
 
-    /// Names resolve in this way.
+    /// Resolves names by this table.
     pub fn names(self, names: &Names) -> Self {
         Self { names: names.clone(), ..self }
     }
 
-    /// Names resolve as the system's do, with these files and name servers on this port.
+    /// Resolves names as the system does, by these files and by name servers on this port.
     pub fn resolver(self, hosts: &Path, resolv_conf: &Path, port: u16) -> Self {
         let resolver = Resolver::from_files(hosts.into(), resolv_conf.into(), port);
         Self { resolver: Some(resolver), ..self }
@@ -143,12 +144,12 @@ impl Setup {
         self.resolver.clone().unwrap_or_else(|| self.names.resolver())
     }
 
-    /// Compiles the configuration and starts Warmline on it.
+    /// Compiles the configuration and starts Warmline with it; panics if that fails.
     pub fn start(self) -> Running {
         self.try_start().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same, or why Warmline did not start.
+    /// Compiles the configuration and starts Warmline with it; returns the error if that fails.
     pub fn try_start(self) -> Result<Running, StartError> {
         let document = self.document.to_string();
         let plan = compile(&document).unwrap_or_else(|errors| panic!("{errors}"));
@@ -156,13 +157,13 @@ impl Setup {
         Ok(Running::new(app::start(&plan, environment)?, self.folder))
     }
 
-    /// Writes the configuration into a file and starts Warmline on that, to follow its changes.
+    /// Writes the configuration into a file and starts Warmline with that file, so that its changes are followed.
     pub fn start_following(self) -> Following {
         let path = self.folder.path().join("config.yaml");
         self.start_following_at(path)
     }
 
-    /// The same with the file at this path, which may lead through links.
+    /// Starts Warmline with a file at this path, which may contain links; the file is written if there is none.
     pub fn start_following_at(self, path: PathBuf) -> Following {
         if !path.exists() {
             std::fs::write(&path, self.document.to_string()).expect("the configuration's file");
@@ -170,10 +171,10 @@ impl Setup {
         self.start_from(Source::file(&path), path, None)
     }
 
-    /// Starts Warmline on what this source has, to follow that; a file at the path is rewritten by
-    /// [`Following::write`].
+    /// Starts Warmline with this source, whose changes are followed; [`Following::write`] rewrites the file at the
+    /// path.
     pub fn start_from(self, mut source: Source, path: PathBuf, kept: Option<Kept>) -> Following {
-        // What waits for a configuration logs: whichever test comes first, all of them catch the lines.
+        // Waiting for a configuration logs lines; they have to be caught whichever test of the process begins.
         log_lines::catch();
         let metrics = Bind { address: (Ipv4Addr::LOCALHOST, 0).into(), written: true };
         let begun = app::begin(&mut source, kept.as_ref(), &Drain::default(), &[metrics]);
@@ -191,12 +192,12 @@ impl Setup {
         Following { document: self.document, path, warmline: Running::new(app, self.folder) }
     }
 
-    /// The test's folder.
+    /// Returns the test's folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The configuration's text.
+    /// Returns the configuration's text.
     pub fn text(&self) -> String {
         self.document.to_string()
     }
@@ -206,7 +207,7 @@ impl Setup {
     }
 }
 
-/// Compiles a text as of now.
+/// Compiles a text at the present time.
 pub fn compile(document: &str) -> Result<Plan, Errors> {
     let now = SystemTime::now();
     let context = Context {
@@ -222,16 +223,16 @@ pub fn compile(document: &str) -> Result<Plan, Errors> {
 
 /// A running Warmline that follows its configuration's file.
 pub struct Following {
-    /// What the file was written from; its keys are set with [`Following::set`].
+    /// The document that the file is written from; [`Following::set`] changes its keys.
     pub document: Value,
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// The process.
+    /// The running Warmline.
     pub warmline: Running,
 }
 
 impl Following {
-    /// Sets a key, such as `upstreams.0.pool.maxIdle`; [`Following::write`] makes it known.
+    /// Sets a key, such as `upstreams.0.pool.maxIdle`; only [`Following::write`] writes the file.
     pub fn set(&mut self, path: &str, value: impl Into<Value>) -> &mut Self {
         *place(&mut self.document, path) = value.into();
         self
@@ -251,19 +252,19 @@ impl Following {
         wait_for("the configuration is refused", || self.reloads("rejected") > rejected);
     }
 
-    /// Writes the file as editors do that replace it.
+    /// Replaces the file by a rename, as many editors do.
     pub fn write(&self) {
         let beside = self.path.with_extension("new");
         std::fs::write(&beside, self.document.to_string()).expect("a file beside");
         std::fs::rename(&beside, &self.path).expect("it takes the file's place");
     }
 
-    /// How many configurations had this result.
+    /// Returns the number of configurations with this result.
     pub fn reloads(&self, result: &str) -> u64 {
         self.warmline.metric("warmline_config_reloads_total", &[("result", result)])
     }
 
-    /// How many changed credentials had this result.
+    /// Returns the number of changed credentials with this result.
     pub fn rotations(&self, result: &str) -> u64 {
         self.warmline.metric("warmline_identity_reloads_total", &[("result", result)])
     }
@@ -277,7 +278,7 @@ impl std::ops::Deref for Following {
     }
 }
 
-/// The place of a dotted path, made where it is not there; a number is a place in a list.
+/// Returns the value at a dotted path, which is made if it is missing; a number is an index of a list.
 fn place<'a>(value: &'a mut Value, path: &str) -> &'a mut Value {
     path.split('.').fold(value, |value, key| match key.parse::<usize>() {
         Ok(index) => &mut value[index],

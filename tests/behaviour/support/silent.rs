@@ -1,19 +1,19 @@
-//! Addresses that swallow connections, as a firewall does that drops.
+//! Addresses that take no connection and give no answer, like those behind a firewall that drops packets.
 
 use std::{fs, net::SocketAddr};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// An address that takes no connection and says nothing, because its listener's queue is full.
+/// An address that takes no connection and gives no answer, because its listener's backlog is full.
 pub struct Silent {
     /// The address.
     pub address: SocketAddr,
-    /// The listener, and what fills its queue.
+    /// The listener, and the sockets that fill its backlog.
     _sockets: Vec<Socket>,
 }
 
 impl Silent {
-    /// Takes this address, whose port may be in use on others.
+    /// Listens on this address, whose port may be in use on other addresses.
     pub fn at(address: SocketAddr) -> Self {
         let new = || Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         let listener = new();
@@ -33,7 +33,7 @@ impl Silent {
         Self { address, _sockets: sockets }
     }
 
-    /// Counts, for each of these, sockets of this machine on their way there, without an answer (`SYN_SENT`).
+    /// Counts, for each of these addresses, the sockets of this machine that wait for its answer (`SYN_SENT`).
     pub fn waiting(addresses: &[SocketAddr]) -> Vec<usize> {
         let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
         let waiting = |address: &SocketAddr| {

@@ -1,4 +1,4 @@
-//! One connection as an origin's script sees it: read a request, write any bytes, end in any way.
+//! A connection from the view of an origin's script: read a request, write any bytes, end in any way.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -14,21 +14,21 @@ use super::{
 };
 use crate::support::message::{Body, Framing, Head};
 
-/// What a connection is made of.
+/// The stream of a connection, with or without TLS.
 pub(super) enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
     Plain(TcpStream),
 }
 
-/// A connection in the hands of a script. Dropped, its socket is closed at once, without `close_notify`, and whatever comes
-/// later is answered by RST.
+/// A connection that a script controls. When dropped, its socket is closed at once, without `close_notify`, and bytes
+/// that come later are answered by RST.
 pub struct Connection {
     number: usize,
     wire: Wire,
-    /// Read and not yet taken.
+    /// Bytes that were read and not yet taken.
     buffer: Vec<u8>,
     witness: Arc<Witness>,
-    /// How the peer ended it, once it has.
+    /// The way in which the peer ended the connection; `None` while it has not.
     end: Option<End>,
 }
 
@@ -37,12 +37,12 @@ impl Connection {
         Self { number, wire, buffer: Vec::new(), witness, end: None }
     }
 
-    /// Its number, counted from 0 in order of acceptance.
+    /// Returns the connection's number, counted from 0 in order of acceptance.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Reads the next request and answers its body; none when the peer ended before it was whole.
+    /// Reads the next request and returns its body; `None` if the peer ended before the request was complete.
     pub async fn request(&mut self) -> Option<Vec<u8>> {
         let head = self.head().await?;
         let mut body = Vec::new();
@@ -50,7 +50,7 @@ impl Connection {
         Some(body)
     }
 
-    /// Reads the next request's head; none when the peer ended before it was whole.
+    /// Reads the next request's head; `None` if the peer ended before the head was complete.
     pub async fn head(&mut self) -> Option<Head> {
         loop {
             match Head::take(&mut self.buffer) {
@@ -64,7 +64,7 @@ impl Connection {
         }
     }
 
-    /// Reads the body that belongs to this head; answers its trailers, or how the peer ended within it.
+    /// Reads the body that belongs to this head; returns the trailers, or the peer's end within the body.
     pub async fn body(
         &mut self,
         head: &Head,
@@ -83,7 +83,7 @@ impl Connection {
         }
     }
 
-    /// Reads at least one byte more into the buffer; cancelling it loses nothing.
+    /// Reads at least one byte more into the buffer; cancelling loses nothing.
     pub async fn fill(&mut self) -> Result<(), End> {
         self.buffer.reserve(16 * 1024);
         let read = match &mut self.wire {
@@ -97,22 +97,22 @@ impl Connection {
         }
     }
 
-    /// Whether bytes were read that no request took yet.
+    /// True if bytes were read that no request has taken.
     pub fn has_unread(&self) -> bool {
         !self.buffer.is_empty()
     }
 
-    /// How many bytes were read that no request took yet.
+    /// Returns the number of bytes that were read and no request has taken.
     pub fn unread(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Takes what was read and belongs to no request yet: for a script that speaks another protocol.
+    /// Takes the bytes that were read and belong to no request yet, for a script that speaks another protocol.
     pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Writes these bytes and flushes them; false when the peer is gone.
+    /// Writes these bytes and flushes them; returns false if the peer has gone.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let bytes = bytes.as_ref();
         let written = match &mut self.wire {
@@ -122,17 +122,17 @@ impl Connection {
             },
             Wire::Plain(stream) => stream.write_all(bytes).await,
         };
-        // The socket tells of a reset once: when a write was told, no read will be.
+        // The socket reports a reset once: after a failed write no read reports it.
         written.map_err(|error| self.ended_with(end_of(&error))).is_ok()
     }
 
-    /// Answers 200 with this text.
+    /// Answers 200 with this text; returns false if the peer has gone.
     pub async fn answer(&mut self, text: &str) -> bool {
         let length = text.len();
         self.write(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}")).await
     }
 
-    /// Reads until the peer ends the connection; answers how it did, and every byte that came before.
+    /// Reads until the peer ends the connection; returns the way it ended, and every byte before.
     pub async fn ended(&mut self) -> (End, Vec<u8>) {
         loop {
             if let Some(end) = self.end {
@@ -142,12 +142,12 @@ impl Connection {
         }
     }
 
-    /// Waits so long for the next request; true when none began.
+    /// Waits up to `limit` for the next request; returns true if none began.
     pub async fn idles(&mut self, limit: Duration) -> bool {
         !self.has_unread() && tokio::time::timeout(limit, self.fill()).await.is_err()
     }
 
-    /// Ends it in this way, as an origin does that waited long enough.
+    /// Ends the connection in this way, like an origin whose idle time is over.
     pub async fn end_idle(mut self, how: IdleEnd) {
         match how {
             IdleEnd::Polite => self.close().await,
@@ -160,7 +160,7 @@ impl Connection {
         }
     }
 
-    /// Ends our side politely, `close_notify` and FIN, and goes on reading.
+    /// Ends the origin's side politely, with `close_notify` and FIN; reading goes on.
     pub async fn half_close(&mut self) {
         let _ = match &mut self.wire {
             Wire::Tls(stream) => stream.shutdown().await,
@@ -168,12 +168,12 @@ impl Connection {
         };
     }
 
-    /// Ends our side with FIN alone, without `close_notify`, and goes on reading.
+    /// Ends the origin's side with FIN alone, without `close_notify`; reading goes on.
     pub async fn half_close_without_notify(&mut self) {
         let _ = self.socket().shutdown().await;
     }
 
-    /// Ends our side politely and waits until the peer has ended, too.
+    /// Ends the origin's side politely and waits until the peer has ended too.
     pub async fn close(mut self) {
         self.half_close().await;
         self.ended().await;
@@ -185,7 +185,7 @@ impl Connection {
         let _ = self.socket().set_zero_linger();
     }
 
-    /// Waits until the peer closes or the test is over: an origin that hangs.
+    /// Waits until the peer has closed and then until the test is over, like an origin that hangs.
     pub async fn stall(mut self) {
         self.ended().await;
         std::future::pending::<()>().await;
@@ -197,7 +197,7 @@ impl Connection {
         drop(self);
     }
 
-    /// Counts what comes after the peer's `close_notify`, until its FIN.
+    /// Counts the bytes between the peer's `close_notify` and its FIN.
     async fn drain(&mut self) {
         let (number, witness) = (self.number, Arc::clone(&self.witness));
         let mut bytes = [0; 4096];

@@ -1,4 +1,4 @@
-//! A gate that a test opens: what stands behind it waits for that event and for no clock.
+//! A gate that a test opens: threads and scripts wait for that event, not for a clock.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use tokio::sync::watch;
 pub struct Gate(Arc<watch::Sender<bool>>);
 
 impl Gate {
-    /// A closed gate.
+    /// Makes a closed gate.
     pub fn new() -> Self {
         Self(Arc::new(watch::channel(false).0))
     }
 
-    /// Opens it for good: lets everyone pass, now and later.
+    /// Opens the gate for good.
     pub fn open(&self) {
         self.0.send_replace(true);
     }
 
-    /// Waits until it is open, on a thread.
+    /// Blocks the thread until the gate is open.
     pub fn wait(&self) {
         super::super::wait_for("a gate's opening", || *self.0.borrow());
     }
 
-    /// Waits until it is open, in a script.
+    /// Waits in a script until the gate is open.
     pub async fn opened(&self) {
         let mut receiver = self.0.subscribe();
         let _ = receiver.wait_for(|open| *open).await;

@@ -1,5 +1,5 @@
-//! A counting origin on a thread and runtime of its own: it speaks mutual TLS (or plain TCP), serves well-behaved HTTP or
-//! runs a script for each connection, and writes down everything that it sees.
+//! A counting origin on a thread and runtime of its own: it speaks mutual TLS (or plain TCP), serves well-behaved HTTP
+//! or runs a script for each connection, and records everything that it sees.
 
 mod connection;
 mod gate;
@@ -42,24 +42,24 @@ use record::{Handshake, Witness};
 use service::Service;
 use sessions::Sessions;
 
-/// The name that an origin's certificate carries unless a test says otherwise.
+/// The name in an origin's certificate unless a test sets another.
 pub const NAME: &str = "api.test";
 
-/// What an origin does with one connection.
+/// An origin's treatment of one connection.
 type Script = Arc<dyn Fn(Connection) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
-/// Which client certificates an origin asks for.
+/// The client certificates that an origin asks for.
 #[derive(Clone)]
 pub enum ClientCertificates {
-    /// None.
+    /// No client certificate.
     NotAsked,
-    /// One signed by this authority, or the handshake fails.
+    /// A certificate signed by this authority; otherwise the handshake fails.
     Required(rustls::pki_types::CertificateDer<'static>),
-    /// The same, and of all signatures only those of Ed25519 are taken.
+    /// A certificate signed by this authority, with only the signature algorithm Ed25519 accepted.
     RequiredEd25519(rustls::pki_types::CertificateDer<'static>),
 }
 
-/// An origin in the making.
+/// The settings of an origin that is not started yet.
 pub struct Builder {
     identity: Identity,
     clients: ClientCertificates,
@@ -68,33 +68,33 @@ pub struct Builder {
     addresses: Vec<IpAddr>,
     plain: bool,
     gate: Gate,
-    /// Handshakes wait for it.
+    /// The gate that handshakes wait for, if any.
     handshakes: Option<Gate>,
-    /// As if the origin were far away.
+    /// The delay before each handshake, as if the origin were far away.
     distance: Duration,
     idle: Option<IdleClose>,
     script: Option<Script>,
     leaves: Option<Leaving>,
 }
 
-/// When an origin leaves its first address.
+/// The signals for an origin to stop listening on its first address.
 #[derive(Debug, Clone)]
 pub struct Leaving {
-    /// It leaves once this is open.
+    /// The gate whose opening asks the origin to stop listening there.
     pub asked: Gate,
-    /// It opens this once nobody listens there any more.
+    /// The gate that the origin opens once nothing listens there any more.
     pub left: Gate,
 }
 
 impl Leaving {
-    /// Has it leave, and waits until it has.
+    /// Asks the origin to leave its first address, and waits until it has.
     pub fn happens(&self) {
         self.asked.open();
         self.left.wait();
     }
 }
 
-/// A running origin; dropped, it stops, and panics if anything went wrong inside of it.
+/// A running origin; it stops when dropped, and panics then if anything went wrong inside.
 pub struct Origin {
     port: u16,
     gate: Gate,
@@ -106,7 +106,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// A well-behaved origin called [`NAME`] that requires a client certificate of [`Authority::shared`], on 127.0.0.1, TLS 1.3.
+    /// Makes a well-behaved origin called [`NAME`] that requires a client certificate of [`Authority::shared`], on
+    /// 127.0.0.1, TLS 1.3.
     pub fn serving() -> Builder {
         let authority = Authority::shared();
         Builder {
@@ -125,7 +126,7 @@ impl Origin {
         }
     }
 
-    /// The same, but this script treats each connection (after its handshake).
+    /// Makes an origin like [`Origin::serving`] whose connections are treated by this script after their handshake.
     pub fn scripted<F>(script: impl Fn(Connection) -> F + Send + Sync + 'static) -> Builder
     where
         F: Future<Output = ()> + Send + 'static,
@@ -134,7 +135,7 @@ impl Origin {
         Builder { script: Some(script), ..Self::serving() }
     }
 
-    /// Half a body of ten bytes, then nothing until the connection's end.
+    /// Makes an origin that sends half of a body of ten bytes, then nothing until the connection's end.
     pub fn stalling() -> Builder {
         Self::scripted(|mut peer| async move {
             peer.request().await;
@@ -144,17 +145,17 @@ impl Origin {
         })
     }
 
-    /// The port, the same on every address.
+    /// Returns the port, the same on every address.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Opens the gate behind which `/hold` waits.
+    /// Opens the gate that answers to `/hold` wait for.
     pub fn release(&self) {
         self.gate.open();
     }
 
-    /// From now on shows this certificate, as a server does that was started again: it forgets every session.
+    /// Shows this certificate from now on and forgets every session, like a server that was restarted.
     pub fn show(&self, identity: &Identity) {
         self.shown.replace(identity);
         self.forget_sessions();
@@ -165,17 +166,17 @@ impl Origin {
         self.sessions.forget();
     }
 
-    /// A copy of everything seen so far.
+    /// Returns a copy of the record so far.
     pub fn record(&self) -> Record {
         self.read(Clone::clone)
     }
 
-    /// Reads what was seen so far without a copy.
+    /// Reads the record so far without a copy.
     pub fn read<T>(&self, read: impl FnOnce(&Record) -> T) -> T {
         self.witness.read(read)
     }
 
-    /// Blocks until what was seen fulfils the condition; panics with the record when it never does.
+    /// Blocks until the record fulfils the condition; panics with the record if it never does.
     pub fn wait_for(&self, what: &str, condition: impl Fn(&Record) -> bool) {
         self.witness.wait_for(what, condition);
     }
@@ -194,12 +195,12 @@ impl Drop for Origin {
 }
 
 impl Builder {
-    /// Shows this certificate.
+    /// Sets the certificate that the origin shows.
     pub fn identity(self, identity: Identity) -> Self {
         Self { identity, ..self }
     }
 
-    /// Asks for these client certificates.
+    /// Sets the client certificates that the origin asks for.
     pub fn clients(self, clients: ClientCertificates) -> Self {
         Self { clients, ..self }
     }
@@ -220,7 +221,7 @@ impl Builder {
         Self { versions: vec![&TLS13, &TLS12], ..self }
     }
 
-    /// Lets clients resume in this way.
+    /// Lets clients resume sessions in this way.
     pub fn resumption(self, resumption: Resumption) -> Self {
         Self { resumption, ..self }
     }
@@ -231,7 +232,7 @@ impl Builder {
         Self { addresses, ..self }
     }
 
-    /// Speaks no TLS: the script has the bare TCP connection.
+    /// Speaks no TLS: the script gets the plain TCP connection.
     pub fn plain(self) -> Self {
         Self { plain: true, ..self }
     }
@@ -241,7 +242,7 @@ impl Builder {
         Self { handshakes: Some(gate), ..self }
     }
 
-    /// Begins each handshake so much later, as if it were far away.
+    /// Begins each handshake this much later, as if the origin were far away.
     pub fn far_away(self, distance: Duration) -> Self {
         Self { distance, ..self }
     }
@@ -251,12 +252,12 @@ impl Builder {
         Self { idle: Some(idle), ..self }
     }
 
-    /// Does not listen on its first address any more once it is asked to leave it; connections there stay.
+    /// Stops listening on the first address once asked to; connections there stay.
     pub fn leaving_first_address(self, leaving: &Leaving) -> Self {
         Self { leaves: Some(leaving.clone()), ..self }
     }
 
-    /// Starts it.
+    /// Starts the origin.
     pub fn start(self) -> Origin {
         let witness = Arc::new(Witness::default());
         let sessions = Arc::new(Sessions::default());
@@ -321,7 +322,7 @@ impl ClientCertificates {
     }
 }
 
-/// Shows one certificate whatever is asked, without judging it: odd ones are wanted.
+/// A certificate resolver that shows one certificate for every name, without judging it, since odd ones are wanted.
 #[derive(Debug)]
 struct Shown(Mutex<Arc<CertifiedKey>>);
 
@@ -346,9 +347,9 @@ fn certified(identity: &Identity) -> Arc<CertifiedKey> {
     Arc::new(CertifiedKey::new(identity.chain.clone(), key.expect("a usable key")))
 }
 
-/// What the accept loops share.
+/// The state that the accept loops share.
 struct Server {
-    /// None speaks plain TCP.
+    /// The TLS acceptor; `None` for plain TCP.
     acceptor: Option<TlsAcceptor>,
     handshakes: Option<Gate>,
     distance: Duration,
@@ -379,7 +380,7 @@ fn run(
     });
 }
 
-/// Listens on every address, all on one port that is free on each.
+/// Listens on every address, on one port that is free on all of them.
 fn listen(addresses: &[IpAddr]) -> Vec<TcpListener> {
     for _ in 0..100 {
         let mut port = 0;
@@ -422,7 +423,7 @@ async fn until_left(accepting: impl Future<Output = ()>, leaving: Leaving) {
     leaving.left.open();
 }
 
-/// Lets every task see what already came: an end that arrived before this connection is counted before it.
+/// Lets other tasks handle events that came before this connection, so that an earlier end is recorded first.
 async fn settle() {
     for _ in 0..4 {
         tokio::task::yield_now().await;
@@ -457,7 +458,7 @@ impl Server {
     }
 }
 
-/// Writes it down when a script unwinds: tokio keeps a task's panic to itself.
+/// A guard that records the panic of a script, which tokio would keep to itself.
 struct PanicJudge {
     number: usize,
     witness: Arc<Witness>,

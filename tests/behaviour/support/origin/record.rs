@@ -1,4 +1,4 @@
-//! What an origin saw: the witness of the tests.
+//! The record of all that an origin saw: the witness of the tests.
 
 use std::{
     collections::HashMap,
@@ -11,65 +11,66 @@ use rustls::{HandshakeKind, ProtocolVersion};
 
 use crate::support::{PATIENCE, message::Head};
 
-/// How many requests are kept whole; later ones are only counted.
+/// The number of requests that are kept completely; later ones are only counted.
 const KEPT_REQUESTS: usize = 10_000;
 
 /// Everything that an origin saw so far.
 #[derive(Debug, Clone, Default)]
 pub struct Record {
-    /// Every connection, in order of acceptance.
+    /// All connections, in order of acceptance.
     pub connections: Vec<ConnectionRecord>,
     /// The first requests, in order of their heads' arrival.
     pub requests: Vec<RequestRecord>,
-    /// How many request heads came.
+    /// The number of request heads that came.
     pub request_count: usize,
-    /// How often a request with this `x-id` came.
+    /// The number of requests by their field `x-id`.
     pub deliveries: HashMap<String, u32>,
-    /// Connections between acceptance and their peer's end, or ours.
+    /// The number of connections that neither side has ended.
     pub open: usize,
-    /// The most of them at once.
+    /// The highest value of `open` so far.
     pub most_open: usize,
-    /// What went wrong in the origin itself: panics of scripts, malformed requests.
+    /// Faults of the origin itself or of its peers: panics of scripts, malformed requests.
     pub failures: Vec<String>,
 }
 
-/// One connection.
+/// The record of one connection.
 #[derive(Debug, Clone)]
 pub struct ConnectionRecord {
-    /// The address of ours that it came to.
+    /// The origin's address of this connection.
     pub local: SocketAddr,
-    /// The address of the peer's.
+    /// The peer's address of this connection.
     pub peer: SocketAddr,
-    /// When it was accepted.
+    /// The time of its acceptance.
     pub accepted: Instant,
-    /// When its peer's end was seen, or this side closed.
+    /// The time at which the peer's end was seen or the origin closed.
     pub ended: Option<Instant>,
-    /// What the handshake agreed on, once it is done.
+    /// The result of the handshake, once it is done.
     pub handshake: Option<Handshake>,
-    /// Why the handshake failed, if it did.
+    /// The error of a handshake that failed.
     pub handshake_error: Option<String>,
-    /// Request heads that it carried.
+    /// The number of request heads that this connection carried.
     pub requests: usize,
-    /// How the peer ended it; none while it has not, or when this side closed without waiting.
+    /// The way in which the peer ended this connection; `None` while open, or if the origin closed without waiting for
+    /// that.
     pub end: Option<End>,
-    /// Bytes that came after the peer's `close_notify`.
+    /// The number of bytes that came after the peer's `close_notify`.
     pub bytes_after_close: usize,
 }
 
-/// What a handshake agreed on.
+/// The result of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshake {
-    /// Whether a session was resumed.
+    /// True if a session was resumed.
     pub resumed: bool,
-    /// TLS 1.2 or 1.3.
+    /// The version, TLS 1.2 or 1.3.
     pub version: ProtocolVersion,
-    /// The SNI, if any was sent.
+    /// The server name (SNI), if any was sent.
     pub server_name: Option<String>,
-    /// The client's leaf certificate in DER, if it showed one.
+    /// The client's leaf certificate in DER, if any was shown.
     pub client_certificate: Option<Vec<u8>>,
 }
 
-/// How the peer ended a connection.
+/// The way in which the peer ended a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// `close_notify`, then FIN (over plain TCP: FIN).
@@ -80,7 +81,7 @@ pub enum End {
     Reset,
 }
 
-/// One request's head, and the connection that carried it.
+/// A request's head, and the number of its connection.
 #[derive(Debug, Clone)]
 pub struct RequestRecord {
     /// The connection's number.
@@ -92,7 +93,7 @@ pub struct RequestRecord {
 }
 
 impl Record {
-    /// Finished handshakes that were full, and that were resumed.
+    /// Returns the numbers of full and of resumed handshakes.
     pub fn handshakes(&self) -> Handshakes {
         let done =
             || self.connections.iter().filter_map(|connection| connection.handshake.as_ref());
@@ -102,34 +103,34 @@ impl Record {
         }
     }
 
-    /// How the connections ended, in order of acceptance.
+    /// Returns the ends of the connections, in order of acceptance.
     pub fn ends(&self) -> Vec<Option<End>> {
         self.connections.iter().map(|connection| connection.end).collect()
     }
 
-    /// Ids that were delivered more than once.
+    /// Returns the ids that were delivered more than once.
     pub fn duplicates(&self) -> Vec<&str> {
         let twice = self.deliveries.iter().filter(|(_, times)| **times > 1);
         twice.map(|(id, _)| id.as_str()).collect()
     }
 
-    /// The last request.
+    /// Returns the last request; panics if none came.
     pub fn last_request(&self) -> &RequestRecord {
         self.requests.last().expect("a request reached the origin")
     }
 }
 
-/// How many handshakes were of which kind.
+/// The numbers of finished handshakes by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Handshakes {
-    /// Without a session.
+    /// Handshakes without a session.
     pub full: usize,
-    /// From a session.
+    /// Handshakes that resumed a session.
     pub resumed: usize,
 }
 
 impl Handshake {
-    /// What a finished handshake agreed on.
+    /// Reads the result of a finished handshake.
     pub(super) fn of(connection: &rustls::ServerConnection) -> Self {
         let leaf = connection.peer_certificates().and_then(|chain| chain.first());
         Self {
@@ -141,7 +142,7 @@ impl Handshake {
     }
 }
 
-/// The record behind its lock, and whoever waits for it to change.
+/// The record behind its lock, and the signal of its changes.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     record: Mutex<Record>,
@@ -149,7 +150,7 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// Changes the record and wakes those who wait.
+    /// Changes the record and wakes all waiting threads.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
         let result = change(&mut self.lock());
         self.changed.notify_all();
@@ -164,7 +165,7 @@ impl Witness {
     /// Blocks until the record fulfils the condition.
     ///
     /// # Panics
-    /// When it does not within [`PATIENCE`].
+    /// If it does not within [`PATIENCE`].
     pub(super) fn wait_for(&self, what: &str, condition: impl Fn(&Record) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         let mut record = self.lock();
@@ -196,7 +197,7 @@ impl Witness {
         })
     }
 
-    /// The connection is no longer open, whichever side ended it.
+    /// Records that a connection is no longer open, whichever side ended it.
     pub(super) fn closed(&self, connection: usize) {
         self.update(|record| {
             record.open -= 1;

@@ -20,21 +20,21 @@ use crate::support::{
     pattern,
 };
 
-/// How the well-behaved origin treats idle connections.
+/// The rule by which the well-behaved origin closes idle connections.
 #[derive(Debug, Clone, Copy)]
 pub struct IdleClose {
-    /// It closes an idle connection after a random time below this.
+    /// The upper bound of the random time after which an idle connection is closed.
     pub within: Duration,
-    /// What makes the random times repeat.
+    /// The seed of the random times.
     pub seed: u64,
-    /// How it closes.
+    /// The way of closing.
     pub how: IdleEnd,
 }
 
-/// How an origin closes an idle connection.
+/// A way in which an origin closes an idle connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleEnd {
-    /// `close_notify` and FIN, and it reads on until the peer ends: a request on the way is read by nobody.
+    /// `close_notify` and FIN, then reading until the peer ends: a request on the way is dropped unread.
     Polite,
     /// `close_notify`, then the socket is closed: a request on the way is answered by RST.
     Closed,
@@ -69,7 +69,7 @@ impl Service {
         connection.close().await;
     }
 
-    /// Answers one request; true when it announced a close.
+    /// Answers one request; returns true if the answer announced a close.
     async fn exchange(&self, connection: &mut Connection, head: &Head) -> bool {
         let words: Vec<&str> = head.start.split(' ').collect();
         let path: Vec<&str> = words[1].trim_start_matches('/').split('/').collect();
@@ -101,11 +101,11 @@ impl Service {
     }
 }
 
-/// One answer in the making.
+/// An answer to one request, and the connection to write it to.
 struct Answer<'a> {
     connection: &'a mut Connection,
     head: &'a Head,
-    /// A HEAD: the fields alone.
+    /// True for the answer to a HEAD, which has no content.
     silent: bool,
 }
 
@@ -147,7 +147,7 @@ impl Answer<'_> {
         answer.content("4\r\nfour\r\n3\r\nsix\r\n0\r\nx-sum: 7\r\n\r\n").await;
     }
 
-    /// Reads the body and writes it back; trailers come back, too, announced or not.
+    /// Reads the request's body and sends it back, with its trailers, announced or not.
     async fn echo(self) {
         let mut body = Vec::new();
         let framing = self.head.declared_framing().ok().flatten();

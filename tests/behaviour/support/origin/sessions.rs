@@ -1,4 +1,4 @@
-//! How an origin lets clients resume, and how it forgets them.
+//! The ways in which an origin lets clients resume sessions, and forgets them.
 
 use std::{
     collections::HashMap,
@@ -11,23 +11,23 @@ use rustls::{
     server::{NoServerSessionStorage, StoresServerSessions},
 };
 
-/// How an origin lets clients resume.
+/// A way in which an origin lets clients resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resumption {
-    /// It keeps the sessions: session IDs in TLS 1.2, stateful tickets in 1.3.
+    /// The server keeps the sessions: session IDs in TLS 1.2, stateful tickets in 1.3.
     Sessions,
-    /// The client keeps them: stateless tickets in both versions.
+    /// The client keeps the sessions: stateless tickets in both versions.
     Tickets,
-    /// Not at all.
+    /// No resumption.
     None,
 }
 
-/// The sessions that an origin keeps; it may forget them while the client still offers them.
+/// The sessions that an origin keeps; it may forget them while clients still offer them.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<Vec<u8>, Vec<u8>>>);
 
 impl Sessions {
-    /// Sets a server's configuration so that it resumes in this way.
+    /// Changes a server's configuration so that it resumes in this way.
     pub(super) fn apply(self: &Arc<Self>, resumption: Resumption, config: &mut ServerConfig) {
         match resumption {
             Resumption::Sessions => config.session_storage = Arc::<Self>::clone(self),
