@@ -1,7 +1,7 @@
-//! The charts agree with the program and with their own READMEs, and live beside others in an umbrella chart. Helm renders them in
-//! `tests/cluster/test_charts.py`.
+//! The charts agree with the program and with their own READMEs, and work as parts of an umbrella chart.
+//! `tests/cluster/test_charts.py` renders them with Helm.
 
-#![allow(clippy::unwrap_used)] // a failed test is what it is for
+#![allow(clippy::unwrap_used)] // a test fails by a panic
 
 use std::{env, fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const CHARTS: [&str; 2] = ["warmline", "warmline-egress"];
 const VALUES: &str = "charts/warmline-egress/values.schema.json";
 
-/// Set, the schema of the values is written instead of compared.
+/// The variable that, if set, has the schema of the values written instead of compared.
 const WRITE: &str = "WARMLINE_WRITE";
 
 #[test]
@@ -54,7 +54,7 @@ fn fault_23_each_chart_has_a_readme_with_all_of_its_values() {
     }
 }
 
-/// Helm hands an umbrella chart's `warmline: {enabled: true}` on to the chart that it is about.
+/// Helm passes an umbrella chart's `warmline: {enabled: true}` on to this chart, whose schema has to allow the key.
 #[test]
 fn fault_23_the_charts_take_the_conditions_of_an_umbrella_chart() {
     for chart in CHARTS {
@@ -63,12 +63,12 @@ fn fault_23_the_charts_take_the_conditions_of_an_umbrella_chart() {
         assert_eq!(schema["properties"]["enabled"]["type"], "boolean", "{chart}");
         assert_eq!(schema["properties"]["tags"]["additionalProperties"]["type"], "boolean");
         assert_eq!(schema["properties"]["global"]["type"], "object");
-        // A default would be stronger than every tag.
+        // A default would take precedence over every tag.
         assert!(text(chart, "values.yaml").lines().all(|line| !line.starts_with("enabled:")));
     }
 }
 
-/// The names of templates are common to all charts below one umbrella chart.
+/// All charts below one umbrella chart share the names of their templates.
 #[test]
 fn fault_23_every_named_template_begins_with_its_charts_name() {
     for chart in CHARTS {
@@ -85,13 +85,14 @@ fn fault_23_every_named_template_begins_with_its_charts_name() {
     }
 }
 
-/// `values.upstreams`: the configuration's list. That `port` must be given is said by the chart itself, in words.
+/// Returns the schema of `values.upstreams`: the configuration's list. The chart itself says in words that `port` is
+/// required.
 fn upstreams() -> Value {
     let mut list = warmline::config::schema()["properties"]["upstreams"].take();
     list["description"] =
         json!("Where applications call: the configuration's list, each with a port.");
     let upstream = &mut list["items"]["properties"];
-    // A free port, which 0 stands for, could not be told to the applications.
+    // 0, which stands for any free port, could not be made known to the applications.
     upstream["port"]["minimum"] = json!(1);
     upstream["port"]["description"] = json!("A loopback port of its own, where any Host is taken.");
     let tls = &mut upstream["tls"]["properties"];
@@ -102,7 +103,8 @@ fn upstreams() -> Value {
     list
 }
 
-/// `values.config`: the rest of the configuration, without what a confined sidecar refuses.
+/// Returns the schema of `values.config`: the rest of the configuration, without the keys that a confined sidecar
+/// refuses.
 fn rest() -> Value {
     let mut schema = warmline::config::schema();
     let root = schema.as_object_mut().unwrap();
@@ -113,7 +115,7 @@ fn rest() -> Value {
     schema
 }
 
-/// A sidecar reads files from its own mounts only.
+/// Restricts a path to the sidecar's own mounts.
 fn confine(path: &mut Value) {
     let path = path.as_object_mut().unwrap();
     path.remove("minLength").unwrap();
@@ -128,7 +130,7 @@ fn remove(properties: &mut Value, keys: &[&str]) {
     }
 }
 
-/// A file of this chart.
+/// Reads a file of this chart.
 fn text(chart: &str, name: &str) -> String {
     fs::read_to_string(here(&format!("charts/{chart}/{name}"))).unwrap()
 }

@@ -1,6 +1,6 @@
-//! The configuration as its users meet it: what is accepted, and what is said of what is not.
+//! The configuration as its users see it: accepted documents, and the messages about all others.
 
-#![allow(clippy::unwrap_used)] // a failed test is what it is for
+#![allow(clippy::unwrap_used)] // a test fails by a panic
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,7 @@ use warmline::{
     },
 };
 
-/// A world without a disk.
+/// A file system in memory, with the files that a configuration names, and the machine's roots.
 struct World {
     files: BTreeMap<&'static str, String>,
     roots: Trust,
@@ -50,7 +50,7 @@ fn certificate(key: &KeyPair, years: (i32, i32)) -> String {
     params.self_signed(key).unwrap().pem()
 }
 
-/// Now is 2026 in this world.
+/// The files for most tests; their present time is in 2026.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
     let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let now = certificate(&key, (2025, 2027));
@@ -68,7 +68,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     World { files, roots: Trust::from_pem(now.as_bytes()).unwrap() }
 });
 
-/// How a text is compiled unless a test is about just that.
+/// Returns the context in which a text is compiled unless a test is about the context.
 fn context() -> Context<'static> {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
     Context {
@@ -93,7 +93,7 @@ fn accepted(text: &str) -> Plan {
     compile(text).unwrap_or_else(|errors| panic!("{errors}\n--- of ---\n{text}"))
 }
 
-/// `LINE:COLUMN: PATH: MESSAGE` for each thing that is wrong.
+/// Returns `LINE:COLUMN: PATH: MESSAGE` for each error; panics if the text is accepted.
 fn complaints(text: &str) -> Vec<String> {
     listed(&compile(text).expect_err(text))
 }
@@ -110,10 +110,10 @@ fn listed(errors: &Errors) -> Vec<String> {
         .collect()
 }
 
-/// One upstream; what follows is written at its level or at the top.
+/// A document with one upstream; a test appends lines at the upstream's level or at the top.
 const ONE: &str = "upstreams:\n  - name: a\n    endpoints: [\"a.example:443\"]\n";
 
-/// Each document, `ONE` and then the given lines, has exactly these complaints.
+/// Asserts that each document, `ONE` followed by the given lines, has exactly these complaints.
 fn table(cases: &[(&str, &[&str])]) {
     for (lines, expected) in cases {
         let text = format!("{ONE}{lines}\n");
@@ -1024,7 +1024,7 @@ fn the_hash_is_the_beginning_of_sha_256() {
     assert_eq!(config::hash("abc"), "ba7816bf8f01cfea");
 }
 
-/// The command line of `warmline check`.
+/// A command line with `warmline check` as its only subcommand.
 #[derive(Parser)]
 struct Check {
     #[command(flatten)]
@@ -1037,7 +1037,8 @@ fn check(arguments: &[&str]) -> Result<String, String> {
     check::answer(&check.arguments).map_err(|errors| errors.to_string())
 }
 
-/// The example with its files really there, in a directory of its own.
+/// Writes the example and all files that it names into a directory of their own; returns the directory and the
+/// example's text.
 fn example_on_disk() -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().to_str().unwrap();
@@ -1121,7 +1122,7 @@ fn a_file_that_cannot_be_read_is_named() {
     assert_eq!(error(), format!("FILE: cannot be read: it is larger than 1 MiB; {remedy}"));
 }
 
-/// Whatever comes of it, errors can be shown.
+/// Compiles the text; if that fails, the errors have to be presentable.
 fn compile_and_show(text: &str) {
     if let Err(errors) = compile(text) {
         assert!(!errors.to_string().is_empty());
@@ -1227,7 +1228,7 @@ fn errors_of_files_alone_are_told_apart_from_those_of_the_text() {
     assert!(!with("7", ""), "an error of structure");
 }
 
-/// A file beside the example of [`example_on_disk`].
+/// Writes a file beside the example of [`example_on_disk`] and returns its path.
 fn put(directory: &tempfile::TempDir, name: &str, content: &str) -> String {
     let path = directory.path().join(name);
     fs::write(&path, content).unwrap();
@@ -1309,7 +1310,7 @@ fn fault_14_an_expired_certificate_in_trust_is_a_warning_of_check() {
     assert!(said.ends_with(&warning), "{said}");
 }
 
-/// What `check` warns of in a configuration whose one upstream has these keys, without the places.
+/// Returns the warnings of `check` about a configuration whose one upstream has these keys, without their places.
 fn warned(upstream: &str) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let text = format!("upstreams:\n  - {{name: a, {upstream}}}\n");
@@ -1318,7 +1319,7 @@ fn warned(upstream: &str) -> Vec<String> {
     warnings_in(&said).into_iter().map(|(_, warning)| warning).collect()
 }
 
-/// Each warning about a key: its line and column in a file `w.yaml`, and the rest of it.
+/// Returns each warning about a key: its line and column in a file `w.yaml`, and the rest of its text.
 fn warnings_in(said: &str) -> Vec<(String, String)> {
     let warnings = said.lines().filter_map(|line| line.strip_prefix("warning: "));
     let placed = warnings.map(|line| {

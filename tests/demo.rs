@@ -1,4 +1,4 @@
-//! `warmline demo`, as somebody sees it who runs it.
+//! `warmline demo` from its user's view.
 
 use std::{
     fs,
@@ -16,17 +16,17 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use warmline::demo::{APPLICATION, ORIGIN, authority::Authority, client::OneShot, origin::Origin};
 
-/// How long anything may take before the test gives up.
+/// The time that a test waits for an event before it fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The usual ports belong to one test at a time.
+/// The lock on the demo's usual ports, which one test at a time may use.
 static PORTS: Mutex<()> = Mutex::new(());
 
 fn ports() -> MutexGuard<'static, ()> {
     PORTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A running demo; dropped, it is killed.
+/// A running demo; killed when dropped.
 struct Demo {
     child: Child,
     out: Receiver<String>,
@@ -48,14 +48,15 @@ impl Demo {
         Self { child, out, err }
     }
 
-    /// Waits for the end; the status, and what was written since: standard output, then standard error.
+    /// Waits for the end; returns the status and the lines since then: standard output, then standard error.
     fn end(mut self) -> (ExitStatus, Vec<String>, Vec<String>) {
         let (out, err) = (rest(&self.out), rest(&self.err));
         let status = self.child.wait().expect("it is our child");
         (status, out, err)
     }
 
-    /// Whoever stops it in its very first moment ends it at once; this test wants the polite end.
+    /// Waits until the process handles Ctrl-C; before that the signal would end the process at once, without the polite
+    /// end that the tests want.
     fn wait_until_signals_are_watched(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !catches(self.child.id(), Signal::INT) {
@@ -77,7 +78,7 @@ impl Drop for Demo {
     }
 }
 
-/// Whether a process has a handler for a signal, by its `SigCgt` mask (proc(5)).
+/// True if a process has a handler for this signal, by its `SigCgt` mask (proc(5)).
 fn catches(process: u32, signal: Signal) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -108,7 +109,7 @@ fn rest(lines: &Receiver<String>) -> Vec<String> {
     }
 }
 
-/// The first line that fits, and everything before it.
+/// Waits for the first line that fits; returns that line and all lines before.
 fn wait_for(lines: &Receiver<String>, fits: impl Fn(&str) -> bool) -> (String, Vec<String>) {
     let mut before = Vec::new();
     while let Ok(line) = lines.recv_timeout(PATIENCE) {
@@ -120,7 +121,7 @@ fn wait_for(lines: &Receiver<String>, fits: impl Fn(&str) -> bool) -> (String, V
     panic!("the line does not come; before it came {before:#?}");
 }
 
-/// The two numbers at the end of a row of the table.
+/// Returns the two numbers at the end of the table's row with this label.
 fn row(lines: &[String], label: &str) -> (u64, u64) {
     let line = lines.iter().find(|line| line.trim_start().starts_with(label));
     let line = line.unwrap_or_else(|| panic!("no row {label:?} in {lines:#?}"));
@@ -179,7 +180,7 @@ fn a_taken_port_is_replaced_by_a_free_one_and_named() {
     assert_eq!(row(&out, "connections that the origin saw"), (40, 1));
 }
 
-/// Listens there, if need be after somebody else on this machine has left.
+/// Listens on this address, if need be after another process has stopped listening there.
 fn take(address: SocketAddr) -> TcpListener {
     let deadline = Instant::now() + PATIENCE;
     loop {

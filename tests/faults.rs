@@ -1,5 +1,5 @@
-//! The list of faults that people met in the field, by number: each has at least one test, named `fault_NN_…` (in Python
-//! `test_fault_NN_…`), which says what is right.
+//! The list of faults that users met in the field, by number: each has at least one test, named `fault_NN_…` (in Python
+//! `test_fault_NN_…`), whose name says what is right.
 
 #![allow(clippy::unwrap_used, reason = "a failed test is what it is for")]
 

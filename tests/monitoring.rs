@@ -1,7 +1,7 @@
-//! Dashboard, alerts and the page about them agree with each other and with what the program exports; each alert fires and
-//! stays silent where it should, as Prometheus' own `promtool` says.
+//! Dashboard, alerts and their documentation agree with each other and with the exported metrics; each alert fires and
+//! stays silent where it should, according to Prometheus' own `promtool`.
 
-#![allow(clippy::unwrap_used)] // a failed test is what it is for
+#![allow(clippy::unwrap_used)] // a test fails by a panic
 
 use std::{
     collections::BTreeSet,
@@ -27,13 +27,13 @@ fn dashboard() -> Value {
     serde_json::from_str(&text(DASHBOARD)).unwrap()
 }
 
-/// Of every panel that shows something.
+/// Returns all panels of the dashboard except rows, which only hold others.
 fn panels(dashboard: &Value) -> Vec<&Value> {
     let panels = dashboard["panels"].as_array().unwrap();
     panels.iter().filter(|panel| panel["type"] != "row").collect()
 }
 
-/// What panels, variables and annotations ask Prometheus.
+/// Returns the expressions of panels, variables and annotations.
 fn expressions(dashboard: &Value) -> Vec<&str> {
     let targets =
         panels(dashboard).into_iter().flat_map(|panel| panel["targets"].as_array().unwrap());
@@ -46,20 +46,20 @@ fn expressions(dashboard: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// The words in it that begin with `prefix`.
+/// Returns the words in the text that begin with `prefix`.
 fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     let part_of_a_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     text.split(|c| !part_of_a_word(c)).filter(|word| word.starts_with(prefix)).collect()
 }
 
-/// The metrics in it: ours, and those of the process.
+/// Returns the metrics in the text: Warmline's, and those of the process.
 fn metrics(text: &str) -> BTreeSet<&str> {
     let mut metrics = words(text, "warmline_");
     metrics.append(&mut words(text, "process_"));
     metrics
 }
 
-/// The names that the sources of `/metrics` have between quotes.
+/// Returns the names between quotes in the sources of `/metrics`.
 fn exported() -> BTreeSet<String> {
     let files = fs::read_dir(here("src/admin/metrics")).unwrap();
     let sources = files.map(|file| file.unwrap().path()).filter(|path| !path.ends_with("tests.rs"));
@@ -72,7 +72,7 @@ fn exported() -> BTreeSet<String> {
     exported
 }
 
-/// Each alert's text in the rules.
+/// Returns each alert's name and its text in the rules.
 fn alerts(rules: &str) -> Vec<(&str, &str)> {
     let each = rules.split("- alert: ").skip(1);
     each.map(|alert| alert.split_once('\n').unwrap()).collect()

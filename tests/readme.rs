@@ -1,6 +1,6 @@
-//! The documents as their readers meet them: what they copy from the program is what the program says.
+//! The documents agree with the program: what they quote from the program is what the program prints.
 
-#![allow(clippy::unwrap_used)] // a failed test is what it is for
+#![allow(clippy::unwrap_used)] // a test fails by a panic
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Every document; links between them are relative to the file.
+/// All documents; links between them are relative to the file.
 const DOCUMENTS: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
@@ -41,14 +41,14 @@ fn text(path: &str) -> String {
     fs::read_to_string(here(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands between two markers.
+/// Returns the text between two markers.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     let (_, rest) = text.split_once(from).unwrap_or_else(|| panic!("{from} is missing"));
     let (inside, _) = rest.split_once(to).unwrap_or_else(|| panic!("{to} is missing"));
     inside
 }
 
-/// Every `warmline_…` name that stands behind this sign.
+/// Returns every `warmline_…` name that follows this sign.
 fn names(text: &str, sign: &str) -> BTreeSet<String> {
     let start = format!("{sign}warmline_");
     let rest = |piece: &str| {
@@ -58,7 +58,7 @@ fn names(text: &str, sign: &str) -> BTreeSet<String> {
     text.split(&start).skip(1).map(rest).collect()
 }
 
-/// The names in the sources that render `/metrics`.
+/// Returns the names in the sources that render `/metrics`.
 fn exported() -> BTreeSet<String> {
     let files = fs::read_dir(here("src/admin/metrics")).unwrap();
     let sources = files.map(|file| file.unwrap().path()).filter(|path| !path.ends_with("tests.rs"));

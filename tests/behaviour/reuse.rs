@@ -1,5 +1,5 @@
-//! One connection serves many clients: no property of the client's own connection keeps an upstream connection from
-//! reuse.
+//! A single connection serves many clients: no property of the client's own connection keeps an upstream connection
+//! from reuse.
 
 use crate::support::{
     client::Client,

@@ -1,11 +1,11 @@
-//! Command lines that stand in manifests.
+//! Command lines in manifests.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Fails where the program does not know a subcommand, an option or a value among these arguments: a request for help at their
-/// end is answered only if everything before it is right.
+/// Fails if the program does not know a subcommand, an option or a value among these arguments: a `--help` at their end
+/// is answered only if everything before is right.
 #[track_caller]
 pub(crate) fn understood(arguments: &Value) {
     let arguments = arguments.as_array().unwrap().iter().map(|argument| argument.as_str().unwrap());

@@ -1,4 +1,4 @@
-//! Expressions of dashboards and alerts: the metrics, labels and values that they name.
+//! Expressions of dashboards and alerts: the metrics, labels and values in them.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::{labels, metrics::Metrics};
 
-/// Labels that Prometheus adds, and those that an expression makes itself.
+/// The labels that Prometheus adds, and those that an expression sets itself.
 const ADDED: [&str; 5] = ["namespace", "pod", "container", "job", "instance"];
-/// Metrics that Prometheus makes itself.
+/// The metrics that Prometheus makes itself.
 const OF_PROMETHEUS: [&str; 2] = ["up", "ALERTS"];
 
 /// A metric with the conditions between its braces.
@@ -24,7 +24,7 @@ struct Matcher<'a> {
     value: &'a str,
 }
 
-/// All of a dashboard's panels.
+/// Returns the expressions of all panels of a dashboard.
 pub(crate) fn of_dashboard(dashboard: &Value) -> Vec<String> {
     let panels = dashboard["panels"].as_array().unwrap().iter();
     let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
@@ -34,7 +34,7 @@ pub(crate) fn of_dashboard(dashboard: &Value) -> Vec<String> {
     expressions
 }
 
-/// All alerts of a file of rules.
+/// Returns the expressions of all alerts in a file of rules.
 pub(crate) fn of_rules(rules: &Value) -> Vec<String> {
     let groups = rules["groups"].as_array().unwrap().iter();
     let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
@@ -43,14 +43,14 @@ pub(crate) fn of_rules(rules: &Value) -> Vec<String> {
     expressions
 }
 
-/// Metrics, labels and values that the expression names and the program does not have.
+/// Returns the metrics, labels and values that the expression uses and the program does not have.
 pub(crate) fn unmet(expression: &str, metrics: &Metrics) -> Vec<String> {
     let mut unmet = Vec::new();
     let mut known: BTreeSet<&str> = ADDED.into();
     for Selector { metric, matchers } in selectors(expression) {
         let Some(series) = metrics.of(metric).next() else {
             if is_exported(metric) {
-                // Its first event did not happen here: nothing is known of its labels.
+                // The metric exists, but no event of its kind happened here, so that nothing is known of its labels.
                 return unmet;
             }
             unmet.push(format!("the metric {metric}"));
@@ -75,7 +75,7 @@ pub(crate) fn unmet(expression: &str, metrics: &Metrics) -> Vec<String> {
     unmet
 }
 
-/// True if the sources of `/metrics` have the name.
+/// True if the sources of `/metrics` contain the name.
 fn is_exported(metric: &str) -> bool {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin/metrics");
     let mut sources =
@@ -92,7 +92,8 @@ fn has_value(metrics: &Metrics, metric: &str, label: &str, value: &str) -> bool 
     seen || labels::all().values().any(|values| values.contains(value))
 }
 
-/// Each word that is followed by braces, or that begins as our metrics do.
+/// Returns each word that is followed by braces or begins with the prefix of Warmline's metrics, with the conditions in
+/// the braces.
 fn selectors(expression: &str) -> Vec<Selector<'_>> {
     let mut found = Vec::new();
     let mut rest = expression;
@@ -121,7 +122,7 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// Conditions between braces; none of their values holds a quote.
+/// Returns the conditions in the text between braces, whose values must not contain a quote.
 fn matchers(text: &str) -> Vec<Matcher<'_>> {
     let pieces: Vec<_> = text.split('"').collect();
     let pairs = pieces.chunks_exact(2);
@@ -130,7 +131,7 @@ fn matchers(text: &str) -> Vec<Matcher<'_>> {
         .collect()
 }
 
-/// The labels of each `by (…)`.
+/// Returns the labels of each `by (…)`.
 fn groupings(expression: &str) -> Vec<&str> {
     let lists = expression.split("by (").skip(1).map(|rest| rest.split(')').next().unwrap());
     lists.flat_map(|list| list.split(',')).map(str::trim).collect()

@@ -1,4 +1,4 @@
-//! The values of labels: those that the program has, whether or not something was counted under them.
+//! The values of labels that the program has, whether or not something was counted under them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ macro_rules! values {
     };
 }
 
-/// By the name that the sources have for the label.
+/// Returns the values by the label's name in the sources.
 pub(crate) fn all() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     values![
         Code,

@@ -1,8 +1,8 @@
-//! Whatever users of version 0.1.0 have goes on working: its files, kept in `0.1.0/`, are passed to this version.
+//! The files that users of version 0.1.0 have, kept in `0.1.0/`, go on working: these tests pass them to this version.
 //!
-//! Nothing in that folder is ever changed: a test that fails here speaks for users who would have to change something. The
-//! answers in `metrics.txt` and `pools.json` are those to the requests of [`Sidecar::used`]. Helm renders the charts' values, and
-//! a cluster runs the pod, in `tests/cluster/test_compat.py`.
+//! Nothing in that folder is ever changed: a failing test here means that users would have to change something.
+//! `metrics.txt` and `pools.json` are the answers of 0.1.0 after the requests of [`Sidecar::used`].
+//! `tests/cluster/test_compat.py` renders the charts' values with Helm and runs the pod in a cluster.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
@@ -21,7 +21,7 @@ use warmline::config::{self, Context, Disk};
 use metrics::Metrics;
 use sidecar::Sidecar;
 
-/// A file of version 0.1.0.
+/// Reads a file of version 0.1.0.
 fn kept(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/0.1.0").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -71,7 +71,8 @@ fn labels_have_the_values_that_they_had_in_0_1_0() {
     }
 }
 
-/// Sidecars are confined: the configuration in the `ConfigMap` that the chart makes of these values must be right for them.
+/// Sidecars are confined, so that the configuration in the `ConfigMap` that the chart makes of these values has to fit
+/// that.
 #[test]
 fn the_egress_charts_values_of_0_1_0_are_a_configuration_for_a_sidecar() {
     for name in ["egress-full", "egress-sample"] {
@@ -88,7 +89,7 @@ fn the_egress_charts_values_of_0_1_0_are_a_configuration_for_a_sidecar() {
         };
         match config::compile(&document.to_string(), &context) {
             Ok(plan) => assert!(!plan.upstreams.is_empty()),
-            // No certificate is there, and nothing else is wrong.
+            // The certificates are missing here; nothing else may be wrong.
             Err(errors) => assert!(errors.only_files(), "{errors}"),
         }
     }
@@ -96,7 +97,7 @@ fn the_egress_charts_values_of_0_1_0_are_a_configuration_for_a_sidecar() {
 
 #[test]
 fn the_command_lines_in_the_manifests_of_0_1_0_are_understood() {
-    // As kubelet expands it.
+    // The pod as kubelet expands it.
     let pod = kept("pod.yaml").replace("$(WARMLINE_PAYMENTS_URL)", "http://127.0.0.1:13401");
     let pod = yaml(&pod);
     let injector = kept("webhook.yaml");

@@ -1,4 +1,4 @@
-//! Metrics as Prometheus reads them.
+//! Metrics in the format that Prometheus reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ pub(crate) struct Metrics {
     kinds: BTreeMap<String, String>,
 }
 
-/// Labels whose values change from one run to the next.
+/// The labels whose values change from one run to the next.
 const VOLATILE: [&str; 2] = ["hash", "version"];
 
 impl Metrics {
@@ -32,7 +32,7 @@ impl Metrics {
         metrics
     }
 
-    /// Families, series and kinds that the earlier page had and this one has not.
+    /// Returns the families, series and kinds that the earlier page had and this page lacks.
     pub(crate) fn lacks(&self, before: &Self) -> Vec<String> {
         let kinds = before.kinds.iter().filter(|(name, kind)| self.kinds.get(*name) != Some(kind));
         let mut lost: Vec<_> = kinds.map(|(name, kind)| format!("{name}, a {kind}")).collect();
@@ -44,13 +44,13 @@ impl Metrics {
         lost
     }
 
-    /// The series of this name.
+    /// Returns the series with this name.
     pub(crate) fn of(&self, name: &str) -> impl Iterator<Item = &Labels> {
         self.series.get(name).into_iter().flatten()
     }
 }
 
-/// The labels, without the values that differ from run to run.
+/// Returns the labels, with the values that differ from run to run emptied.
 fn steady(labels: &Labels) -> Labels {
     let value = |name: &str, value: &str| {
         if VOLATILE.contains(&name) && !is_tls_version(value) {
@@ -62,12 +62,12 @@ fn steady(labels: &Labels) -> Labels {
     labels.iter().map(|(name, text)| (name.clone(), value(name, text))).collect()
 }
 
-/// The label `version` of handshakes is that of TLS, and stays.
+/// True if the value is a version of TLS: the label `version` of handshakes is compared, that of the program is not.
 fn is_tls_version(value: &str) -> bool {
     ["1.2", "1.3", "none"].contains(&value)
 }
 
-/// Labels between braces. No value here has a quote in it.
+/// Parses the labels between braces; no value here contains a quote.
 fn labels_of(text: &str) -> Labels {
     let mut pieces = text.split('"');
     let mut labels = Labels::new();

@@ -1,18 +1,18 @@
-//! The shape of a JSON document: which keys it has, and values of which kind they hold.
+//! The shape of a JSON document: its keys, and the kinds of their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-/// The kinds of value, without null, at each path; all elements of a list share theirs.
+/// The kinds of value, without null, at each path; all elements of a list share one path.
 type Shape = BTreeMap<String, BTreeSet<&'static str>>;
 
-/// Paths that are gone, and those whose values are of another kind now.
+/// Returns the paths that are gone, and those whose values are of another kind now.
 pub(crate) fn lost(before: &Value, now: &Value) -> Vec<String> {
     let (before, now) = (shape(before), shape(now));
     let lost = |(path, kinds): (&String, &BTreeSet<&str>)| match now.get(path) {
         None => Some(format!("{path} is gone")),
-        // Nothing but null was there: any kind may come.
+        // Before, the value was always null, so that any kind may come.
         Some(_) if kinds.is_empty() => None,
         Some(found) if found.is_subset(kinds) => None,
         Some(found) => Some(format!("{path} was {kinds:?} and is {found:?}")),

@@ -1,4 +1,4 @@
-//! This version with the example configuration of 0.1.0, before an origin on this machine.
+//! This version of the program with the example configuration of 0.1.0, before an origin on this machine.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use warmline::demo::{authority::Authority, origin::Origin};
 
 use crate::{kept, metrics::Metrics};
 
-/// A running sidecar; dropped, it is killed.
+/// A running sidecar; killed when dropped.
 pub(crate) struct Sidecar {
     child: Child,
     traffic: SocketAddr,
@@ -25,22 +25,23 @@ pub(crate) struct Sidecar {
     _folder: TempDir,
 }
 
-/// An answer over HTTP.
+/// The status and body of an HTTP response.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-/// Nothing here takes a tenth of it.
+/// The time that a test waits for an event before it fails; nothing here takes a tenth of that.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at what is waited for.
+/// The pause between two checks of an awaited condition.
 const LOOK: Duration = Duration::from_millis(10);
 const HOST: &str = "api.payments.example";
-/// Beside the example's upstream: another one, where nobody listens.
+/// Another upstream beside the example's, at a port where nothing listens.
 const DOWN: &str = "\n  - name: down\n    hosts: [down.example]\n    endpoints: [\"127.0.0.1:1\"]\n    retries: { max: 1 }\n";
 
 impl Sidecar {
-    /// After a good request over a new connection, one over the same, one to an upstream that is down, and one to nowhere.
+    /// Starts a sidecar and sends it four requests: a good one over a new connection, one over the same connection, one
+    /// to an upstream that is down, and one to an unknown host.
     pub(crate) fn used() -> Self {
         let sidecar = Self::start();
         for (host, status) in
@@ -52,12 +53,13 @@ impl Sidecar {
         sidecar
     }
 
-    /// A page on the port for metrics and health.
+    /// Gets a page from the port for metrics and health.
     pub(crate) fn metrics(&self, path: &str) -> Answer {
         get(self.metrics, "localhost", path)
     }
 
-    /// The metrics, once they have all of these: the end of a connection is counted a moment after its answer.
+    /// Gets the metrics, again and again until they have all series of `wanted` or time is up: the end of a connection
+    /// is counted a moment after its answer.
     pub(crate) fn metrics_with(&self, wanted: &Metrics) -> Metrics {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -69,7 +71,7 @@ impl Sidecar {
         }
     }
 
-    /// A page on the administrator's port.
+    /// Gets a page from the administrator's port.
     pub(crate) fn admin(&self, path: &str) -> Answer {
         get(self.admin, "localhost", path)
     }
@@ -100,7 +102,7 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -119,7 +121,7 @@ fn write_certificates(folder: &TempDir, authority: &Authority) {
     }
 }
 
-/// The example as it was, with the places of this run: free ports, a folder, the origin.
+/// Returns the example as it was, with this run's values: free ports, the folder, the origin's address.
 fn configuration(folder: &TempDir, origin: SocketAddr) -> String {
     let (folder, origin) = (format!("{}/", folder.path().display()), format!("[\"{origin}\"]"));
     let places = [
@@ -137,7 +139,7 @@ fn configuration(folder: &TempDir, origin: SocketAddr) -> String {
     example + DOWN
 }
 
-/// The line with the addresses; what comes after it is read and dropped.
+/// Returns the log line with the addresses; later lines are read and dropped.
 fn serving(child: &mut Child) -> Value {
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let mut seen = Vec::new();

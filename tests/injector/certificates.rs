@@ -1,4 +1,4 @@
-//! The serving certificate out of files: followed, refused where it cannot be used, and shown.
+//! The serving certificate from files: followed, refused if unusable, and shown in handshakes.
 
 use std::{fs, os::unix::fs::symlink};
 

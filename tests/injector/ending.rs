@@ -1,4 +1,4 @@
-//! How it starts where it cannot, and how it ends.
+//! The injector's start where it cannot work, and its end.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -30,7 +30,7 @@ fn after_sigterm_it_is_unready_at_once_and_reviews_in_flight_and_late_ones_are_a
     });
     assert!(unready.contains("[-] serving: it is ending"), "{unready}");
     assert_eq!(injector.health("/livez").status, 200);
-    // API servers may not know yet.
+    // API servers may not know yet that the injector is ending.
     assert_eq!(post(&mut injector.connect(), review.as_bytes()).status, 200);
     let answer = post(&mut late, review.as_bytes());
     assert!(answer.head.contains("connection: close"), "{answer:?}");
@@ -71,7 +71,8 @@ fn what_it_cannot_start_with_is_told_with_exit_status_2() {
     }
 }
 
-/// No API server of that age runs here: this one only says its version.
+/// Starts a stand-in for an API server of this minor version, which answers only the question for the version; returns
+/// its URL.
 fn says_that_it_is(minor: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! What nobody should send: it is refused in words, and the next review is answered.
+//! Requests that nobody should send: the injector refuses them in words, and answers the next review.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::program::{Injector, asking, creation, post, read};
 
-/// The next review is answered as ever.
+/// Asserts that the next review is answered as usual.
 fn assert_well(injector: &Injector) {
     assert_eq!(injector.review(&creation(&asking()))["allowed"], true);
 }
@@ -80,7 +80,7 @@ fn case_54_a_review_of_5_mb_is_refused_as_too_large_with_and_without_its_length(
             b"POST /mutate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4c4b40\r\n",
         )
         .unwrap();
-    // It may stop reading before all is written.
+    // The injector may stop reading before everything is written.
     let _ = connection.write_all(&body).and_then(|()| connection.flush());
     assert_eq!(read(&mut connection).status, 413);
     assert_well(&injector);
@@ -138,11 +138,11 @@ fn who_says_nothing_is_let_go_and_who_speaks_no_tls_too() {
     let mut plain = std::net::TcpStream::connect(injector.webhook).unwrap();
     plain.write_all(b"POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").unwrap();
     let mut rest = Vec::new();
-    // A TLS alert, or nothing.
+    // The bytes may be a TLS alert, or nothing.
     let _ = plain.read_to_end(&mut rest);
     assert!(!rest.starts_with(b"HTTP"), "{rest:?}");
     let begun = Instant::now();
-    // An end without close_notify is one too.
+    // An end without close_notify is an end too.
     let _ = silent.read_to_end(&mut Vec::new());
     assert!(begun.elapsed() < Duration::from_secs(15), "let go after 5 s");
     assert_well(&injector);
@@ -180,13 +180,13 @@ fn a_crowd_whose_bodies_come_slowly_and_that_then_sits_keeps_no_review_away() {
             .unwrap();
     }
     thread::scope(|scope| {
-        // It waits while all of them are being answered.
+        // The honest review waits while the whole crowd is being answered.
         let honest = scope.spawn(|| assert_well(&injector));
         for one in &mut crowd {
             one.write_all(b"fghij").unwrap();
         }
         for one in &mut crowd {
-            // Who had to go for the honest one has no answer.
+            // Connections that were closed to make room for the honest one get no answer.
             let _ = one.read(&mut [0; 16]);
         }
         honest.join().unwrap();
@@ -241,7 +241,7 @@ fn the_worst_bodies_leave_it_within_the_memory_that_its_pod_has() {
         let review = creation(&json!({"OBJECT": 0})).to_string();
         review.replace("{\"OBJECT\":0}", object)
     };
-    // Large ones that never become whole, up to all that is held of them.
+    // Large reviews that never become complete, up to the bound on all that is held of them.
     let mut stalled: Vec<_> = (0..3).map(|_| injector.connect()).collect();
     for connection in &mut stalled {
         let head = "POST /mutate HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\n\r\n";
@@ -249,7 +249,7 @@ fn the_worst_bodies_leave_it_within_the_memory_that_its_pod_has() {
         connection.write_all(&vec![b' '; 4_194_303]).unwrap();
         connection.flush().unwrap();
     }
-    // Each element of these takes as much memory as JSON can make it take.
+    // Each element of these takes as much memory as is possible in JSON.
     for (element, count) in
         [("{\"\":0}", 99_000), ("[[]]", 66_000), ("\"a\"", 199_000), ("0", 199_000)]
     {

@@ -1,4 +1,4 @@
-//! The program, and a client that speaks to it as the API server does.
+//! The injector's process, and a client that speaks to it as the API server does.
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write},
@@ -22,12 +22,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warmline::demo::authority::Authority;
 
-/// The name that the API server calls its service by.
+/// The name of the injector's service, which the API server verifies.
 pub const NAME: &str = "warmline-injector.warmline-system.svc";
-/// Nothing here takes as long.
+/// The time that a test waits for an event before it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running injector that is given its certificate in files.
+/// A running injector with its certificate in files; killed when dropped.
 pub struct Injector {
     child: Child,
     lines: Mutex<Receiver<String>>,
@@ -37,7 +37,7 @@ pub struct Injector {
     pub authority: Authority,
 }
 
-/// An answer over HTTP.
+/// The status, head and body of an HTTP response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -52,7 +52,7 @@ impl Injector {
         Self::start_with(&[])
     }
 
-    /// With these arguments besides, and its certificate already there.
+    /// Starts the injector with these further arguments and its certificate in place, and waits until it is ready.
     pub fn start_with(arguments: &[&str]) -> Self {
         let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new().unwrap());
         write_certificate(folder.path(), &authority);
@@ -85,12 +85,12 @@ impl Injector {
         Self { child, lines: Mutex::new(lines), webhook, health, folder, authority }
     }
 
-    /// The next line of the log with this message.
+    /// Waits for the next log line with this message and returns it.
     pub fn line(&self, message: &str) -> Value {
         line_with(&self.lines.lock().unwrap(), message)
     }
 
-    /// A connection as the API server makes it: the name is verified, by this authority alone.
+    /// Connects as the API server does: the name is verified, with this authority as the only root.
     pub fn connect(&self) -> Tls {
         self.try_connect(&self.authority).unwrap()
     }
@@ -99,17 +99,17 @@ impl Injector {
         handshake(TcpStream::connect(self.webhook)?, authority)
     }
 
-    /// The same over a connection that is there already.
+    /// Makes the TLS handshake over an open TCP connection.
     pub fn handshake(&self, tcp: TcpStream) -> std::io::Result<Tls> {
         handshake(tcp, &self.authority)
     }
 
-    /// What comes back for this body.
+    /// Posts this body to the webhook over a new connection and returns the answer.
     pub fn post(&self, body: &[u8]) -> Answer {
         post(&mut self.connect(), body)
     }
 
-    /// The `response` to a review.
+    /// Posts a review and returns the `response` of the answer.
     pub fn review(&self, review: &Value) -> Value {
         let answer = self.post(review.to_string().as_bytes());
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -126,14 +126,14 @@ impl Injector {
         read(&mut stream)
     }
 
-    /// The value of a metric, by its name with its labels.
+    /// Returns the value of a metric, given by its name with its labels.
     pub fn metric(&self, name: &str) -> String {
         let text = self.health("/metrics").body;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
     }
 
-    /// The most bytes that it ever had in memory.
+    /// Returns the highest resident memory of the process so far, in bytes (`VmHWM`).
     pub fn peak_memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap();
@@ -177,7 +177,7 @@ fn handshake(tcp: TcpStream, authority: &Authority) -> std::io::Result<Tls> {
     Ok(stream)
 }
 
-/// Puts a certificate of this authority into the folder.
+/// Writes a certificate of this authority and its key into the folder.
 pub fn write_certificate(folder: &Path, authority: &Authority) {
     let credentials = authority.server(NAME).unwrap();
     std::fs::write(folder.join("tls.crt"), credentials.certificate_pem()).unwrap();
@@ -196,7 +196,7 @@ pub fn post(stream: &mut (impl Read + Write), body: &[u8]) -> Answer {
     read(stream)
 }
 
-/// One answer with a length.
+/// Reads one response that has a content-length.
 pub fn read(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     let end = loop {
@@ -215,7 +215,7 @@ pub fn read(stream: &mut impl Read) -> Answer {
     Answer { status, head, body: String::from_utf8(body).unwrap() }
 }
 
-/// Asks until there is something.
+/// Asks again and again until there is a value; panics with `what` if there never is.
 pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -227,7 +227,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A review of the creation of this pod.
+/// Returns a review of the creation of this pod.
 pub fn creation(pod: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1",
@@ -249,7 +249,7 @@ pub fn creation(pod: &Value) -> Value {
     })
 }
 
-/// A pod that asks for its sidecar.
+/// Returns a pod that asks for a sidecar.
 pub fn asking() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",

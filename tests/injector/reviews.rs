@@ -1,4 +1,4 @@
-//! Reviews as the API server sends them, and what it gets back.
+//! Reviews as the API server sends them, and the injector's answers.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::program::{Injector, asking, creation, post};
 
 const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 
-/// The pod with the answer's patch applied.
+/// Returns the pod with the answer's patch applied.
 fn patched(pod: &Value, response: &Value) -> Value {
     assert_eq!(response["patchType"], "JSONPatch");
     let patch: k8s_openapi::ByteString = serde_json::from_value(response["patch"].clone()).unwrap();
@@ -23,7 +23,7 @@ fn case_54_a_pod_is_injected_once_however_often_it_is_reviewed_and_the_uid_comes
     assert_eq!((&response["uid"], &response["allowed"]), (&json!(UID), &json!(true)));
     let mut pod = patched(&asking(), &response);
     assert_eq!(pod["spec"]["initContainers"][0]["name"], "warmline");
-    // Another mutator puts its own container first; then we are invoked again.
+    // Another mutating webhook puts its own container first; then the injector is called again.
     let other = json!({"name": "istio-init", "image": "istio:1"});
     pod["spec"]["initContainers"].as_array_mut().unwrap().insert(0, other);
     let again = injector.review(&creation(&pod));

@@ -1,4 +1,4 @@
-//! Chromium without a window, and one tab of it.
+//! Chromium without a window, with one tab.
 
 use std::{
     cell::RefCell,
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::process::{WATCHDOG, program};
 
-/// Every name of this domain is this machine: a foreign site, as far as a browser knows.
+/// A domain of which every name resolves to this machine: a foreign site in the browser's view.
 pub const FOREIGN: &str = "evil.example";
 
 const FLAGS: [&str; 10] = [
@@ -31,7 +31,7 @@ const FLAGS: [&str; 10] = [
     "--host-resolver-rules=MAP *.example 127.0.0.1",
 ];
 
-/// A running Chromium with one tab; dropped, it ends.
+/// A running Chromium with one tab; it ends when dropped.
 pub struct Browser {
     child: Child,
     talk: RefCell<Talk>,
@@ -39,17 +39,18 @@ pub struct Browser {
     _profile: TempDir,
 }
 
-/// Messages are JSON, each followed by a zero byte: to the browser on its descriptor 3, from it on 4.
+/// The connection to the browser. Messages are JSON, each followed by a zero byte: written to the browser's descriptor
+/// 3, read from its descriptor 4.
 struct Talk {
     to: ChildStdin,
     from: Receiver<Value>,
     asked: u64,
-    /// Whatever the tab complained about: errors, blocked resources, exceptions.
+    /// The tab's complaints so far: errors, blocked resources, exceptions.
     complaints: Vec<Value>,
 }
 
 impl Browser {
-    /// Starts one with this page open.
+    /// Starts a browser with this page open.
     pub fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
@@ -79,13 +80,13 @@ impl Browser {
         browser
     }
 
-    /// Opens another page in the tab, and waits until it is there.
+    /// Opens another page in the tab, and waits until it is loaded.
     pub fn go(&self, url: &str) {
         self.ask("Page.navigate", &json!({ "url": url }));
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'");
     }
 
-    /// Calls one of the browser's methods.
+    /// Calls one of the browser's methods and returns the result.
     pub fn ask(&self, method: &str, parameters: &Value) -> Value {
         let mut talk = self.talk.borrow_mut();
         talk.asked += 1;
@@ -97,7 +98,7 @@ impl Browser {
         loop {
             let said = talk.from.recv_timeout(WATCHDOG).expect("the browser answers");
             if said["id"] == talk.asked {
-                // A page that is just being left has no values: whoever waits for one asks again.
+                // A page that is just being left has no values; callers that wait for a value ask again.
                 let left = said["error"]["message"] == "Inspected target navigated or closed";
                 assert!(left || said["error"].is_null(), "{method} {parameters}: {said}");
                 return said["result"].clone();
@@ -106,7 +107,7 @@ impl Browser {
         }
     }
 
-    /// The value of an expression in the page.
+    /// Returns the value of an expression in the page.
     pub fn value(&self, expression: &str) -> Value {
         let parameters =
             json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
@@ -115,7 +116,7 @@ impl Browser {
         result["result"]["value"].clone()
     }
 
-    /// Waits until an expression is true; panics with the page's text when it never is.
+    /// Waits until an expression is true; panics with the page's text if it never is.
     pub fn wait_for(&self, expression: &str) {
         let deadline = Instant::now() + WATCHDOG;
         let safely =
@@ -127,14 +128,14 @@ impl Browser {
         }
     }
 
-    /// Waits until the page shows this text somewhere.
+    /// Waits until the page contains this text.
     pub fn wait_for_text(&self, text: &str) {
         self.wait_for(&format!("document.body.innerText.includes({})", Value::from(text)));
     }
 
-    /// What the tab has complained about so far.
+    /// Returns the tab's complaints so far.
     pub fn complaints(&self) -> Vec<Value> {
-        // What was said before this answer has arrived with it.
+        // The answer to this question comes after all earlier complaints.
         self.value("0");
         self.talk.borrow().complaints.clone()
     }
@@ -156,7 +157,7 @@ impl Drop for Browser {
     }
 }
 
-/// A page of administration.
+/// Returns the URL of the page of administration.
 pub fn page(address: SocketAddr) -> String {
     format!("http://{address}/")
 }

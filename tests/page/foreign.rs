@@ -1,4 +1,4 @@
-//! What others wrote stays text, and what other pages ask for is refused.
+//! Text from others stays text on the page, and requests from foreign pages are refused.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Markup that would tell if it ever became some.
+/// Markup that would change the page's title if a browser ever interpreted it.
 const HOSTILE: &str =
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
 
@@ -40,7 +40,7 @@ fn a_hostile_upstream_s_name_a_host_and_a_certificate_s_name_are_shown_as_they_a
     assert_harmless(&browser);
 }
 
-/// A page of another site, with a form and a script that ask for a verb.
+/// Starts an origin of another site, whose page has a form that posts to `verb`.
 fn foreign_page(verb: &str) -> Origin {
     let body = format!("<form method=post action='{verb}'></form>");
     Origin::scripted(move |mut peer| {

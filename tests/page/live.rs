@@ -1,4 +1,4 @@
-//! What happens is on the page a moment later, without a word from whoever looks.
+//! Events appear on the page a moment later, without a reload by its reader.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The page in a browser, marked: a page that was loaded anew would have lost the mark.
+/// Opens the page in a browser and marks it; a reload of the page would lose the mark.
 fn look(warmline: &crate::support::running::Running) -> Browser {
     let browser = Browser::open(&page(warmline.administration()));
     browser.wait_for_text("Configuration in force");
@@ -106,7 +106,7 @@ fn without_scripts_the_page_is_whole_and_its_buttons_work() {
     browser.ask("Page.navigate", &json!({ "url": page(warmline.administration()) }));
     browser.wait_for_text("Configuration in force");
     browser.wait_for("document.querySelector('meta[http-equiv=refresh]')");
-    // A real click: the page's own scripts do not run.
+    // A real click: the page's own scripts do not run here.
     let place: Value = browser.value(
         "(() => { const r = document.querySelector('form[action$=flush] button').getBoundingClientRect();
             return { x: r.x + r.width / 2, y: r.y + r.height / 2 } })()",
@@ -133,7 +133,7 @@ fn while_nobody_looks_at_its_tab_the_page_rests() {
         window.look(true);
         fetch('/').then(() => 0)",
     );
-    // Whatever the page had asked for before has been answered by now.
+    // All earlier requests of the page have been answered by now.
     assert_eq!(warmline.one_shot("/any").status, 200);
     assert_eq!(browser.value("fetch('/').then(() => window.timers)"), 0);
     assert_eq!(browser.value("document.body.innerText.includes('1 in all')"), false);

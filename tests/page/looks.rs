@@ -1,4 +1,4 @@
-//! The page under load fits wide and narrow screens, in light and dark; and leaves pictures where somebody wants them.
+//! The page under load fits wide and narrow screens, in light and dark; pictures of it are saved on request.
 
 use std::{
     env, fs,
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How long the page is under load before a picture is taken.
+/// The time under load before a picture is taken.
 const LOAD: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_hours(24);
 
@@ -64,7 +64,7 @@ fn it_fits_a_wide_and_a_narrow_screen_in_light_and_dark() {
     });
 }
 
-/// Clients of all three for so long, and at least some requests.
+/// Loads all three upstreams with clients for this time, and with at least some requests.
 fn load<'scope>(scope: &'scope thread::Scope<'scope, '_>, warmline: SocketAddr, time: Duration) {
     let end = Instant::now() + time;
     let clients = [
@@ -88,7 +88,8 @@ fn load<'scope>(scope: &'scope thread::Scope<'scope, '_>, warmline: SocketAddr, 
     }
 }
 
-/// Nothing is wider than the screen, and nothing is drawn upon something else's background.
+/// Asserts that the page does not scroll sideways at this width, and that its background is dark in the scheme `dark`
+/// alone; saves a picture if there is a folder.
 fn look(browser: &Browser, scheme: &str, width: u32, folder: Option<&Path>) {
     let screen = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
     browser.ask("Emulation.setDeviceMetricsOverride", &screen);
@@ -105,14 +106,14 @@ fn look(browser: &Browser, scheme: &str, width: u32, folder: Option<&Path>) {
     }
 }
 
-/// The whole page, beyond what the screen shows.
+/// Saves a picture of the whole page, beyond the part that the screen shows.
 fn picture(browser: &Browser, file: &Path) {
     let parameters = json!({ "format": "png", "captureBeyondViewport": true });
     let picture = browser.ask("Page.captureScreenshot", &parameters);
     fs::write(file, decode(picture["data"].as_str().unwrap())).unwrap();
 }
 
-/// Base64 (RFC 4648 section 4).
+/// Decodes Base64 (RFC 4648 section 4).
 fn decode(text: &str) -> Vec<u8> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut bytes, mut held, mut bits) = (Vec::new(), 0_u32, 0);

@@ -1,4 +1,4 @@
-//! Throw-away certificates as PEM files, in the places where servers and sidecar look for them.
+//! Throw-away certificates as PEM files, in the folder where server and sidecar look for them.
 
 use std::{
     fs,
@@ -12,11 +12,11 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// The name that the server's certificate carries.
+/// The name in the server's certificate.
 pub(crate) const SERVER_NAME: &str = "peer.example";
 
 /// An authority with the certificates that it signed, one for the server and one for the sidecar, and a client
-/// certificate of a second authority that the server has no reason to trust.
+/// certificate of a second authority, which the server does not trust.
 pub(crate) struct Certificates {
     folder: TempDir,
 }
@@ -32,7 +32,7 @@ impl Certificates {
         Self::generate_with(|_| ())
     }
 
-    /// The same, but the server's certificate began some years ago and ends in some years.
+    /// Generates the same files, with a server certificate that began five years ago and ends in five years.
     pub(crate) fn generate_for_some_years() -> Self {
         Self::generate_with(|server| {
             server.not_before = date_time_ymd(this_year() - 5, 1, 1);
@@ -51,7 +51,7 @@ impl Certificates {
         Self { folder }
     }
 
-    /// The authority's certificate: what both sides trust.
+    /// Returns the path of the authority's certificate, which both sides trust.
     pub(crate) fn trust(&self) -> PathBuf {
         self.folder.path().join("ca.crt")
     }
@@ -64,12 +64,12 @@ impl Certificates {
         self.pair("client")
     }
 
-    /// A client certificate that the server's trust does not cover.
+    /// Returns a client certificate of the authority that the server does not trust.
     pub(crate) fn stranger(&self) -> Pair {
         self.pair("stranger")
     }
 
-    /// Where the files are; other files of the test may be put beside them.
+    /// Returns the folder of the files; a test may put other files there too.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -104,7 +104,7 @@ fn write_leaf(
     write(folder, &format!("{file}.key"), &key.serialize_pem());
 }
 
-/// By the clock of the tests.
+/// Returns the year by the clock of the test.
 pub(crate) fn this_year() -> i32 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let days = since_1970.expect("the clock is right").as_secs() / 86_400;

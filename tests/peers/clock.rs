@@ -1,5 +1,5 @@
-//! The clock on the wall jumps: whether a certificate is valid follows it, how long something may take does not. The
-//! program runs under Debian's `faketime`, which reads the jump from a file.
+//! The system clock jumps: the validity of certificates follows it, and time limits do not. The program runs under
+//! Debian's `faketime`, which reads the jump from a file.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::{
     sidecar::Sidecar,
 };
 
-/// A clock that the test sets.
+/// The file with a clock's offset, which the test sets.
 struct Clock(PathBuf);
 
 impl Clock {
@@ -27,14 +27,14 @@ impl Clock {
         clock
     }
 
-    /// So far from the real time, as in `+10y`.
+    /// Sets the clock this far from the real time, as in `+10y`.
     fn jump(&self, by: &str) {
         let beside = self.0.with_extension("new");
         fs::write(&beside, by).expect("the temporary folder can be written to");
         fs::rename(&beside, &self.0).expect("a file can be replaced");
     }
 
-    /// The program on this clock. Its monotonic clock is the system's, which no jump moves.
+    /// Returns a command for the program under this clock. Its monotonic clock is the system's, which no jump moves.
     fn program(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_warmline"));
         command.envs(faketime());
@@ -43,8 +43,8 @@ impl Clock {
     }
 }
 
-/// What `faketime` puts into the environment of what it starts, but for the time, which would go before the file's. It is not
-/// what starts the program itself: killed, it would leave that running.
+/// Returns the environment that `faketime` gives to its children, without the time, which would take precedence over
+/// the file's. The program is not started by `faketime` itself: a killed `faketime` would leave it running.
 fn faketime() -> Vec<(String, String)> {
     let mut command = Command::new(program("faketime"));
     let told = command
@@ -65,7 +65,7 @@ fn faketime() -> Vec<(String, String)> {
     its
 }
 
-/// A request over a connection of its own, whose answer is yet to come.
+/// Sends a request over a new connection, whose answer is still to come.
 fn ask(sidecar: &Sidecar) -> TcpStream {
     let mut client = TcpStream::connect(("127.0.0.1", sidecar.port())).expect("it listens");
     client
@@ -81,7 +81,7 @@ fn answer(mut client: TcpStream) -> String {
     answer
 }
 
-/// A server that accepts and says nothing.
+/// Starts listening at a port where connections are never answered.
 fn silent() -> (TcpListener, u16) {
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = server.local_addr().expect("it is bound").port();
@@ -145,7 +145,7 @@ fn case_52_what_is_under_way_is_not_ended_by_a_jump() {
     let read = client.read(&mut [0]).expect_err("nothing to read");
     assert!(matches!(read.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{read}");
     client.set_read_timeout(Some(WATCHDOG)).expect("a socket option");
-    // Its retries find nobody.
+    // The request's retries find nothing listening.
     drop((server, dialled));
     assert!(answer(client).starts_with("HTTP/1.1 502 "));
     let line = sidecar.line_with("status=502");

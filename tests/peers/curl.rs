@@ -1,23 +1,23 @@
-//! curl: the client in these tests, because it is the one that people use.
+//! curl, the client in these tests, because it is the one that most people use.
 
 use std::process::Command;
 
 use crate::process::{WATCHDOG, program};
 
-/// What came back.
+/// The status and body of a response.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The status code; 0 where no answer came.
+    /// The status code; 0 if no response came.
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-/// Gets a path from a loopback port with a curl of its own, so over a connection of its own.
+/// Gets a path from a loopback port with a new curl process, so over a new connection.
 pub(crate) fn get(port: u16, path: &str) -> Answer {
     ask(port, path, &[])
 }
 
-/// Posts a body in the same way, once a `100 Continue` has asked for it.
+/// Posts a body from a new curl process, after waiting for `100 Continue`.
 pub(crate) fn post_when_asked(port: u16, path: &str, body: &str) -> Answer {
     let patience = WATCHDOG.as_secs().to_string();
     let expecting = ["--header", "Expect: 100-continue", "--expect100-timeout", &patience];

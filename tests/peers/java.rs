@@ -1,5 +1,5 @@
-//! Java, told to drop the session of every connection that ends without `close_notify`: what made some servers do
-//! thousands of key exchanges behind a proxy that ends its connections abruptly.
+//! A Java server that drops the session of every connection that ends without `close_notify`, as some servers do:
+//! behind a proxy that ends its connections abruptly they need thousands of full handshakes.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -50,7 +50,7 @@ impl Java {
         Sidecar::start(&self.certificates, self.port, Some(&identity), pool)
     }
 
-    /// Waits until the next connection has ended: its session's outcome and how the client ended it.
+    /// Waits until the next connection has ended; returns its session's outcome and the way in which the client ended.
     fn ended(&mut self) -> (String, String) {
         let line = self.running.line_with("session=");
         let field = |name: &str| {
@@ -61,7 +61,8 @@ impl Java {
         (field("session="), field("end="))
     }
 
-    /// Six requests, each sent when the connection of the one before has ended.
+    /// Makes six requests, each after the end of the connection of the one before; returns each connection's session
+    /// and end.
     fn six_reconnects(&mut self, mut request: impl FnMut()) -> Vec<(String, String)> {
         let reconnect = |_| {
             request();
@@ -79,7 +80,7 @@ fn assert_resumes_every_time(java: &mut Java, pool: &str) {
     assert_eq!(sessions, FULL_ONCE, "{pool}\n{}", sidecar.log());
 }
 
-/// The three ways in which a pool ends a connection that is in order, before one Java, whose start takes a second.
+/// Tests the three ways in which a pool ends a healthy connection, with one Java server, whose start takes a second.
 fn each_close_leaves_the_session_resumable(version: &str) {
     let mut java = Java::start(version);
     for pool in ["idleTimeout: 100ms", "purgeDelay: 0", "maxRequests: 1"] {
@@ -122,7 +123,7 @@ impl OneShotClient {
         Self(Arc::new(config))
     }
 
-    /// One request; then the socket is closed, with `close_notify` before it or without.
+    /// Makes one request, then closes the socket, with or without `close_notify` before.
     fn get(&self, port: u16, close_notify: bool) {
         let name = ServerName::try_from(SERVER_NAME).expect("it is a DNS name");
         let session = ClientConnection::new(Arc::clone(&self.0), name).expect("it can start");
@@ -142,8 +143,8 @@ fn certificate(file: &Path) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(file).expect("the certificate is PEM")
 }
 
-/// The control: the same server and one client that differs in nothing but its way to close. If an abrupt close left
-/// the session resumable, the tests above could not fail.
+/// The control: the same server and a client that differs only in its way of closing. If an abrupt close left the
+/// session resumable, the tests above could not fail.
 fn only_a_polite_close_leaves_the_session_resumable(version: &str) {
     let mut java = Java::start(version);
     let port = java.port;

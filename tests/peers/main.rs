@@ -1,7 +1,7 @@
-//! Warmline before servers that other people wrote: nginx, OpenSSL's `s_server`, socat and Java. Each server tells what it saw
-//! of us: how many connections, whose certificate, which sessions resumed, how a connection ended.
+//! Warmline before servers that others wrote: nginx, OpenSSL's `s_server`, socat and Java. Each server reports what it
+//! saw of Warmline: the connections, the client certificate, the resumed sessions, the ends of connections.
 //!
-//! The programs come from Debian; a program that is missing fails its test with the command that installs it.
+//! The programs come from Debian; a missing program fails its test with the command that installs it.
 
 mod certificates;
 mod clock;

@@ -1,4 +1,4 @@
-//! nginx with `ssl_verify_client on`; its access log tells connection, resumption and client certificate.
+//! nginx with `ssl_verify_client on`; its access log has connection, resumption and client certificate.
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -15,20 +15,20 @@ struct Nginx {
     certificates: Certificates,
 }
 
-/// What nginx logged of one request.
+/// nginx's log line about one request.
 #[derive(Debug)]
 struct Seen {
-    /// nginx's number of the connection.
+    /// The connection's number at nginx.
     connection: String,
     resumed: bool,
-    /// The client certificate's subject.
+    /// The subject of the client certificate.
     client: String,
-    /// `SUCCESS`, `NONE` or `FAILED:` with a reason.
+    /// The result of the verification: `SUCCESS`, `NONE` or `FAILED:` with a reason.
     verification: String,
 }
 
 impl Nginx {
-    /// Starts it with one TLS version and a few directives of the test's own.
+    /// Starts nginx with one TLS version and further directives.
     fn start(version: &str, directives: &str) -> Self {
         let certificates = Certificates::generate();
         let port = free_port();
@@ -42,13 +42,13 @@ impl Nginx {
         Self { running, port, certificates }
     }
 
-    /// A sidecar before this server, with the certificate that it asks for.
+    /// Starts a sidecar before this server, with the client certificate that nginx asks for.
     fn sidecar(&self, pool: &str) -> Sidecar {
         let identity = self.certificates.client();
         Sidecar::start(&self.certificates, self.port, Some(&identity), pool)
     }
 
-    /// The log lines of the next `count` requests.
+    /// Waits for the log lines of the next `count` requests and returns them.
     fn seen(&mut self, count: usize) -> Vec<Seen> {
         self.running
             .lines_with("request connection=", count)
@@ -58,7 +58,8 @@ impl Nginx {
     }
 }
 
-/// One process, so that ending it ends all of nginx; the session cache is what makes TLS 1.2 session IDs work there.
+/// Returns nginx's configuration: one process, so that ending it ends all of nginx, and a session cache, without which
+/// TLS 1.2 session IDs do not work there.
 fn configuration(
     certificates: &Certificates,
     port: u16,
@@ -156,13 +157,13 @@ fn connections_that_nginx_ends_after_five_requests_are_followed_by_resumed_ones_
 
 #[test]
 fn no_get_is_lost_while_nginx_ends_each_connection_as_soon_as_it_is_idle() {
-    // A keep-alive time of 1 ms: nginx closes without a word about it in its answer, racing with our next request.
+    // With a keep-alive time of 1 ms nginx closes unannounced, so that closes and requests cross.
     let mut nginx = Nginx::start("TLSv1.3", "keepalive_timeout 1ms;");
     let mut sidecar = nginx.sidecar("");
     for _ in 0..40 {
         assert_eq!(sidecar.get("/").status, 200, "{}", sidecar.log());
     }
-    // The same connection for all would mean that nginx did not close, and that nothing was tested.
+    // A single connection would mean that nginx did not close, and that nothing was tested.
     assert!(connections(&nginx.seen(40)) > 1);
 }
 

@@ -1,5 +1,5 @@
-//! OpenSSL's `s_server`: it serves one connection at a time, ends it after one answer, and says in that answer whether
-//! the session was new or reused. So each request shows one handshake.
+//! OpenSSL's `s_server`: it serves one connection at a time, ends it after one response, and says in the response
+//! whether the session was new or reused. So each request shows one handshake.
 
 use std::{process::Command, thread};
 
@@ -15,7 +15,7 @@ const TLS_1_2_TICKETS: &[&str] = &["-tls1_2"];
 const TLS_1_3_TICKETS: &[&str] = &["-tls1_3"];
 const TLS_1_3_SESSIONS_IN_THE_SERVER: &[&str] = &["-tls1_3", "-no_ticket"];
 
-/// Answers each request with a page about its session.
+/// Starts a server that answers each request with a page about its session.
 pub(crate) fn s_server(certificates: &Certificates, port: u16, options: &[&str]) -> Running {
     let server = certificates.server();
     let mut command = Command::new(program("openssl"));
@@ -27,7 +27,7 @@ pub(crate) fn s_server(certificates: &Certificates, port: u16, options: &[&str])
     running
 }
 
-/// What each of six requests, one after the other, saw of its handshake.
+/// Makes six requests one after the other; returns for each whether its session was new or reused.
 fn six_handshakes(sidecar: &mut Sidecar) -> Vec<&'static str> {
     (0..6).map(|_| handshake(sidecar)).collect()
 }
@@ -112,7 +112,8 @@ fn a_session_that_a_restarted_openssl_refuses_is_counted_as_refused_on_tls_1_3()
     sessions_that_a_restarted_server_refuses_are_counted(TLS_1_3_TICKETS);
 }
 
-/// A server that shows what it receives, sends what is typed, and takes commands: `R` asks for another handshake.
+/// Starts a server that prints what it receives, sends what is typed, and takes commands: `R` asks for another
+/// handshake.
 fn typed(certificates: &Certificates, port: u16, options: &[&str]) -> Running {
     let server = certificates.server();
     let mut command = Command::new(program("openssl"));
@@ -123,7 +124,8 @@ fn typed(certificates: &Certificates, port: u16, options: &[&str]) -> Running {
     running
 }
 
-/// Asks a server in this way, which has it ask for renegotiation: the answer says so, and nothing was sent a second time.
+/// Makes a request by `ask` to a server that `serve` has ask for renegotiation: the answer has to say so, and the
+/// request must not be sent a second time.
 fn renegotiation_is_told_at_once(
     ask: impl FnOnce(u16) -> Answer + Send,
     serve: impl FnOnce(&mut Running),

@@ -16,13 +16,13 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a test waits for what must happen before it gives up. Nothing here should take a tenth of it.
+/// The time that a test waits for an event before it fails; nothing here takes a tenth of that.
 pub(crate) const WATCHDOG: Duration = Duration::from_secs(30);
 
 /// Finds a program, in the folders of administrators' programs too.
 ///
 /// # Panics
-/// Where the program is missing, with the command that installs it: a test never skips in silence.
+/// If the program is missing, with the command that installs it: a test never skips silently.
 pub(crate) fn program(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = env::split_paths(&path)
@@ -34,11 +34,10 @@ pub(crate) fn program(name: &str) -> PathBuf {
     })
 }
 
-/// A running program whose lines, of standard output and standard error alike, can be waited for. Dropped, it is
-/// killed.
+/// A running program whose lines, of standard output and standard error alike, can be waited for. Killed when dropped.
 pub(crate) struct Running {
     child: Child,
-    /// Its standard input, where it has one.
+    /// The program's standard input, if it was started with one.
     input: Option<ChildStdin>,
     lines: Receiver<String>,
     seen: Vec<String>,
@@ -49,7 +48,7 @@ impl Running {
         Self::start_on(command, Stdio::null())
     }
 
-    /// The same, with a standard input that [`Running::say`] writes to.
+    /// Starts a program with a standard input that [`Running::say`] writes to.
     pub(crate) fn start_listening(command: &mut Command) -> Self {
         Self::start_on(command, Stdio::piped())
     }
@@ -64,16 +63,16 @@ impl Running {
         Self { child, input, lines, seen: Vec::new() }
     }
 
-    /// Writes this to its standard input.
+    /// Writes this text to the program's standard input.
     pub(crate) fn say(&mut self, text: &str) {
         let input = self.input.as_mut().expect("it was started with an input");
         input.write_all(text.as_bytes()).expect("a running program reads");
     }
 
-    /// Waits for the next line that contains `text`; lines before it are passed over.
+    /// Waits for the next line that contains `text`; lines before are skipped.
     ///
     /// # Panics
-    /// Where the program ends, or [`WATCHDOG`] passes, without such a line.
+    /// If the program ends, or [`WATCHDOG`] passes, without such a line.
     pub(crate) fn line_with(&mut self, text: &str) -> String {
         let deadline = Instant::now() + WATCHDOG;
         loop {
@@ -93,13 +92,13 @@ impl Running {
         (0..count).map(|_| self.line_with(text)).collect()
     }
 
-    /// Everything that the program has written up to now, for the message of an assertion that fails.
+    /// Returns everything that the program has written so far, for the messages of failed assertions.
     pub(crate) fn told(&mut self) -> String {
         self.seen.extend(self.lines.try_iter());
         self.seen.join("\n")
     }
 
-    /// Waits until something accepts connections on a loopback port.
+    /// Waits until a program accepts connections on this loopback port.
     pub(crate) fn wait_for_port(&mut self, port: u16) {
         let deadline = Instant::now() + WATCHDOG;
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -120,7 +119,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself: then there is nothing to kill.
+        // If the process has ended by itself, there is nothing to kill.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -136,8 +135,8 @@ fn forward(source: impl Read + Send + 'static, sender: Sender<String>) {
     });
 }
 
-/// A loopback port that nothing listens on, and no other call of this process was given. It lies below the range from
-/// which the kernel takes the ports of outgoing connections, so that none of those can take it meanwhile.
+/// Returns a loopback port on which nothing listens and which no other call of this process was given. It is below the
+/// range from which the kernel takes the ports of outgoing connections, so that none of those can take it meanwhile.
 pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;

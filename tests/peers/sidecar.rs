@@ -20,8 +20,8 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts it before the server at `endpoint`, a loopback port. `pool` is the inside of the pool's block, as in
-    /// `idleTimeout: 100ms`.
+    /// Starts a sidecar before the server at `endpoint`, a loopback port. `pool` is the content of the pool's block, as
+    /// in `idleTimeout: 100ms`.
     pub(crate) fn start(
         certificates: &Certificates,
         endpoint: u16,
@@ -32,7 +32,7 @@ impl Sidecar {
         Self::start_with(command, certificates, endpoint, identity, &format!("pool: {{ {pool} }}"))
     }
 
-    /// The same by this command, to which the arguments are added; `settings` are further keys of the upstream.
+    /// Starts a sidecar by this command, to which the arguments are added; `settings` are further keys of the upstream.
     pub(crate) fn start_with(
         mut command: Command,
         certificates: &Certificates,
@@ -50,12 +50,13 @@ impl Sidecar {
         Self { running, port, metrics }
     }
 
-    /// One request over a client connection of its own.
+    /// Sends one request over a new client connection.
     pub(crate) fn get(&self, path: &str) -> curl::Answer {
         curl::get(self.port, path)
     }
 
-    /// The sum of a counter's series whose labels include `label`, written `name="value"`; `""` takes all.
+    /// Returns the sum of a counter's series whose labels include `label`, written `name="value"`; `""` takes all
+    /// series.
     pub(crate) fn counter(&self, name: &str, label: &str) -> u64 {
         let page = curl::get(self.metrics, "/metrics").body;
         page.lines()
@@ -65,27 +66,27 @@ impl Sidecar {
             .sum()
     }
 
-    /// A metric without labels.
+    /// Returns the value of a metric without labels.
     pub(crate) fn gauge(&self, name: &str) -> u64 {
         self.counter(name, "")
     }
 
-    /// Its traffic port.
+    /// Returns the traffic port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Waits for a line of its log.
+    /// Waits for a log line that contains `text`.
     pub(crate) fn line_with(&mut self, text: &str) -> String {
         self.running.line_with(text)
     }
 
-    /// Asks it to end, as Kubernetes does, and waits until it has.
+    /// Asks the sidecar to end, as Kubernetes does, and waits until it has.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.running.terminate()
     }
 
-    /// Its log up to now.
+    /// Returns the log so far.
     pub(crate) fn log(&mut self) -> String {
         self.running.told()
     }

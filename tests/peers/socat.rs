@@ -1,5 +1,5 @@
-//! socat with client certificates: OpenSSL without a session id context. It gives sessions away, and ends each handshake that
-//! offers one with an alert.
+//! socat with client certificates: OpenSSL without a session id context. Such a server issues sessions, but ends each
+//! handshake that offers one with an alert.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
@@ -12,7 +12,7 @@ use crate::{
 const ANSWER: &str = "#!/bin/sh\nread line\n\
     printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: 6\\r\\n\\r\\nright\\n'\n";
 
-/// Answers each connection's one request; it says each handshake that fails.
+/// Starts socat, which answers one request on each connection and prints each handshake that fails.
 fn socat(certificates: &Certificates, port: u16, version: &str) -> Running {
     let script = certificates.folder().join("answer");
     fs::write(&script, ANSWER).expect("the temporary folder can be written to");
@@ -32,7 +32,7 @@ fn socat(certificates: &Certificates, port: u16, version: &str) -> Running {
     running
 }
 
-/// Each request needs a handshake. The second and the third one offer a session, the others do not.
+/// Each request needs a handshake. The second and the third offer a session, the others do not.
 fn a_server_that_cannot_stand_sessions_is_served(version: &str) {
     let certificates = Certificates::generate();
     let port = free_port();

@@ -17,7 +17,7 @@ enum Breaks {
     Never,
     /// After the server's challenge.
     BeforeTheLastMessage,
-    /// When the client's last message has come.
+    /// At the arrival of the client's last message.
     AtTheLastMessage,
 }
 

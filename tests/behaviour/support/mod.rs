@@ -1,5 +1,5 @@
-//! What the tests stand on: an [`authority`] that issues every odd certificate, a counting [`origin`], a raw [`client`],
-//! [`names`] that resolve as a test wants, and Warmline itself, running inside the test's process.
+//! The tests' support: an [`authority`] that issues every odd certificate, a counting [`origin`], a raw [`client`],
+//! [`names`] that resolve as a test sets, and Warmline itself, which runs inside the test's process.
 //!
 //! ```ignore
 //! #[test]
@@ -28,7 +28,7 @@
 //! }
 //! ```
 //!
-//! Nothing sleeps: wait for events with [`origin::Origin::wait_for`], a [`origin::Gate`], or a read that ends.
+//! Tests do not sleep: they wait for events with [`origin::Origin::wait_for`], a [`origin::Gate`], or a read that ends.
 
 pub mod authority;
 pub mod client;
