@@ -25,7 +25,7 @@ pub struct Guests {
     tasks: JoinSet<()>,
     /// The clients, the oldest first.
     all: VecDeque<Guest>,
-    /// The signal that a client has received its answer.
+    /// The signal that a client's answer is ready.
     answered: Arc<Notify>,
     /// The time of the newest log line about a client that could not be accepted.
     told: Option<Instant>,
@@ -65,11 +65,11 @@ enum Doing {
     Arriving(Instant),
     /// The request has arrived, and its answer has been awaited since this time.
     Asking(Instant),
-    /// The answer has been sent, and no further request has arrived.
+    /// The answer is ready or sent, and no further request has arrived.
     Sitting,
 }
 
-/// The task's means to say that a client's request has arrived, and that its answer is sent.
+/// The task's means to say that a client's request has arrived, and that the answer is ready.
 #[derive(Debug, Clone)]
 pub struct Answering {
     doing: Arc<Mutex<Doing>>,
@@ -170,8 +170,8 @@ impl Guests {
 
 /// Returns the index of the client that is ended for a newcomer, or the longest time to wait for one. `all` has the
 /// oldest first. Only clients of the address with the most connections can be ended: the oldest that is idle; else the
-/// one whose first request is on its way for the longest, or, where there is none, whose answer is awaited for the
-/// longest, if that exceeds the bound; else the oldest, if the newcomer's address has fewer connections.
+/// one whose first request has been on its way for the longest, or, where there is none, whose answer has been awaited
+/// for the longest, if that exceeds the bound; else the oldest, if the newcomer's address has fewer connections.
 fn who_goes(
     all: &[(IpAddr, Doing)],
     newcomer: IpAddr,

@@ -4,7 +4,7 @@
 //! [`state`] decides, as a pure state machine. This file puts it under a lock, wakes waiters and drops handles once the
 //! lock is released, and hands out the [`tokens`]. A [`Permit`] is the right to dial, a [`Place`] lasts as long as the
 //! socket, a [`Lease`] as long as the exchange, a [`Waiter`] until the request has a lease. The drop of a token gives
-//! back what it stands for.
+//! back what the pool has counted for it.
 
 mod connections;
 mod idle;
@@ -274,7 +274,8 @@ impl<C, E> Pool<C, E> {
         self.lock().is_proven(now)
     }
 
-    /// Begins the drain: closes all idle connections now, and from now on those that are checked in while nobody waits.
+    /// Begins the drain: closes all idle connections now, and from now on those that are checked in while no request
+    /// waits.
     pub fn drain(&self) {
         self.change(State::drain);
         self.draining.notify_waiters();
@@ -324,7 +325,7 @@ impl<C, E> Pool<C, E> {
         self.change(|state, effects| state.reconfigure(settings, now, effects));
     }
 
-    /// Waits until no place under the cap is taken and nobody waits.
+    /// Waits until no place under the cap is taken and no request waits.
     pub async fn emptied(&self) {
         self.comes_to(State::is_empty).await;
     }

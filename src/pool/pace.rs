@@ -4,7 +4,7 @@
 //! agree: one by the last few steps, so that a queue that has become faster admits all at once, and one by as many
 //! steps as there are waiters ahead, in which a moment's standstill has little weight.
 //!
-//! A request with nobody ahead of it is never refused: so there is always a waiter that notices when the queue moves
+//! A request with no waiter ahead of it is never refused: so there is always a waiter that notices when the queue moves
 //! again.
 
 use std::{
@@ -23,7 +23,7 @@ const REMEMBERED: usize = 256;
 /// The recent speed of a queue.
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
-    /// A clock that only runs while somebody is queued: its reading before the first remembered step, and at each step.
+    /// A clock that only runs while a waiter is queued: its reading before the first remembered step, and at each step.
     marks: VecDeque<Duration>,
     /// The time at which the queue last moved, or at which the first waiter joined the empty queue.
     since: Option<Instant>,

@@ -8,7 +8,7 @@
 pub struct Purge {
     /// The most connections that were in use at once since the last purge.
     peak: usize,
-    /// The number of connections that past periods needed; approaches the peak by halves.
+    /// The number of connections that past periods needed. With each purge its distance to the peak is halved.
     need: usize,
 }
 

@@ -1,5 +1,5 @@
-//! The tokens that a pool hands out. Each stands for something that the pool counts, which the drop of the token gives
-//! back.
+//! The tokens that a pool hands out: each for a place, a dial or a lease that the pool counts until the token is
+//! dropped.
 
 use std::{
     net::SocketAddr,

@@ -137,7 +137,7 @@ impl<C, E, W> Waiters<C, E, W> {
         }
     }
 
-    /// True if nobody is left, not even a waiter that has yet to collect its outcome.
+    /// True if no waiter is left, not even one that has yet to collect its outcome.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -213,7 +213,7 @@ impl<C, E, W> Waiters<C, E, W> {
         id
     }
 
-    /// Makes a waiter count on a dial, and removes it from the queue. Wakes nobody: a waiter that inherits a dial has
+    /// Makes a waiter count on a dial, and removes it from the queue. Wakes no task: a waiter that inherits a dial has
     /// nothing to collect yet.
     pub fn count_on(&mut self, waiter: WaiterId, dial: Dial, now: Instant) {
         self.leave_queue(waiter, now);

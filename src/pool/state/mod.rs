@@ -461,7 +461,7 @@ impl<C, E, W> State<C, E, W> {
         self.waiters.queued()
     }
 
-    /// True if no place under the cap is taken and nobody waits.
+    /// True if no place under the cap is taken and no request waits.
     pub fn is_empty(&self) -> bool {
         self.census().total() == 0 && self.waiters.is_empty()
     }

@@ -638,7 +638,8 @@ impl Model {
             owner.outcome = Some(Outcome::Failed(error));
         }
         self.loses_its_dial(id);
-        // The place is granted before anybody adopts another dial: it is for the waiter that has just lost its own.
+        // The place is granted first, because it is for the waiter that has just lost its dial. Otherwise that waiter
+        // would adopt another dial.
         self.grant();
         self.adopt();
     }

@@ -1,4 +1,5 @@
-//! Each token gives back on drop exactly what it stands for, and handles are dropped once, outside of the lock.
+//! The drop of each token gives back exactly what the pool has counted for it, and handles are dropped once, outside of
+//! the lock.
 
 use std::{
     future::Future,
