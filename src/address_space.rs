@@ -1,15 +1,15 @@
-//! The limit on address space (`ulimit -v`). Allocators reserve far more of it than they use; where it does not suffice, a
-//! thread's first allocation ends the process without a word of ours.
+//! The limit on address space (`ulimit -v`). Allocators reserve far more of it than they use; where the limit is too
+//! low, a thread's first allocation ends the process without a message.
 
 use rustix::process::{Resource, getrlimit};
 
-/// Bytes that a thread reserves: a segment of mimalloc's, an arena of the C library's, its stack.
+/// The bytes that a thread reserves: a segment of mimalloc's, an arena of the C library's, its stack.
 const OF_A_THREAD: u64 = 112 * 1024 * 1024;
-/// The same of a thread that does little and is soon over: the C library makes do without an arena where there is no room.
+/// The same for a thread that does little and soon ends: the C library does without an arena where there is no room.
 const OF_A_SHORT_THREAD: u64 = 64 * 1024 * 1024;
-/// Threads beside the workers: main, `operations`, `watch`, `signals`, `log`.
+/// The number of threads beside the workers: main, `operations`, `watch`, `signals`, `log`.
 const OTHER_THREADS: usize = 5;
-/// Threads of one request: main, and the one that resolves its name.
+/// The number of threads for one request: main, and one that resolves the name.
 const THREADS_OF_A_REQUEST: usize = 2;
 const MIB: u64 = 1024 * 1024;
 
@@ -26,12 +26,12 @@ pub struct TooLittle {
     needed: u64,
 }
 
-/// Fails if the limit does not suffice for so many workers.
+/// Fails if the limit is too low for this number of workers and the other threads.
 pub fn suffices(workers: usize) -> Result<(), TooLittle> {
     judge(limit(), workers + OTHER_THREADS, OF_A_THREAD)
 }
 
-/// Fails if the limit does not suffice for a program that makes one request.
+/// Fails if the limit is too low for a program that makes one request.
 pub fn suffices_for_a_request() -> Result<(), TooLittle> {
     judge(limit(), THREADS_OF_A_REQUEST, OF_A_SHORT_THREAD)
 }

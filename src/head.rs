@@ -1,29 +1,31 @@
-//! Finds the end of a message's head, and the first byte in it that breaks the rules (RFC 9112 sections 2 to 5), for people.
+//! The end of a message's head, and a description for people of the first byte in it that breaks the rules (RFC 9112
+//! sections 2 to 5).
 //!
-//! hyper's parser says no more than that there is one. The rules here are the parser's: whatever is found here, it refused.
+//! hyper's parser says only that there is such a byte. The rules here are the parser's: hyper refused whatever is found
+//! here.
 
 use std::{fmt::Write as _, sync::LazyLock};
 
 use memchr::memmem::Finder;
 
-/// The most that is shown of a field's name or line.
+/// The most bytes that are shown of a field's name or line.
 const SHOWN: usize = 40;
 
 /// The part of an empty line that the bytes so far end with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blank {
-    /// None of it.
+    /// No part of an empty line.
     No,
-    /// The line before has ended.
+    /// The end of the line before.
     Lf,
-    /// The line before has ended, and a CR came after it.
+    /// The end of the line before, and a CR.
     LfCr,
-    /// All of it.
+    /// A whole empty line.
     Whole,
 }
 
 impl Blank {
-    /// The state behind this byte.
+    /// Returns the state behind this byte.
     #[must_use]
     pub fn after(self, byte: u8) -> Self {
         match (self, byte) {
@@ -34,7 +36,7 @@ impl Blank {
         }
     }
 
-    /// The state behind these bytes: only the last few count.
+    /// Returns the state behind these bytes, of which only the last few count.
     #[must_use]
     pub fn behind(self, bytes: &[u8]) -> Self {
         let (blank, last) = match bytes.last_chunk::<3>() {
@@ -44,7 +46,7 @@ impl Blank {
         last.iter().fold(blank, |blank, byte| blank.after(*byte))
     }
 
-    /// The length up to the end of the first empty line.
+    /// Returns the length of these bytes up to the end of the first empty line, if there is one.
     #[must_use]
     pub fn end_in(self, bytes: &[u8]) -> Option<usize> {
         let mut blank = self;
@@ -60,7 +62,7 @@ impl Blank {
         None
     }
 
-    /// The same from an index on that is not behind a line's end.
+    /// Returns the same, given that the byte at `from` does not follow a line's end.
     fn end_behind(from: usize, bytes: &[u8]) -> Option<usize> {
         let bytes = &bytes[from..];
         let length = match EMPTY_LINE.find(bytes) {
@@ -71,7 +73,7 @@ impl Blank {
         length.map(|length| from + length)
     }
 
-    /// The same where some lines may end in LF alone.
+    /// Returns the same for bytes in which some lines may end in LF alone.
     #[cold]
     fn end_in_any_lines(bytes: &[u8]) -> Option<usize> {
         memchr::memchr_iter(b'\n', bytes).find_map(|lf| match bytes[lf + 1..] {

@@ -8,22 +8,22 @@ use arc_swap::{ArcSwap, Guard};
 pub struct Latest<T>(ArcSwap<T>);
 
 impl<T> Latest<T> {
-    /// The first one.
+    /// Creates the cell with its first value.
     pub fn new(value: impl Into<Arc<T>>) -> Self {
         Self(ArcSwap::new(value.into()))
     }
 
-    /// The newest, for a short look: who keeps it longer takes a [`Latest::share`].
+    /// Returns the newest value for a short look; to keep it for longer, use [`Latest::share`].
     pub fn get(&self) -> Guard<Arc<T>> {
         self.0.load()
     }
 
-    /// The newest, to keep.
+    /// Returns the newest value, to keep.
     pub fn share(&self) -> Arc<T> {
         self.0.load_full()
     }
 
-    /// From now on this is the newest; gives back the one before.
+    /// Makes this the newest value; returns the former one.
     pub fn replace(&self, value: impl Into<Arc<T>>) -> Arc<T> {
         self.0.swap(value.into())
     }

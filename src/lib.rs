@@ -1,8 +1,8 @@
-//! Warmline: a sidecar for outbound calls. Plain HTTP on localhost goes in, and comes out over a warm pool of
-//! verified (mutual) TLS connections.
+//! Warmline: a sidecar for outbound calls. Plain HTTP on localhost goes in, and comes out over a warm pool of verified
+//! (mutual) TLS connections.
 //!
-//! The groups of `mod` lines are the layers of the house, top first. A module imports only from groups below its
-//! own; members of one group do not import each other, except that `app` wires all.
+//! The groups of `mod` lines are the layers, top first. A module imports only from groups below its own; members of one
+//! group do not import each other, except that `app` wires all.
 
 // Command line: arguments, subcommands, exit codes.
 pub mod cli;
@@ -30,11 +30,11 @@ pub mod upstream;
 pub mod api_server;
 pub mod connect;
 
-// Hearts: they know neither each other nor hyper.
+// Hearts: `pool` and `tls` know neither each other nor hyper.
 pub mod pool;
 pub mod tls;
 
-// Ground.
+// Ground: small modules that all others may use.
 pub mod address_space;
 pub mod backoff;
 pub mod descriptors;

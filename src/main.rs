@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Small and fast for many small allocations; musl's own is slow.
+/// The allocator: small, and fast for many small allocations; the one of musl is slow.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,7 +1,8 @@
-//! Memory that a crowd of connections leaves behind, given back to the system.
+//! The return to the system of memory that many connections leave behind.
 //!
-//! mimalloc gives free memory back when it comes to it: while more is freed beside it, and at each 10,000th allocation of more
-//! than 1 KiB that a thread makes. After a crowd has left there is neither, and so the process would stay as large as it was.
+//! mimalloc returns free memory only on occasion: while more is freed beside it, and at each 10,000th allocation of
+//! more than 1 KiB that a thread makes. After many connections have left there is neither, and so the process would
+//! stay as large as it was.
 
 use std::{
     hint::black_box,
@@ -10,15 +11,15 @@ use std::{
 
 use tokio::time::sleep_until;
 
-/// As many allocations as mimalloc counts before it looks, and some more: it counts in hundreds. That these are enough is seen by
-/// the memory of the process alone (`tests/behaviour/faults/memory.rs`).
+/// The number of allocations that make mimalloc look for free memory, and some more, as it counts in hundreds. Only the
+/// memory of the process shows that these are enough (`tests/behaviour/faults/memory.rs`).
 const ALLOCATIONS: usize = 10_200;
-/// Bytes of each.
+/// The bytes of each allocation.
 const SIZE: usize = 2 * 1024;
-/// Fewer connections than these are no crowd.
+/// The least number of connections whose departure counts.
 const CROWD: usize = 64;
-/// Times after the departure at which mimalloc has to look: it keeps what was freed lately, the longer the more was freed at
-/// once.
+/// The times after the departure at which mimalloc is made to look: it keeps what was freed lately, the longer the more
+/// was freed at once.
 const LOOKS: [Duration; 4] = [
     Duration::from_millis(200),
     Duration::from_secs(1),
@@ -26,17 +27,17 @@ const LOOKS: [Duration; 4] = [
     Duration::from_secs(12),
 ];
 
-/// The connections of one thread, and when memory of those that left is to be given back.
+/// The number of connections of one thread, and the times at which memory of those that left is to be returned.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    /// The most that there were since the last departure.
+    /// The most connections since the last departure.
     most: usize,
     /// The times that are still to come, the latest first.
     looks: Vec<Instant>,
 }
 
 impl Crowd {
-    /// Notes how many connections there are now.
+    /// Notes the number of connections at this time; once half of many have left, memory is to be returned.
     pub fn note(&mut self, now: Instant, connections: usize) {
         self.most = self.most.max(connections);
         if self.most >= CROWD && connections <= self.most / 2 {
@@ -45,7 +46,7 @@ impl Crowd {
         }
     }
 
-    /// Gives memory back at the next time that is due; pending while there is none.
+    /// Returns memory at the next time that is due, and completes; pending while none is.
     pub async fn gives_back(&mut self) {
         match self.looks.last() {
             Some(at) => sleep_until((*at).into()).await,

@@ -8,25 +8,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A point in time, or none; microseconds since the first one of this process.
+/// A point in time, or none, stored as microseconds since the first use of a stamp in this process; 0 for none.
 #[derive(Debug, Default)]
 pub struct Stamp(AtomicU64);
 
 impl Stamp {
-    /// Sets it.
+    /// Stores a point in time.
     pub fn set(&self, at: Instant) {
         let since = at.saturating_duration_since(epoch());
-        // In 64 bits: a request sets seven. They last for half a million years.
+        // In 64 bits, which last for half a million years, as a request sets seven stamps.
         let micros = since.as_secs().saturating_mul(1_000_000) + u64::from(since.subsec_micros());
         self.0.store(micros.max(1), Relaxed);
     }
 
-    /// Sets it to the same point in time as another one: cheaper than by way of an [`Instant`].
+    /// Removes the point in time.
     pub fn copy(&self, other: &Self) {
         self.0.store(other.0.load(Relaxed), Relaxed);
     }
 
-    /// Takes it away.
+    /// Returns the point in time, exact to the microsecond, or `None`.
     pub fn clear(&self) {
         self.0.store(0, Relaxed);
     }

@@ -1,6 +1,7 @@
-//! Any text as a configuration, and any bytes as the files that it names: a plan or errors, never a panic.
+//! A fuzz target that takes any text as a configuration, and any bytes as the files that it names: the result is a plan
+//! or errors, never a panic.
 //!
-//! The input's first zero byte ends the configuration; what follows is the content of every file.
+//! The first zero byte of the input ends the configuration; the rest is the content of every file.
 
 #![no_main]
 
@@ -16,7 +17,7 @@ use warmline::{
     tls::trust::{Trust, TrustError},
 };
 
-/// A world in which every file has one content, and the system has no roots but those.
+/// A world in which every file has the same content, and the system's roots are read from it too.
 struct World<'a>(&'a [u8]);
 
 impl Files for World<'_> {

@@ -1,7 +1,7 @@
-//! Any bytes as an application's requests, and any bytes as the upstream's answers: Warmline never panics, never frames
-//! a message in two ways, and the next request is answered with nothing but its own answer.
+//! A fuzz target that takes any bytes as a client's requests and any bytes as the upstream's answers: Warmline must not
+//! panic, must frame each message in one way, and must answer the next request with its own answer only.
 //!
-//! Warmline itself runs in this process, between a client and a TLS origin; see README.md for an input's layout.
+//! Warmline itself runs in this process, between a client and a TLS origin; README.md describes an input's layout.
 
 #![no_main]
 

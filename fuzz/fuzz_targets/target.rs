@@ -1,7 +1,7 @@
-//! Any bytes as what a client sends, cut anywhere: only targets are escaped, only where hyper's `Uri` refuses them as they
-//! are, and never a byte behind a request line.
+//! A fuzz target that takes any bytes as a client's, cut anywhere: only targets are escaped, only where hyper's `Uri`
+//! refuses them unchanged, and never a byte behind a request line.
 //!
-//! An input's first byte is the length of the segments that the rest is cut into.
+//! The first byte of an input is the length of the segments that the rest is cut into.
 
 #![no_main]
 
@@ -13,10 +13,10 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 use warmline::listener::escape::{Escape, Judged, Noted};
 use way::{Hyper, Way};
 
-/// A hyper that frames each body as its head says.
+/// A model of hyper that frames each body as its head says.
 #[derive(Default)]
 struct Framing {
-    /// Up to here all is read; the next request begins here.
+    /// The number of bytes that were read; the next request begins behind them.
     read: usize,
 }
 
@@ -32,7 +32,7 @@ impl Hyper for Framing {
     }
 }
 
-/// The length of the head at the start of these bytes, if all of it is there.
+/// Returns the length of the head at the beginning of these bytes, if all of it is there.
 fn head(bytes: &[u8]) -> Option<usize> {
     let begin = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'))?;
     let line = begin + bytes[begin..].iter().position(|byte| *byte == b'\n')? + 1;
@@ -47,7 +47,7 @@ fn head(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The length of a request's body; `None` if it comes in chunks.
+/// Returns the length of a request's body; `None` if it comes in chunks.
 fn body(head: &[u8]) -> Option<u64> {
     let (mut lengths, mut chunks) = (vec![0], false);
     for line in head.split(|byte| *byte == b'\n') {
@@ -71,13 +71,13 @@ fuzz_target!(|input: &[u8]| -> Corpus {
     let [cut, bytes @ ..] = input else { return Corpus::Reject };
     let came = through(std::iter::once(bytes));
     let pieces = through(bytes.chunks(usize::from(*cut).max(1)));
-    // Of a character that has only begun nothing is handed over yet, however it was cut.
+    // A character that is not complete is not handed over yet, however it was cut.
     assert_eq!(pieces.escape_ascii().to_string(), came.escape_ascii().to_string());
     check(bytes, &came);
     Corpus::Keep
 });
 
-/// Walks through both sides, request by request.
+/// Walks through both sides, request by request, and panics at a difference that is not an escape.
 fn check(mut sent: &[u8], mut came: &[u8]) {
     while let (Some(sent_head), Some(came_head)) = (head(sent), head(came)) {
         check_head(&sent[..sent_head], &came[..came_head]);
@@ -106,7 +106,7 @@ fn check_head(sent: &[u8], came: &[u8]) {
     }
 }
 
-/// A head's first line without the empty ones before it, and what follows.
+/// Splits a head behind its first line; empty lines before that are left out.
 fn line(head: &[u8]) -> (&[u8], &[u8]) {
     let begin = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
     let end = head[begin..]
@@ -120,7 +120,7 @@ fn target(line: &[u8]) -> Option<&[u8]> {
     line.split(|byte| *byte == b' ').nth(1)
 }
 
-/// Gives back what came, with each escape undone that stands for the byte that was sent in its place.
+/// Returns the line that came, with each escape undone that replaced the byte at its place in the line that was sent.
 fn unescaped(came: &[u8], sent: &[u8]) -> Vec<u8> {
     let (mut rest, mut bytes) = (came, Vec::new());
     for byte in sent {

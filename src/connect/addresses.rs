@@ -1,7 +1,8 @@
-//! The memory of an endpoint's addresses: which of them the name has, and which failed lately. The callers read the clock.
+//! The memory of an endpoint's addresses: which of them the name has, and which failed lately. `now` is an argument:
+//! nothing here reads the clock.
 //!
-//! An answer may be a part of what there is: some name servers give three of twelve addresses, other ones each time. So
-//! an address comes at once, and goes when it has been missing for a while.
+//! A DNS answer may be only a part of a name's addresses: some name servers give three of twelve, different ones each
+//! time. An address is therefore added at once, and given up only when it has been missing for a while.
 
 use std::{
     net::IpAddr,
@@ -14,27 +15,28 @@ use std::{
 
 use super::resolve::{ADDRESSES, Family, Part};
 
-/// Answers in a row that an address must be missing from before it goes.
+/// The number of consecutive answers that an address must be missing from before it is given up.
 const MISSED: u32 = 3;
-/// The shortest time that it must have been missing for.
+/// The shortest time for which an address must be missing before it is given up.
 const ABSENT: Duration = Duration::from_secs(30);
-/// The same where answers are parts of a whole; an address that comes within it is back.
+/// The same time where answers are parts of the whole; an address that returns within it counts as one that was never
+/// gone.
 const REMEMBERED: Duration = Duration::from_mins(10);
-/// The time after which, at the soonest, an answer is asked for again.
+/// The shortest time after which a name is asked for again.
 const SOONEST: Duration = Duration::from_secs(5);
-/// Addresses of one name that are remembered: those of the newest answer have room.
+/// The most addresses that are remembered of one name: enough for all of an answer.
 const REMEMBERED_AT_ONCE: usize = 256;
 /// The time for which an address that failed is tried after the others; each further failure in a row doubles it.
 const AVOIDED: Duration = Duration::from_secs(30);
-/// The longest such time.
+/// The longest time for which an address that failed is tried after the others.
 const AVOIDED_LONGEST: Duration = Duration::from_mins(10);
 
 /// The kind of an address's failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// Nobody listens there, or no way leads there.
+    /// The address refused the connection, or no route leads to it.
     Refused,
-    /// Another address was faster, or it did not answer at all; or its handshake failed.
+    /// The address did not answer, another one answered sooner, or its handshake failed.
     Slow,
 }
 
@@ -42,36 +44,36 @@ pub enum Trouble {
 #[derive(Debug, Default)]
 pub struct Addresses {
     book: RwLock<Book>,
-    /// True if an address went since this was last asked.
+    /// True if an address was given up since [`Addresses::take_loss`] was last called.
     lost_any: AtomicBool,
 }
 
 impl Addresses {
-    /// Takes note of the name servers' words; an answer that was kept is noted once.
+    /// Takes note of a DNS answer; an answer that comes from the cache counts once.
     pub fn learn(&self, parts: &[Part]) {
         self.write(|book| book.learn(parts));
     }
 
-    /// Returns true, once, if an address went: connections to it are of no more use.
+    /// Returns true, once, if an address was given up: connections to it are of no more use.
     pub fn take_loss(&self) -> bool {
         self.lost_any.load(Relaxed) && self.lost_any.swap(false, Relaxed)
     }
 
-    /// Computes when the name is to be asked for again: once its newest answer runs out, but not sooner than 5 s after it.
-    /// `None` where an answer has no end.
+    /// Returns the time at which the name is to be asked for again: when its newest answer expires, but at least 5 s
+    /// after that was heard. `None` if the answer does not expire.
     pub fn asked_again_at(&self) -> Option<Instant> {
         self.read().runs_out
     }
 
-    /// Returns true if the name has lost the address. One that is not remembered may be the name's still: where answers
-    /// are parts of a large whole, there is no room for all of it. Once none of those has been seen for ten minutes, they are
-    /// lost too.
+    /// Returns true if the name no longer has the address. An address that is not remembered may still belong to the
+    /// name: where answers are parts of a large whole, there is no room for all of them. Such addresses count as lost
+    /// once none of them has been seen for ten minutes.
     pub fn lost(&self, address: IpAddr) -> bool {
         let book = self.read();
         book.find(address).map_or(book.forgotten == Forgotten::Lost, |known| !known.present)
     }
 
-    /// Sorts addresses for trying: as given, those that failed lately last.
+    /// Sorts addresses for trying: in the given order, but addresses that failed lately come last.
     pub fn in_order(&self, mut given: Vec<IpAddr>, now: Instant) -> Vec<IpAddr> {
         let book = self.read();
         let again = book.tried_again(&given, now);
@@ -79,7 +81,7 @@ impl Addresses {
         given
     }
 
-    /// Notes that the address answered.
+    /// Notes that the address accepted a connection.
     pub fn answered(&self, address: IpAddr) {
         self.write(|book| {
             if let Some(known) = book.find_mut(address) {
@@ -89,7 +91,7 @@ impl Addresses {
         });
     }
 
-    /// Notes that the address failed.
+    /// Notes that a connection to the address failed.
     pub fn failed(&self, address: IpAddr, trouble: Trouble, now: Instant) {
         self.write(|book| book.find_mut(address).is_some_and(|known| known.fails(trouble, now)));
     }
@@ -98,7 +100,7 @@ impl Addresses {
         self.book.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a change that returns true if an address went by it.
+    /// Applies a change that returns true if an address was given up by it.
     fn write(&self, change: impl FnOnce(&mut Book) -> bool) {
         let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
         if change(&mut book) {
@@ -107,42 +109,42 @@ impl Addresses {
     }
 }
 
-/// All that is remembered of one endpoint.
+/// Everything that is remembered of one endpoint's addresses.
 #[derive(Debug, Default)]
 struct Book {
-    /// In the order in which they came; most names have few.
+    /// The addresses in the order in which they were first seen; most names have few.
     known: Vec<Known>,
-    /// Until then answers count as parts of a whole, because an address that was missing came back.
+    /// The end of the time in which answers count as parts of the whole, because an address that was missing came back.
     partial_until: Option<Instant>,
-    /// The time at which the newest answer of each family was heard.
+    /// The time at which the newest answer of each family was heard, IPv4 first.
     newest: [Option<Instant>; 2],
-    /// The end of the newest answer, if it has one.
+    /// The time at which the newest answer expires, if it does.
     runs_out: Option<Instant>,
-    /// The addresses that there was no room for.
+    /// The state of the addresses that there was no room for.
     forgotten: Forgotten,
 }
 
-/// Addresses that are not remembered any more, all together.
+/// The state, as a whole, of the addresses that are no longer remembered.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Forgotten {
-    /// There are none.
+    /// No address was forgotten.
     #[default]
     None,
-    /// The last of them was seen at that time: some may be the name's still.
+    /// The last of them was seen at this time: some may still belong to the name.
     Since(Instant),
-    /// None of them has been seen for so long that they are not the name's any more.
+    /// None of them has been seen for so long that they no longer belong to the name.
     Lost,
 }
 
-/// An address that is or was the name's.
+/// An address that the name has or had.
 #[derive(Debug)]
 struct Known {
     address: IpAddr,
-    /// True until it goes; then it is only remembered.
+    /// True until the address is given up; afterwards it is only remembered.
     present: bool,
-    /// The last answer that had it.
+    /// The time of the last answer that had the address.
     seen: Instant,
-    /// The number of answers without it since then.
+    /// The number of answers without the address since then.
     missed: u32,
     failure: Option<Failure>,
 }
@@ -162,20 +164,21 @@ impl Failure {
 }
 
 impl Known {
-    /// Counts a failure, and returns true if the address goes by it.
+    /// Counts a failure, and returns true if the address is given up by it.
     fn fails(&mut self, trouble: Trouble, now: Instant) -> bool {
         let in_a_row = self.failure.map_or(1, |failure| failure.in_a_row.saturating_add(1));
         self.failure = Some(Failure { at: now, in_a_row, trouble });
         self.goes_if(self.is_dead())
     }
 
-    /// Returns true if nobody is there and the newest answer does not have it any more.
+    /// True if the address refused the last connection, and the newest answer does not have it any more.
     fn is_dead(&self) -> bool {
         let refused = self.failure.is_some_and(|failure| failure.trouble == Trouble::Refused);
         refused && self.missed > 0
     }
 
-    /// Counts a newest answer that lacks the address, and returns true if the address goes by it.
+    /// Counts an answer that lacks the address, and returns true if the address is given up by it. `partial` is true
+    /// while answers count as parts of the whole.
     fn misses(&mut self, partial: bool, now: Instant) -> bool {
         self.missed = self.missed.saturating_add(1);
         let absent = now.saturating_duration_since(self.seen);
@@ -200,7 +203,7 @@ impl Book {
         self.known.iter_mut().find(|known| known.address == address)
     }
 
-    /// Takes note of an answer's parts, and returns true if an address went.
+    /// Takes note of an answer's parts, and returns true if an address was given up.
     fn learn(&mut self, parts: &[Part]) -> bool {
         if parts.iter().all(|part| part.addresses.is_empty()) {
             return false;
@@ -231,7 +234,8 @@ impl Book {
         lost_any | self.loses_forgotten(now)
     }
 
-    /// Returns true if those that are forgotten have not been seen for long enough by now: one that is seen is remembered.
+    /// Returns true, once, if the forgotten addresses have not been seen for so long that they count as lost. A
+    /// forgotten address that is seen again is remembered again.
     fn loses_forgotten(&mut self, now: Instant) -> bool {
         let Forgotten::Since(seen) = self.forgotten else { return false };
         let lost = now.saturating_duration_since(seen) >= REMEMBERED;
@@ -241,7 +245,7 @@ impl Book {
         lost
     }
 
-    /// Notes that the newest answer has it.
+    /// Notes that the newest answer has the address.
     fn see(&mut self, address: IpAddr, now: Instant) {
         let Some(known) = self.find_mut(address) else {
             let new = Known { address, present: true, seen: now, missed: 0, failure: None };
@@ -249,7 +253,7 @@ impl Book {
         };
         let is_back = known.missed > 0 && now < known.seen + REMEMBERED;
         if !known.present && !is_back {
-            // Somebody else's by now, perhaps.
+            // The address may have another owner by now.
             known.failure = None;
         }
         (known.present, known.seen, known.missed) = (true, now, 0);
@@ -258,8 +262,8 @@ impl Book {
         }
     }
 
-    /// Forgets the addresses that were not seen for the longest time, first those that went. To forget one is not to lose
-    /// it: connections to it go on for a while.
+    /// Forgets the addresses that were not seen for the longest time, those given up first. A forgotten address does
+    /// not count as lost yet: connections to it go on for a while.
     fn keep_to_bound(&mut self) {
         while self.known.len() > REMEMBERED_AT_ONCE {
             let known = self.known.iter().enumerate();
@@ -277,8 +281,8 @@ impl Book {
         self.find(address)?.failure.map(|failure| failure.at)
     }
 
-    /// Picks the address that takes its turn again as if it had not failed: of those whose time is over, the one that failed
-    /// first. One at a time, so that no dial pays for many.
+    /// Returns the address that is tried in its turn again as if it had not failed: among those whose time of avoidance
+    /// is over, the one that failed first. There is one at a time, so that no dial pays for many.
     fn tried_again(&self, given: &[IpAddr], now: Instant) -> Option<IpAddr> {
         let known = given.iter().filter_map(|address| self.find(*address));
         let over = known.filter(|k| k.failure.is_some_and(|f| f.lasts_until() <= now));

@@ -1,6 +1,6 @@
-//! A request's body on its way up: hyper's own, guarded. It can be parked until the upstream asks for it, stopped
-//! when nobody wants the rest, sent again as long as all that was read of it is held, and tells how far it came, and
-//! who holds it up.
+//! A request's body on its way to the upstream: hyper's body in a wrapper. The body can be parked until the upstream
+//! asks for it, stopped when the rest is not wanted any more, and sent again as long as all that was read of it is
+//! held. The wrapper also tells how far the body came, and which side holds it up.
 
 mod hold;
 
@@ -25,22 +25,22 @@ use hold::{Hold, Replay};
 
 use crate::stamp::Stamp;
 
-/// How long a body waits for the upstream's 100 (RFC 9110 section 10.1.1 wants a bound).
+/// The longest time for which a body waits for the upstream's 100 (RFC 9110 section 10.1.1 asks for a bound).
 pub const PARKED_FOR: Duration = Duration::from_secs(1);
 
-/// How far a request's body came.
+/// The progress of a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Progress {
-    /// It waits for the upstream's 100.
+    /// The body waits for the upstream's 100.
     Parked,
-    /// It is on its way.
+    /// The body is on its way.
     Streaming,
-    /// All of it was handed to the connection.
+    /// All of the body was handed to the connection.
     Complete,
-    /// The application broke it off.
+    /// The client broke the body off.
     Broken,
-    /// The upstream's answer was over before its end: the rest is not sent.
+    /// The upstream's answer was complete before the body's end: the rest is not sent.
     Stopped,
 }
 
@@ -49,61 +49,61 @@ impl Progress {
         [Self::Parked, Self::Streaming, Self::Complete, Self::Broken, Self::Stopped];
 }
 
-/// What a body in flight and its exchange share. The body itself is here: when the connection that it was sent on is
-/// gone, what was held of it and the rest can be sent on another.
+/// The state of a body, shared by the connection that sends it and the exchange. The body itself is here: when the
+/// connection that it was sent on is gone, what was held of it and the rest can be sent on another.
 #[derive(Debug)]
 pub struct Upload {
     progress: AtomicU8,
-    /// True if the connection would take more of it, and the application has yet to send that.
+    /// True if the connection would take more of the body, and the client has yet to send that.
     awaited: AtomicBool,
     completed: Stamp,
     source: Mutex<Source>,
 }
 
-/// Where a body comes from.
+/// The source of a body's frames, and what is held of them.
 #[derive(Debug)]
 struct Source {
     incoming: Incoming,
-    /// Drops trailers that must not pass.
+    /// Removes trailers that must not pass.
     filter: fn(&mut HeaderMap),
-    /// Something was taken from `incoming`.
+    /// True if something was taken from `incoming`.
     begun: bool,
-    /// Nothing is left in `incoming`.
+    /// True if nothing is left in `incoming`.
     ended: bool,
-    /// The application's FIN came: what `incoming` does not have yet will not come.
+    /// True if the client's FIN came: whatever `incoming` does not have yet will not come.
     finished: bool,
     hold: Hold,
     replay: Replay,
-    /// How often it was sent again: an earlier [`Streaming`] gets nothing more.
+    /// The number of times that the body was sent again: a [`Streaming`] of an earlier turn gets nothing more.
     turn: u32,
-    /// Who polled while it was parked or streaming; woken when that changes.
+    /// The waker of the task that polled the body last; woken when the progress changes.
     waker: Option<Waker>,
-    /// Set while parked, from the first poll on: the head is written then.
+    /// The end of the parking. Set at the first poll, as the request's head is written then.
     parked_until: Option<Pin<Box<Sleep>>>,
 }
 
 impl Upload {
-    /// How far it came.
+    /// Returns how far the body came.
     pub fn progress(&self) -> Progress {
         Progress::ALL[usize::from(self.progress.load(Relaxed))]
     }
 
-    /// When all of it had been handed to the connection.
+    /// Returns the time at which all of the body had been handed to the connection, or `None` before that.
     pub fn completed(&self) -> Option<Instant> {
         self.completed.get()
     }
 
-    /// True if the application owes the next bytes: the connection would take them.
+    /// True if the client has to send the next bytes: the connection would take them.
     pub fn is_awaited(&self) -> bool {
         self.awaited.load(Relaxed)
     }
 
-    /// The upstream asks for it.
+    /// Ends the parking: the upstream asks for the body.
     pub fn unpark(&self) {
         self.change(Progress::Parked, Progress::Streaming);
     }
 
-    /// Tells it that the application's FIN came behind all that was read of it. If that is not the body's end, the body
+    /// Notes that the client's FIN came behind all that was read of the body. If that is not the body's end, the body
     /// is broken; the connection finds out when it has taken the rest.
     pub fn finish(&self) {
         let mut source = self.source();
@@ -116,19 +116,19 @@ impl Upload {
         }
     }
 
-    /// Nobody wants the rest.
+    /// Stops the body: the rest is not wanted any more.
     pub fn stop(&self) {
         self.change(Progress::Parked, Progress::Stopped);
         self.change(Progress::Streaming, Progress::Stopped);
     }
 
-    /// It will not be sent again: what is held of it goes.
+    /// Drops what is held of the body, as it will not be sent again.
     pub fn release(&self) {
         self.source().hold.release();
     }
 
-    /// The same body from its beginning, for another connection, if all that was read of it is still held; whoever
-    /// had it before gets nothing more.
+    /// Returns the same body from its beginning, for another connection, or `None` unless all that was read of it is
+    /// held. The connection that had the body before gets nothing more.
     pub fn again(self: &Arc<Self>) -> Option<RequestBody> {
         let mut source = self.source();
         if matches!(self.progress(), Progress::Broken | Progress::Stopped) {
@@ -154,7 +154,7 @@ impl Upload {
         }
     }
 
-    /// Changes it, and wakes nobody.
+    /// Changes the progress if it is `from`, and wakes no task; returns true if it did.
     fn shift(&self, from: Progress, to: Progress) -> bool {
         self.progress.compare_exchange(from as u8, to as u8, Relaxed, Relaxed).is_ok()
     }
@@ -179,7 +179,8 @@ impl Source {
         Some(())
     }
 
-    /// Pending while parked, and for ever once stopped: an error would end the connection, and with it the response.
+    /// Pending while the body is parked, and for ever once it is stopped: an error would end the connection, and with
+    /// it the response.
     fn poll_released(&mut self, upload: &Upload, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.waker {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -196,7 +197,7 @@ impl Source {
         }
     }
 
-    /// The next frame: first what is sent again, then what comes.
+    /// Reads the next frame: first the frames to send again, then those that come from the client.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(frame) = self.replay.next() {
             return Poll::Ready(Some(Ok(frame)));
@@ -241,35 +242,35 @@ impl Source {
     }
 }
 
-/// A break in a request's body.
+/// The reason why a request's body broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
-    /// The application's connection broke, or its framing did.
+    /// The client's connection broke, or its framing did.
     #[error(transparent)]
     Read(hyper::Error),
-    /// The application ended its side.
+    /// The client ended its side.
     #[error("the client ended its side of the connection within its request")]
     Finished,
 }
 
 /// A request's body.
 pub enum RequestBody {
-    /// None.
+    /// The request has no body.
     Empty,
-    /// One on its way. Small: each connection keeps room for 32 requests in hyper's queue.
+    /// The request has a body on its way. Kept small, as each connection has room for 32 requests in hyper's queue.
     Streaming(Streaming),
 }
 
-/// A body on its way, for one connection.
+/// A body on its way over one connection.
 pub struct Streaming {
     upload: Arc<Upload>,
-    /// Which of those that the body was given to in turn.
+    /// The turn of this connection among those that the body was given to.
     turn: u32,
 }
 
 impl RequestBody {
-    /// Guards a body that is not empty: `held`, it can be sent again as long as it is not too long; `filter` drops trailers
-    /// that must not pass.
+    /// Wraps a body that is not empty. If `held`, the body can be sent again as long as it is not too long; `parked`
+    /// makes it wait for the upstream's 100; `filter` removes trailers that must not pass.
     pub fn streaming(
         incoming: Incoming,
         parked: bool,

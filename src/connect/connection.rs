@@ -1,8 +1,9 @@
-//! One HTTP/1.1 connection to an upstream: the handle that exchanges use, and the driver that owns the socket.
+//! A connection to an upstream in HTTP/1.1: the handle that exchanges use, and the driver that owns the socket.
 //!
-//! The driver polls hyper's connection until it ends or its handle is dropped, then takes the stream back, in every
-//! case, errors too, for the polite close. It takes it back too when the connection has been idle for a while: what hyper
-//! holds for a connection is most of its memory. So it rests, still read, until an exchange wants it.
+//! The driver polls hyper's connection until it ends or its handle is dropped, and then takes the stream back, in
+//! errors too, for the polite close. The driver also takes the stream back when the connection has been idle for a
+//! while, as hyper's buffers are most of a connection's memory. The connection then rests: it is still read, until an
+//! exchange needs it.
 
 use std::{
     future::poll_fn,
@@ -43,44 +44,45 @@ use crate::{
     tls::{Handshake, Shown, Version},
 };
 
-/// The largest header section that is read from an upstream, and the most of a body that hyper holds.
+/// The size limit in bytes of a header section that is read from an upstream, and of hyper's read buffer.
 const BUFFER: usize = 64 * 1024;
 
-/// The time without an exchange after which a connection's socket is looked at before any request.
+/// The time without an exchange after which a connection's socket is read once before the next request is written.
 const LOOKED_AFTER: Duration = Duration::from_millis(1);
 
 type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
-/// A connection, for one exchange at a time. Dropping it closes the connection.
+/// The handle of a connection, for one exchange at a time. Dropping the handle closes the connection.
 pub struct Connection {
-    /// Sends requests, from [`Connection::ready`] on; `None` once the driver is known to be gone.
+    /// hyper's sender of requests, from [`Connection::ready`] on; `None` between exchanges, and once the driver is
+    /// known to be gone.
     sender: Option<SendRequest<RequestBody>>,
-    /// Where the sender is between exchanges.
+    /// The place that keeps the sender between exchanges.
     desk: Arc<Desk>,
-    /// Closed once the driver has let go of HTTP.
+    /// A channel that closes once the driver has given up HTTP on the connection.
     gone: oneshot::Receiver<()>,
-    /// What passed since the exchange began.
+    /// The counts of what passed since the exchange began.
     pub meter: Arc<Meter>,
-    /// What never changes about it.
+    /// The facts about the connection that never change.
     pub facts: Arc<Facts>,
-    /// The end of its last exchange; before the first, the time at which it was opened.
+    /// The end of the last exchange; before the first, the time at which the connection was opened.
     released: Instant,
-    /// Off with the handle at the latest.
+    /// The switch that ends the connection; turned off at the latest when the handle is dropped.
     switch: Switch,
 }
 
-/// The occasion on which a connection looks at its socket before it writes a request.
+/// The rule by which a connection reads its socket before it writes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// No occasion: the connection was just dialled, and never idle.
+    /// Never: the connection was just dialled, and never idle.
     Never,
-    /// A pause between exchanges of a millisecond or more, where the request can be sent again.
+    /// After a pause of a millisecond or more; for a request that can be sent again.
     IfIdle,
-    /// Any request, where it cannot be sent again.
+    /// Always; for a request that cannot be sent again.
     Always,
 }
 
-/// Ends a connection, or has it examined, whoever holds its handle.
+/// A means to end a connection, or to have it examined, for code that does not hold its handle.
 #[derive(Clone)]
 pub struct Switch {
     position: Arc<Mutex<Position>>,
@@ -89,11 +91,11 @@ pub struct Switch {
 
 #[derive(Debug)]
 enum Position {
-    /// The sender's drop is the driver's sign to end.
+    /// The connection is to go on; the drop of this sender tells the driver to end it.
     On { _alive: oneshot::Sender<()> },
-    /// By whoever held the handle.
+    /// The connection was ended by the drop of its handle.
     Off,
-    /// From outside.
+    /// The connection was ended through its switch, for this reason.
     OffFor(EndReason),
 }
 
@@ -102,12 +104,12 @@ impl Switch {
         Self { position: Arc::new(Mutex::new(Position::On { _alive: alive })), desk }
     }
 
-    /// Has the driver find out, while the connection is idle, whether its peer is alive.
+    /// Makes the driver find out, while the connection is idle, whether its peer is alive.
     pub fn doubt(&self) {
         self.desk.doubt();
     }
 
-    /// The driver is to end the connection now, for this reason.
+    /// Makes the driver end the connection now, for this reason. Without effect on a connection that is off already.
     pub fn turn_off(&self, reason: EndReason) {
         self.turn(Position::OffFor(reason));
     }
@@ -124,48 +126,48 @@ impl Switch {
     }
 }
 
-/// What never changes about a connection; shared, so that records of exchanges need no copy.
+/// The facts about a connection that never change; shared, so that records of exchanges need no copy.
 #[derive(Debug)]
 pub struct Facts {
-    /// Under which generation of its upstream the handshake was made.
+    /// The generation of its upstream that the handshake was made under.
     pub generation: u64,
-    /// The address behind the endpoint.
+    /// The address that the connection was made to.
     pub peer: SocketAddr,
-    /// Our own address, for the log.
+    /// The local address, for the log; `None` if the kernel did not tell.
     pub local: Option<SocketAddr>,
-    /// How its handshake went.
+    /// The kind of the TLS handshake.
     pub handshake: Handshake,
-    /// The fate of our certificate in it.
+    /// The use of Warmline's certificate in the handshake.
     pub shown: Shown,
     /// The TLS version.
     pub version: Version,
-    /// Name and TCP.
+    /// The time for name resolution and TCP.
     pub connect_time: Duration,
-    /// TLS.
+    /// The time for the TLS handshake.
     pub handshake_time: Duration,
 }
 
 impl Facts {
-    /// True if a session was resumed under TLS 1.3: the server may still refuse when our side of the handshake is done.
+    /// True if a session was resumed under TLS 1.3: the server may still refuse after this side's handshake is done.
     pub fn is_resumed_late(&self) -> bool {
         self.version == Version::Tls13 && self.handshake == Handshake::Resumed
     }
 }
 
-/// What owns a connection's socket; it must be polled for the connection to work.
+/// The owner of a connection's socket; must be run for the connection to work.
 pub struct Driver {
-    /// Boxed once: the futures that pass it on would each keep room for it otherwise.
+    /// hyper's connection. Boxed once: the futures that pass it on would each keep room for it otherwise.
     http: Box<HttpConnection>,
     case: HeaderCase,
     desk: Arc<Desk>,
     meter: Arc<Meter>,
     facts: Arc<Facts>,
     alive: oneshot::Receiver<()>,
-    /// Dropped once HTTP is let go of: the handle's sign that nobody reads its requests any more.
+    /// Dropped once HTTP is given up: tells the handle that its requests are not read any more.
     present: oneshot::Sender<()>,
 }
 
-/// Starts HTTP on a finished handshake, which was made under this generation.
+/// Starts HTTP on a connection whose TLS handshake, made under this generation, is done.
 pub async fn start(
     dialled: Dialled,
     generation: u64,
@@ -187,7 +189,7 @@ pub async fn start(
     over(stream, case, meter, facts).await
 }
 
-/// Starts HTTP on a stream that this meter counts.
+/// Starts HTTP on a stream whose bytes this meter counts.
 async fn over(
     stream: MeteredStream,
     case: HeaderCase,
@@ -211,7 +213,7 @@ async fn over(
     Ok((connection, Driver { http, case, desk, meter, facts, alive: ended, present }))
 }
 
-/// hyper's part: nothing is sent.
+/// Creates hyper's client on the stream; sends nothing.
 async fn handshake(
     io: TokioIo<MeteredStream>,
     case: HeaderCase,
@@ -219,7 +221,7 @@ async fn handshake(
     // A single read may fill the buffer beyond its maximum: the header has a limit of its own.
     let mut builder = http1::Builder::new();
     builder.max_buf_size(BUFFER).max_header_size(BUFFER);
-    // Names that Warmline adds have no case to keep.
+    // Names that Warmline adds have no spelling to keep.
     builder.preserve_header_case(case == HeaderCase::Kept);
     builder.title_case_headers(case != HeaderCase::Lower);
     let (sender, http) = builder.handshake(io).await?;
@@ -229,7 +231,7 @@ async fn handshake(
 type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Connection {
-    /// Waits until it takes a request, or is found closed.
+    /// Waits until the connection takes a request, or returns an error if it is closed.
     pub async fn ready(&mut self) -> Result<(), Closed> {
         let sender = match self.desk.take()? {
             Found::Sender(sender) => sender,
@@ -238,7 +240,7 @@ impl Connection {
         self.sender.insert(sender).ready().await.map_err(|_| Closed)
     }
 
-    /// The exchange is over, and another may follow.
+    /// Ends an exchange: another may follow.
     pub fn release(&mut self, now: Instant) {
         self.released = now;
         if let Some(sender) = self.sender.take() {
@@ -246,10 +248,11 @@ impl Connection {
         }
     }
 
-    /// Sends a request at this time, and waits for its response's header; call it once [`Connection::ready`].
+    /// Sends a request at this time, and waits for its response's header; to be called after [`Connection::ready`].
     ///
-    /// A request that is pushed from another thread at the very moment in which the driver lets go of its queue is
-    /// neither read nor given back, as long as the queue's sender lives. Hence the second look once the driver is gone.
+    /// A request that is pushed from another thread at the very moment in which the driver drops its queue is neither
+    /// read nor given back as long as the queue's sender lives. Therefore the sender is dropped once the driver is
+    /// gone, and the result is asked for again.
     pub async fn send(&mut self, request: Request<RequestBody>, look: Look, now: Instant) -> Sent {
         self.look_first(look, now);
         let mut responding = pin!(self.sender().try_send_request(request));
@@ -267,9 +270,10 @@ impl Connection {
         .await
     }
 
-    /// Has a connection that was idle look at its socket before it writes. The peer may have ended it, and what cannot be sent
-    /// again would be lost; or it may have said something that nobody asked for, which the request would get as its answer.
-    /// For a request that can be sent again this is left out where the last exchange ended just now: a look is a system call.
+    /// Makes a connection that was idle read its socket before it writes. The peer may have ended the connection, and a
+    /// request that cannot be sent again would be lost; or it may have sent a response without a request, which this
+    /// request would get as its answer. For a request that can be sent again this is left out where the last exchange
+    /// ended just now, as a read is a system call.
     fn look_first(&self, look: Look, now: Instant) {
         let looks = match look {
             Look::Never => false,
@@ -281,7 +285,8 @@ impl Connection {
         }
     }
 
-    /// Says what made a response's head unreadable, once the driver has looked at what hyper left of it.
+    /// Describes what made a response's head unreadable, once the driver has examined what hyper left of it; `None` if
+    /// the error is of another kind.
     #[cold]
     pub async fn fault(&mut self, error: &hyper::Error) -> Option<String> {
         if error.is_parse_too_large() {
@@ -294,18 +299,18 @@ impl Connection {
             return Some(fault.into());
         }
         if self.sender.take().is_some() {
-            // An error means the same: the driver is gone.
+            // An error means that the driver is gone, too.
             let _ = (&mut self.gone).await;
         }
         self.meter.fault()
     }
 
-    /// What ends it from outside.
+    /// Returns a switch with which other code can end the connection.
     pub fn switch(&self) -> Switch {
         self.switch.clone()
     }
 
-    /// Why it was ended from outside, if it was.
+    /// Returns the reason for which the connection was ended through its switch, if it was.
     pub fn switched_off(&self) -> Option<EndReason> {
         match *self.switch.lock() {
             Position::OffFor(reason) => Some(reason),
@@ -325,8 +330,8 @@ impl Drop for Connection {
 }
 
 impl Driver {
-    /// Drives the connection to its end, tells when HTTP on it is over, then closes it, and tells how. If the peer of a
-    /// doubted connection proves to be alive, `trusted` is called.
+    /// Drives the connection to its end, calls `over` when HTTP on it is over, then closes the socket, and returns how
+    /// it ended. If the peer of a doubted connection proves to be alive, `trusted` is called.
     pub async fn run(mut self, trusted: impl Fn(), over: impl FnOnce(Side)) -> End {
         let stream = loop {
             let rests = self.drive().await;
@@ -339,7 +344,7 @@ impl Driver {
                 break stream;
             }
             tracing::trace!(peer = %self.facts.peer, "an idle connection rests");
-            // Boxed, as is the close: what a connection needs for a while need not weigh on it for ever.
+            // Boxed, as is the close: what a connection needs for a while should not add to its size for ever.
             self.meter.lift_patience();
             let resting = rest(stream, self.case, &self.desk, &mut self.alive, &trusted);
             match Box::pin(resting).await {
@@ -358,7 +363,7 @@ impl Driver {
         }
     }
 
-    /// Polls HTTP until it is over, or, then this is true, until the connection is to rest.
+    /// Polls HTTP. Returns true if the connection is to rest, false if HTTP on it is over.
     async fn drive(&mut self) -> bool {
         let Self { http, desk, meter, facts, alive, .. } = self;
         let unacknowledged =
@@ -375,11 +380,12 @@ impl Driver {
             if Pin::new(&mut *alive).poll(cx).is_ready() {
                 return Poll::Ready(false);
             }
-            // A timer that was polled once wakes us by itself: most polls are a request's, and pay for nothing more.
+            // A timer that was polled once wakes the task by itself: most polls are a request's, and pay for nothing
+            // more.
             while (!armed || timer.is_elapsed()) && timer.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
                 if meter.relax_patience(now, unacknowledged) {
-                    // The stream is to tell the socket now, and does so when it is polled.
+                    // The stream passes the new limit to the socket when it is next polled.
                     cx.waker().wake_by_ref();
                 }
                 if desk.rest(now, meter.is_flushed(), cx.waker()) {
@@ -395,15 +401,16 @@ impl Driver {
     }
 }
 
-/// How a rest ended.
+/// The end of a connection's rest.
 enum Rested {
-    /// An exchange has its sender.
+    /// An exchange needs the connection and has got its sender; HTTP goes on with this.
     Wanted(Box<HttpConnection>),
-    /// The handle was dropped, or something came that nobody asked for: a byte, an alert, FIN.
+    /// The rest is over for good: the handle was dropped, or the peer sent something without a request: a byte, an
+    /// alert, FIN.
     Over(MeteredStream),
 }
 
-/// Reads, which takes in the sessions that the peer sends, until something ends the rest.
+/// Reads the idle connection, which also takes in the TLS sessions that the peer sends, until something ends the rest.
 async fn rest(
     mut stream: MeteredStream,
     case: HeaderCase,
@@ -428,12 +435,13 @@ async fn rest(
     let Some(waiting) = wanted else { return Rested::Over(stream) };
     let hands = handshake(TokioIo::new(stream), case).await;
     let (sender, http) = hands.expect("hyper's handshake for HTTP/1.1 does nothing that can fail");
-    // If nobody waits any more, the handle is gone too, and the driver sees it next.
+    // If the exchange has left, the handle is gone too, and the driver sees that next.
     let _ = waiting.send(sender);
     Rested::Wanted(http)
 }
 
-/// Probes the peer; ready once the kernel would have ended the connection of a peer that did not acknowledge.
+/// Probes the peer with TCP keep-alive; ready once the kernel would have ended the connection of a peer that did not
+/// acknowledge.
 fn poll_probe(probe: &mut Option<Pin<Box<Sleep>>>, tcp: &Tcp, cx: &mut Context<'_>) -> Poll<()> {
     let begin = || {
         let begun = socket::probe(tcp);
@@ -442,7 +450,7 @@ fn poll_probe(probe: &mut Option<Pin<Box<Sleep>>>, tcp: &Tcp, cx: &mut Context<'
     if probe.is_none() {
         *probe = begin();
     }
-    // Where the kernel takes no probe there is no proof, and the pool closes the connection.
+    // Where the kernel cannot probe there is no proof, and the pool closes the connection.
     let Some(time) = probe else { return Poll::Pending };
     ready!(time.as_mut().poll(cx));
     *probe = None;
@@ -452,7 +460,7 @@ fn poll_probe(probe: &mut Option<Pin<Box<Sleep>>>, tcp: &Tcp, cx: &mut Context<'
     Poll::Ready(())
 }
 
-/// `close_notify`, FIN, bounded drain, close: within [`socket::CLOSE_TIME`] in all.
+/// Closes the connection: `close_notify`, FIN, bounded reading, close, within [`socket::CLOSE_TIME`] in all.
 async fn close(mut tls: TlsStream<Tcp>) -> Manner {
     let deadline = tokio::time::Instant::now() + socket::CLOSE_TIME;
     let told = timeout_at(deadline, tls.shutdown()).await;

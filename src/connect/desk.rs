@@ -1,5 +1,5 @@
-//! Where handle and driver of an idle connection meet: the sender of requests lies here between exchanges, and is taken
-//! away while the connection rests.
+//! The place where handle and driver of an idle connection meet: the sender of requests is kept here between exchanges,
+//! and given up while the connection rests.
 
 use std::{
     mem::replace,
@@ -18,11 +18,12 @@ use super::RequestBody;
 
 type Sender = SendRequest<RequestBody>;
 
-/// How long a connection is idle before it may rest, and how often it looks. Waking takes some microseconds, so this may
-/// be short. Each connection looks at moments of its own: where a crowd frees its memory all at once, mimalloc keeps it.
+/// The time without an exchange after which a connection may rest, and the interval at which the driver checks. Waking
+/// takes some microseconds, so this may be short. Connections check at different moments: where many free their memory
+/// all at once, mimalloc keeps that memory.
 pub(super) const RESTS_AFTER: Duration = Duration::from_millis(500);
 
-/// A connection's sender of requests, or what is in its place.
+/// The place for a connection's sender of requests.
 pub(super) struct Desk {
     place: Mutex<Place>,
     /// True if the driver is to find out whether the peer is alive.
@@ -30,13 +31,13 @@ pub(super) struct Desk {
 }
 
 enum Place {
-    /// The sender, since then.
+    /// The sender is here, since this time.
     Free(Sender, Instant),
-    /// An exchange has it, or HTTP is over.
+    /// The sender is with an exchange, or HTTP is over.
     Taken,
-    /// There is none: the connection rests, and its driver is woken by this.
+    /// The connection rests and has no sender; this wakes its driver.
     Resting(Waker),
-    /// There is none yet: an exchange waits for it here.
+    /// An exchange waits at this channel for the sender that the driver is about to make.
     Wanted(oneshot::Sender<Sender>),
 }
 
@@ -45,11 +46,11 @@ enum Place {
 #[error("connection closed")]
 pub struct Closed;
 
-/// What an exchange finds.
+/// The state in which an exchange finds the sender.
 pub(super) enum Found {
-    /// The sender.
+    /// The sender is ready.
     Sender(Sender),
-    /// It comes here, once the driver is awake.
+    /// The connection rested: its sender comes through this channel once the driver is awake.
     Waking(oneshot::Receiver<Sender>),
 }
 
@@ -58,7 +59,7 @@ impl Desk {
         Self { place: Mutex::new(Place::Free(sender, now)), doubted: AtomicBool::new(false) }
     }
 
-    /// Has the driver find out whether the peer is alive: at once where the connection rests, or else when it does.
+    /// Makes the driver find out whether the peer is alive: now if the connection rests, else once it does.
     pub(super) fn doubt(&self) {
         self.doubted.store(true, Relaxed);
         if let Place::Resting(driver) = &*self.lock() {
@@ -66,17 +67,17 @@ impl Desk {
         }
     }
 
-    /// True if the driver is to find that out.
+    /// True if the driver is to find out whether the peer is alive.
     pub(super) fn is_doubted(&self) -> bool {
         self.doubted.load(Relaxed)
     }
 
-    /// Ends that: the peer is alive.
+    /// Ends the doubt: the peer is alive.
     pub(super) fn trust(&self) {
         self.doubted.store(false, Relaxed);
     }
 
-    /// An exchange begins.
+    /// Takes the sender for an exchange, or wakes the driver of a connection that rests; fails if HTTP is over.
     pub(super) fn take(&self) -> Result<Found, Closed> {
         let mut place = self.lock();
         match replace(&mut *place, Place::Taken) {
@@ -91,13 +92,13 @@ impl Desk {
         }
     }
 
-    /// An exchange is over, and the connection fit for another.
+    /// Returns the sender after an exchange that left the connection fit for another.
     pub(super) fn give_back(&self, sender: Sender, now: Instant) {
         *self.lock() = Place::Free(sender, now);
     }
 
-    /// Whether the connection rests now: the sender goes if it has lain here for long enough, hyper is between exchanges,
-    /// and all that it held is written.
+    /// Returns true if the connection is to rest from now on, and drops the sender then: after [`RESTS_AFTER`] without
+    /// an exchange, if hyper is between exchanges and all that it held is written.
     pub(super) fn rest(&self, now: Instant, flushed: bool, driver: &Waker) -> bool {
         let mut place = self.lock();
         let rests = match &*place {
@@ -113,7 +114,8 @@ impl Desk {
         rests
     }
 
-    /// Whether an exchange wants the connection that rests: then its driver owes it a sender. Else remembers whom to wake.
+    /// Returns the channel of the exchange that wants the resting connection, if there is one: the driver must send it
+    /// a sender. Otherwise remembers the waker of the driver.
     pub(super) fn poll_wanted(&self, driver: &Waker) -> Option<oneshot::Sender<Sender>> {
         let mut place = self.lock();
         match replace(&mut *place, Place::Taken) {
@@ -124,7 +126,8 @@ impl Desk {
         None
     }
 
-    /// HTTP is over: whoever waits for a sender is told, and nobody else waits.
+    /// Ends the use of the connection, as HTTP on it is over: an exchange that waits for a sender gets an error, as do
+    /// later ones.
     pub(super) fn close(&self) {
         let mut place = self.lock();
         if matches!(*place, Place::Resting(_) | Place::Wanted(_)) {

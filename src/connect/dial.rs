@@ -1,4 +1,4 @@
-//! From an endpoint to a TCP connection: names, addresses in turn, a limit on both.
+//! The way from an endpoint to a TCP connection: name, addresses in turn, and one time limit for both.
 
 use std::{
     net::SocketAddr,
@@ -15,18 +15,19 @@ use super::{
 };
 use crate::socket;
 
-/// The TCP connection of a dial.
+/// The TCP connection that a dial made.
 pub struct Reached {
-    /// The socket. Given up before its handshake is done, it is reset, so that the server does not hold it beside the
-    /// connection that takes its place under the cap.
+    /// The socket. If dropped before its handshake is done, the socket is reset, so that the server does not hold it
+    /// beside the connection that takes its place under the cap.
     pub(super) stream: TcpStream,
-    /// The address that answered.
+    /// The address that accepted.
     pub peer: SocketAddr,
-    /// Name and TCP.
+    /// The time for name resolution and TCP.
     pub connect_time: Duration,
 }
 
-/// Connects over TCP. `spare` gives a place for one more socket, where several addresses are tried at once.
+/// Connects to the endpoint over TCP. `spare` gives a place under the cap for one more socket, where several addresses
+/// are tried at once.
 pub async fn reach<S: Send + 'static>(
     endpoint: &Endpoint,
     resolver: &Resolver,
@@ -49,7 +50,7 @@ pub async fn reach<S: Send + 'static>(
     Ok(Reached { stream, peer, connect_time: begun.elapsed() })
 }
 
-/// Finds the endpoint's addresses, as they are now.
+/// Resolves the endpoint's name to its current addresses.
 async fn resolve(
     endpoint: &Endpoint,
     resolver: &Resolver,

@@ -1,4 +1,4 @@
-//! Why there is no connection.
+//! The reasons for which a dial gives no connection.
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
@@ -10,41 +10,41 @@ use crate::{
     tls::{Preparation, Shown, VerifyFailure, alert, alert_name, words},
 };
 
-/// Why a dial failed. None of these sent a byte of a request.
+/// The failure of a dial. No byte of a request was sent before any of these failures.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The name gave no address.
+    /// The endpoint's name could not be resolved.
     #[error("the name {name:?} cannot be resolved: {fault}")]
     Name {
-        /// The name.
+        /// The name as configured.
         name: String,
-        /// Why not.
+        /// A description of the fault.
         fault: NameFault,
     },
-    /// No address accepted within the limit.
+    /// No address accepted within `timeouts.connect`.
     #[error("no TCP connection to {endpoint} within {limit:?} (timeouts.connect)")]
     ConnectTimeout {
         /// The endpoint as written.
         endpoint: String,
-        /// The limit.
+        /// The time limit.
         limit: Duration,
     },
-    /// Every address refused; the last error.
+    /// Every address failed; this is the last failure.
     #[error("no TCP connection to {address}: {error}{others}")]
     Tcp {
-        /// The address tried last.
+        /// The address that failed last.
         address: SocketAddr,
-        /// The kernel's word.
+        /// The kernel's error.
         error: io::Error,
-        /// The addresses before it, and what became of them.
+        /// The addresses tried before it, with their failures.
         others: Others,
     },
-    /// Descriptors or local ports are used up on our side; of IPv6, the machine may also have none.
+    /// This machine has no descriptor or local port left; for an IPv6 address it may also lack IPv6.
     #[error("{}: {error}", shortage(*.address, .error))]
     Exhausted {
-        /// The address tried last.
+        /// The address that failed last.
         address: SocketAddr,
-        /// The kernel's word.
+        /// The kernel's error.
         error: io::Error,
     },
     /// All descriptors that the process has for connections to upstreams are in use.
@@ -53,59 +53,59 @@ pub enum ConnectError {
          (ulimit -Hn), or lower pool.maxConnections"
     )]
     NoDescriptor {
-        /// How many there are.
+        /// The number of those descriptors.
         most: usize,
     },
-    /// The TLS handshake took too long.
+    /// The TLS handshake was not done within `timeouts.handshake`.
     #[error("no TLS handshake with {address} within {limit:?} (timeouts.handshake)")]
     HandshakeTimeout {
-        /// The address.
+        /// The upstream's address.
         address: SocketAddr,
-        /// The limit.
+        /// The time limit.
         limit: Duration,
     },
-    /// The upstream's certificate was refused.
+    /// Warmline refused the upstream's certificate.
     #[error("the certificate of {address} was refused: {reason}")]
     Certificate {
-        /// The address.
+        /// The upstream's address.
         address: SocketAddr,
-        /// The kind.
+        /// The kind of the fault.
         kind: VerifyFailure,
-        /// What is wrong and what would be right.
+        /// A description of the fault, and of what would be right.
         reason: String,
     },
     /// The upstream ended the handshake with an alert.
     #[error("{address} {}{}", ended_with(*.alert, *.shown), remedy_for_large(*.only_large))]
     Alert {
-        /// The address.
+        /// The upstream's address.
         address: SocketAddr,
-        /// The alert.
+        /// The TLS alert.
         alert: AlertDescription,
-        /// The fate of our certificate.
+        /// The use of Warmline's certificate in the handshake.
         shown: Shown,
-        /// True if the first message was large, and that was its only answer and may come of it.
+        /// True if the alert was the only answer to a large first message, and may come of its size.
         only_large: bool,
     },
-    /// What the upstream sent is no TLS that we speak.
+    /// The upstream's answer is not TLS, or breaks its rules.
     #[error("the TLS handshake with {address} failed: {reason}")]
     Tls {
-        /// The address.
+        /// The upstream's address.
         address: SocketAddr,
-        /// The reason.
+        /// A description of the fault.
         reason: String,
     },
     /// The connection broke during the TLS handshake.
     #[error("the connection to {address} broke during the TLS handshake: {error}")]
     Broken {
-        /// The address.
+        /// The upstream's address.
         address: SocketAddr,
-        /// The kernel's word.
+        /// The kernel's error.
         error: io::Error,
     },
 }
 
 impl ConnectError {
-    /// Whether another try may go better at once: not when the answer is deterministic, nor when a limit is spent.
+    /// True if another try may succeed at once: false if the next answer would be the same, or a time limit is used up.
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Tcp { error, others, .. } => !others.is_empty() || !is_lasting(error),
@@ -115,7 +115,7 @@ impl ConnectError {
         }
     }
 
-    /// A TCP error, told apart by whose fault it is.
+    /// Makes the failure of a TCP error, either a shortage on this machine or a fault elsewhere.
     pub fn tcp(address: SocketAddr, error: io::Error) -> Self {
         if Self::is_ours(&error) {
             Self::Exhausted { address, error }
@@ -124,12 +124,12 @@ impl ConnectError {
         }
     }
 
-    /// Whether something is used up on our side, which is likely to pass.
+    /// True if the error is a shortage on this machine, which is likely to pass.
     pub(super) fn is_ours(error: &io::Error) -> bool {
         error.kind() == io::ErrorKind::AddrNotAvailable || descriptors::is_shortage(error)
     }
 
-    /// A handshake's error, told apart by what rustls says and the handshake's note has.
+    /// Makes the failure of a handshake's error, from rustls' error and the facts noted in the handshake.
     pub(super) fn handshake(
         address: SocketAddr,
         error: io::Error,
@@ -152,20 +152,21 @@ impl ConnectError {
     }
 }
 
-/// Addresses that failed before the one that is told of first: the first few in words, of the rest the number.
+/// Addresses that failed before the one whose error is told first: the first few with their errors, the number of the
+/// rest.
 #[derive(Debug, Default)]
 pub struct Others {
     told: Vec<String>,
     more: usize,
 }
 
-/// True if the kernel refuses to try at all, and will the next time: EPERM (a rule of this machine's firewall), EACCES, EINVAL,
-/// EAFNOSUPPORT (it lacks the address's family).
+/// True if the kernel refuses to try at all, and will again: EPERM (a rule of this machine's firewall), EACCES, EINVAL,
+/// EAFNOSUPPORT (the machine lacks the address's family).
 fn is_lasting(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(1 | 13 | 22 | 97))
 }
 
-/// How many are told of.
+/// The number of further addresses that a message names.
 const OTHERS_TOLD: usize = 3;
 
 impl Others {
@@ -173,7 +174,7 @@ impl Others {
         self.told.is_empty()
     }
 
-    /// One more.
+    /// Adds an address that failed.
     pub(super) fn add(&mut self, address: SocketAddr, error: &io::Error) {
         if self.told.len() < OTHERS_TOLD {
             self.told.push(format!("{address}: {error}"));
@@ -190,7 +191,8 @@ impl fmt::Display for Others {
     }
 }
 
-/// What is missing on our side; the kernel has one word for used up ports and for a family that it lacks.
+/// Describes the shortage on this machine; the kernel has one error for used-up ports and for an address family that it
+/// lacks.
 fn shortage(address: SocketAddr, error: &io::Error) -> String {
     match (error.kind(), address.is_ipv6()) {
         (io::ErrorKind::AddrNotAvailable, true) => {
@@ -205,8 +207,8 @@ fn shortage(address: SocketAddr, error: &io::Error) -> String {
     }
 }
 
-/// Says what an alert tells, to follow the address of who sent it: what became of our certificate comes first, as servers use
-/// nearly every alert for that.
+/// Describes a TLS alert, to follow the address of its sender in a sentence. The use of Warmline's certificate comes
+/// first, as servers use nearly every alert to refuse that.
 pub fn ended_with(alert: AlertDescription, shown: Shown) -> String {
     use AlertDescription as A;
     let name = alert_name(alert);
@@ -247,7 +249,8 @@ pub fn ended_with(alert: AlertDescription, shown: Shown) -> String {
     }
 }
 
-/// Says what a server that refused our certificate means.
+/// Describes the fault that a server found in Warmline's certificate, to follow the alert's name; empty if the alert
+/// names none.
 fn refusal(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::UnknownCA => {
@@ -262,7 +265,7 @@ fn refusal(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// Says what an alert asks for, where that is known (RFC 8446 section 6.2).
+/// Describes the remedy for an alert, where that is known (RFC 8446 section 6.2); else empty.
 fn remedy(alert: AlertDescription) -> &'static str {
     match alert {
         AlertDescription::ProtocolVersion => ": no TLS version in common (tls.minVersion)",
@@ -274,7 +277,7 @@ fn remedy(alert: AlertDescription) -> &'static str {
     }
 }
 
-/// Says what helps where the first message was too large for the server.
+/// Describes the remedy where the first message may have been too large for the server; else empty.
 fn remedy_for_large(only_large: bool) -> &'static str {
     if only_large {
         "; if it cannot read a first message of two segments (post-quantum key share), tls.keyExchange: classic sends a small one"

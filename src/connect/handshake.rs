@@ -1,4 +1,5 @@
-//! The TLS handshake, and its second try: what fails for something that it offered is made once more without that, at once.
+//! The TLS handshake, and its second try: a handshake that failed for something that it offered is made once more
+//! without that, at once.
 
 use std::{
     net::SocketAddr,
@@ -22,36 +23,37 @@ use crate::{
 
 /// A connection that is ready for HTTP.
 pub struct Dialled {
-    /// The stream.
+    /// The TLS stream.
     pub stream: TlsStream<Tcp>,
-    /// The address that answered.
+    /// The address that accepted.
     pub peer: SocketAddr,
-    /// Full, resumed or refused.
+    /// The kind of handshake: full, resumed or refused.
     pub handshake: Handshake,
-    /// The fate of our certificate.
+    /// The use of Warmline's certificate in the handshake.
     pub shown: Shown,
-    /// The version agreed.
+    /// The TLS version agreed on.
     pub version: Version,
-    /// Name and TCP.
+    /// The time for name resolution and TCP.
     pub connect_time: Duration,
-    /// TLS.
+    /// The time for the TLS handshake.
     pub handshake_time: Duration,
-    /// A lesson about the address, if the log is to tell one.
+    /// A lesson about the address that the log is to tell, if there is one.
     pub lesson: Option<Lesson>,
 }
 
 impl Dialled {
-    /// The certificates that the server showed, its own first.
+    /// Returns the certificates that the server showed, its own first.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         self.stream.get_ref().1.peer_certificates().unwrap_or_default()
     }
 }
 
-/// A handshake that failed. Its socket may be open; it is to be closed politely, and has its place until then.
+/// A handshake that failed. If the socket is still open, it is to be closed politely, and holds its place under the cap
+/// until then.
 pub struct Failed {
     /// The reason.
     pub error: ConnectError,
-    /// The socket, unless it was dropped.
+    /// The socket; `None` if it was dropped.
     pub socket: Option<TcpStream>,
 }
 
@@ -61,8 +63,9 @@ impl From<ConnectError> for Failed {
     }
 }
 
-/// Makes the TLS handshake. If a handshake fails for something that it offered, a session or a large key share, a second one
-/// without that follows over another connection to the same address; `failed_first` gets the reason of the first failure.
+/// Makes the TLS handshake. If a handshake fails for something that it offered, a session or a large key share, a
+/// second one without that follows over another connection to the same address; `failed_first` is called with the
+/// failure of the first.
 pub async fn shake_hands(
     reached: Reached,
     client: &tls::Client,
@@ -78,7 +81,7 @@ pub async fn shake_hands(
     };
     let Some(opening) = again else { return Err(failed) };
     failed_first(&failed.error);
-    // Closed for certain, and at once: the second connection takes its place under the cap.
+    // The socket is closed for certain, and at once: the second connection takes its place under the cap.
     failed.socket.into_iter().for_each(socket::reset);
     let preparation = client.prepare_again(peer.ip(), opening, begun);
     let second = Try { preparation, peer, limit };
@@ -89,7 +92,7 @@ pub async fn shake_hands(
     }
 }
 
-/// Connects to an address that has answered before.
+/// Connects to an address that has accepted before.
 async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
     let connecting = timeout(limit, TcpStream::connect(peer)).await;
     let stream = connecting
@@ -100,23 +103,24 @@ async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, Con
     Ok(stream)
 }
 
-/// A handshake in the making.
+/// A try of a handshake.
 struct Try {
     preparation: Preparation,
     peer: SocketAddr,
-    /// `timeouts.handshake`.
+    /// The limit of `timeouts.handshake`.
     limit: Duration,
 }
 
 /// A try that failed.
 struct Broken {
     failed: Failed,
-    /// The offer of the second try, if one may help and there is time for it.
+    /// The offer for the second try, if one may help and there is time for it.
     again: Option<tls::Opening>,
 }
 
 impl Try {
-    /// A first try that offers something which may keep it from its end makes way for the second one after half of the time.
+    /// Makes the handshake within `limit`. A first try that offers something which may keep it from succeeding makes
+    /// way for the second try after half of the time.
     async fn shake_hands(
         &self,
         stream: TcpStream,
@@ -132,15 +136,15 @@ impl Try {
             Err(_) if preparation.makes_way() => return Err(self.took_too_long()),
             Err(_) => match timeout_at(begun + limit, handshake).await {
                 Ok(ended) => ended,
-                // The sessions are forgotten; for a second try there is no time.
+                // The sessions are forgotten; there is no time for a second try.
                 Err(_) => return Err(Broken { again: None, ..self.took_too_long() }),
             },
         };
         ended.map_err(|(error, socket)| self.broke(error, socket))
     }
 
-    /// Ends a try that took too long. The socket was dropped, and so reset: there is neither a session to save nor an answer to
-    /// wait for.
+    /// Ends a try that took too long. The socket was dropped, and so reset: there is neither a session to save nor an
+    /// answer to wait for.
     fn took_too_long(&self) -> Broken {
         let error = ConnectError::HandshakeTimeout { address: self.peer, limit: self.limit };
         Broken { failed: error.into(), again: self.preparation.failed(Instant::now()) }

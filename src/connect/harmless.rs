@@ -1,13 +1,13 @@
-//! Puts spaces for the control bytes in a response's field values that hyper refuses; `HAProxy` and nginx pass
-//! the bytes themselves.
+//! The replacement of control bytes in a response's field values by spaces, as hyper refuses them; `HAProxy` and nginx
+//! pass such bytes unchanged.
 //!
-//! RFC 9110 section 5.5 lets a recipient keep them "within a safe context", which hyper's types are not. NUL, and CR or LF
-//! alone, are left to hyper, which refuses them; so is whatever is wrong with a name, and every field that frames the
-//! message or ends at this hop: it means what it says or nothing.
+//! RFC 9110 section 5.5 lets a recipient keep such bytes "within a safe context", which hyper's types are not. NUL, and
+//! CR or LF alone, are left for hyper to refuse; so are faults in a name, and all fields that frame the message or end
+//! at this hop: those mean exactly what they say.
 
 use crate::head::Blank;
 
-/// Fields in which nothing is mended.
+/// The fields whose values are never changed.
 const STRICT: &[&[u8]] = &[
     b"connection",
     b"content-length",
@@ -18,24 +18,25 @@ const STRICT: &[&[u8]] = &[
     b"upgrade",
 ];
 
-/// A place in the lines of a head, kept from one piece of it to the next.
+/// A place in the lines of a head, kept from one read to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Line {
-    /// In the status line, or in a value that stays as it is.
+    /// In the status line, or in a value that is not changed.
     Strict,
-    /// In a field's name. `like` has a bit for each of [`STRICT`] that begins as the name does.
+    /// In a field's name. `like` has a bit for each name of [`STRICT`] that begins as this one does, `length` is the
+    /// number of bytes so far.
     Name { like: u8, length: u8 },
-    /// In a value.
+    /// In a value whose control bytes are replaced.
     Value,
 }
 
 impl Line {
-    /// Before a field's name.
+    /// The beginning of a line, before a field's name.
     const START: Self = Self::Name { like: u8::MAX, length: 0 };
-    /// Longer than each of [`STRICT`].
+    /// A length beyond that of each name in [`STRICT`].
     const LONG: u8 = 0x1f;
 
-    /// Makes the next byte harmless where that is allowed; gives back the place behind it.
+    /// Replaces the next byte by a space if that is needed and allowed; returns the place behind it.
     pub(super) fn clean(self, byte: &mut u8) -> Self {
         let line = self.after(*byte);
         if line == Self::Value && is_odd(*byte) {
@@ -61,7 +62,7 @@ impl Line {
         }
     }
 
-    /// The place behind these bytes, of which only the last line counts.
+    /// Returns the place behind these bytes, of which only the last line counts.
     fn behind(self, bytes: &[u8]) -> Self {
         let (line, last) = match memchr::memrchr(b'\n', bytes) {
             Some(lf) => (Self::START, &bytes[lf + 1..]),
@@ -70,7 +71,7 @@ impl Line {
         last.iter().fold(line, |line, byte| line.after(*byte))
     }
 
-    /// The place as a number, to be kept in an atomic one.
+    /// Packs the place into a number, to be kept in an atomic.
     pub(super) fn to_bits(self) -> u16 {
         match self {
             Self::Strict => 0,
@@ -79,7 +80,7 @@ impl Line {
         }
     }
 
-    /// The place of which this is the number.
+    /// Unpacks the place from its number.
     pub(super) fn from_bits(bits: u16) -> Self {
         let [like, low] = bits.to_be_bytes();
         match low & 7 {
@@ -90,18 +91,19 @@ impl Line {
     }
 }
 
-/// Drops the bits of all names that do not satisfy the test.
+/// Returns the bits of the names that satisfy the test.
 fn keep(like: u8, test: impl Fn(&[u8]) -> bool) -> u8 {
     let passes = |(index, name): (usize, &&[u8])| u8::from(test(name)) << index;
     like & STRICT.iter().enumerate().map(passes).sum::<u8>()
 }
 
-/// Cleans a head up to its end, however it is cut; `blank` and `line` say how the bytes before these end, the answer how these do.
+/// Cleans a head up to its end, however it is cut into pieces. `blank` and `line` say how the bytes before these end;
+/// the result says how these end.
 pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: Line) -> (Blank, Line) {
     let end = blank.end_in(bytes);
     let length = end.unwrap_or(bytes.len());
     let head = &mut bytes[..length];
-    // Without a branch for each byte, so that the compiler looks at many at once.
+    // This fold has no branch for each byte, so that the compiler can look at many at once.
     let odd = head.iter().fold(false, |odd, byte| odd | is_odd(*byte));
     match end {
         Some(_) if !odd => (Blank::Whole, Line::START),
@@ -110,7 +112,7 @@ pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: Line) -> (Blank, Line)
     }
 }
 
-/// True for a control byte that means nothing in a head.
+/// True for a control byte that has no meaning in a head.
 #[allow(
     clippy::needless_bitwise_bool,
     reason = "a branch for each byte would take eight times as long"
@@ -130,7 +132,7 @@ fn clean_lines(head: &mut [u8], line: Line) -> Line {
 mod tests {
     use super::*;
 
-    /// Behind the first digit of the status, as the meter hands it over, in pieces of this size.
+    /// Cleans bytes in pieces of this size, from behind the first digit of the status on, as the meter does.
     fn cleaned(bytes: &[u8], size: usize) -> (Vec<u8>, Blank) {
         let mut bytes = bytes.to_vec();
         let (mut blank, mut line) = (Blank::No, Line::Strict);

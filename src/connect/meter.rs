@@ -1,5 +1,5 @@
-//! What passes between hyper and TLS on one upstream connection: bytes since the exchange began, and how the peer
-//! ended.
+//! A count of what passes between hyper and TLS on one upstream connection: bytes since the exchange began, and the way
+//! in which the peer ended the connection.
 
 use std::{
     io,
@@ -28,15 +28,15 @@ use crate::{
     tls::{self, Inflow, alert, alert_name},
 };
 
-/// Informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
+/// The most informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
 const INFORMATIONAL: u32 = 16;
-/// Where a status line has the status's first digit: `HTTP/1.1 ` comes before it.
+/// The offset of the status code's first digit in a status line, behind `HTTP/1.1 `.
 const STATUS: u8 = 9;
 
-/// The delay, beside an eighth of the time, with which the kernel's timers may end a connection.
+/// The delay, beside a quarter of the limit, by which the kernel's timers must have ended a connection.
 const RELAXES_AFTER: Duration = Duration::from_secs(1);
 
-/// How often one read looks at the socket itself: TLS tickets may stand before the peer's end.
+/// The most times that one read looks at the socket itself: TLS tickets may come before the peer's end.
 const LOOKS: usize = 4;
 
 /// The counts, shared by the stream under hyper and the exchange above it.
@@ -44,46 +44,46 @@ const LOOKS: usize = 4;
 pub struct Meter {
     /// Plain bytes read since the exchange began.
     received: AtomicU64,
-    /// When the first of them came.
+    /// The time at which the first of those bytes came.
     first_byte: Stamp,
-    /// When the last write ended.
+    /// The time at which the last write ended.
     last_write: Stamp,
-    /// Something was written after the last flush: hyper may hold more.
+    /// True if something was written after the last flush: hyper may hold more.
     unflushed: AtomicBool,
-    /// The alert that ended the connection, plus one; 0 is none.
+    /// The number of the alert that ended the connection, plus one; 0 if there was none.
     alert: AtomicU8,
-    /// How the peer ended: a [`Manner`], plus one; 0 is not yet.
+    /// The way in which the peer ended the connection: a [`Manner`], plus one; 0 if it has not.
     peer_end: AtomicU8,
-    /// Informational response heads since the exchange began.
+    /// The number of informational heads since the exchange began.
     informational: AtomicU32,
-    /// How far the response's heads were read: a [`HeadPlace`].
+    /// The place up to which the response's heads were read: a [`HeadPlace`].
     head: AtomicU8,
     /// The place in the lines of the head that is being read: a [`Line`].
     line: AtomicU16,
-    /// Until something is written, reads look at the socket itself.
+    /// True if reads look at the socket itself, until something is written.
     doubted: AtomicBool,
-    /// What is wrong with the head at which hyper gave the connection up.
+    /// The fault in the head at which hyper gave the connection up.
     fault: OnceLock<String>,
     /// True once the upstream broke the TLS protocol.
     violated: AtomicBool,
-    /// The bytes under TLS.
+    /// The count of bytes received under TLS.
     inflow: Arc<Inflow>,
-    /// Bytes written under TLS.
+    /// The number of bytes written under TLS.
     sent: AtomicU64,
-    /// The same at the beginning of the exchange.
+    /// The value of `sent` at the beginning of the exchange.
     sent_before: AtomicU64,
-    /// Milliseconds for which written bytes may stay unacknowledged; 0: as long as the kernel goes on.
+    /// The time in milliseconds for which written bytes may stay unacknowledged; 0 for the kernel's own limit.
     patience: AtomicU32,
     /// True if that limit is to be lifted as soon as the peer has acknowledged something of the exchange.
     may_fill: AtomicBool,
-    /// True once the kernel has given the connection up: the peer acknowledged nothing any more.
+    /// True once the kernel has given the connection up, as the peer acknowledged nothing any more.
     forgotten: AtomicBool,
 }
 
-/// A peer's room for a request that it does not read yet.
+/// The room in a peer's receive window for a request that the peer does not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// All of the request fits, whatever peer that is.
+    /// All of the request fits into every peer's window.
     Suffices,
     /// The peer may acknowledge a part, and have no room for the rest until it reads on.
     MayFill,
@@ -92,54 +92,54 @@ pub enum Window {
 /// An end of a connection that the next one would meet again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The upstream asked for a handshake within the connection, which rustls makes none of, as TLS 1.3 has none.
+    /// The upstream asked for a handshake within the connection; rustls supports none, and TLS 1.3 has none.
     #[error(
         "asked for another TLS handshake (renegotiation) once it had the request, as IIS and Apache do where one path alone wants \
          a client certificate; there is none. Have it ask in the first handshake: Apache with SSLVerifyClient for the whole \
          virtual host, IIS with \"negotiate client certificate\" of the binding"
     )]
     Renegotiation,
-    /// The upstream ended the connection with an alert that says what it does not take.
+    /// The upstream ended the connection with an alert that the next one would get, too.
     #[error("ended the connection with the alert {} before its response", alert_name(*.0))]
     Alert(AlertDescription),
-    /// The upstream sent what TLS does not allow.
+    /// The upstream sent bytes that TLS does not allow.
     #[error("broke the TLS protocol before its response")]
     Violation,
 }
 
-/// A place in the heads of a response, up to its final status line.
+/// A place in the heads of a response, up to the end of its final head.
 ///
-/// Below [`STATUS`] it is an offset in a status line.
+/// Below [`STATUS`] the number is an offset in a status line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct HeadPlace(u8);
 
 impl HeadPlace {
-    /// Before a status line.
+    /// The place before a status line.
     const START: Self = Self(0);
-    /// Within a line of an informational head.
+    /// The place within a line of an informational head.
     const LINE: Self = Self(10);
-    /// At the start of such a line.
+    /// The place at the start of such a line.
     const LINE_START: Self = Self(11);
-    /// Behind a CR at the start of such a line.
+    /// The place behind a CR at the start of such a line.
     const EMPTY_LINE: Self = Self(12);
-    /// Behind the first digit of the final status, within its head; a [`Blank`] is added to it. Once that is whole, what
-    /// follows is content.
+    /// The place behind the first digit of the final status, within the final head; the number of a [`Blank`] is added
+    /// to it. Once the head is whole, content follows.
     const FINAL: Self = Self(13);
-    /// Behind the final head.
+    /// The place behind the final head.
     const CONTENT: Self = Self(Self::FINAL.0 + Blank::Whole as u8);
 
     fn of_final_head(blank: Blank) -> Self {
         Self(Self::FINAL.0 + blank as u8)
     }
 
-    /// How the final head ends so far; none before it and behind it.
+    /// Returns how the final head ends so far; `None` before that head and behind it.
     fn in_final_head(self) -> Option<Blank> {
         [Blank::No, Blank::Lf, Blank::LfCr]
             .into_iter()
             .find(|blank| Self::of_final_head(*blank) == self)
     }
 
-    /// The place behind this byte, and whether an informational head ended with it.
+    /// Returns the place behind this byte, and true if an informational head ended with the byte.
     fn after(self, byte: u8) -> (Self, bool) {
         let next = match (self, byte) {
             (Self::START, b'\r' | b'\n') => Self::START,
@@ -156,12 +156,12 @@ impl HeadPlace {
 }
 
 impl Meter {
-    /// A meter over these bytes under TLS.
+    /// Creates a meter that also reads the count of bytes received under TLS.
     pub fn over(inflow: Arc<Inflow>) -> Self {
         Self { inflow, ..Self::default() }
     }
 
-    /// An exchange begins.
+    /// Starts the counts of a new exchange.
     pub fn begin_exchange(&self) {
         self.inflow.begin_exchange();
         self.received.store(0, Relaxed);
@@ -172,30 +172,30 @@ impl Meter {
         self.sent_before.store(self.sent.load(Relaxed), Relaxed);
     }
 
-    /// Has whatever has already come read before anything more is written: the peer's end above all, or a response that
-    /// nobody asked for. tokio alone would read what had come when it last looked at all sockets together, and a busy
-    /// thread does so rarely: what came since would be met by the request.
+    /// Makes the next reads look at the socket itself, until something is written: the peer may have ended the
+    /// connection, or sent a response without a request. tokio alone would read only what had come when it last looked
+    /// at all sockets together, which a busy thread does rarely.
     pub fn doubt(&self) {
         self.doubted.store(true, Relaxed);
     }
 
-    /// Limits the time for which written bytes may stay unacknowledged. The stream heeds that when it is next read or
-    /// written.
+    /// Limits the time for which written bytes may stay unacknowledged. The stream passes the limit to the socket when
+    /// it is next read or written.
     pub fn limit_patience(&self, patience: Duration, window: Window) {
         let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         self.patience.store(millis, Relaxed);
         self.may_fill.store(window == Window::MayFill, Relaxed);
     }
 
-    /// Lifts that limit: the kernel goes on for as long as it does by itself.
+    /// Lifts that limit: the kernel's own applies.
     pub fn lift_patience(&self) {
         self.patience.store(0, Relaxed);
     }
 
-    /// Lifts that limit once all that was written must have been acknowledged, and says if so. The kernel would go by it for its
-    /// keep-alive probes too, and end a long exchange as soon as one of them is lost. It would also end the connection of a peer
-    /// that has no room: where the peer's window may fill, the limit is lifted once a part is acknowledged. `unacknowledged`
-    /// counts the bytes that are not, if the kernel tells.
+    /// Lifts that limit once all that was written must have been acknowledged, and returns true if it did. The kernel
+    /// would apply the limit to its keep-alive probes too, and end a long exchange as soon as one of them is lost. It
+    /// would also end the connection of a peer whose receive window is full: where that may happen, the limit is lifted
+    /// once a part is acknowledged. `unacknowledged` returns the number of bytes that are not, if the kernel tells.
     pub fn relax_patience(
         &self,
         now: Instant,
@@ -214,15 +214,15 @@ impl Meter {
         relaxes
     }
 
-    /// True if the peer has acknowledged something of the exchange, or nobody knows.
+    /// True if the peer has acknowledged something of the exchange, or that cannot be known.
     fn is_acknowledged(&self, unacknowledged: impl FnOnce() -> Option<u32>) -> bool {
-        // What was written before the exchange is acknowledged, or comes before it.
+        // Bytes written before the exchange are acknowledged before those of the exchange.
         let sent = self.sent.load(Relaxed) - self.sent_before.load(Relaxed);
         self.received() > 0
             || sent > 0 && unacknowledged().is_none_or(|bytes| u64::from(bytes) < sent)
     }
 
-    /// The time for which written bytes may stay unacknowledged.
+    /// Returns the time for which written bytes may stay unacknowledged; zero for the kernel's own limit.
     pub fn patience(&self) -> Duration {
         Duration::from_millis(self.patience.load(Relaxed).into())
     }
@@ -232,12 +232,12 @@ impl Meter {
         self.forgotten.load(Relaxed)
     }
 
-    /// Plain bytes read since the exchange began: if any, the response has begun.
+    /// Returns the number of plain bytes read since the exchange began; above zero, the response has begun.
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// When the first byte of the response came.
+    /// Returns the time at which the first byte of the response came.
     pub fn first_byte(&self) -> Option<Instant> {
         self.first_byte.get()
     }
@@ -247,27 +247,27 @@ impl Meter {
         self.informational.load(Relaxed) > 0
     }
 
-    /// True if nothing of a final response came since the exchange began: at most whole informational ones.
+    /// True if nothing of a final response came since the exchange began, and no part of an informational one.
     pub fn awaits_head(&self) -> bool {
         HeadPlace(self.head.load(Relaxed)) == HeadPlace::START
     }
 
-    /// When bytes last went out.
+    /// Returns the time at which bytes were last written.
     pub fn last_write(&self) -> Option<Instant> {
         self.last_write.get()
     }
 
-    /// Whether all that hyper held is written.
+    /// True if all that hyper held is written.
     pub fn is_flushed(&self) -> bool {
         !self.unflushed.load(Relaxed)
     }
 
-    /// The fatal alert that ended the connection.
+    /// Returns the fatal alert that ended the connection.
     pub fn alert(&self) -> Option<AlertDescription> {
         self.alert.load(Relaxed).checked_sub(1).map(AlertDescription::from)
     }
 
-    /// An end that the next connection would meet again, if this one had it.
+    /// Returns the end of this connection, if the next one would meet it again.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.inflow.asks_for_renegotiation() {
             return Some(Refusal::Renegotiation);
@@ -276,22 +276,22 @@ impl Meter {
         alert.or_else(|| self.violated.load(Relaxed).then_some(Refusal::Violation))
     }
 
-    /// How the peer ended the connection, if it did.
+    /// Returns the way in which the peer ended the connection, if it did.
     pub fn peer_end(&self) -> Option<Manner> {
         let index = self.peer_end.load(Relaxed).checked_sub(1)?;
         Manner::ALL.get(usize::from(index)).copied()
     }
 
-    /// Keeps what is wrong with a head that hyper did not read to its end.
+    /// Examines a head that hyper did not read to its end, and keeps a description of its fault.
     #[cold]
     pub fn note_unread(&self, head: &[u8]) {
         if let Some(fault) = head::fault_of_response(head) {
-            // A connection has one end.
+            // A connection has one end, so that this is set once.
             let _ = self.fault.set(fault);
         }
     }
 
-    /// What is wrong with the head at which hyper gave the connection up, if that is known.
+    /// Returns the fault in the head at which hyper gave the connection up, if that is known.
     pub fn fault(&self) -> Option<String> {
         self.fault.get().cloned()
     }
@@ -308,8 +308,8 @@ impl Meter {
         self.note_heads(bytes)
     }
 
-    /// hyper skips informational responses without a bound: counts them, however they are cut. In their heads, and in the final
-    /// one behind them, it makes harmless what hyper would refuse.
+    /// Counts informational responses, which hyper skips without a bound, however the bytes are cut. In their heads,
+    /// and in the final head, replaces the control bytes that hyper would refuse.
     fn note_heads(&self, bytes: &mut [u8]) -> io::Result<()> {
         let mut place = HeadPlace(self.head.load(Relaxed));
         let mut line = match place {
@@ -341,7 +341,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Notes how much has been written under TLS.
+    /// Notes the number of bytes that have been written under TLS.
     fn note_sent(&self, bytes: u64) {
         self.sent.store(bytes, Relaxed);
     }
@@ -351,19 +351,19 @@ impl Meter {
         self.last_write.set(Instant::now());
     }
 
-    /// Notes the end that an error is; gives the error back in words.
+    /// Notes the end of the connection that the error means; returns the error with a text for people.
     fn note_error(&self, error: io::Error) -> io::Error {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match tls {
             Some(rustls::Error::AlertReceived(alert)) => {
                 self.alert.store(u8::from(*alert).saturating_add(1), Relaxed);
             }
-            // What cannot be decrypted may have been changed on the way.
+            // Bytes that cannot be decrypted may have been changed on the way.
             Some(rustls::Error::DecryptError) | None => {}
             Some(_) => self.violated.store(true, Relaxed),
         }
         let kind = error.kind();
-        // The latter two, where a router has said meanwhile why nothing arrives.
+        // The latter two come where a router has reported meanwhile why nothing arrives.
         if matches!(
             kind,
             io::ErrorKind::TimedOut
@@ -389,27 +389,28 @@ impl Meter {
 pub struct MeteredStream {
     tls: TlsStream<Tcp>,
     meter: Arc<Meter>,
-    /// TLS has nothing left to give: the socket has to bring more first.
+    /// True if TLS has nothing left to give until the socket brings more.
     drained: bool,
-    /// The peer takes nothing any more: what is written is thrown away.
+    /// True if the peer takes nothing any more: what is written is thrown away.
     deaf: bool,
-    /// The patience that the socket was told, in milliseconds.
+    /// The limit on unacknowledged bytes that the socket has, in milliseconds.
     patience: u32,
 }
 
 impl MeteredStream {
-    /// Meters a stream.
+    /// Wraps a stream in a meter.
     pub fn new(tls: TlsStream<Tcp>, meter: Arc<Meter>) -> Self {
         Self { tls, meter, drained: false, deaf: false, patience: 0 }
     }
 
-    /// The stream alone.
+    /// Returns the stream without its meter.
     pub fn into_inner(self) -> TlsStream<Tcp> {
         self.tls
     }
 
-    /// Takes a write's error to itself where the peer has ended the connection. Its answer may have come before that and
-    /// lie in the socket: hyper, told of the error, would read no further. The reads that follow tell of the end.
+    /// Hides a write's error from hyper where the peer has ended the connection. The peer's answer may have come before
+    /// that and be in the socket still: hyper, given the error, would not read it. The reads that follow report the
+    /// end.
     #[cold]
     fn note_write_error(&mut self, error: io::Error) -> io::Result<()> {
         let error = self.meter.note_error(error);
@@ -423,12 +424,12 @@ impl MeteredStream {
         if self.deaf { Ok(()) } else { Err(error) }
     }
 
-    /// The socket.
+    /// Returns the TCP connection under TLS.
     pub fn tcp(&self) -> &Tcp {
         self.tls.get_ref().0
     }
 
-    /// Tells the socket about another patience.
+    /// Passes a changed limit on unacknowledged bytes to the socket.
     fn heed_patience(&mut self) {
         let patience = self.meter.patience.load(Relaxed);
         if patience != self.patience {
@@ -445,7 +446,7 @@ impl MeteredStream {
         }
     }
 
-    /// Reads what the socket holds, whatever tokio knows of it; pending when it holds nothing for us.
+    /// Reads what the socket holds, whatever tokio knows of it; pending if that gives no plain bytes.
     fn read_now(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         for _ in 0..LOOKS {
             let (tcp, session) = self.tls.get_mut();
@@ -473,7 +474,7 @@ impl AsyncRead for MeteredStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.heed_patience();
-        // hyper asks six times in vain for each response: the socket alone says no at a third of the price.
+        // hyper asks six times in vain for each response: a question to the socket alone costs a third.
         let doubted = self.meter.doubted.load(Relaxed);
         if self.drained && !doubted && self.tls.get_ref().0.poll_read_ready(cx).is_pending() {
             return Poll::Pending;

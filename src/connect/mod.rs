@@ -1,4 +1,4 @@
-//! Making connections to upstreams, and driving them: dial, handshake, HTTP.
+//! The making and driving of connections to upstreams: dial, handshake, HTTP.
 
 pub mod addresses;
 pub mod body;
@@ -23,7 +23,7 @@ pub use error::{ConnectError, ended_with};
 pub use handshake::Dialled;
 pub use resolve::{NameFault, Resolver};
 
-/// Where to dial: one entry of `endpoints`, as written.
+/// An address to dial: one entry of `endpoints`, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// A name or an IP address.
@@ -35,29 +35,29 @@ pub struct Endpoint {
 /// The host part of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EndpointHost {
-    /// A DNS name, lower case, resolved at connect time.
+    /// A DNS name in lower case, resolved at connect time.
     Name(String),
     /// An address, used as it is.
     Address(IpAddr),
 }
 
-/// The case of field names on a connection.
+/// The spelling of field names on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderCase {
-    /// As their sender wrote them, both ways.
+    /// The sender's spelling, in both directions.
     Kept,
-    /// Lower.
+    /// Lower case, in both directions.
     Lower,
-    /// `Content-Length` upwards, lower downwards.
+    /// `Content-Length` to the upstream, lower case to the client.
     Title,
 }
 
-/// Bounds on making one connection.
+/// The time limits on making one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Name and TCP, all addresses of one attempt.
+    /// The limit on name resolution and TCP, for all addresses of one dial.
     pub connect: Duration,
-    /// The TLS handshake.
+    /// The limit on the TLS handshake.
     pub handshake: Duration,
 }
 

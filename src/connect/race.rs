@@ -1,4 +1,5 @@
-//! TCP to the first of several addresses that answers (RFC 8305 section 5), under the cap: each socket has a place.
+//! TCP connections to several addresses, of which the first to answer wins (RFC 8305 section 5), under the cap: each
+//! socket has a place.
 
 use std::{
     collections::VecDeque,
@@ -18,23 +19,23 @@ use super::{
 };
 use crate::socket;
 
-/// The time for which one address may keep the next from being tried (RFC 8305 section 5).
+/// The longest time from one address's turn to the next (RFC 8305 section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
-/// The same where there are many.
+/// The shortest such time, where there are many addresses.
 const NEXT_ADDRESS_SOONEST: Duration = Duration::from_millis(10);
 
-/// Sockets of one race at once; where more addresses have their turn, the oldest makes way.
+/// The most sockets of one race at a time; if more addresses have their turn, the oldest socket is closed.
 const AT_ONCE: usize = 8;
 
 /// The conditions of a race. `S` is a place under the cap for one more socket than the dial itself has.
 pub struct Course<'a, S> {
     /// The endpoint's port.
     pub port: u16,
-    /// The end of the race, won or not.
+    /// The time at which the race ends, won or not.
     pub deadline: Instant,
     /// The memory of the endpoint's addresses.
     pub addresses: &'a Addresses,
-    /// Gives a place for one more socket, if one is free.
+    /// A function that gives a place for one more socket, if one is free.
     pub spare: &'a (dyn Fn() -> Option<S> + Sync),
 }
 
@@ -43,34 +44,34 @@ pub struct Course<'a, S> {
 pub enum Lost {
     /// Each address failed.
     Failed(ConnectError),
-    /// The time was over first.
+    /// The time was over before each address had failed.
     Late,
 }
 
-/// A socket on its way to an address.
+/// A socket that is being connected to an address.
 struct Attempt<S> {
     address: SocketAddr,
     begun: Instant,
     stream: TcpStream,
-    /// The place that it takes; `None` is the one that the dial itself has.
+    /// The place under the cap that the socket takes; `None` for the place of the dial itself.
     place: Option<S>,
 }
 
-/// The addresses of a dial: those that are tried, and those that wait for their turn.
+/// The addresses of a dial: those being tried, and those that wait for their turn.
 struct Race<'a, S> {
     course: Course<'a, S>,
     waiting: VecDeque<IpAddr>,
-    /// The other family's addresses, where they are not known yet.
+    /// The addresses of the other family, while DNS has not answered for it.
     late: Option<BoxFuture<'static, Option<Part>>>,
     trying: Vec<Attempt<S>>,
     failed: Vec<(SocketAddr, io::Error)>,
     /// The time from one address's turn to the next.
     gap: Duration,
-    /// The next address's turn; where none is left, the end of the wait for the late ones.
+    /// The time of the next address's turn; if no address waits, the end of the wait for the other family.
     turn: Instant,
 }
 
-/// Runs a race: the next address is tried after a failure, or when it has its turn; the first that answers wins.
+/// Runs a race: the next address is tried after a failure or when its turn comes; the first to answer wins.
 pub async fn run<S: Send + 'static>(
     answer: Answer,
     course: Course<'_, S>,
@@ -118,7 +119,7 @@ impl<S: Send + 'static> Race<'_, S> {
     }
 
     async fn next(&mut self) -> Event {
-        // While the last addresses are tried, nothing has a turn.
+        // While the last addresses are being tried, there is no next turn.
         let has_turn = !self.waiting.is_empty() || self.trying.is_empty();
         let (turn, deadline) = (self.turn.into(), self.course.deadline.into());
         let Self { trying, late, .. } = self;
@@ -130,8 +131,8 @@ impl<S: Send + 'static> Race<'_, S> {
         }
     }
 
-    /// Begins with the address that has its turn, if it can have a place. Gives back one that was about to make way for it
-    /// and has just connected.
+    /// Begins with the address whose turn it is, if there is a place for its socket. Returns an attempt that was about
+    /// to be ended for want of a place and has just connected.
     fn begin_due(&mut self, now: Instant) -> Option<Attempt<S>> {
         while !self.waiting.is_empty() && (self.trying.is_empty() || self.turn <= now) {
             let own_is_free = self.trying.iter().all(|attempt| attempt.place.is_some());
@@ -155,7 +156,8 @@ impl<S: Send + 'static> Race<'_, S> {
         None
     }
 
-    /// Computes when the oldest attempt makes way for the next address, for want of another place: after its share of the time.
+    /// Returns the time at which the oldest attempt is ended for the next address, for want of another place: after its
+    /// share of the time.
     fn makes_way(&self) -> Instant {
         let begun = self.trying.first().map_or(self.turn, |oldest| oldest.begun);
         begun + share(begun, self.course.deadline, self.waiting.len()).max(self.gap)
@@ -164,7 +166,7 @@ impl<S: Send + 'static> Race<'_, S> {
     fn begin(&mut self, place: Option<S>, now: Instant) {
         let Some(ip) = self.waiting.pop_front() else { return };
         let address = SocketAddr::new(ip, self.course.port);
-        // From turn to turn: a thread that was held up catches up.
+        // Counted from turn to turn: a thread that was held up catches up.
         self.turn = (self.turn + self.gap).max(now + NEXT_ADDRESS_SOONEST);
         match socket::begin_to_connect(address) {
             Ok(stream) => self.trying.push(Attempt { address, begun: now, stream, place }),
@@ -172,7 +174,8 @@ impl<S: Send + 'static> Race<'_, S> {
         }
     }
 
-    /// Notes a failed address: the next has its turn at once. Where none is left, the late ones are waited for a little.
+    /// Notes a failed address: the next one has its turn at once. If none is left, the race waits a little for the
+    /// other family.
     fn fails(&mut self, address: SocketAddr, error: io::Error) {
         let now = Instant::now();
         if !ConnectError::is_ours(&error) {
@@ -182,7 +185,7 @@ impl<S: Send + 'static> Race<'_, S> {
         self.turn = if self.waiting.is_empty() { now + NEXT_ADDRESS } else { now };
     }
 
-    /// Lets the other family's addresses, which are there now, take turns with those that wait.
+    /// Lets the addresses of the other family, which are known now, take turns with those that wait.
     fn join(&mut self, part: Option<Part>) {
         self.late = None;
         let Some(part) = part else { return };
@@ -200,16 +203,16 @@ impl<S: Send + 'static> Race<'_, S> {
         self.gap = gap(left, self.waiting.len());
     }
 
-    /// Takes the winner out; the others close, each in its place until then.
+    /// Takes the winner out; the other sockets are closed, each in its place until then.
     fn win(self, mut won: Attempt<S>) -> (TcpStream, SocketAddr) {
         let now = Instant::now();
         self.course.addresses.answered(won.address.ip());
         for mut loser in self.trying {
-            // Turns are not exact.
+            // Timers are not exact, so that half of the gap counts.
             if now.saturating_duration_since(loser.begun) >= self.gap / 2 {
                 self.course.addresses.failed(loser.address.ip(), Trouble::Slow, now);
             }
-            // The dial's own place goes to the connection that it made.
+            // The dial's own place goes to the winner; the attempt that had it takes the winner's.
             loser.place = loser.place.or_else(|| won.place.take());
             loser.close();
         }
@@ -225,7 +228,7 @@ impl<S: Send + 'static> Race<'_, S> {
         Lost::Failed(most_telling(self.failed).unwrap_or_else(no_address))
     }
 
-    /// Ends the race for want of time; an address may have answered at the last moment.
+    /// Ends the race because its time is over; an address may have answered at the last moment.
     fn stop(mut self) -> Result<(TcpStream, SocketAddr), Lost> {
         if let Some(index) = self.trying.iter().position(Attempt::is_connected) {
             let won = self.trying.swap_remove(index);
@@ -247,7 +250,7 @@ impl<S: Send + 'static> Attempt<S> {
         self.stream.peer_addr().is_ok()
     }
 
-    /// Ends it in its place: as a connection, if it became one, else nobody has heard of it.
+    /// Ends the attempt in its place: politely if it is connected; if not, dropping the socket tells the peer nothing.
     fn close(self) {
         if self.is_connected() {
             let Self { stream, place, .. } = self;
@@ -259,7 +262,7 @@ impl<S: Send + 'static> Attempt<S> {
         }
     }
 
-    /// Waits for the kernel's word on whether the socket is connected; it comes once.
+    /// Waits until the kernel reports that the socket is connected or has failed; to be called until then.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             std::task::ready!(self.stream.poll_write_ready(cx))?;
@@ -269,14 +272,14 @@ impl<S: Send + 'static> Attempt<S> {
             if self.is_connected() {
                 return Poll::Ready(Ok(()));
             }
-            // Neither: the readiness was not meant.
+            // Neither: tokio's readiness was wrong.
             let not_yet = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
             let _ = self.stream.try_io(Interest::WRITABLE, not_yet);
         }
     }
 }
 
-/// Waits for the other family's addresses; where they are known, for ever.
+/// Waits for the addresses of the other family; for ever if there is nothing to wait for.
 async fn heard(late: &mut Option<BoxFuture<'static, Option<Part>>>) -> Option<Part> {
     match late {
         Some(late) => late.await,
@@ -296,12 +299,12 @@ fn poll_any<S: Send + 'static>(
     Poll::Pending
 }
 
-/// Computes the time from one address's turn to the next: all have theirs in half of the time that there is.
+/// Returns the time from one address's turn to the next: all have theirs within half of the time that is left.
 fn gap(time: Duration, addresses: usize) -> Duration {
     (time / 2 / (addresses.max(1) as u32)).clamp(NEXT_ADDRESS_SOONEST, NEXT_ADDRESS)
 }
 
-/// Computes an attempt's part of the time that is left, where so many addresses wait until it is over.
+/// Returns an attempt's share of the time until the deadline, if this number of addresses waits for it to end.
 fn share(begun: Instant, deadline: Instant, waiting: usize) -> Duration {
     deadline.saturating_duration_since(begun) / (waiting as u32 + 1)
 }
@@ -314,8 +317,8 @@ fn trouble(error: &io::Error) -> Trouble {
     }
 }
 
-/// Picks the last failure, and tells those before it. But a machine without IPv6 says of such an address what it also says when its ports
-/// are used up: what another address answered is nearer to the truth.
+/// Returns the error of the last failure, with the failures before it. A machine without IPv6 reports the same for an
+/// IPv6 address as for used-up ports, so that the failure of another address is preferred.
 fn most_telling(mut failed: Vec<(SocketAddr, io::Error)>) -> Option<ConnectError> {
     let ours = |(_, error): &(_, io::Error)| ConnectError::is_ours(error);
     let last = failed.iter().rposition(|failed| !ours(failed)).or(failed.len().checked_sub(1))?;

@@ -1,7 +1,7 @@
-//! Names to addresses, at connect time: the hosts file, else DNS.
+//! The resolution of names to addresses, at connect time: by the hosts file, else by DNS.
 //!
-//! Which names are asked for, in which order, says [`servers`]; one question to the name servers is [`question`], what is
-//! remembered of the answers [`cache`].
+//! [`servers`] says which names are asked for, and in which order; [`question`] is one question to the name servers;
+//! [`cache`] remembers the answers.
 
 mod cache;
 mod file;
@@ -32,17 +32,17 @@ use hosts::{Hosts, undotted};
 use question::{Fault, Said, ask};
 use servers::Servers;
 
-/// The time for which the other family's answer is waited for once there are addresses (RFC 8305 section 3).
+/// The longest wait for the other family's answer once there are addresses (RFC 8305 section 3).
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
-/// The longest time for which an answer is waited for where an old one could be used.
+/// The longest wait for an answer if an expired one could be used.
 const BEFORE_STALE: Duration = Duration::from_secs(1);
-/// The shortest and the longest time after which a question without an answer is asked again.
+/// The shortest and the longest time after which an unanswered question is sent again.
 const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// Addresses of one family that are taken from an answer.
+/// The most addresses of one family that are taken from an answer.
 pub const ADDRESSES: usize = 128;
 
-/// A function from names to addresses.
+/// A function that gives the addresses of a name.
 pub type Answers = Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>;
 
 /// An address family.
@@ -55,7 +55,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address.
+    /// Returns the family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
@@ -68,37 +68,37 @@ impl Family {
     }
 }
 
-/// A family's part of a name's answer.
+/// The part of a name's answer for one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// The family.
     pub family: Family,
-    /// The addresses; none where the name has none of this family.
+    /// The addresses; empty if the name has none of this family.
     pub addresses: Vec<IpAddr>,
-    /// The time at which a name server said so; answers that were kept are told from new ones by this.
+    /// The time at which a name server gave this answer; tells answers from the cache from new ones.
     pub heard: Instant,
-    /// The end of its time to live; without one it lasts as long as the other family's.
+    /// The time at which the part expires; `None`: when the other family's part does.
     pub fresh_until: Option<Instant>,
 }
 
 impl Part {
-    /// Makes a part without a time to live of its own; of very many addresses the first ones.
+    /// Creates a part without an expiry of its own; of more than [`ADDRESSES`] addresses the first ones.
     pub fn new(family: Family, mut addresses: Vec<IpAddr>, heard: Instant) -> Self {
         addresses.truncate(ADDRESSES);
         Self { family, addresses, heard, fresh_until: None }
     }
 }
 
-/// A name's addresses, at least one, as far as they are known.
+/// The addresses of a name, at least one, as far as they are known.
 pub struct Answer {
     /// The parts heard so far.
     pub parts: Vec<Part>,
-    /// The other family, where it is not known yet.
+    /// The part of the other family, if its answer has not come yet.
     pub late: Option<BoxFuture<'static, Option<Part>>>,
 }
 
 impl Answer {
-    /// Answers with addresses that are known without DNS, for both families.
+    /// Creates an answer of addresses that are known without DNS, for both families.
     pub fn given(addresses: &[IpAddr], heard: Instant) -> Self {
         let part = |family| {
             let of_family = addresses.iter().copied().filter(|ip| Family::of(*ip) == family);
@@ -111,44 +111,44 @@ impl Answer {
 /// A reason why a name has no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameFault {
-    /// The name servers say so.
+    /// A name server answered that the name or its addresses do not exist.
     #[error("{what}{}", by_whose_word(.asked, .servers))]
     Missing {
         /// The words for a missing name, or for missing addresses.
         what: &'static str,
-        /// Each name that was asked for.
+        /// The names that were asked for, in order.
         asked: Vec<String>,
-        /// The name servers.
+        /// The name servers, as text.
         servers: String,
     },
-    /// The name servers could not say.
+    /// The name servers failed to answer.
     #[error("{fault}, asked for {name:?}{}", of_file(.servers))]
     Failed {
-        /// The question's fate.
+        /// A description of the failure.
         fault: String,
         /// The name that was asked for, search domain included.
         name: String,
-        /// The name servers.
+        /// The name servers, as text.
         servers: String,
     },
     /// No name server answered in time.
     #[error("no name server answered within {limit:?}, asked for {name:?}{}", of_file(.servers))]
     Silent {
-        /// The limit.
+        /// The time limit.
         limit: Duration,
         /// The name that was asked for, search domain included.
         name: String,
-        /// The name servers.
+        /// The name servers, as text.
         servers: String,
     },
-    /// There is nobody to ask.
+    /// No name server is configured.
     #[error("it is not in {hosts}, and there is no name server to ask: {file}: {reason}")]
     NoServers {
-        /// The hosts file.
+        /// The path of the hosts file.
         hosts: String,
-        /// The file that should name one.
+        /// The path of the file that should name one.
         file: String,
-        /// The fault of that file.
+        /// A description of that file's fault.
         reason: Arc<str>,
     },
 }
@@ -175,17 +175,17 @@ pub enum Resolver {
 }
 
 impl Resolver {
-    /// Resolves as the system does.
+    /// Creates a resolver that uses the system's files.
     pub fn system() -> Self {
         Self::from_files("/etc/hosts".into(), "/etc/resolv.conf".into(), 53)
     }
 
-    /// The same with other files, and name servers on another port.
+    /// Creates a resolver that uses these files, and name servers on this port.
     pub fn from_files(hosts: PathBuf, resolv_conf: PathBuf, port: u16) -> Self {
         Self::System(Arc::new(System::new(hosts, resolv_conf, port)))
     }
 
-    /// Finds a name's addresses within the limit.
+    /// Resolves a name to addresses within the limit.
     pub async fn look_up(&self, name: &str, limit: Duration) -> Result<Answer, NameFault> {
         match self {
             Self::System(system) => system.look_up(name, limit).await,
@@ -210,20 +210,20 @@ impl fmt::Debug for Resolver {
     }
 }
 
-/// A question on its way; whoever on this thread has the same one waits for the same answer.
+/// A question on its way; tasks of the same thread that have the same question wait for the same answer.
 type Asking = Shared<BoxFuture<'static, Result<Said, Fault>>>;
 type WeakAsking = WeakShared<BoxFuture<'static, Result<Said, Fault>>>;
 
-/// The name servers, or why there are none.
+/// The configured name servers, or the reason why there are none.
 type Configured = Result<Arc<Servers>, Arc<str>>;
 
-/// The system's names: one for all threads.
+/// The system's name resolution: one for all threads.
 pub struct System {
     hosts: Mutex<Followed<Arc<Hosts>>>,
     servers: Mutex<Followed<Configured>>,
     port: u16,
     cache: Mutex<Cache>,
-    /// By thread, as a question ends with the thread that asked it.
+    /// The questions on their way, by thread, as a question ends with the thread that asked it.
     asking: Mutex<HashMap<(ThreadId, String, Family), WeakAsking>>,
 }
 
@@ -274,7 +274,8 @@ impl System {
         old().ok_or(fault)
     }
 
-    /// Finds addresses in the hosts file, or of names that mean this machine by definition (RFC 6761 section 6.3).
+    /// Returns addresses from the hosts file, or the loopback addresses for names that mean this machine by definition
+    /// (RFC 6761 section 6.3).
     fn without_dns(&self, name: &str) -> Option<Vec<IpAddr>> {
         let (hosts, _) = lock(&self.hosts).newest(Hosts::after);
         if let Some(addresses) = hosts.find(name) {
@@ -290,14 +291,14 @@ impl System {
         let known = followed.known().clone();
         let (servers, replaced) = followed.newest(|read| Servers::after(read, &known, self.port));
         if replaced {
-            // What those before were asked is asked again of these.
+            // Questions to the former name servers must be asked of these again.
             lock(&self.asking).clear();
         }
         let (hosts, file) = (lock(&self.hosts).path_text(), followed.path_text());
         servers.map_err(|reason| NameFault::NoServers { hosts, file, reason })
     }
 
-    /// Asks a question, unless it is on its way already.
+    /// Asks a question, or joins the same question of this thread if it is on its way.
     fn ask(&self, servers: &Arc<Servers>, name: &str, family: Family, pace: Duration) -> Asking {
         let mut asking = lock(&self.asking);
         asking.retain(|_, asking| asking.upgrade().is_some_and(|asking| asking.peek().is_none()));
@@ -310,7 +311,7 @@ impl System {
         new
     }
 
-    /// Remembers what a name server said of a family.
+    /// Caches a name server's answer for one family, and returns it; `None` if the answer has no part.
     fn keep(&self, name: &str, asked: &str, said: &Result<Said, Fault>) -> Option<Part> {
         let Ok(Said::Part(part)) = said else { return None };
         lock(&self.cache).keep(name, asked, part.clone());
@@ -318,28 +319,28 @@ impl System {
     }
 }
 
-/// A look-up in DNS.
+/// A look-up of a name in DNS.
 struct Search<'a> {
     system: &'a Arc<System>,
     servers: Arc<Servers>,
-    /// As configured.
+    /// The name as configured.
     name: &'a str,
     limit: Duration,
-    /// Each name that was asked for, the last one as yet without an answer.
+    /// The names that were asked for; the last one may not have been answered yet.
     asked: Vec<String>,
 }
 
-/// The result of asking for one name.
+/// The result of asking for one candidate name.
 enum Found {
     Addresses(Answer),
-    /// There is no such name, or it has no address: the words for it.
+    /// The name does not exist, or has no address: the words for it.
     Missing(&'static str),
     Failed(Fault),
 }
 
 impl Search<'_> {
-    /// Asks for each name that may be meant, until one has addresses. One that nobody answers for is passed over after its
-    /// share of the time: a name server that is asked for names of the world outside may be cut off from it.
+    /// Asks for each candidate name until one has addresses. A name without an answer is passed over after its share of
+    /// the time: a name server that is asked for names of the outside world may be cut off from it.
     async fn answer(&mut self, known: Option<&Known>) -> Result<Answer, NameFault> {
         let candidates = self.candidates(known);
         let share = self.share(candidates.len());
@@ -362,12 +363,12 @@ impl Search<'_> {
         Err(self.fault(missing, failed))
     }
 
-    /// Computes the time for one of so many names, where the last one has two shares.
+    /// Returns the time for each of this number of names; the last one has two shares.
     fn share(&self, names: usize) -> Duration {
         self.limit / (names as u32 + 1)
     }
 
-    /// Lists the names to ask for. With one family's part known, the other's is asked for under the same name.
+    /// Lists the names to ask for. If one family's part is known, the other's is asked for under the same name.
     fn candidates(&self, known: Option<&Known>) -> Vec<String> {
         let now = Instant::now();
         let fresh = |known: &&Known| {
@@ -379,7 +380,7 @@ impl Search<'_> {
         }
     }
 
-    /// Asks for both families at once.
+    /// Asks for both families at once, and waits as long as [`judge`] says.
     async fn both(&self, candidate: &str, known: Option<&Known>, pace: Duration) -> Found {
         let ask = |family| self.family(candidate, family, known, pace);
         let (mut v4, mut v6) = (ask(Family::V4), ask(Family::V6));
@@ -421,7 +422,7 @@ impl Search<'_> {
         }
     }
 
-    /// Keeps the other family's part when it comes, and hands it on.
+    /// Caches the other family's part when it comes, and passes it on.
     fn late(&self, candidate: &str, asking: Asking) -> BoxFuture<'static, Option<Part>> {
         let (system, name) = (Arc::clone(self.system), self.name.to_owned());
         let candidate = candidate.to_owned();
@@ -462,21 +463,21 @@ impl Search<'_> {
         }
     }
 
-    /// Makes the fault of a limit that came first.
+    /// Creates the fault for a time limit that was reached without an answer.
     fn silent(&self) -> NameFault {
         let name = self.asked.last().map_or(self.name, String::as_str).to_owned();
         NameFault::Silent { limit: self.limit, name, servers: self.servers.told() }
     }
 }
 
-/// The next step, by the answers that are there.
+/// The next step, given the answers that have come.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// Nothing can be dialled yet.
+    /// Wait: no answer has come that allows a dial.
     Wait,
-    /// There is something to go by, and the other family may still come.
+    /// Wait for [`OTHER_FAMILY`] at most: an answer has come that suffices, and the other family's may still come.
     WaitALittle,
-    /// There is nothing more to come.
+    /// Go on: no more answers will come.
     Enough,
 }
 
@@ -487,15 +488,15 @@ fn judge(one: Option<&Result<Said, Fault>>, other: Option<&Result<Said, Fault>>)
         (Some(_), Some(_)) => Next::Enough,
         (Some(said), None) | (None, Some(said)) => match said {
             Ok(Said::Part(part)) if !part.addresses.is_empty() => Next::WaitALittle,
-            // By rights that goes for the other family too; but some name servers say so of one they do not know
-            // (RFC 4074 section 4.2).
+            // By rights this holds for the other family too; but some name servers answer this for a family that they
+            // do not know (RFC 4074 section 4.2).
             Ok(Said::NoName) => Next::WaitALittle,
             _ => Next::Wait,
         },
     }
 }
 
-/// Computes after which time a question is asked again: an eighth of what there is, and early enough for another time
+/// Returns the time after which a question is sent again: an eighth of the limit, and early enough for another try
 /// within its share.
 fn pace(limit: Duration, share: Duration) -> Duration {
     (limit / 8).min(share / 3).clamp(PACE.0, PACE.1)

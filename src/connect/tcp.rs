@@ -1,4 +1,4 @@
-//! The TCP connection under TLS: it counts what comes, and reads the records' headers as far as something is to be learned from them.
+//! The TCP connection under TLS: counts bytes, and reads the headers of TLS records as long as they tell something.
 
 use std::{
     io::{self, IoSlice},
@@ -20,9 +20,10 @@ use crate::tls::{Inflow, Records, Version};
 pub struct Tcp {
     stream: TcpStream,
     inflow: Arc<Inflow>,
-    /// The reader of record headers; `None` once they tell nothing more: TLS 1.3 hides the kind of each later record.
+    /// The reader of record headers; `None` once they tell nothing more, as TLS 1.3 hides the kind of each later
+    /// record.
     records: Option<Box<Records>>,
-    /// Bytes that were written so far.
+    /// The number of bytes written so far.
     written: u64,
 }
 
@@ -32,7 +33,7 @@ impl Tcp {
         Self { stream, inflow, records: Some(Box::default()), written: 0 }
     }
 
-    /// Reads on for what is told after the handshake, if this version tells anything.
+    /// Notes that the handshake is done: under this version the headers of later records are read, or not.
     pub fn handshake_done(&mut self, version: Version) {
         if version == Version::Tls13 {
             self.records = None;
@@ -41,22 +42,22 @@ impl Tcp {
         }
     }
 
-    /// The count of the bytes that came so far.
+    /// Returns the count of the bytes that came so far.
     pub fn inflow(&self) -> &Arc<Inflow> {
         &self.inflow
     }
 
-    /// Counts the bytes that were written so far.
+    /// Returns the number of bytes written so far.
     pub fn written(&self) -> u64 {
         self.written
     }
 
-    /// The connection alone.
+    /// Returns the connection without its counters.
     pub fn into_inner(self) -> TcpStream {
         self.stream
     }
 
-    /// Reads what the kernel holds, whatever tokio knows of it.
+    /// Returns a reader of what the kernel holds, whatever tokio knows of it.
     pub fn reading_now(&mut self) -> impl io::Read + '_ {
         Now(self)
     }

@@ -1,4 +1,4 @@
-//! One client connection: hyper's server, one timer, the drain, and the end that fits.
+//! The life of one client connection: hyper's server, one timer, the drain, and the closing of the socket.
 
 use std::{
     pin::Pin,
@@ -37,23 +37,23 @@ use crate::{
     upstream::Worker,
 };
 
-/// The least and most that hyper buffers of what the application sends, and of what it does not read.
+/// The size limit in bytes of hyper's buffers, for what the client sends and for what it does not read yet.
 const BUFFER: usize = 64 * 1024;
-/// The head at the beginning of what a client of HTTP/2 sends (RFC 9113 section 3.4).
+/// The head that a client of HTTP/2 sends first (RFC 9113 section 3.4).
 const HTTP_2: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-/// The most frequent mistake, said only where it was made.
+/// The text for the most frequent mistake, sent only where a TLS record came.
 const TLS: &str =
     "no request in HTTP/1.1: a TLS record came (is Warmline called with https:// for http://?)";
 const NO_TARGET: &str =
     "the request's target is neither a path that begins with / nor a URL with a host";
-/// Room for a request line beside the header's bytes.
+/// The bytes that hyper's buffer has for a request line, beside `limits.headerBytes`.
 const REQUEST_LINE: usize = 8 * 1024;
 
-/// Time between two looks at the socket of a client whose request or response is on its way. hyper reads nothing while it
-/// holds bytes that nobody takes yet: then a reset would go unnoticed.
+/// The time between two looks at the socket of a client whose request or response is on its way. hyper reads nothing
+/// while it holds bytes that are not taken yet, so that a reset would go unnoticed.
 const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
-/// Serves one client connection to its end. Between a request and the next it may rest.
+/// Serves one client connection to its end. Between two requests the connection may rest.
 pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
     let Ok(client) = tcp.peer_addr() else { return };
     let downstream = Arc::new(Downstream::new(client, inlet.drain.clone(), Instant::now()));
@@ -65,7 +65,7 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
         if let Some(ending) = rest(&stream, &downstream, &limits).await {
             break ending;
         }
-        // Boxed: what a connection needs for its requests need not weigh on it while it rests.
+        // Boxed: what a connection needs for its requests should not add to its size while it rests.
         let served = Box::pin(serve_requests(stream, &inlet, &worker, &limits)).await;
         let ending;
         (stream, ending, unread) = served;
@@ -78,7 +78,8 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     inlet.ends.increment((Facing::Downstream, how));
 }
 
-/// Serves requests until the connection rests or ends; what hyper had read and could not use comes with its end.
+/// Serves requests until the connection rests or ends; returns the stream, the end, and the bytes that hyper had read
+/// and could not use.
 async fn serve_requests(
     stream: DownstreamStream,
     inlet: &Arc<Inlet>,
@@ -115,7 +116,8 @@ async fn serve_requests(
     (stream, ending, parts.read_buf)
 }
 
-/// Says what is left to say, and closes. A head that hyper could not read is `unread`, unless it was its target or a length.
+/// Sends the answer that is still due, and closes. `unread` is the head that hyper could not read, if it left one: of a
+/// wrong target or length it leaves none.
 async fn end(
     ending: Ending,
     stream: DownstreamStream,
@@ -128,9 +130,9 @@ async fn end(
     } else {
         ending.refusal(&unread, stream.refused_byte())
     };
-    // A crowd of refused clients takes a while to close, and must not hold its headers for so long.
+    // It takes a while to close many refused clients, and their headers must not be held for so long.
     drop(unread);
-    // Where an earlier response was still being written, hyper's bare answer is behind it already.
+    // If an earlier response was still being written, hyper's bare answer follows it already.
     let untold = stream.is_refused() || downstream.phase() == Phase::Header;
     if let Some(failure) = &refusal {
         let content = if untold { failure.content() } else { 0 };
@@ -151,38 +153,38 @@ fn builder(limits: &ListenerLimits, keeps_case: bool) -> http1::Builder {
         .max_header_size(limits.header_bytes)
         .preserve_header_case(keeps_case)
         .writev(false);
-    // hyper keeps 100 fields without allocating; only another number is worth its price.
+    // hyper has room for 100 fields without allocating; only another number is worth the allocation.
     if limits.header_fields != 100 {
         builder.max_headers(limits.header_fields);
     }
     builder
 }
 
-/// How serving ended.
+/// The reason for which serving ended.
 pub(super) enum Ending {
-    /// Idle for long enough to need no HTTP for now: the connection itself goes on.
+    /// The connection was idle for long enough to need no HTTP for now: it goes on without.
     Rest,
-    /// hyper is done with the connection.
+    /// hyper has finished with the connection.
     Done(Result<(), hyper::Error>),
-    /// A header took too long.
+    /// A header took longer than `limits.headerTimeout`.
     HeaderTimeout,
-    /// Idle between requests for too long, or when the drain began.
+    /// The connection was idle between requests for too long, or when the drain began.
     Idle,
-    /// A body moved no byte for too long, or the drain's time is over in the middle of it.
+    /// A body moved no byte for too long, or the time for the drain was over in the middle of a body.
     Stuck,
-    /// The application ended its side in the middle of a response, and counts as gone.
+    /// The client ended its side in the middle of a response, and counts as gone.
     Left,
 }
 
-/// A connection being served.
+/// A connection that hyper serves.
 struct Serving<'a, S: HttpService<Incoming>> {
     http: http1::Connection<TokioIo<DownstreamStream>, S>,
     downstream: &'a Downstream,
     limits: &'a ListenerLimits,
     drain_changed: Pin<Box<OwnedNotified>>,
-    /// The connection's one timer.
+    /// The connection's only timer.
     timer: Pin<Box<Sleep>>,
-    /// When the timer rings; never later than the nearest deadline.
+    /// The time at which the timer rings, never later than the nearest deadline; `None` if it is not set.
     armed: Option<Instant>,
     /// The time of the last look at the socket.
     looked: Option<Instant>,
@@ -231,7 +233,8 @@ where
         }
     }
 
-    /// The drain went on: no next request, and in the end no more time for this one.
+    /// Follows the drain's next stage: no request is taken after the current one, and in the last stage the current one
+    /// has no more time. Returns the end of the connection if that is now.
     fn follow_drain(&mut self) -> Option<Ending> {
         Pin::new(&mut self.http).graceful_shutdown();
         if self.downstream.drain.stage() < Stage::Aborting {
@@ -241,7 +244,7 @@ where
         matches!(self.downstream.phase(), Phase::Body | Phase::Flushing).then_some(Ending::Stuck)
     }
 
-    /// Pending until the nearest deadline; then the end it means, or none if the exchange is to decide.
+    /// Pending until the nearest deadline; then the end of the connection, or `None` if the exchange is to decide.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ending>> {
         loop {
             let Some(deadline) = self.deadline() else { return Poll::Pending };
@@ -269,7 +272,7 @@ where
         }
     }
 
-    /// Gives the nearest time at which something is due: within an exchange that may be a look at the socket.
+    /// Returns the nearest time at which something is due: within an exchange that may be a look at the socket.
     fn deadline(&self) -> Option<Instant> {
         let due = self.limit().into_iter().chain(self.downstream.kept_until()).min();
         match self.downstream.phase() {
@@ -281,7 +284,7 @@ where
         }
     }
 
-    /// Gives the time at which the phase has taken too long, or the exchange wants to be polled.
+    /// Returns the time at which the phase has taken too long, or the exchange wants to be polled.
     fn limit(&self) -> Option<Instant> {
         let after = |limit: Duration| self.downstream.since().map(|since| since + limit);
         match self.downstream.phase() {
@@ -317,7 +320,8 @@ where
 }
 
 impl Ending {
-    /// What is wrong with a request whose header could not be read.
+    /// Returns the failure of a request whose header could not be read, if the client is to be told. `refused` is the
+    /// byte for which the target's host was refused, with its position.
     fn refusal(&self, unread: &[u8], refused: Option<(u8, u32)>) -> Option<Failure> {
         match self {
             Self::Done(Err(error))
@@ -348,7 +352,7 @@ impl Ending {
     }
 }
 
-/// Says what is wrong with a request that hyper refused, in its own words only where no others are known.
+/// Describes the fault of a request that hyper refused, in hyper's words only if no better ones are known.
 fn unreadable(error: &hyper::Error, unread: &[u8], refused: Option<(u8, u32)>) -> Failure {
     if head::is_tls_record(unread) {
         return Failure::BadRequest(TLS.into());
@@ -368,14 +372,15 @@ fn unreadable(error: &hyper::Error, unread: &[u8], refused: Option<(u8, u32)>) -
     Failure::BadRequest(format!("no request in HTTP/1.1: {fault}").into())
 }
 
-/// Says what is wrong, and closes.
+/// Sends the answer for a failure, and closes.
 async fn refuse(mut tcp: TcpStream, failure: &Failure, inlet: &Inlet) -> Manner {
-    // A client that takes no answer gets none.
+    // A client that does not take its answer goes without.
     let _ = tcp.write_all(&failure.written()).await;
     close_behind_rest(tcp, inlet).await
 }
 
-/// Lets a client that is still sending come to its answer; not for long where its place is wanted.
+/// Closes a connection whose client may still be sending, so that the client can read its answer first; in a drain, or
+/// when no seat is left, not for long.
 async fn close_behind_rest(tcp: TcpStream, inlet: &Inlet) -> Manner {
     let hurry = async {
         tokio::select! {

@@ -1,9 +1,10 @@
-//! Escapes in a request line, as `%XX`, exactly the bytes that hyper's `Uri` refuses, before hyper reads them.
+//! The escaping, as `%XX`, of exactly those bytes in a request line that hyper's `Uri` refuses, before hyper reads
+//! them.
 //!
-//! Go, Java, `curl -g` and urllib write JSON and Latin-1 into a URL as they are, and servers take it; hyper refuses such
-//! a request and keeps none of its bytes. [`Escape`] follows a client's bytes from request line to request line, however
-//! they are cut into segments. It changes no byte behind a request line: the next line begins behind the body whose length
-//! hyper told, or behind the head if there is none. Where that cannot be known, nothing is changed.
+//! Go, Java, `curl -g` and urllib write JSON and Latin-1 into a URL unescaped, and servers accept that; hyper refuses
+//! such a request and keeps none of its bytes. [`Escape`] follows a client's bytes from request line to request line,
+//! however they are cut into segments. It changes no byte behind a request line: the next line begins behind the body,
+//! whose length hyper tells, or behind the head if there is none. Where that is not known, nothing is changed.
 
 use bytes::{Buf as _, BytesMut};
 
@@ -14,39 +15,39 @@ use crate::head::Blank;
 pub struct Judged {
     /// The number of requests that hyper has read so far.
     pub count: u64,
-    /// The length of the newest one's body; `None` if it comes in chunks.
+    /// The length of that request's body; `None` if the body comes in chunks.
     pub body: Option<u64>,
     /// True if that request is answered, and hyper waits for another.
     pub done: bool,
 }
 
-/// An account of a request line that is through.
+/// The findings in a request line that has passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Noted {
     /// The number of bytes that were escaped.
     pub escaped: u32,
-    /// The place of a `#` in the request line, the first byte's being 1; 0 without one.
+    /// The position of a `#` in the request line, counted from 1; 0 without one.
     pub fragment: u32,
-    /// True if it is OPTIONS of a URL without a path: to hyper's `Uri` that is the same as one with `/`.
+    /// True if the request is OPTIONS of a URL without a path: hyper's `Uri` does not tell that from one with `/`.
     pub whole_server: bool,
-    /// A byte that no host contains, and its place; hyper refuses the request.
+    /// A byte that no host contains, and its position; hyper refuses the request.
     pub refused: Option<(u8, u32)>,
 }
 
-/// The way of one client connection's bytes to hyper.
+/// The state of one client connection's bytes on their way to hyper.
 #[derive(Debug, Default)]
 pub struct Escape {
     place: Place,
-    /// Bytes that cannot go to hyper as they came, or not yet.
+    /// Bytes that cannot go to hyper unchanged, or not yet.
     kept: Option<Box<Kept>>,
-    /// The newest request line that did not pass at first sight, until it is taken.
+    /// The findings in the newest request line that was not plain, until they are taken.
     noted: Option<Noted>,
 }
 
 /// The place of the next byte.
 #[derive(Debug, Default)]
 enum Place {
-    /// The first of a request line, or of an empty line before it.
+    /// At the beginning of a request line, or of an empty line before it.
     #[default]
     Start,
     /// Behind a CR there, which hyper gets only if no empty line comes of it.
@@ -55,25 +56,25 @@ enum Place {
     Line(Box<Line>),
     /// Behind the request line, within the fields.
     Fields(Blank),
-    /// Behind a whole head, of which hyper has not told the body's length: so many requests came before it, and so many
-    /// bytes were handed over behind it, which end like this.
+    /// Behind a whole head whose body's length hyper has not told: `before` requests came before it, and `beyond` bytes
+    /// behind it were handed over, which end in the state `blank`.
     Head { before: u64, beyond: u64, blank: Blank },
-    /// Within a body, of which so many bytes are to come.
+    /// Within a body, of which this number of bytes is still to come.
     Body(u64),
-    /// Unknown: behind chunks. An empty line after which hyper waits for a request ends that.
+    /// Unknown: behind chunks. An empty line after which hyper waits for a request makes the place known again.
     Unknown(Blank),
 }
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Ready for hyper.
+    /// Bytes that hyper can have.
     ready: BytesMut,
-    /// Not looked at yet.
+    /// Bytes that were not examined yet.
     raw: BytesMut,
 }
 
 impl Escape {
-    /// True if hyper may have these bytes as they are; if not, [`Escape::keep`] them.
+    /// True if hyper may have these bytes unchanged; if not, they must be passed to [`Escape::keep`].
     pub fn passes(&mut self, bytes: &[u8], judged: Judged) -> bool {
         self.settle(judged);
         match self.place {
@@ -94,20 +95,21 @@ impl Escape {
         }
     }
 
-    /// Keeps bytes that did not pass.
+    /// Keeps bytes that did not pass, to be handed out by [`Escape::give`].
     pub fn keep(&mut self, bytes: &[u8]) {
         self.kept.get_or_insert_default().raw.extend_from_slice(bytes);
     }
 
-    /// True if hyper has to be given what is kept before anything else.
+    /// True if kept bytes must be given to hyper before anything else.
     pub fn has_kept(&self) -> bool {
         self.kept.is_some()
     }
 
-    /// Gives hyper at most so many of the kept bytes; perhaps none, as the last of them may wait for what follows.
+    /// Gives hyper at most `most` of the kept bytes through `put`; possibly none, as the last of them may have to wait
+    /// for the next.
     pub fn give(&mut self, most: usize, judged: Judged, put: impl FnOnce(&[u8])) {
         let Some(mut kept) = self.kept.take() else { return };
-        // Behind a whole head hyper is asked first.
+        // Behind a whole head hyper must first tell the length of the body.
         while !(kept.raw.is_empty()
             || matches!(self.place, Place::Head { .. }) && !kept.ready.is_empty())
         {
@@ -121,12 +123,12 @@ impl Escape {
         }
     }
 
-    /// The newest request line that was more than plain; told once.
+    /// Returns, once, the findings in the newest request line that was not plain.
     pub fn take_noted(&mut self) -> Option<Noted> {
         self.noted.take()
     }
 
-    /// Learns from hyper how the newest request's body is framed.
+    /// Learns from hyper the length of the newest request's body.
     fn settle(&mut self, judged: Judged) {
         if let Place::Head { before, beyond, blank } = self.place {
             let body = judged.body.filter(|_| judged.count == before + 1);
@@ -135,20 +137,21 @@ impl Escape {
                 None => Place::Unknown(blank),
             };
         }
-        // Whatever hyper holds behind the last body ends with an empty line, so it holds no part of a head.
+        // The bytes that hyper holds behind the last body end with an empty line, so that they hold no part of a head.
         if judged.done && matches!(self.place, Place::Unknown(Blank::Whole)) {
             self.place = Place::Start;
         }
     }
 
-    /// Passes fields up to their segment's end, of which the request line has so many bytes; 0 if that came before.
+    /// True if these bytes can pass: fields, after `line` bytes of the request line (0 if that came before). Follows
+    /// them to the end of the segment.
     fn passes_fields(&mut self, bytes: &[u8], line: usize, blank: Blank, judged: Judged) -> bool {
         let Some(length) = blank.end_in(&bytes[line..]) else {
             self.place = Place::Fields(blank.behind(&bytes[line..]));
             return true;
         };
         let (head, rest) = bytes.split_at(line + length);
-        // What follows may be the next request: hyper has to say first how this one's body is framed.
+        // The rest may be the next request: hyper must first tell the length of this one's body.
         let passes = rest.is_empty() || line > 0 && names_body(head, rest.len() as u64);
         if passes {
             let (beyond, blank) = (rest.len() as u64, Blank::Whole.behind(rest));
@@ -157,7 +160,7 @@ impl Escape {
         passes
     }
 
-    /// Makes more of the kept bytes ready.
+    /// Makes more of the kept bytes ready for hyper.
     fn advance(&mut self, kept: &mut Kept, judged: Judged) {
         self.settle(judged);
         let Kept { ready, raw } = kept;
@@ -196,7 +199,8 @@ impl Escape {
         raw.advance(count);
     }
 
-    /// Takes away the empty lines before a request line (RFC 9112 section 2.2). hyper would skip them too, but hold them until then.
+    /// Removes the empty lines before a request line (RFC 9112 section 2.2). hyper would skip them too, but hold them
+    /// until then.
     fn begin_line(&mut self, kept: &mut Kept) {
         let behind_cr = matches!(self.place, Place::StartCr);
         match kept.raw[0] {
@@ -218,16 +222,16 @@ fn in_body(left: u64) -> Place {
     if left == 0 { Place::Start } else { Place::Body(left) }
 }
 
-/// The length of the request line at the start of these bytes, if all of it is there and plain.
+/// Returns the length of the request line at the beginning of these bytes, if all of it is there and plain.
 fn plain_line(bytes: &[u8]) -> Option<usize> {
     let end = memchr::memchr(b'\n', bytes)? + 1;
-    // OPTIONS needs a look at its target; before the line there may be empty ones.
+    // The target of OPTIONS must be examined; and empty lines may come before the line.
     let plain = !matches!(bytes[0], b'\r' | b'\n' | b'O')
         && bytes[..end].iter().all(|byte| PLAIN[usize::from(*byte)]);
     plain.then_some(end)
 }
 
-/// True if this head tells of a body that accounts for so many bytes behind it.
+/// True if this head announces a body that accounts for the `beyond` bytes behind it.
 fn names_body(head: &[u8], beyond: u64) -> bool {
     let lines = head.split(|byte| *byte == b'\n');
     lines.filter_map(|line| Some(line.split_at(memchr::memchr(b':', line)?))).any(
@@ -243,34 +247,34 @@ fn names_body(head: &[u8], beyond: u64) -> bool {
     )
 }
 
-/// A request line on its way.
+/// A request line on its way to hyper.
 #[derive(Debug)]
 struct Line {
     part: Part,
     /// True while the method may be OPTIONS.
     options: bool,
-    /// The number of bytes so far, without empty lines before them.
+    /// The number of bytes so far, without empty lines before the line.
     place: u32,
-    /// The beginning of a character in UTF-8 whose end is yet to come.
+    /// The first bytes of a UTF-8 character whose last bytes are still to come.
     begun: BytesMut,
     noted: Noted,
 }
 
-/// A part of a request line.
+/// The part of a request line that a byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Before its first byte.
+    /// Before the line's first byte.
     Before,
     Method,
-    /// The target's first byte comes next.
+    /// At the target's first byte.
     Target,
-    /// Within a scheme, and so many bytes of `://`.
+    /// Within a scheme, behind this number of bytes of `://`.
     Scheme(u8),
     Authority,
     Path,
     Query,
     Fragment,
-    /// A target of another form, which is judged by what reads it.
+    /// Within a target of another form, which hyper judges.
     Other,
     /// Behind the target.
     Version,
@@ -290,7 +294,7 @@ impl Line {
         self.part == Part::Over
     }
 
-    /// Appends what hyper is to read, up to the line's end at most, and answers how many bytes that took.
+    /// Appends to `out` what hyper is to read, up to the line's end at most, and returns the number of bytes taken.
     fn feed(&mut self, bytes: &[u8], out: &mut BytesMut) -> usize {
         let mut taken = 0;
         for byte in bytes {
@@ -333,7 +337,7 @@ impl Line {
         }
     }
 
-    /// Characters in UTF-8 pass, other bytes beyond ASCII do not.
+    /// Passes UTF-8 characters, and escapes other bytes beyond ASCII.
     fn take_high(&mut self, byte: u8, out: &mut BytesMut) {
         self.begun.extend_from_slice(&[byte]);
         match str::from_utf8(&self.begun).map_err(|error| error.error_len()) {
@@ -347,7 +351,7 @@ impl Line {
         }
     }
 
-    /// Escapes what had begun and was no character.
+    /// Escapes the bytes of a character that was begun and not completed.
     fn escape_begun(&mut self, out: &mut BytesMut) {
         if !self.begun.is_empty() {
             let bytes = std::mem::take(&mut self.begun);
@@ -364,7 +368,7 @@ impl Line {
 }
 
 impl Part {
-    /// The part that the byte after this one belongs to.
+    /// Returns the part that the byte after this one belongs to.
     fn after(self, byte: u8) -> Self {
         match (self, byte) {
             (_, b'\n') | (Self::Over, _) => Self::Over,
@@ -385,16 +389,16 @@ impl Part {
     }
 }
 
-/// Bytes between `!` and `~` that hyper's `Uri` refuses in a path, and in a query; a test asks the crate itself.
+/// The bytes between `!` and `~` that hyper's `Uri` refuses in a path; a test compares both lists with the crate.
 const PATH_REFUSES: &[u8] = b"<>`";
 const QUERY_REFUSES: &[u8] = b"\"<>";
 
-/// Bytes of an authority.
+/// The bytes that an authority may contain.
 const AUTHORITY: [bool; 256] = table(b"!$&'()*+,-.:;=@[]_~%");
-/// Bytes that mean no work wherever in a request line they are.
+/// The bytes that need no escaping anywhere in a request line.
 const PLAIN: [bool; 256] = table(b"!$&'()*+,-.:;=@[]_~%/? \r\n");
 
-/// Letters, digits and these.
+/// Returns a table of letters, digits and these bytes.
 const fn table(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;

@@ -1,4 +1,5 @@
-//! Where applications come in: accepts, bounded, and serves each connection on the thread that accepted it.
+//! The listeners for applications: they accept connections, within bounds, and serve each on the thread that accepted
+//! it.
 
 mod connection;
 pub mod escape;
@@ -31,32 +32,33 @@ use crate::{
     upstream::Worker,
 };
 
-/// How long accepting rests after an error that is ours: descriptors used up, above all.
+/// The pause in accepting after an error of this machine, such as a shortage of descriptors.
 const REST: Duration = Duration::from_millis(100);
 
-/// One way in: what its connections share.
+/// An inlet: what the connections of one address share.
 pub struct Inlet {
-    /// Carries the requests.
+    /// The proxy that serves the requests.
     pub proxy: Arc<Proxy>,
-    /// How its requests find their destination.
+    /// The way in which its requests find their upstream.
     pub entry: Entry,
-    /// Bounds on what the application may send and hold; a connection keeps those that it began with.
+    /// The bounds on what a client may send and hold; a connection keeps the bounds that it began with.
     pub limits: Latest<ListenerLimits>,
-    /// Whether answers say in their heads what they came by.
+    /// True if responses tell in their heads how they were made (`explain`).
     pub explain: AtomicBool,
-    /// True if an upstream behind it wants field names in the case in which applications write them.
+    /// True if an upstream behind it wants field names in the client's spelling.
     pub keeps_case: AtomicBool,
-    /// How many connections it may have, over all addresses of its listener and all threads.
+    /// The room for connections, shared by all addresses of its listener and all threads.
     pub room: Latest<Room>,
-    /// How many connections and descriptors all clients of the process may have, among other bounds.
+    /// The process-wide bounds, such as those on client connections and descriptors.
     pub resources: Arc<Resources>,
-    /// How connections ended.
+    /// The counters of how connections ended.
     pub ends: Arc<Ends>,
-    /// Its own end: that of the process, or of the listener.
+    /// The drain of the listener, or of the process.
     pub drain: Drain,
 }
 
-/// Accepts until the drain begins, takes what the backlog holds, and returns when every connection has ended.
+/// Accepts connections until the drain begins, then those in the kernel's backlog; returns when every connection has
+/// ended.
 pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker>) {
     let mut connections = JoinSet::new();
     let drain = inlet.drain.clone();
@@ -80,18 +82,18 @@ pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker
 
 type Accepted = io::Result<(TcpStream, Seats)>;
 
-/// The seats of one client connection; given back on drop.
+/// The seats of one client connection; given back when dropped.
 struct Seats {
     _client: ClientSeats,
     _room: Seat,
 }
 
-/// Waits for room first: above the limits we stop accepting.
+/// Accepts the next connection, after waiting for room: above the limits nothing is accepted.
 async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     match let_in(listener, inlet).await {
         Ok(accepted) => Ok(accepted),
         Err(error) => {
-            // No upstream's idle connection closes for a client that may never ask anything.
+            // Upstreams' idle connections are not closed for a client that may never send a request.
             if descriptors::is_shortage(&error) {
                 inlet.resources.short_of(Resource::ClientDescriptors);
             } else {
@@ -103,7 +105,8 @@ async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     }
 }
 
-/// The seats are given back while nobody comes: the listener's other addresses and threads have the same room.
+/// Waits for seats and a connection. Seats are given back while no client comes, as the listener's other addresses and
+/// threads share the room.
 async fn let_in(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     loop {
         let mut seats = Some(inlet.seats().await);
@@ -118,10 +121,10 @@ async fn let_in(listener: &TcpListener, inlet: &Inlet) -> Accepted {
 }
 
 impl Inlet {
-    /// Waits for a seat in the newest room and in the bounds over all clients.
+    /// Waits for a seat in the newest room and within the process-wide bounds.
     async fn seats(&self) -> Seats {
         loop {
-            // Before the room, so that this wait keeps nobody out of it.
+            // This wait comes before the one for the room, so that it holds no seat there.
             self.resources.client_vacancy().await;
             let room = Room::seat(&self.room).await;
             if let Some(client) = self.resources.client_seats() {
@@ -164,7 +167,7 @@ fn spawn(
     });
 }
 
-/// What had connected before the drain began is served.
+/// Serves the connections that were made before the drain began and wait in the kernel's backlog.
 fn accept_backlog(
     listener: &TcpListener,
     connections: &mut JoinSet<()>,

@@ -1,5 +1,5 @@
-//! The rest of an idle client connection: hyper is taken away, whose state and buffers are most of the memory that such a
-//! connection costs, until the application's next byte comes.
+//! The rest of an idle client connection: hyper's state and buffers, most of the memory that such a connection costs,
+//! are freed until the client's next byte comes.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,17 @@ use crate::{
     proxy::{Downstream, Phase},
 };
 
-/// Idle time before a connection rests. Waking it takes some microseconds, so this may be short.
+/// The idle time after which a connection rests. Waking takes some microseconds, so this may be short.
 const RESTS_AFTER: Duration = Duration::from_millis(500);
-/// The same where hyper has much room to give back, and may hold the beginning of a next request in it.
+/// The same if hyper's buffer has grown, which may hold the beginning of a next request.
 const BULKY_RESTS_AFTER: Duration = Duration::from_millis(20);
-/// Connections rest at moments of their own: where a crowd gives its memory back all at once, mimalloc keeps it.
+/// The range in milliseconds over which connections spread their rests: where many free their memory all at once,
+/// mimalloc keeps that memory.
 const SPREAD: u64 = 256;
 
-/// The time at which an idle connection rests, if it is one that may.
+/// Returns the time at which an idle connection is to rest, or `None` if it is not idle or a drain has begun.
 pub(super) fn due(downstream: &Downstream) -> Option<Instant> {
-    // In a drain hyper knows which request is the last.
+    // In a drain hyper must know which request is the last.
     if downstream.phase() != Phase::Idle || downstream.drain.has_begun() {
         return None;
     }
@@ -29,7 +30,8 @@ pub(super) fn due(downstream: &Downstream) -> Option<Instant> {
     Some(downstream.since()? + after + spread)
 }
 
-/// Waits for the application's next byte, or its FIN; or says how the connection ends instead.
+/// Waits for the client's next byte or FIN, and returns `None`; or returns the end of the connection if that comes
+/// first.
 pub(super) async fn rest(
     stream: &DownstreamStream,
     downstream: &Downstream,

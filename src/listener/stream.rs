@@ -1,6 +1,6 @@
-//! The application's stream under hyper: it stamps bytes, escapes what hyper's `Uri` refuses in a request line, holds
-//! back a FIN that comes during a response, and leaves the shutdown to us, and what a request without a readable header
-//! is told.
+//! The client's stream under hyper. It notes when bytes pass, escapes what hyper's `Uri` refuses in a request line,
+//! holds back a FIN that comes during a response, and leaves to the listener the shutdown, and the answer to a request
+//! whose header cannot be read.
 
 use std::{
     io,
@@ -22,28 +22,28 @@ use crate::{
     resources::{Buffered, FREE, Resources},
 };
 
-/// See the module.
+/// The stream that hyper reads and writes.
 pub(super) struct DownstreamStream {
     tcp: TcpStream,
     downstream: Arc<Downstream>,
     escape: Escape,
-    /// A byte of the newest request line that no host contains, and its place.
+    /// A byte of the newest request line that no host contains, and its position.
     refused_byte: Option<(u8, u32)>,
-    /// The application's FIN came.
+    /// True if the client's FIN came.
     finished: bool,
-    /// hyper refused a request's header. Its bare answer is held back: ours says why.
+    /// True if hyper refused a request's header. hyper's bare answer is held back, as Warmline's says why.
     refused: bool,
-    /// Bytes that hyper had read and left; it reads them again.
+    /// Bytes that the former hyper had read and not used, for the next one to read.
     unread: Bytes,
-    /// The part of what is buffered of all clients.
+    /// This client's share of what is buffered for all clients.
     buffered: Buffered,
     /// The number of bytes of the newest request's head that hyper has.
     head: usize,
-    /// True if the head was to become larger than the bound on what is buffered allows.
+    /// True if the head would have exceeded the bound on what is buffered.
     crowded: bool,
 }
 
-/// How hyper's own answers begin, whatever the client spoke.
+/// The beginning of hyper's own answers, whatever version the client speaks.
 const REFUSAL: &[u8] = b"HTTP/1.1 4";
 
 impl DownstreamStream {
@@ -66,14 +66,14 @@ impl DownstreamStream {
         }
     }
 
-    /// The state of the connection.
+    /// Returns the state of the connection.
     pub(super) fn downstream(&self) -> &Arc<Downstream> {
         &self.downstream
     }
 
-    /// Keeps what hyper had read and did not use, for the next hyper: a request, or the beginning of one.
+    /// Keeps bytes that hyper had read and not used, for the next hyper: a request, or the beginning of one.
     pub(super) fn put_back(&mut self, unread: &[u8]) {
-        // A copy: hyper's buffer may be much larger.
+        // Copied, as hyper's buffer may be much larger.
         self.unread = Bytes::copy_from_slice(behind_empty_lines(unread));
         self.downstream.set_bulky(false);
     }
@@ -83,18 +83,18 @@ impl DownstreamStream {
         begins_request(&self.unread)
     }
 
-    /// Waits until there is something to read, be it an end.
+    /// Waits until there is something to read, even if that is the end.
     pub(super) async fn readable(&self) {
-        // A look at the first byte: tokio takes a new socket for readable. An error is found by whoever reads.
+        // Peeks at the first byte, as tokio takes a new socket for readable. The next read reports an error.
         let _ = self.tcp.peek(&mut [0]).await;
     }
 
-    /// True if the newest request's head was refused for want of room.
+    /// True if the newest request's head was refused because of the bound on what is buffered.
     pub(super) fn is_crowded(&self) -> bool {
         self.crowded
     }
 
-    /// Notes bytes that went to hyper. They may be too many of a head.
+    /// Notes bytes that went to hyper. Fails if the head exceeds the bound on what is buffered.
     fn note_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (now, count) = (Instant::now(), bytes.len());
         self.downstream.note_io(now);
@@ -121,8 +121,8 @@ impl DownstreamStream {
         Err(io::ErrorKind::OutOfMemory.into())
     }
 
-    /// True if hyper makes room for more than each client has, and the bound on what is buffered leaves none. That is so only
-    /// behind a head.
+    /// True if hyper offers more room than is free for each client, and the bound on what is buffered leaves none for
+    /// it. Applies only behind a head.
     fn must_be_frugal(&mut self, room: usize) -> bool {
         room > FREE
             && !matches!(self.downstream.phase(), Phase::Idle | Phase::Header)
@@ -139,7 +139,7 @@ impl DownstreamStream {
         !held
     }
 
-    /// Reads no more than each client may have buffered.
+    /// Reads at most as many bytes as are free for each client.
     #[cold]
     fn poll_read_little(
         &mut self,
@@ -153,7 +153,7 @@ impl DownstreamStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives hyper what the last one left.
+    /// Gives hyper the bytes that the former one left.
     #[cold]
     fn read_again(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
         let bytes = self.unread.split_to(self.unread.len().min(buffer.remaining()));
@@ -165,12 +165,13 @@ impl DownstreamStream {
         self.tcp
     }
 
-    /// Whether a refusal of hyper's was held back.
+    /// True if an answer of hyper's that refuses a request was held back.
     pub(super) fn is_refused(&self) -> bool {
         self.refused
     }
 
-    /// The byte in the newest request's host for which hyper refused it, and its place in the request line.
+    /// Returns the byte in the newest request's host for which hyper refused the request, and its position in the
+    /// request line.
     pub(super) fn refused_byte(&self) -> Option<(u8, u32)> {
         self.refused_byte
     }
@@ -180,7 +181,7 @@ impl DownstreamStream {
         Judged { count, body, done: self.downstream.phase() == Phase::Idle }
     }
 
-    /// Reads what has come into the buffer; true if that is the application's FIN.
+    /// Reads bytes that have come into the buffer; true if the client's FIN came instead.
     fn poll_segment(
         &mut self,
         cx: &mut Context<'_>,
@@ -224,8 +225,8 @@ impl DownstreamStream {
         }
     }
 
-    /// Looks at the socket for what hyper does not read while it holds bytes that nobody takes yet. True if the application has
-    /// left: by RST, or by FIN.
+    /// Looks at the socket for what hyper does not read while it holds bytes that are not taken yet. True if the client
+    /// has left: by RST, or by FIN.
     #[cold]
     fn finds_departure(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
@@ -240,12 +241,13 @@ impl DownstreamStream {
         }
     }
 
-    /// Between responses only hyper itself has something to say.
+    /// True if these bytes begin an answer of hyper's own: between responses nothing else is written.
     fn is_refusal(&self, bytes: &[u8]) -> bool {
         matches!(self.downstream.phase(), Phase::Idle | Phase::Header) && bytes.starts_with(REFUSAL)
     }
 
-    /// A FIN in the middle of a response is told when the response is over; the connection asks again then.
+    /// Passes a FIN on to hyper, but holds it back during a response; the connection's task asks again when that is
+    /// over.
     fn poll_finished(&self) -> Poll<io::Result<()>> {
         if self.downstream.holds_fin() {
             if !self.downstream.is_fin_held() {
@@ -257,12 +259,12 @@ impl DownstreamStream {
     }
 }
 
-/// True if there is more than empty lines, be they incomplete, in these bytes behind a request.
+/// True if these bytes behind a request contain more than empty lines, complete or not.
 fn begins_request(bytes: &[u8]) -> bool {
     !bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
-/// Leaves the empty lines out with which these bytes begin.
+/// Returns the bytes without the empty lines at their beginning.
 fn behind_empty_lines(mut bytes: &[u8]) -> &[u8] {
     while let [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] = bytes {
         bytes = rest;
@@ -312,7 +314,7 @@ impl AsyncWrite for DownstreamStream {
         if self.downstream.take_look() && self.finds_departure() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
-        // A TCP stream holds nothing back; hyper flushes once its own buffer is empty.
+        // A TCP stream holds nothing back, and hyper flushes once its own buffer is empty.
         self.downstream.flushed();
         if self.buffered.is_held() && self.downstream.phase() == Phase::Idle {
             self.buffered.release();

@@ -1,7 +1,7 @@
-//! The alarm of one exchange: when it wants to be polled although nothing has happened to it.
+//! The alarm of one exchange: a time at which the exchange is to be polled even if nothing has happened to it.
 //!
 //! The exchange sets a deadline and does nothing more. The client connection's one timer rings the alarm at that time;
-//! the exchange then finds that it has rung, and decides.
+//! the exchange then finds that the alarm has rung, and decides what follows.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -10,7 +10,7 @@ use std::{
 
 use crate::stamp::Stamp;
 
-/// A deadline, or the news that it has come: never both, so that nobody acts twice on one deadline.
+/// A deadline, or the fact that it has passed: never both, so that one deadline is acted on once.
 #[derive(Debug, Default)]
 pub struct Alarm {
     deadline: Stamp,
@@ -18,30 +18,30 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// Sets the deadline; an earlier one is forgotten, be it that it has come.
+    /// Sets the deadline, and forgets an earlier one, even if that has passed.
     pub(super) fn set(&self, at: Instant) {
         self.rung.store(false, Relaxed);
         self.deadline.set(at);
     }
 
-    /// Takes the deadline away, be it that it has come.
+    /// Removes the deadline, even if it has passed.
     pub(super) fn clear(&self) {
         self.rung.store(false, Relaxed);
         self.deadline.clear();
     }
 
-    /// The time at which the alarm is to ring; none once it has rung, until it is set again.
+    /// Returns the time at which the alarm is to ring; `None` once it has rung, until it is set again.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.get()
     }
 
-    /// Rings: the deadline has come, and there is none from now on.
+    /// Rings: marks the deadline as passed and removes it.
     pub fn ring(&self) {
         self.deadline.clear();
         self.rung.store(true, Relaxed);
     }
 
-    /// True if the alarm has rung; for the first caller alone.
+    /// Returns true if the alarm has rung since the last call; only the first caller gets true.
     pub(super) fn take_rung(&self) -> bool {
         self.rung.load(Relaxed) && self.rung.swap(false, Relaxed)
     }

@@ -1,10 +1,12 @@
-//! The connection that an attempt went out on, as log lines and answers tell it.
+//! The connection that an attempt went out on, as log lines and the `Proxy-Status` field describe it.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{connect::connection::Facts, pool::Reuse, telemetry::log::seconds, upstream::Lease};
 
-/// See the module.
+/// Facts about one attempt and its connection: the connection's number, the number of its exchanges (this one
+/// included), its age and kind of reuse, the time spent in the queue, and the time from sending to the response's first
+/// byte.
 pub(super) struct Attempt {
     pub(super) id: u64,
     pub(super) uses: u64,
@@ -16,7 +18,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// One that goes out now.
+    /// Records an attempt that goes out on this lease's connection now.
     pub(super) fn on(lease: &mut Lease) -> Self {
         Self {
             id: lease.id,
@@ -29,17 +31,18 @@ impl Attempt {
         }
     }
 
-    /// It was dialled for this exchange: one of the warm floor was not.
+    /// True if the connection was dialled for this exchange. A first use of a connection of the warm floor does not
+    /// count.
     fn is_dialled(&self) -> bool {
         self.uses == 1 && self.reuse != Reuse::Reused
     }
 
-    /// How its handshake went, if it was made for this exchange.
+    /// Returns the kind of the connection's TLS handshake; `none` unless the connection was dialled for this exchange.
     pub(super) fn tls(&self) -> &'static str {
         if self.is_dialled() { self.facts.handshake.as_str() } else { "none" }
     }
 
-    /// Seconds spent to make the connection, if it was made for this exchange.
+    /// Returns this time in seconds; 0 unless the connection was dialled for this exchange.
     pub(super) fn dialled(&self, time: Duration) -> f64 {
         if self.is_dialled() { seconds(time) } else { 0.0 }
     }

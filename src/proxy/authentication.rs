@@ -1,23 +1,24 @@
 //! Authentication that belongs to a connection and not to a request: NTLM, Negotiate with its relatives, and `CredSSP`.
 //!
-//! A server takes every request on such a connection for one of the client that authenticated itself there (RFC 4559,
-//! section 6). So the connection is that client's alone from the first sign of it on; and the handshake's requests, of
-//! which the server remembers the earlier ones with the connection, all go over the same one.
+//! A server takes each request on such a connection for a request of the client that authenticated there (RFC 4559
+//! section 6). From the first sign of such authentication on, the connection therefore serves that client alone; and
+//! all requests of the handshake go over the same connection, as the server remembers the earlier ones with it.
 
 use http::{
     HeaderMap, HeaderName, StatusCode,
     header::{AUTHORIZATION, PROXY_AUTHENTICATE, WWW_AUTHENTICATE},
 };
 
-/// The schemes, in upper case. `CredSSP`, as `WinRM` takes it, carries TLS and NTLM or Kerberos within its messages.
+/// The authentication schemes, in upper case. `CredSSP`, as `WinRM` takes it, carries TLS and NTLM or Kerberos within
+/// its messages.
 const SCHEMES: [&[u8]; 6] = [b"NTLM", b"NEGOTIATE", b"NEGO2", b"KERBEROS", b"PKU2U", b"CREDSSP"];
 
-/// A response's word about such authentication.
+/// The meaning of a response for authentication of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// Nothing.
+    /// The response asks for none of these schemes.
     None,
-    /// The server takes it.
+    /// The server offers one of these schemes.
     Offered,
     /// The server has answered a message of the handshake, and waits for the next one on this connection.
     Midway,
@@ -28,11 +29,11 @@ pub(super) fn is_in(request: &HeaderMap) -> bool {
     request.contains_key(AUTHORIZATION) && strongest(request, &AUTHORIZATION) != Challenge::None
 }
 
-/// Judges a response.
+/// Returns what a response means for authentication of its connection.
 pub(super) fn challenge(status: StatusCode, response: &HeaderMap) -> Challenge {
     match status {
         StatusCode::UNAUTHORIZED => strongest(response, &WWW_AUTHENTICATE),
-        // What would answer it belongs to the hop and never goes up: no handshake comes of it.
+        // The client's reply to this belongs to the hop and is never sent to the upstream: no handshake comes of it.
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             match strongest(response, &PROXY_AUTHENTICATE) {
                 Challenge::None => strongest(response, &WWW_AUTHENTICATE),

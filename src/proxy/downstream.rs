@@ -1,7 +1,7 @@
-//! What an exchange and its client connection tell each other: the phase, deadlines, and how to end.
+//! The state that an exchange and its client connection share: the phase, the deadlines, and the way to end.
 //!
-//! Deadlines are stamps: whoever sets one does nothing more. The connection's one timer sleeps until the nearest it
-//! has seen, looks again, and only then acts or says that one is due.
+//! Deadlines are stamps: setting one wakes nothing. The connection's one timer sleeps until the nearest deadline that
+//! it has seen, looks again, and only then acts or says that a deadline has passed.
 
 use std::{
     net::SocketAddr,
@@ -23,10 +23,11 @@ use crate::{
 /// The longest pause within a response once the application has ended its side.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
-/// Time without a request after which a client in the midst of a handshake loses its connection: others may queue for the place.
+/// The time without a request after which a client in the middle of an authentication handshake loses its upstream
+/// connection, as other requests may wait for the place.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// Where a client connection is.
+/// The phase of a client connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -46,24 +47,24 @@ impl Phase {
     const ALL: [Self; 5] = [Self::Idle, Self::Header, Self::Exchange, Self::Body, Self::Flushing];
 }
 
-/// The length of a body that has none.
+/// The stored length of a body that comes in chunks.
 const CHUNKED: u64 = u64::MAX;
 
-/// What the stream found in a request line that was not plain.
+/// The oddities that the stream found in a request line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestLine {
     /// The number of bytes that were escaped as `%XX`.
     pub escaped: u32,
-    /// The place of a `#`, the line's first byte being 1; 0 without one.
+    /// The position of a `#` in the line, counted from 1; 0 without one.
     pub fragment: u32,
-    /// True if it is OPTIONS of a URL without a path, which asks about the whole server.
+    /// True if the request is OPTIONS of a URL without a path, which asks about the whole server.
     pub whole_server: bool,
 }
 
 impl RequestLine {
     const WHOLE_SERVER: u64 = 1 << 63;
 
-    /// Its numbers are below 2^31: hyper takes no longer line.
+    /// Packs the values into one word. Both numbers are below 2^31, as hyper takes no longer line.
     fn to_word(self) -> u64 {
         let whole_server = if self.whole_server { Self::WHOLE_SERVER } else { 0 };
         whole_server | u64::from(self.fragment) << 32 | u64::from(self.escaped)
@@ -79,36 +80,36 @@ impl RequestLine {
     }
 }
 
-/// One client connection, as both sides see it.
+/// The state of one client connection, shared by its listener and its exchanges.
 pub struct Downstream {
-    /// Different from that of any other client connection of this process.
+    /// A number that no other client connection of this process has.
     pub id: ClientId,
     /// The application's address.
     pub client: SocketAddr,
-    /// The end of whatever let it in.
+    /// The drain of the listener that accepted the connection.
     pub drain: Drain,
-    /// Begun so far.
+    /// The number of exchanges that have begun.
     exchanges: AtomicU64,
-    /// The length of the newest one's request body; [`CHUNKED`] without a length.
+    /// The length in bytes of the newest request's body; [`CHUNKED`] if the body comes in chunks.
     body: AtomicU64,
-    /// The next exchange's [`RequestLine`] in one word; 0 is a plain one.
+    /// The next exchange's [`RequestLine`] in one word; 0 for a plain line.
     line: AtomicU64,
-    /// Upstreams of which it may have connections that are for nobody else.
+    /// Upstreams that may have connections that serve this client alone.
     owning: Mutex<Vec<Arc<Upstream>>>,
-    /// The connections on which the client is in the midst of a handshake.
+    /// The upstream connections on which the client is in the middle of an authentication handshake.
     kept: Mutex<Vec<Kept>>,
-    /// True if there are any.
+    /// True if `kept` is not empty.
     keeps: AtomicBool,
-    /// The time at which the next of them is let go.
+    /// The time at which the next of the kept connections is to be given up.
     kept_until: Stamp,
     phase: AtomicU8,
-    /// When the phase began.
+    /// The time at which the phase began.
     since: Stamp,
-    /// When a byte last came or went.
+    /// The time at which a byte was last read or written.
     last_io: Stamp,
-    /// In [`Phase::Exchange`]: when the exchange wants to be polled.
+    /// The alarm of the current exchange, in [`Phase::Exchange`].
     pub alarm: Alarm,
-    /// In [`Phase::Body`] and [`Phase::Flushing`]: microseconds without a byte.
+    /// The longest time without a byte, in microseconds, in [`Phase::Body`] and [`Phase::Flushing`].
     idle_limit: AtomicU64,
     /// The time of the application's FIN, while the stream holds it back.
     fin_held: Stamp,
@@ -116,33 +117,35 @@ pub struct Downstream {
     fin_behind: Stamp,
     /// True if all of the newest request has come.
     whole: AtomicBool,
-    /// True if hyper may have made room for much of what the client sends.
+    /// True if hyper may have grown its read buffer for this client.
     bulky: AtomicBool,
-    /// True if the application takes no more bytes at the moment.
+    /// True if the client takes no more bytes at the moment.
     blocked: AtomicBool,
     /// True if the stream is to look for a reset that nobody has read.
     look_wanted: AtomicBool,
     /// True if the answer began before the request was read to its end.
     unread: AtomicBool,
-    /// The drain's time is over.
+    /// True once the time for the drain is over.
     aborting: AtomicBool,
-    /// No byte of a body moved for too long.
+    /// True if no byte of a body moved for too long.
     stuck: AtomicBool,
-    /// The response broke: end with RST, so that nobody takes it for whole.
+    /// True if the response broke off: the connection must end with RST, so that the client does not take the response
+    /// for whole.
     broken: AtomicBool,
 }
 
-/// A connection that waits for the client's next request, and counts as in use until then: nothing but the client, the
-/// connection's own end or [`KEPT_FOR`] may come between two messages of a handshake.
+/// An upstream connection that waits for the client's next request, and counts as in use until then: only the client,
+/// the connection's own end or [`KEPT_FOR`] may come between two messages of an authentication handshake.
 pub(super) struct Kept {
     upstream: Arc<Upstream>,
     until: Instant,
-    /// The connection; none once it was let go. Boxed: it is rare, and the future that takes it lives as long as its exchange.
+    /// The connection; `None` once it was given up. Boxed, as it is rare, and the future that takes it lives as long as
+    /// its exchange.
     pub(super) lease: Option<Box<Lease>>,
 }
 
 impl Downstream {
-    /// A connection that was just accepted.
+    /// Creates the state of a connection that was just accepted.
     pub fn new(client: SocketAddr, drain: Drain, now: Instant) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let downstream = Self {
@@ -176,27 +179,27 @@ impl Downstream {
         downstream
     }
 
-    /// Where it is.
+    /// Returns the current phase.
     pub fn phase(&self) -> Phase {
         Phase::ALL[usize::from(self.phase.load(Relaxed))]
     }
 
-    /// When its phase began.
+    /// Returns the time at which the current phase began.
     pub fn since(&self) -> Option<Instant> {
         self.since.get()
     }
 
-    /// A byte came or went.
+    /// Notes that a byte was read or written.
     pub fn note_io(&self, now: Instant) {
         self.last_io.set(now);
     }
 
-    /// When a byte last came or went.
+    /// Returns the time at which a byte was last read or written.
     pub fn last_io(&self) -> Option<Instant> {
         self.last_io.get()
     }
 
-    /// The first byte of a request came.
+    /// Notes that the first byte of a request came.
     pub fn header_begins(&self, now: Instant) {
         self.enter(Phase::Header, now);
     }
@@ -206,7 +209,7 @@ impl Downstream {
         self.line.store(line.to_word(), Relaxed);
     }
 
-    /// What the stream found in the request line of the exchange that has just begun; told once.
+    /// Returns, once, what the stream found in the request line of the exchange that has just begun.
     pub fn take_line(&self) -> RequestLine {
         match self.line.load(Relaxed) {
             0 => RequestLine::default(),
@@ -217,13 +220,14 @@ impl Downstream {
         }
     }
 
-    /// The number of exchanges so far, and the length of the newest one's request body, `None` if that comes in chunks.
+    /// Returns the number of exchanges so far, and the length of the newest one's request body, `None` if that comes in
+    /// chunks.
     pub fn newest_exchange(&self) -> (u64, Option<u64>) {
         let body = Some(self.body.load(Relaxed)).filter(|body| *body != CHUNKED);
         (self.exchanges.load(Relaxed), body)
     }
 
-    /// A request's header is complete; its body has this length, or comes in chunks.
+    /// Notes that a request's header is complete, with the length of its body, or `None` if the body comes in chunks.
     pub fn exchange_begins(&self, now: Instant, body: Option<u64>) {
         self.body.store(body.unwrap_or(CHUNKED), Relaxed);
         self.whole.store(body == Some(0), Relaxed);
@@ -232,27 +236,28 @@ impl Downstream {
         self.enter(Phase::Exchange, now);
     }
 
-    /// True before the first exchange.
+    /// True before the connection's first exchange.
     pub fn is_new(&self) -> bool {
         self.exchanges.load(Relaxed) == 0
     }
 
-    /// Notes if hyper may have made room for much of what the client sends.
+    /// Notes whether hyper may have grown its read buffer for this client.
     pub fn set_bulky(&self, bulky: bool) {
         self.bulky.store(bulky, Relaxed);
     }
 
-    /// True if hyper may have made room for much of what the client sends.
+    /// True if hyper may have grown its read buffer for this client.
     pub fn is_bulky(&self) -> bool {
         self.bulky.load(Relaxed)
     }
 
-    /// Whether the exchange that began last is this connection's first.
+    /// True if the newest exchange is this connection's first.
     pub fn is_first_exchange(&self) -> bool {
         self.exchanges.load(Relaxed) == 1
     }
 
-    /// Connections of this upstream that it uses are its own: they end with it.
+    /// Notes that connections of this upstream may serve this client alone: they are closed when the client's
+    /// connection ends.
     pub fn owns_connections_of(&self, upstream: &Arc<Upstream>) {
         let mut owning = self.owning.lock().unwrap_or_else(PoisonError::into_inner);
         if !owning.iter().any(|known| Arc::ptr_eq(known, upstream)) {
@@ -260,14 +265,14 @@ impl Downstream {
         }
     }
 
-    /// Keeps a connection for the client's next request to this upstream.
+    /// Keeps an upstream connection for the client's next request to this upstream.
     pub(super) fn keep(&self, upstream: Arc<Upstream>, mut lease: Lease, now: Instant) {
         lease.handle().release(now);
         let kept = Kept { upstream, until: now + KEPT_FOR, lease: Some(Box::new(lease)) };
         self.change_kept(|all| all.push(kept));
     }
 
-    /// Takes the connection over which the next request to this upstream has to go, if there is one.
+    /// Takes the upstream connection that the next request to this upstream has to use, if there is one.
     pub(super) fn take_kept(&self, upstream: &Arc<Upstream>) -> Option<Kept> {
         if !self.keeps.load(Relaxed) {
             return None;
@@ -278,12 +283,12 @@ impl Downstream {
         })
     }
 
-    /// Gives the time at which [`Downstream::let_go`] has something to do.
+    /// Returns the time at which [`Downstream::let_go`] has something to do.
     pub fn kept_until(&self) -> Option<Instant> {
         self.kept_until.get()
     }
 
-    /// Gives up the connections on which the client has taken too long to go on with a handshake.
+    /// Closes the upstream connections on which the client has taken too long to continue a handshake.
     #[cold]
     pub fn let_go(&self, now: Instant) {
         let overdue: Vec<_> = self.change_kept(|all| {
@@ -307,28 +312,28 @@ impl Downstream {
         changed
     }
 
-    /// A response is handed over; no byte for so long is too long.
+    /// Notes that a response was handed to hyper, and the longest time without a byte in it.
     pub fn body_begins(&self, now: Instant, idle_limit: Duration) {
         let micros = u64::try_from(idle_limit.as_micros()).unwrap_or(u64::MAX);
         self.idle_limit.store(micros, Relaxed);
         self.enter(Phase::Body, now);
     }
 
-    /// All of the response is handed over.
+    /// Notes that all of the response was handed to hyper.
     pub fn body_ends(&self) {
         self.phase.store(Phase::Flushing as u8, Relaxed);
     }
 
-    /// Everything handed over is written: if a response was all handed over, it is complete.
+    /// Notes that everything handed to hyper is written: if that includes a whole response, the response is complete.
     pub fn flushed(&self) {
         if self.phase() == Phase::Flushing {
-            // Not a new reading of the clock: the last write was just now.
+            // The clock is not read again: the last write was just now.
             self.since.copy(&self.last_io);
             self.phase.store(Phase::Idle as u8, Relaxed);
         }
     }
 
-    /// Whether a FIN of the application's must wait: after the header, the body goes on (RFC 9112 section 9.6).
+    /// True if a FIN from the client must be held back, as the response's body goes on (RFC 9112 section 9.6).
     pub fn holds_fin(&self) -> bool {
         matches!(self.phase(), Phase::Body | Phase::Flushing)
     }
@@ -338,12 +343,13 @@ impl Downstream {
         self.fin_held.set(at);
     }
 
-    /// True if the application has ended its side, and the response goes on.
+    /// True if the client has ended its side while a response goes on.
     pub fn is_fin_held(&self) -> bool {
         self.fin_held.get().is_some()
     }
 
-    /// True if a FIN was held back and need not be any longer; for the first caller alone.
+    /// Returns true if a FIN was held back and need not be any longer; the call ends the holding, so that only the
+    /// first caller gets true.
     pub fn release_fin(&self) -> bool {
         let released = self.is_fin_held() && !self.holds_fin();
         if released {
@@ -357,8 +363,9 @@ impl Downstream {
         self.whole.store(true, Relaxed);
     }
 
-    /// Notes that the application has ended its side behind bytes that hyper does not read yet: a next request, or a part of
-    /// one. True if it has left by that, as it has where hyper reads the FIN: its request is whole and not answered.
+    /// Notes that the client has ended its side behind bytes that hyper does not read yet: a next request, or a part of
+    /// one. Returns true if the client has thereby given up its request, which has come whole and is not answered;
+    /// where hyper reads the FIN itself, it concludes the same.
     #[cold]
     pub fn note_fin_behind(&self, now: Instant) -> bool {
         if !self.whole.load(Relaxed) {
@@ -370,17 +377,17 @@ impl Downstream {
         self.phase() == Phase::Exchange
     }
 
-    /// Notes if the application takes bytes at the moment.
+    /// Notes whether the client takes no more bytes at the moment.
     pub fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Relaxed);
     }
 
-    /// Asks the stream to look for a reset when hyper flushes next.
+    /// Asks the stream to look for a reset at hyper's next flush.
     pub fn want_look(&self) {
         self.look_wanted.store(true, Relaxed);
     }
 
-    /// True if a look was asked for; for the first caller alone.
+    /// Returns true if a look was asked for; the call clears the request, so that only the first caller gets true.
     pub fn take_look(&self) -> bool {
         self.look_wanted.load(Relaxed) && self.look_wanted.swap(false, Relaxed)
     }
@@ -390,7 +397,7 @@ impl Downstream {
         self.unread.store(true, Relaxed);
     }
 
-    /// True if the application may still be sending a request that was answered before its end.
+    /// True if the client may still be sending a request that was answered before its end.
     pub fn is_unread(&self) -> bool {
         self.unread.load(Relaxed)
     }
@@ -400,20 +407,22 @@ impl Downstream {
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// When a body that moves no byte is given up.
+    /// Returns the time at which a body that moves no byte for `limit` is given up.
     pub fn idle_deadline(&self, limit: Duration) -> Instant {
         let last = self.last_io.get().max(self.since.get());
         last.unwrap_or_else(Instant::now) + limit
     }
 
-    /// In [`Phase::Body`] and [`Phase::Flushing`]: when it is given up.
+    /// Returns the time at which a response is given up unless a byte moves, in [`Phase::Body`] and
+    /// [`Phase::Flushing`].
     pub fn body_deadline(&self) -> Instant {
         let idle = self.idle_deadline(Duration::from_micros(self.idle_limit.load(Relaxed)));
         self.departure().map_or(idle, |departure| departure.min(idle))
     }
 
-    /// Gives the time at which an application that has ended its side counts as gone: a closed socket shows no more than
-    /// its FIN until something is sent to it. An application that takes bytes slowly is there.
+    /// Returns the time at which a client that has ended its side counts as gone, or `None` if its side is open: a
+    /// closed socket shows no more than its FIN until something is sent to it. A client that takes bytes slowly does
+    /// not count as gone.
     fn departure(&self) -> Option<Instant> {
         let behind = || self.fin_behind.get().filter(|_| self.whole.load(Relaxed));
         let ended = self.fin_held.get().or_else(behind).filter(|_| !self.blocked.load(Relaxed))?;
@@ -421,37 +430,37 @@ impl Downstream {
         Some(moved + GONE_AFTER)
     }
 
-    /// True if the application counts as gone by now.
+    /// True if the client counts as gone at this time.
     pub fn has_left(&self, now: Instant) -> bool {
         self.departure().is_some_and(|departure| departure <= now)
     }
 
-    /// The drain's time is over: whatever is in flight ends.
+    /// Notes that the time for the drain is over: the exchange in flight ends.
     pub fn abort(&self) {
         self.aborting.store(true, Relaxed);
     }
 
-    /// Whether the drain's time is over.
+    /// True once the time for the drain is over.
     pub fn aborting(&self) -> bool {
         self.aborting.load(Relaxed)
     }
 
-    /// No byte of a body moved for `timeouts.idle`.
+    /// Notes that no byte of a body moved for `timeouts.idle`.
     pub fn set_stuck(&self) {
         self.stuck.store(true, Relaxed);
     }
 
-    /// Whether no byte of a body moved for too long.
+    /// True if no byte of a body moved for `timeouts.idle`.
     pub fn is_stuck(&self) -> bool {
         self.stuck.load(Relaxed)
     }
 
-    /// The response broke.
+    /// Notes that the response broke off.
     pub fn set_broken(&self) {
         self.broken.store(true, Relaxed);
     }
 
-    /// Whether the response broke.
+    /// True if the response broke off.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Relaxed)
     }
@@ -512,7 +521,7 @@ mod tests {
         downstream.body_begins(now, Duration::from_mins(1));
         assert!(!downstream.has_left(later));
         assert!(!downstream.note_fin_behind(now) && downstream.has_left(later));
-        // The next request came before it, too.
+        // Bytes of the next request came before the FIN, too.
         downstream.exchange_begins(now, None);
         downstream.body_begins(now, Duration::from_mins(1));
         assert!(!downstream.has_left(later));

@@ -1,5 +1,5 @@
-//! What an exchange came by, in the answer's own head, where a listener has `explain: true`: a member of Proxy-Status
-//! (RFC 9209), with parameters in the words of the access line. Times are seconds.
+//! An account of the exchange in the head of its response, where a listener has `explain: true`: a member of the
+//! Proxy-Status field (RFC 9209) with parameters named as in the access line. Times are seconds.
 //!
 //! `Proxy-Status: warmline; next-hop="203.0.113.7:443"; reuse=reused; conn=17; use=8; age=41.203; tls=none; queue=0.000;
 //! connect=0.000; handshake=0.000; first=0.002; retries=0`
@@ -11,24 +11,25 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::attempt::Attempt;
 use crate::{telemetry::log::seconds, upstream::RetryReason};
 
-/// The field (RFC 9209 section 2).
+/// The name of the field (RFC 9209 section 2).
 pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
-/// Our name in it.
+/// The name of Warmline's member of the field.
 pub(super) const MEMBER: &str = "warmline";
 
-/// What is told of an exchange.
+/// The facts of an exchange that its response tells.
 pub(super) struct Explanation<'a> {
     /// The last connection that took the request, if one did.
     pub(super) attempt: Option<&'a Attempt>,
     pub(super) retries: u32,
-    /// Why it was last tried again.
+    /// The reason of the last retry.
     pub(super) retried: Option<RetryReason>,
 }
 
 impl Explanation<'_> {
-    /// Adds our member to a response of the upstream's, behind those that are there: the last one is ours. What could be
-    /// taken for ours, or would swallow it, does not pass.
+    /// Adds Warmline's member to an upstream's response, behind the members that are there: the last member is always
+    /// Warmline's. Lines that hold a member of the same name, or an open string that would swallow the new member, are
+    /// removed.
     pub(super) fn join(&self, headers: &mut HeaderMap) {
         if headers.contains_key(PROXY_STATUS) {
             let lines: Vec<_> = headers.get_all(PROXY_STATUS).iter().cloned().collect();
@@ -42,7 +43,7 @@ impl Explanation<'_> {
         }
     }
 
-    /// Adds the parameters to the member of an answer of ours.
+    /// Adds the parameters to the member that an answer of Warmline's own has already.
     pub(super) fn extend(&self, headers: &mut HeaderMap) {
         let member = headers.get(PROXY_STATUS).and_then(|member| member.to_str().ok());
         let extended = member.and_then(|m| HeaderValue::from_str(&format!("{m}{self}")).ok());
@@ -52,7 +53,7 @@ impl Explanation<'_> {
     }
 }
 
-/// The parameters.
+/// Writes the parameters, each after `; `.
 impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(attempt) = self.attempt {
@@ -75,18 +76,19 @@ impl fmt::Display for Explanation<'_> {
     }
 }
 
-/// Whether a line of the upstream's may stand before ours: its strings end, its members are some, and none has our name.
+/// True if a line of the upstream's field may precede Warmline's: each of its strings ends, and it has members, none of
+/// which has Warmline's name.
 fn may_precede(line: &[u8]) -> bool {
     let mut scan = Scan::default();
     line.iter().all(|byte| scan.take(*byte)) && scan.ends()
 }
 
-/// A pass over a list (RFC 8941 section 3.1), of which only strings and the members' names matter.
+/// A pass over the bytes of a list (RFC 8941 section 3.1) that looks at strings and at the members' names alone.
 #[derive(Default)]
 struct Scan {
     quoted: bool,
     escaped: bool,
-    /// A parameter has begun: the name is over.
+    /// True once the current member's first parameter has begun: the name is over.
     named: bool,
     name: String,
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with an exchange, and the one mapping from failure to answer.
+//! The ways in which an exchange can fail, and the only mapping from failure to answer.
 
 use std::{
     borrow::Cow,
@@ -31,69 +31,70 @@ use crate::{
 /// The longest `details` in `Proxy-Status`.
 const DETAILS: usize = 200;
 
-/// Why an exchange got an answer of ours.
+/// The reason for which Warmline answered an exchange itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The request is not one that we take.
+    /// The request breaks a rule of HTTP, or asks for something that Warmline does not serve.
     #[error("{0}")]
     BadRequest(Cow<'static, str>),
-    /// Its header is larger than we read.
+    /// The request's header is larger than `limits.headerBytes`, or has more fields than `limits.headerFields`.
     #[error(
         "the request's header is too large (limits.headerBytes and limits.headerFields of listeners)"
     )]
     HeaderTooLarge,
-    /// Its header took too long.
+    /// The request's header was not complete within `limits.headerTimeout`.
     #[error("the request's header was not complete in time (limits.headerTimeout of listeners)")]
     HeaderTimeout,
-    /// The headers of all clients together are larger than what is buffered of them.
+    /// The request's header exceeds 8 KiB, and the large headers of all clients together exceed the memory that is set
+    /// aside for them.
     #[error(
         "the request's header is larger than 8 KiB, and so are those of too many other clients at this moment; try again"
     )]
     Crowded,
-    /// Nothing is configured for the host.
+    /// No upstream is configured for the request's host.
     #[error("no upstream is configured for the host {host:?}")]
     UnknownHost {
-        /// As the client wrote it.
+        /// The host as the client wrote it.
         host: String,
-        /// What is configured.
+        /// The hosts that are configured.
         hosts: Vec<String>,
-        /// The path was `/stats`.
+        /// True if the path was `/stats`.
         stats: bool,
     },
-    /// CONNECT.
+    /// The method was CONNECT.
     #[error(
         "CONNECT is not served: Warmline makes the TLS connection itself, so send plain http:// requests"
     )]
     Connect,
-    /// No connection, by the queue.
+    /// The pool gave the request no connection: all were taken.
     #[error("all {max} connections (pool.maxConnections) are taken, and {}", match .rejection {
         Rejection::QueueFull => "the queue for them (pool.maxQueue) is full",
         Rejection::QueueTimeout => "none came free in time (pool.queueTimeout)",
         Rejection::Shed => "the queue for them is too slow to serve one more in time (pool.queueTimeout)",
     })]
     Queue {
-        /// Full, or too slow.
+        /// The reason: the queue was full, too slow, or the time in it was over.
         rejection: Rejection,
         /// `pool.maxConnections`.
         max: usize,
     },
-    /// No connection, by the dial.
+    /// The dial for the request failed.
     #[error(transparent)]
     Dial(ConnectError),
-    /// No connection, as each was outdated before it was ready.
+    /// Each new connection was outdated before it was ready, as settings changed during its handshake.
     #[error(
         "no connection within {0:?} (timeouts.connect and timeouts.handshake together): each new connection was outdated \
          before it was ready, as certificates, trust or TLS settings of this upstream change faster than a handshake takes"
     )]
     Outdated(Duration),
-    /// The upstream ended a new connection with an alert: as a rule because of our certificate.
+    /// The upstream ended a new connection with a TLS alert, as a rule because of Warmline's certificate.
     #[error("{peer} {}", ended_with(*.alert, *.shown))]
     IdentityRefused {
-        /// The address.
+        /// The upstream's address.
         peer: SocketAddr,
-        /// The alert.
+        /// The TLS alert.
         alert: AlertDescription,
-        /// The fate of our certificate.
+        /// The use of Warmline's certificate in that handshake: sent, or why not.
         shown: Shown,
     },
     /// The connection ended in a way that the next one would, too.
@@ -101,9 +102,9 @@ pub enum Failure {
         "{peer} {refusal}; this is not tried again, as the next connection would end in the same way"
     )]
     Refused {
-        /// The address.
+        /// The upstream's address.
         peer: SocketAddr,
-        /// What the upstream did.
+        /// The upstream's act that ended the connection.
         refusal: Refusal,
     },
     /// The connection ended after the request was sent, before a response.
@@ -112,71 +113,71 @@ pub enum Failure {
         times(*.sent)
     )]
     Unanswered {
-        /// hyper's words.
+        /// hyper's description of the end.
         reason: String,
-        /// How often it was sent.
+        /// The number of times that the request was sent.
         sent: u32,
     },
-    /// The kernel gave the connection up: nothing that was sent was acknowledged.
+    /// The kernel gave the connection up, as nothing that was sent was acknowledged.
     #[error(
         "nothing of the request was acknowledged within {limit:?} (timeouts.connect, and at most half of timeouts.response): \
          the network no longer knows the connection; the request was sent {}, may have been processed, and is not sent again",
         times(*.sent)
     )]
     Forgotten {
-        /// How long that took.
+        /// The time without an acknowledgement after which the kernel gave up.
         limit: Duration,
-        /// How often it was sent.
+        /// The number of times that the request was sent.
         sent: u32,
     },
     /// The connection ended before the request was sent, more often than `retries.max` allows.
     #[error("the upstream closed each connection before the request was sent ({reason})")]
     NotSent {
-        /// hyper's words.
+        /// hyper's description of the last end.
         reason: String,
     },
-    /// It would have been tried again, had others not been tried again so often.
+    /// The contained failure would have been followed by a retry, but the retry budget was used up.
     #[error("the retry budget is used up (retries.budget), and so this is not tried again: {0}")]
     BudgetUsedUp(Box<Self>),
-    /// We ended its connection.
+    /// Warmline ended the connection of the exchange, for this reason.
     #[error(
         "{0} while the request was on its way; such requests end after pool.rotationDeadline, or at once where the upstream \
          is trusted no more; it may have been processed, and is not sent again"
     )]
     Replaced(Replaced),
-    /// The connection ended in the midst of a handshake that authenticates it.
+    /// The connection ended in the middle of an authentication handshake that belongs to it.
     #[error(
         "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) has ended, and no other one \
          knows the beginning of that handshake: begin it again on a new connection"
     )]
     HandshakeLost,
-    /// The client took too long to go on with such a handshake.
+    /// The client sent no request for [`KEPT_FOR`] in the middle of such a handshake.
     #[error(
         "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {KEPT_FOR:?} \
          without a request of its, as others may wait for the place: begin it again on a new connection"
     )]
     HandshakeLate,
-    /// The response broke off in its header, or is none.
+    /// The response broke off in its header, or is not HTTP.
     #[error("the upstream's response cannot be read: {0}")]
     Malformed(Cow<'static, str>),
-    /// No response in time.
+    /// No response began within `timeouts.response`.
     #[error("no response within {0:?} (timeouts.response)")]
     ResponseTimeout(Duration),
-    /// The upstream stopped to read the request.
+    /// The upstream took no byte of the request for `timeouts.idle`.
     #[error("the upstream took no byte of the request for {0:?} (timeouts.idle)")]
     UploadIdle(Duration),
-    /// The application stopped to send the request.
+    /// The client sent no byte of the request's body for `timeouts.idle`.
     #[error("the client sent no byte of its request's body for {0:?} (timeouts.idle)")]
     UploadStalled(Duration),
-    /// The application broke its request off.
+    /// The client broke its request off.
     #[error("the request's body broke off")]
     UploadBroken,
-    /// The drain's time was over in this stage.
+    /// The time for the drain was over while the exchange was in this stage.
     #[error("{ENDING}")]
     Ending(Stage),
 }
 
-/// The end of the drain, in words.
+/// The text for an exchange that the end of the drain cut.
 const ENDING: &str = "Warmline is ending and the time to finish (drain) is over";
 
 /// A reason for which Warmline ends a connection in the middle of an exchange.
@@ -191,7 +192,8 @@ pub enum Replaced {
 }
 
 impl Replaced {
-    /// Tells apart the ends of this upstream's connections that the pool has one reason for.
+    /// Returns the cause behind the pool's reason for ending a connection of this upstream. The pool has the same
+    /// reason for a removed upstream and a changed one; the upstream tells them apart.
     pub(super) fn of(upstream: &Upstream, reason: EndReason) -> Self {
         match reason {
             EndReason::Rotated => Self::Credentials,
@@ -213,37 +215,37 @@ impl fmt::Display for Replaced {
     }
 }
 
-/// Why a response was given up after its header, when there is no answer any more that could say so.
+/// The reason for which a response was given up after its header, when no answer can say so any more.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Cut {
-    /// The upstream owed the next bytes.
+    /// The upstream, which had to send the next bytes, sent none.
     #[error("the upstream sent no byte of its response for {0:?} (timeouts.idle)")]
     UpstreamSilent(Duration),
-    /// The application had bytes to take.
+    /// The client took none of the bytes that were ready for it.
     #[error("the client read no byte of the response for {0:?} (timeouts.idle)")]
     ClientSilent(Duration),
-    /// The application owed the next bytes of its request.
+    /// The client, which had to send the next bytes of its request, sent none.
     #[error("{}", Failure::UploadStalled(*.0))]
     RequestSilent(Duration),
-    /// The application broke its request off.
+    /// The client broke its request off.
     #[error("the request's body broke off after its response had begun")]
     UploadBroken,
-    /// The upstream broke it off.
+    /// The upstream broke the response off.
     #[error("the upstream's response broke off: {0}")]
     Broken(String),
-    /// We ended its connection.
+    /// Warmline ended the connection of the exchange, for this reason.
     #[error(
         "{0} while its response was on its way; such exchanges end after pool.rotationDeadline, or at once where the \
          upstream is trusted no more"
     )]
     Replaced(Replaced),
-    /// The drain's time is over.
+    /// The time for the drain is over.
     #[error("{ENDING}")]
     Ending,
 }
 
 impl Cut {
-    /// Gives the side that caused it.
+    /// Returns the side that caused the cut.
     pub(super) fn by(&self) -> Party {
         match self {
             Self::UpstreamSilent(_) | Self::Broken(_) => Party::Upstream,
@@ -271,7 +273,7 @@ impl Failure {
         Self::Malformed(reason.into())
     }
 
-    /// Names the failure of an exchange that waited for a connection in this stage.
+    /// Returns the failure of an exchange that was in this stage when it got no connection.
     pub(super) fn unavailable(error: Unavailable, upstream: &Upstream, stage: Stage) -> Self {
         match error {
             Unavailable::Rejected(rejection) => {
@@ -283,7 +285,7 @@ impl Failure {
         }
     }
 
-    /// The stage that it belongs to.
+    /// Returns the stage of the exchange in which the failure occurred.
     pub fn stage(&self) -> Stage {
         match self {
             Self::BudgetUsedUp(failure) => failure.stage(),
@@ -311,7 +313,7 @@ impl Failure {
         }
     }
 
-    /// Whose doing it is.
+    /// Returns the side that caused the failure.
     pub fn by(&self) -> Party {
         match self {
             Self::BudgetUsedUp(failure) => failure.by(),
@@ -335,7 +337,7 @@ impl Failure {
         }
     }
 
-    /// The status of the answer.
+    /// Returns the status code of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BudgetUsedUp(failure) => failure.status(),
@@ -372,7 +374,7 @@ impl Failure {
         }
     }
 
-    /// The error type of RFC 9209 section 2.3.
+    /// Returns the error type for `Proxy-Status` (RFC 9209 section 2.3).
     fn error_type(&self) -> &'static str {
         match self {
             Self::BudgetUsedUp(failure) => failure.error_type(),
@@ -403,7 +405,7 @@ impl Failure {
         }
     }
 
-    /// Whether the client's connection must close after the answer.
+    /// True if the client's connection must close after the answer.
     fn closes(&self) -> bool {
         matches!(
             self,
@@ -419,7 +421,7 @@ impl Failure {
         )
     }
 
-    /// The whole answer as it goes out, for a request that hyper did not read.
+    /// Returns the whole answer as bytes to write, for a request that hyper did not read.
     pub fn written(&self) -> Vec<u8> {
         let text = self.text(None, "");
         let status = self.status();
@@ -431,12 +433,12 @@ impl Failure {
         bytes
     }
 
-    /// The length of that answer's content.
+    /// Returns the length in bytes of the content of [`Self::written`].
     pub fn content(&self) -> u64 {
         self.text(None, "").len() as u64
     }
 
-    /// The whole answer.
+    /// Returns the whole answer. `pools` is the address of the page about the pools, which the text names.
     pub fn answer(&self, upstream: Option<&Upstream>, pools: &str) -> Response<Full<Bytes>> {
         let status = self.status();
         let mut answer = Response::new(Full::from(self.text(upstream, pools)));
@@ -490,8 +492,8 @@ impl Failure {
 }
 
 impl RetryRefusal {
-    /// What an exchange comes to that failed in this way and may not be tried again. That it was tried often enough, the
-    /// failure itself tells.
+    /// Returns the failure to answer with, given the failure of the attempt that may not be repeated. With
+    /// [`Self::Max`] the failure's own text tells how often the request was sent.
     pub(super) fn on(self, failure: Failure) -> Failure {
         match self {
             Self::Max => failure,
@@ -500,12 +502,13 @@ impl RetryRefusal {
     }
 }
 
-/// An error of hyper's with its causes.
+/// Returns the texts of a hyper error and of its causes, joined by colons.
 pub(super) fn chain(error: &hyper::Error) -> String {
     joined(Some(error))
 }
 
-/// The causes of an error of hyper's alone: they say what its own words only introduce.
+/// Returns the texts of the causes of a hyper error, without its own text, which only introduces them; the error's own
+/// text if there is no cause.
 pub(super) fn cause(error: &hyper::Error) -> String {
     match error.source() {
         Some(cause) => joined(Some(cause)),
@@ -516,7 +519,7 @@ pub(super) fn cause(error: &hyper::Error) -> String {
 fn joined(mut error: Option<&(dyn Error + 'static)>) -> String {
     let mut texts = Vec::new();
     while let Some(inner) = error {
-        // rustls adds where its manual explains it.
+        // rustls adds a link to its manual, which is cut off here.
         texts.push(inner.to_string().split(": https://").next().unwrap_or_default().to_owned());
         error = inner.source();
     }
@@ -543,7 +546,7 @@ fn dial_error_type(error: &ConnectError) -> &'static str {
     }
 }
 
-/// The kernel's word in those of RFC 9209.
+/// Returns the error type of RFC 9209 for an error of the kernel.
 fn tcp_error_type(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::ConnectionRefused => "connection_refused",

@@ -1,4 +1,4 @@
-//! Which fields pass (RFC 9110 section 7.6.1; "Fields" in docs/design.md).
+//! The fields of a message that pass from one side to the other (RFC 9110 section 7.6.1; "Fields" in docs/design.md).
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue, Response, Version,
@@ -42,7 +42,7 @@ const NOT_TRAILERS: &[&str] = &[
     "www-authenticate",
 ];
 
-/// Makes a request's fields fit to go up, with this host.
+/// Makes a request's fields fit to be sent upstream with this Host.
 pub(super) fn to_upstream(
     parts: &mut request::Parts,
     host: HeaderValue,
@@ -51,7 +51,7 @@ pub(super) fn to_upstream(
     let seen = Seen::in_fields(&parts.headers);
     let chunked = seen.codings > 0;
     if chunked && !(seen.codings == 1 && seen.chunked) {
-        // RFC 9112 section 6.1: we take this one, and nothing else.
+        // RFC 9112 section 6.1: Warmline takes this coding and no other.
         let fault = codings_fault(&parts.headers, "the client, or a library in it,");
         return Err(Failure::bad_request(fault));
     }
@@ -61,7 +61,7 @@ pub(super) fn to_upstream(
     }
     parts.headers.insert(HOST, host);
     if chunked {
-        // hyper sends GET and HEAD with a body of unknown length only if told so.
+        // hyper sends GET and HEAD with a body of unknown length only with this field set.
         parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     parts.version = Version::HTTP_11;
@@ -71,7 +71,7 @@ pub(super) fn to_upstream(
     Ok(())
 }
 
-/// Leaves nothing of hyper's own beside a request but the case of its field names, where that is wanted.
+/// Removes hyper's extensions from a request, except for the spelling of its field names where that is to be kept.
 fn clean_extensions(extensions: &mut Extensions, case: HeaderCase) {
     match case {
         HeaderCase::Kept => {
@@ -81,23 +81,23 @@ fn clean_extensions(extensions: &mut Extensions, case: HeaderCase) {
     }
 }
 
-/// Whether a response's framing leaves its connection fit for another exchange.
+/// The effect of a response's framing on its connection: fit for another exchange or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fitness {
-    /// It does not.
+    /// The connection must not be used again.
     Unfit,
-    /// It does, and the upstream may have said for how long.
+    /// The connection can be used again; the upstream may have announced for how long.
     Fit(Option<KeepAlive>),
 }
 
-/// Makes a response's fields fit to go down, and judges its framing.
+/// Makes a response's fields fit to be sent to the client, and judges its framing.
 pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<Fitness, Failure> {
     let seen = Seen::in_fields(&parts.headers);
     if parts.version < Version::HTTP_11 && seen.codings > 0 {
         return Err(Failure::malformed("Transfer-Encoding in an HTTP/1.0 response"));
     }
     if seen.encoded {
-        // Without its coding's name the content would be mislabelled, and we decode none (RFC 9112 section 7).
+        // Without its coding's name the content would be mislabelled, and Warmline decodes none (RFC 9112 section 7).
         let fault = codings_fault(&parts.headers, "the server, or a framework in it,");
         return Err(Failure::malformed(fault));
     }
@@ -116,8 +116,8 @@ pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<Fitness, Fail
     Ok(fitness)
 }
 
-/// True if a response ends its connection: it says so, is in HTTP/1.0 and does not say otherwise, or ends where the connection
-/// does (RFC 9112 sections 6.3 and 9.3).
+/// True if a response ends its connection: it says so, is in HTTP/1.0 without `keep-alive`, or has a body that ends
+/// with the connection (RFC 9112 sections 6.3 and 9.3).
 #[cold]
 pub(super) fn closes<B: Body>(response: &Response<B>) -> bool {
     let headers = response.headers();
@@ -126,12 +126,12 @@ pub(super) fn closes<B: Body>(response: &Response<B>) -> bool {
         options.any(|said| said.eq_ignore_ascii_case(option))
     };
     let old = response.version() < Version::HTTP_11 && !has(b"keep-alive");
-    // Of a body in chunks the length is unknown, too.
+    // The length of a chunked body is unknown, too.
     let chunked = Seen::in_fields(headers).ends_chunked;
     old || has(b"close") || response.body().size_hint().exact().is_none() && !chunked
 }
 
-/// The options that a Connection field lists.
+/// Returns the options that a Connection field lists.
 fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
@@ -140,29 +140,29 @@ fn is_close(option: &[u8]) -> bool {
     option.eq_ignore_ascii_case(b"close")
 }
 
-/// What one pass over the fields found: most messages have nothing to remove, and pay for no look-up.
+/// The findings of one pass over the fields: most messages have nothing to remove, and need no look-up afterwards.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a field that was there or not")]
 struct Seen {
-    /// Transfer-Encoding fields.
+    /// The number of Transfer-Encoding fields.
     codings: usize,
-    /// The last of them is exactly `chunked`.
+    /// True if the last Transfer-Encoding field is exactly `chunked`.
     chunked: bool,
-    /// A coding other than `chunked` is applied, or that one twice or not last.
+    /// True if a coding other than `chunked` is applied, or `chunked` twice or not last.
     encoded: bool,
-    /// `chunked` was named.
+    /// True if `chunked` was named.
     ends_chunked: bool,
-    /// Content-Length fields.
+    /// The number of Content-Length fields.
     lengths: usize,
-    /// A length written as a list: `3, 3`.
+    /// True if a length is written as a list: `3, 3`.
     listed_length: bool,
-    /// A Connection field.
+    /// True if there is a Connection field.
     connection: bool,
-    /// It names `close`.
+    /// True if Connection names `close`.
     close: bool,
-    /// It names other fields.
+    /// The other fields that Connection names.
     named: Vec<HeaderName>,
-    /// A field that never passes a hop.
+    /// True if there is a field that never passes a hop.
     hop_by_hop: bool,
     proxy_authorization: bool,
 }
@@ -197,7 +197,7 @@ impl Seen {
         }
     }
 
-    /// `chunked` comes last and once; `identity`, of old, is none.
+    /// Notes the codings of one field: `chunked` must come last and once; the obsolete `identity` does not count.
     fn note_codings(&mut self, value: &HeaderValue) {
         let codings = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         for coding in codings.filter(|coding| !coding.is_empty()) {
@@ -220,11 +220,11 @@ impl Seen {
         }
     }
 
-    /// Removes Connection, what it names, and what never passes a hop.
+    /// Removes Connection, the fields that it names, and the fields that never pass a hop.
     fn remove_hop_by_hop(&self, headers: &mut HeaderMap) {
         if self.connection {
             headers.remove(CONNECTION);
-            // Framing and routing are not the peer's to take away.
+            // A peer may not have the fields for framing and routing removed.
             for name in self.named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH)
             {
                 headers.remove(name);
@@ -240,18 +240,19 @@ impl Seen {
         }
     }
 
-    /// Whether a response of this version leaves its connection fit (RFC 9112 sections 6.3 and 9.3).
+    /// True if a response of this version leaves its connection fit for reuse (RFC 9112 sections 6.3 and 9.3).
     fn fit(&self, version: Version) -> bool {
         let unambiguous = match self.codings {
             0 => true,
             codings => codings == 1 && self.chunked && self.lengths == 0,
         };
-        // After a response in HTTP/1.0 hyper would write its next requests in HTTP/1.0, chunked bodies left out.
+        // After a response in HTTP/1.0 hyper would write its next requests in HTTP/1.0, without chunked bodies.
         version == Version::HTTP_11 && unambiguous && !self.close
     }
 }
 
-/// Says what is wrong with transfer codings other than `chunked`, once and alone, and whose doing that is.
+/// Returns a sentence about transfer codings other than a single `chunked`, which names `sender` as the side that
+/// caused them.
 #[cold]
 fn codings_fault(headers: &HeaderMap, sender: &str) -> String {
     let values = headers.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
@@ -272,7 +273,7 @@ fn codings_fault(headers: &HeaderMap, sender: &str) -> String {
     }
 }
 
-/// hyper agreed that all the lengths are equal, and checked the first.
+/// Reduces Content-Length to one number. hyper has checked that all the lengths are equal and that the first is valid.
 fn keep_one_length(headers: &mut HeaderMap) {
     let first = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let number = first.and_then(|text| text.split(',').next()).map(str::trim);
@@ -283,7 +284,7 @@ fn keep_one_length(headers: &mut HeaderMap) {
     }
 }
 
-/// Drops the trailers that must not pass; hyper drops those that were not announced.
+/// Drops the trailers that must not pass; hyper drops those that the Trailer field does not announce.
 pub(super) fn filter_trailers(trailers: &mut HeaderMap) {
     for name in NOT_TRAILERS {
         trailers.remove(*name);

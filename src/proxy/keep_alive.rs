@@ -1,5 +1,5 @@
-//! What an upstream says about how long it keeps a connection: the `Keep-Alive` response field. RFC 2068 section 19.7.1.1
-//! only reserved it; `timeout` and `max` are what Apache, nginx, Node and Jetty send.
+//! An upstream's announcement of the time for which it keeps a connection: the `Keep-Alive` response field. RFC 2068
+//! section 19.7.1.1 only reserved that; `timeout` and `max` are the parameters that Apache, nginx, Node and Jetty send.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::pool::KeepAlive;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// What the fields announce; `None` where that is nothing.
+/// Returns the limits that the fields announce; `None` if they announce none.
 pub(super) fn announced(headers: &HeaderMap) -> Option<KeepAlive> {
     let mut announced = KeepAlive::default();
     let fields = headers.get_all(KEEP_ALIVE).iter().filter_map(|field| field.to_str().ok());
     for parameter in fields.flat_map(|field| field.split(',')) {
         let Some((name, value)) = parameter.split_once('=') else { continue };
-        // Above four billion it is no announcement, whatever it is.
+        // A number above four billion is ignored.
         let Ok(number) = value.trim().trim_matches('"').parse::<u32>() else { continue };
         match name.trim() {
             name if name.eq_ignore_ascii_case("timeout") => {

@@ -1,4 +1,4 @@
-//! A request on its way up, and what is kept of it to send it again.
+//! A request on its way to the upstream, and the copy that is kept for sending it again.
 
 use std::sync::Arc;
 
@@ -19,14 +19,15 @@ use crate::{
     upstream::Upstream,
 };
 
-/// A body that every peer has room for.
+/// The size in bytes of a body that fits into every peer's receive window.
 const SMALL: u64 = 16 * 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// A request on its way up. It stays where it is while it waits, and is lent to what sends it: it is large.
+/// A request on its way to the upstream. This value keeps it while it waits, and lends it to the code that sends it, as
+/// it is large.
 pub(super) struct Outbound {
-    /// `None` while hyper has it.
+    /// The request; `None` while hyper has it.
     request: Option<Request<RequestBody>>,
     copy: Option<Copy>,
     upload: Option<Arc<Upload>>,
@@ -34,7 +35,8 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    /// Guards the body; one that waits for 100 is parked, and of an idempotent request it is held.
+    /// Takes over a request's head and body. The body of an idempotent request is held for a retry; one with `Expect:
+    /// 100-continue` is parked until the upstream asks for it.
     pub(super) fn new(parts: request::Parts, incoming: Incoming, upstream: &Upstream) -> Self {
         let by_key = || upstream.settings().retries.idempotency_key;
         let idempotent = is_idempotent(&parts, by_key);
@@ -46,27 +48,28 @@ impl Outbound {
         Self { request: Some(request), copy, upload, authenticates }
     }
 
-    /// True if it authenticates the connection that it is sent on.
+    /// True if the request authenticates the connection that it is sent on.
     pub(super) fn authenticates(&self) -> bool {
         self.authenticates
     }
 
-    /// The application must not take its connection for another request: not all of this one was read.
+    /// True if not all of the request's body was read, so that the client must not use its connection for another
+    /// request.
     pub(super) fn is_unread(&self) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.progress() != Progress::Complete)
     }
 
-    /// The body in flight, if there is one.
+    /// Returns the state of the body on its way up, or `None` if the request has no body.
     pub(super) fn upload(&self) -> Option<&Arc<Upload>> {
         self.upload.as_ref()
     }
 
-    /// Its fields, while it is here.
+    /// Returns the request's fields, or `None` while hyper has the request.
     pub(super) fn headers(&self) -> Option<&HeaderMap> {
         self.request.as_ref().map(Request::headers)
     }
 
-    /// Tells if every peer has room for all of it.
+    /// Returns whether every peer's receive window has room for all of the request.
     pub(super) fn window(&self) -> Window {
         let length = || self.headers()?.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
         if self.upload.is_none() || length().is_some_and(|length| length <= SMALL) {
@@ -76,27 +79,28 @@ impl Outbound {
         }
     }
 
-    /// Lends it out.
+    /// Lends the request out to be sent; [`Self::given_back`] ends the loan.
     pub(super) fn take(&mut self) -> Request<RequestBody> {
         self.request.take().expect("a request that is to be sent is there")
     }
 
-    /// hyper gave it back, or did not.
+    /// Ends the loan: takes the request that hyper gave back, or `None` if hyper wrote a part of it.
     pub(super) fn given_back(&mut self, request: Option<Request<RequestBody>>) {
         self.request = request;
     }
 
-    /// Whether it is here: nothing of it was written.
+    /// True if the request is not lent out: nothing of it was written.
     pub(super) fn is_here(&self) -> bool {
         self.request.is_some()
     }
 
-    /// Whether it may turn out, once it was sent, that it cannot be sent again. Of a body that is known only as it comes.
+    /// True if it may turn out after sending that the request cannot be sent again: there is no copy, or a body, of
+    /// which only its arrival shows whether all can be held.
     pub(super) fn is_sent_once(&self) -> bool {
         self.copy.is_none() || self.upload.is_some()
     }
 
-    /// Makes it ready to be sent again, if need be from what is kept of it; says whether it is.
+    /// Makes the request ready to be sent again, if need be from the copy; returns whether that succeeded.
     pub(super) fn restore(&mut self) -> bool {
         if self.request.is_none() {
             let copy = self.copy.as_ref();
@@ -105,7 +109,7 @@ impl Outbound {
         self.is_here()
     }
 
-    /// It will not be sent again.
+    /// Drops the copy and what is held of the body: the request will not be sent again.
     pub(super) fn release(&mut self) {
         self.copy = None;
         if let Some(upload) = &self.upload {
@@ -114,7 +118,7 @@ impl Outbound {
     }
 }
 
-/// Whether it may be done twice (RFC 9110 section 9.2.2), by its method, or because its sender says so with a key.
+/// True if the request may be sent twice (RFC 9110 section 9.2.2), by its method, or because of its idempotency key.
 fn is_idempotent(parts: &request::Parts, by_key: impl FnOnce() -> bool) -> bool {
     match parts.method {
         Method::POST | Method::PATCH => by_key() && has_key(&parts.headers),
@@ -122,7 +126,7 @@ fn is_idempotent(parts: &request::Parts, by_key: impl FnOnce() -> bool) -> bool 
     }
 }
 
-/// One key, and not an empty one: two would leave open which the upstream goes by.
+/// True if there is exactly one key, and not an empty one: with two, the upstream could go by either.
 fn has_key(headers: &HeaderMap) -> bool {
     let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
     let key = keys.next().map(|value| value.as_bytes().trim_ascii());
@@ -134,7 +138,7 @@ struct Copy {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    /// The case of its field names; mostly empty.
+    /// The spelling of the field names in upper and lower case, as hyper keeps it; mostly empty.
     extensions: Extensions,
 }
 
@@ -145,7 +149,7 @@ impl Copy {
         Self { method, uri, headers, extensions }
     }
 
-    /// The request again, unless its body is not held.
+    /// Builds the request again, or returns `None` if its body is not held.
     fn request(&self, upload: Option<&Arc<Upload>>) -> Option<Request<RequestBody>> {
         let body = match upload {
             None => RequestBody::Empty,
@@ -162,7 +166,7 @@ impl Copy {
     }
 }
 
-/// Guards a request's body; one that waits for 100 is parked.
+/// Wraps a request's body so that its progress can be observed; one with `Expect: 100-continue` is parked.
 fn guard(
     incoming: Incoming,
     parts: &request::Parts,
@@ -177,7 +181,8 @@ fn guard(
     (body, Some(upload))
 }
 
-/// The upstream's 100 lets a parked body go, and with its first byte hyper sends the application its own 100.
+/// Makes the upstream's 100 response release a parked body; with the body's first byte hyper sends the client its own
+/// 100.
 fn unpark_on_continue(request: &mut Request<RequestBody>, upload: Option<&Arc<Upload>>) {
     let Some(upload) = upload.filter(|upload| upload.progress() == Progress::Parked) else {
         return;

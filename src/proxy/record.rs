@@ -1,4 +1,4 @@
-//! What is counted and logged about one exchange, whichever way it ends.
+//! The counters and the log line of one exchange, whichever way the exchange ends.
 
 use std::{
     fmt,
@@ -17,12 +17,12 @@ use crate::{
     upstream::{Code, Exchanges, Failed, Lease, Party, RetryReason, Stage, Upstream},
 };
 
-/// One exchange's record. Dropped before it was told how the exchange ended, the application left, or Warmline ends.
+/// The record of one exchange. If dropped before its end was recorded, the client has left, or Warmline is ending.
 pub(super) struct Record {
     proxy: Arc<Proxy>,
     upstream: Option<Arc<Upstream>>,
     started: Instant,
-    /// When the last attempt's request was handed to a connection.
+    /// The time at which the last attempt's request was handed to a connection.
     sent: Option<Instant>,
     /// The time for which earlier attempts, and dials that failed, waited for the upstream.
     away: Duration,
@@ -33,17 +33,17 @@ pub(super) struct Record {
     /// Content bytes of the response.
     pub(super) bytes: u64,
     retries: u32,
-    /// Why it was last tried again.
+    /// The reason of the last retry.
     retried: Option<RetryReason>,
-    /// Attempts that a connection took.
+    /// The number of attempts that a connection took.
     sends: u32,
-    /// Not all of the request's body was taken when its answer came.
+    /// True if not all of the request's body was read when its answer began.
     pub(super) unread: bool,
     downstream: Arc<Downstream>,
     attempt: Option<Attempt>,
-    /// For the log; none where no line can come of it, or the request could not be read.
+    /// The method and target for the log; `None` if no log line is written, or the request could not be read.
     request: Option<(Method, Uri)>,
-    /// What was not plain in its request line.
+    /// The oddities of its request line: escaped bytes, a fragment.
     pub(super) line: RequestLine,
     told: bool,
 }
@@ -72,26 +72,26 @@ impl Record {
         }
     }
 
-    /// Remembers the request line, if a log line may want it.
+    /// Remembers the request line, if access lines are logged.
     pub(super) fn request(&mut self, method: &Method, uri: &Uri) {
         if self.proxy.access.get() != Access::Off {
             self.request = Some((method.clone(), uri.clone()));
         }
     }
 
-    /// The destination is known, and a connection wanted.
+    /// Notes that the upstream is known, and a connection wanted.
     pub(super) fn routed(&mut self, upstream: &Arc<Upstream>) {
         self.upstream = Some(Arc::clone(upstream));
         self.stage = Stage::Connect;
     }
 
-    /// It waits for a connection: in the queue, or for a dial.
+    /// Notes that the exchange waits for a connection: in the queue if `queued`, else for a dial.
     pub(super) fn waits(&mut self, queued: bool) {
         self.stage = if queued { Stage::Queue } else { Stage::Connect };
         self.dialling = (!queued).then(|| self.dialling.unwrap_or_else(Instant::now));
     }
 
-    /// An attempt goes out on this connection.
+    /// Notes that an attempt goes out on this connection.
     pub(super) fn attempt(&mut self, lease: &mut Lease, now: Instant) {
         self.sent = Some(now);
         self.dialling = None;
@@ -100,7 +100,7 @@ impl Record {
         self.attempt = Some(Attempt::on(lease));
     }
 
-    /// It is tried again.
+    /// Notes and counts a retry.
     pub(super) fn retried(&mut self, reason: RetryReason) {
         self.retries += 1;
         self.retried = Some(reason);
@@ -110,7 +110,8 @@ impl Record {
         (self.sent, self.dialling) = (None, None);
     }
 
-    /// Adds up for how long it has waited for the upstream: with a request on its way, or for a dial that came to nothing.
+    /// Returns the time for which the exchange has waited for the upstream: while a request was on its way, or during
+    /// dials that failed.
     fn waited(&self, now: Instant) -> Duration {
         let since = self.sent.or(self.dialling);
         self.away + since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -124,7 +125,7 @@ impl Record {
         self.retries
     }
 
-    /// The final header came.
+    /// Notes that the header of the final response came.
     pub(super) fn responded(&mut self, status: StatusCode, first_byte: Option<Instant>) {
         self.status = Some(status);
         self.stage = Stage::Body;
@@ -134,13 +135,13 @@ impl Record {
         }
     }
 
-    /// What an answer's head may tell of it.
+    /// Returns the facts that the response's Proxy-Status field may tell.
     pub(super) fn explanation(&self) -> Explanation<'_> {
         let attempt = self.attempt.as_ref();
         Explanation { attempt, retries: self.retries, retried: self.retried }
     }
 
-    /// The response was relayed whole.
+    /// Records that the response was relayed whole.
     pub(super) fn finish(mut self, now: Instant) {
         let status = self.status.unwrap_or(StatusCode::OK);
         if let Some(sent) = self.sent {
@@ -154,7 +155,7 @@ impl Record {
         }
     }
 
-    /// We answered ourselves, with so many bytes of content.
+    /// Records that Warmline answered itself, with this number of bytes of content.
     pub(super) fn failed(mut self, failure: &Failure, content: u64, now: Instant) {
         let bare = self.request.as_ref().is_some_and(|(method, _)| method == Method::HEAD);
         self.bytes = if bare { 0 } else { content };
@@ -167,7 +168,7 @@ impl Record {
         self.log(now, Some(by), stage, Some(failure as &dyn fmt::Display));
     }
 
-    /// The response was cut after its header, for this reason.
+    /// Records that the response was cut after its header, for this reason.
     pub(super) fn broke(mut self, cut: &Cut, now: Instant) {
         self.abort(cut.by(), Some(cut), now);
     }
@@ -176,7 +177,7 @@ impl Record {
         self.told = true;
         self.count(Code::Aborted, now);
         self.exchanges().failed.increment((by, self.stage));
-        // That an application leaves is no failure.
+        // A client that leaves is not a failure.
         if let Some(cut) = cut {
             self.note(None, by, self.stage, cut.to_string());
         }
@@ -191,7 +192,7 @@ impl Record {
         exchanges.added_seconds.observe(total.saturating_sub(self.waited(now)));
     }
 
-    /// For people, on the page.
+    /// Adds the failure to the list of recent failures on the operators' page.
     fn note(&self, status: Option<StatusCode>, by: Party, stage: Stage, text: String) {
         let status = status.map(|status| status.as_u16());
         let failed = Failed::new(status, by, stage, text);
@@ -205,7 +206,7 @@ impl Record {
         }
     }
 
-    /// Nobody broke it where `by` is `None`.
+    /// Writes the access line. `by` is the side that broke the exchange off, `None` if the exchange succeeded.
     fn log(&self, now: Instant, by: Option<Party>, stage: Stage, error: Option<&dyn fmt::Display>) {
         let line = if by.is_none() { log::Line::Ordinary } else { log::Line::Failure };
         if self.proxy.access.get() == Access::Off || !log::admits(line) {
@@ -241,14 +242,14 @@ impl Record {
     }
 }
 
-/// A request line, as log lines have it.
+/// A request line in the form that log lines have, without passwords.
 struct Line<'a>(&'a Method, &'a Uri);
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(method, uri) = self;
         match uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')) {
-            // Such a request is refused; its password need not stay in the log.
+            // Such a request is refused; its password must not stay in the log.
             Some((_, host)) => write!(f, "{method} http://...@{host}{}", uri.path()),
             None => write!(f, "{method} {uri}"),
         }

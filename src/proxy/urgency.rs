@@ -1,10 +1,11 @@
-//! How urgent a request says it is: the parameter `u` of RFC 9218, or a bare number.
+//! The urgency that a request asks for: the parameter `u` of RFC 9218, or a bare number.
 
 use http::{HeaderMap, HeaderName};
 
 use crate::pool::DEFAULT_URGENCY;
 
-/// 0 (now) to 7 (whenever); what is not understood counts as if it were not there (RFC 9218 section 4).
+/// Returns the urgency, 0 (most urgent) to 7 (least urgent); the default if the field is missing or not understood (RFC
+/// 9218 section 4).
 pub(super) fn of(headers: &HeaderMap, field: &HeaderName) -> u8 {
     let said = headers.get(field).and_then(|value| value.to_str().ok()).unwrap_or_default();
     // A dictionary's last member counts (RFC 8941 section 3.2).

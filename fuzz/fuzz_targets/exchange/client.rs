@@ -1,4 +1,4 @@
-//! The application: it writes an input's bytes, reads what comes, and leaves.
+//! The client: it writes an input's bytes, reads what comes, and leaves.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -8,17 +8,17 @@ use std::{
 
 use crate::input::Input;
 
-/// How long a patient application waits, more than all of Warmline's limits together.
+/// The time for which a patient client waits, more than all of Warmline's limits together.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How long an application waits for the first byte: a handshake and an answer take less.
+/// The time for which a client waits for the first byte: a handshake and an answer take less.
 const FIRST_BYTE: Duration = Duration::from_millis(8);
-/// How long it takes a silence for the end of what comes.
+/// The time of silence after which a client takes an answer for complete.
 const SILENCE: Duration = Duration::from_millis(2);
 
-/// Sends an input's request and returns all that came back.
+/// Sends an input's request and returns all bytes that came back.
 pub fn exchange(address: SocketAddr, input: &Input) -> Vec<u8> {
     let mut stream = connect(address);
-    // Warmline may have closed after the first piece: what it then says is still read.
+    // Warmline may have closed after the first piece: what it says then is still read.
     let _ = write(&mut stream, input);
     let mut answered = Vec::new();
     if input.is_patient() {
@@ -29,14 +29,14 @@ pub fn exchange(address: SocketAddr, input: &Input) -> Vec<u8> {
     let first = if heads > 0 { FIRST_BYTE } else { SILENCE };
     let ended = read(&mut stream, first, SILENCE, |all| heads < 2 && is_final(all), &mut answered);
     if !ended {
-        // Whatever has begun may end: after a response's header a FIN does not break it off.
+        // A response that has begun may end: after its header a FIN does not break it off.
         let _ = stream.shutdown(Shutdown::Write);
         read(&mut stream, SILENCE, SILENCE, |_| false, &mut answered);
     }
     answered
 }
 
-/// Sends a request that asks for the end of its connection, and returns all that came until then.
+/// Sends a request that asks for the end of its connection, and returns all bytes that came until then.
 pub fn one_shot(address: SocketAddr, request: &str, limit: Duration) -> Vec<u8> {
     let mut stream = connect(address);
     stream.write_all(request.as_bytes()).expect("a sane request is read");
@@ -63,18 +63,18 @@ fn write(stream: &mut TcpStream, input: &Input) -> std::io::Result<()> {
     Ok(())
 }
 
-/// How many header sections may end in these bytes; without one there is nothing to wait for.
+/// Returns the most header sections that may end in these bytes; at 0 no answer is due.
 fn heads(request: &[u8]) -> usize {
     request.windows(2).filter(|window| *window == b"\n\n" || *window == b"\n\r").count()
 }
 
-/// A final response has begun: one of these is all that a single request gets.
+/// True if a final response has begun: a single request gets one of these at most.
 fn is_final(answered: &[u8]) -> bool {
     answered.get(9).is_some_and(|digit| *digit != b'1')
 }
 
-/// Reads until the end (true), until enough is there or nothing came for so long, or until [`PATIENCE`] or the first
-/// limit is over.
+/// Reads until the end of the stream, and returns true then; or until `enough` is true, until nothing came for the
+/// limit, or until [`PATIENCE`] is over, or `first` if that is longer.
 fn read(
     stream: &mut TcpStream,
     first: Duration,

@@ -1,37 +1,37 @@
-//! An input's layout: a byte of choices, the application's bytes, two zero bytes, the upstream's bytes.
+//! The layout of an input: a byte of choices, the client's bytes, two zero bytes, the upstream's bytes.
 
-/// The longest input: an answer of this size leaves the origin in one segment, so that whatever lies behind a complete
-/// response is there before Warmline can take the connection for idle.
+/// The most bytes of an input: an answer of this size leaves the origin in one segment, so that bytes behind a complete
+/// response have come before Warmline can take the connection for idle.
 const LONGEST: usize = 4096;
 const SEPARATOR: &[u8] = &[0, 0];
 
-/// Another response behind the first: whoever gets it next got what nobody asked for.
+/// A second response behind the first: a request that gets it got an answer that belongs to no request.
 const STRAY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nstray";
 
-/// One input, taken apart.
+/// An input, taken apart.
 pub struct Input {
     choices: u8,
-    /// What the application writes.
+    /// The bytes that the client writes.
     pub request: Vec<u8>,
-    /// What the upstream answers to each request's head.
+    /// The bytes with which the upstream answers each request's head.
     pub response: Vec<u8>,
 }
 
-/// What the origin does once it has answered.
+/// The origin's act once it has answered.
 #[derive(Clone, Copy)]
 pub enum Ending {
-    /// The connection stays open.
+    /// Leaves the connection open.
     Open,
-    /// `close_notify` and FIN.
+    /// Sends `close_notify` and FIN.
     Polite,
-    /// FIN alone.
+    /// Sends FIN alone.
     Truncated,
-    /// RST.
+    /// Sends RST.
     Reset,
 }
 
 impl Input {
-    /// None if there is nothing to send, or too much.
+    /// Takes an input apart; `None` if it has no bytes to send, or too many.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (choices, rest) = bytes.split_first().filter(|_| bytes.len() <= LONGEST)?;
         let separator = rest.windows(SEPARATOR.len()).position(|window| window == SEPARATOR)?;
@@ -46,7 +46,7 @@ impl Input {
         Some(Self { choices: *choices, request: request.into(), response })
     }
 
-    /// Bits 0 and 1: the origin's ending. Bit 2 adds [`STRAY`].
+    /// Returns the origin's ending: bits 0 and 1 of the choices. Bit 2 adds [`STRAY`] to the answer.
     pub fn ending(&self) -> Ending {
         match self.choices & 3 {
             0 => Ending::Open,
@@ -56,22 +56,22 @@ impl Input {
         }
     }
 
-    /// Bit 3: the answer comes in small TLS records.
+    /// True if the answer comes in small TLS records: bit 3.
     pub fn small_records(&self) -> bool {
         self.choices & 8 != 0
     }
 
-    /// Bit 4: the application's FIN follows its bytes at once.
+    /// True if the client's FIN follows its bytes at once: bit 4.
     pub fn finishes_at_once(&self) -> bool {
         self.choices & 16 != 0
     }
 
-    /// Bit 5: the application writes in two pieces.
+    /// True if the client writes in two pieces: bit 5.
     pub fn two_pieces(&self) -> bool {
         self.choices & 32 != 0
     }
 
-    /// Bits 6 and 7, both: the application waits for Warmline's time limits.
+    /// True if the client waits for Warmline's time limits: bits 6 and 7, both set.
     pub fn is_patient(&self) -> bool {
         self.choices & 192 == 192
     }

@@ -31,10 +31,10 @@ use crate::{
 
 /// The origin's name.
 pub const NAME: &str = "a.test";
-/// A whole answer in records of this size still leaves in one segment.
+/// The size of a small TLS record; a whole answer in such records still leaves in one segment.
 const SMALL_RECORD: usize = 256;
 
-/// What is answered to requests that are not sane.
+/// The answer to requests that are not sane.
 #[derive(Clone)]
 struct Script {
     response: Vec<u8>,
@@ -50,7 +50,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Starts one that trusts everybody.
+    /// Starts an origin that asks for no client certificate.
     pub fn start() -> Self {
         let key = KeyPair::generate().expect("a key can be made");
         let params = CertificateParams::new([NAME.to_owned()]).expect("the name is ASCII");
@@ -58,7 +58,7 @@ impl Origin {
         let trust = certificate.pem();
         let config = |small_records: bool| {
             let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-            // The cheapest key exchange: the handshake is not what is looked at here.
+            // The cheapest key exchange: the handshake is not under test here.
             let provider =
                 CryptoProvider { kx_groups: vec![X25519], ..aws_lc_rs::default_provider() };
             let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
@@ -81,17 +81,17 @@ impl Origin {
         Self { address, trust, script }
     }
 
-    /// Where it listens.
+    /// Returns the address that the origin listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its certificate, which signs itself.
+    /// Returns its certificate, which is self-signed, as PEM.
     pub fn trust_pem(&self) -> &str {
         &self.trust
     }
 
-    /// From now on it answers as this input says.
+    /// Makes the origin answer as this input says from now on.
     pub fn answer_with(&self, input: &Input) {
         *self.script.lock().expect("nothing panics inside") = Script {
             response: input.response.clone(),
@@ -104,7 +104,8 @@ impl Origin {
 fn run(listener: std::net::TcpListener, acceptors: [TlsAcceptor; 2], script: Arc<Mutex<Script>>) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime can be made").block_on(async move {
-        // A process whose main is libFuzzer's does not ignore SIGPIPE as Rust's own do; a handler stays for good.
+        // A process whose main function is libFuzzer's does not ignore SIGPIPE as Rust's do; this handler stays for
+        // good.
         let _ = signal(SignalKind::pipe()).expect("a signal can be handled");
         let listener = TcpListener::from_std(listener).expect("it is non-blocking");
         loop {
@@ -112,7 +113,7 @@ fn run(listener: std::net::TcpListener, acceptors: [TlsAcceptor; 2], script: Arc
             let small = script.lock().expect("nothing panics inside").small_records;
             let acceptor = acceptors[usize::from(small)].clone();
             let script = Arc::clone(&script);
-            // How a connection ends is Warmline's to choose: errors are no findings.
+            // The end of a connection is Warmline's to choose: errors are not findings.
             tokio::spawn(async move {
                 tcp.set_nodelay(true)?;
                 let tls = acceptor.accept(tcp).await?;
@@ -122,10 +123,10 @@ fn run(listener: std::net::TcpListener, acceptors: [TlsAcceptor; 2], script: Arc
     });
 }
 
-/// One connection of Warmline's.
+/// A connection from Warmline.
 struct Connection {
     tls: TlsStream<TcpStream>,
-    /// What was read and not yet used.
+    /// Bytes that were read and not used yet.
     read: Vec<u8>,
     script: Arc<Mutex<Script>>,
 }
@@ -138,7 +139,7 @@ impl Connection {
                 self.answer_sanely(number.parse().unwrap_or_default()).await?;
             } else {
                 let script = self.script.lock().expect("nothing panics inside").clone();
-                // One write: nothing of it may come after Warmline has taken the connection back.
+                // Written at once: no byte may come after Warmline has taken the connection back.
                 self.tls.write_all(&script.response).await?;
                 self.tls.flush().await?;
                 if !matches!(script.ending, Ending::Open) {
@@ -165,7 +166,7 @@ impl Connection {
             return SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
         }
         tcp.shutdown().await?;
-        // What is still on its way is read: otherwise the kernel resets, and what was answered may be lost.
+        // Bytes that are still on their way are read: otherwise the kernel resets, and the answer may be lost.
         tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await.map(|_| ())
     }
 
@@ -179,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// Reads a request's body to its end: what follows is the next request's.
+    /// Reads a request's body to its end: the bytes behind it are the next request.
     async fn skip_body(&mut self, framing: Framing) -> io::Result<()> {
         match framing {
             Framing::Length(length) => self.skip(length).await,
@@ -218,7 +219,7 @@ impl Connection {
         Ok(())
     }
 
-    /// A line without its end.
+    /// Reads a line, and returns it without its end.
     async fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if let Some(end) = self.read.windows(2).position(|window| window == b"\r\n") {

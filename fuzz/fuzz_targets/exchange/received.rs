@@ -1,25 +1,25 @@
-//! What reaches the origin: whatever the application wrote, Warmline's requests have one meaning only.
+//! Checks of what reaches the origin: whatever the client wrote, each request of Warmline's has one meaning only.
 
-/// A request as the origin received it.
+/// A request's head as the origin received it.
 pub struct Head {
-    /// The method and its target.
+    /// The request's target.
     pub target: String,
-    /// How its body is framed.
+    /// The framing of its body.
     pub framing: Framing,
-    /// The head's bytes, the empty line included.
+    /// The length of the head in bytes, the empty line included.
     pub length: usize,
 }
 
-/// How a request's body is framed.
+/// The framing of a request's body.
 #[derive(Clone, Copy)]
 pub enum Framing {
-    /// So many bytes; 0 without a body.
+    /// By this number of bytes; 0 without a body.
     Length(usize),
-    /// In chunks.
+    /// By chunks.
     Chunked,
 }
 
-/// The head at the start of these bytes, if all of it is there; panics if it can be read in two ways.
+/// Reads the head at the beginning of these bytes, if all of it is there; panics if the head can be read in two ways.
 pub fn head(bytes: &[u8]) -> Option<Head> {
     let length = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let mut lines = lines(&bytes[..length - 4]);
@@ -55,7 +55,7 @@ fn framing<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Framing {
     }
 }
 
-/// A message's lines; panics at anything that another parser may take for the end of a line.
+/// Returns a head's lines; panics at bytes that another parser may take for the end of a line.
 pub fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(head);
     std::iter::from_fn(move || {
@@ -69,7 +69,7 @@ pub fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A field's name in lower case, and its value; panics at what is no field.
+/// Returns a field's name in lower case, and its value; panics at a line that is not a field.
 pub fn field(line: &[u8]) -> (String, &[u8]) {
     let colon = line.iter().position(|byte| *byte == b':');
     let (name, value) = line.split_at(colon.unwrap_or_else(|| panic!("a line without a colon")));
@@ -79,10 +79,10 @@ pub fn field(line: &[u8]) -> (String, &[u8]) {
     (name, value[1..].trim_ascii())
 }
 
-/// A length of digits alone.
+/// Reads a length; panics unless it consists of digits alone.
 pub fn number(text: &[u8]) -> usize {
     assert!(!text.is_empty() && text.iter().all(u8::is_ascii_digit), "{}", text.escape_ascii());
     let text = str::from_utf8(text).expect("digits are ASCII");
-    // Longer than any memory: nobody waits for its end.
+    // A longer number is beyond any memory: the end is never waited for.
     text.parse().unwrap_or(usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! What reaches the application: whatever the upstream sent, Warmline's answers have one framing each.
+//! Checks of what reaches the client: whatever the upstream sent, each answer of Warmline's has one framing.
 
 use crate::{
     input::Input,
@@ -6,12 +6,12 @@ use crate::{
     world,
 };
 
-/// Panics if an answer can be read in two ways, or if bytes of another exchange are in it.
+/// Panics if an answer can be read in two ways, or contains bytes of another exchange.
 pub fn check(answered: &[u8], input: &Input) {
     let asked = find(&input.request, world::SANE.as_bytes()).is_some();
     let marked = asked || find(&input.response, world::MARK).is_some();
     assert!(marked || find(answered, world::MARK).is_none(), "another exchange's answer");
-    // Behind an answer to HEAD there is no body, and which answer that is cannot be told without parsing the requests.
+    // An answer to HEAD has no body, and only a parse of the requests would tell which answer that is.
     let follow = find(&input.request, b"HEAD").is_none();
     let mut rest = answered;
     while let Some(answer) = Answer::at_start_of(rest) {
@@ -25,13 +25,13 @@ pub fn check(answered: &[u8], input: &Input) {
 struct Answer {
     status: usize,
     head: usize,
-    /// None: to the connection's end.
+    /// The length of the body; `None` if it ends with the connection.
     length: Option<usize>,
     chunked: bool,
 }
 
 impl Answer {
-    /// None if not all of its head is there.
+    /// Reads the head at the beginning of these bytes; `None` if not all of it is there.
     fn at_start_of(bytes: &[u8]) -> Option<Self> {
         let head = find(bytes, b"\r\n\r\n")? + 4;
         let mut lines = lines(&bytes[..head - 4]);
@@ -59,7 +59,7 @@ impl Answer {
         self.status < 200
     }
 
-    /// Where it ends, if it is all there.
+    /// Returns the length of the answer, if all of it is there.
     fn end(&self, bytes: &[u8]) -> Option<usize> {
         if self.is_informational() || matches!(self.status, 204 | 304) {
             return Some(self.head);
@@ -70,7 +70,7 @@ impl Answer {
     }
 }
 
-/// The length of a chunked body and its trailers; panics at a chunk that is not as hyper writes it.
+/// Returns the length of a chunked body with its trailers; panics at a chunk that is not as hyper writes it.
 fn chunks_end(body: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

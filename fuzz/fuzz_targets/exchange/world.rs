@@ -1,4 +1,4 @@
-//! What runs around every input, once per process: the origin, and Warmline in front of it.
+//! The environment of every input, started once per process: the origin, and Warmline in front of it.
 
 use std::{
     io,
@@ -23,28 +23,28 @@ use crate::{
     origin::{NAME, Origin},
 };
 
-/// What the body of every sane answer begins with; its number follows.
+/// The beginning of every sane answer's body; the request's number follows.
 pub const MARK: &[u8] = b"the answer to request number ";
-/// Where sane requests go; their number follows.
+/// The beginning of a sane request's path; its number follows.
 pub const SANE: &str = "/sane/";
 
-/// The pool's cap.
+/// The pool's `maxConnections`.
 const CAP: usize = 8;
-/// How often a sane request may meet a time limit before that is the finding: the machine may be busy elsewhere.
+/// The most times in a row that a sane request may meet a time limit, as the machine may be busy; more is a finding.
 const TRIES: usize = 20;
-/// How long a sane request's answer may take; no limit of Warmline's comes near.
+/// The time limit on a sane request's answer, far above all limits of Warmline's.
 const ANSWERED: Duration = Duration::from_secs(10);
 
 /// The origin, and Warmline in front of it.
 pub struct World {
-    /// What answers.
+    /// The origin, which answers as the current input says.
     pub origin: Origin,
     warmline: app::Running,
     asked: AtomicU64,
 }
 
 impl World {
-    /// The process's own, started with its first use.
+    /// Returns the environment of this process, which the first call starts.
     pub fn get() -> &'static Self {
         static WORLD: OnceLock<World> = OnceLock::new();
         WORLD.get_or_init(Self::start)
@@ -70,12 +70,12 @@ impl World {
         Self { origin, warmline, asked: AtomicU64::new(0) }
     }
 
-    /// Where applications come in.
+    /// Returns the address of Warmline's listener.
     pub fn address(&self) -> SocketAddr {
         self.warmline.listeners()[0]
     }
 
-    /// One good request, which must get its own answer, whatever happened before.
+    /// Sends a good request, and panics unless it gets its own answer, whatever happened before.
     pub fn ask_sanely(&self) {
         for _ in 0..TRIES {
             let number = self.asked.fetch_add(1, Relaxed);
@@ -83,7 +83,7 @@ impl World {
                 format!("GET {SANE}{number} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n");
             let answered = client::one_shot(self.address(), &request, ANSWERED);
             let text = String::from_utf8_lossy(&answered);
-            // Our own limits are short here; what they end was not answered wrongly.
+            // Warmline's time limits are short here; a request that meets one was not answered wrongly.
             if text.starts_with("HTTP/1.1 504 ") {
                 continue;
             }
@@ -95,7 +95,7 @@ impl World {
         panic!("{TRIES} sane requests in a row met a time limit");
     }
 
-    /// The pool holds to its cap.
+    /// Panics if the pool has more connections than its cap.
     pub fn check_cap(&self) {
         let upstream = self.warmline.upstream("origin").expect("it is configured");
         let held = upstream.pool().snapshot(Instant::now()).connections.len();
@@ -103,12 +103,13 @@ impl World {
     }
 }
 
-/// The answer to the sane request of this number.
+/// Returns the body of the answer to the sane request of this number.
 pub fn sane_body(number: u64) -> Vec<u8> {
     [MARK, number.to_string().as_bytes()].concat()
 }
 
-/// Limits as short as a busy machine allows: inputs that stop in the middle wait for them.
+/// Returns the configuration. Its time limits are as short as a busy machine allows, as inputs that stop in the middle
+/// wait for them.
 fn document(origin: SocketAddr) -> String {
     let port = origin.port();
     format!(
@@ -130,7 +131,7 @@ upstreams:
     )
 }
 
-/// The origin's certificate, which is all there is to read.
+/// Files in memory: each holds the origin's certificate.
 struct Memory(String);
 
 impl Files for Memory {

@@ -1,8 +1,8 @@
-//! The rules of the module as tables, in a time of their own.
+//! The rules of the module as tables, with a clock that the tests move.
 
 use super::*;
 
-/// An endpoint's addresses `192.0.2.N`, in a time that the test moves.
+/// An endpoint's addresses `192.0.2.N`, with a clock that the test moves.
 struct Scene {
     addresses: Addresses,
     begin: Instant,
@@ -21,14 +21,14 @@ impl Scene {
         self.begin + Duration::from_secs(seconds)
     }
 
-    /// Has a name server say at this second that these are the addresses.
+    /// Notes an answer of these addresses at this second.
     fn answer(&self, second: u64, addresses: &[u8]) {
         let addresses = addresses.iter().copied().map(v4).collect();
         let part = Part::new(Family::V4, addresses, self.at(second));
         self.addresses.learn(&[part]);
     }
 
-    /// The first 20 addresses, as far as the name has them.
+    /// Returns those of the first 20 addresses that the name has.
     fn present(&self) -> Vec<u8> {
         let book = self.addresses.read();
         let present = |last: &u8| book.find(v4(*last)).is_some_and(|known| known.present);
@@ -81,7 +81,7 @@ fn fault_30_three_of_twelve_addresses_at_a_time_are_twelve_addresses() {
             assert_eq!(scene.present(), (1..=12).collect::<Vec<_>>(), "{second}");
         }
     }
-    // Four of them are taken away: they go once nobody has seen them for ten minutes.
+    // Four of them are taken away: they are given up once no answer has had them for ten minutes.
     let left = |second: u64| [0, 1, 2].map(|n| ((second + n) % 8) as u8 + 1);
     let mut gone_at = None;
     for second in 3600..4300 {
@@ -191,7 +191,7 @@ fn fault_30_the_addresses_that_went_are_forgotten_first() {
     }
     assert!(scene.addresses.take_loss());
     assert!(scene.addresses.lost(v4(2)));
-    // The first is seen no more either, but has not gone when the bound is reached.
+    // The first is missing from answers too, but not given up when the bound is reached.
     for number in 0..255_u32 {
         let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
         let heard = scene.at(31) + Duration::from_millis(number.into());
@@ -223,7 +223,7 @@ fn fault_31_addresses_that_failed_lately_are_tried_last() {
     assert_eq!(scene.order(0, &[4, 3, 2, 1]), [4, 3, 2, 1], "without failures the answer's order");
     scene.addresses.failed(v4(4), Trouble::Slow, scene.at(2));
     scene.addresses.failed(v4(3), Trouble::Refused, scene.at(1));
-    // One at a time takes its turn again.
+    // One address at a time takes its turn again.
     for (second, order) in
         [(2, [2, 1, 3, 4]), (30, [2, 1, 3, 4]), (31, [3, 2, 1, 4]), (32, [3, 2, 1, 4])]
     {

@@ -1,6 +1,6 @@
-//! What is kept of a request's body, so that it can be sent again: a copy of what was read so far, within a bound.
+//! The copy of a request's body from which it can be sent again: what was read so far, within a bound.
 //!
-//! A copy, and not the frames themselves: a frame of one byte keeps the whole read buffer alive that it is a slice of.
+//! The bytes are copied because a frame, even of one byte, keeps the whole read buffer alive that it is a slice of.
 
 use std::mem;
 
@@ -8,25 +8,25 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
-/// The most that is kept of one body, trailers included.
+/// The most bytes that are kept of one body, trailers included.
 pub const HELD: usize = 64 * 1024;
-/// What a trailer costs beside its name and value.
+/// The bytes that a trailer counts for beside its name and value.
 const TRAILER: usize = 32;
 
-/// The beginning of a body, or nothing once that is not wanted any more or was too long.
+/// The beginning of a body; empty once the body is not wanted any more or was too long.
 #[derive(Debug)]
 pub(super) struct Hold(Option<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// What was there when it was last sent again: shared with what sends it.
+    /// The bytes that were held when the body was last sent again: shared with what sends them.
     sent_again: Bytes,
-    /// What was read since.
+    /// The bytes read since then.
     since: Vec<u8>,
     trailers: Option<HeaderMap>,
 }
 
-/// What is to be sent again before the rest.
+/// The bytes and trailers to send again before the rest of the body.
 #[derive(Debug, Default)]
 pub(super) struct Replay {
     data: Bytes,
@@ -34,12 +34,12 @@ pub(super) struct Replay {
 }
 
 impl Hold {
-    /// Keeps what comes, if it is wanted, and if it can be whole by its length, as far as that is known.
+    /// Creates a copy to be filled, if `wanted`, and if a body of `at_least` this length can be held whole.
     pub(super) fn new(wanted: bool, at_least: u64) -> Self {
         Self((wanted && at_least <= HELD as u64).then(Kept::default))
     }
 
-    /// Keeps a frame; at the bound everything is let go.
+    /// Adds a frame; a frame beyond the bound ends the copy and frees all of it.
     pub(super) fn keep(&mut self, frame: &Frame<Bytes>) {
         let Some(kept) = &mut self.0 else { return };
         if kept.size() + size(frame) > HELD {
@@ -53,12 +53,12 @@ impl Hold {
         }
     }
 
-    /// Nobody wants it any more.
+    /// Frees the copy: the body will not be sent again.
     pub(super) fn release(&mut self) {
         self.0 = None;
     }
 
-    /// All that was read, from the beginning; none if it is not held.
+    /// Returns all that was read, from the beginning; `None` if it is not held.
     pub(super) fn replay(&mut self) -> Option<Replay> {
         let kept = self.0.as_mut()?;
         if !kept.since.is_empty() {
@@ -79,7 +79,7 @@ impl Kept {
         self.sent_again.len() + self.since.len() + trailers
     }
 
-    /// By doubling, and never beyond the bound.
+    /// Makes room, by doubling, and never beyond the bound.
     fn grow_for(&mut self, more: usize) {
         let needed = self.since.len() + more;
         if needed > self.since.capacity() {
@@ -99,7 +99,7 @@ fn trailers_size(trailers: &HeaderMap) -> usize {
 }
 
 impl Replay {
-    /// Bytes of content.
+    /// Returns the number of bytes of content that are left.
     pub(super) fn len(&self) -> u64 {
         self.data.len() as u64
     }
@@ -108,7 +108,7 @@ impl Replay {
         self.data.is_empty() && self.trailers.is_none()
     }
 
-    /// The next frame.
+    /// Takes the next frame.
     pub(super) fn next(&mut self) -> Option<Frame<Bytes>> {
         if self.data.is_empty() {
             return self.trailers.take().map(Frame::trailers);

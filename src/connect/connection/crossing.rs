@@ -1,4 +1,4 @@
-//! A response that nobody asked for and that is on its way when a request is: no request gets it, whatever its method.
+//! A response without a request that is on its way when a request is sent: no request gets it, whatever its method.
 
 use std::{
     io::{Read, Write},
@@ -44,7 +44,7 @@ fn say(peer: &mut Peer, text: &str) {
     peer.flush().unwrap();
 }
 
-/// Makes an exchange; the peer's side of it is served on a thread.
+/// Makes an exchange; a thread serves the peer's side of it.
 async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
     let serving = tokio::task::spawn_blocking(move || {
         assert!(peer.read(&mut [0; 1024]).unwrap() > 0);
@@ -59,8 +59,8 @@ async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
     serving.await.unwrap()
 }
 
-/// Has a response come unasked on an idle connection, and sends it a request so long after its last exchange, or after it
-/// was opened: the request must come back unwritten.
+/// Makes the peer send a response without a request on an idle connection, and sends a request this long after the
+/// connection's last exchange or its opening: the request must come back unwritten.
 async fn cross(used: bool, method: Method, look: Look, after: Duration) {
     let (stream, meter, mut peer) = connected().await;
     peer.sock.set_nodelay(true).unwrap();
@@ -69,7 +69,7 @@ async fn cross(used: bool, method: Method, look: Look, after: Duration) {
     if used {
         peer = exchange(&mut connection, peer).await;
     } else {
-        // The driver looks at the socket once before anything is there.
+        // The driver reads the socket once before anything is there.
         tokio::task::yield_now().await;
     }
     // The runtime looks at no socket between this and the request.

@@ -1,5 +1,5 @@
-//! A peer's end: one that tokio has yet to notice is read before a doubted write, and only then; one that a write meets
-//! does not hide what the peer had said before.
+//! Ends of the peer that tokio has not noticed yet: a doubted read finds them before a write, and only then; an end
+//! that a write meets does not hide what the peer had sent before.
 
 use std::{
     io::{ErrorKind, Write},
@@ -32,7 +32,7 @@ type Read = Poll<Result<usize, ErrorKind>>;
 const NAME: &str = "peer.test";
 const WATCHDOG: Duration = Duration::from_secs(10);
 
-/// Both ends of a connection whose handshake is done; our side has noticed everything that came.
+/// Returns both ends of a connection whose handshake is done; this side has read everything that came.
 pub(in crate::connect) async fn connected() -> (MeteredStream, Arc<Meter>, Peer) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.into()]).unwrap();
     let provider = || Arc::new(aws_lc_rs::default_provider());
@@ -66,7 +66,7 @@ pub(in crate::connect) async fn connected() -> (MeteredStream, Arc<Meter>, Peer)
     (stream, meter, peer)
 }
 
-/// One poll; the runtime looks at no socket in between.
+/// Polls a read once; the runtime looks at no socket in between.
 fn read(stream: &mut MeteredStream) -> Read {
     let mut bytes = [0; 64];
     let mut buffer = ReadBuf::new(&mut bytes);
@@ -75,7 +75,7 @@ fn read(stream: &mut MeteredStream) -> Read {
     read.map(|read| read.map(|()| buffer.filled().len()).map_err(|error| error.kind()))
 }
 
-/// What a doubted read finds once the peer's end has crossed the loopback.
+/// Returns the result of a doubted read once the peer's end has crossed the loopback.
 fn read_to_end(stream: &mut MeteredStream) -> Read {
     let begun = Instant::now();
     loop {

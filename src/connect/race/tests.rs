@@ -13,7 +13,7 @@ use super::*;
 const REFUSED: i32 = 111;
 const NOT_AVAILABLE: i32 = 99;
 
-/// Writes the error of addresses that fail with these errors, one after the other.
+/// Returns the text of the error for addresses that fail with these errors, one after the other.
 fn told(failed: &[(&str, i32)]) -> String {
     let error = |errno: &i32| io::Error::from_raw_os_error(*errno);
     let failed =
@@ -84,7 +84,7 @@ fn answer(addresses: &[IpAddr]) -> Answer {
     Answer::given(addresses, Instant::now())
 }
 
-/// Races to these addresses, with so many places to spare, and returns the winner.
+/// Races to these addresses, with this number of places to spare, and returns the winner.
 async fn raced(
     addresses: &Addresses,
     port: u16,
@@ -105,13 +105,14 @@ async fn raced(
     run(answer, Course { port, deadline, addresses, spare: &spare }).await.map(|(_, a)| a.ip())
 }
 
-/// Races to silent addresses until each was tried, with so many places to spare; returns the most sockets at once.
+/// Races to silent addresses until each was tried, with this number of places to spare; returns the most sockets at
+/// once.
 async fn most_sockets(silent: &[Silent], port: u16, test: usize, spares: usize) -> usize {
     let given: Vec<_> = silent.iter().map(|silent| silent.address.ip()).collect();
     let addresses = Addresses::default();
     let mut race = Box::pin(raced(&addresses, port, &given, test, spares));
     let on_their_way: Vec<_> = silent.iter().map(|silent| silent.address).collect();
-    // On one thread: between two looks of its task nothing changes.
+    // All is on one thread: between two checks of the task nothing changes.
     let (mut most, mut tried) = (0, vec![false; silent.len()]);
     poll_fn(|cx| {
         let ended = race.as_mut().poll(cx).is_ready();
@@ -127,7 +128,7 @@ async fn most_sockets(silent: &[Silent], port: u16, test: usize, spares: usize) 
     most
 }
 
-/// Silent addresses `127.0.NET.1` and so on, all on one port.
+/// Makes silent addresses `127.0.NET.1` and so on, all on one port.
 async fn silent(net: u8, count: u8) -> (Vec<Silent>, u16) {
     let free = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = free.local_addr().expect("an address").port();

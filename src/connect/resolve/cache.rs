@@ -1,5 +1,5 @@
-//! The memory of names: each family's part of the newest answer, for its time to live, and for a while longer as better
-//! than nothing.
+//! The cache of names: each family's part of the newest answer, for its time to live, and for a while longer in case no
+//! name server answers.
 
 use std::{
     collections::HashMap,
@@ -9,21 +9,21 @@ use std::{
 
 use super::{Family, Part};
 
-/// Names that are remembered.
+/// The most names that are remembered.
 const NAMES: usize = 1024;
-/// The time for which an answer that is out of date is used while no name server answers (RFC 8767).
+/// The time for which an expired answer is used while no name server answers (RFC 8767).
 const STALE: Duration = Duration::from_mins(10);
-/// The time for which no name server is waited for, once none has answered and there is an old answer.
+/// The time for which an expired answer is used without asking, once no name server has answered.
 const AWAY: Duration = Duration::from_secs(5);
 
-/// A name that is remembered.
+/// The cached answers for a name.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// The name that DNS was asked for: a search domain may be part of it.
+    /// The name that DNS was asked for, search domain included.
     pub asked: String,
     v4: Option<Part>,
     v6: Option<Part>,
-    /// Until then no name server is waited for.
+    /// The end of the time in which no name server is waited for.
     away_until: Option<Instant>,
 }
 
@@ -35,8 +35,8 @@ impl Known {
         }
     }
 
-    /// Finds a family's part while its time to live lasts. That there is no address of it counts only beside the other
-    /// family's answer, and without a time of its own lasts as long as that.
+    /// Returns a family's part until it expires. A part without addresses counts only beside the other family's
+    /// addresses, and expires with those unless it has an expiry of its own.
     pub fn fresh(&self, family: Family, now: Instant) -> Option<&Part> {
         let part = self.of(family)?;
         let is_fresh = |part: &&Part| part.fresh_until.is_some_and(|until| until > now);
@@ -49,12 +49,12 @@ impl Known {
         until.is_some_and(|until| until > now).then_some(part)
     }
 
-    /// Finds both parts, if neither has to be asked for.
+    /// Returns both parts, if neither has to be asked for.
     pub fn whole(&self, now: Instant) -> Option<Vec<Part>> {
         Some(vec![self.fresh(Family::V4, now)?.clone(), self.fresh(Family::V6, now)?.clone()])
     }
 
-    /// Finds parts to use while no name server answers: those with addresses that ran out lately, or have not yet.
+    /// Returns the parts to use while no name server answers: those with addresses that expired at most [`STALE`] ago.
     pub fn stale(&self, now: Instant) -> Option<Vec<Part>> {
         let usable = |part: &&Part| {
             !part.addresses.is_empty() && part.fresh_until.is_some_and(|until| until + STALE > now)
@@ -64,28 +64,28 @@ impl Known {
         (!parts.is_empty()).then_some(parts)
     }
 
-    /// Returns true while no name server is waited for.
+    /// True while no name server is waited for.
     pub fn is_away(&self, now: Instant) -> bool {
         self.away_until.is_some_and(|until| until > now)
     }
 
-    /// The time at which its newest part was heard.
+    /// Returns the time at which the newest part was heard.
     fn heard(&self) -> Option<Instant> {
         [&self.v4, &self.v6].into_iter().flatten().map(|part| part.heard).max()
     }
 }
 
-/// Everything that is remembered, by name as configured.
+/// All cached names, by name as configured.
 #[derive(Debug, Default)]
 pub struct Cache(HashMap<String, Known>);
 
 impl Cache {
-    /// Finds a name.
+    /// Returns what is cached for a name.
     pub fn get(&self, name: &str) -> Option<&Known> {
         self.0.get(name)
     }
 
-    /// Keeps a family's part, as DNS gave it for `asked`.
+    /// Caches a family's part, which DNS gave for the name `asked`.
     pub fn keep(&mut self, name: &str, asked: &str, part: Part) {
         if self.0.len() >= NAMES && !self.0.contains_key(name) {
             self.forget_oldest();
@@ -109,7 +109,7 @@ impl Cache {
         }
     }
 
-    /// Forgets a name that has no address any more.
+    /// Drops a name that has no address any more.
     pub fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }
@@ -123,12 +123,13 @@ impl Cache {
     }
 }
 
-/// Computes until when an answer may be kept: no name server's word is taken for more than a day.
+/// Returns the time at which an answer expires: after its time to live, but after a day at most.
 pub fn until(heard: Instant, ttl: u32) -> Instant {
     heard + Duration::from_secs(ttl.min(86_400).into())
 }
 
-/// Orders both families' addresses by turns, IPv4 first (RFC 8305 section 4): a family that is dead holds the other up once.
+/// Orders both families' addresses by turns, IPv4 first (RFC 8305 section 4): a family that does not work costs one
+/// delay.
 pub fn by_turns(parts: &[Part]) -> Vec<IpAddr> {
     let of = |family| {
         parts.iter().filter(move |part| part.family == family).flat_map(|part| &part.addresses)
@@ -165,7 +166,7 @@ mod tests {
         let known = cache.get("a").expect("known");
         assert_eq!(known.whole(t + 9 * SECOND).map(|parts| parts.len()), Some(2));
         assert!(known.fresh(Family::V6, t + 10 * SECOND).is_none());
-        // Without a time of its own it lasts as long as the other; with a shorter one no longer than that.
+        // Without a time to live of its own it lasts as long as the other part; with a shorter one no longer than that.
         for (ttl, until) in [(None, 10), (Some(4), 4)] {
             cache.keep("a", "a", part(Family::V6, &[], t, ttl));
             let known = cache.get("a").expect("known");

@@ -1,4 +1,4 @@
-//! A file of the system's that is read again when it has changed.
+//! A file of the system that is read again when it has changed.
 
 use std::{
     fs::{self, File},
@@ -8,27 +8,27 @@ use std::{
     time::Duration,
 };
 
-/// Bytes of a hosts file, or of `resolv.conf`, that are read; the rest is not looked at.
+/// The most bytes that are read of such a file; the rest is ignored.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// A file as it was read just now.
 pub struct Read {
-    /// The text, or the kernel's word.
+    /// The text, or the kernel's error.
     pub text: io::Result<String>,
-    /// The time since it was changed.
+    /// The time since the last change of the file.
     pub age: Duration,
 }
 
-/// A file, and the meaning of its newest content.
+/// A file that is followed, and the meaning of its newest content.
 #[derive(Debug)]
 pub struct Followed<T> {
     path: PathBuf,
-    /// The file as it was when it was read last.
+    /// The file's state when it was read last.
     seen: Option<Stamp>,
     value: T,
 }
 
-/// Everything by which a changed file differs from what it was.
+/// The properties of a file that a change of its content changes.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp {
     file: (u64, u64),
@@ -50,23 +50,23 @@ impl Stamp {
 }
 
 impl<T: Clone> Followed<T> {
-    /// Follows a file that has yet to be read; until then the value is this.
+    /// Creates a followed file that has yet to be read; until then the value is this.
     pub fn new(path: PathBuf, value: T) -> Self {
         Self { path, seen: None, value }
     }
 
-    /// The file's path, for a message.
+    /// Returns the file's path, for a message.
     pub fn path_text(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// The meaning of its content at the last look.
+    /// Returns the meaning of the content that was read last.
     pub fn known(&self) -> &T {
         &self.value
     }
 
-    /// Reads the file if it has changed; returns its meaning. Where `read` makes nothing of the content, what was known
-    /// before stays, and the file is read again at the next look. The second value is true if it is a new one.
+    /// Reads the file if it has changed, and returns the meaning of its content, and true if that is new. If `read`
+    /// returns `None` for the content, the former meaning stays, and the file is read again at the next call.
     pub fn newest(&mut self, read: impl FnOnce(Read) -> Option<T>) -> (T, bool) {
         let now = Stamp::of(&self.path);
         let changed = now.is_none() || now != self.seen;
@@ -79,7 +79,7 @@ impl<T: Clone> Followed<T> {
         (self.value.clone(), replaced)
     }
 
-    /// Has the file read at the next look, changed or not.
+    /// Makes the next call of [`Self::newest`] read the file, changed or not.
     pub fn distrust(&mut self) {
         self.seen = None;
     }

@@ -1,18 +1,18 @@
-//! The hosts file: names that are answered from it alone, for both families, whatever DNS says.
+//! The hosts file: a name in it is resolved from it alone, for both families, whatever DNS says.
 
 use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use super::file::Read;
 
-/// The time after which an empty file is no longer taken for one that is being written.
+/// The time after its last change until which an empty file is taken for one that is being written.
 const BEING_WRITTEN: Duration = Duration::from_secs(1);
 
-/// The content of a hosts file, by name in lower case.
+/// The content of a hosts file: the addresses by name in lower case.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Hosts(HashMap<String, Vec<IpAddr>>);
 
 impl Hosts {
-    /// Reads lines of an address and its names; what is no such line is passed over, as by others who read the file.
+    /// Reads lines of an address and its names; other lines are ignored, as by other programs that read the file.
     pub fn parse(text: &str) -> Self {
         let mut hosts = Self::default();
         for line in text.trim_start_matches('\u{feff}').lines() {
@@ -31,13 +31,13 @@ impl Hosts {
         }
     }
 
-    /// Finds every address of a name, in the order of the file; nothing where the file does not have the name.
+    /// Returns the addresses of a name, in the order of the file; `None` if the file does not have the name.
     pub fn find(&self, name: &str) -> Option<&[IpAddr]> {
         self.0.get(undotted(name)).map(Vec::as_slice)
     }
 
-    /// Takes the file as it was read just now in place of what was known. A file that cannot be read, or is empty because
-    /// it is being written, changes nothing: a name in it must not reach DNS for a moment.
+    /// Returns the content of a file that was read just now, or `None` to keep the former content: for a file that
+    /// cannot be read, or is empty because it is being written, as a name in it must not reach DNS even for a moment.
     pub fn after(read: Read) -> Option<Arc<Self>> {
         match read.text {
             Ok(text) if text.is_empty() && read.age < BEING_WRITTEN => None,
@@ -47,7 +47,7 @@ impl Hosts {
     }
 }
 
-/// Removes the dot that marks a name as complete.
+/// Returns a name without the final dot, which marks it as complete.
 pub fn undotted(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

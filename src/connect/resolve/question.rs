@@ -1,4 +1,4 @@
-//! A question to the name servers for a name's addresses of one family.
+//! A question to the name servers for the addresses of a name in one family.
 
 use std::{
     net::SocketAddr,
@@ -25,50 +25,50 @@ use super::{
     servers::{Servers, told},
 };
 
-/// The number of times that a question is sent; as a rule its asker's deadline comes first.
+/// The most times that a question is sent; as a rule the asker's deadline comes first.
 pub const SENT: usize = 16;
-/// The time for which an answer is waited for: a late one is an answer too.
+/// The time for which an answer to each sending is waited for: a late answer still counts.
 const LISTENED: Duration = Duration::from_secs(30);
-/// Aliases that are followed, where a name server gives them without their addresses.
+/// The most aliases that are followed, if a name server gives them without their addresses.
 const ALIASES: usize = 8;
 
-/// A name server's word.
+/// The answer of a name server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
-    /// The addresses; or that the name exists and has none of this family.
+    /// The addresses; an empty part if the name exists and has none of this family.
     Part(Part),
-    /// There is no such name.
+    /// The name does not exist.
     NoName,
 }
 
-/// A reason for having no answer.
+/// The reason why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A name server refused, or failed.
+    /// A name server answered with an error code.
     #[error("{} answered {code}", told(*.server))]
     Code {
         /// The name server.
         server: SocketAddr,
-        /// DNS's own word.
+        /// The name of the error code in DNS.
         code: String,
     },
-    /// A name server cannot be reached, or says what is no DNS.
+    /// A name server cannot be reached, or its answer is not DNS.
     #[error("{} could not be asked ({reason})", told(*.server))]
     Unreachable {
         /// The name server.
         server: SocketAddr,
-        /// The kernel's word.
+        /// The kernel's error, or a description of the fault.
         reason: String,
     },
-    /// No name server said anything.
+    /// No name server answered.
     #[error("no name server answered")]
     Silent,
-    /// The text is longer than DNS allows.
+    /// The name is longer than DNS allows.
     #[error("DNS cannot hold it: a name has 253 characters at most, and 63 between two dots")]
     NoName,
 }
 
-/// Asks until a name server answers: the next of them, or the same again, after each `pace` without an answer.
+/// Asks until a name server answers: the next server, or the same one again, after each `pace` without an answer.
 pub async fn ask(
     servers: Arc<Servers>,
     name: String,
@@ -88,8 +88,8 @@ pub async fn ask(
     Ok(Said::NoName)
 }
 
-/// Waits for the first answer that is one. A name server that failed makes way for the next one at once; once each has, there is
-/// nothing to wait for.
+/// Waits for the first usable answer. After a name server's failure the next one is asked at once; once each has
+/// failed, the result is the last failure.
 async fn answered(
     servers: &Servers,
     name: &Name,
@@ -120,7 +120,7 @@ async fn answered(
     }
 }
 
-/// Asks one name server once; where the answer is too long for a packet, over TCP.
+/// Asks one name server once; over TCP if the answer is too long for a packet.
 async fn send(
     servers: &Servers,
     server: SocketAddr,
@@ -141,7 +141,8 @@ async fn send(
     (server, result.map_err(fault).and_then(|response| usable(server, response)))
 }
 
-/// The kernel's word where there is one; the library speaks of its own parts.
+/// Returns the kernel's error if there is one, else a text of Warmline's, as the library's texts are about its own
+/// parts.
 fn in_our_words(error: &NetError) -> String {
     match error {
         NetError::Io(error) => error.to_string(),
@@ -157,7 +158,7 @@ async fn over_udp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse
 }
 
 async fn over_tcp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse, NetError> {
-    // It drives the connection for as long as it lives.
+    // The provider drives the connection for as long as it lives.
     let provider = TokioRuntimeProvider::default();
     let sender = TcpClientStream::exchange(server, None, LISTENED, None, provider.clone()).await?;
     let answer = sender.send(request).first_answer().await;
@@ -165,7 +166,7 @@ async fn over_tcp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse
     answer
 }
 
-/// Passes an answer on, if it says anything about the name.
+/// Returns an answer that says something about the name, else the fault.
 fn usable(server: SocketAddr, response: DnsResponse) -> Result<DnsResponse, Fault> {
     match response.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(response),
@@ -178,7 +179,7 @@ fn usable(server: SocketAddr, response: DnsResponse) -> Result<DnsResponse, Faul
 /// The meaning of an answer.
 enum Read {
     Said(Said),
-    /// The name is another one's alias, of which nothing is said.
+    /// The name is an alias of this name, whose addresses the answer does not have.
     Alias(Name),
 }
 
@@ -199,7 +200,7 @@ fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) ->
     if response.response_code == ResponseCode::NXDomain {
         return Read::Said(Said::NoName);
     }
-    // With a word about how long that holds, it was looked up to its end.
+    // An answer that tells how long the absence holds has followed the aliases to their end.
     let negative = response.negative_ttl();
     if owner != asked && negative.is_none() {
         return Read::Alias(owner.clone());
@@ -208,7 +209,8 @@ fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) ->
     Read::Said(Said::Part(Part { fresh_until, ..Part::new(family, addresses, heard) }))
 }
 
-/// Follows the aliases of an answer to the name that has the addresses; with it goes the shortest time to live.
+/// Follows the aliases of an answer to the name that has the addresses; returns that name and the shortest time to live
+/// on the way.
 fn canonical<'a>(response: &'a DnsResponse, asked: &'a Name) -> (&'a Name, u32) {
     let (mut owner, mut ttl) = (asked, u32::MAX);
     for _ in 0..=response.answers.len() {

@@ -1,4 +1,4 @@
-//! `resolv.conf`: the name servers, and the names that are asked for a name.
+//! The content of `resolv.conf`: the name servers, and the names to ask for in place of a configured name.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -12,26 +12,27 @@ use resolv_conf::{Config, ScopedIp};
 
 use super::{file::Read, hosts::undotted};
 
-/// The name servers, and how they are to be asked.
+/// The name servers, and the way in which they are to be asked.
 #[derive(Debug)]
 pub struct Servers {
     addresses: Vec<SocketAddr>,
-    /// The index of the one that answered last: it is asked first.
+    /// The index of the server that answered last: it is asked first.
     preferred: AtomicUsize,
-    /// Domains that are appended to names, in this order.
+    /// The domains that are appended to names, in this order.
     search: Vec<String>,
-    /// With 0, a name without a dot is asked as it is before the search domains, not after them.
+    /// The option `ndots`. With 0, a name without a dot is asked for before its forms with search domains, not after
+    /// them.
     ndots: u32,
-    /// True if queries say what the program can read (EDNS).
+    /// True if queries tell the size of the answers that can be read (EDNS).
     pub edns: bool,
     /// True if queries go over TCP alone.
     pub tcp: bool,
-    /// True if nobody wants IPv6 addresses.
+    /// True if IPv6 addresses are not to be asked for.
     pub no_ipv6: bool,
 }
 
 impl Servers {
-    /// Reads a `resolv.conf`; `port` is where the name servers listen. Says what is wrong where it names none.
+    /// Reads a `resolv.conf`; `port` is the port of the name servers. Fails if the text names no server.
     pub fn parse(text: &str, port: u16) -> Result<Self, &'static str> {
         let (config, errors) = Config::parse_with_errors(text.as_bytes());
         if let Some(error) = errors.first() {
@@ -54,8 +55,8 @@ impl Servers {
         })
     }
 
-    /// Takes the file as it was read just now in place of what was known. A file that is broken or gone leaves the name
-    /// servers that were known, if there were any.
+    /// Returns the content of a file that was read just now, or `None` to keep the former content: a file that is
+    /// broken or gone leaves the name servers that were known, if there were any.
     pub fn after(
         read: Read,
         known: &Result<Arc<Self>, Arc<str>>,
@@ -68,8 +69,9 @@ impl Servers {
         (parsed.is_ok() || known.is_err()).then(|| parsed.map(Arc::new))
     }
 
-    /// Lists the names to ask for, in this order, without a final dot. A name that ends in a dot is asked as it is and in no
-    /// other way, one that holds a dot as it is first; to one without a dot the search domains are appended first.
+    /// Lists the names to ask for, in this order, without a final dot. A name that ends in a dot is asked for unchanged
+    /// and in no other form, a name that holds a dot first unchanged; a name without a dot has the search domains
+    /// appended first.
     pub fn candidates(&self, name: &str) -> Vec<String> {
         let plain = undotted(name);
         if plain.len() < name.len() {
@@ -84,28 +86,28 @@ impl Servers {
         }
     }
 
-    /// Lists the name servers in the order in which they are asked.
+    /// Lists the name servers in the order in which they are to be asked.
     pub fn in_turn(&self) -> Vec<SocketAddr> {
         let mut addresses = self.addresses.clone();
         addresses.rotate_left(self.preferred.load(Relaxed) % self.addresses.len());
         addresses
     }
 
-    /// Remembers who answered.
+    /// Remembers the server that answered, to be asked first.
     pub fn answered(&self, server: SocketAddr) {
         if let Some(index) = self.addresses.iter().position(|known| *known == server) {
             self.preferred.store(index, Relaxed);
         }
     }
 
-    /// Writes the name servers for a message, as the file names them.
+    /// Returns the name servers as text for a message: the first three.
     pub fn told(&self) -> String {
         let told: Vec<_> = self.addresses.iter().take(3).map(|server| told(*server)).collect();
         told.join(", ")
     }
 }
 
-/// Writes a name server for a message: the port only where it is not the usual one.
+/// Returns a name server as text for a message, with its port unless that is 53.
 pub fn told(server: SocketAddr) -> String {
     if server.port() == 53 { server.ip().to_string() } else { server.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Real DNS and real files, of a name server and in a folder made in the test.
+//! Tests with real DNS and real files: each makes a name server and a folder.
 
 #[path = "../../../tests/behaviour/support/name_server.rs"]
 #[allow(dead_code, reason = "the behaviour tests use all of it")]
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 
 const NAME: &str = "a.example";
-/// Long enough for a few questions on a busy machine.
+/// A limit that suffices for a few questions on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(100);
 
@@ -50,7 +50,7 @@ impl Scene {
         self.resolver.look_up(name, LIMIT).await
     }
 
-    /// Every address, also of the family that is late.
+    /// Returns every address, including those of the family that is late.
     async fn all(&self, name: &str) -> Result<Vec<String>, String> {
         let answer = self.answer(name).await.map_err(|fault| fault.to_string())?;
         let mut parts = answer.parts;
@@ -64,7 +64,7 @@ impl Scene {
         self.answer(name).await.err().expect("there is no address").to_string()
     }
 
-    /// The same where nobody answers.
+    /// Returns the fault of a name for which no name server answers.
     async fn silence(&self, name: &str) -> String {
         let answer = self.resolver.look_up(name, SHORT).await;
         answer.err().expect("there is no answer").to_string()
@@ -292,7 +292,7 @@ async fn fault_04_a_name_with_a_dot_is_asked_as_it_is_first_and_then_below_the_s
     assert_eq!(scene.all("api.shop").await, Ok(vec!["192.0.2.1".into()]));
     assert_eq!(scene.server.asked().len(), 4, "the way to it is remembered with the answer");
     assert!(scene.fault("api.shop.").await.starts_with("there is no such name"));
-    // A name server that is cut off from the world does not hide what is below the search domains.
+    // A name server that is cut off from the world does not hide the names below the search domains.
     for (name, says) in [("b.shop", Says::Code(2)), ("c.shop", Says::Silence)] {
         let below = format!("{name}.svc.test");
         for kind in [A, Aaaa] {

@@ -1,4 +1,4 @@
-//! Tests of the escapes: these bytes are escaped and no other ever is, however a client's bytes are cut.
+//! Tests of the escapes: exactly the bytes that hyper refuses are escaped, however a client's bytes are cut.
 
 mod way;
 
@@ -7,7 +7,7 @@ use way::{Hyper, Way};
 
 use super::*;
 
-/// Bodies' lengths, in the order of the requests; `None` comes in chunks.
+/// The lengths of the bodies, in the order of the requests; `None` for a body in chunks.
 struct Bodies<'a>(&'a [Option<u64>]);
 
 impl Hyper for Bodies<'_> {
@@ -39,7 +39,7 @@ fn way(bodies: &[Option<u64>]) -> Way<Bodies<'_>> {
     Way::new(Bodies(bodies))
 }
 
-/// Sends it whole, byte by byte, and cut once at each place; what reaches hyper must be the same.
+/// Sends the bytes whole, one by one, and cut once at each place; the same must reach hyper each time, and is returned.
 fn sent(bytes: &[u8], bodies: &[Option<u64>]) -> Vec<u8> {
     let whole = through(&[bytes], bodies);
     let single: Vec<_> = bytes.chunks(1).collect();

@@ -1,29 +1,30 @@
-//! A client's bytes on their way to hyper: for the tests beside this, and for the fuzz target `target`, which includes this file.
+//! A client's bytes on their way to hyper: for the tests beside this, and for the fuzz target `target`, which includes
+//! this file.
 
 use super::{Escape, Judged, Noted};
 
-/// A model of the hyper behind the escapes, which reads each head as soon as it is there.
+/// A model of hyper behind the escapes, which reads each head as soon as it is there.
 pub trait Hyper {
-    /// Says what it has read, of all bytes that have reached it.
+    /// Returns what it has read, given all bytes that have reached it.
     fn read(&mut self, came: &[u8], before: Judged) -> Judged;
 }
 
-/// A client's bytes on their way.
+/// A client's bytes on their way to a model of hyper.
 pub struct Way<H> {
     escape: Escape,
     hyper: H,
     judged: Judged,
-    /// Everything that reached hyper.
+    /// All bytes that reached hyper.
     pub came: Vec<u8>,
-    /// Everything that was noted of request lines.
+    /// All findings in request lines.
     pub noted: Vec<Noted>,
 }
 
-/// Bytes that hyper has room for at once: few, so that what is given to it is cut too.
+/// The bytes that hyper has room for at once: few, so that what is given to it is cut too.
 const ROOM: usize = 7;
 
 impl<H: Hyper> Way<H> {
-    /// Nothing has been sent yet.
+    /// Creates a way on which nothing has been sent yet.
     pub fn new(hyper: H) -> Self {
         let judged = Judged { count: 0, body: Some(0), done: true };
         Self { escape: Escape::default(), hyper, judged, came: Vec::new(), noted: Vec::new() }
