@@ -21,7 +21,7 @@ use crate::{
 pub struct Arguments {
     /// The configuration to validate, with the certificates and keys that it names
     file: Option<PathBuf>,
-    /// Read none of the certificates and keys that it names: they are on another machine
+    /// Do not read the certificates and keys that the configuration names, as on a machine that does not have them
     #[arg(long, requires = "file", conflicts_with_all = ["example", "schema"])]
     without_files: bool,
     /// Print a complete configuration that this version accepts

@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// The simulated network's round trip before the origin, such as 20ms; 0 for none
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = round_trip)]
     round_trip: Duration,
-    /// Requests each way
+    /// The number of requests that are sent straight to the origin, and then again through Warmline
     #[arg(long, value_name = "NUMBER", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     requests: u32,
 }

@@ -26,7 +26,7 @@ use crate::head::shown_byte;
 pub(super) struct Arguments {
     /// An http:// or https:// URL; https is verified against the system's roots
     url: String,
-    /// How long the whole request may take, in seconds
+    /// The longest time that the whole request may take, in seconds
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = seconds)]
     timeout: u64,
 }

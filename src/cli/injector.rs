@@ -26,38 +26,39 @@ pub(super) struct Arguments {
     /// The sidecar's image
     #[arg(long)]
     image: String,
-    /// When kubelet pulls it
-    #[arg(long, value_name = "WHEN", default_value = "IfNotPresent")]
+    /// The pull policy of the sidecar's image
+    #[arg(long, value_name = "POLICY", default_value = "IfNotPresent")]
     image_pull_policy: Pull,
-    /// Where sidecars have their configuration from: the API server, or the mounted copy alone
-    #[arg(long, value_name = "WHERE", default_value = "watch")]
+    /// The source of the sidecars' configuration: the API server (watch), or only the mounted copy (mount)
+    #[arg(long, value_name = "SOURCE", default_value = "watch")]
     config_source: Source,
-    /// Whether sidecars have a user of their own, or the one that the platform gives them
+    /// The platform; on openshift, sidecars run as the user that the platform assigns, else as user 13301
     #[arg(long, default_value = "kubernetes")]
     platform: Cluster,
     /// Annotate pods with prometheus.io/scrape, port and path
     #[arg(long)]
     prometheus_annotations: bool,
-    /// What each sidecar asks for, unless the pod's annotations say otherwise
+    /// The CPU request of each sidecar, unless the pod's annotations say otherwise
     #[arg(long, value_name = "CPU", default_value = "10m", value_parser = cpu)]
     cpu_request: String,
-    /// The same of memory
+    /// The memory request of each sidecar, unless the pod's annotations say otherwise
     #[arg(long, value_name = "BYTES", default_value = "32Mi", value_parser = memory)]
     memory_request: String,
-    /// What it may have at most (default: what is free)
+    /// The CPU limit of each sidecar, unless the pod's annotations say otherwise (default: none, but 100m in a pod of
+    /// class Guaranteed)
     #[arg(long, value_name = "CPU", value_parser = cpu)]
     cpu_limit: Option<String>,
-    /// The same of memory
+    /// The memory limit of each sidecar, unless the pod's annotations say otherwise
     #[arg(long, value_name = "BYTES", default_value = "128Mi", value_parser = memory)]
     memory_limit: String,
-    /// Where the API server sends reviews
+    /// The address that the API server sends admission reviews to
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:10250")]
     bind: SocketAddr,
-    /// Metrics and health
+    /// The address of metrics and health
     #[arg(long, value_name = "ADDRESS", default_value = "[::]:13320")]
     health_bind: SocketAddr,
-    /// A folder with tls.crt and tls.key that somebody else renews (cert-manager, say): no CA is made then, and no right
-    /// is needed on the API server
+    /// A folder with tls.crt and tls.key that another program renews, such as cert-manager; the injector then makes no
+    /// CA and needs no rights on the API server
     #[arg(long, value_name = "DIRECTORY")]
     certificate_files: Option<PathBuf>,
     #[command(flatten)]
@@ -73,16 +74,16 @@ struct OwnCertificate {
     /// The service that the API server calls
     #[arg(long, default_value = "warmline-injector")]
     service: String,
-    /// The mutating webhook configuration whose caBundle is kept
+    /// The mutating webhook configuration whose caBundle the injector keeps up to date
     #[arg(long, default_value = "warmline-injector")]
     webhook: String,
     /// The Secret that holds the CA and the serving certificate, for all replicas
     #[arg(long, default_value = "warmline-injector-tls")]
     secret: String,
-    /// How long a CA lives; it is replaced in its last third
+    /// The lifetime of a CA, which is replaced in its last third
     #[arg(long, value_name = "TIME", default_value = "8760h", value_parser = lifetime)]
     ca_lifetime: Duration,
-    /// How long a serving certificate lives; it is replaced in its last third
+    /// The lifetime of a serving certificate, which is replaced in its last third
     #[arg(long, value_name = "TIME", default_value = "720h", value_parser = lifetime)]
     certificate_lifetime: Duration,
 }

@@ -31,19 +31,20 @@ pub(super) struct Arguments {
     /// The `ConfigMap`'s key
     #[arg(long, value_name = "KEY", default_value = "config.yaml", requires = "configmap")]
     key: String,
-    /// Keep what is in force in this folder, for a restart while the current configuration cannot be used
+    /// A folder that the configuration in force is kept in; a restart begins with it if the current one cannot be used
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
-    /// Whoever writes the configuration may not open this process to others, nor read files outside /etc/warmline
+    /// Refuse a configuration that sets allowNonLoopback, changes the addresses of metrics or administration, or names
+    /// files outside /etc/warmline
     #[arg(long)]
     confined: bool,
-    /// How much is logged, whatever the configuration says
+    /// The least severe level that is logged, in place of the configuration's log.level
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<Level>,
-    /// Which requests get a log line, whatever the configuration says
-    #[arg(long, value_name = "WHICH")]
+    /// The requests that get a log line, in place of the configuration's log.access
+    #[arg(long, value_name = "REQUESTS")]
     access: Option<Access>,
-    /// Write TLS secrets to this file, for Wireshark: whoever reads it reads all traffic
+    /// A file that TLS secrets are written to, for Wireshark; with these, all traffic can be decrypted
     #[arg(long, value_name = "FILE")]
     key_log: Option<PathBuf>,
 }
