@@ -93,34 +93,35 @@ static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n
     reason = "a branch for each byte would take eight times as long"
 )]
 fn has_bare_lf(bytes: &[u8]) -> bool {
-    // Without a branch for each byte, so that the compiler looks at many at once.
+    // This fold has no branch for each byte, so that the compiler can look at many at once.
     let pairs = bytes.get(1..).unwrap_or_default().iter().zip(bytes);
     let bare =
         pairs.fold(false, |bare, (byte, before)| bare | ((*byte == b'\n') & (*before != b'\r')));
     bare || bytes.first() == Some(&b'\n')
 }
 
-/// True if a TLS record begins here: somebody speaks `https` to a port of `http`.
+/// True if a TLS record begins here: a client speaks `https` to a port for `http`.
 #[must_use]
 pub fn is_tls_record(bytes: &[u8]) -> bool {
     matches!(bytes, [20..=23, 3, 0..=4, ..])
 }
 
-/// Says what is wrong with the head of a request, or with its beginning if no more is there.
+/// Describes the first fault in the head of a request, or in its beginning; `None` if there is none.
 #[must_use]
 pub fn fault_of_request(head: &[u8]) -> Option<String> {
     let (line, fields) = first_line(head);
     fault_of_request_line(line).or_else(|| fault_of_fields(fields))
 }
 
-/// Says what is wrong with the head of a response, or with its beginning if no more is there.
+/// Describes the first fault in the head of a response, or in its beginning; `None` if there is none.
 #[must_use]
 pub fn fault_of_response(head: &[u8]) -> Option<String> {
     let (line, fields) = first_line(head);
     fault_of_status_line(line).or_else(|| fault_of_fields(fields))
 }
 
-/// Says in our words what a parser's error says of a head that it took apart, and of which it left nothing.
+/// Returns a plainer text for an error of hyper's parser about a head whose bytes it has not kept; `None` for other
+/// errors.
 #[must_use]
 pub fn fault_in_words(parser: &str) -> Option<&'static str> {
     match parser {
@@ -137,7 +138,7 @@ pub fn fault_in_words(parser: &str) -> Option<&'static str> {
     }
 }
 
-/// A text for people: printable, and cut.
+/// Returns bytes as a quoted text for people, printable and cut to 40 bytes.
 #[must_use]
 pub fn shown(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(SHOWN)];
@@ -145,7 +146,7 @@ pub fn shown(bytes: &[u8]) -> String {
     format!("\"{}{more}\"", cut.escape_ascii())
 }
 
-/// A byte for people: as it is if that can be read, and as a number.
+/// Returns a byte as a text for people: the character if it is printable, else its number.
 #[must_use]
 pub fn shown_byte(byte: u8) -> String {
     if byte.is_ascii_graphic() {
@@ -155,13 +156,13 @@ pub fn shown_byte(byte: u8) -> String {
     }
 }
 
-/// The line that a head begins with, without the empty ones before it, and what follows.
+/// Splits a head behind its first line; empty lines before that are left out.
 fn first_line(head: &[u8]) -> (&[u8], &[u8]) {
     let begin = head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(head.len());
     next_line(&head[begin..])
 }
 
-/// A line with its end, and what follows.
+/// Splits bytes behind the end of their first line.
 fn next_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1))
 }
@@ -210,7 +211,8 @@ fn fault_of_status_line(line: &[u8]) -> Option<String> {
     None
 }
 
-/// `HTTP/1.0` or `HTTP/1.1` from this index on, and then this or the line's end.
+/// Describes the fault of a line that must have `HTTP/1.0` or `HTTP/1.1` at this index, followed by `then` or the
+/// line's end.
 fn fault_of_version(
     line: &[u8],
     from: usize,
@@ -269,7 +271,8 @@ fn fault_of_field(line: &[u8], before: Option<&[u8]>) -> Option<String> {
     Some(fault)
 }
 
-/// The name ends with no colon, but at this index. What follows that is not shown: it may be a password.
+/// Describes the fault of a field's name that ends at this index without a colon. The rest of the line is not shown, as
+/// it may be a password.
 fn fault_of_name(line: &[u8], end: usize, before: Option<&[u8]>) -> String {
     let (name, rest) = line.split_at(end);
     match (rest[0], before.map(name_of)) {
@@ -291,7 +294,7 @@ fn name_of(line: &[u8]) -> &[u8] {
     line.split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
-/// True if the line ends here; a lone CR at the end may become an end yet.
+/// True if the line ends here; a lone CR counts at the end of the bytes, as an LF may follow.
 fn ends_line(rest: &[u8]) -> bool {
     matches!(rest, [b'\n', ..] | [b'\r', b'\n', ..] | [b'\r'])
 }

@@ -21,17 +21,17 @@ impl Stamp {
         self.0.store(micros.max(1), Relaxed);
     }
 
-    /// Removes the point in time.
+    /// Stores the point in time of another stamp, or none.
     pub fn copy(&self, other: &Self) {
         self.0.store(other.0.load(Relaxed), Relaxed);
     }
 
-    /// Returns the point in time, exact to the microsecond, or `None`.
+    /// Removes the point in time.
     pub fn clear(&self) {
         self.0.store(0, Relaxed);
     }
 
-    /// The point in time, to the microsecond.
+    /// Returns the point in time, exact to the microsecond, or `None`.
     pub fn get(&self) -> Option<Instant> {
         match self.0.load(Relaxed) {
             0 => None,
