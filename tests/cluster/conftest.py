@@ -1,4 +1,4 @@
-"""Fixtures of the tests in the cluster. They run inside of `tests/cluster/up`, one cluster for all of them."""
+"""The fixtures of the tests in the cluster. The tests run inside of `tests/cluster/up`, all of them in one cluster."""
 
 import itertools
 import os
@@ -27,7 +27,7 @@ def pytest_sessionstart(session):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A failed test shows what its namespaces looked like when it failed, before they are removed."""
+    """Adds to a failed test's report the state of its namespaces, before they are removed."""
     report = yield
     if report.failed and call.when in ("setup", "call"):
         for namespace in getattr(item, "namespaces", []):
@@ -40,7 +40,8 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture
 def make_namespace(request):
-    """Makes namespaces that enforce PodSecurity `restricted`, and removes them after the test: make_namespace(labels=None)."""
+    """Returns make_namespace(labels=None), which makes a namespace that enforces PodSecurity `restricted`; all are
+    removed after the test."""
     request.node.namespaces = []
 
     def make(labels=None):
@@ -57,19 +58,19 @@ def make_namespace(request):
 
 @pytest.fixture
 def namespace(make_namespace):
-    """One such namespace."""
+    """Makes a namespace that enforces PodSecurity `restricted`."""
     return make_namespace()
 
 
 @pytest.fixture(scope="session")
 def authority():
-    """Signs upstreams and their clients."""
+    """Makes the authority that signs upstreams and their clients."""
     return Authority("test authority")
 
 
 @pytest.fixture
 def identity(namespace, authority):
-    """The namespace's identity, with its trust, as they are at the beginning."""
+    """Gives the namespace a client certificate and the trust in the authority; returns the certificate."""
     credential = authority.client("application")
     give_identity(namespace, credential)
     give_trust(namespace, authority)
@@ -78,28 +79,29 @@ def identity(namespace, authority):
 
 @pytest.fixture
 def reports():
-    """Where callers report what they counted."""
+    """Opens the place to which callers report their counts."""
     with Reports() as place:
         yield place
 
 
 @pytest.fixture
 def outside(tmp_path, authority):
-    """An upstream outside of the pods that demands client certificates."""
+    """Starts an upstream outside of the pods that demands client certificates."""
     with UpstreamOutside(tmp_path / "outside", authority, authority.pem) as upstream:
         yield upstream
 
 
 @pytest.fixture(scope="session")
 def public_authority():
-    """Trusted by default in the image under test, as the public ones are (tests/cluster/images)."""
+    """Returns the authority that the image under test trusts by default besides the public ones (tests/cluster/images).
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "warmline" / "cluster" / "default-trust"
     return Authority.of_files(folder / "ca.crt", folder / "ca.key")
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What passed tests printed: figures for the reader."""
+    """Prints the output of passed tests, which consists of figures for the reader."""
     told = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call" and report.capstdout]
     if told:
         terminalreporter.section("figures")
@@ -109,19 +111,19 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="module")
 def webhook():
-    """Injection as users first install it, for the tests of one file."""
+    """Installs the chart with its default values, which inject by the webhook, for the tests of one file."""
     yield from _injection({})
 
 
 @pytest.fixture(scope="module")
 def policies():
-    """Injection by the API server itself, for the tests of one file."""
+    """Installs the chart with injection by the API server itself, for the tests of one file."""
     yield from _injection({"injection": {"mode": "policy"}})
 
 
 @pytest.fixture(scope="module", params=["webhook", "policy"])
 def either_way(request):
-    """Injection by the one, and then by the other, for the tests of one file."""
+    """Installs the chart with each way of injection in turn, for the tests of one file."""
     yield from _injection({"injection": {"mode": request.param}})
 
 

@@ -1,6 +1,8 @@
-"""The injector with a certificate that somebody else makes, mounted as cert-manager's are: without any right, and followed.
+"""The injector with a certificate that another program makes, mounted as cert-manager's are: it needs no rights, and
+follows the files.
 
-cert-manager itself is not here: the chart's Issuer and Certificate are left out, and the test does what their controllers would do.
+cert-manager itself does not run: the chart's Issuer and Certificate are left out, and the test does the work of their
+controllers.
 """
 
 import base64
@@ -22,7 +24,7 @@ IN_USE = "the serving certificate is in use"
 
 @pytest.fixture(scope="module")
 def first():
-    """Who signed the first certificate."""
+    """Makes the authority of the first certificate."""
     return Authority("first")
 
 
@@ -65,7 +67,7 @@ def test_a_renewed_certificate_of_another_ca_is_taken_and_no_pod_is_refused(syst
 
 
 def trust(pem):
-    """As cert-manager's cainjector does."""
+    """Writes the authority into the webhooks, as cert-manager's cainjector does."""
     value = base64.b64encode(pem.encode()).decode()
     patch = [{"op": "add", "path": f"/webhooks/{index}/clientConfig/caBundle", "value": value} for index in (0, 1)]
     kubectl("patch", "mutatingwebhookconfiguration", INJECTOR, "--type=json", "--patch", json.dumps(patch))

@@ -1,4 +1,5 @@
-"""Both charts by Helm, from the first install to a cluster without a trace of them; and what deploy/ has of them."""
+"""Both charts through Helm, from the first install to a cluster without a trace of them; and the manifests of deploy/
+that are made of them."""
 
 import json
 import re
@@ -54,7 +55,7 @@ def test_lint_finds_nothing(name):
     helm("lint", "--strict", chart_of(name), *RENDERINGS[name])
 
 
-# Of other people's definitions; PodMonitor and PrometheusRule are tested with Prometheus.
+# Kinds that other projects define; PodMonitor and PrometheusRule are tested with Prometheus.
 ELSEWHERE = ("cert-manager.io/", "monitoring.coreos.com/")
 
 
@@ -72,7 +73,7 @@ def test_fault_23_a_field_that_no_object_has_would_be_told(namespace):
         kubectl("apply", "--dry-run=server", "--validate=strict", "--filename=-", stdin=yaml.safe_dump(wrong))
 
 
-# What an umbrella chart's values say, and the charts that are rendered then.
+# Values of an umbrella chart, and the charts that are rendered with them.
 UMBRELLA = {
     "global.any=true": {"warmline", "warmline-egress"},
     "warmline.enabled=false": {"warmline-egress"},
@@ -89,7 +90,7 @@ UMBRELLA = {
 def test_fault_23_an_umbrella_chart_switches_the_charts_by_condition_and_by_tag(tmp_path, values, conditions):
     umbrella = umbrella_chart(tmp_path, conditions)
     rendered = helm("template", "any", umbrella, f"--set={values}")
-    # Without a condition nothing is stronger than a tag.
+    # Without a condition, a tag alone decides.
     expected = UMBRELLA[values] if conditions or "tags.sidecars=false" not in values else set()
     assert set(re.findall("^# Source: umbrella/charts/([^/]+)/", rendered, re.M)) == expected
     helm("lint", "--strict", umbrella, f"--set={values}")
@@ -101,7 +102,8 @@ def test_fault_23_what_is_disabled_renders_nothing(name):
 
 
 def umbrella_chart(folder, conditions):
-    """A chart with both of ours, one upstream, and one tag; with a condition for each, if wanted."""
+    """Makes an umbrella chart of both charts with one upstream and one tag; with `conditions`, also a condition for
+    each chart."""
     dependencies = []
     for chart in ["warmline", "warmline-egress"]:
         shutil.copytree(ROOT / "charts" / chart, folder / "charts" / chart)
@@ -266,7 +268,7 @@ def test_with_an_issuer_of_yours_the_chart_makes_none():
 
 
 def cert_manager(kind, text):
-    """The objects of a kind, by name."""
+    """Returns the objects of a kind, by name."""
     found = [document for document in documents(text) if document["apiVersion"] == "cert-manager.io/v1"]
     return {each["metadata"]["name"]: each for each in found if each["kind"] == kind}
 
@@ -275,21 +277,22 @@ def issuer(kind, name):
     return {"group": "cert-manager.io", "kind": kind, "name": name}
 
 
-# On the cluster
+# Tests on the cluster
 
 
 @pytest.fixture
 def homes(make_namespace):
-    """A namespace for each chart, which admits only what PodSecurity calls restricted."""
+    """Makes a namespace for each chart, which admits only pods that PodSecurity calls restricted; uninstalls the charts
+    afterwards."""
     made = {chart: make_namespace() for chart in CHARTS}
     yield made
     for chart, namespace in made.items():
         helm("uninstall", chart, "--namespace", namespace.name, "--ignore-not-found", "--wait")
 
 
-# What cannot be left out.
+# The values without which a chart cannot be installed.
 FEWEST = {"warmline": [], "egress": ["--set=configMap.create=false"]}
-# What an upgrade changes.
+# The values that an upgrade changes.
 CHANGED = {"warmline": ["--set=priorityClassName=system-node-critical"], "egress": ["--set=configSource=mount"]}
 
 
@@ -356,7 +359,8 @@ def test_with_the_certificate_of_somebody_else_the_injector_serves_without_a_rig
     home = homes["warmline"]
     image = ["--set=image.tag=test", "--set=image.pullPolicy=Never", f"--namespace={home.name}"]
     text = render("warmline-cert-manager", "--no-hooks", *image)
-    # What cert-manager does of its objects: a Secret for the Certificate, and its authority where the annotation says.
+    # In place of cert-manager: a Secret for the Certificate, and its authority in the webhooks that the annotation
+    # names.
     certificate = cert_manager("Certificate", text)["warmline-injector"]["spec"]
     rendered = {found["kind"]: found for found in documents(text) if found["apiVersion"] != "cert-manager.io/v1"}
     webhooks = rendered["MutatingWebhookConfiguration"]
@@ -374,7 +378,7 @@ def test_with_the_certificate_of_somebody_else_the_injector_serves_without_a_rig
         kubectl("delete", "mutatingwebhookconfiguration", "warmline-injector", "--ignore-not-found")
 
 
-# Rights: what `kubectl auth can-i --list` tells of an account, less what every account may.
+# Rights: the output of `kubectl auth can-i --list` for an account, without the rights that every account has.
 
 SECRET = "secrets [] [warmline-injector-tls] [get list watch update]"
 WEBHOOK = "mutatingwebhookconfigurations.admissionregistration.k8s.io [] [warmline-injector] [get list watch patch]"
@@ -410,14 +414,14 @@ def test_the_sidecars_rights_are_those_of_the_contract(homes, source, own):
 
 
 def rights(account, home, where):
-    """Of a ServiceAccount of `home`, in the namespace `where`."""
+    """Returns the rights of a ServiceAccount of `home` in the namespace `where`."""
     groups = ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{home.name}"]
     user = [f"--as=system:serviceaccount:{home.name}:{account}", *(f"--as-group={group}" for group in groups)]
     listed = where.kubectl("auth", "can-i", "--list", "--no-headers", *user)
     return {" ".join(line.split()) for line in listed.splitlines()}
 
 
-# What there is in the cluster
+# The objects in the cluster
 
 
 def check_releases(homes):
@@ -426,7 +430,10 @@ def check_releases(homes):
 
 
 def by_the_injector(home, mode):
-    """What it wrote: its authority into the Secret, and that into the webhook configuration; nothing in policy mode."""
+    """Waits until the injector has written its Secret and the webhooks' authority, and returns both.
+
+    Returns None in policy mode, after checking that there is no Secret.
+    """
     if mode == "policy":
         assert home.get("secrets", "--field-selector=type=Opaque")["items"] == []
         return None
@@ -441,7 +448,7 @@ def by_the_injector(home, mode):
 
 
 def all_objects():
-    """Every object of every kind, without what changes by itself."""
+    """Returns every object of every kind, without the parts that change by themselves."""
     kubectl("wait", "--for=create", "lease/node", "--namespace=kube-node-lease", "--timeout=60s")
     eventually("namespaces of earlier tests are gone", lambda: "Terminating" not in kubectl("get", "namespaces"), timeout=90)
     kinds = kubectl("api-resources", "--verbs=list", "--output=name").split()
@@ -455,7 +462,7 @@ def name(each):
 
 
 def content(each):
-    # A node and its lease are the kubelet's, and change all the time.
+    # The kubelet changes a node and its lease all the time.
     if each["kind"] in ("Lease", "Node"):
         return each["kind"]
     metadata = {key: value for key, value in each["metadata"].items() if key not in ("resourceVersion", "managedFields", "generation")}

@@ -1,4 +1,5 @@
-"""What users of version 0.1.0 have for Kubernetes (tests/compat/0.1.0) goes on working: their charts' values, and the pod by hand."""
+"""The Kubernetes files of users of version 0.1.0 (tests/compat/0.1.0) go on working: their charts' values, and the pod
+by hand."""
 
 from pathlib import Path
 
@@ -13,7 +14,7 @@ KEPT = Path(__file__).parents[1] / "compat" / "0.1.0"
 VALUES = {
     "warmline": ("warmline", []),
     "warmline-full": ("warmline", []),
-    # The line that CHANGELOG.md has for a chart without upstreams.
+    # CHANGELOG.md names this value for a chart without upstreams.
     "egress": ("warmline-egress", ["--set=configMap.create=false"]),
     "egress-full": ("warmline-egress", []),
     "egress-sample": ("warmline-egress", []),
@@ -36,7 +37,7 @@ def test_the_pod_by_hand_of_0_1_0_gets_its_answer_by_mutual_tls(namespace, ident
     for container in written["spec"]["initContainers"] + written["spec"]["containers"]:
         assert container["image"] == "warmline/warmline:0.1.0"
         container.update(image="warmline/warmline:test", imagePullPolicy="Never")
-    # Its application asks once; a pod that is to be ready starts it again and again.
+    # The pod's application asks once and ends; with restarts the pod would never be ready for long.
     written["spec"]["restartPolicy"] = "Never"
     namespace.apply(written)
     namespace.wait("jsonpath={.status.phase}=Succeeded", "pod/shop")

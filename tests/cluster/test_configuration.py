@@ -25,7 +25,7 @@ NOTHING_MOUNTED = {"emptyDir": {}}
 
 
 def sidecar(name, more_arguments=(), **instead):
-    """A pod with nothing but a sidecar, and an application that does nothing."""
+    """Returns a pod with a sidecar and an application that does nothing."""
     warmline = container()
     warmline["args"] += more_arguments
     idle = tools("application", "sleep", "infinity")
@@ -37,13 +37,13 @@ def text(**upstream):
 
 
 def change(namespace, content):
-    """Writes the ConfigMap as people do who do not use Helm for it."""
+    """Changes the ConfigMap without Helm, as many people do."""
     patch = json.dumps({"data": {"config.yaml": content}})
     namespace.kubectl("patch", "configmap", "warmline", "--type=merge", "--patch-file=/dev/stdin", stdin=patch)
 
 
 def in_force(namespace, name):
-    """Hash and source of the configuration in force."""
+    """Returns hash and source of the configuration in force."""
     [(labels, _)] = metrics(namespace, name).series("warmline_config_info")
     return labels["hash"], labels["source"]
 
@@ -58,7 +58,7 @@ def follows(namespace, name, source):
 
 @pytest.fixture
 def egress(namespace):
-    """A namespace with the chart's ConfigMap and rights."""
+    """Makes a namespace with the chart's ConfigMap and rights."""
     install("warmline-egress", namespace.name, {"upstreams": [UPSTREAM]})
     return namespace
 
@@ -78,7 +78,8 @@ def test_a_pod_that_mounts_no_copy_sees_a_change_through_the_watch_within_a_seco
         assert in_force(egress, "no-copy")[1] == "watch"
     print(f"memory at start {memory:.1f} MiB; a change is in force after {statistics.median(took):.3f} s (median of 20)")
     assert statistics.median(took) < 1
-    # The program under test is linked without optimising across crates, and larger for it: the release has 13.8 MiB of 16.
+    # The program under test is built without optimisation across crates, and needs more memory than the release, which
+    # has 13.8 MiB of at most 16.
     assert memory <= 20
 
 
@@ -159,7 +160,7 @@ def test_case_53_whatever_is_wrong_with_a_new_configuration_the_old_one_serves_a
     change(egress, wrong)
     refused(1)
     [event] = eventually("an Event", lambda: egress.get("events.events.k8s.io")["items"] and rejections(egress))
-    # The other pod's is of the same name, and so there is none.
+    # The other pod's Event would have the same name, so there is only one.
     assert event["metadata"]["name"] == f"warmline.{digest(wrong)}"
     assert "upstreams[0].pool.maxQueue" in event["note"] and "many" in event["note"], event
     assert "maxQueue" in egress.kubectl("describe", "configmap", "warmline")
@@ -174,7 +175,7 @@ def test_case_53_whatever_is_wrong_with_a_new_configuration_the_old_one_serves_a
     egress.apply(config_map("warmline", {"config.yaml": text()}))
     for name in names:
         eventually(f"{name} is well", lambda name=name: metrics(egress, name).sum("warmline_config_last_reload_successful") == 1)
-    # The first two within ten seconds of each other, and then none for five minutes.
+    # Two Events within ten seconds, and then none for five minutes.
     assert len(rejections(egress)) <= 2, rejections(egress)
 
 
@@ -218,7 +219,7 @@ def test_a_permission_taken_away_is_noticed_at_the_next_request_and_the_last_goo
     before = in_force(egress, "revoked")
     role = egress.get("rolebinding", "warmline")
     egress.delete("rolebinding", "warmline")
-    # A running watch goes on: only a new request is refused.
+    # A running watch is not ended by this; only a new request is refused.
     run("component", "restart", "kube-apiserver")
     api_server_is_there()
     eventually("the refusal", lambda: not connected(egress, "revoked"), timeout=90)
@@ -227,7 +228,7 @@ def test_a_permission_taken_away_is_noticed_at_the_next_request_and_the_last_goo
     role["metadata"] = {"name": role["metadata"]["name"], "labels": role["metadata"].get("labels", {})}
     egress.kubectl("create", "--filename=-", stdin=json.dumps(role))
     eventually("contact", lambda: connected(egress, "revoked"), timeout=120)
-    # The API server has forgotten what was before its restart: 410.
+    # The restarted API server does not know the versions from before and answers 410.
     assert any("cannot go on from where it was" in line["message"] for line in log(egress, "revoked"))
     change(egress, text(pool={"maxQueue": 7}))
     eventually("the change", lambda: in_force(egress, "revoked")[0] != before[0])
@@ -263,7 +264,7 @@ def test_while_the_api_server_is_away_traffic_flows_and_a_killed_sidecar_starts_
         follows(egress, name, "watch")
     calls = lambda: len(outside.calls())
     address = egress.get("pod", "killed")["status"]["podIP"]
-    # kubelet cannot be asked for it later.
+    # kubelet cannot be asked for this while the API server is away.
     victim = egress.get("pod", "killed")
     run("component", "stop", "kube-apiserver")
     before = calls()
@@ -285,7 +286,7 @@ def test_while_the_api_server_is_away_traffic_flows_and_a_killed_sidecar_starts_
 
 @pytest.fixture
 def program(tmp_path):
-    """The image's program, to run as a process of the node."""
+    """Extracts the image's program, to run as a process of the node."""
     archive = next(path for path in os.environ["CLUSTER_IMAGES"].split(":") if Path(path).name.startswith("warmline-"))
     with tarfile.open(archive) as image:
         [manifest] = json.load(image.extractfile("manifest.json"))
@@ -318,7 +319,7 @@ def test_two_hundred_sidecars_do_not_return_to_an_api_server_together(namespace,
         eventually("all watches", lambda: all('"another source leads now"' in its.read_text() for its in logs), timeout=120)
         gone = time.time()
         run("component", "stop", "kube-apiserver")
-        time.sleep(AWAY)  # the API server is away for so long: that is the case under test
+        time.sleep(AWAY)  # the time without an API server that the test is about
         run("component", "start", "kube-apiserver")
         back = eventually("all are back", lambda: all_returns(logs, gone), timeout=180)
     finally:
@@ -334,7 +335,7 @@ def test_two_hundred_sidecars_do_not_return_to_an_api_server_together(namespace,
 
 
 def alone(number):
-    """The configuration of one of many sidecars on one address."""
+    """Returns the configuration of one of many sidecars on one address."""
     base = 20000 + 4 * number
     return yaml.safe_dump({
         "metrics": {"bind": [f"127.0.0.1:{base}"]},
@@ -345,7 +346,7 @@ def alone(number):
 
 
 def as_account(namespace, folder):
-    """A kubeconfig with the rights of the namespace's pods."""
+    """Writes a kubeconfig with the rights of the namespace's pods and returns its path."""
     config = yaml.safe_load(kubectl("config", "view", "--raw", "--minify", "--output=yaml"))
     token = namespace.kubectl("create", "token", "default").strip()
     config["users"] = [{"name": config["users"][0]["name"], "user": {"token": token}}]
@@ -355,7 +356,8 @@ def as_account(namespace, folder):
 
 
 def all_returns(logs, gone):
-    """When each of them had its watch back, once all have: seconds since the epoch."""
+    """Returns the times (seconds since the epoch) at which the sidecars had their watches back, or None until all have.
+    """
     back = [first_return(its, gone) for its in logs]
     return back if all(back) else None
 

@@ -1,4 +1,4 @@
-"""The manifests of deploy/, as somebody without Helm applies them."""
+"""The manifests of deploy/, applied as by users without Helm."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ MANIFESTS = [file for file in sorted(DEPLOY.rglob("*.yaml")) if file.name not in
 def test_fault_23_the_api_server_takes_every_manifest_and_knows_each_of_its_fields(file, namespace):
     manifests = [manifest for manifest in yaml.safe_load_all(file.read_text()) if manifest]
     for manifest in manifests:
-        # The namespaces that they name are not there.
+        # The namespaces in the manifests do not exist here.
         manifest["metadata"].pop("namespace", None)
     namespace.kubectl("apply", "--dry-run=server", "--validate=strict", "--filename=-", stdin=yaml.safe_dump_all(manifests))
 
@@ -44,7 +44,7 @@ def test_the_sample_application_gets_its_answers_over_one_verified_connection(wa
             eventually("the policies are followed", lambda: "warmline" in dry_run_of_a_pod_that_asks())
         kubectl("apply", "--filename", str(DEPLOY / "sample" / "namespace.yaml"))
         run(str(DEPLOY / "sample" / "certificates"))
-        # The tests reach no registry: their own image stands in for nginx's.
+        # No registry can be reached from here: the tests' own image replaces nginx's.
         manifests = kubectl("kustomize", str(DEPLOY / "sample"))
         image = "nginxinc/nginx-unprivileged:1.29"
         assert manifests.count(image) == 2
@@ -59,7 +59,7 @@ def test_the_sample_application_gets_its_answers_over_one_verified_connection(wa
 
 
 def tenth_answer(sample):
-    """The first ten answers, once there are so many that came after the sidecar had its connection."""
+    """Returns the first ten answers that came over a connection; an empty list until there are ten."""
     lines = [line for line in sample.logs("deployment/shop", "shop").splitlines() if line.startswith("connection")]
     return lines[:10] if len(lines) >= 10 else []
 
@@ -69,5 +69,5 @@ def dry_run_of_a_pod_that_asks():
     try:
         return kubectl(*words, "--output=jsonpath={.spec.initContainers[*].name}")
     except Failed:
-        # The policies missed it: the API server does not follow all of them yet.
+        # The policies missed this pod: the API server does not follow all of them yet.
         return ""

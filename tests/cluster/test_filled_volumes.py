@@ -1,4 +1,5 @@
-"""Volumes of the sidecar's that another container of the pod fills: by both ways of injection, and with both kinds of init container."""
+"""Volumes of the sidecar that another container of the pod fills: with both ways of injection and both kinds of init
+container."""
 
 import pytest
 
@@ -10,17 +11,19 @@ from support.upstream import upstream_in_pod
 
 pytestmark = pytest.mark.usefixtures("either_way")
 ASKING = {"warmline.dev/inject": "true"}
-# A user of its own, as Vault's agent and spiffe-helper have: the sidecar reads its files by their group.
+# Another user than the sidecar's, like that of Vault's agent and spiffe-helper: the sidecar reads the files by their
+# group.
 WRITER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True, "runAsUser": 10100}
 IDENTITY = {"name": "warmline-identity", "emptyDir": {"medium": "Memory"}}
-# What the writer has from elsewhere: another volume stands in for Vault.
+# The source of the writer's files: another volume in place of Vault.
 VAULT = {"name": "vault", "secret": {"secretName": "vault", "optional": True}}
 COPY = "umask 027 && cat /vault/tls.key >/identity/tls.key && cat /vault/tls.crt >/identity/tls.crt"
 
 
 @pytest.fixture
 def payments(namespace, identity, authority):
-    """An upstream that demands client certificates; the namespace's own Secret `warmline-identity` is taken away."""
+    """Configures an upstream that demands client certificates, and deletes the namespace's own Secret
+    `warmline-identity`."""
     host = upstream_in_pod(namespace, "payments", authority, authority.pem)
     configure(namespace, mutual("payments", 13401, f"{host}:443"))
     namespace.delete("secret/warmline-identity")
@@ -56,7 +59,7 @@ def test_fault_21_an_init_container_fills_the_identity_and_the_first_line_is_ans
 
 def test_fault_21_a_native_sidecar_fills_the_identity_late_and_renews_it(namespace, payments, authority):
     credential = authority.client("from-vault")
-    # It has started long before there is anything to write, and writes what is newer.
+    # The container starts before there are any files, and copies them whenever they change.
     command = f"while true; do cmp --silent /vault/tls.crt /identity/tls.crt || {{ {COPY}; }} 2>/dev/null; sleep 0.2; done"
     namespace.apply(asking(writer(command, restartPolicy="Always")))
     namespace.wait("create", "pod/asking")
@@ -82,5 +85,5 @@ def sidecars_log(namespace):
     try:
         return namespace.logs("asking", "warmline")
     except AssertionError:
-        # It has not begun.
+        # The container has not begun.
         return ""

@@ -1,4 +1,5 @@
-"""The image from the project's own Dockerfile: what is in it, and that a program without a system around it finds names."""
+"""The image from the project's own Dockerfile: its content, and that the program finds names without a system around
+it."""
 
 import json
 import os
@@ -11,7 +12,7 @@ from support.kube import RESTRICTED, deployment, pod, pod_template, service, too
 
 @pytest.fixture(scope="module")
 def archive():
-    """The image as it was imported into the cluster: its configuration, and its files."""
+    """Returns the image as it was imported into the cluster: its configuration and its files."""
     [path] = [path for path in os.environ["CLUSTER_IMAGES"].split(":") if os.path.basename(path).startswith("warmline-")]
     with tarfile.open(path) as image:
         [manifest] = json.load(image.extractfile("manifest.json"))
@@ -39,7 +40,7 @@ def test_a_program_without_a_system_around_it_finds_names(namespace):
     namespace.rolled_out("deployment/named")
     get = {"name": "get", "image": "warmline/warmline:test", "imagePullPolicy": "Never", "securityContext": RESTRICTED}
     get["args"] = ["get", f"http://named.{namespace.name}.svc.cluster.local/"]
-    # Tried again by kubelet: a new Service needs a moment.
+    # kubelet runs the pod again on failure: a new Service takes a moment to work.
     namespace.apply(pod("asking", [get], restartPolicy="OnFailure"))
     namespace.wait("jsonpath={.status.phase}=Succeeded", "pod/asking")
     assert "Directory listing" in namespace.logs("asking", "get")

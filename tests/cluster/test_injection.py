@@ -1,8 +1,9 @@
-"""Which pods get a sidecar, and what exactly becomes of them: by the webhook and by the policies, on a real API server.
+"""The pods that get a sidecar, and the exact result for each: by the webhook and by the policies, on a real API server.
 
-Each file of pods/ has an object that a user creates, and what is to become of its pod: `outcome` (injected, untouched, warned,
-denied, refused), where the sidecar differs from sidecar.yaml or is not the first init container, how, and what is otherwise in one mode. What the API server makes of
-the object without Warmline is told by the same object with the label inject=false. What injection adds is spelled out here; nothing else may differ.
+Each file of pods/ has an object that a user creates, and the expected result for its pod: `outcome` (injected,
+untouched, warned, denied, refused); the differences, if the sidecar is not as in sidecar.yaml or is not the first init
+container; and the differences in one mode. The same object with the label inject=false shows what the API server makes
+of it without Warmline. The additions of injection are written out here; nothing else may differ.
 """
 
 import copy
@@ -34,7 +35,7 @@ MODES = ["webhook", "policy"]
 URLS = {"configMapRef": {"name": "warmline-urls", "optional": True}}
 TOKEN = "kube-api-access"
 
-# What stands before our own words in what kubectl prints.
+# The words before Warmline's own in the output of kubectl.
 SPEAKERS = {
     "denied": {
         "webhook": 'admission webhook "pods.warmline.dev" denied the request: ',
@@ -59,7 +60,7 @@ CASES = {path.stem: load(path) for path in sorted((HERE / "pods").glob("*.yaml")
 
 @pytest.fixture(scope="module")
 def namespaces():
-    """The namespaces of the pods, and one for Warmline; ready to take pods."""
+    """Makes the namespaces of the pods and one for Warmline, ready to take pods."""
     system = Namespace(SYSTEM)
     system.create()
     kubectl("apply", "--filename", str(NAMESPACES))
@@ -75,7 +76,7 @@ def namespaces():
 
 @pytest.fixture(scope="module")
 def recorded(namespaces):
-    """Each case's result: without Warmline, by the webhook, and after an upgrade by the policies."""
+    """Returns the result of each case: without Warmline, with the webhook, and after an upgrade with the policies."""
     results = {"nobody": {name: submit(case, "false") for name, case in CASES.items()}}
     for mode in MODES:
         switch_to(mode)
@@ -122,7 +123,7 @@ def test_the_hand_written_pod_of_deploy_is_what_injection_makes(recorded):
     image = kept["pod"]["spec"]["initContainers"][0]
     assert (image["image"], image["imagePullPolicy"]) == (f"warmline/warmline:{VERSION}", "IfNotPresent")
     image.update(image="warmline/warmline:test", imagePullPolicy="Never")
-    # The token's volume comes before what injection adds, and after what is written.
+    # The token's volume is before the volumes that injection adds, and after those that the object has.
     for result in [made, kept]:
         result["pod"]["spec"]["volumes"].sort(key=lambda volume: volume["name"])
     assert made["pod"] == kept["pod"]
@@ -178,7 +179,7 @@ def test_a_switch_in_one_step_gives_no_pod_two_sidecars(namespaces):
     switch_to("webhook")
     with pods_all_the_while() as counts:
         switch_to("policy")
-    # For a second or two the API server may follow neither: docs/upgrade.md has the two steps.
+    # For a second or two the API server may follow neither way; docs/upgrade.md has the two steps for this.
     assert counts.created and set(counts.created) <= {0, 1} and counts.created[-1] == 1
 
 
@@ -186,15 +187,15 @@ def test_a_switch_back_gives_every_pod_one_sidecar_or_refuses_it(namespaces):
     switch_to("policy")
     with pods_all_the_while() as counts:
         switch_to("webhook")
-    # Its authority is new: until the webhook holds it, pods that ask are refused, and their controllers try again.
+    # The new authority: until the webhook holds it, pods that ask are refused, and their controllers try again.
     assert counts.created and set(counts.created) == {1}
 
 
-# What injection adds
+# The additions of injection
 
 
 def injected(before, case):
-    """The pod that is to come of `before`."""
+    """Returns the pod that injection has to make of `before`."""
     pod = copy.deepcopy(before)
     spec, meta = pod["spec"], pod["metadata"]
     meta.setdefault("labels", {})["warmline.dev/injected"] = "true"
@@ -217,13 +218,13 @@ def sidecar(spec, case):
     container["args"][watched : watched + 2] = ["--configmap", case.get("config", "warmline")] if case.get("watched", True) else []
     container["args"] += case.get("extraArguments", [])
     container["resources"] = case.get("resources", container["resources"])
-    # The API server mounts the token into every container once there is one.
+    # If a pod has a token, the API server mounts it into every container.
     container["volumeMounts"] += [mount for mount in spec["containers"][0].get("volumeMounts", []) if mount["name"] == TOKEN]
     return container
 
 
 def asked_for(pod):
-    """What the first init container may use."""
+    """Returns the resources of the first init container."""
     return pod["spec"]["initContainers"][0]["resources"]
 
 
@@ -240,17 +241,18 @@ def volumes(case):
     ]
 
 
-# How pods come about
+# The making of pods
 
 
 def submit(case, label=None):
-    """Creates the case's object, with another value of the label if one is given: its pod, and what was said beside it."""
+    """Creates the case's object, with the label set to `label` if given; returns its pod and the messages of the API
+    server."""
     created = copy.deepcopy(case["object"])
     if label is not None:
         template(created)["metadata"].setdefault("labels", {})[LABEL] = label
     if created["kind"] != "Pod":
         return {"pod": comparable(pod_of_workload(created, Namespace(case["namespace"]))), "said": ""}
-    # Warnings come beside the pod, on the other stream.
+    # Warnings are printed on standard error, the pod on standard output.
     command = 'exec kubectl create --namespace "$0" --dry-run=server --output=json --filename=- 2>"$1"'
     with tempfile.NamedTemporaryFile("r") as said:
         try:
@@ -262,12 +264,13 @@ def submit(case, label=None):
 
 
 def pod_of_workload(workload, namespace):
-    """The pod that a controller makes; it fits no node, so it goes with its workload at once."""
+    """Creates a workload and returns the pod that its controller makes; the pod fits no node and is deleted with the
+    workload."""
     kind, name = workload["kind"].lower(), workload["metadata"]["name"]
     namespace.kubectl("create", "--filename=-", stdin=json.dumps(workload))
     try:
         if kind == "cronjob":
-            # What its controller does when the minute has come.
+            # Does what the controller would do at the CronJob's time.
             namespace.kubectl("create", "job", name, f"--from=cronjob/{name}")
         namespace.wait("create", "pod", f"--selector=app={name}")
         return namespace.get("pods", f"--selector=app={name}")["items"][0]
@@ -277,14 +280,14 @@ def pod_of_workload(workload, namespace):
 
 
 def template(created):
-    """The pod, or the template of it in a workload."""
+    """Returns the pod, or a workload's template of it."""
     while "containers" not in created["spec"]:
         created = created["spec"].get("template") or created["spec"]["jobTemplate"]
     return created
 
 
 def comparable(pod):
-    """The pod without what is different each time: names and hashes that the API server and the controllers draw."""
+    """Returns the pod without names and hashes that the API server and the controllers draw at random."""
     text = re.sub(TOKEN + "-[a-z0-9]{5}", TOKEN, json.dumps(pod))
     pod = json.loads(text)
     meta, spec = pod["metadata"], pod["spec"]
@@ -300,7 +303,7 @@ def comparable(pod):
 
 
 def with_label_of(case, pod):
-    """`pod`, which was created with inject=false, with the label that the case gives it."""
+    """Returns `pod`, which was created with inject=false, with the label that the case gives it."""
     if pod is None:
         return None
     pod = copy.deepcopy(pod)
@@ -312,7 +315,7 @@ def with_label_of(case, pod):
 
 
 class Counts:
-    """Pods that asked: the sidecars of each that was created, and what was said of the others."""
+    """The results of pods that asked: the number of sidecars of each one created, and the messages about the others."""
 
     def __init__(self):
         self.created = []
@@ -321,7 +324,8 @@ class Counts:
 
 @contextmanager
 def pods_all_the_while():
-    """Creates pods that ask, one after the other, and counts each one's sidecars."""
+    """Creates pods that ask for a sidecar, one after the other, until the end of the block, and counts each one's
+    sidecars."""
     counts, done = Counts(), threading.Event()
     case = {"namespace": "asking-pods", "object": ASKING}
 
@@ -351,14 +355,14 @@ def switch_to(mode, values=None, **injection):
 
 
 def follows(mode):
-    """Whether it is this mode that refuses and warns."""
+    """Returns true if this mode is the one that refuses and warns."""
     denied, warned = CASES["host-network"], CASES["host-network-by-namespace"]
     warning = SPEAKERS["warned"][mode] + WORDS["warned"] + warned["reason"]
     return SPEAKERS["denied"][mode] in submit(denied)["said"] and warning in submit(warned)["said"].splitlines()
 
 
 def mutates():
-    """Whether both mutating policies are asked: the API server counts it."""
+    """Returns true if the API server's counters show that it asks both mutating policies."""
     before = checks()
     for case in ["labelled", "by-namespace"]:
         submit(CASES[case])

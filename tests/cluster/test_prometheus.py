@@ -1,5 +1,5 @@
-"""A real Prometheus scrapes real sidecars, found through the API server: alerts fire where something happened and only there,
-and every expression of the dashboard returns data."""
+"""A real Prometheus scrapes real sidecars, which it finds through the API server: alerts fire only where something
+happened, and every expression of the dashboard returns data."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ DASHBOARD = json.loads((CHARTS / "warmline-egress/dashboards/warmline.json").rea
 
 MONITORS = {"podMonitor": {"enabled": True, "interval": "1s"}, "prometheusRule": {"enabled": True}}
 
-# What makes the alerts fire in seconds instead of hours: any share, any rate, and certificates' whole lives.
+# Values with which the alerts fire in seconds instead of hours: any share, any rate, and certificates' whole lives.
 SHORT_LIVES = {"clientCertificateWarningRatio", "clientCertificateWarningSeconds", "clientCertificateCriticalRatio"}
 SHORT_LIVES |= {"clientCertificateCriticalSeconds", "trustSeconds"}
 THRESHOLDS = yaml.safe_load((CHARTS / "warmline-egress/values.yaml").read_text())["prometheusRule"]["thresholds"]
@@ -37,10 +37,11 @@ NERVOUS = {
     "alerts": {rule["alert"]: {"for": "1s"} for rule in RULES},
 }
 
-# Connections that outlive a rotation for ten minutes: the test does not wait for that.
+# The alert for connections that outlive a rotation by ten minutes, for which the test does not wait.
 NOT_CAUSED = "WarmlineOldGenerationConnections"
 
-# Whoever calls here: an upstream that works, one connection for each request, one connection for all, and what cannot work.
+# The calls: to a working upstream, with one connection for each request, with one connection for all, and calls that
+# cannot succeed.
 CALLS = """
 while true; do
     for url in "$WARMLINE_GOOD_URL" "$WARMLINE_EACH_URL" "$WARMLINE_MISNAMED_URL"; do
@@ -60,7 +61,7 @@ pytestmark = pytest.mark.usefixtures("policies")
 
 @pytest.fixture(scope="module")
 def operator():
-    """The operator's CRDs, out of its module."""
+    """Installs the Prometheus operator's CRDs, which come with its module."""
     module = "github.com/prometheus-operator/prometheus-operator"
     folder = run("go", "-C", str(HERE / "programs/scrape-configuration"), "list", "-m", "-f", "{{.Dir}}", module).strip()
     assert folder, f"{module} is not there: tests/cluster/test downloads it"
@@ -84,7 +85,7 @@ def upstream(folder, authority):
 
 @pytest.fixture(scope="module")
 def silent():
-    """An endpoint that takes connections and never says a word."""
+    """Opens an endpoint that takes connections and never sends a byte."""
     with socket.create_server((os.environ["CLUSTER_NODE_ADDRESS"], 0), backlog=1024) as listener:
         yield "{}:{}".format(*listener.getsockname())
 
@@ -109,7 +110,7 @@ def start_calling(namespace, script, authority, upstreams, **values):
 
 @pytest.fixture(scope="module")
 def healthy(operator, authority, upstream):
-    """Nothing is wrong here, and the values are the chart's own."""
+    """Makes a namespace without faults, with the chart's own values."""
     namespace = make("healthy")
     good = mutual("good", 13401, upstream.endpoint, serverName=upstream.name)
     start_calling(namespace, QUIET_CALLS, authority, [good], **MONITORS)
@@ -120,7 +121,7 @@ def healthy(operator, authority, upstream):
 
 @pytest.fixture(scope="module")
 def troubled(operator, authority, upstream, silent):
-    """Everything goes wrong here, and alerts fire at once."""
+    """Makes a namespace in which everything fails, with alerts that fire at once."""
     namespace = make("troubled")
 
     def named(name, port, endpoint=upstream.endpoint, server=upstream.name, **more):
@@ -144,7 +145,7 @@ def troubled(operator, authority, upstream, silent):
 
 
 def deaf():
-    """A pod that looks like one with a sidecar, in which nobody listens."""
+    """Returns a pod that looks like one with a sidecar, in which nothing listens."""
     ports = [{"name": "warmline-prom", "containerPort": 13320}]
     return pod("deaf", [tools("warmline", "sleep", "infinity", ports=ports)], labels={"warmline.dev/injected": "true"})
 
@@ -159,7 +160,8 @@ def access(folder):
 
 @pytest.fixture(scope="module")
 def prometheus(folder, access, healthy, troubled):
-    """Scrapes and evaluates what the operator would have it do with the objects in the API server."""
+    """Runs Prometheus with the scraping and the rules that the operator would derive from the objects in the API
+    server."""
     configurations, rules = [], []
     for namespace in (healthy, troubled):
         monitor = json.dumps(namespace.get("podmonitor", "warmline"))
@@ -176,7 +178,7 @@ def prometheus(folder, access, healthy, troubled):
 
 
 def operators(monitor, access):
-    """By the operator's own code; its sidecar replaces two variables."""
+    """Returns the scrape configuration that the operator's own code makes; its sidecar's two variables are replaced."""
     version = run("prometheus", "--version").split()[2].split("+")[0]
     text = run("scrape-configuration", f"v{version}", access.url, str(access.ca), str(access.token), stdin=monitor)
     return yaml.safe_load(text.replace("$(SHARD)", "0").replace("$(POD_NAME)", "prometheus-0"))
@@ -184,7 +186,7 @@ def operators(monitor, access):
 
 @pytest.fixture(scope="module")
 def trouble(prometheus, troubled, upstream, authority):
-    """What does not come of calling alone."""
+    """Causes the faults that calling alone does not cause; returns the name of the pod that calls."""
     [calling] = troubled.pods("app=calling")
     name = calling["metadata"]["name"]
     scraped(prometheus, "troubled", name)
@@ -201,7 +203,7 @@ def scraped(prometheus, namespace, pod):
 
 
 def refuse_sessions(namespace, pod, upstream, authority):
-    """nginx that reads its configuration anew has other keys for its tickets."""
+    """Reloads nginx until sessions are refused: after a reload it has other keys for its tickets."""
 
     def refused():
         return metrics(namespace, pod).sum("warmline_tls_handshakes_total", result="refused")
@@ -213,7 +215,8 @@ def refuse_sessions(namespace, pod, upstream, authority):
 
 
 def start_from_what_was_kept(namespace, calling):
-    """The configuration is refused, may not be watched any more, and the sidecar is killed."""
+    """Has the configuration refused, takes the right to watch it away, and kills the sidecar, which then starts from
+    its kept copy."""
     name, uid = calling["metadata"]["name"], calling["metadata"]["uid"]
     patch = json.dumps({"data": {"config.yaml": "nonsense: 1\n"}})
     namespace.kubectl("patch", "configmap", "warmline", "--type=merge", f"--patch={patch}")
@@ -237,14 +240,14 @@ def restarts(namespace, pod):
 
 
 def kill(namespace, pod):
-    """With -9, as the kernel does where memory is short."""
+    """Kills the sidecar with SIGKILL, as the kernel does when memory is short."""
     task = status(namespace, pod)["containerID"].removeprefix("containerd://")
     [line] = [line for line in run("ctr", "tasks", "list").splitlines() if line.startswith(task)]
     os.kill(int(line.split()[1]), signal.SIGKILL)
 
 
 def answers(namespace, pod):
-    """Where its configuration comes from; nothing while it starts."""
+    """Returns the source of the sidecar's configuration; None while the sidecar starts."""
     try:
         [(labels, _)] = metrics(namespace, pod).series("warmline_config_info")
     except OSError:
@@ -290,7 +293,7 @@ def test_the_configuration_in_the_documents_finds_the_same_targets(folder, acces
     block = re.search(r"<!-- scrape:begin -->\n```yaml\n(.*?)```\n<!-- scrape:end -->", text, re.DOTALL)[1]
     configuration = yaml.safe_load(block)
     [discovery] = configuration["scrape_configs"][0]["kubernetes_sd_configs"]
-    # Within the cluster a Prometheus finds these by itself.
+    # Inside the cluster, Prometheus finds the API server and its credentials by itself.
     discovery |= {"api_server": access.url, "tls_config": {"ca_file": str(access.ca)}}
     discovery |= {"authorization": {"credentials_file": str(access.token)}}
     configuration["global"] = {"scrape_interval": "1s"}
@@ -330,7 +333,7 @@ def test_the_alert_that_is_not_caused_looks_at_a_metric_that_is_there(prometheus
 
 
 def filled_in(text):
-    """As Grafana does it with all namespaces, pods and upstreams chosen."""
+    """Replaces the variables as Grafana does with all namespaces, pods and upstreams chosen."""
     for name, value in {"namespace": ".*", "pod": ".*", "upstream": ".*", "__rate_interval": "5m"}.items():
         text = text.replace(f"${name}", value)
     assert "$" not in text, text

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("policies")
 
 @pytest.fixture
 def calling(namespace, identity, outside, reports):
-    """The name of a pod that calls the upstream outside all the time."""
+    """Starts a pod that calls the upstream outside all the time; returns the pod's name."""
     configure(namespace, mutual("outside", 13402, outside.endpoint, serverName=outside.name))
     namespace.apply(caller_script(), deployment("callers", caller("callers", "outside", reports)))
     namespace.rolled_out("deployment/callers")
@@ -42,7 +42,7 @@ def until_old_generation_is_gone(namespace, pod):
 
 
 def until_further_calls(outside, number=100):
-    """The calls that the upstream saw from now on."""
+    """Waits for `number` further calls at the upstream and returns the calls since the start of the wait."""
     before = len(outside.calls())
     eventually("further calls", lambda: len(outside.calls()) >= before + number)
     return outside.calls()[before:]

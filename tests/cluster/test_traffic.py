@@ -1,4 +1,5 @@
-"""Injected pods, really run: every call gets its answer, from the first line of an application to 5 s after its SIGTERM."""
+"""Injected pods that really run: every call gets its answer, from the first line of an application to 5 s after its
+SIGTERM."""
 
 import pytest
 
@@ -16,20 +17,20 @@ ASKING = {"warmline.dev/inject": "true"}
 
 @pytest.fixture
 def payments(namespace, identity, authority):
-    """An upstream in a pod that demands client certificates, configured as `payments`."""
+    """Makes an upstream in a pod that demands client certificates, configured as `payments`."""
     host = upstream_in_pod(namespace, "payments", authority, authority.pem)
     configure(namespace, mutual("payments", 13401, f"{host}:443"))
     return host
 
 
 def ask(variable):
-    """One call, with nothing but the variable known, and no second try."""
+    """Returns the command of one call that knows only the variable and is not repeated."""
     return ["curl", "--silent", "--show-error", "--fail", f"$({variable})/first"]
 
 
 def test_the_first_line_of_an_application_and_of_an_init_container_are_answered_by_mutual_tls(namespace, identity, payments):
     before = tools("before", *ask("WARMLINE_PAYMENTS_URL"))
-    # The application has no second line before it asked: it says what it got, and stays.
+    # The application calls in its first line, prints the answer, and stays.
     first = 'curl --silent --show-error --fail "$WARMLINE_PAYMENTS_URL/first" && exec sleep infinity'
     namespace.apply(pod("asking", [tools("application", "bash", "-c", first)], labels=ASKING, initContainers=[before]))
     namespace.wait("condition=Ready", "pod/asking")
@@ -72,14 +73,14 @@ def test_a_job_ends_by_itself_and_its_sidecar_with_status_0(namespace, payments)
 
 @pytest.fixture
 def callers(namespace, payments, reports):
-    """Two pods that call all the time."""
+    """Starts two pods that call all the time."""
     namespace.apply(caller_script(), deployment("callers", caller("callers", "payments", reports), replicas=2))
     namespace.rolled_out("deployment/callers")
     return reports
 
 
 def end_callers(namespace, reports, number):
-    """Ends the pods; what all of them, those of before too, have counted."""
+    """Ends the pods; returns the counts of all callers, earlier ones included."""
     namespace.delete("deployment/callers", wait=False)
     return reports.wait(number)
 

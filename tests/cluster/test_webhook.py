@@ -1,7 +1,7 @@
-"""The injector's pods on a real API server: their CA, their rights, what others do to them, and what happens while they are away.
+"""The injector's pods on a real API server: their CA, their rights, foreign changes, and the time while they are away.
 
-The chart is installed as users first install it: two replicas, no values but the image. The tests build on one another's cluster, not
-on one another: each leaves the webhook working.
+The chart is installed with two replicas and no values but the image, like a user's first install. The tests share the
+cluster but do not depend on each other: each leaves the webhook working.
 """
 
 import base64
@@ -28,7 +28,7 @@ CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE----
 
 @pytest.fixture(scope="module")
 def system():
-    """The chart, with its webhook."""
+    """Installs the chart with its webhook, and removes it after the tests."""
     system = Namespace(SYSTEM)
     system.create()
     install("warmline", SYSTEM)
@@ -75,7 +75,7 @@ def test_case_54_a_pod_that_others_change_before_and_after_has_one_sidecar_where
     with OtherMutator(tmp_path, authority, "aa-first", "early"), OtherMutator(tmp_path, authority, "zz-last", "late") as last:
         made = eventually("both others take part", lambda: made_by_all(namespace, last))
     names = [container["name"] for container in made["spec"]["initContainers"]]
-    # The late one puts its own first; ours is neither moved back nor written again.
+    # The late webhook puts its own container first; Warmline's is neither moved back nor added again.
     assert names == ["late", "warmline", "early"]
     assert [container["name"] for container in made["spec"]["containers"]] == ["app"]
     early = made["spec"]["initContainers"][2]
@@ -125,7 +125,7 @@ def answers():
 def test_a_replica_that_may_not_write_the_secret_serves_with_what_is_in_it(system, namespace):
     kept = secret(system)
     writes(system, ["get", "list", "watch"])
-    # What is left of the serving certificate is less than a third of so long a life: a new one is due.
+    # With this longer lifetime, the rest of the serving certificate's life is less than a third: a new one is due.
     system.kubectl("patch", "deployment", INJECTOR, "--type=json", "--patch", json.dumps([
         {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--certificate-lifetime=2400h"}]))
     system.rolled_out(f"deployment/{INJECTOR}")
@@ -142,7 +142,7 @@ def test_a_replica_that_may_not_write_the_secret_serves_with_what_is_in_it(syste
 
 
 def writes(system, verbs):
-    """What may be done to the Secret."""
+    """Sets the verbs that the injector's role allows on the Secret."""
     change = [{"op": "replace", "path": "/rules/0/verbs", "value": verbs}]
     system.kubectl("patch", "role", INJECTOR, "--type=json", "--patch", json.dumps(change))
 
@@ -196,7 +196,7 @@ def test_certificates_and_ca_rotate_in_seconds_and_no_pod_is_refused(system, nam
     system.kubectl("patch", "deployment", INJECTOR, "--type=json", "--patch", json.dumps(lifetimes))
     system.rolled_out(f"deployment/{INJECTOR}")
     eventually("those with other lifetimes are gone", lambda: len(system.get("pods", f"--selector={selector(system)}")["items"]) == 2)
-    # The CA of before lives for a year: who takes it away gets one that lives as long as it now should.
+    # The old CA lives for a year; once it is deleted, the injector makes one with the new lifetime.
     system.kubectl("patch", "secret", SECRET, "--type=json", "--patch", '[{"op": "remove", "path": "/data"}]')
     first = eventually("a CA is made anew and in place", lambda: in_place(system))
     eventually("pods are injected", lambda: injected(namespace))
@@ -211,7 +211,7 @@ def test_certificates_and_ca_rotate_in_seconds_and_no_pod_is_refused(system, nam
         creations.more(10)
     old, new = CERTIFICATE.findall(first), CERTIFICATE.findall(seen[-1])
     assert len(old) == len(new) == 1 and old != new
-    # Announced; taken over, with the old one still trusted; dropped.
+    # The new CA is announced; then it signs, with the old one still trusted; then the old one is dropped.
     assert [sorted(CERTIFICATE.findall(bundle)) for bundle in seen[1:3]] == [sorted(old + new)] * 2
     assert creations.refused == []
     assert creations.count > 50
@@ -224,11 +224,11 @@ def authority(system):
 
 
 def in_place(system):
-    """The CA, where the Secret has one and both webhooks trust it alone."""
+    """Returns the CA if the Secret has one and both webhooks trust only that; otherwise None."""
     made = secret(system).get("ca.crt")
     return made if made and bundles() == [made] * 2 else None
 
 
 def total(system, result):
-    """Reviews with this result, of all replicas."""
+    """Returns the number of reviews with this result, over all replicas."""
     return sum(metric(name, f'warmline_injector_reviews_total{{result="{result}"}}') for name in ready(system))

@@ -1,1 +1,1 @@
-"""What the tests in the cluster are written with."""
+"""The support of the tests in the cluster."""

@@ -1,4 +1,4 @@
-"""Applications that call an upstream all the time, and the place where they report what they counted."""
+"""Applications that call an upstream all the time, and the place to which they report their counts."""
 
 import json
 import os
@@ -13,7 +13,8 @@ FOLDER = "/opt/caller"
 
 
 class Reports:
-    """Takes the callers' reports on the node's address; as a context, until the end of the block."""
+    """The receiver of the callers' reports, on the node's address; a context manager that receives until the end of the
+    block."""
 
     def __enter__(self):
         self._arrived = []
@@ -28,7 +29,7 @@ class Reports:
         self._server.server_close()
 
     def wait(self, number, timeout=120):
-        """All reports, once there are so many."""
+        """Waits for `number` reports and returns all of them."""
         with self._condition:
             enough = self._condition.wait_for(lambda: len(self._arrived) >= number, timeout)
             assert enough, f"{len(self._arrived)} of {number} callers reported within {timeout} s: {self._arrived}"
@@ -51,12 +52,13 @@ class Reports:
 
 
 def caller_script():
-    """The ConfigMap that every caller mounts."""
+    """Returns the ConfigMap that every caller mounts."""
     return config_map("caller", {"caller.py": SCRIPT})
 
 
 def caller(name, upstream, reports, seconds_after_sigterm=5, **spec):
-    """A pod template: calls `upstream` (its name) by its variable alone, from the first line on."""
+    """Returns a pod template whose application calls the upstream of this name by its variable alone, from its first
+    line on."""
     url = f"$WARMLINE_{upstream.upper().replace('-', '_')}_URL"
     command = f'exec python3 {FOLDER}/caller.py "$HOSTNAME" "{url}" {reports.url} {seconds_after_sigterm}'
     container = tools(

@@ -1,9 +1,9 @@
-"""The application: calls its upstream from its first line on, and tells at its end how many calls it lost. It knows a URL only.
+"""The application: calls its upstream from its first line on, and at its end reports how many calls it lost. It knows
+only a URL.
 
-usage: caller.py NAME URL REPORT SECONDS_AFTER_SIGTERM. Half of its threads connect for each request, the others keep their
-connection. Told to stop (SIGTERM) it goes on for so long, and then sends what it counted, and the longest time without a good
-call, to REPORT. It runs in a pod, from a
-ConfigMap: nothing but Python's own library.
+usage: caller.py NAME URL REPORT SECONDS_AFTER_SIGTERM. Half of its threads connect for each request, the others keep
+their connection. After SIGTERM it goes on for SECONDS_AFTER_SIGTERM, and then sends its counts, and the longest time
+without a good call, to REPORT. It runs in a pod, from a ConfigMap, with Python's own library alone.
 """
 
 import http.client

@@ -1,4 +1,4 @@
-"""Certificate authorities, and what they sign: made in memory, as PEM."""
+"""Certificate authorities and the certificates that they sign: made in memory, as PEM."""
 
 import datetime
 import ipaddress
@@ -12,19 +12,19 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 @dataclass(frozen=True)
 class Credential:
-    """A certificate and its key, both PEM; `serial` as nginx writes it."""
+    """A certificate and its key, both PEM; `serial` is the serial number as nginx writes it."""
 
     certificate: str
     key: str
     serial: str
 
     def data(self):
-        """As a Secret of type kubernetes.io/tls names them."""
+        """Returns the data of a Secret of type kubernetes.io/tls."""
         return {"tls.crt": self.certificate, "tls.key": self.key}
 
 
 class Authority:
-    """A CA of its own, or (`of_files`) one that another program made."""
+    """A certificate authority: a new one, or with `of_files` one that another program made."""
 
     def __init__(self, name, days=30):
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -33,7 +33,7 @@ class Authority:
 
     @classmethod
     def of_files(cls, certificate, key):
-        """From PEM files."""
+        """Reads an authority from its PEM files."""
         authority = cls.__new__(cls)
         authority._certificate = x509.load_pem_x509_certificate(certificate.read_bytes())
         authority._key = serialization.load_pem_private_key(key.read_bytes(), password=None)
@@ -58,7 +58,7 @@ class Authority:
         return _key_pem(self._key)
 
     def server(self, *names, **more):
-        """A server's certificate for names and addresses (which are often too long for a common name)."""
+        """Issues a server's certificate for names and addresses, which are often too long for a common name."""
         return self._issue("upstream", ExtendedKeyUsageOID.SERVER_AUTH, names, **more)
 
     def client(self, name, **more):
@@ -84,7 +84,7 @@ def _builder(subject, issuer, key, lifetime):
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # Clocks of two machines differ a little.
+        # The clocks of two machines may differ a little.
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + lifetime)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -103,7 +103,7 @@ def _alternative(name):
 
 
 def _serial(certificate):
-    """Writes the serial number as nginx does: two digits for each byte, and no leading byte of zeros."""
+    """Returns the serial number as nginx writes it: two digits for each byte, and no leading byte of zeros."""
     digits = f"{certificate.serial_number:X}"
     return digits.zfill(len(digits) + len(digits) % 2)
 

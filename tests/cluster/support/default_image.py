@@ -1,4 +1,4 @@
-"""The image under the name that the charts' defaults have: for tests that install them with no values."""
+"""The image under the name in the charts' defaults, for tests that install the charts without values."""
 
 import pytest
 import yaml

@@ -1,4 +1,5 @@
-"""What one namespace needs to call out: identity, trust, and the chart `warmline-egress` with its upstreams."""
+"""The things that a namespace needs to call out: identity, trust, and the chart `warmline-egress` with its upstreams.
+"""
 
 from support.helm import install
 from support.kube import config_map, secret
@@ -8,12 +9,12 @@ TRUST = "/etc/warmline/trust/ca.crt"
 
 
 def mutual(name, port, endpoint, **tls):
-    """An upstream by mutual TLS, with the namespace's identity and trust."""
+    """Returns the values of an upstream that uses mutual TLS, with the namespace's identity and trust."""
     return {"name": name, "port": port, "endpoints": [endpoint], "tls": {"trust": TRUST, "identity": IDENTITY, **tls}}
 
 
 def give_identity(namespace, credential):
-    """Makes or replaces the Secret in place, as cert-manager does."""
+    """Makes the Secret of the identity or replaces its content, as cert-manager does."""
     namespace.apply({**secret("warmline-identity", credential.data()), "type": "kubernetes.io/tls"})
 
 

@@ -1,4 +1,4 @@
-"""Our charts, installed by the real Helm with the images under test."""
+"""The project's charts, installed by the real Helm with the images under test."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def helm(*words, stdin=None, timeout=180):
 
 
 def install(chart, namespace, values=None):
-    """Installs or upgrades it under its own name, and waits until it is ready."""
+    """Installs or upgrades the chart under its own name, and waits until its objects are ready."""
     values = yaml.safe_dump({"image": IMAGE, **(values or {})})
     words = ["upgrade", "--install", chart, str(CHARTS / chart), "--namespace", namespace, "--values=-"]
     return helm(*words, "--wait", "--timeout=120s", stdin=values)

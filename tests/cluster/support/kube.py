@@ -6,7 +6,7 @@ import yaml
 
 from support.shell import run
 
-# What PodSecurity `restricted` demands of each container.
+# The settings that PodSecurity `restricted` demands of each container.
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -21,21 +21,21 @@ def kubectl(*words, stdin=None, timeout=90):
 
 
 class Namespace:
-    """One namespace, and what is in it."""
+    """A namespace and its objects."""
 
     def __init__(self, name, labels=None):
         self.name = name
         self.labels = {"pod-security.kubernetes.io/enforce": "restricted", **(labels or {})}
 
     def create(self):
-        """Makes it, and waits until pods can be made in it."""
+        """Makes the namespace, and waits until pods can be made in it."""
         metadata = {"name": self.name, "labels": self.labels}
         kubectl("create", "--filename=-", stdin=yaml.safe_dump({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
         self.wait("create", "serviceaccount/default")
         self.wait("create", "configmap/kube-root-ca.crt")
 
     def remove(self):
-        """Its pods end in their own time; nobody waits for that."""
+        """Deletes the namespace without waiting for the end of its pods."""
         kubectl("delete", "namespace", self.name, "--wait=false")
 
     def kubectl(self, *words, stdin=None, timeout=90):
@@ -51,12 +51,12 @@ class Namespace:
         return json.loads(self.kubectl("get", *what, "--output=json"))
 
     def pods(self, selector):
-        """The pods of a label selector that nobody has deleted."""
+        """Returns the pods with these labels, without those that are being deleted."""
         found = self.get("pods", f"--selector={selector}")["items"]
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def wait(self, condition, *what, timeout=90):
-        """`condition` as kubectl has it: create, delete, condition=Ready, jsonpath=..."""
+        """Waits for a condition as kubectl writes it: create, delete, condition=Ready, jsonpath=..."""
         self.kubectl("wait", f"--for={condition}", *what, f"--timeout={timeout}s", timeout=timeout + 10)
 
     def rolled_out(self, what, timeout=120):
@@ -70,7 +70,7 @@ class Namespace:
         return self.kubectl(*words, stdin=stdin)
 
     def story(self):
-        """For a failed test: what there is, what happened, and what the containers said last."""
+        """Returns the report for a failed test: the objects, the events, and the last lines of the containers."""
         parts = [self.kubectl("get", "all,configmaps,secrets", "--output=wide")]
         parts.append(self.kubectl("get", "events", "--sort-by=.metadata.creationTimestamp"))
         for pod in self.get("pods")["items"]:
@@ -94,7 +94,7 @@ def secret(name, data):
 
 
 def service(name, port, target):
-    """A Service before the pods with the label `app: name`."""
+    """Returns a Service before the pods with the label `app: name`."""
     ports = [{"port": port, "targetPort": target}]
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": ports}}
 
@@ -124,6 +124,6 @@ def job(name, template):
 
 
 def tools(name, *command, **more):
-    """A container of the image with shell, curl, Python, openssl and nginx."""
+    """Returns a container of the image with shell, curl, Python, openssl and nginx."""
     container = {"name": name, "image": "warmline/tools:test", "imagePullPolicy": "Never", "command": list(command)}
     return {**container, "securityContext": RESTRICTED, **more}

@@ -1,4 +1,4 @@
-"""A mutating webhook of somebody else's, before or after ours: it puts an init container of its own first."""
+"""Another vendor's mutating webhook, called before or after Warmline's: it puts an init container of its own first."""
 
 import base64
 import json
@@ -12,7 +12,8 @@ from support.kube import kubectl, tools
 
 
 class OtherMutator:
-    """`configuration` decides the turn: API servers call webhooks in the order of their configurations' names."""
+    """A running webhook. `configuration` decides the order: API servers call webhooks by the names of their
+    configurations."""
 
     def __init__(self, folder, authority, configuration, container):
         self.calls = 0

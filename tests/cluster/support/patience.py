@@ -1,14 +1,15 @@
-"""Waiting for what sends no event: asked again and again, until it is so or the time is over."""
+"""Waiting for conditions that send no event: asks again and again, until the condition holds or the time is over."""
 
 import time
 
 
 class TooLate(AssertionError):
-    """What was waited for did not come."""
+    """The condition that a test waited for did not come true in time."""
 
 
 def eventually(what, look, timeout=30.0, every=0.1):
-    """The first true answer of `look`. `what` says in words what is waited for; the last answer stands in the error."""
+    """Returns the first true answer of `look`. `what` names the condition in words; the error contains the last answer.
+    """
     end = time.monotonic() + timeout
     while True:
         seen = look()

@@ -1,7 +1,7 @@
 """A real Prometheus (Debian's) on the node, which finds pods through the API server and evaluates rules.
 
-Debian builds Prometheus without the discovery of Kubernetes. The program `pod-targets` runs that code of Prometheus' own beside
-it, and hands on what it finds by file, with every label.
+Debian builds Prometheus without the discovery of Kubernetes. The program `pod-targets` runs that code of Prometheus' in
+another process, and hands the targets to Prometheus in a file, with every label.
 """
 
 import copy
@@ -18,7 +18,7 @@ from support.kube import kubectl
 from support.patience import eventually
 from support.shell import run
 
-# What a Prometheus may see; docs/monitor.md shows the same.
+# The rights that a Prometheus needs; docs/monitor.md shows the same.
 RIGHTS = {
     "apiVersion": "rbac.authorization.k8s.io/v1",
     "kind": "ClusterRole",
@@ -28,7 +28,7 @@ RIGHTS = {
 
 
 class Access:
-    """A ServiceAccount that may watch pods, as a Prometheus outside of them uses it: URL, CA and token."""
+    """A ServiceAccount that may watch pods, for a Prometheus outside of the cluster: URL, CA and token."""
 
     def __init__(self, namespace, folder):
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "prometheus"}}
@@ -51,7 +51,7 @@ class Access:
 
 
 class Prometheus:
-    """The process. As a context, it is there until the end of the block."""
+    """A running Prometheus; a context manager that ends it with the block."""
 
     def __init__(self, folder, configuration, port=9090):
         self._folder = folder
@@ -102,15 +102,15 @@ class Prometheus:
             raise AssertionError(f"{query}: {error.read().decode()}") from error
 
     def query(self, expression):
-        """Labels and value of each sample that is a number."""
+        """Returns labels and value of each sample that is a number."""
         samples = [(sample["metric"], float(sample["value"][1])) for sample in self.api("query", query=expression)["result"]]
         return [(labels, value) for labels, value in samples if not math.isnan(value)]
 
     def targets(self):
-        """The labels of each target that answers."""
+        """Returns the labels of each target that answers."""
         return [target["labels"] for target in self.api("targets", state="active")["activeTargets"] if target["health"] == "up"]
 
     def alerts(self, state):
-        """Name and namespace of each alert in that state."""
+        """Returns name and namespace of each alert in this state."""
         found = self.api("alerts")["alerts"]
         return {(alert["labels"]["alertname"], alert["labels"]["namespace"]) for alert in found if alert["state"] == state}

@@ -1,7 +1,8 @@
-"""A real upstream: nginx that demands client certificates, in a pod behind a Service or outside of the pods, on the node.
+"""A real upstream: nginx that demands client certificates, in a pod behind a Service or outside of the pods, on the
+node.
 
-It answers with the subject and serial number of the client's certificate, and writes one line for each request: serial number,
-connection, number of the request on it, the request.
+nginx answers with the subject and serial number of the client's certificate, and writes one line for each request: the
+serial number, the connection, the request's number on that connection, the request.
 """
 
 import itertools
@@ -51,7 +52,8 @@ def _files(credential, clients):
 
 
 def upstream_in_pod(namespace, name, authority, clients, replicas=1):
-    """Applies it and waits until it is there; `clients` is the PEM of those who sign its clients, None demands none."""
+    """Makes an upstream in a pod and waits until it is ready; `clients` is the PEM of the authorities of client
+    certificates; with None no certificate is demanded."""
     host = f"{name}.{namespace.name}.svc.cluster.local"
     nginx = tools(
         "nginx", "nginx", "-c", f"{IN_POD}/nginx.conf", "-e", "stderr",
@@ -73,9 +75,9 @@ def upstream_in_pod(namespace, name, authority, clients, replicas=1):
 
 
 class UpstreamOutside:
-    """nginx as a process of the node, on the node's own address; as a context, it is there until the end of the block.
+    """nginx as a process of the node, on the node's own address; a context manager that ends it with the block.
 
-    Each has a port of its own: what an earlier test's pods still call while they end is not there any more.
+    Each has a new port, so that calls of an earlier test's pods, which are still ending, do not reach it.
     """
 
     _ports = itertools.count(18443)
@@ -100,12 +102,13 @@ class UpstreamOutside:
         self._process.wait(10)
 
     def calls(self):
-        """Each request so far: (serial number of the client's certificate, connection, number on it, request)."""
+        """Returns each request so far: (serial number of the client's certificate, connection, number on that
+        connection, request)."""
         lines = [line.split(" ", 3) for line in self._log.read_text().splitlines()]
         return [(serial, int(connection), int(number), request.strip('"')) for serial, connection, number, request in lines]
 
     def present(self, credential):
-        """Another certificate of its own, from the next handshake on; idle connections end."""
+        """Changes nginx's own certificate, which the next handshake sees; idle connections end."""
         for file, content in credential.data().items():
             (self._folder / file).write_text(content)
         self._process.send_signal(signal.SIGHUP)

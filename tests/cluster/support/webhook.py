@@ -1,4 +1,4 @@
-"""The injector's pods, and pods that are made through them."""
+"""The injector's pods, and pods that are made through the injector."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ ASKING = {"warmline.dev/inject": "true"}
 
 
 class Creations:
-    """Makes a pod that asks, again and again (dry runs), and keeps what was refused."""
+    """A thread that makes pods that ask for a sidecar, again and again (dry runs), and keeps the refusals."""
 
     def __init__(self, namespace):
         self.namespace = namespace
@@ -38,7 +38,7 @@ class Creations:
         self._thread.join()
 
     def more(self, count):
-        """Waits for so many more."""
+        """Waits for so many more pods."""
         wanted = self.count + count
         eventually("pods are made", lambda: self.count >= wanted, timeout=60)
 
@@ -53,7 +53,7 @@ class Creations:
 
 
 def attempt(namespace, labels=None, **spec):
-    """What the API server would make of this pod."""
+    """Returns the pod that the API server would make of this one (a dry run)."""
     wanted = pod("asking", [tools("app", "true")], labels=labels, **spec)
     made = namespace.kubectl("create", "--dry-run=server", "--output=json", "--filename=-", stdin=yaml.safe_dump(wanted))
     return json.loads(made)
@@ -71,7 +71,7 @@ def sidecars(made):
 
 
 def bundles():
-    """What each of the webhooks trusts."""
+    """Returns the PEM that each of the webhooks trusts (`caBundle`)."""
     webhooks = json.loads(kubectl("get", "mutatingwebhookconfiguration", INJECTOR, "--output=json"))["webhooks"]
     return [base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode() for webhook in webhooks]
 
@@ -87,7 +87,7 @@ def selector(system):
 
 
 def ready(system):
-    """The names of its ready pods."""
+    """Returns the names of the injector's ready pods."""
     def is_ready(one):
         return any(c["type"] == "Ready" and c["status"] == "True" for c in one["status"].get("conditions", []))
 
@@ -95,7 +95,7 @@ def ready(system):
 
 
 def said(system, message):
-    """The lines of all replicas' logs with this message."""
+    """Returns the lines with this message from the logs of all replicas."""
     lines = [json.loads(line) for name in ready(system) for line in system.logs(name, "injector").splitlines()]
     return [line for line in lines if line["message"] == message]
 
@@ -107,7 +107,7 @@ def metric(name, series):
 
 
 def rights(account, namespace=SYSTEM):
-    """(resource, name, verbs) of every right on named or unnamed resources."""
+    """Returns (resource, name, verbs) of every right of the account in the namespace."""
     table = kubectl("auth", "can-i", "--list", f"--as={account}", f"--namespace={namespace}", "--no-headers")
     rows = re.findall(r"^(\S*)\s+\[([^\]]*)\]\s+\[([^\]]*)\]\s+\[([^\]]*)\]$", table, re.MULTILINE)
     assert len(rows) == len(table.splitlines())
