@@ -1,4 +1,4 @@
-"""What every row needs to know of the run: proxies, cores, certificates, how long and how often."""
+"""The settings of a run that every row needs: proxies, cores, certificates, durations and repetitions."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,38 +10,38 @@ from .upstream import Upstream
 
 @dataclass(frozen=True)
 class Bench:
-    """One run. `proxies` in the order in which they take turns."""
+    """One run; the proxies take turns in the order of `proxies`."""
 
     certificates: object
     directory: Path
     proxy_core: int
     load_core: int
     proxies: tuple
-    relay: str  # the relay's program
+    relay: str  # the path of the relay's program
     rounds: int
-    seconds: int  # of each measurement under load
+    seconds: int  # the length of each measurement under load
     quick: bool
-    say: object  # progress, for people
-    ended: object  # an event: somebody interrupted the run
+    say: object  # a function that reports progress to people
+    ended: object  # an event, set when the run ends or is interrupted
 
     def task(self, upstream_port, **settings):
-        """The work of one proxy, on the proxy's core where `core` does not say otherwise."""
+        """Returns a task for one proxy, on the proxy's core unless `core` is given."""
         settings = {"core": self.proxy_core, **settings}
         return Task(upstream_port, self.certificates, self.directory, **settings)
 
     @property
     def every_core(self):
-        """For work that is counted, not timed."""
+        """Returns both cores, for work that is counted and not timed."""
         return f"{self.load_core},{self.proxy_core}"
 
     def upstream(self, name):
-        """An nginx upstream on the load's core, to be given ports and started."""
+        """Returns an nginx upstream on the load's core, which needs ports before it is started."""
         return Upstream(name, self.certificates, self.directory, self.load_core)
 
 
 @contextmanager
 def stopping(*things):
-    """Stops everything in `things`, lists of things too, when the block ends."""
+    """Stops everything in `things`, including lists of things, when the block ends."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Throw-away certificates, all ECDSA P-256: a CA, the upstream's, and the client's that it demands."""
+"""Throw-away certificates, all ECDSA P-256: a CA, the upstream's, and the client's, which the upstream demands."""
 
 import subprocess
 from pathlib import Path
@@ -8,7 +8,7 @@ _DAYS = "2"
 
 
 class Certificates:
-    """Paths of the PEM files, made in `directory`."""
+    """The paths of the PEM files, which are made in `directory`."""
 
     def __init__(self, directory):
         directory = Path(directory)

@@ -1,4 +1,4 @@
-"""The command line: what to run, in which order, and what to do when something fails."""
+"""The command line: the rows to run, their order, and the treatment of failures."""
 
 import argparse
 import json
@@ -23,7 +23,7 @@ PROXIES = ("haproxy", "nginx", "envoy", "warmline")
 
 
 def main():
-    """Runs the benchmark; the exit status is 1 when a row failed, or a target was missed under `--strict`."""
+    """Runs the benchmark; the exit status is 1 if a row failed, or with `--strict` if a target was missed."""
     options = _options()
     stop_on_signals()
     try:
@@ -88,7 +88,7 @@ def _names(known):
 
 
 def _setting(text):
-    """A path of keys, and a value: JSON where it is some, else the text as it stands."""
+    """Parses a path of keys and a value, which is taken as JSON if it is valid JSON, else as text."""
     path, equals, value = text.partition("=")
     if not (path and equals):
         raise argparse.ArgumentTypeError(f"{text} is no KEY=VALUE")
@@ -100,7 +100,7 @@ def _setting(text):
 
 
 def _programs(options):
-    """Paths of everything that will run, installed or built where missing."""
+    """Returns the paths of all programs of the run; installs or builds those that are missing."""
     wanted = [name for name in PROXIES if name not in options.without]
     _say("looking for the programs, installing and building what is missing")
     install.debian_programs(["nginx", "wrk", "openssl", "taskset"] + ["haproxy"] * ("haproxy" in wanted))
@@ -164,7 +164,7 @@ def _reload(options, bench, programs):
 
 
 def _one_shot_proxies(options, bench, programs):
-    """The row's own variants beside the proxies of all rows."""
+    """Returns the proxies of the one-shot row: those of all rows, and variants of its own."""
     variants = [] if "haproxy" in options.without else [HaProxy("aggressive")]
     variants += bench.proxies
     if "warmline" not in options.without:
@@ -184,7 +184,7 @@ def _version_commands(options, programs):
 
 
 def _rows(options, bench, programs):
-    """Runs the rows: those under load alone, then the others with the waiting ones in the background."""
+    """Runs the rows: those under load one at a time, then the others, with the waiting ones in the background."""
     rows = {}
 
     def row(name, run):
@@ -214,7 +214,7 @@ def _rows(options, bench, programs):
 
 @contextmanager
 def _ending(bench):
-    """Tells rows in the background when the run is interrupted: they would wait for 20 s at a time."""
+    """Sets the event `ended` when the run ends: rows in the background would otherwise wait for up to 20 s."""
     try:
         yield
     finally:
@@ -230,10 +230,10 @@ def _waiting_rows(options, bench, programs):
 
 
 def _row(name, run):
-    """One row; its failure is a result, so that the others are not lost with it."""
+    """Runs one row; an error becomes its result, so that the results of the other rows are kept."""
     try:
         return run()
-    except Exception as error:  # whatever it is, the report says it
+    except Exception as error:  # the report shows the error, whatever its type is
         _say(f"{name} failed: {error}")
         return {"failed": f"{type(error).__name__}: {error}"}
 

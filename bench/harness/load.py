@@ -1,4 +1,4 @@
-"""Clients: wrk for load, and small ones of our own where the order of things matters."""
+"""Clients: wrk for load, and small clients in Python for rows in which the order of events matters."""
 
 import json
 import select
@@ -15,7 +15,7 @@ _SCRIPT = Path(__file__).with_name("load.lua")
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw: latencies in microseconds."""
+    """The results of wrk; latencies are in microseconds."""
 
     requests: int
     seconds: float
@@ -25,7 +25,7 @@ class Load:
 
     @property
     def rate(self):
-        """Requests a second."""
+        """Returns the requests per second."""
         return self.requests / self.seconds
 
 
@@ -55,13 +55,13 @@ class Client:
         self._pending = b""
 
     def get(self, path="/"):
-        """One GET; returns its status and the seconds until the whole response was there."""
+        """Sends a GET; returns its status and the seconds until the whole response had come."""
         start = time.perf_counter()
         self.send(path)
         return self.receive(), time.perf_counter() - start
 
     def receive(self):
-        """The status of the next response, all of which has then been read."""
+        """Reads the next response completely and returns its status."""
         head = self._read_until(b"\r\n\r\n")
         length = _content_length(head)
         while len(self._pending) < length:
@@ -70,11 +70,11 @@ class Client:
         return int(head.split(b" ", 2)[1])
 
     def send(self, path):
-        """A GET whose answer nobody reads yet."""
+        """Sends a GET without reading the response."""
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: upstream.bench.test\r\n\r\n".encode())
 
     def wait_readable(self, limit=10.0):
-        """Waits for the first byte of an answer, and leaves it unread."""
+        """Waits for the first byte of a response, which stays unread."""
         if not select.select([self._socket], [], [], limit)[0]:
             raise TimeoutError(f"no byte of an answer within {limit:.0f} s")
 
@@ -96,7 +96,7 @@ class Client:
 
 
 def one_shot(port):
-    """One GET over a connection of its own, as curl does it; returns its status."""
+    """Sends a GET over a new connection, as curl does; returns its status."""
     client = Client(port)
     try:
         return client.get()[0]

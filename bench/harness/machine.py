@@ -1,4 +1,4 @@
-"""What the figures depend on: the machine, the versions, and whether anything else was running."""
+"""The conditions of the figures: the machine, the versions, and the load from other programs."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def describe(programs):
-    """The machine and the first line of what each command says of its version."""
+    """Returns the machine's properties and the first line of each program's version."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -20,7 +20,7 @@ def describe(programs):
 
 
 def two_cores():
-    """The core of the proxies and the core of load and upstream."""
+    """Returns the core of the proxies, and the core of load and upstream."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise RuntimeError("the benchmark needs two cores: one for the proxy, one for load and upstream")

@@ -15,7 +15,7 @@ from collections import Counter
 
 
 class Origin:
-    """What all connections share."""
+    """The state that all connections share."""
 
     def __init__(self, close_idle, hold):
         self.close_idle, self.hold = close_idle, hold
@@ -24,7 +24,7 @@ class Origin:
         self._held = []
 
     def held(self, answer):
-        """Keeps `answer` until the last of them has come."""
+        """Keeps `answer` until all held requests have come, then gives all answers."""
         self._held.append(answer)
         if len(self._held) == self.hold:
             for each in self._held:
@@ -32,7 +32,7 @@ class Origin:
             self._held.clear()
 
     def counts(self):
-        """What there is to tell at the end."""
+        """Returns the counts that are printed at the end."""
         duplicates = Counter()
         for (method, _), times in self.delivered.items():
             duplicates[method] += times - 1
@@ -44,7 +44,7 @@ class Origin:
 
 
 class Connection(asyncio.Protocol):
-    """One connection: whole requests in, their targets out as bodies."""
+    """A connection: reads whole requests and answers each with its target as body."""
 
     def __init__(self, origin):
         self._origin = origin

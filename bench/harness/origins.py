@@ -10,7 +10,7 @@ _PACKAGE_PARENT = Path(__file__).resolve().parent.parent
 
 
 class RunningOrigin:
-    """One origin process at `port`."""
+    """An origin process at `port`."""
 
     def __init__(self, bench, name, *options):
         self.port = free_port()
@@ -25,5 +25,5 @@ class RunningOrigin:
         self._server.wait_for_port(self.port)
 
     def stop(self):
-        """Ends it and returns what it printed."""
+        """Ends the process and returns its output."""
         return self._server.stop()

@@ -1,7 +1,7 @@
-"""How each proxy is configured for the same work: HTTP/1.1 in, verified mTLS out, one worker, no access log.
+"""The configurations of all proxies for the same work: HTTP/1.1 in, verified mTLS out, one worker, no access log.
 
-Equal for all: TLS 1.3, X25519, the same client certificate, the upstream's name sent as SNI and verified,
-resumption, kept connections on both sides without a limit that a row could reach.
+Equal for all: TLS 1.3, X25519, the same client certificate, the upstream's name sent as SNI and verified, resumption,
+kept connections on both sides without a limit that a row could reach.
 """
 
 import json
@@ -12,7 +12,7 @@ from .certs import UPSTREAM_NAME
 from .ports import free_port
 from .processes import Server
 
-# What a row never reaches, in the units that the proxies want.
+# Limits that no row reaches, in the units that the proxies want.
 _LONG = "1h"
 _LONG_SECONDS = 3600
 _CONNECTIONS = 4000
@@ -20,23 +20,23 @@ _CONNECTIONS = 4000
 
 @dataclass(frozen=True)
 class Task:
-    """What a proxy is asked to do in one row."""
+    """The work of a proxy in one row."""
 
     upstream_port: int
     certificates: object
     directory: Path
-    core: object  # as `taskset -c` wants it
-    hold: bool = True  # the pool keeps idle connections for long; False: the proxy's own defaults
+    core: object  # as `taskset -c` takes it
+    hold: bool = True  # True: the pool keeps idle connections for long; False: the proxy's own defaults
 
 
 class Proxy:
-    """A running proxy: `port` is where clients connect."""
+    """A running proxy; clients connect at `port`."""
 
     def __init__(self, name, port, server):
         self.name, self.port, self.server = name, port, server
 
     def stop(self):
-        """Stops its processes."""
+        """Stops the proxy's processes."""
         self.server.stop()
 
 
@@ -48,7 +48,7 @@ class HaProxy:
         self._reuse = reuse
 
     def start(self, task):
-        """Runs it for `task`."""
+        """Starts HAProxy for `task`."""
         port, directory = _place(task, self.name)
         file = directory / "haproxy.cfg"
         file.write_text(self._configuration(task, port))
@@ -85,7 +85,7 @@ class Nginx:
     name = "nginx"
 
     def start(self, task):
-        """Runs it for `task`."""
+        """Starts nginx for `task`."""
         port, directory = _place(task, self.name)
         file = directory / "nginx.conf"
         file.write_text(self._configuration(task, port, directory))
@@ -140,8 +140,8 @@ http {{
 
 
 class Envoy:
-    """Envoy with one worker. It keeps one TLS session for a cluster by default, which concurrency defeats on
-    TLS 1.3, where a session is used once; here it keeps as many as it can use."""
+    """Envoy with one worker. By default Envoy keeps one TLS session for a cluster, which is not enough for concurrent
+    handshakes on TLS 1.3, where a session is used once; here it keeps as many as it can use."""
 
     name = "envoy"
 
@@ -149,7 +149,7 @@ class Envoy:
         self._program = program
 
     def start(self, task):
-        """Runs it for `task`."""
+        """Starts Envoy for `task`."""
         port, directory = _place(task, self.name)
         file = directory / "envoy.json"
         file.write_text(json.dumps(self._configuration(task, port), indent=1))
@@ -165,16 +165,16 @@ class Envoy:
 
 
 class Warmline:
-    """Warmline itself. It remembers that the upstream chose X25519, and offers that alone from then on."""
+    """Warmline. It remembers that the upstream chose X25519, and offers only X25519 from then on."""
 
     def __init__(self, program, threads=1, arguments=(), name="warmline", upstreams=1, settings=()):
-        """`settings` are more settings of each upstream: pairs of a path of keys and a value."""
+        """Takes in `settings` further settings of each upstream: pairs of a path of keys and a value."""
         self.name = name
         self._program, self._threads, self._arguments = program, threads, tuple(arguments)
         self._upstreams, self._settings = upstreams, tuple(settings)
 
     def start(self, task):
-        """Runs it for `task`."""
+        """Starts Warmline for `task`."""
         port, directory = _place(task, self.name)
         self._file = directory / "warmline.yaml"
         self._written = self._configuration(task, port)
@@ -183,13 +183,13 @@ class Warmline:
         return _run(self.name, command, task, directory, port)
 
     def change(self, number):
-        """Changes the last upstream in the file of the one that was started last: another queue for each number."""
+        """Changes the last upstream in the file of the process started last: each number gives another `maxQueue`."""
         self._written["upstreams"][-1]["pool"]["maxQueue"] = 100 + number
         self._write()
 
     def _write(self):
         new = self._file.with_suffix(".new")
-        # YAML contains JSON.
+        # JSON is valid YAML.
         new.write_text(json.dumps(self._written, indent=1))
         new.rename(self._file)
 
@@ -208,7 +208,8 @@ class Warmline:
         }
 
     def _upstream(self, task, pool, number):
-        """The first upstream has all requests; the others have a host each that nobody asks for."""
+        """Returns an upstream: the first gets all requests; each of the others has a host of its own, which nobody asks
+        for."""
         certificates = task.certificates
         upstream = {
             "name": f"upstream-{number}" if number else "upstream",
@@ -234,7 +235,8 @@ class Warmline:
 
 
 class Relay:
-    """The plain TCP relay: the floor, and with `round_trip` (milliseconds) the long way to an upstream."""
+    """The plain TCP relay: the floor of the costs; with `round_trip` (milliseconds) also the long way to a distant
+    upstream."""
 
     name = "relay"
 
@@ -242,7 +244,7 @@ class Relay:
         self._program, self._round_trip = program, round_trip
 
     def start(self, task):
-        """Runs it for `task`."""
+        """Starts the relay for `task`."""
         port, directory = _place(task, self.name)
         command = [
             self._program, f"127.0.0.1:{port}", f"127.0.0.1:{task.upstream_port}", self._round_trip

@@ -1,4 +1,4 @@
-"""Free loopback ports, below the range that the kernel hands out to connecting sockets."""
+"""Free loopback ports, below the range from which the kernel takes the ports of outgoing connections."""
 
 import random
 import socket
@@ -8,7 +8,7 @@ _given = set()
 
 
 def free_port():
-    """A port that is free now and that nobody in this run was given before."""
+    """Returns a port that is free now and that was not returned before in this run."""
     for _ in range(1000):
         port = random.choice(_RANGE)
         if port not in _given and _bindable(port):

@@ -1,4 +1,4 @@
-"""Servers of a run: started on a chosen core, measured, and stopped by process id whatever happens."""
+"""The servers of a run: started on a chosen core, measured, and stopped by process id even after errors."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ _lock = threading.Lock()
 
 
 class Ended(Exception):
-    """A server did not come up, or did not stay; the text says which, and what it wrote last."""
+    """A server did not start, or ended early; the text has its name and its last output."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Cpu:
     system: float
 
     def since(self, earlier):
-        """The CPU time between two readings, its parts scaled to the exact total."""
+        """Returns the CPU time between two readings, with the parts scaled to the exact total."""
         total = self.total - earlier.total
         user, system = self.user - earlier.user, self.system - earlier.system
         parts = (user + system) or 1.0
@@ -36,22 +36,22 @@ class Cpu:
 
 
 def prefer(priority):
-    """Gives this run, and all that it starts from now on, a nice value."""
+    """Sets the nice value of this run and of all processes that it starts from now on."""
     global _priority
     _priority = priority
     os.setpriority(os.PRIO_PROCESS, 0, priority)
 
 
 def start_on(core, command, **settings):
-    """Starts a command on a core; `taskset` becomes the command, so that the process id is its own."""
+    """Starts a command on a core; `taskset` replaces itself by the command, so that the process id is the command's."""
     process = subprocess.Popen(
         ["taskset", "-c", str(core), *map(str, command)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is ours to pass on
+        start_new_session=True,  # Ctrl-C is passed on by this run
         **settings,
     )
-    # Linux weighs sessions before it weighs the nice values inside them.
+    # Linux weighs sessions before the nice values of the processes inside them.
     autogroup = Path(f"/proc/{process.pid}/autogroup")
     if _priority and autogroup.exists():
         autogroup.write_text(str(_priority))
@@ -59,7 +59,7 @@ def start_on(core, command, **settings):
 
 
 class Server:
-    """One running server, with its children."""
+    """A running server, with its children."""
 
     def __init__(self, name, command, core, directory, environment=None):
         self.name = name
@@ -68,7 +68,7 @@ class Server:
             self._process = start_on(core, command, stderr=log, env={**os.environ, **(environment or {})})
         with _lock:
             _running.append(self)
-        # Nobody may block on a full pipe: what servers print is kept, and `stop` returns it.
+        # No server may block on a full pipe: the output is kept, and `stop` returns it.
         self._output = []
         self._reader = threading.Thread(target=self._read_output, daemon=True)
         self._reader.start()
@@ -78,11 +78,11 @@ class Server:
 
     @property
     def pid(self):
-        """The process that was started; `taskset` has become the server itself."""
+        """Returns the id of the started process, in which `taskset` has become the server."""
         return self._process.pid
 
     def wait_for_port(self, *ports, limit=20.0):
-        """Returns once every port accepts connections."""
+        """Waits until every port accepts connections."""
         end = time.monotonic() + limit
         for port in ports:
             while not _accepts(port):
@@ -99,7 +99,7 @@ class Server:
         return f"{self.name} {fate}, and wrote: {said.decode(errors='replace').strip()}"
 
     def processes(self):
-        """Process ids of the server and of all its descendants."""
+        """Returns the process ids of the server and of all its descendants."""
         found, queue = [], [self.pid]
         while queue:
             pid = queue.pop()
@@ -115,13 +115,13 @@ class Server:
             raise Ended(self._fate())
 
     def cpu(self):
-        """CPU time used so far by the server, all its threads and all its living descendants."""
+        """Returns the CPU time used so far by the server, all its threads and all its living descendants."""
         self._assert_running()
         readings = [_cpu_of(pid) for pid in self.processes()]
         return Cpu(*(sum(part) for part in zip(*readings)))
 
     def memory(self):
-        """Resident KiB, summed over the processes: `rss`, and `private`, its part that is not shared."""
+        """Returns the resident KiB of all processes together: `rss`, and `private`, the part that is not shared."""
         self._assert_running()
         sums = {"rss": 0, "private": 0}
         for pid in self.processes():
@@ -132,7 +132,7 @@ class Server:
         return sums
 
     def stop(self):
-        """Ends the server, waits until it is gone, and returns what it printed on standard output."""
+        """Ends the server, waits until it is gone, and returns its standard output."""
         with _lock:
             if self in _running:
                 _running.remove(self)
@@ -184,7 +184,8 @@ def _kill(pid):
 
 
 def _cpu_of(pid):
-    # The clock of a whole process by its id, as clock_getcpuclockid(3) makes it: all threads, ended ones too.
+    # The clock of a whole process by its id, as clock_getcpuclockid(3) computes it: of all threads, including ended
+    # ones.
     total = time.clock_gettime_ns((~pid << 3) | 2) / 1e9
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return total, int(fields[11]) / _TICKS, int(fields[12]) / _TICKS

@@ -15,7 +15,7 @@ _DISTURBED = 0.05
 
 
 def text(results):
-    """The whole report."""
+    """Returns the whole report as text."""
     parts = [_head(results)]
     for name, figures in results["rows"].items():
         parts.append(_failed(name, figures) if "failed" in figures else _ROWS[name](figures))
@@ -24,7 +24,7 @@ def text(results):
 
 
 def keep(results, directory):
-    """Writes the results as JSON, with the verdicts; returns the file."""
+    """Writes the results as JSON, with the verdicts; returns the file's path."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"{results['when'].replace(':', '').replace(' ', '-')}.json"
     judged = [verdict.__dict__ for verdict in verdicts(results["rows"])]

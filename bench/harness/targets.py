@@ -1,4 +1,4 @@
-"""The targets of the issue, each with what was measured and a verdict."""
+"""The targets of the benchmark, each with the measured value and a verdict."""
 
 from dataclasses import dataclass
 from math import comb
@@ -7,7 +7,7 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Verdict:
-    """One target: what is wanted, what was found, whether that is met (None: not measured)."""
+    """A target: the wanted value, the found value, and whether the target is met (None: not measured)."""
 
     target: str
     wanted: str
@@ -16,17 +16,17 @@ class Verdict:
 
     @property
     def word(self):
-        """For people."""
+        """Returns the verdict in words."""
         return {True: "met", False: "MISSED", None: "not measured"}[self.met]
 
 
 def ratios(samples, name, other, field):
-    """`name` against `other`, round by round: the machine's mood cancels out."""
+    """Returns the ratios of `name` to `other`, round by round, so that changes of the machine's speed cancel out."""
     return [one[field] / two[field] for one, two in zip(samples[name], samples[other])]
 
 
 def interval(values):
-    """The 95 % interval of the median: by rank alone, whatever the values' distribution is."""
+    """Returns the 95 % interval of the median, from ranks alone, which holds for any distribution."""
     ordered, count = sorted(values), len(values)
     outside, rank = 0, 0
     while rank < count // 2 and outside + comb(count, rank) <= 0.025 * 2**count:
@@ -37,7 +37,7 @@ def interval(values):
 
 
 def verdicts(rows):
-    """All targets, in the order of the issue."""
+    """Returns the verdicts on all targets, in the order of the report."""
     return [
         _ratio(rows, "pooled", "cpu_us", "haproxy", 0.80, "pooled CPU per request, to HAProxy"),
         _ratio(rows, "pooled", "cpu_us", "nginx", 0.95, "pooled CPU per request, to nginx"),

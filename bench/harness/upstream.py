@@ -16,7 +16,7 @@ _LOG_FORMAT = (
 
 @dataclass(frozen=True)
 class Seen:
-    """What the upstream saw on one port."""
+    """The counts of the upstream for one port."""
 
     requests: int
     connections: int
@@ -25,7 +25,7 @@ class Seen:
     agreed: tuple  # of (protocol, curve, cipher), each once
 
     def as_dict(self):
-        """For the JSON results."""
+        """Returns the counts for the JSON results."""
         return {
             "requests": self.requests, "connections": self.connections,
             "full_handshakes": self.full, "resumed_handshakes": self.resumed,
@@ -44,7 +44,8 @@ class Upstream:
         self._server = None
 
     def port(self, tls=True, keeps=True, logged=False):
-        """A new port. One that does not keep closes after each response; `seen` counts on a logged one."""
+        """Adds a port and returns it. Without `keeps` it closes after each response; only with `logged` can `seen`
+        count its requests."""
         port = free_port()
         lines = [f"listen 127.0.0.1:{port} backlog=4096{' ssl' if tls else ''};"]
         lines.append("keepalive_timeout 1h;" if keeps else "keepalive_timeout 0;")
@@ -55,7 +56,7 @@ class Upstream:
         return port
 
     def start(self):
-        """Starts it; every port accepts when this returns."""
+        """Starts nginx and waits until every port accepts connections."""
         with open(self._directory / "large", "wb") as large:
             large.truncate(LARGE_BYTES)
         configuration = self._directory / "nginx.conf"
@@ -66,11 +67,11 @@ class Upstream:
         return self
 
     def stop(self):
-        """Stops it, which also writes its log out."""
+        """Stops nginx, which also completes its log."""
         self._server.stop()
 
     def seen(self, port):
-        """What was logged for `port` so far."""
+        """Returns the counts of the log for `port` so far."""
         first, requests, agreed = {}, 0, set()
         for line in (self._directory / "access.log").read_text().splitlines():
             at, connection, reused, protocol, curve, cipher, verified = line.split()

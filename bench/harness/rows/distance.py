@@ -1,5 +1,5 @@
-"""Distance: the upstream is 96 ms away, there and back. A pooled request should cost one round trip; one that
-needs a new connection costs three: TCP, TLS 1.3, the request. The relay alone shows what it adds itself."""
+"""Distance: the upstream is 96 ms away, there and back. A pooled request should cost one round trip, and a request on a
+new connection three: TCP, TLS 1.3, the request. The relay alone shows its own part."""
 
 from statistics import median
 

@@ -5,7 +5,7 @@ from .turns import in_turn
 
 
 def run(bench, proxies):
-    """Returns the samples of each proxy by name, and what the upstream saw of its handshakes."""
+    """Returns the samples of each proxy by name, and the upstream's counts of its handshakes."""
     upstream = bench.upstream("upstream-closing")
     ports = {proxy.name: upstream.port(keeps=False, logged=True) for proxy in proxies}
     running = []

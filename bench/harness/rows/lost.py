@@ -1,5 +1,5 @@
-"""Lost: GETs and POSTs that an application did not get answered, while the upstream closes idle connections
-after a random 0 to 50 ms. What arrived twice is counted by the origin."""
+"""Lost: GETs and POSTs of an application that got no answer, while the upstream closes idle connections after a random
+0 to 50 ms. The origin counts duplicates."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ _POST_BODY = b"a body that may not be sent twice"
 
 
 def run(bench):
-    """Returns sent, lost, the ways of losing, and duplicates for each proxy by name."""
+    """Returns sent, lost, the kinds of loss, and duplicates for each proxy by name."""
     requests = REQUESTS // 5 if bench.quick else REQUESTS
     return {proxy.name: _through(bench, proxy, requests) for proxy in bench.proxies}
 
@@ -50,14 +50,14 @@ async def _clients(port, requests):
 
 
 async def _client(port, numbers, outcomes):
-    """One application: it keeps its connection as long as the proxy does."""
+    """Sends the requests of one application, which keeps its connection as long as the proxy does."""
     connection = None
     for number in numbers:
         method = random.choice(("GET", "POST"))
         try:
             connection = connection or await asyncio.open_connection("127.0.0.1", port)
             outcome, kept = await asyncio.wait_for(_exchange(connection, method, f"/{number}"), _LIMIT)
-        except TimeoutError:  # an OSError too: first
+        except TimeoutError:  # before OSError, of which this is a subclass
             outcome, kept = "no answer", False
         except (OSError, EOFError) as error:
             outcome, kept = type(error).__name__, False

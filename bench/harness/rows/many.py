@@ -1,4 +1,5 @@
-"""Many: the work of the row `pooled` with 1,000 upstreams in the configuration, one of them in use, beside one upstream alone."""
+"""Many: the work of the row `pooled` with 1,000 upstreams in the configuration, one of them in use, beside a
+configuration with one."""
 
 from ..bench import stopping
 from .turns import in_turn

@@ -1,4 +1,5 @@
-"""Memory: resident at start, after load, for each idle client, and for each pair of one and an idle upstream connection."""
+"""Memory: resident at start, after load, for each idle client, and for each pair of an idle client and an idle upstream
+connection."""
 
 import socket
 import time
@@ -29,7 +30,7 @@ def run(bench):
 
 
 def settled(server, limit=6.0):
-    """The server's memory once it has not moved for a second (or at the limit)."""
+    """Returns the server's memory once it has not changed for a second, or at the limit."""
     end = time.monotonic() + limit
     last, since = server.memory(), time.monotonic()
     while time.monotonic() < end and time.monotonic() - since < 1.0:
@@ -53,7 +54,8 @@ def _under_load(bench, proxy, port):
 
 
 def _idle(bench, proxy, port):
-    """Growth for each client that had one answer and asks nothing more; they share an upstream connection."""
+    """Returns the growth for each client that got one answer and asks nothing more; all share one upstream connection.
+    """
     running = proxy.start(bench.task(port))
     with stopping(running):
         _warm(running.port)
@@ -69,7 +71,8 @@ def _idle(bench, proxy, port):
 
 
 def _pair(bench, proxy):
-    """Growth for each of the pairs: the origin answers none before it holds them all, so none shares."""
+    """Returns the growth for each pair. The origin answers no request before it has all of them, so that none shares a
+    connection."""
     origin = RunningOrigin(bench, f"origin-{proxy.name}", "--hold", PAIRS)
     with stopping(origin):
         running = proxy.start(bench.task(origin.port))
@@ -88,7 +91,7 @@ def _pair(bench, proxy):
 
 
 def _warm(port):
-    """A little of everything first: what is set up once is no cost of a pair."""
+    """Sends a few requests first: things that are set up once are not part of a pair's cost."""
     client = Client(port)
     for _ in range(50):
         client.get()
@@ -104,14 +107,14 @@ def _all_at_once(clients):
 
 def _assert_pairs(name, proxy_port, origin_port):
     clients, upstreams = _established_to(proxy_port), _established_to(origin_port)
-    # The warm-up's own connection may still be among the idle ones.
+    # The warm-up's own connection may still be one of the idle ones.
     assert clients == PAIRS and PAIRS <= upstreams <= PAIRS + 1, (
         f"{name} holds {clients} client and {upstreams} upstream connections, not {PAIRS} of each"
     )
 
 
 def _established_to(port):
-    """Established IPv4 connections whose far end is the loopback port, from /proc/net/tcp."""
+    """Returns the number of established IPv4 connections to the loopback port, from /proc/net/tcp."""
     far = f"{_hex_loopback()}:{port:04X}"
     rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
     return sum(row[2] == far and row[3] == _ESTABLISHED for row in rows)

@@ -1,7 +1,7 @@
 """Pairs: the Warmline of another commit and this one in turn, on the work of the row `pooled`.
 
-A change of one per cent drowns in what a machine does beside it. Twelve pairs of ten seconds, each pair's ratio by itself,
-and the interval of their median show it.
+A change of one per cent is less than the noise of a machine. Twelve pairs of ten seconds, each pair's ratio by itself,
+and the interval of the ratios' median make it visible.
 """
 
 from dataclasses import replace

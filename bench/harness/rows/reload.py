@@ -12,7 +12,7 @@ _LIMIT = 20.0
 
 
 def run(bench, proxy):
-    """Returns the milliseconds of CPU time for each reload."""
+    """Returns the CPU time of each reload in milliseconds."""
     reloads = 3 if bench.quick else RELOADS
     upstream = bench.upstream("upstream-reload")
     port = upstream.port()
@@ -25,7 +25,7 @@ def run(bench, proxy):
 
 
 def _reload(proxy, server, number):
-    """One reload, from the file's change until the process does nothing more."""
+    """Measures one reload, from the file's change until the process is quiet again."""
     _quiet(server)
     before, done = server.cpu().total, _in_force(server)
     proxy.change(number)
@@ -42,7 +42,7 @@ def _in_force(server):
 
 
 def _quiet(server):
-    """Waits until the server uses next to no CPU time; returns what it has used so far."""
+    """Waits until the server uses next to no CPU time; returns the CPU time that it has used so far."""
     end = time.monotonic() + _LIMIT
     last = server.cpu().total
     while time.monotonic() < end:

@@ -1,7 +1,7 @@
 """Reuse by clients that come one at a time: 40 one-shot clients 0.3 s apart, and 5 requests 20 s apart.
 
-The upstream's log tells how many connections that took, and how many of their handshakes were full. All
-proxies wait at the same time: almost nothing happens. They may use every core: reuse must not depend on one.
+The upstream's log has the number of connections, and how many of their handshakes were full. All proxies are measured
+at the same time, since almost nothing happens. They may use every core: reuse must not depend on one.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +14,13 @@ SPACED_REQUESTS, SPACED_GAP = 5, 20.0
 
 
 def run_one_shot(bench, proxies):
-    """40 clients, one after the other, to pools that hold what they have."""
+    """Runs 40 clients, one after the other, with pools that keep their connections for long."""
     gap = 0.1 if bench.quick else ONE_SHOT_GAP
     return _one_at_a_time(bench, "one-shot", proxies, ONE_SHOT_CLIENTS, gap, hold=True)
 
 
 def run_spaced(bench, proxies):
-    """5 clients, 20 s apart, to proxies whose pools are left at their own defaults."""
+    """Runs 5 clients, 20 s apart, with the pools' own defaults."""
     return _one_at_a_time(bench, "spaced", proxies, SPACED_REQUESTS, SPACED_GAP, hold=False)
 
 

@@ -1,4 +1,4 @@
-"""Stalled: clients that ask for a large answer and read nothing of it; what that costs in memory."""
+"""Stalled: the memory for clients that ask for a large response and read nothing of it."""
 
 from ..bench import stopping
 from ..load import Client

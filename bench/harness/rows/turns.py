@@ -1,4 +1,4 @@
-"""Load in turn: proxy A, B, C, D, then A again, so that a change of the machine's mood meets all of them."""
+"""Load in turn: proxies A, B, C, D, then A again, so that a change of the machine's speed affects all of them."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def in_turn(bench, proxies):
 
 
 def _measure(bench, proxy):
-    """One measurement: CPU of the whole proxy, its children included, over what wrk counted."""
+    """Makes one measurement: the CPU time of the whole proxy, including its children, per request that wrk counted."""
     core_before, before = _core_seconds(bench.proxy_core), proxy.server.cpu()
     load = wrk(proxy.port, bench.seconds, CONNECTIONS, bench.load_core)
     used = proxy.server.cpu().since(before)
@@ -41,12 +41,12 @@ def _measure(bench, proxy):
         "p50_us": load.p50,
         "p99_us": load.p99,
         "core_share": used.total / load.seconds,  # of its core, used by the proxy
-        "others_share": max(0.0, busy - used.total + stolen) / load.seconds,  # by anything else
+        "others_share": max(0.0, busy - used.total + stolen) / load.seconds,  # of that core, used by anything else
     }
 
 
 def _core_seconds(core):
-    """Seconds that a core was busy, and seconds that the host took from it."""
+    """Returns the seconds that a core was busy, and the seconds that the host took from it."""
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             user, nice, system, _idle, _wait, irq, softirq, stolen = map(int, line.split()[1:9])
