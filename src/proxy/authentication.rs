@@ -61,8 +61,8 @@ fn strongest(fields: &HeaderMap, name: &HeaderName) -> Challenge {
     }
 }
 
-/// Reads one element of a list of challenges: a scheme, alone or with a token, or a parameter of the scheme before it. A
-/// comma within quotes divides too: at worst a connection is kept from others that could have been shared.
+/// Reads one element of a list of challenges: a scheme, alone or with a token, or a parameter of the scheme before it.
+/// A comma within quotes divides too: at worst a connection is kept from others that could have been shared.
 fn scheme(challenge: &[u8]) -> Challenge {
     let challenge = challenge.trim_ascii();
     let end = challenge.iter().position(u8::is_ascii_whitespace).unwrap_or(challenge.len());

@@ -1,10 +1,10 @@
-//! The conclusions from an alert that ends a connection: whether another try would meet it again, and whether the size of our
-//! first message may be its cause.
+//! Conclusions from an alert that ends a connection: whether another try would meet it again, and whether the size of
+//! Warmline's first message may be its cause.
 
 use rustls::AlertDescription as Alert;
 
-/// Returns true if an alert says that its sender does not take something, so that another try would end in the same way. The
-/// others tell of accidents on the way or at the sender (RFC 8446 section 6).
+/// True if an alert says that its sender does not accept something, so that another try would end in the same way.
+/// Other alerts tell of accidents on the way or at the sender (RFC 8446 section 6).
 pub fn is_final(alert: Alert) -> bool {
     !matches!(
         alert,
@@ -20,9 +20,9 @@ pub fn is_final(alert: Alert) -> bool {
     )
 }
 
-/// Returns true if servers end with this alert on a first message that is too large for them: they read a part of it, or do not
-/// know how to choose from it. An alert that shows that the message was read (for the version, the name, a certificate, the
-/// protocol above) is none of them.
+/// True if servers send this alert on a first message that is too large for them: they read a part of it, or do not
+/// know how to choose from it. An alert that shows that the message was read (for the version, the name, a certificate,
+/// the application's protocol) does not count.
 pub(super) fn may_be_for_size(alert: Alert) -> bool {
     matches!(
         alert,
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use crate::tls::alert_name;
 
-    /// Every alert that has a name: true in the second column if it is final, in the third if size may be the cause.
+    /// Each alert that has a name; the second column is true if it is final, the third if size may be its cause.
     const TABLE: [(&str, bool, bool); 35] = [
         ("close_notify", false, true),
         ("unexpected_message", true, true),

@@ -7,8 +7,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Verifier;
 
-/// The end of a chain, its leaf first, that is accepted now. A certificate that ends before the leaf is the end only where
-/// the chain needs it: servers also send ones that are of no use.
+/// Returns the end of a chain (its leaf first) that is accepted now. A certificate that ends before the leaf counts
+/// only if the chain needs it, as servers also send certificates that are of no use.
 pub(super) fn of(chain: &[CertificateDer<'_>], verifier: &Verifier, now: UnixTime) -> UnixTime {
     let Some(last) = chain.first().and_then(end) else { return now };
     let mut earlier: Vec<_> =
@@ -55,7 +55,7 @@ mod tests {
         params
     }
 
-    /// The beginning of this year.
+    /// Returns the beginning of this year.
     fn year(year: i32) -> UnixTime {
         let seconds = date_time_ymd(year, 1, 1).unix_timestamp();
         UnixTime::since_unix_epoch(Duration::from_secs(seconds.try_into().unwrap()))

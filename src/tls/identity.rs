@@ -1,4 +1,4 @@
-//! Our certificate chain and its private key, read from PEM.
+//! Warmline's certificate chain and private key, read from PEM.
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::telemetry::Moment;
 
-/// Our certificate chain and its key; they match, and `Debug` shows no key. Equal when their bytes
+/// Warmline's certificate chain and its key; they match, and `Debug` shows no key. Identities are equal if their bytes
 /// are.
 pub struct Identity {
     certified: Arc<CertifiedKey>,
@@ -26,16 +26,17 @@ pub struct Identity {
     found: usize,
 }
 
-/// The reason why a certificate and key cannot be used. No text quotes the files' content, but for subjects and dates.
+/// The reason why a certificate and key cannot be used. No text quotes the files' content, except for subjects and
+/// dates.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
-    /// The certificate file is refused as a text.
+    /// The certificate file is not usable PEM.
     #[error("{0}")]
     CertificateFile(PemError),
-    /// The key file is refused as a text.
+    /// The key file is not usable PEM.
     #[error("{0}")]
     KeyFile(PemError),
-    /// The certificate file holds none.
+    /// The certificate file holds no certificate.
     #[error(
         "it holds no certificate (the client certificate first, then its chain, in PEM, is wanted)"
     )]
@@ -46,28 +47,28 @@ pub enum IdentityError {
          whole)"
     )]
     MalformedCertificate {
-        /// Counted from 1, in the order of the file.
+        /// The certificate's number, counted from 1, in the order of the file.
         number: usize,
-        /// The line of the file that it begins in.
+        /// The line of the file that the certificate begins in.
         line: usize,
     },
-    /// The certificate file holds a key that is not the one of the key file.
+    /// The certificate file holds a key other than the key file's; the number is its line.
     #[error(
         "line {0}: a private key that is not the one of the key file (take it out; for one file with both write `bundle`)"
     )]
     StrayKey(usize),
-    /// The key file holds a certificate that the certificate file lacks.
+    /// The key file holds a certificate that the certificate file lacks; the number is its line.
     #[error(
         "line {0}: a certificate that the certificate file lacks (move it there; for one file with both write `bundle`)"
     )]
     StrayCertificate(usize),
-    /// The key file holds none.
+    /// The key file holds no private key.
     #[error("it holds no private key (PKCS#8, PKCS#1 or SEC1, in PEM, not encrypted, is wanted)")]
     NoKey,
-    /// The key file holds more than one.
+    /// The key file holds this number of private keys.
     #[error("it holds {0} private keys (exactly one is wanted)")]
     ManyKeys(usize),
-    /// The key is of a kind that cannot sign here.
+    /// The key is of a kind that cannot sign in TLS here.
     #[error("its private key is {0}")]
     UnsupportedKey(KeyFault),
     /// The key belongs to another certificate.
@@ -76,19 +77,19 @@ pub enum IdentityError {
          key that the certificate was issued for)"
     )]
     Mismatch,
-    /// The certificate's time is over.
+    /// The certificate has expired.
     #[error("the client certificate expired: its notAfter is {not_after} (renew it)")]
     Expired {
-        /// The end of its time.
+        /// The end of its validity, as text.
         not_after: String,
     },
-    /// The certificate's time has not come.
+    /// The certificate is not valid yet.
     #[error(
         "the client certificate is not valid yet: its notBefore is {not_before} (or this \
          machine's clock is wrong)"
     )]
     NotYetValid {
-        /// The start of its time.
+        /// The beginning of its validity, as text.
         not_before: String,
     },
 }
@@ -96,16 +97,16 @@ pub enum IdentityError {
 /// The file that an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Concern {
-    /// The certificate chain.
+    /// The certificate file.
     Certificate,
-    /// The private key.
+    /// The key file.
     Key,
-    /// Each is fine alone.
+    /// Both: each file is fine alone.
     Both,
 }
 
 impl IdentityError {
-    /// Tells which of the two files this is about.
+    /// Returns which of the two files the error is about.
     #[must_use]
     pub const fn concern(&self) -> Concern {
         match self {
@@ -126,8 +127,8 @@ impl IdentityError {
 }
 
 impl Identity {
-    /// Reads a certificate file and a key file, both PEM; the same text twice where one file holds key and chain. Of several certificates of this key the one is shown that is valid
-    /// `now` and ends last.
+    /// Reads a certificate file and a key file, both PEM; if one file holds both, its text is given twice. Of several
+    /// certificates of this key the one is used that is valid `now` and ends last.
     pub fn from_pem(
         certificates: &[u8],
         key: &[u8],
@@ -158,37 +159,37 @@ impl Identity {
         Ok(Self { certified, key, validity, found: all.len() })
     }
 
-    /// The chain, our own certificate first; never empty.
+    /// Returns the chain, Warmline's own certificate first; never empty.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.certified.cert
     }
 
-    /// The number of certificates in the file: those of the chain, and those that are left out of it.
+    /// Returns the number of certificates in the file: those of the chain, and those that are left out of it.
     #[must_use]
     pub const fn found(&self) -> usize {
         self.found
     }
 
-    /// True if the file holds certificates beside the chain: another one of them may be shown at another time.
+    /// True if the file holds certificates beside the chain: another one of them may be used at another time.
     #[must_use]
     pub fn is_one_of_several(&self) -> bool {
         self.found > self.chain().len()
     }
 
-    /// The private key.
+    /// Returns the private key.
     #[must_use]
     pub fn key(&self) -> &PrivateKeyDer<'static> {
         &self.key.der
     }
 
-    /// The kind of the private key, for people: `ECDSA P-256`, `RSA 2048`.
+    /// Returns the kind of the private key, for people: `ECDSA P-256`, `RSA 2048`.
     #[must_use]
     pub fn key_kind(&self) -> &str {
         &self.key.kind
     }
 
-    /// The subject of our own certificate, escaped and cut.
+    /// Returns the subject of Warmline's own certificate, escaped and cut.
     #[must_use]
     pub fn subject(&self) -> String {
         self.chain()
@@ -198,31 +199,31 @@ impl Identity {
             .unwrap_or_default()
     }
 
-    /// Chain and key as rustls wants them.
+    /// Returns chain and key in the form that rustls takes.
     #[must_use]
     pub fn certified_key(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }
 
-    /// The first moment at which our own certificate is valid.
+    /// Returns the first moment at which Warmline's own certificate is valid.
     #[must_use]
     pub fn not_before(&self) -> SystemTime {
         Moment::from(self.validity.not_before).0
     }
 
-    /// The last moment at which our own certificate is valid.
+    /// Returns the last moment at which Warmline's own certificate is valid.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         Moment::from(self.validity.not_after).0
     }
 
-    /// [`Identity::not_after`] for people: `2026-05-01 12:00:00 UTC`.
+    /// Returns [`Identity::not_after`] for people: `2026-05-01 12:00:00 UTC`.
     #[must_use]
     pub fn not_after_text(&self) -> String {
         Moment::from(self.validity.not_after).to_string()
     }
 
-    /// Checks that our own certificate is valid at `now` (RFC 5280 section 4.1.2.5).
+    /// Fails unless Warmline's own certificate is valid at `now` (RFC 5280 section 4.1.2.5).
     pub fn check_validity(&self, now: SystemTime) -> Result<(), IdentityError> {
         let Validity { not_before, not_after } = &self.validity;
         if x509::is_valid(&self.validity, now) {
@@ -235,7 +236,7 @@ impl Identity {
     }
 }
 
-/// Finds the one private key of a file. The same key twice is one.
+/// Returns the only private key of a file; the same key twice counts once.
 fn the_key(contents: &Contents) -> Result<&PrivateKeyDer<'static>, IdentityError> {
     match &contents.keys[..] {
         [] => Err(IdentityError::NoKey),
@@ -248,8 +249,8 @@ fn the_key(contents: &Contents) -> Result<&PrivateKeyDer<'static>, IdentityError
     }
 }
 
-/// Refuses a key in the certificate file and a certificate in the key file, unless the other file has it too: else it would
-/// be lost in silence.
+/// Fails if there is a key in the certificate file, or a certificate in the key file, that the other file lacks: it
+/// would be ignored without notice.
 fn refuse_strays(
     chain: &Contents,
     secret: &Contents,
@@ -280,16 +281,17 @@ fn parsed<'a>(
     certificates.iter().zip(1..).map(parse).collect()
 }
 
-/// Picks our own certificate: of those with our public key the one that is valid now and ends last.
+/// Returns the index of Warmline's own certificate: of those with its public key the one that is valid now and ends
+/// last.
 ///
-/// `CertifiedKey::keys_match` compares the same keys, but refuses certificates of X.509 version 1,
-/// which `openssl x509 -req` makes; whether those are good enough is the server's to say.
+/// `CertifiedKey::keys_match` compares the same keys, but refuses certificates of X.509 version 1, which `openssl x509
+/// -req` makes; the server decides whether those are good enough.
 fn own(all: &[X509Certificate<'_>], key: &Key, now: SystemTime) -> Option<usize> {
     let ours = |index: &usize| key.belongs_to(all[*index].public_key());
     best((0..all.len()).filter(ours), all, now)
 }
 
-/// Picks the certificate that is valid now and ends last; of equal ones the first.
+/// Returns the certificate that is valid now and ends last; of equal ones the first.
 fn best(
     candidates: impl DoubleEndedIterator<Item = usize>,
     all: &[X509Certificate<'_>],
@@ -302,7 +304,8 @@ fn best(
     candidates.rev().max_by_key(rank)
 }
 
-/// Orders the chain: our own certificate, its issuer, the issuer of that one, as far as the file has them.
+/// Returns the chain in order: Warmline's own certificate, its issuer, the issuer of that one, as far as the file has
+/// them.
 fn chain_of(own: usize, all: &[X509Certificate<'_>], now: SystemTime) -> Vec<usize> {
     let mut chain = vec![own];
     let mut last = own;
@@ -360,7 +363,7 @@ mod tests {
         params.self_signed(key).unwrap().pem()
     }
 
-    /// The key inside a PKCS#8 envelope (RFC 5208), which is PKCS#1 for RSA and SEC1 for ECDSA.
+    /// Returns the key inside a PKCS#8 envelope (RFC 5208), which is PKCS#1 for RSA and SEC1 for ECDSA.
     fn inner(key: &KeyPair, label: &str) -> String {
         let (_, envelope) = x509_parser::der_parser::parse_der(key.serialized_der()).unwrap();
         let octets = envelope.as_sequence().unwrap()[2].as_slice().unwrap();
@@ -495,7 +498,7 @@ mod tests {
         assert_eq!(identity.not_after(), UNIX_EPOCH + Duration::from_secs(last));
     }
 
-    /// A certificate of these years for this key, by its issuer or by itself.
+    /// Issues a certificate for these years and this key, signed by its issuer or by itself.
     fn issued(
         name: &str,
         key: &KeyPair,

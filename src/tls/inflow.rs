@@ -1,7 +1,8 @@
-//! Reads of a server's bytes as much as the headers of its records say: its answer to our first message, a request for another
-//! handshake, and how much of the bytes was no application data.
+//! The facts that the headers of a server's TLS records tell: the kind of its answer to Warmline's first message, a
+//! request for another handshake, and how many of the bytes were not application data.
 //!
-//! rustls tells none of the three: a handshake that fails takes its state along, a request for renegotiation is answered and
+//! rustls tells none of the three: a handshake that fails takes its state along, a request for renegotiation is
+//! answered and forgotten, and the size of a stored ticket is private.
 //! forgotten, and the size of a stored ticket is private.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -10,37 +11,37 @@ use rustls::AlertDescription;
 
 use super::{alert, tolerance::Answer};
 
-/// A record's header: its type, version and length.
+/// The bytes of a record's header: type, version and length.
 const HEADER: usize = 5;
-/// Record types (RFC 8446 section 5.1).
+/// The types of records (RFC 8446 section 5.1).
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
-/// Bytes of an alert, and the level of one that ends nothing (RFC 8446 section 6).
+/// The bytes of an alert, and the level of an alert that ends nothing (RFC 8446 section 6).
 const ALERT_BYTES: usize = 2;
 const WARNING: u8 = 1;
-/// The type of the message `ServerHello`, in the first byte of its record, and the place of its random.
+/// The type of the message `ServerHello`, in the first byte of its record, and the place of its random value.
 const SERVER_HELLO: u8 = 2;
 const RANDOM: std::ops::Range<usize> = 6..38;
-/// The random by which a `ServerHello` is a `HelloRetryRequest` (RFC 8446 section 4.1.3).
+/// The random value by which a `ServerHello` is a `HelloRetryRequest` (RFC 8446 section 4.1.3).
 const RETRY: [u8; 32] = [
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
-/// The sum of what the headers said. One task reads the socket and writes here; others look.
+/// The facts told by records' headers so far. The task that reads the socket writes here; others read.
 #[derive(Debug, Default)]
 pub struct Inflow {
-    /// Bytes that were no application data: handshake, tickets, the frames of records.
+    /// The number of bytes that were not application data: handshake, tickets, the frames of records.
     outside: AtomicU64,
-    /// The answer so far, by its number in the enumeration.
+    /// The kind of the answer so far: the number of an [`Answer`].
     answer: AtomicU8,
     /// True once the server asked for another handshake during the exchange.
     renegotiation: AtomicBool,
 }
 
 impl Inflow {
-    /// Tells the server's answer so far.
+    /// Returns the kind of the server's answer so far.
     pub fn answer(&self) -> Answer {
         match self.answer.load(Relaxed) {
             0 => Answer::Nothing,
@@ -55,17 +56,19 @@ impl Inflow {
         self.renegotiation.store(false, Relaxed);
     }
 
-    /// True once the server asked for another handshake during the exchange (renegotiation, TLS 1.2).
+    /// True once the server has asked for another handshake during the exchange (renegotiation, TLS 1.2).
     pub fn asks_for_renegotiation(&self) -> bool {
         self.renegotiation.load(Relaxed)
     }
 
-    /// Counts the bytes that came and were no application data. Application data that was not yet read counts too.
+    /// Returns the number of bytes that came and were not application data; application data that was not read yet
+    /// counts too.
     pub fn outside(&self) -> u64 {
         self.outside.load(Relaxed)
     }
 
-    /// Counts bytes as they come from the socket. There is one reader: load and store are cheaper than an addition.
+    /// Counts bytes that came from the socket. There is one writer, so that load and store, which are cheaper than an
+    /// addition, suffice.
     pub fn came(&self, bytes: usize) {
         self.outside.store(self.outside.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
     }
@@ -80,26 +83,26 @@ impl Inflow {
     }
 }
 
-/// Reads records' headers, however the bytes are cut.
+/// A reader of records' headers, however the bytes are cut.
 #[derive(Debug, Default)]
 pub struct Records {
-    /// The header in the making.
+    /// The bytes of the header so far.
     header: [u8; HEADER],
-    /// Bytes of the header that are known.
+    /// The number of the header's bytes that are known.
     known: usize,
-    /// Bytes of the record's content that are yet to come.
+    /// The number of bytes of the record's content that are still to come.
     left: usize,
     first: First,
-    /// True once the handshake is done: what then comes in records of a handshake asks for another one.
+    /// True once the handshake is done: a handshake record after that asks for another one.
     done: bool,
 }
 
-/// The server's first records, as far as they tell its answer.
+/// The server's first records, as far as they tell the kind of its answer.
 #[derive(Debug)]
 struct First {
-    /// The answer, as far as whole records tell.
+    /// The kind of the answer, as far as whole records tell.
     answer: Answer,
-    /// The content of the record that is being read, or its beginning, up to the end of a random.
+    /// The content of the current record, up to the end of a random value.
     content: [u8; RANDOM.end],
     known: usize,
 }
@@ -111,7 +114,7 @@ impl Default for First {
 }
 
 impl First {
-    /// Begins a record of this type, whose content has so many bytes.
+    /// Begins a record of this type, whose content has `length` bytes.
     fn begin(&mut self, kind: u8, length: usize) {
         match (self.answer, kind) {
             (_, ALERT) if length == ALERT_BYTES => self.known = 0,
@@ -159,7 +162,7 @@ impl Records {
         self.done = true;
     }
 
-    /// Reads what came next; nothing at the end.
+    /// Reads the bytes that came next; none at the end of the stream.
     pub fn read(&mut self, mut bytes: &[u8], inflow: &Inflow) {
         if bytes.is_empty() {
             return;
@@ -184,11 +187,11 @@ impl Records {
         inflow.answered(self.answer());
     }
 
-    /// Tells the server's answer so far.
+    /// Returns the kind of the server's answer so far.
     fn answer(&self) -> Answer {
         let midway = self.known + self.left + self.first.known > 0;
         match self.first.answer {
-            // Until more is known: something came.
+            // Bytes of unknown meaning came.
             Answer::Nothing if midway => Answer::Something,
             answer => answer,
         }

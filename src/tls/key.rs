@@ -1,4 +1,4 @@
-//! Our private key: read whatever its label says, and where it cannot sign here, told by its kind.
+//! Warmline's private key: read whatever its label says, or refused with the name of its kind.
 
 mod pss;
 
@@ -25,7 +25,7 @@ pub(super) struct Key {
     pub(super) kind: String,
     /// The content of its public key, as certificates carry it.
     public: Vec<u8>,
-    /// True if it makes PSS signatures alone.
+    /// True if the key makes PSS signatures alone.
     is_pss: bool,
 }
 
@@ -34,15 +34,15 @@ pub(super) struct Key {
 pub enum KeyFault {
     /// The bytes are not a private key.
     Unreadable,
-    /// RSA of an unsuitable size, in bits.
+    /// The key is RSA of an unsuitable size, in bits.
     RsaSize(usize),
-    /// RSA for PSS signatures alone, with parameters that TLS has no number for.
+    /// The key is RSA for PSS signatures alone, with parameters that TLS has no number for.
     RsaPss,
-    /// An elliptic curve that is not among ours, by its name.
+    /// The key is on an elliptic curve that is not supported, of this name.
     Curve(String),
-    /// An elliptic curve that is given by numbers instead of a name.
+    /// The key is on an elliptic curve that is given by numbers instead of a name.
     ExplicitCurve,
-    /// Another kind, by its name.
+    /// The key is of another kind, of this name.
     Other(&'static str),
 }
 
@@ -72,7 +72,8 @@ impl fmt::Display for KeyFault {
 }
 
 impl Key {
-    /// Reads a key by its structure: files with PKCS#1 or SEC1 under the label of PKCS#8 exist, and the other way round.
+    /// Reads a key by its structure: there are files with PKCS#1 or SEC1 under the label of PKCS#8, and the other way
+    /// round.
     pub(super) fn read(labelled: &PrivateKeyDer<'static>) -> Result<Self, KeyFault> {
         let bytes = labelled.secret_der();
         let forms = [
@@ -93,22 +94,22 @@ impl Key {
         usable.next().ok_or_else(|| fault(bytes))
     }
 
-    /// True if a certificate with this public key is one of this private key. Only the keys are compared: some certificates
-    /// leave out the empty parameters of RSA.
+    /// True if a certificate with this public key belongs to this private key. Only the keys are compared, as some
+    /// certificates leave out the empty parameters of RSA.
     pub(super) fn belongs_to(&self, public: &SubjectPublicKeyInfo<'_>) -> bool {
         *public.subject_public_key.data == *self.public
             && (public.algorithm.algorithm.to_id_string() == pss::OID) == self.is_pss
     }
 }
 
-/// The kind of a public key.
+/// Returns the kind of a public key, for people.
 fn kind(key: &SubjectPublicKeyInfo<'_>) -> String {
     match key.parsed() {
         Ok(PublicKey::RSA(rsa)) => format!("RSA {}", rsa.key_size()),
         Ok(PublicKey::EC(point)) => format!(
             "ECDSA P-{}",
             match point.key_size() {
-                // The size is that of whole bytes.
+                // The size is in whole bytes.
                 528 => 521,
                 size => size,
             }
@@ -117,8 +118,8 @@ fn kind(key: &SubjectPublicKeyInfo<'_>) -> String {
     }
 }
 
-/// Rewrites an Ed25519 key in the first form of PKCS#8, without a public key: in the second form there are several spellings
-/// of that, of which not all are read.
+/// Rewrites an Ed25519 key in the first form of PKCS#8, without a public key: the second form has several spellings, of
+/// which not all are read.
 fn plain_ed25519(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
     const SEED: usize = 32;
     const HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
@@ -129,13 +130,13 @@ fn plain_ed25519(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
         .then(|| PrivatePkcs8KeyDer::from([&HEAD[..], seed].concat()).into())
 }
 
-/// A private key's outer structure.
+/// The outer structure of a private key.
 enum Structure<'a> {
-    /// PKCS#8: the algorithm, the beginning of its parameters, and the key itself.
+    /// The structure of PKCS#8: the algorithm, the beginning of its parameters, and the key itself.
     Pkcs8 { algorithm: String, curve: Curve, secret: &'a [u8] },
-    /// PKCS#1, with the size of the modulus.
+    /// The structure of PKCS#1, with the size of the modulus.
     Pkcs1 { bits: usize },
-    /// SEC1.
+    /// The structure of SEC1.
     Sec1 { curve: Curve },
 }
 
@@ -176,7 +177,7 @@ fn curve(parameters: Option<&DerObject<'_>>) -> Curve {
     }
 }
 
-/// The name of a curve that is not among ours; its number, where it has no name here.
+/// Returns the name of a curve that is not supported; its number if the name is not known here.
 fn curve_name(oid: &str) -> String {
     match oid {
         "1.2.840.10045.3.1.1" => "P-192",
@@ -205,7 +206,7 @@ fn curve_name(oid: &str) -> String {
     .into()
 }
 
-/// Says why a key cannot sign here.
+/// Returns the reason why a key cannot sign here.
 fn fault(bytes: &[u8]) -> KeyFault {
     match structure(bytes) {
         None => KeyFault::Unreadable,
@@ -259,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// A DER value with a length below 65,536.
+    /// Encodes a DER value with a length below 65,536.
     fn der(tag: u8, content: &[u8]) -> Vec<u8> {
         let length = u16::try_from(content.len()).unwrap();
         let [high, low] = length.to_be_bytes();
@@ -271,14 +272,14 @@ mod tests {
         der(0x30, &parts.concat())
     }
 
-    /// PKCS#8 around a key.
+    /// Wraps a key in PKCS#8.
     fn pkcs8(version: u8, algorithm: &[u8], key: &[u8], more: &[u8]) -> Vec<u8> {
         sequence(&[&[2, 1, version], &der(0x30, algorithm), &der(4, key), more])
     }
 
     const ED25519: &[u8] = &[6, 3, 0x2b, 0x65, 0x70];
 
-    /// The key inside of PKCS#8.
+    /// Returns the key inside of PKCS#8.
     fn inner(key: &KeyPair) -> Vec<u8> {
         match structure(key.serialized_der()) {
             Some(Structure::Pkcs8 { secret, .. }) => secret.to_vec(),
@@ -332,7 +333,7 @@ mod tests {
         }
     }
 
-    /// An RSA-PSS key around the key of an RSA one, with these parameters.
+    /// Makes an RSA-PSS key from an RSA key, with these parameters.
     fn pss_key(rsa: &KeyPair, parameters: &[u8]) -> PrivateKeyDer<'static> {
         const PSS: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
         PrivatePkcs8KeyDer::from(pkcs8(0, &[PSS, parameters].concat(), &inner(rsa), &[])).into()
@@ -340,7 +341,7 @@ mod tests {
 
     #[test]
     fn fault_14_an_rsa_pss_key_signs_as_its_certificate_wants() {
-        // RSASSA-PSS-params with SHA-256 in both places and a salt of 32 bytes, as OpenSSL writes them.
+        // The value of RSASSA-PSS-params with SHA-256 in both places and a salt of 32 bytes, as OpenSSL writes it.
         const SHA256: &[u8] = &[6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1, 5, 0];
         const MGF1: &[u8] = &[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 8];
         let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();

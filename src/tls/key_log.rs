@@ -1,4 +1,5 @@
-//! `--key-log`: TLS secrets in the format that Wireshark reads (`SSLKEYLOGFILE`), from the command line only.
+//! The option `--key-log`: TLS secrets in the format that Wireshark reads (`SSLKEYLOGFILE`), from the command line
+//! only.
 
 use std::{
     fmt::Write as _,
@@ -17,7 +18,8 @@ pub struct KeyLogFile(Mutex<Writer>);
 #[derive(Debug)]
 struct Writer {
     file: File,
-    /// True if the last line could not be written: each handshake has several lines, and the log tells of the first alone.
+    /// True if the last line could not be written: each handshake has several lines, and only the first failure is
+    /// logged.
     failing: bool,
 }
 

@@ -1,6 +1,6 @@
-//! TLS towards upstreams: verified always, resumed where the peer lets us, counted.
+//! TLS towards upstreams: always verified, resumed where the server allows, and counted.
 //!
-//! [`Settings`] hold everything about TLS that makes two connections exchangeable. One [`Client`] is made of them and
+//! [`Settings`] hold everything about TLS that makes two connections exchangeable. A [`Client`] is made of them and
 //! lives as long as they do: a session resumes only under the verifier and certificate that it was made with.
 
 pub mod alert;
@@ -52,19 +52,19 @@ pub use words::{alert_name, in_words, words};
 pub struct Settings {
     /// The name sent as SNI; `None` sends none.
     pub server_name: Option<DnsName<'static>>,
-    /// The name (or IP address) that the certificate must carry. There is always one.
+    /// The name or IP address that the server's certificate must carry.
     pub verify_name: ServerName<'static>,
-    /// Which certificates are believed.
+    /// The certificates that are trusted.
     pub trust: Arc<Trust>,
-    /// Our certificate and key; `None` is one-way TLS.
+    /// Warmline's certificate and key; `None` for one-way TLS.
     pub identity: Option<Arc<Identity>>,
-    /// The lowest version that is spoken.
+    /// The lowest version that is allowed.
     pub min_version: MinVersion,
-    /// The rule for resumption and for the groups that keys are agreed with.
+    /// The rule for resumption and for the groups of the key exchange.
     pub policy: Policy,
 }
 
-/// The lowest TLS version that is spoken.
+/// The lowest TLS version that is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MinVersion {
     /// TLS 1.2 and 1.3.
@@ -85,33 +85,33 @@ impl MinVersion {
 }
 
 label! {
-    /// How a handshake went.
+    /// The kind of a handshake.
     pub enum Handshake {
-        /// No session was offered, a full one was made.
+        /// No session was offered, and a full handshake was made.
         Full = "full",
-        /// An earlier session went on.
+        /// An earlier session was resumed.
         Resumed = "resumed",
-        /// A session was offered, and the peer made a full handshake nevertheless.
+        /// A session was offered, and the server made a full handshake nevertheless.
         Refused = "refused",
-        /// There is no connection.
+        /// The handshake failed.
         Failed = "failed",
     }
 }
 
 label! {
-    /// The version that was agreed.
+    /// The TLS version that was agreed.
     pub enum Version {
         /// TLS 1.2.
         Tls12 = "1.2",
         /// TLS 1.3.
         Tls13 = "1.3",
-        /// None was agreed.
+        /// No version was agreed.
         None = "none",
     }
 }
 
 impl Version {
-    /// The version of a connection, or of one that failed half-way.
+    /// Returns the version of a connection, or of one that failed half-way.
     pub fn of(connection: &rustls::ClientConnection) -> Self {
         match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_2) => Self::Tls12,
@@ -121,14 +121,14 @@ impl Version {
     }
 }
 
-/// One key's TLS: its configuration and its sessions, which clones share.
+/// The TLS client under one set of settings: its configuration and its sessions, which clones share.
 #[derive(Clone)]
 pub struct Client {
-    /// The configuration with every group that keys are agreed with, the hybrid one first.
+    /// The configuration with every key exchange group, the hybrid ones first.
     hybrid: ClientConfig,
     /// The configuration without the hybrid groups.
     classic: ClientConfig,
-    /// What the connection is made with: the SNI, or where none is sent, the name to verify.
+    /// The name that rustls connects with: the SNI, or the name to verify if no SNI is sent.
     name: ServerName<'static>,
     trust: Arc<Trust>,
     verifier: Arc<Verifier>,
@@ -137,7 +137,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Prepares handshakes under these settings, for up to so many connections at once.
+    /// Creates a client with room for the sessions of this number of connections at once.
     pub fn new(
         settings: &Settings,
         connections: usize,
@@ -159,22 +159,23 @@ impl Client {
         Ok(Self { hybrid, classic, name, trust, verifier, sessions, shown })
     }
 
-    /// Which certificates are believed.
+    /// Returns the certificates that are trusted.
     pub fn trust(&self) -> &Trust {
         &self.trust
     }
 
-    /// The fate of our certificate in the handshakes so far.
+    /// Returns the use of Warmline's certificate in the handshakes so far.
     pub fn shown(&self) -> Shown {
         self.shown.get()
     }
 
-    /// From now on there are up to so many connections at once: a burst of dials wants a session for each.
+    /// Changes the number of connections for whose sessions there is room: a burst of dials needs a session for each.
     pub fn resize(&self, connections: usize) {
         self.sessions.resize(connections);
     }
 
-    /// Takes over what another client has learned of addresses, but none of its sessions: for certificates that were replaced.
+    /// Takes over what another client has learned of addresses, but none of its sessions: for certificates that were
+    /// replaced.
     pub fn learn_from(&self, other: &Self) {
         self.sessions.learn_from(&other.sessions);
     }
@@ -184,7 +185,7 @@ impl Client {
         self.prepare_with(address, self.sessions.opening(address, now), now)
     }
 
-    /// Prepares the second try of a handshake that began then and failed.
+    /// Prepares the second try of a handshake that began at `begun` and failed.
     pub fn prepare_again(&self, address: IpAddr, opening: Opening, begun: Instant) -> Preparation {
         self.prepare_with(address, opening, begun)
     }
@@ -204,26 +205,27 @@ impl Client {
         Preparation { config: Arc::new(config), name, offer, verifier, note: Arc::default() }
     }
 
-    /// Forgets the sessions of an address: a connection that was resumed ended before anything came over it. Says what was
-    /// learned, if it is to be told.
+    /// Forgets the sessions of an address, as a connection that was resumed ended before anything came over it. Returns
+    /// what was learned, if the log is to tell it.
     pub fn session_ended(&self, address: IpAddr, now: Instant) -> Option<Lesson> {
         self.sessions.session_ended(address, now)
     }
 }
 
-/// A judge of chains that servers show.
+/// Creates a judge of the chains that servers show.
 pub fn verifier(trust: &Arc<Trust>, name: &ServerName<'static>) -> Result<Verifier, rustls::Error> {
     Verifier::new(Arc::clone(trust), name.clone(), Arc::clone(&HYBRID))
 }
 
-/// SHA-256.
+/// Returns the SHA-256 hash of these bytes.
 pub fn sha256(bytes: &[u8]) -> Vec<u8> {
-    // Through a suite of rustls: it needs no crate of our own.
+    // The hash of one of rustls' suites is used, so that no further crate is needed.
     let suite = TLS13_AES_128_GCM_SHA256.tls13().expect("the suite's name says TLS 1.3");
     suite.common.hash_provider.hash(bytes).as_ref().into()
 }
 
-/// A certificate's SHA-256 fingerprint, in hexadecimal, as `openssl x509 -fingerprint -sha256` has it but for colons.
+/// Returns a certificate's SHA-256 fingerprint in hexadecimal, as `openssl x509 -fingerprint -sha256` prints it,
+/// without colons.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     sha256(certificate).iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -231,7 +233,8 @@ pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     })
 }
 
-/// The parts that both configurations of a client share: rustls resumes a session only with the very objects that it was made with.
+/// The parts that both configurations of a client share: rustls resumes a session only with the very objects that it
+/// was made with.
 struct Shared {
     verifier: Arc<Verifier>,
     resolver: Arc<dyn ResolvesClientCert>,
@@ -256,11 +259,11 @@ fn configuration(
     Ok(config)
 }
 
-/// Every algorithm, the hybrid groups first.
+/// All algorithms, the hybrid groups first.
 static HYBRID: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
 
-/// Every algorithm but the hybrid groups.
+/// All algorithms but the hybrid groups.
 static CLASSIC: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     let mut provider = CryptoProvider::clone(&HYBRID);
     provider.kx_groups.retain(|group| !session::is_large(group.name()));
@@ -275,7 +278,7 @@ fn resolver(identity: Option<&Identity>, shown: &Arc<LastShown>) -> Arc<dyn Reso
     }
 }
 
-/// Presents no identity.
+/// A resolver that presents no certificate.
 #[derive(Debug)]
 struct Never(Arc<LastShown>);
 
@@ -290,7 +293,7 @@ impl ResolvesClientCert for Never {
     }
 }
 
-/// Presents one identity to whoever asks.
+/// A resolver that presents one certificate to each server that asks.
 #[derive(Debug)]
 struct Always {
     key: Arc<CertifiedKey>,
@@ -299,7 +302,7 @@ struct Always {
 
 impl ResolvesClientCert for Always {
     fn resolve(&self, _: &[&[u8]], taken: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        // rustls sends no certificate where the key can make none of the signatures that are taken.
+        // rustls sends no certificate if the key can make none of the signatures that the server takes.
         let signs = self.key.key.choose_scheme(taken).is_some();
         self.shown.note(if signs { Shown::Sent } else { Shown::NoSignature });
         Some(Arc::clone(&self.key))
@@ -310,25 +313,26 @@ impl ResolvesClientCert for Always {
     }
 }
 
-/// What one handshake needs.
+/// The means for one handshake.
 pub struct Preparation {
-    /// For this handshake alone; it shares verifier, identity and sessions with its siblings.
+    /// The configuration for this handshake alone; it shares verifier, identity and sessions with those of other
+    /// handshakes.
     pub config: Arc<ClientConfig>,
     /// The name to connect with.
     pub name: ServerName<'static>,
     offer: Arc<Offer>,
     verifier: Arc<Verifier>,
-    /// The facts that the handshake leaves; it must run as `note.of(handshake)`.
+    /// The facts that the handshake leaves behind; it must run as `note.of(handshake)`.
     pub note: Arc<Note>,
 }
 
 impl Preparation {
-    /// The bytes that come from the server; the reader of the socket counts them.
+    /// Returns the count of the bytes that come from the server, which the reader of the socket keeps.
     pub fn inflow(&self) -> Arc<Inflow> {
         Arc::clone(self.offer.inflow())
     }
 
-    /// True if a first try that has not succeeded so far is to make way for one that offers less.
+    /// True if a first try that has not succeeded so far is to make way for a second one that offers less.
     pub fn makes_way(&self) -> bool {
         self.offer.makes_way()
     }
@@ -338,12 +342,13 @@ impl Preparation {
         self.offer.large_got_an_alert()
     }
 
-    /// The beginning of the handshake, or of the first try where this is the second.
+    /// Returns the beginning of the handshake, or of the first try if this is the second.
     pub fn begun(&self) -> Instant {
         self.offer.begun()
     }
 
-    /// Notes that the handshake of a connection is done: says how it went, and what was learned of the address.
+    /// Notes that the handshake of a connection is done; returns its kind, and what was learned of the address, if the
+    /// log is to tell it.
     pub fn succeeded(
         &self,
         connection: &rustls::ClientConnection,
@@ -362,8 +367,8 @@ impl Preparation {
         (handshake, self.offer.succeeded(resumed, end, certificates, now))
     }
 
-    /// Notes that the handshake failed, and not for a certificate of the server's: forgets the sessions of its address if it
-    /// offered one. Says what a second try may offer, if one may help.
+    /// Notes that the handshake failed, and not because of the server's certificate; forgets the sessions of its
+    /// address if it offered one. Returns the offer for a second try, if one may help.
     pub fn failed(&self, now: Instant) -> Option<Opening> {
         self.offer.failed(now)
     }

@@ -1,7 +1,8 @@
-//! A handshake's note: facts that the verifier and the resolver of client certificates learn and rustls has no place for.
+//! The note of a handshake: facts that the verifier and the resolver of client certificates learn and rustls has no
+//! place for.
 //!
-//! Both are shared by all handshakes of an upstream, as a session resumes under the same two objects only. So the note belongs
-//! to the task that shakes hands.
+//! Verifier and resolver are shared by all handshakes of an upstream, as a session resumes only under the same two
+//! objects. Therefore the note belongs to the task that makes the handshake.
 
 use std::sync::{
     Arc, OnceLock,
@@ -15,25 +16,25 @@ tokio::task_local! {
 }
 
 label! {
-    /// The answer to a server's question for a client certificate.
+    /// The use of Warmline's certificate in a handshake.
     #[derive(Default)]
     pub enum Shown {
-        /// There was no question.
+        /// The server did not ask for a certificate.
         #[default]
         NotAsked = "not-asked",
-        /// The server asked, and none is configured.
+        /// The server asked, and no certificate is configured.
         NotConfigured = "not-configured",
-        /// The server asked, and takes none of the signatures that our key can make.
+        /// The server asked, and takes none of the signatures that Warmline's key can make.
         NoSignature = "no-signature",
-        /// The server asked, and got ours.
+        /// The server asked, and got the certificate.
         Sent = "sent",
-        /// There was no question, as an earlier session went on.
+        /// The server did not ask, as an earlier session was resumed.
         Resumed = "resumed",
     }
 }
 
-/// The last answer to a question for a client certificate, of all handshakes under one configuration; a certificate that was
-/// sent once has been shown.
+/// The last use of Warmline's certificate in the handshakes under one configuration; once a certificate was sent, that
+/// stays.
 #[derive(Debug, Default)]
 pub(super) struct LastShown(AtomicUsize);
 
@@ -42,12 +43,12 @@ impl LastShown {
         Shown::at(self.0.load(Relaxed))
     }
 
-    /// Notes an answer, here and in the note of its handshake.
+    /// Notes a use, here and in the note of its handshake.
     pub(super) fn note(&self, shown: Shown) {
         if self.get() != Shown::Sent {
             self.0.store(shown.index(), Relaxed);
         }
-        // Without a note nobody wants to know: some tests call a resolver by hand.
+        // Without a note there is no handshake: some tests call a resolver by hand.
         let _ = NOTE.try_with(|note| note.shown.set(shown));
     }
 }
@@ -65,19 +66,19 @@ impl Note {
         NOTE.scope(Arc::clone(self), handshake)
     }
 
-    /// The answer to the server's question for a certificate.
+    /// Returns the use of Warmline's certificate.
     pub fn shown(&self) -> Shown {
         self.shown.get().copied().unwrap_or_default()
     }
 
-    /// The reason why the server's certificate was refused, with the remedy.
+    /// Returns the reason why the server's certificate was refused, with the remedy.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.get().map(String::as_str)
     }
 }
 
-/// Notes why the server's certificate is refused.
+/// Notes in the current handshake why the server's certificate is refused.
 pub(super) fn refused(reason: impl FnOnce() -> String) {
-    // Without a note nobody wants to know: chains are verified outside of handshakes too.
+    // Without a note there is no handshake: chains are verified outside of handshakes too.
     let _ = NOTE.try_with(|note| note.refusal.set(reason()));
 }

@@ -1,8 +1,8 @@
-//! Reads PEM. Every certificate and key that the program reads passes through this reader, and no part of the text is
-//! lost in silence: a line that looks like the begin or end of a section and belongs to none makes the text refused.
+//! A reader of PEM. Every certificate and key that the program reads passes through it, and no part of a text is
+//! ignored without notice: a line that looks like the begin or end of a section and is none makes it refuse the text.
 //!
-//! Read, because only one meaning is possible: CRLF and CR line ends, a byte order mark, indentation, `X509 CERTIFICATE`,
-//! and two files that were joined without a line break between them. Text between sections is comment.
+//! Variants with only one possible meaning are read: CRLF and CR line ends, a byte order mark, indentation, `X509
+//! CERTIFICATE`, and two files that were joined without a line break between them. Text between sections is comment.
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
@@ -45,13 +45,13 @@ pub enum Flaw {
          else in the line)"
     )]
     NoMarker,
-    /// The content of a section stands in no section.
+    /// The content of a section is outside of a section.
     #[error(
         "base64 without the BEGIN line before it (the file lacks that line and perhaps the END line; copy the file once more, \
          whole)"
     )]
     Bare,
-    /// The text is base64 of a PEM text, as Kubernetes shows Secrets.
+    /// The text is a PEM text in base64, as Kubernetes shows Secrets.
     #[error("this is a PEM text in base64 once more (base64 -d < FILE > NEW)")]
     Twice,
     /// A section has no end.
@@ -59,12 +59,12 @@ pub enum Flaw {
         "the section that begins here has no END line (the file is cut short, or that line is damaged)"
     )]
     NoEnd,
-    /// An end has no section.
+    /// An END line is outside of a section.
     #[error(
         "an END line without its BEGIN line (the file lacks its beginning, or that line is damaged)"
     )]
     NoBegin,
-    /// An end closes a section of another label.
+    /// An END line has another label than the section that it ends.
     #[error(
         "this END line has another label than the BEGIN line before it (a part is missing between them)"
     )]
@@ -83,52 +83,52 @@ pub enum Flaw {
          -in ENCRYPTED -out KEY)"
     )]
     EncryptedKey,
-    /// A private key in the format of `OpenSSH`.
+    /// The private key is in the format of `OpenSSH`.
     #[error(
         "a private key in OpenSSH's own format (ssh-keygen -p -m PKCS8 -N '' -f KEY converts it in place)"
     )]
     OpenSsh,
-    /// A DSA key.
+    /// The key is a DSA key.
     #[error(
         "a DSA key, which TLS has no use for any more (have the certificate issued for an ECDSA or RSA key)"
     )]
     Dsa,
-    /// A certificate with settings that only OpenSSL reads.
+    /// The certificate is in a form with settings that only OpenSSL reads.
     #[error(
         "a TRUSTED CERTIFICATE carries settings that only OpenSSL follows (write it without them, one certificate at a time: \
          openssl x509 -in FILE -out NEW)"
     )]
     Trusted,
-    /// Certificates inside another envelope.
+    /// The certificates are in a PKCS#7 envelope.
     #[error("certificates in a PKCS#7 envelope (openssl pkcs7 -print_certs -in FILE -out NEW)")]
     Pkcs7,
-    /// A request for a certificate.
+    /// The section is a request for a certificate.
     #[error(
         "a certificate request, not a certificate (give the certificate that the CA made of it)"
     )]
     Request,
-    /// A list of revoked certificates.
+    /// The section is a list of revoked certificates.
     #[error(
         "a list of revoked certificates (CRL), which this version does not follow (take it out of the file)"
     )]
     Crl,
-    /// A public key.
+    /// The section is a public key.
     #[error(
         "a public key alone, which is of no use here (take it out, or give the certificate or the private key)"
     )]
     PublicKey,
-    /// A label that no other case covers.
+    /// The section has a label that no other case covers.
     #[error(
         "a section whose label is not known here (take it out; CERTIFICATE and PRIVATE KEY are known)"
     )]
     Unknown,
 }
 
-/// The kinds of sections.
+/// The kinds of sections that are read.
 enum Kind {
     Certificate,
     Key,
-    /// Parameters of a key that holds them too, and for servers.
+    /// Parameters, which a key holds too, or which only servers need.
     Parameters,
 }
 
@@ -147,7 +147,7 @@ struct Open<'a> {
     base64: Vec<u8>,
 }
 
-/// Reads every section of a PEM text.
+/// Reads all sections of a PEM text.
 pub fn read(text: &[u8]) -> Result<Contents, PemError> {
     if let Some(error) = no_text(text) {
         return Err(error);
@@ -199,7 +199,7 @@ pub fn read(text: &[u8]) -> Result<Contents, PemError> {
 }
 
 impl Open<'_> {
-    /// Decodes a finished section. The decoder of rustls reads a canonical text of it: for keys in constant time.
+    /// Decodes a finished section. rustls' decoder reads a canonical text of the section: for keys in constant time.
     fn decode(self, contents: &mut Contents) -> Result<(), PemError> {
         let Self { label, kind, line, base64 } = self;
         let label = if matches!(kind, Kind::Certificate) { "CERTIFICATE" } else { label };
@@ -224,8 +224,8 @@ impl Open<'_> {
     }
 }
 
-/// Finds what is no ASCII in a content, on any line: files of different encodings may be joined in it. No text holds a byte 0,
-/// and all of UTF-16 and DER do.
+/// Returns the fault of a content that is not ASCII, on any line, as files of different encodings may be joined. No
+/// text contains a byte 0, and all UTF-16 and DER does.
 fn no_text(text: &[u8]) -> Option<PemError> {
     let first_line = |flaw| Some(PemError { line: 1, flaw });
     match text {
@@ -241,13 +241,13 @@ fn no_text(text: &[u8]) -> Option<PemError> {
     Some(PemError { line, flaw: if is_utf16 { Flaw::Utf16 } else { Flaw::Binary } })
 }
 
-/// Finds content of a section, or a whole PEM text, in base64 in a line that is in no section.
+/// Returns the fault of a line outside of sections that contains a section's content, or a whole PEM text, in base64.
 fn lost_content(line: &[u8]) -> Option<Flaw> {
     /// The word `-----BEGIN` in base64, behind a number of bytes that is a multiple of three, one more, and two more.
     const TWICE: [&[u8]; 3] = [b"LS0tLS1CRUdJTi", b"0tLS0tQkVHSU4", b"tLS0tLUJFR0lO"];
     /// The first bytes of DER in base64: long sequences, and short keys for ECDSA (SEC1) and Ed25519 (PKCS#8).
     const DER: [&[u8]; 6] = [b"MIA", b"MIG", b"MIH", b"MII", b"MHcCAQ", b"MC4CAQ"];
-    /// A shorter run of digits may be a word in a comment.
+    /// The shortest run of digits that counts; a shorter one may be a word in a comment.
     const SHORTEST: usize = 40;
     let is_twice = |run: &[u8]| TWICE.iter().any(|begin| contains(run, begin));
     let is_der = |run: &[u8]| run.len() >= SHORTEST && DER.iter().any(|der| run.starts_with(der));
@@ -280,7 +280,7 @@ fn trimmed(line: &[u8]) -> &[u8] {
     line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii()
 }
 
-/// Finds the markers of a line: none, one, or an end with the begin of a file that was joined to it.
+/// Returns the markers of a line: none, one, or an END with the BEGIN of a file that was joined to it.
 fn markers(line: &[u8]) -> Result<[Option<Marker<'_>>; 2], Flaw> {
     const JOINED: &str = "----------BEGIN ";
     const HYPHENS: usize = 5;
@@ -318,7 +318,7 @@ fn marker(line: &str) -> Option<Marker<'_>> {
     }
 }
 
-/// Beginnings of the labels that people have in their files.
+/// The beginnings of labels that people's files have.
 const LABELS: [&str; 9] = [
     "CERTIFICATE",
     "TRUSTED CERTIFICATE",
@@ -331,8 +331,8 @@ const LABELS: [&str; 9] = [
     "PUBLIC KEY",
 ];
 
-/// True if a line resembles a marker: BEGIN or END behind hyphens or dashes, of which there are many, or before a label, or
-/// between rows of any other sign.
+/// True if a line resembles a marker: BEGIN or END behind at least four hyphens or dashes, or before a known label, or
+/// between rows of another sign.
 fn looks_like_marker(line: &str) -> bool {
     let line = line.to_uppercase();
     ["BEGIN", "END"].into_iter().any(|word| {
@@ -354,12 +354,12 @@ fn looks_like_marker(line: &str) -> bool {
     })
 }
 
-/// True for the hyphen and for what word processors make of it.
+/// True for the hyphen and for the characters that word processors replace it by.
 fn is_dash(c: char) -> bool {
     matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ad}')
 }
 
-/// True for what is no part of a word.
+/// True for a character that is not part of a word.
 fn is_sign(c: char) -> bool {
     !c.is_alphanumeric() && !c.is_whitespace()
 }
@@ -373,7 +373,7 @@ fn is_encryption_header(line: &[u8]) -> bool {
     line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED")
 }
 
-/// Tells what a label stands for.
+/// Returns the kind of section that a label means.
 fn kind(label: &str) -> Result<Kind, Flaw> {
     match label {
         "CERTIFICATE" | "X509 CERTIFICATE" => Ok(Kind::Certificate),
@@ -404,7 +404,7 @@ pub(super) mod tests {
         rcgen::CertificateParams::new(["a.example".into()]).unwrap().self_signed(key).unwrap().pem()
     }
 
-    /// The numbers of certificates and keys in a text.
+    /// Returns the numbers of certificates and keys in a text.
     fn counts(text: &str) -> (usize, usize) {
         let contents = read(text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
         (contents.certificates.len(), contents.keys.len())
@@ -532,7 +532,8 @@ pub(super) mod tests {
         assert_eq!(refusal(legacy.as_bytes()), (2, Flaw::EncryptedKey));
     }
 
-    /// Whatever happens to one byte of a file, on whichever line, no certificate is lost: both are read, or the file is refused.
+    /// Each kind of damage to one byte of a file, on each line, loses no certificate: both are read, or the file is
+    /// refused.
     #[test]
     fn fault_05_no_damage_to_one_byte_loses_a_certificate_in_silence() {
         let whole = format!("{}{}", certificate(&key()), certificate(&key())).into_bytes();
@@ -579,7 +580,7 @@ pub(super) mod tests {
         digits.collect()
     }
 
-    /// Each way in which a second file may be written, behind a first that is PEM: nothing of it is lost in silence.
+    /// Each form in which a second file may be written, behind a first in PEM: nothing of it is ignored without notice.
     #[test]
     fn fault_05_a_file_of_another_encoding_behind_a_pem_file_is_refused_by_its_line() {
         let key = key();

@@ -1,4 +1,4 @@
-//! Explains in one sentence why a server's chain is refused: which certificate, what is wrong with it, and the remedy.
+//! An explanation in one sentence of why a server's chain is refused: the certificate, its fault, and the remedy.
 
 use std::{net::Ipv6Addr, time::SystemTime};
 
@@ -25,12 +25,12 @@ pub(super) struct Refused<'a> {
 }
 
 const REISSUE: &str = "have it issued again";
-/// The number of certificates that are compared with each other: more than any chain has that is followed.
+/// The most certificates that are compared with each other: more than any chain that is followed has.
 const COMPARED: usize = 16;
 const PIN: &str = "put this very certificate into tls.trust";
 
 impl Refused<'_> {
-    /// Says what is wrong, and what to do.
+    /// Returns the explanation of this error.
     pub(super) fn explain(&self, error: &Error) -> String {
         let Error::InvalidCertificate(refusal) = error else { return self.malformed() };
         match refusal {
@@ -118,7 +118,7 @@ impl Refused<'_> {
         self.chain.get(number - 1).and_then(|der| x509::parse(der))
     }
 
-    /// Speaks of the first CA of the chain to which this applies.
+    /// Explains a fault of the first CA in the chain for which `applies` is true.
     fn first(
         &self,
         applies: impl Fn(&X509Certificate<'_>) -> bool,
@@ -127,7 +127,7 @@ impl Refused<'_> {
         self.first_from(2, applies, say)
     }
 
-    /// Speaks of the first certificate from this number on to which this applies.
+    /// Explains a fault of the first certificate, from this number on, for which `applies` is true.
     fn first_from(
         &self,
         from: usize,
@@ -144,8 +144,8 @@ impl Refused<'_> {
         (from..=self.chain.len()).find(|number| self.parsed(*number).is_some_and(|c| applies(&c)))
     }
 
-    /// Finds the first certificate to which this applies and that issued another one of the chain. A server may send certificates
-    /// that belong to no chain, such as its own twice: nothing in those is the reason for a refusal.
+    /// Returns the first certificate for which `applies` is true and that issued another one of the chain. A server may
+    /// send certificates that belong to no chain, such as its own twice: those are not the reason for a refusal.
     fn find_issuer(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
         let last = self.chain.len().min(COMPARED);
         let fits = |number: usize| {
@@ -159,7 +159,8 @@ impl Refused<'_> {
         (2..=last).find_map(fits)
     }
 
-    /// Finds the server's own certificate or one that issued another of the chain, if this applies to it.
+    /// Returns the number of the server's own certificate, or of one that issued another of the chain, if `applies` is
+    /// true for it.
     fn find_in_use(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
         let own = self.parsed(1).is_some_and(|own| applies(&own)).then_some(1);
         own.or_else(|| self.find_issuer(applies))
@@ -231,7 +232,7 @@ impl Refused<'_> {
         format!("{leads}: {}", self.missing_issuer())
     }
 
-    /// Says where the chain ends.
+    /// Describes the place at which the chain ends without a trusted issuer.
     fn missing_issuer(&self) -> String {
         let mut number = 1;
         while let Some(issuer) = self.issuer_of(number).filter(|issuer| *issuer != number) {
@@ -262,7 +263,8 @@ impl Refused<'_> {
         self.find(2, issues)
     }
 
-    /// A certificate, and its issuer in the chain under a name that is the same in another spelling.
+    /// Returns the numbers of a certificate and of its issuer in the chain, if they spell the issuer's name in
+    /// different ways.
     fn other_spelling(&self) -> Option<(usize, usize)> {
         (1..=self.chain.len()).find_map(|number| {
             let certificate = self.parsed(number)?;
@@ -351,7 +353,8 @@ impl Refused<'_> {
         )
     }
 
-    /// Constraints of names: those of kinds that are not checked here refuse everything below them.
+    /// Explains a violation of name constraints. Constraints of kinds that are not checked here refuse all certificates
+    /// below them.
     fn constrained(&self) -> String {
         let limits = |certificate: &X509Certificate<'_>| {
             certificate.name_constraints().ok().flatten().is_some()
@@ -377,7 +380,7 @@ impl Refused<'_> {
     }
 }
 
-/// The size of an RSA key that is too short to be taken.
+/// Returns the size in bits of an RSA key that is too short to be accepted.
 fn short_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
     match certificate.public_key().parsed() {
         Ok(PublicKey::RSA(rsa)) if rsa.key_size() < 2048 => Some(rsa.key_size()),
@@ -389,7 +392,7 @@ fn path_length(certificate: &X509Certificate<'_>) -> Option<u32> {
     certificate.basic_constraints().ok().flatten()?.value.path_len_constraint
 }
 
-/// The name of a signature's algorithm, where it is one that is not taken.
+/// Returns the name of a signature's algorithm, if it is not accepted.
 fn signature_name(oid: &str) -> Option<&'static str> {
     Some(match oid {
         "1.2.840.113549.1.1.2" => "MD2 and RSA",
@@ -405,7 +408,7 @@ fn signature_name(oid: &str) -> Option<&'static str> {
     })
 }
 
-/// The name of the first critical extension that webpki does not follow.
+/// Returns the name of the first critical extension that webpki does not follow.
 fn critical_extension(certificate: &X509Certificate<'_>) -> Option<String> {
     const FOLLOWED: [&str; 6] =
         ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.31", "2.5.29.37"];
@@ -416,7 +419,7 @@ fn critical_extension(certificate: &X509Certificate<'_>) -> Option<String> {
     Some(extension_name(extension))
 }
 
-/// The name of an extension; its number, where none is known.
+/// Returns the name of an extension; its number if it has no known name.
 fn extension_name(extension: &X509Extension<'_>) -> String {
     let number = extension.oid.to_id_string();
     match &number[..] {
@@ -429,7 +432,7 @@ fn extension_name(extension: &X509Extension<'_>) -> String {
     }
 }
 
-/// The kind of name in a CA's constraints that is not checked here.
+/// Returns the first kind of name in a CA's constraints that is not checked here.
 fn unchecked_kind(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     let constraints = certificate.name_constraints().ok().flatten()?;
     let NameConstraints { permitted_subtrees, excluded_subtrees } = constraints.value;
@@ -443,12 +446,12 @@ fn unchecked_kind(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     })
 }
 
-/// The number of names that are told: enough to see the mistake, too few to flood a log.
+/// The most names that a text lists: enough to see the mistake, too few to flood a log.
 const NAMES_TOLD: usize = 8;
-/// The longest name that is told whole.
+/// The longest name that a text shows whole.
 const NAME: usize = 255;
 
-/// Says which names a certificate has instead of the wanted one.
+/// Explains that a certificate lacks the wanted name, with the names that it has.
 fn wrong_name(wanted: &ServerName<'_>, leaf: Option<&X509Certificate<'_>>) -> String {
     let wanted = x509::printable(&wanted.to_str(), NAME);
     let names = leaf.and_then(|leaf| leaf.subject_alternative_name().ok().flatten());
@@ -490,7 +493,7 @@ fn wrong_name(wanted: &ServerName<'_>, leaf: Option<&X509Certificate<'_>>) -> St
     format!("the certificate is not for \"{wanted}\": {what}")
 }
 
-/// A name that `tls.verifyName` can be set to.
+/// Returns a name that `tls.verifyName` can be set to.
 fn verifiable(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(x509::printable(name, NAME)),
@@ -502,7 +505,7 @@ fn verifiable(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// A name that is not verified.
+/// Describes a name that cannot be verified.
 fn other(name: &GeneralName<'_>) -> Option<String> {
     match name {
         name if verifiable(name).is_some() => None,

@@ -1,10 +1,10 @@
-//! Sessions kept for resumption: one store per key, within it per IP address, bounded in number and bytes
+//! Sessions kept for resumption: one store per client, within it per IP address, bounded in number and bytes
 //! ("Handshakes, sessions and key exchange" in docs/design.md).
 //!
-//! rustls verifies no certificate when it resumes, and its stored sessions show neither the end of the chain that they were made
-//! with nor their size. So both are kept beside them: the end is read from the server's certificates once the handshake is done
-//! (a session that comes before waits for that), and goes from a resumed connection to its tickets. A size is no larger
-//! than what came outside of application data since the last session.
+//! rustls verifies no certificate when it resumes, and its stored sessions tell neither the end of the chain that they
+//! were made with nor their size. Therefore both are kept beside them: the end is read from the server's certificates
+//! once the handshake is done (a session that comes before waits for that), and passes from a resumed connection to its
+//! tickets. The size of a session is at most what came outside of application data since the last session.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -27,44 +27,45 @@ use super::{
     tolerance::{self, Answer, Hello, Lesson, Opening, Policy, Tolerance, Tried},
 };
 
-/// Tickets kept per address, at most; each is used once, so a burst of dials wants one for each connection.
+/// The most tickets kept per address; each is used once, so that a burst of dials needs one for each connection.
 const TICKETS: usize = 256;
-/// Addresses that sessions are kept for; beyond them the one that came first is forgotten.
+/// The most addresses that sessions are kept for; beyond them the address that came first is forgotten.
 const ADDRESSES: usize = 64;
-/// Bytes of the sessions of one key, certificates included; beyond them the address with the most loses its oldest ones.
+/// The most bytes of the sessions of one client, certificates included; beyond them the address with the most loses its
+/// oldest ones.
 const BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of a session beside its ticket and the server's certificates.
+/// The bytes of a session beside its ticket and the server's certificates.
 const FRAME: usize = 512;
 
-/// The sessions of one key, and what is known of its addresses.
+/// The sessions of one client, and what is known of its addresses.
 pub(super) struct Sessions {
     policy: Policy,
     store: Mutex<Store>,
 }
 
 struct Store<Ticket = Tls13ClientSessionValue, Session = Tls12ClientSessionValue> {
-    /// Kept per address, at most.
+    /// The most tickets kept per address.
     tickets: usize,
     by_address: HashMap<IpAddr, Kept<Ticket, Session>>,
-    /// The addresses in order of arrival; the same ones as in the map.
+    /// The addresses in the order in which they came; the same ones as in the map.
     arrival: VecDeque<IpAddr>,
 }
 
 struct Kept<Ticket, Session> {
-    /// TLS 1.3, newest last.
+    /// The TLS 1.3 tickets, newest last.
     tickets: VecDeque<Stored<Ticket>>,
-    /// TLS 1.2, by session ID or ticket; it may be used many times.
+    /// The TLS 1.2 session, by session ID or ticket; it may be used many times.
     session: Option<Stored<Session>>,
-    /// The group that the server chose: the next handshake offers a share of that one alone.
+    /// The group that the server chose: the next handshake offers a share of that group alone.
     group: Option<NamedGroup>,
     tolerance: Tolerance,
 }
 
-/// A session, and what bounds it.
+/// A session with its limits.
 #[derive(Clone)]
 struct Stored<S> {
     session: S,
-    /// The end of the certificate chain that it was made with.
+    /// The end of the certificate chain that the session was made with.
     until: UnixTime,
     bytes: usize,
 }
@@ -76,12 +77,12 @@ impl<S> Stored<S> {
 }
 
 impl Sessions {
-    /// A store that serves so many connections at once.
+    /// Creates a store with room for this number of connections at once.
     pub(super) fn new(policy: Policy, connections: usize) -> Self {
         Self { policy, store: Mutex::new(Store::new(connections)) }
     }
 
-    /// From now on it serves so many; what is too much is forgotten, the oldest first.
+    /// Changes the number of connections for which there is room; surplus tickets are forgotten, the oldest first.
     pub(super) fn resize(&self, connections: usize) {
         self.lock().resize(connections);
     }
@@ -91,13 +92,14 @@ impl Sessions {
         self.policy.resumption
     }
 
-    /// Tells the offer of a first try with this address.
+    /// Returns the offer of a first try with this address.
     pub(super) fn opening(&self, address: IpAddr, now: Instant) -> Opening {
         let policy = self.policy;
         self.lock().kept(address).tolerance.opening(policy, now)
     }
 
-    /// A resumed connection to this address ended before anything came over it.
+    /// Notes that a resumed connection to this address ended before anything came over it; returns what was learned, if
+    /// the log is to tell it.
     pub(super) fn session_ended(&self, address: IpAddr, now: Instant) -> Option<Lesson> {
         let mut store = self.lock();
         let kept = store.kept(address);
@@ -105,7 +107,7 @@ impl Sessions {
         kept.tolerance.resumed_in_vain(now)
     }
 
-    /// Takes over what is known of addresses, but no session: those belong to the other key.
+    /// Takes over what is known of addresses, but no session: sessions belong to the other client.
     pub(super) fn learn_from(&self, other: &Self) {
         if self.policy != other.policy {
             return;
@@ -125,7 +127,7 @@ impl Sessions {
         }
     }
 
-    /// The end and the bytes of each session of this address.
+    /// Returns the end and the bytes of each session of this address.
     #[cfg(test)]
     pub(super) fn stored(&self, address: IpAddr) -> Vec<(UnixTime, usize)> {
         let mut store = self.lock();
@@ -231,7 +233,7 @@ impl<Ticket, Session> Kept<Ticket, Session> {
         self.tickets.pop_back()
     }
 
-    /// The session, unless its chain has ended.
+    /// Returns the session, unless its chain has ended.
     fn session(&mut self, now: UnixTime) -> Option<&Stored<Session>> {
         self.session.take_if(|session| session.is_over(now));
         self.session.as_ref()
@@ -243,22 +245,23 @@ pub(super) struct Offer {
     sessions: Arc<Sessions>,
     address: IpAddr,
     opening: Opening,
-    /// The beginning of the handshake, or of the first try where this is the second.
+    /// The beginning of the handshake, or of the first try if this is the second.
     begun: Instant,
-    /// The bytes that come from the server.
+    /// The count of the bytes that come from the server.
     inflow: Arc<Inflow>,
     /// True once a session was offered.
     made: AtomicBool,
-    /// True once the hybrid group's share was.
+    /// True once a share of a hybrid group was offered.
     large: AtomicBool,
     arrivals: Mutex<Arrivals>,
 }
 
 /// The treatment of sessions that arrive.
 enum Arrivals {
-    /// Until the handshake is done, sessions wait for the end of its chain. `offered` is the end of the session that was offered.
+    /// Until the handshake is done, sessions wait for the end of its chain. `offered` is the end of the session that
+    /// was offered.
     Wait { arrived: Vec<Arrived>, offered: Option<UnixTime> },
-    /// Later ones are stored.
+    /// After the handshake, sessions are stored on these terms.
     Stored(Terms),
 }
 
@@ -272,9 +275,9 @@ enum Arrived {
 #[derive(Clone, Copy)]
 struct Terms {
     until: UnixTime,
-    /// The server's certificates, of which each session holds a copy.
+    /// The bytes of the server's certificates, of which each session holds a copy.
     certificates: usize,
-    /// Bytes outside of application data when the last session was stored.
+    /// The number of bytes outside of application data when the last session was stored.
     counted: u64,
 }
 
@@ -301,7 +304,7 @@ impl Offer {
         &self.inflow
     }
 
-    /// The beginning of the handshake, or of the first try where this is the second.
+    /// Returns the beginning of the handshake, or of the first try if this is the second.
     pub(super) fn begun(&self) -> Instant {
         self.begun
     }
@@ -311,7 +314,7 @@ impl Offer {
         self.made.load(Relaxed)
     }
 
-    /// True if a first try that has not succeeded so far is to make way for one that offers less.
+    /// True if a first try that has not succeeded so far is to make way for a second one that offers less.
     pub(super) fn makes_way(&self) -> bool {
         tolerance::remedy(self.sessions.policy, self.tried(), self.inflow.answer()).is_some()
     }
@@ -321,8 +324,9 @@ impl Offer {
         self.large.load(Relaxed) && self.inflow.answer() == Answer::Alert
     }
 
-    /// Notes that the handshake succeeded, and stores its sessions. `end` tells the end of a full one's chain, whose certificates
-    /// have so many bytes.
+    /// Notes that the handshake succeeded, and stores its sessions. `end` returns the end of the chain of a full
+    /// handshake, `certificates` is the number of bytes of its certificates. Returns what was learned, if the log is to
+    /// tell it.
     pub(super) fn succeeded(
         &self,
         resumed: bool,
@@ -345,8 +349,8 @@ impl Offer {
         self.with(|kept| kept.tolerance.succeeded(tried, now))
     }
 
-    /// Notes that the handshake failed, and not for a certificate of the server's: says what a second try may offer, if one
-    /// may help.
+    /// Notes that the handshake failed, and not because of the server's certificate; returns the offer for a second
+    /// try, if one may help.
     pub(super) fn failed(&self, now: Instant) -> Option<Opening> {
         let (policy, tried, answer) = (self.sessions.policy, self.tried(), self.inflow.answer());
         self.with(|kept| {
@@ -419,10 +423,11 @@ impl std::fmt::Debug for Offer {
     }
 }
 
-/// Ignores the name: within a key there is one name.
+/// The store that rustls uses in one handshake. The name is ignored: a client has one name.
 impl ClientSessionStore for Offer {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
-        // A small message names the hybrid group without a share of it: that the server took the share at hand says nothing.
+        // A small message names the hybrid group without a share of it: if the server took the share that was there,
+        // that says nothing about the group.
         if self.opening.hello == Hello::Large || group != NamedGroup::X25519 {
             self.with(|kept| kept.group = Some(group));
         }
@@ -466,7 +471,7 @@ impl ClientSessionStore for Offer {
     }
 }
 
-/// True if a share of this group takes a message into a second segment.
+/// True if a share of this group makes a message so large that it takes a second segment.
 pub(super) fn is_large(group: NamedGroup) -> bool {
     matches!(
         group,

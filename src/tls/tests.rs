@@ -1,4 +1,4 @@
-//! Handshakes in memory: what is stored of a server's sessions, and with which bounds.
+//! Handshakes in memory: the sessions of a server that are stored, and their bounds.
 #![allow(clippy::unwrap_used)] // a failed test is what it is for
 
 use std::{sync::Arc, time::Instant};
@@ -15,7 +15,7 @@ use super::*;
 /// The bytes of each ticket that the server gives.
 const TICKET: usize = 10_000;
 
-/// Tickets that are as long as the test wants.
+/// A producer of tickets that are as long as the test needs.
 #[derive(Debug)]
 struct Long(Arc<dyn ProducesTickets>);
 
@@ -43,7 +43,7 @@ impl ProducesTickets for Long {
     }
 }
 
-/// A server and the client that trusts it; the server's certificate ends with the year 2090.
+/// A server and a client that trusts it; the server's certificate ends with the year 2090.
 struct Scene {
     client: Client,
     server: Arc<ServerConfig>,
@@ -82,7 +82,8 @@ impl Scene {
         IpAddr::from([192, 0, 2, 1])
     }
 
-    /// Makes a handshake, and reads everything that the server sends behind it: before the client looks at the outcome, or after.
+    /// Makes a handshake, and reads everything that the server sends behind it: before the client looks at the outcome,
+    /// or after.
     fn connect(&self, tickets_come_first: bool) -> Handshake {
         let preparation = self.client.prepare(Self::address(), Instant::now());
         let mut client =

@@ -1,28 +1,29 @@
-//! Decides what the first message of a handshake may offer to the servers at one address: a session, a key share that makes the
-//! message large. It goes by the handshakes with that address before; the time is an argument.
+//! The decision what the first message of a handshake may offer to the servers at one address: a session, a key share
+//! that makes the message large. It depends on the earlier handshakes with that address; the time is an argument.
 //!
-//! A handshake that fails for something that it offered is made once more without that. One second try leaves out both,
-//! where both may be the cause; the handshakes that follow offer them one at a time, and so find out which of them it was.
+//! A handshake that fails for something that it offered is made once more without that. If session and share may both
+//! be the cause, the second try leaves out both; the handshakes that follow offer them one at a time, and so find out
+//! which of the two was the cause.
 
 use std::{
     fmt,
     time::{Duration, Instant},
 };
 
-/// Time for which something is not offered, once it was found to be the cause; each further time lasts twice as long.
+/// The time for which something is not offered, once it was found to be the cause; each further time is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_mins(10);
-/// The longest of these times.
+/// The longest such time.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
-/// Time for which, after a second try that failed too, handshakes begin with the small message and without a session, and
-/// nothing of theirs is thought to be the cause. The server may be slow: then it has the whole time again. Each further time
-/// lasts twice as long.
+/// The time, after a second try that failed too, for which handshakes begin with the small message and without a
+/// session, and nothing in them is suspected. The server may be slow: it then has the whole time limit again. Each
+/// further time is twice as long.
 const FAILING: Duration = Duration::from_secs(30);
-/// The longest of these times.
+/// The longest such time.
 const LONGEST_FAILING: Duration = Duration::from_mins(30);
-/// Handshakes in a row that an offered session ended, from which on none is offered for a while.
+/// The number of consecutive handshakes ended by an offered session after which none is offered for a while.
 const FAILURES_IN_A_ROW: u32 = 2;
 
-/// The configured rule for resumption, and for the groups that keys are agreed with.
+/// The configured rule for resumption, and for the groups of the key exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// True if sessions may be offered.
@@ -31,12 +32,12 @@ pub struct Policy {
     pub key_exchange: KeyExchange,
 }
 
-/// The groups that keys are agreed with.
+/// The configured groups of the key exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyExchange {
-    /// The hybrid (post-quantum) group first; where its large message gets no answer, a small one that still names it.
+    /// The hybrid (post-quantum) group first; if its large message gets no answer, a small one that still names it.
     Auto,
-    /// Without the hybrid group.
+    /// No hybrid group.
     Classic,
     /// The hybrid group first, whatever comes of it.
     Hybrid,
@@ -47,16 +48,16 @@ pub enum KeyExchange {
 pub enum Hello {
     /// A share of the hybrid group, unless the server chose another before: about 1.5 kB, two segments.
     Large,
-    /// A share of a classic group; the hybrid one is named, and the server can ask for its share.
+    /// A share of a classic group; the hybrid group is named, and the server can ask for its share.
     Small,
-    /// A share of a classic group; the hybrid one is not named.
+    /// A share of a classic group; the hybrid group is not named.
     Classic,
 }
 
 /// The offer that a handshake may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
-    /// True if it may offer a session.
+    /// True if a session may be offered.
     pub session: bool,
     /// The key share.
     pub hello: Hello,
@@ -69,24 +70,25 @@ pub struct Opening {
 pub struct Tried {
     /// The offer that it could make.
     pub opening: Opening,
-    /// True if it offered a session.
+    /// True if a session was offered.
     pub session: bool,
-    /// True if its first message had the hybrid group's share.
+    /// True if the first message had the hybrid group's share.
     pub large: bool,
-    /// The beginning, or that of the first try where this is the second.
+    /// The beginning of the handshake, or of the first try if this is the second.
     pub begun: Instant,
 }
 
-/// The server's answer before a handshake failed.
+/// The kind of the server's answer before a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// No byte, or a warning alone.
+    /// The server sent no byte, or a warning alone.
     Nothing,
-    /// A request for another key share (`HelloRetryRequest`), and to that nothing, or an alert as below.
+    /// The server asked for another key share (`HelloRetryRequest`), and answered that with nothing, or with an alert
+    /// as below.
     Retry,
-    /// An alert that a message may get for its size, and nothing before it.
+    /// The server sent an alert that the size of a message may cause, and nothing before it.
     Alert,
-    /// Something else.
+    /// The server sent something else.
     Something,
 }
 
@@ -98,25 +100,26 @@ enum Cause {
     Either(Refused),
 }
 
-/// A key share that ends a handshake.
+/// The key share that ends a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Refused {
-    /// In the first message.
+    /// The share in the first message.
     Large,
-    /// In the message that the server asked for.
+    /// The share in the message that the server asked for.
     Asked,
 }
 
 /// A lesson about an address, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lesson {
-    /// An offered session ended a handshake or kept it from its end, and a full one succeeded.
+    /// An offered session ended a handshake or kept it from ending, and a full one succeeded.
     SessionsForgotten,
-    /// The same again: no session is offered for this time.
+    /// The same happened again: no session is offered for this time.
     SessionsOff(Duration),
     /// Handshakes with a large first message fail: small ones are sent for this time.
     Small(Duration),
-    /// Neither does the hybrid share where the server asks for it: the group is not named for this time.
+    /// Handshakes fail even if the hybrid share is sent because the server asked for it: the group is not named for
+    /// this time.
     Classic(Duration),
     /// A handshake succeeded without a session and with a small message, after one with both had failed.
     Either,
@@ -161,7 +164,7 @@ impl fmt::Display for Lesson {
 struct Pause {
     first: Duration,
     longest: Duration,
-    /// The end of the last one, and its length.
+    /// The end of the last pause, and its length.
     last: Option<(Instant, Duration)>,
 }
 
@@ -170,7 +173,7 @@ impl Pause {
         Self { first, longest, last: None }
     }
 
-    /// A pause for a session or a share.
+    /// Creates the pause for a session or a share.
     fn of_offer() -> Self {
         Self::new(FIRST_PAUSE, LONGEST_PAUSE)
     }
@@ -179,7 +182,7 @@ impl Pause {
         self.last.is_some_and(|(until, _)| now < until)
     }
 
-    /// Begins one and tells its length; `None` while one is on.
+    /// Begins a pause and returns its length; `None` if a pause is on.
     fn begin(&mut self, now: Instant) -> Option<Duration> {
         if self.is_on(now) {
             return None;
@@ -200,7 +203,7 @@ impl Pause {
 /// Everything known of one address.
 #[derive(Debug, Clone)]
 pub struct Tolerance {
-    /// Handshakes in a row that an offered session ended, and when the last of them did.
+    /// The number of consecutive handshakes that an offered session ended.
     failures: u32,
     last_failure: Option<Instant>,
     /// True if the log has told of the first of them.
@@ -208,9 +211,10 @@ pub struct Tolerance {
     without_sessions: Pause,
     small: Pause,
     classic: Pause,
-    /// A second try without session and share succeeded, and until then it is unknown which of them was the cause.
+    /// The suspected share, after a second try without session and share succeeded, and the time until which it is not
+    /// known which of them was the cause.
     undecided: Option<(Refused, Instant)>,
-    /// Both tries failed.
+    /// The pause after both tries failed.
     failing: Pause,
     /// True if a large first message was read there, and none was found to be lost since.
     reads_large: bool,
@@ -236,7 +240,7 @@ impl Default for Tolerance {
 }
 
 impl Tolerance {
-    /// Tells the offer of a first try that begins now.
+    /// Returns the offer of a first try that begins now.
     pub fn opening(&self, policy: Policy, now: Instant) -> Opening {
         Opening {
             session: policy.resumption
@@ -267,7 +271,8 @@ impl Tolerance {
         }
     }
 
-    /// Notes that a handshake failed, and not for a certificate of the server's: says what the second try may offer, if one may help.
+    /// Notes that a handshake failed, and not because of the server's certificate; returns the offer for a second try,
+    /// if one may help.
     pub fn failed(
         &mut self,
         policy: Policy,
@@ -279,7 +284,8 @@ impl Tolerance {
             self.second_failed(refused(policy.key_exchange, tried, answer), now);
         }
         let mut opening = remedy(policy, tried, answer)?;
-        // An alert says that something arrived. The message is small nevertheless: it serves whichever is the cause.
+        // An alert says that something arrived. The message of the second try is small nevertheless, as that serves for
+        // either cause.
         if answer == Answer::Alert && self.reads_large && tried.session {
             opening.second = Some(Cause::Session);
         }
@@ -288,14 +294,14 @@ impl Tolerance {
 
     fn second_failed(&mut self, refused: Option<Refused>, now: Instant) {
         self.reads_large = false;
-        // What was learned, the next handshake that succeeds will show.
+        // The next handshake that succeeds will show what was learned.
         let _ = match refused {
             Some(Refused::Asked) => self.classic.begin(now),
             _ => self.failing.begin(now),
         };
     }
 
-    /// Notes that a handshake succeeded: says what was learned, if it is to be told.
+    /// Notes that a handshake succeeded; returns what was learned, if the log is to tell it.
     pub fn succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
         match tried.opening.second {
             None => self.first_succeeded(tried, now),
@@ -309,13 +315,13 @@ impl Tolerance {
         }
     }
 
-    /// Clears whatever a first try offered of suspicion; where there were two suspects, the other one is the cause.
+    /// Clears everything that a first try offered of suspicion; if there were two suspects, the other one is the cause.
     fn first_succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
         if tried.large {
             self.reads_large = true;
             self.small.forget();
             self.classic.forget();
-            // While it is on no session is offered, and one may be what makes both tries fail.
+            // During the pause no session is offered, and a session may be what makes both tries fail.
             if tried.session || !self.failing.is_on(now) {
                 self.failing.forget();
             }
@@ -331,12 +337,14 @@ impl Tolerance {
         self.undecided.take().and_then(|(refused, _)| self.pause(refused, now))
     }
 
-    /// Notes that an offered session ended a handshake that began then. Of those that were under way at once only the first counts.
+    /// Notes that an offered session ended a handshake that began at `begun`. Among handshakes that were under way at
+    /// once only the first failure counts.
     fn session_failed(&mut self, begun: Instant, now: Instant) -> Option<Lesson> {
         if self.last_failure.is_some_and(|last| begun <= last) {
             return None;
         }
-        // Where the share was under suspicion too, that failure was the first, and this one tells that it was the session.
+        // If the share was under suspicion too, that failure was the first, and this one tells that the session was the
+        // cause.
         let before = u32::from(self.undecided.take().is_some());
         self.last_failure = Some(now);
         self.failures = self.failures.saturating_add(1 + before);
@@ -347,8 +355,8 @@ impl Tolerance {
         (!told).then_some(Lesson::SessionsForgotten)
     }
 
-    /// Notes that a connection that was resumed ended before anything came over it. The handshake itself had succeeded (TLS 1.3):
-    /// so it is the second time in a while that counts, not in a row.
+    /// Notes that a resumed connection ended before anything came over it. The handshake itself had succeeded (TLS
+    /// 1.3): therefore a second time within ten minutes counts, not a second time in a row.
     pub fn resumed_in_vain(&mut self, now: Instant) -> Option<Lesson> {
         let before = self.in_vain.replace(now);
         let again = before.is_some_and(|at| now.saturating_duration_since(at) < FIRST_PAUSE);
@@ -364,7 +372,7 @@ impl Tolerance {
     }
 }
 
-/// Tells the offer of a second try where a first one failed or takes long, if one may help.
+/// Returns the offer of a second try after a first one that failed or takes long, if one may help.
 pub fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
     let refused = refused(policy.key_exchange, tried, answer);
     let cause = match (tried.opening.second, tried.session, refused) {
@@ -381,7 +389,7 @@ pub fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
     Some(Opening { session: false, hello, second: Some(cause) })
 }
 
-/// The share that may be the cause of a failure, where another one may succeed.
+/// Returns the share that may be the cause of a failure, if another share may succeed.
 fn refused(key_exchange: KeyExchange, tried: Tried, answer: Answer) -> Option<Refused> {
     match (key_exchange, answer) {
         (KeyExchange::Auto, Answer::Nothing | Answer::Alert) if tried.large => Some(Refused::Large),

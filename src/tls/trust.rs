@@ -1,4 +1,4 @@
-//! The certificates that are believed: a PEM bundle, or the machine's own roots.
+//! The certificates that are trusted: a PEM bundle, or the machine's own roots.
 
 use std::time::SystemTime;
 
@@ -11,25 +11,25 @@ use super::{
 };
 use crate::telemetry::Moment;
 
-/// The certificates that are believed: at least one, each of them readable. Equal when their bytes
-/// and their origin are.
+/// The certificates that are trusted: at least one, and all of them readable. Values are equal if their bytes and their
+/// origin are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trust {
     certificates: Vec<CertificateDer<'static>>,
     /// True if the certificates are the machine's own roots.
     system: bool,
-    /// The line of a private key in the same file, of which nothing makes use.
+    /// The line of a private key in the same file, which is not used.
     key: Option<usize>,
-    /// The earliest end of a certificate; unknown for the machine's own roots.
+    /// The earliest end of a certificate; `None` for the machine's own roots.
     first_end: Option<SystemTime>,
-    /// Words about those of the machine's own roots that cannot be read.
+    /// A text about those of the machine's own roots that cannot be read.
     left_out: Option<String>,
 }
 
-/// The reason why a trust bundle cannot be used. No text quotes the file's content, but for subjects.
+/// The reason why a trust bundle cannot be used. No text quotes the file's content, except for subjects.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum TrustError {
-    /// The text is refused.
+    /// The text is not usable PEM.
     #[error("{0}")]
     File(PemError),
     /// The text holds no `-----BEGIN CERTIFICATE-----`.
@@ -43,9 +43,9 @@ pub enum TrustError {
          missing (copy the file once more, whole, or have it issued again)"
     )]
     Malformed {
-        /// The number, counted from 1 in the order of the file, and where it can be read its subject.
+        /// The certificate's number, counted from 1 in the order of the file, and its subject if that can be read.
         certificate: String,
-        /// The line of the file that it begins in.
+        /// The line of the file that the certificate begins in.
         line: usize,
     },
     /// The machine's own roots cannot be read.
@@ -105,7 +105,7 @@ impl Trust {
         Ok(Self { certificates, system: true, key: None, first_end: None, left_out })
     }
 
-    /// Says how many of the machine's own roots cannot be read, and why the first of them cannot.
+    /// Returns a text that says how many of the machine's own roots cannot be read, and why the first of them cannot.
     #[must_use]
     pub fn left_out(&self) -> Option<&str> {
         self.left_out.as_deref()
@@ -117,30 +117,31 @@ impl Trust {
         self.system
     }
 
-    /// Certificates that were not read, because their files are elsewhere: nothing is believed.
+    /// Creates an empty value for certificates that were not read, as their files are elsewhere: nothing is trusted.
     #[must_use]
     pub const fn not_read() -> Self {
         Self { certificates: Vec::new(), system: false, key: None, first_end: None, left_out: None }
     }
 
-    /// The line of a private key in the same file: of no use there, and readable by more people than need it.
+    /// Returns the line of a private key in the same file: it is of no use there, and readable by more people than need
+    /// it.
     #[must_use]
     pub const fn stray_key(&self) -> Option<usize> {
         self.key
     }
 
-    /// The earliest end of a certificate. Of the machine's own roots, which others renew, and of certificates without a date that
-    /// can be read it is not known.
+    /// Returns the earliest end of a certificate; `None` for the machine's own roots, which others renew, and if no
+    /// certificate has a date that can be read.
     #[must_use]
     pub const fn first_end(&self) -> Option<SystemTime> {
         self.first_end
     }
 
-    /// The certificates whose time is over at `now`, each by its number and subject, with the end and what follows from it: CAs
-    /// go on being believed, a server that shows the certificate itself is refused.
+    /// Describes the certificates that have expired at `now`, each by its number and subject, with the end and the
+    /// consequence: CAs are still trusted, a server that shows the certificate itself is refused.
     #[must_use]
     pub fn expired(&self, now: SystemTime) -> Vec<String> {
-        // With many upstreams this is asked of many certificates at each reload: most need no look.
+        // With many upstreams, many certificates are checked at each reload: most need no closer look.
         if self.first_end.is_none_or(|end| x509::seconds(end) >= x509::seconds(now)) {
             return Vec::new();
         }
@@ -166,12 +167,13 @@ impl Trust {
     }
 }
 
-/// Reads the end of a certificate's time. Certificates that serve as trust need not have one that can be read.
+/// Returns the end of a certificate's validity; `None` if it cannot be read, which certificates that serve as trust are
+/// allowed.
 fn end(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
     Some(Moment::from(x509::parse(certificate)?.validity().not_after).0)
 }
 
-/// Says in plain words why a part of the machine's own roots cannot be read.
+/// Returns a plain text for why a part of the machine's own roots cannot be read.
 fn reason(error: &rustls_native_certs::Error) -> String {
     match &error.kind {
         ErrorKind::Io { inner, path } => format!("{}: {inner}", path.display()),
@@ -180,7 +182,7 @@ fn reason(error: &rustls_native_certs::Error) -> String {
     }
 }
 
-/// Checks that a certificate can serve as a trust anchor.
+/// Fails unless a certificate can serve as a trust anchor.
 fn readable(certificate: &CertificateDer<'static>) -> Result<(), rustls::Error> {
     RootCertStore::empty().add(certificate.clone())
 }

@@ -1,8 +1,8 @@
-//! Verification of the upstream's certificate: always, and always against a name (RFC 9525;
-//! "Handshakes, sessions and key exchange" in docs/design.md).
+//! The verification of the upstream's certificate: always, and always against a name (RFC 9525; "Handshakes, sessions
+//! and key exchange" in docs/design.md).
 //!
-//! Chains are webpki's business. Ours are the name, which may differ from the SNI, the server's own certificate as
-//! its trust, CAs that may not sign, CAs whose name is spelt in another way, and words that tell what to do.
+//! webpki verifies chains. This module adds the name, which may differ from the SNI, trust in the server's own
+//! certificate, CAs that may not sign, CAs whose name is spelt in another way, and texts that tell the remedy.
 
 use std::{
     sync::Arc,
@@ -26,23 +26,23 @@ use super::{Trust, note, refusal::Refused, x509};
 use crate::label;
 
 label! {
-    /// Why an upstream's certificate was refused.
+    /// The kind of fault for which an upstream's certificate was refused.
     pub enum VerifyFailure {
-        /// It does not carry the name.
+        /// The certificate does not carry the name.
         Name = "name",
-        /// Its time is over.
+        /// The certificate has expired.
         Expired = "expired",
-        /// Its time has not come.
+        /// The certificate is not valid yet.
         NotYetValid = "not-yet-valid",
-        /// Its chain does not end in the trust.
+        /// The certificate's chain does not end in a trusted certificate.
         Untrusted = "untrusted",
-        /// It is not for servers, or malformed, or beyond webpki's budget.
+        /// The certificate is not for servers, or malformed, or its chain is beyond webpki's limits.
         Unsuitable = "unsuitable",
     }
 }
 
 impl VerifyFailure {
-    /// The kind of a refusal, if the error is one.
+    /// Returns the kind of fault, if the error is a refused certificate.
     pub fn of(error: &Error) -> Option<Self> {
         let Error::InvalidCertificate(refusal) = error else { return None };
         Some(match refusal {
@@ -59,7 +59,8 @@ impl VerifyFailure {
     }
 }
 
-/// Verifies that a chain ends in the trust and that its leaf carries one name, whatever the SNI was.
+/// A verifier that accepts a chain that ends in a trusted certificate and whose leaf carries one name, whatever the SNI
+/// was.
 #[derive(Debug)]
 pub struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
@@ -82,19 +83,19 @@ impl Verifier {
         Ok(Self { chains, provider, trust, name })
     }
 
-    /// Whether a chain, its leaf first, would be accepted now.
+    /// True if a chain, its leaf first, would be accepted now.
     #[must_use]
     pub fn believes(&self, chain: &[CertificateDer<'_>]) -> bool {
         self.believes_at(chain, UnixTime::now())
     }
 
-    /// Whether a chain, its leaf first, would be accepted then.
+    /// True if a chain, its leaf first, would be accepted at this time.
     pub(super) fn believes_at(&self, chain: &[CertificateDer<'_>], at: UnixTime) -> bool {
         let Some((leaf, intermediates)) = chain.split_first() else { return false };
         self.verify_server_cert(leaf, intermediates, &self.name, &[], at).is_ok()
     }
 
-    /// The leaf itself is in the trust: nothing vouches for it but the user, and its time, use and name still count.
+    /// Verifies a leaf that is itself trusted: its time, use and name still count.
     fn verify_pinned(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
@@ -115,9 +116,9 @@ impl Verifier {
         verify_server_name(&ParsedCertificate::try_from(leaf)?, &self.name)
     }
 
-    /// Verifies a chain that ends in a trusted CA. A CA whose keyUsage does not let it sign, or cannot be read, is no part of
-    /// any chain: webpki does not look at that. An older CA of the same name may be trusted in the spelling that the chain has,
-    /// with another key: hence the other spellings are tried after every error.
+    /// Verifies a chain that ends in a trusted CA. A CA whose keyUsage does not let it sign, or cannot be read, is not
+    /// part of any chain, as webpki does not check that. Other spellings of names are tried after every error: an older
+    /// CA of the same name may be trusted in the spelling that the chain has, with another key.
     fn verify_chain(
         &self,
         leaf: &CertificateDer<'_>,
@@ -136,8 +137,9 @@ impl Verifier {
         }
     }
 
-    /// A verifier by the trusted CAs under the names that this chain gives to them, where it spells those in another way: in
-    /// other types of strings, in upper case. To RFC 5280 (section 7.1) and OpenSSL they are the same, to webpki not.
+    /// Returns a verifier with the trusted CAs under the names that this chain gives to them, if it spells those in
+    /// another way: in other types of strings, or in upper case. RFC 5280 (section 7.1) and OpenSSL take such names for
+    /// equal, webpki does not.
     fn respelt(
         &self,
         leaf: &CertificateDer<'_>,
@@ -162,7 +164,7 @@ impl Verifier {
         (!roots.is_empty()).then(|| verifier_of(roots, &self.provider).ok()).flatten()
     }
 
-    /// Notes in words why a chain is refused.
+    /// Notes a text about why a chain is refused.
     fn note(
         &self,
         error: &Error,

@@ -1,10 +1,10 @@
-//! TLS's errors in words: rustls prints most of them in the notation of its own source.
+//! Texts for TLS errors: rustls prints most of them in the notation of its own source.
 
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
-/// The name of an alert as the RFCs and other programs write it (RFC 8446 section 6).
+/// Returns the name of an alert as the RFCs and other programs write it (RFC 8446 section 6).
 pub fn alert_name(alert: AlertDescription) -> String {
     use AlertDescription as A;
     let name = match alert {
@@ -48,7 +48,7 @@ pub fn alert_name(alert: AlertDescription) -> String {
     name.into()
 }
 
-/// An error of a TLS connection in words. Refusals of certificates have better ones, in the handshake's note.
+/// Returns a text for an error of a TLS connection. The handshake's note has better ones for refused certificates.
 pub fn words(error: &Error) -> String {
     match error {
         Error::AlertReceived(alert) => format!("the alert {}", alert_name(*alert)),
@@ -74,7 +74,7 @@ pub fn words(error: &Error) -> String {
     }
 }
 
-/// Puts the TLS error under an I/O error into words: whoever prints the error prints these.
+/// Replaces the TLS error inside an I/O error by its text, so that the printed error shows that.
 pub fn in_words(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(tls) => io::Error::new(error.kind(), words(tls)),

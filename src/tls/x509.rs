@@ -1,4 +1,4 @@
-//! Reads certificates: names them in words that may stand in a log, and tells which of two signed the other.
+//! Helpers for certificates: their names as texts that a log may contain, and the test whether one issued another.
 
 use std::time::SystemTime;
 
@@ -18,7 +18,7 @@ pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Option<X509Certificate<'
     rest.is_empty().then_some(certificate)
 }
 
-/// Names a certificate for people: `certificate 2 (CN=Issuing CA 3, O=Example)`. Numbers count from 1.
+/// Returns a certificate's name for people: `certificate 2 (CN=Issuing CA 3, O=Example)`. Numbers count from 1.
 pub(super) fn named(number: usize, der: &CertificateDer<'_>) -> String {
     match parse(der) {
         Some(certificate) => format!("certificate {number} ({})", subject(&certificate)),
@@ -26,12 +26,12 @@ pub(super) fn named(number: usize, der: &CertificateDer<'_>) -> String {
     }
 }
 
-/// The subject of a certificate as text, escaped and cut.
+/// Returns the subject of a certificate as text, escaped and cut.
 pub(super) fn subject(certificate: &X509Certificate<'_>) -> String {
     name_text(certificate.subject())
 }
 
-/// A name as text, escaped and cut: another party wrote it.
+/// Returns a name as text, escaped and cut, as another party wrote it.
 pub(super) fn name_text(name: &X509Name<'_>) -> String {
     let text = name.to_string();
     match printable(&text, SUBJECT) {
@@ -40,31 +40,31 @@ pub(super) fn name_text(name: &X509Name<'_>) -> String {
     }
 }
 
-/// Escapes and cuts a text that another party wrote: no terminal and no log can take it for more than text.
+/// Escapes and cuts a text that another party wrote, so that terminals and logs take it for text alone.
 pub(super) fn printable(text: &str, longest: usize) -> String {
     text.chars().take(longest).flat_map(char::escape_default).collect()
 }
 
-/// True if a certificate's time includes `now` (RFC 5280 section 4.1.2.5).
+/// True if a certificate is valid at `now` (RFC 5280 section 4.1.2.5).
 pub(super) fn is_valid(validity: &Validity, now: SystemTime) -> bool {
     let now = seconds(now);
     (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
 }
 
-/// A point in time as seconds since 1970.
+/// Returns a point in time as seconds since 1970.
 pub(super) fn seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// True if `issuer` may have issued `certificate`: the names are the same, and if the signature's algorithm is one that is
-/// verified here, the signature is that of the issuer's key.
+/// True if `issuer` may have issued `certificate`: the names are the same, and the signature is that of the issuer's
+/// key, if its algorithm can be verified here.
 pub(super) fn is_issuer(issuer: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
     same_name(issuer.subject(), certificate.issuer())
         && signed_by(certificate, issuer).unwrap_or(true)
 }
 
-/// Verifies a signature; `None` if its algorithm is not among those that are verified here.
+/// Verifies a signature; `None` if its algorithm cannot be verified here.
 fn signed_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> Option<bool> {
     let key = issuer.public_key();
     let (made, meant) = (encoded(&certificate.signature_algorithm)?, encoded(&key.algorithm)?);
@@ -85,7 +85,7 @@ fn signed_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) ->
     }))
 }
 
-/// The content of an algorithm's identifier, as rustls compares it.
+/// Returns the content of an algorithm's identifier, as rustls compares it.
 fn encoded(algorithm: &AlgorithmIdentifier<'_>) -> Option<Vec<u8>> {
     let mut der = algorithm.algorithm.to_der_vec().ok()?;
     if let Some(parameters) = &algorithm.parameters {
@@ -94,13 +94,13 @@ fn encoded(algorithm: &AlgorithmIdentifier<'_>) -> Option<Vec<u8>> {
     Some(der)
 }
 
-/// True if two names are the same by RFC 5280 section 7.1: the types of their strings, upper and lower case and the number of
-/// blanks do not count. Anything else in them is compared by its bytes.
+/// True if two names are the same by RFC 5280 section 7.1: the types of their strings, upper and lower case and the
+/// number of blanks do not count. Everything else in them is compared by its bytes.
 pub(super) fn same_name(a: &X509Name<'_>, b: &X509Name<'_>) -> bool {
     a.as_raw() == b.as_raw() || canonical(a) == canonical(b)
 }
 
-/// A name in the one spelling by which names are compared.
+/// Returns a name in the single spelling by which names are compared.
 pub(super) fn canonical(name: &X509Name<'_>) -> Vec<Vec<(String, Vec<u8>)>> {
     let canonical = |attribute: &AttributeTypeAndValue<'_>| {
         (attribute.attr_type().to_id_string(), spelt(attribute.attr_value()))
@@ -114,7 +114,7 @@ pub(super) fn canonical(name: &X509Name<'_>) -> Vec<Vec<(String, Vec<u8>)>> {
         .collect()
 }
 
-/// A value of a name without its string type, in lower case, with single blanks.
+/// Returns a value of a name without its string type, in lower case, with single blanks.
 fn spelt(value: &Any<'_>) -> Vec<u8> {
     let units = |size: usize| {
         value
@@ -137,7 +137,7 @@ fn spelt(value: &Any<'_>) -> Vec<u8> {
         Some(text) => {
             text.split_ascii_whitespace().collect::<Vec<_>>().join(" ").to_ascii_lowercase().into()
         }
-        // With its tag: other types are never equal to a string.
+        // The tag is included: other types are never equal to a string.
         None => [&[0][..], &value.tag().0.to_be_bytes(), value.data].concat(),
     }
 }
@@ -147,12 +147,12 @@ pub(super) fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     match certificate.key_usage() {
         Ok(Some(usage)) => usage.value.key_cert_sign(),
         Ok(None) => true,
-        // One that cannot be read says nothing good.
+        // A keyUsage that cannot be read allows nothing.
         Err(_) => false,
     }
 }
 
-/// The content of a DER value, without tag and length.
+/// Returns the content of a DER value, without tag and length.
 pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
     let (_, value) = Any::from_der(der).ok()?;
     Some(value.data)

@@ -54,7 +54,7 @@ impl Known {
         Some(vec![self.fresh(Family::V4, now)?.clone(), self.fresh(Family::V6, now)?.clone()])
     }
 
-    /// Returns the parts to use while no name server answers: those with addresses that expired at most ten minutes ago.
+    /// Returns the parts to use while no name server answers: those with addresses that expired less than 10 min ago.
     pub fn stale(&self, now: Instant) -> Option<Vec<Part>> {
         let usable = |part: &&Part| {
             !part.addresses.is_empty() && part.fresh_until.is_some_and(|until| until + STALE > now)

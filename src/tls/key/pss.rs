@@ -1,5 +1,5 @@
-//! RSA keys that make PSS signatures alone (RFC 4055). TLS has numbers of its own for their signatures, `rsa_pss_pss_*`, which
-//! rustls does not know; the signatures themselves are those of `rsa_pss_rsae_*`.
+//! RSA keys that make PSS signatures alone (RFC 4055). TLS has numbers of its own for their signatures,
+//! `rsa_pss_pss_*`, which rustls does not know; the signatures themselves are those of `rsa_pss_rsae_*`.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use x509_parser::{
     x509::AlgorithmIdentifier,
 };
 
-/// id-RSASSA-PSS.
+/// The object identifier of id-RSASSA-PSS.
 pub(super) const OID: &str = "1.2.840.113549.1.1.10";
 
-/// A kind of signature: its number for such keys, the one that rustls knows, its hash, and the length of its salt.
+/// A kind of signature: its number for such keys, the scheme that rustls knows, its hash, and the length of its salt.
 struct Pss(u16, SignatureScheme, &'static str, u32);
 
 const ALL: [Pss; 3] = [
@@ -31,7 +31,7 @@ const ALL: [Pss; 3] = [
 /// The limits that a key sets to its signatures.
 pub(super) enum Limits {
     None,
-    /// A single hash, and at least so long a salt.
+    /// A single hash, and at least this length of the salt.
     To(String, u32),
 }
 
@@ -44,7 +44,7 @@ impl Limits {
     }
 }
 
-/// Reads the limits of a key in PKCS#8; `None` if it is not of this kind.
+/// Reads the limits of a key in PKCS#8; `None` if the key is of another kind.
 pub(super) fn parameters(key: &[u8]) -> Option<Limits> {
     Some(parts(key)?.0)
 }
@@ -67,7 +67,7 @@ fn parts(key: &[u8]) -> Option<(Limits, Vec<u8>)> {
     Some((limits, secret.as_ref().to_vec()))
 }
 
-/// Reads a key in PKCS#8 that is of this kind and may make a signature that TLS has.
+/// Reads a key of this kind in PKCS#8; `None` if it is of another kind, or may make no signature that TLS has.
 pub(super) fn key(key: &[u8]) -> Option<Arc<dyn SigningKey>> {
     let (limits, secret) = parts(key)?;
     let rsa = any_supported_type(&PrivatePkcs1KeyDer::from(secret).into()).ok()?;

@@ -1,17 +1,17 @@
-//! The rules for what handshakes with one address offer, as sentences: each is a list of handshakes, and what became of them.
+//! The rules for what handshakes with one address offer, as sentences: each is a list of handshakes with their results.
 
 use super::*;
 
 const AUTO: Policy = Policy { resumption: true, key_exchange: KeyExchange::Auto };
 
-/// A server, by the handshakes that fail there.
+/// A server, described by the handshakes that fail there.
 #[derive(Clone, Copy)]
 struct Server {
-    /// True if it ends those that offer a session, with an alert; with one that size may cause, if the second is.
+    /// True if it ends handshakes that offer a session, with an alert; if `by_any_alert`, with one that size may cause.
     ends_sessions: bool,
     by_any_alert: bool,
     lost: Lost,
-    /// True if it needs more than half of the time, and says a part at once.
+    /// True if it needs more than half of the time, and sends a part at once.
     slow: bool,
 }
 
@@ -23,7 +23,7 @@ enum Lost {
     Large,
     /// Messages with a hybrid share that the server asked for.
     Asked,
-    /// Every large one.
+    /// All large messages.
     LargeAndAsked,
     Everything,
 }
@@ -36,7 +36,7 @@ impl Server {
         Self { lost, ..GOOD }
     }
 
-    /// The answer to a handshake that fails there.
+    /// Returns the answer to a handshake that fails there.
     fn answer(self, policy: Policy, tried: Tried) -> Option<Answer> {
         let Tried { opening, session, .. } = tried;
         match (opening.hello, self.lost) {
@@ -69,7 +69,8 @@ impl Scene {
         Self { policy, tolerance, has_session: false, now, lessons: Vec::new() }
     }
 
-    /// The tries of the next connection, each as `session+large`, `small` and the like, with `!` where it failed.
+    /// Makes the tries of the next connection, and returns each as `session+large`, `small` and the like, with `!` if
+    /// it failed.
     fn connect(&mut self, server: Server) -> String {
         self.now += Duration::from_secs(1);
         let begun = self.now;
@@ -143,7 +144,7 @@ fn fault_02_an_alert_that_size_may_cause_is_the_sessions_where_large_messages_we
         ["large", "session+large! small", "session+large! small", "large"]
     );
     assert_eq!(scene.lessons, [Lesson::SessionsForgotten, Lesson::SessionsOff(FIRST_PAUSE)]);
-    // One node of several: that a small message went well elsewhere says nothing of large ones.
+    // A node among several: if a small message succeeded elsewhere, that says nothing about large ones.
     let mut scene = Scene::new(AUTO);
     scene.connect(GOOD);
     for _ in 0..3 {
@@ -151,7 +152,7 @@ fn fault_02_an_alert_that_size_may_cause_is_the_sessions_where_large_messages_we
         assert_eq!(scene.connects(GOOD), ["session+large", "session+large"]);
     }
     assert_eq!(scene.lessons, [Lesson::SessionsForgotten]);
-    // Where none was read before, it may be either.
+    // If none was read before, the cause may be either.
     let mut scene = Scene::new(AUTO);
     scene.has_session = true;
     assert_eq!(scene.connects(server), ["session+large! small", "session+small! small", "large"]);
