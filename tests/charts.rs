@@ -90,7 +90,7 @@ fn fault_23_every_named_template_begins_with_its_charts_name() {
 fn upstreams() -> Value {
     let mut list = warmline::config::schema()["properties"]["upstreams"].take();
     list["description"] =
-        json!("Where applications call: the configuration's list, each with a port.");
+        json!("The upstreams that applications call: the configuration's list, each with a port.");
     let upstream = &mut list["items"]["properties"];
     // 0, which stands for any free port, could not be made known to the applications.
     upstream["port"]["minimum"] = json!(1);

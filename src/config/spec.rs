@@ -28,20 +28,20 @@ const MIB: usize = 1024 * 1024;
 #[schemars(deny_unknown_fields)]
 #[schemars(title = "Warmline", extend("required" = ["upstreams"]))]
 pub(super) struct Document {
-    /// Worker threads.
+    /// The number of worker threads.
     pub(super) threads: Option<Written<Count<1, 64>>>,
     /// The log, on standard error.
     pub(super) log: Option<Log>,
-    /// Where metrics and health are served.
+    /// The addresses of metrics and health.
     pub(super) metrics: Option<Edge>,
-    /// Where administration is served; loopback only.
+    /// The addresses of administration; loopback only.
     pub(super) admin: Option<Edge>,
-    /// How long requests in flight may take to end once the process is told to stop; 0 aborts
-    /// them.
+    /// The longest time that requests in flight may take to end once the process is told to stop; 0: they are aborted
+    /// at once.
     pub(super) drain: Option<Written<Time>>,
-    /// When `/readyz` says that traffic may come.
+    /// The conditions under which `/readyz` reports that the process is ready for traffic.
     pub(super) readiness: Option<Readiness>,
-    /// Where applications come in.
+    /// The addresses that applications send their requests to, with the limits there.
     pub(super) listeners: Option<Placed<Vec<Placed<Listener>>>>,
     /// The destinations; at least one.
     pub(super) upstreams: Option<Placed<Vec<Placed<Upstream>>>>,
@@ -57,10 +57,10 @@ pub(super) struct Log {
     pub(super) format: Option<Written<FormatKind>>,
     /// The least severe event that is logged.
     pub(super) level: Option<Written<LevelKind>>,
-    /// Which requests get a line. Default: errors; on a terminal all.
+    /// The requests that get a log line. Default: errors; on a terminal all.
     pub(super) access: Option<Written<AccessKind>>,
-    /// The most access lines in a second, of which failures have half to themselves; the others are counted, and told
-    /// in one line. 0: no bound.
+    /// The most access lines per second, half of them reserved for failed requests. Requests beyond the limit get no
+    /// line of their own; one line tells their number. 0: no limit.
     pub(super) access_rate: Option<Written<Count<0, MANY>>>,
 }
 
@@ -74,18 +74,18 @@ pub(super) struct Edge {
     pub(super) bind: Option<Placed<Vec<Written<BindAddress>>>>,
 }
 
-/// When `/readyz` says that traffic may come.
+/// The conditions under which `/readyz` reports that the process is ready for traffic.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Readiness {
-    /// Upstreams without whose warm connections (`pool.minIdle`) the start is not over. Others are
-    /// waited for no longer than 5 s.
+    /// The names of the upstreams whose warm connections (`pool.minIdle`) must be established before `/readyz` reports
+    /// ready. The warm connections of other upstreams delay that by 5 s at most.
     pub(super) require_upstreams: Option<Placed<Vec<Written<UpstreamName>>>>,
 }
 
-/// Where applications come in.
+/// A listener: addresses that applications send their requests to, with the limits there.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(deny_unknown_fields)]
@@ -93,9 +93,11 @@ pub(super) struct Readiness {
 pub(super) struct Listener {
     /// Addresses with ports; loopback only, unless `allowNonLoopback` is set.
     pub(super) bind: Option<Placed<Vec<Written<BindAddress>>>>,
-    /// Whoever reaches the address can call the upstreams with our identity.
+    /// True allows addresses in `bind` that other machines can reach. Every client there can then call the upstreams
+    /// with Warmline's client certificates.
     pub(super) allow_non_loopback: Option<Written<Flag>>,
-    /// Each answer's head says in `Proxy-Status` what connection it came by, and why that one.
+    /// True: the `Proxy-Status` field of each response says which connection the request went over, and why that
+    /// connection was taken.
     pub(super) explain: Option<Written<Flag>>,
     /// Bounds on what the application may send and hold.
     pub(super) limits: Option<Limits>,
@@ -107,20 +109,20 @@ pub(super) struct Listener {
 #[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Limits {
-    /// Size of a request's header section.
+    /// The largest size of a request's header section.
     pub(super) header_bytes: Option<Written<Bytes<KIB_8, MIB>>>,
-    /// Number of fields in a request's header section.
+    /// The most fields in a request's header section.
     pub(super) header_fields: Option<Written<Count<1, 10_000>>>,
-    /// From the first byte of a header section to its end.
+    /// The longest time from the first byte of a header section to its end.
     pub(super) header_timeout: Option<Written<PositiveTime>>,
-    /// How long a client connection may be idle between requests.
+    /// The longest time that a client connection may be idle between requests.
     pub(super) idle_timeout: Option<Written<PositiveTime>>,
-    /// Client connections at once; the highest number of all listeners holds for all listeners and own ports together, too.
-    /// Above it no more are accepted.
+    /// The most client connections at once; at the limit no more are accepted. The highest limit of all listeners also
+    /// holds for all listeners and upstreams' own ports together.
     pub(super) connections: Option<Written<Count<1, MANY>>>,
 }
 
-/// One named destination.
+/// A named destination.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(deny_unknown_fields)]
@@ -128,26 +130,27 @@ pub(super) struct Limits {
 pub(super) struct Upstream {
     /// The label in metrics and logs.
     pub(super) name: Option<Written<UpstreamName>>,
-    /// Hosts that route here, "*" for all others. Default: the endpoint's host.
+    /// The values of Host whose requests go to this upstream; "*" for all others. Default: the endpoint's host.
     pub(super) hosts: Option<Placed<Vec<Written<Host>>>>,
     /// A loopback port of its own, where any Host is taken; 0 is a free port.
     pub(super) port: Option<Written<Count<0, 65_535>>>,
-    /// Where to dial: exactly one `HOST:PORT` in this version.
+    /// The address to connect to, as `HOST:PORT`; exactly one in this version.
     #[schemars(length(equal = 1))]
     pub(super) endpoints: Option<Placed<Vec<Written<EndpointAddress>>>>,
-    /// How the upstream is verified, and what we show it.
+    /// TLS to the upstream: its verification, and the client certificate that is shown to it.
     pub(super) tls: Option<Tls>,
     /// The pool of connections.
     pub(super) pool: Option<Pool>,
     /// Bounds on each stage of a request.
     pub(super) timeouts: Option<Timeouts>,
-    /// Retries, only where nothing can be done twice.
+    /// The limits on retries. A request is sent again only if the upstream cannot have received it, or if it is
+    /// idempotent.
     pub(super) retries: Option<Retries>,
-    /// The case of field names: as their senders wrote them, lower, or `Content-Length` upwards.
+    /// The case of field names: kept (as the sender wrote them), lower (`content-length`) or title (`Content-Length`).
     pub(super) header_case: Option<Written<HeaderCaseKind>>,
 }
 
-/// How the upstream is verified, and what we show it.
+/// TLS to the upstream: its verification, and the client certificate that is shown to it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(deny_unknown_fields)]
@@ -161,28 +164,28 @@ pub(super) struct Tls {
     /// PEM file: CA certificates, or the server's own self-signed one. Default: the system's
     /// roots.
     pub(super) trust: Option<Written<FilePath>>,
-    /// Client certificate; leave out for one-way TLS.
+    /// The client certificate; leave out for one-way TLS.
     pub(super) identity: Option<Placed<Identity>>,
     /// The lowest TLS version that is spoken.
     pub(super) min_version: Option<Written<MinVersionKind>>,
-    /// Sessions are resumed; false: each handshake is a full one.
+    /// True if TLS sessions are resumed; false: each handshake is a full one.
     pub(super) resumption: Option<Written<Flag>>,
-    /// The groups that keys are agreed with: the hybrid (post-quantum) one first, and a smaller message
-    /// where that gets no answer; without it; or the hybrid one first, whatever comes of it.
+    /// The groups for the key exchange. auto: the hybrid (post-quantum) group first, and a smaller first message if the
+    /// large one fails; classic: no hybrid group; hybrid: the hybrid group first, and no smaller message.
     pub(super) key_exchange: Option<Written<KeyExchangeKind>>,
 }
 
-/// Client certificate: `certificate` and `key`, or `bundle`.
+/// The client certificate: `certificate` and `key`, or `bundle`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Identity {
-    /// PEM file: our certificate, then its chain.
+    /// PEM file: the client certificate, then its chain.
     pub(super) certificate: Option<Written<FilePath>>,
     /// PEM file: the private key in PKCS#8, PKCS#1 or SEC1, not encrypted.
     pub(super) key: Option<Written<FilePath>>,
-    /// One PEM file with key and chain, in any order.
+    /// PEM file with both the key and the certificate chain, in any order.
     pub(super) bundle: Option<Written<FilePath>>,
 }
 
@@ -192,30 +195,32 @@ pub(super) struct Identity {
 #[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Pool {
-    /// When a request may take an idle connection.
+    /// The rule by which requests share connections, as in HAProxy's `http-reuse`.
     pub(super) reuse: Option<Written<ReuseKind>>,
-    /// The strict cap: connecting, in use, idle and closing together.
+    /// The strict cap on connections: connecting, in use, idle and closing together.
     pub(super) max_connections: Option<Written<Count<1, MANY>>>,
-    /// How many may be idle: -1 unlimited, 0 none.
+    /// The most connections that may be idle; -1: no limit, 0: none.
     pub(super) max_idle: Option<Written<MaxIdle>>,
-    /// How many are kept idle for requests to come, verified before ready and replaced when they end.
+    /// The number of connections that are kept idle for requests to come: dialled at the start, and replaced when they
+    /// end.
     pub(super) min_idle: Option<Written<Count<0, MANY>>>,
-    /// The period of the purge rule; 0 keeps none idle.
+    /// The period of the purge, which closes idle connections that recent requests did not need; 0: none but those of
+    /// `minIdle` is kept idle.
     pub(super) purge_delay: Option<Written<Time>>,
-    /// How long one may be idle; 0: no limit.
+    /// The longest time that a connection may be idle; 0: no limit.
     pub(super) idle_timeout: Option<Written<Time>>,
-    /// How old one may become, with jitter; 0: no limit.
+    /// The greatest age of a connection, shortened by a random part of up to a tenth; 0: no limit.
     pub(super) max_age: Option<Written<Time>>,
-    /// Requests per connection; 0: no limit.
+    /// The most requests on a connection; 0: no limit.
     pub(super) max_requests: Option<Written<Count<0, 1_000_000_000>>>,
-    /// Requests that may wait at the cap.
+    /// The most requests that may wait for a connection at the cap.
     pub(super) max_queue: Option<Written<Count<0, MANY>>>,
-    /// How long one may wait at the cap.
+    /// The longest time that a request may wait for a connection at the cap.
     pub(super) queue_timeout: Option<Written<PositiveTime>>,
-    /// A request field, such as `Priority`, whose urgency (RFC 9218: `u=0` first, `u=7` last) orders
-    /// those that wait; off: first come, first served.
+    /// A request field, such as `Priority`, whose urgency (RFC 9218: `u=0` first, `u=7` last) orders the requests that
+    /// wait; off: first come, first served.
     pub(super) priority: Option<Written<FieldName>>,
-    /// How long requests in flight may stay on connections of a replaced certificate, key or trust.
+    /// The longest time that requests in flight may stay on connections of a replaced certificate, key or trust.
     pub(super) rotation_deadline: Option<Written<Time>>,
 }
 
@@ -225,26 +230,26 @@ pub(super) struct Pool {
 #[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Timeouts {
-    /// Name and TCP, all addresses of one attempt.
+    /// The longest time to resolve the endpoint's name and connect by TCP, over all addresses that one attempt tries.
     pub(super) connect: Option<Written<PositiveTime>>,
-    /// The TLS handshake.
+    /// The longest time of a TLS handshake.
     pub(super) handshake: Option<Written<PositiveTime>>,
-    /// From the whole request written to the end of the final header section.
+    /// The longest time from the whole request written to the end of the final header section.
     pub(super) response: Option<Written<PositiveTime>>,
-    /// No byte either way during a body.
+    /// The longest time in which no byte of a request's or response's body moves.
     pub(super) idle: Option<Written<PositiveTime>>,
 }
 
-/// Retries, only where nothing can be done twice.
+/// The limits on retries. A request is sent again only if the upstream cannot have received it, or if it is idempotent.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(deny_unknown_fields)]
 #[schemars(inline)]
 pub(super) struct Retries {
-    /// Retries after the first try.
+    /// The most retries of one request.
     pub(super) max: Option<Written<Count<0, 100>>>,
-    /// All retries together: a share of the requests, and never less than 3 a second.
+    /// The limit on all retries together: a share of the requests, and never less than 3 per second.
     pub(super) budget: Option<Written<Percent>>,
-    /// A POST or PATCH with an `Idempotency-Key` field may be sent twice.
+    /// True if a POST or PATCH with an `Idempotency-Key` field may be sent twice.
     pub(super) idempotency_key: Option<Written<Flag>>,
 }
