@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 
 /// The bytes that a thread reserves: a segment of mimalloc's, an arena of the C library's, its stack.
 const OF_A_THREAD: u64 = 112 * 1024 * 1024;
-/// The same for a thread that does little and soon ends: the C library does without an arena where there is no room.
+/// The bytes that a thread reserves if it does little and soon ends: without room the C library does without an arena.
 const OF_A_SHORT_THREAD: u64 = 64 * 1024 * 1024;
 /// The number of threads beside the workers: main, `operations`, `watch`, `signals`, `log`.
 const OTHER_THREADS: usize = 5;

@@ -62,7 +62,7 @@ impl Blank {
         None
     }
 
-    /// Returns the same, given that the byte at `from` does not follow a line's end.
+    /// Returns what [`Self::end_in`] does, given that the byte at `from` does not follow a line's end.
     fn end_behind(from: usize, bytes: &[u8]) -> Option<usize> {
         let bytes = &bytes[from..];
         let length = match EMPTY_LINE.find(bytes) {
@@ -73,7 +73,7 @@ impl Blank {
         length.map(|length| from + length)
     }
 
-    /// Returns the same for bytes in which some lines may end in LF alone.
+    /// Returns what [`Self::end_in`] does, for bytes in which some lines may end in LF alone.
     #[cold]
     fn end_in_any_lines(bytes: &[u8]) -> Option<usize> {
         memchr::memchr_iter(b'\n', bytes).find_map(|lf| match bytes[lf + 1..] {

@@ -19,8 +19,8 @@ use super::resolve::{ADDRESSES, Family, Part};
 const MISSED: u32 = 3;
 /// The shortest time for which an address must be missing before it is given up.
 const ABSENT: Duration = Duration::from_secs(30);
-/// The same time where answers are parts of the whole; an address that returns within it counts as one that was never
-/// gone.
+/// The time for which an address must be missing where answers are parts of the whole; an address that returns within
+/// this time counts as one that was never gone.
 const REMEMBERED: Duration = Duration::from_mins(10);
 /// The shortest time after which a name is asked for again.
 const SOONEST: Duration = Duration::from_secs(5);

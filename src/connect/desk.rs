@@ -41,7 +41,7 @@ enum Place {
     Wanted(oneshot::Sender<Sender>),
 }
 
-/// HTTP on the connection is over.
+/// The error for a connection on which HTTP is over.
 #[derive(Debug, thiserror::Error)]
 #[error("connection closed")]
 pub struct Closed;

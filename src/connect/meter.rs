@@ -42,7 +42,7 @@ const LOOKS: usize = 4;
 /// The counts, shared by the stream under hyper and the exchange above it.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// Plain bytes read since the exchange began.
+    /// The number of plain bytes read since the exchange began.
     received: AtomicU64,
     /// The time at which the first of those bytes came.
     first_byte: Stamp,

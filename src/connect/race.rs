@@ -21,7 +21,7 @@ use crate::socket;
 
 /// The longest time from one address's turn to the next (RFC 8305 section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
-/// The shortest such time, where there are many addresses.
+/// The shortest time from one address's turn to the next, where there are many addresses.
 const NEXT_ADDRESS_SOONEST: Duration = Duration::from_millis(10);
 
 /// The most sockets of one race at a time; if more addresses have their turn, the oldest socket is closed.

@@ -13,7 +13,7 @@ use crate::{
 
 /// The idle time after which a connection rests. Waking takes some microseconds, so this may be short.
 const RESTS_AFTER: Duration = Duration::from_millis(500);
-/// The same if hyper's buffer has grown, which may hold the beginning of a next request.
+/// The idle time before a connection rests if hyper's buffer has grown, which may hold the beginning of a next request.
 const BULKY_RESTS_AFTER: Duration = Duration::from_millis(20);
 /// The range in milliseconds over which connections spread their rests: where many free their memory all at once,
 /// mimalloc keeps that memory.

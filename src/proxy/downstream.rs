@@ -20,7 +20,7 @@ use crate::{
     upstream::{Lease, Upstream},
 };
 
-/// The longest pause within a response once the application has ended its side.
+/// The longest pause within a response once the client has ended its side.
 const GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// The time without a request after which a client in the middle of an authentication handshake loses its upstream
@@ -84,7 +84,7 @@ impl RequestLine {
 pub struct Downstream {
     /// A number that no other client connection of this process has.
     pub id: ClientId,
-    /// The application's address.
+    /// The client's address.
     pub client: SocketAddr,
     /// The drain of the listener that accepted the connection.
     pub drain: Drain,
@@ -111,7 +111,7 @@ pub struct Downstream {
     pub alarm: Alarm,
     /// The longest time without a byte, in microseconds, in [`Phase::Body`] and [`Phase::Flushing`].
     idle_limit: AtomicU64,
-    /// The time of the application's FIN, while the stream holds it back.
+    /// The time of the client's FIN, while the stream holds it back.
     fin_held: Stamp,
     /// The time at which a FIN was found behind bytes that hyper does not read yet.
     fin_behind: Stamp,
@@ -121,7 +121,7 @@ pub struct Downstream {
     bulky: AtomicBool,
     /// True if the client takes no more bytes at the moment.
     blocked: AtomicBool,
-    /// True if the stream is to look for a reset that nobody has read.
+    /// True if the stream is to look at the socket for a reset.
     look_wanted: AtomicBool,
     /// True if the answer began before the request was read to its end.
     unread: AtomicBool,
@@ -491,7 +491,7 @@ mod tests {
         let millis = |after: u64| begun + Duration::from_millis(after);
         let deadline = || {
             let left = downstream.body_deadline().saturating_duration_since(begun);
-            // A stamp is exact to the microsecond alone.
+            // A stamp is only exact to the microsecond.
             (left + Duration::from_millis(1)).as_secs()
         };
         downstream.body_begins(begun, Duration::from_mins(1));

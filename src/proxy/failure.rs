@@ -28,7 +28,7 @@ use crate::{
     upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
 
-/// The longest `details` in `Proxy-Status`.
+/// The most characters of `details` in `Proxy-Status`.
 const DETAILS: usize = 200;
 
 /// The reason for which Warmline answered an exchange itself.
@@ -97,7 +97,7 @@ pub enum Failure {
         /// The use of Warmline's certificate in that handshake: sent, or why not.
         shown: Shown,
     },
-    /// The connection ended in a way that the next one would, too.
+    /// The connection ended in a way in which the next one would end, too.
     #[error(
         "{peer} {refusal}; this is not tried again, as the next connection would end in the same way"
     )]
@@ -187,7 +187,7 @@ pub enum Replaced {
     Credentials,
     /// Another endpoint, or another kind of TLS, is in force.
     Configuration,
-    /// The upstream is configured no more.
+    /// The upstream was removed from the configuration.
     Removed,
 }
 

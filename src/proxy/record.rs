@@ -30,7 +30,7 @@ pub(super) struct Record {
     dialling: Option<Instant>,
     pub(super) stage: Stage,
     status: Option<StatusCode>,
-    /// Content bytes of the response.
+    /// The number of content bytes of the response so far.
     pub(super) bytes: u64,
     retries: u32,
     /// The reason of the last retry.

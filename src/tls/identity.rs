@@ -284,8 +284,8 @@ fn parsed<'a>(
 /// Returns the index of Warmline's own certificate: of those with its public key the one that is valid now and ends
 /// last.
 ///
-/// `CertifiedKey::keys_match` compares the same keys, but refuses certificates of X.509 version 1, which `openssl x509
-/// -req` makes; the server decides whether those are good enough.
+/// `CertifiedKey::keys_match` compares the same keys, but refuses certificates of X.509 version 1, which
+/// `openssl x509 -req` makes; the server decides whether those are good enough.
 fn own(all: &[X509Certificate<'_>], key: &Key, now: SystemTime) -> Option<usize> {
     let ours = |index: &usize| key.belongs_to(all[*index].public_key());
     best((0..all.len()).filter(ours), all, now)

@@ -39,7 +39,7 @@ pub enum KeyExchange {
     Auto,
     /// No hybrid group.
     Classic,
-    /// The hybrid group first, whatever comes of it.
+    /// The hybrid group first, even if handshakes fail.
     Hybrid,
 }
 
@@ -206,7 +206,7 @@ pub struct Tolerance {
     /// The number of consecutive handshakes that an offered session ended.
     failures: u32,
     last_failure: Option<Instant>,
-    /// True if the log has told of the first of them.
+    /// True if the log has told of the first handshake that an offered session ended.
     told: bool,
     without_sessions: Pause,
     small: Pause,

@@ -73,8 +73,7 @@ impl Trust {
         Ok(Self { certificates, system: false, key, first_end, left_out: None })
     }
 
-    /// Reads the machine's own roots; those that cannot be read are left out, and at least one must
-    /// remain.
+    /// Reads the machine's own roots; unreadable ones are left out, and at least one must remain.
     pub fn system() -> Result<Self, TrustError> {
         let found = rustls_native_certs::load_native_certs();
         Self::of_system(found.certs, &found.errors)
@@ -160,7 +159,7 @@ impl Trust {
         self.certificates.iter().zip(1..).filter_map(expired).collect()
     }
 
-    /// The certificates, in the order of their file; never empty, unless they were not read.
+    /// Returns the certificates, in the order of their file; never empty, unless they were not read.
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.certificates
