@@ -1,8 +1,8 @@
-# Warmline: everything that the README names. Each target sets up what it needs.
+# Everything that the README names. Each target installs or builds what it needs.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-cluster image lint bench seeds soak reliability fuzz install-peers install-lint
 
-# What a run of the fuzzers may take, in seconds, each.
+# The time of each fuzz target in seconds.
 FUZZ_SECONDS ?= 60
 CARGO_DENY := 0.20.2
 

@@ -53,14 +53,16 @@ objectSelector:
     variables.containers.map(c, c.?volumeMounts.orValue([])
       .filter(m, m.mountPath.matches("^/(etc|run)/warmline(/|$)"))
       .map(m, c.name + " " + m.mountPath)).flatten()
-# The volumes that injection adds; where the pod has one of that name itself, it is the pod's own and may be mounted.
+# Mounts of the volumes that injection adds; a volume of the same name that the pod itself has may be mounted, except
+# warmline-run.
 - name: volumeClashes
   expression: >-
     variables.containers.map(c, c.?volumeMounts.orValue([])
       .filter(m, m.name == "warmline-run" || m.name in ["warmline-config", "warmline-identity", "warmline-trust"]
         && !object.spec.?volumes.orValue([]).exists(v, v.name == m.name))
       .map(m, c.name + " " + m.name)).flatten()
-# Volumes of the pod's own that its containers fill: the sidecar comes right behind the init containers that may write them.
+# The pod's own volumes that its containers fill; the sidecar is placed right after the init containers that may write
+# them.
 - name: filledVolumes
   expression: >-
     object.spec.?volumes.orValue([]).filter(v, v.name in ["warmline-config", "warmline-identity", "warmline-trust"]
@@ -69,8 +71,8 @@ objectSelector:
   expression: >-
     lists.range(size(variables.initContainers)).filter(i, variables.initContainers[i].?volumeMounts.orValue([])
       .exists(m, !m.?readOnly.orValue(false) && variables.filledVolumes.exists(v, v.name == m.name)))
-# Containers start after the sidecar, which would wait for their files for ever. Without any writer this is said of the
-# configuration alone, because the sidecar needs it.
+# Volumes that only containers fill, which start after the sidecar, so that it would wait for the files for ever. A
+# volume that nothing writes is an error only for the configuration, because the sidecar cannot do without it.
 - name: unfilled
   expression: >-
     ["warmline-config", "warmline-identity", "warmline-trust"].filter(name,
@@ -110,14 +112,14 @@ objectSelector:
         ? "" : "the annotation warmline.dev/{{ $key }} must be {{ index $demand 1 }}",
       {{- end }}
     ].filter(reason, reason != "")
-# The sidecar's resources. Of what the pod has a budget for as a whole, it asks for nothing.
+# The sidecar's resources. For a resource with a budget of the whole pod, the sidecar requests nothing.
 - name: limited
   expression: >-
     ["cpu", "memory"].filter(r, object.spec.?resources.?limits[?r].hasValue())
 - name: budgets
   expression: >-
     variables.limited + ["cpu", "memory"].filter(r, object.spec.?resources.?requests[?r].hasValue())
-# A pod that is Guaranteed without the sidecar stays so with it.
+# A pod that is Guaranteed without the sidecar stays Guaranteed.
 - name: guaranteed
   expression: >-
     size(variables.budgets) == 0 && variables.containers.all(c, ["cpu", "memory"].all(r,
@@ -136,7 +138,7 @@ objectSelector:
     variables.guaranteed ? variables.{{ $name }}Limit
       : variables.annotations[?"warmline.dev/{{ $name }}-request"]
         .orValue("{{ $name }}" in variables.budgets ? "0" : {{ $request | quote }})
-# Of a Guaranteed pod, request and limit differ only where annotations say both.
+# In a Guaranteed pod, request and limit can differ only if annotations set both.
 - name: {{ $name }}Asked
   expression: >-
     variables.guaranteed
