@@ -1,4 +1,4 @@
-{{/* Nothing is rendered with `enabled: false`, in an umbrella chart that has no `condition` for it, too. */}}
+{{/* "true" unless `enabled` is false: then nothing is rendered, even if an umbrella chart has no `condition` for this chart. */}}
 {{- define "warmline-egress.enabled" -}}
 {{- if ne (toString .Values.enabled) "false" }}true{{ end }}
 {{- end }}
@@ -16,10 +16,10 @@ app.kubernetes.io/part-of: warmline
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* payments-eu -> WARMLINE_PAYMENTS_EU_URL */}}
+{{/* The variable with an upstream's URL: payments-eu -> WARMLINE_PAYMENTS_EU_URL */}}
 {{- define "warmline-egress.variable" -}}WARMLINE_{{ .name | upper | replace "-" "_" }}_URL{{- end }}
 
-{{/* What the schema cannot say: ports are given, and names, ports and hosts are there once. */}}
+{{/* Checks that the schema cannot express: each upstream has a port, and names, ports and hosts are unique. */}}
 {{- define "warmline-egress.validate" -}}
 {{- $monitors := or .Values.podMonitor.enabled .Values.prometheusRule.enabled .Values.dashboard.enabled -}}
 {{- if not (or .Values.upstreams $monitors (not .Values.configMap.create)) -}}

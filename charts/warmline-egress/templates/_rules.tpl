@@ -1,6 +1,6 @@
 {{/*
-rules/warmline.yaml as the values want it: thresholds in their places, alerts of this namespace alone, and what
-`prometheusRule.alerts` says about single ones.
+rules/warmline.yaml, changed by the values: thresholds in their places, alerts for this namespace alone unless
+`allNamespaces`, and the settings of single alerts in `prometheusRule.alerts`.
 */}}
 {{- define "warmline-egress.rules" -}}
 {{- $values := .Values.prometheusRule -}}

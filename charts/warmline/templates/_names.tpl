@@ -1,15 +1,15 @@
-{{/* The one name of everything that the injector consists of: it does not depend on the release. */}}
+{{/* The name of all of the injector's objects, which does not depend on the release. */}}
 {{- define "warmline.injector" -}}warmline-injector{{- end }}
 
-{{/* The Secret that cert-manager fills; `-tls` is the one that the injector fills. */}}
+{{/* The name of the Secret that cert-manager fills; the injector fills another one, with `-tls`. */}}
 {{- define "warmline.certificateSecret" -}}{{ include "warmline.injector" . }}-certificate{{- end }}
 
-{{/* Nothing is rendered with `enabled: false`, in an umbrella chart that has no `condition` for it, too. */}}
+{{/* "true" unless `enabled` is false: then nothing is rendered, even if an umbrella chart has no `condition` for this chart. */}}
 {{- define "warmline.enabled" -}}
 {{- if ne (toString .Values.enabled) "false" }}true{{ end }}
 {{- end }}
 
-{{/* Whether the injector's pods are there: in webhook mode, and for the time of a switch from it. */}}
+{{/* "true" if the injector's pods run: in webhook mode, and during a switch to policy mode. */}}
 {{- define "warmline.webhookRuns" -}}
 {{- if and (include "warmline.enabled" .) (or (eq .Values.injection.mode "webhook") .Values.injection.keepWebhook) }}true{{ end }}
 {{- end }}
@@ -31,7 +31,7 @@ app.kubernetes.io/part-of: warmline
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* What PodSecurity `restricted` asks of a container. */}}
+{{/* The security context that PodSecurity `restricted` demands of a container. */}}
 {{- define "warmline.securityContext" -}}
 allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}
@@ -44,21 +44,21 @@ runAsGroup: 13301
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* Namespaces that are never injected, whatever their labels. */}}
+{{/* A label selector's expression that excludes the namespaces that are never injected, whatever their labels. */}}
 {{- define "warmline.excludedNamespaces" -}}
 key: kubernetes.io/metadata.name
 operator: NotIn
 values: [kube-system, kube-public, kube-node-lease]
 {{- end }}
 
-{{/* A quantity as a number of thousandths, of those that the schema lets pass. */}}
+{{/* A quantity as a number of thousandths; knows the suffixes that the schema allows. */}}
 {{- define "warmline.thousandths" -}}
 {{- $suffix := regexFind "[A-Za-z]*$" . -}}
 {{- $factor := get (dict "m" 1 "k" 1e6 "M" 1e9 "G" 1e12 "Ki" 1024e3 "Mi" 1048576e3 "Gi" 1073741824e3) $suffix | default 1000 -}}
 {{- mulf (trimSuffix $suffix . | float64) $factor -}}
 {{- end }}
 
-{{/* What the schema cannot say. */}}
+{{/* Checks that the schema cannot express: no request above its limit. */}}
 {{- define "warmline.validate" -}}
 {{- $resources := .Values.injection.resources -}}
 {{- range $name, $limit := $resources.limits -}}

@@ -1,9 +1,9 @@
 {{/*
-What the admission policies judge by, in CEL. The injector says the same in Rust (src/injector): the tests hand both the same
-pods and compare every field. Variables are evaluated where they are used.
+The rules of the admission policies, in CEL. The injector has the same rules in Rust (src/injector): the tests give both the
+same pods and compare every field. CEL evaluates a variable when an expression first uses it.
 */}}
 
-{{/* Pods that get no sidecar and no word: they have it, or are mirrors of a node's own files. */}}
+{{/* Excluded without a message: pods that have the sidecar already, and mirrors of a node's static pods. */}}
 {{- define "warmline.policy.matchConditions" -}}
 - name: has-no-sidecar
   expression: >-
@@ -19,7 +19,7 @@ resourceRules:
 matchPolicy: Equivalent
 {{- end }}
 
-{{/* The pod asked. */}}
+{{/* Selects pods whose own label asks for the sidecar. */}}
 {{- define "warmline.policy.podAsked" -}}
 namespaceSelector:
   matchExpressions:
@@ -28,7 +28,7 @@ objectSelector:
   matchLabels: {warmline.dev/inject: "true"}
 {{- end }}
 
-{{/* The namespace asked, and the pod says nothing. */}}
+{{/* Selects pods without such a label in namespaces whose label asks for the sidecar. */}}
 {{- define "warmline.policy.namespaceAsked" -}}
 namespaceSelector:
   matchLabels: {warmline.dev/inject: "true"}
@@ -39,7 +39,7 @@ objectSelector:
     - {key: warmline.dev/inject, operator: NotIn, values: ["true", "false"]}
 {{- end }}
 
-{{/* `reasons`: why a pod gets no sidecar, worded as the injector words it, an empty list where it may; and the sidecar's resources. */}}
+{{/* The variables: `reasons` why a pod cannot have a sidecar, in the injector's words (empty if it can), and the sidecar's resources. */}}
 {{- define "warmline.policy.variables" -}}
 {{- $openshift := eq .Values.injection.platform "openshift" -}}
 - name: annotations
@@ -200,8 +200,8 @@ objectSelector:
 {{- end }}
 
 {{/*
-What injection does to a pod. Lists that are absent are added empty, and their elements one by one: a patch whose value is a list
-of typed objects crashes the request in Kubernetes 1.36.3. Our own container comes last, so that no index moves before it is used.
+The changes of injection to a pod. Absent lists are added empty, and their elements one by one: a patch whose value is a list of
+typed objects crashes the request in Kubernetes 1.36.3. The sidecar is added last, so that no index changes before it is used.
 */}}
 {{- define "warmline.policy.mutations" -}}
 {{- $pod := "Object.spec.initContainers" -}}
