@@ -118,9 +118,9 @@ impl HeadPlace {
     const START: Self = Self(0);
     /// The place within a line of an informational head.
     const LINE: Self = Self(10);
-    /// The place at the start of such a line.
+    /// The place at the start of a line of an informational head.
     const LINE_START: Self = Self(11);
-    /// The place behind a CR at the start of such a line.
+    /// The place behind a CR at the start of a line of an informational head.
     const EMPTY_LINE: Self = Self(12);
     /// The place behind the first digit of the final status, within the final head; the number of a [`Blank`] is added
     /// to it. Once the head is whole, content follows.

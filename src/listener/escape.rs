@@ -50,7 +50,7 @@ enum Place {
     /// At the beginning of a request line, or of an empty line before it.
     #[default]
     Start,
-    /// Behind a CR at that place; hyper gets the CR only if no empty line follows from it.
+    /// Behind a CR at the beginning of a line; hyper gets the CR only if it does not end an empty line.
     StartCr,
     /// Within a request line.
     Line(Box<Line>),

@@ -365,7 +365,7 @@ impl Downstream {
 
     /// Notes that the client has ended its side behind bytes that hyper does not read yet: a next request, or a part of
     /// one. Returns true if the client has thereby given up its request, which has come whole and is not answered;
-    /// where hyper reads the FIN itself, it concludes the same.
+    /// where hyper reads the FIN itself, hyper concludes the same.
     #[cold]
     pub fn note_fin_behind(&self, now: Instant) -> bool {
         if !self.whole.load(Relaxed) {

@@ -151,7 +151,7 @@ pub enum Failure {
          knows the beginning of that handshake: begin it again on a new connection"
     )]
     HandshakeLost,
-    /// The client sent no request for too long in the middle of such a handshake.
+    /// The client sent no request for too long in the middle of an authentication handshake.
     #[error(
         "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {KEPT_FOR:?} \
          without a request of its, as others may wait for the place: begin it again on a new connection"

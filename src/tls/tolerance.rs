@@ -12,13 +12,13 @@ use std::{
 
 /// The time for which something is not offered, once it was found to be the cause; each further time is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_mins(10);
-/// The longest such time.
+/// The longest time for which something is not offered.
 const LONGEST_PAUSE: Duration = Duration::from_hours(24);
 /// The time, after a second try that failed too, for which handshakes begin with the small message and without a
 /// session, and nothing in them is suspected. The server may be slow: it then has the whole time limit again. Each
 /// further time is twice as long.
 const FAILING: Duration = Duration::from_secs(30);
-/// The longest such time.
+/// The longest time for which handshakes begin with the small message and without a session.
 const LONGEST_FAILING: Duration = Duration::from_mins(30);
 /// The number of consecutive handshakes ended by an offered session after which none is offered for a while.
 const FAILURES_IN_A_ROW: u32 = 2;

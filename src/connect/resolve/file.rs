@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// The most bytes that are read of such a file; the rest is ignored.
+/// The most bytes that are read of a hosts file, or of `resolv.conf`; the rest is ignored.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// A file as it was read just now.

@@ -7,11 +7,11 @@ const AUTO: Policy = Policy { resumption: true, key_exchange: KeyExchange::Auto 
 /// A server, described by the handshakes that fail there.
 #[derive(Clone, Copy)]
 struct Server {
-    /// True if it ends handshakes that offer a session, with an alert; if `by_any_alert`, with one that size may cause.
+    /// True if the server ends handshakes that offer a session, with an alert; if `by_any_alert`, with one that size may cause.
     ends_sessions: bool,
     by_any_alert: bool,
     lost: Lost,
-    /// True if it needs more than half of the time, and sends a part at once.
+    /// True if the server needs more than half of the time, and sends a part at once.
     slow: bool,
 }
 

@@ -5,7 +5,7 @@ use super::{Escape, Judged, Noted};
 
 /// A model of hyper behind the escapes, which reads each head as soon as it is there.
 pub trait Hyper {
-    /// Returns what it has read, given all bytes that have reached it.
+    /// Returns what hyper has read, given all bytes that have reached it.
     fn read(&mut self, came: &[u8], before: Judged) -> Judged;
 }
 
