@@ -1,4 +1,4 @@
-"""What went over the loopback interface, as tcpdump saw it: beginnings and ends of connections."""
+"""The packets on the loopback interface, captured by tcpdump: beginnings and ends of connections."""
 
 import re
 import socket
@@ -17,21 +17,22 @@ class Capture(Program):
         self.mark = socket.create_server(("127.0.0.1", 0))
         ports = [*ports, port_of(self.mark)]
         wanted = " or ".join(f"port {port}" for port in ports)
-        # A small snapshot makes room for many packets in the kernel's ring; none may be lost.
+        # A small snapshot length leaves room for many packets in the kernel's ring; none may be lost.
         command = [find("tcpdump"), "-i", "lo", "-n", "-s", "128", "-B", "16384", "-Z", "root",
                    "-U", "--immediate-mode", "-w", file, f"({FLAGS}) and ({wanted})"]
         super().__init__(command, file + ".log")
         self.wait_for_line("listening on")
 
     def catch_up(self):
-        """Waits until everything up to now is in the file: until one more connection of our own is."""
+        """Waits until everything up to now is in the file, by making one more connection and waiting for its packets.
+        """
         port = port_of(self.mark)
         before = self.connections(port)
         with socket.create_connection(("127.0.0.1", port)):
             self.wait_until(lambda: self.connections(port) > before, "our mark in it")
 
     def finish(self):
-        """Ends it in good order; a capture that lost packets proves nothing and is an error."""
+        """Ends the capture properly; a capture that lost packets proves nothing and is an error."""
         self.catch_up()
         self.mark.close()
         self.stop()
@@ -41,11 +42,11 @@ class Capture(Program):
             raise RuntimeError(f"the capture is not complete:\n{words}")
 
     def connections(self, port):
-        """How many connections to a port were begun until now."""
+        """Returns the number of connections to a port that were begun until now."""
         return self._count(f"dst port {port} and tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn")
 
     def resets(self, upstream, listener):
-        """How many RSTs the proxy between these two ports has sent until now, to either side."""
+        """Returns the number of RSTs that the proxy between these two ports has sent until now, to either side."""
         sent = f"(dst port {upstream} or src port {listener})"
         return self._count(f"{sent} and tcp[tcpflags] & tcp-rst != 0")
 
@@ -56,5 +57,5 @@ class Capture(Program):
 
 
 def port_of(listener):
-    """The port of a listening socket."""
+    """Returns the port of a listening socket."""
     return listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Throw-away certificates, made with the openssl command, in every form that the programs want."""
+"""Throw-away certificates, made with the openssl command, in every format that the programs need."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ class Certificates:
         self._make_stores()
 
     def path(self, name):
-        """The path of one file, such as `ca.crt`, `client.key` or `client.pem`."""
+        """Returns the path of one file, such as `ca.crt`, `client.key` or `client.pem`."""
         return os.path.join(self.folder, name)
 
     def _make_authority(self):
@@ -36,7 +36,7 @@ class Certificates:
                       "-extfile", "extensions")
 
     def _make_stores(self):
-        """HAProxy wants certificate and key in one file, Java its own key stores."""
+        """Makes HAProxy's file with certificate and key in one, and Java's key stores."""
         with open(self.path("client.pem"), "w", encoding="utf-8") as bundle:
             for part in ("client.crt", "client.key"):
                 with open(self.path(part), encoding="utf-8") as source:

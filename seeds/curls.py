@@ -1,7 +1,7 @@
 """40 curls 0.3 s apart, and 5 curls 20 s apart, to nginx with client certificates: how many upstream connections?
 
-People saw 28 connections for the 40, with `pool-max-conn -1` and `pool-purge-delay 200s`, and 5 for the 5 with the
-default purge delay. All runs go on at the same time, each over a proxy and an nginx port of its own.
+Users reported 28 connections for the 40, with `pool-max-conn -1` and `pool-purge-delay 200s`, and 5 for the 5 with the
+default purge delay. All runs take place at the same time, each over a proxy and an nginx port of its own.
 """
 
 import collections
@@ -18,7 +18,7 @@ from table import render
 
 
 class Situation:
-    """Some curls with a pause between them, under one wish for the pool."""
+    """A number of curls, the pause between them, and the settings of the pool."""
 
     def __init__(self, curls, pause, pool):
         self.curls = curls
@@ -50,7 +50,7 @@ class Lane:
 
 
 def replay(proxies, certificates):
-    """Runs both situations with each proxy; gives the tables as text and what Warmline missed."""
+    """Runs both situations with each proxy; returns the tables as text, and the promises that Warmline did not keep."""
     pairs = [(situation, proxy) for situation in SITUATIONS for proxy in proxies]
     ports = free_ports(len(pairs))
     with contextlib.ExitStack() as programs:
@@ -71,7 +71,7 @@ def replay(proxies, certificates):
 
 
 def send_all(lanes):
-    """All lanes at the same time."""
+    """Runs all lanes at the same time."""
     threads = [threading.Thread(target=lane.send) for lane in lanes]
     for thread in threads:
         thread.start()
@@ -80,7 +80,7 @@ def send_all(lanes):
 
 
 def tables(lanes, capture, nginx, serving):
-    """One table for each situation."""
+    """Returns one table for each situation."""
     return "\n".join(
         table(situation, [lane for lane in lanes if lane.situation is situation], capture, nginx, serving)
         for situation in SITUATIONS
@@ -88,7 +88,7 @@ def tables(lanes, capture, nginx, serving):
 
 
 def table(situation, lanes, capture, nginx, serving):
-    """The table of one situation."""
+    """Returns the table of one situation."""
     rows = [
         ("upstream connections (SYNs captured)", [begun(capture, lane) for lane in lanes]),
         ("connections x uses of each", [uses(nginx, lane) for lane in lanes]),
@@ -100,7 +100,7 @@ def table(situation, lanes, capture, nginx, serving):
 
 
 def missed(lanes, capture):
-    """What Warmline promises and did not keep: one connection, no RST, every answer good."""
+    """Returns Warmline's lanes that broke a promise: one connection, no RST, every answer good."""
     return [
         f"{lane.situation.title}: {begun(capture, lane)} connections, {resets(capture, lane)} RSTs, "
         f"{lane.good} good answers; 1, 0 and {lane.situation.curls} were expected"
@@ -111,17 +111,18 @@ def missed(lanes, capture):
 
 
 def begun(capture, lane):
-    """How many connections the proxy began."""
+    """Returns the number of connections that the proxy began."""
     return capture.connections(lane.endpoint)
 
 
 def resets(capture, lane):
-    """How many RSTs the proxy has sent until now, to nginx and to the curls."""
+    """Returns the number of RSTs that the proxy has sent until now, to nginx and to the curls."""
     return capture.resets(lane.endpoint, lane.running.port)
 
 
 def uses(nginx, lane):
-    """How many requests each connection carried, as nginx saw it: `28x1, 1x12` for 28 with one and one with 12."""
+    """Returns how many requests each connection carried, as nginx saw it: `28x1, 1x12` for 28 connections with one
+    request and one with 12."""
     own = [line.split() for line in nginx.lines() if line.startswith(f"port={lane.endpoint} ")]
     each = collections.Counter(connection for _, connection in own)
     groups = collections.Counter(each.values())
@@ -129,7 +130,7 @@ def uses(nginx, lane):
 
 
 def curl(port):
-    """One request by a curl of its own; whether the answer was good."""
+    """Makes one request with a new curl process; returns true if the answer was good."""
     url = f"http://127.0.0.1:{port}/"
     command = [find("curl"), "--silent", "--fail", "--noproxy", "*", "--max-time", "10",
                "--header", f"Host: {SERVER_NAME}", "--output", "/dev/null", url]
@@ -137,7 +138,7 @@ def curl(port):
 
 
 def start_nginx(certificates, ports):
-    """nginx as one process with a port for each lane; it logs port and connection of each request."""
+    """Starts nginx as one process with a port for each lane; it logs port and connection of each request."""
     file = certificates.path("nginx.conf")
     listens = " ".join(f"listen 127.0.0.1:{port} ssl;" for port in ports)
     folders = " ".join(

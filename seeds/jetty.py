@@ -1,9 +1,9 @@
-"""50,000 requests to Jetty, whose TLS sessions live in the server: how many handshakes were full?
+"""50,000 requests to Jetty, which keeps the TLS sessions: how many handshakes were full?
 
-People saw over 1,000 key exchanges in 50,000 requests: their proxy ended connections with a reset or without
-close_notify, and the Java server then threw the session away. Here rounds of requests alternate with pauses in which
-the proxy closes its idle connections, so that each round begins with new ones. The first round has nothing to resume:
-as many full handshakes as it has connections are the least that can be.
+Users reported over 1,000 key exchanges for 50,000 requests: their proxy ended connections with a reset or without
+close_notify, and the Java server then dropped the session. Here rounds of requests alternate with pauses in which the
+proxy closes its idle connections, so that each round begins with new ones. In the first round there is no session to
+resume: at least as many handshakes are full as that round has connections.
 """
 
 import glob
@@ -21,9 +21,9 @@ from table import render
 
 CLIENTS = 20
 ROUNDS = 50
-PAUSE = 3.0  # seconds in which a proxy should have closed its idle connections
+PAUSE = 3.0  # seconds within which a proxy should have closed its idle connections
 
-# HAProxy closes half of the surplus every purge delay; Warmline too, and what is left by age.
+# HAProxy closes half of the surplus at every purge delay; so does Warmline, which closes the rest by age.
 POOL = Pool(
     haproxy="pool-purge-delay 50ms",
     warmline="purgeDelay: 50ms, idleTimeout: 200ms",
@@ -31,7 +31,7 @@ POOL = Pool(
 
 
 def replay(proxies, certificates, requests):
-    """Runs the situation with each proxy; gives the table as text and what Warmline missed."""
+    """Runs the situation with each proxy; returns the table as text, and the promises that Warmline did not keep."""
     rows, missed = [], []
     for version in ("TLSv1.2", "TLSv1.3"):
         counted = [run_one(proxy, certificates, version, requests) for proxy in proxies]
@@ -48,7 +48,7 @@ def replay(proxies, certificates, requests):
 
 
 def rows_of(version, counted):
-    """The rows of one TLS version."""
+    """Returns the rows of one TLS version."""
     names = {
         "connections": f"{version}: upstream connections",
         "full": "    full handshakes",
@@ -60,7 +60,7 @@ def rows_of(version, counted):
 
 
 def broken_promises(counts):
-    """What Warmline promises: full handshakes in the first round alone, no RST, every answer good."""
+    """Yields the broken promises: full handshakes in the first round alone, no RST, every answer good."""
     if counts["full"] > CLIENTS:
         yield f"{counts['full']} full handshakes; at most {CLIENTS} were expected"
     if counts["resets"]:
@@ -70,7 +70,7 @@ def broken_promises(counts):
 
 
 def run_one(proxy, certificates, version, requests):
-    """One proxy before a Jetty of its own: its counts when all requests are done."""
+    """Runs one proxy before a Jetty of its own; returns the counts when all requests are done."""
     with Jetty(certificates, version) as origin, proxy.start(certificates, origin.port, POOL) as running:
         with Capture(certificates.path("jetty.pcap"), [origin.port, running.port]) as capture:
             lost = sum(one_round(origin, running.port, requests // ROUNDS) for _ in range(ROUNDS))
@@ -85,7 +85,8 @@ def run_one(proxy, certificates, version, requests):
 
 
 def one_round(origin, port, requests):
-    """All clients at once, then a pause until the proxy has closed what is idle. Gives the requests lost."""
+    """Runs all clients at once, then waits until the proxy has closed its idle connections. Returns the number of lost
+    requests."""
     clients = [Client(port, requests // CLIENTS) for _ in range(CLIENTS)]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
@@ -97,7 +98,7 @@ def one_round(origin, port, requests):
 
 
 def wait_until_idle_connections_are_closed(origin):
-    """Waits until the origin has no open connection; a proxy that keeps some is not waited for without end."""
+    """Waits until the origin has no open connection, but at most for `PAUSE`, since a proxy may keep some."""
     deadline = time.monotonic() + PAUSE
 
     while origin.counts()["open"] and time.monotonic() < deadline:
@@ -105,7 +106,7 @@ def wait_until_idle_connections_are_closed(origin):
 
 
 class Client:
-    """An application: one connection to the proxy, some requests over it, one after the other."""
+    """An application: sends requests one after the other over one connection to the proxy."""
 
     def __init__(self, port, requests):
         self.port = port
@@ -124,7 +125,7 @@ class Client:
 
     @staticmethod
     def _send(connection, count):
-        """Sends up to `count` requests over one connection; gives how many were answered well."""
+        """Sends up to `count` requests over one connection; returns the number of good answers."""
         reader = connection.makefile("rb")
         for done in range(count):
             try:
@@ -137,7 +138,7 @@ class Client:
 
 
 def read_good_answer(reader):
-    """Reads one whole answer; whether it was a 200 with all of its body."""
+    """Reads one whole answer; returns true if it was a 200 with all of its body."""
     good = reader.readline().startswith(b"HTTP/1.1 200 ")
     length = 0
     for field in iter(reader.readline, b"\r\n"):
@@ -164,7 +165,7 @@ class Jetty(Program):
         self.port = int(self.wait_for_line("port=").partition("=")[2])
 
     def counts(self):
-        """Its counts now: full, resumed, failed, requests, open."""
+        """Returns the counts so far: full, resumed, failed, requests, open."""
         before = len(self.lines())
         self.say("counts")
         line = self.wait_for_line("full=", after=before)
@@ -172,7 +173,7 @@ class Jetty(Program):
 
 
 def class_path():
-    """The jars of Debian's Jetty 9 that an embedded server needs."""
+    """Returns the jars of Debian's Jetty 9 that an embedded server needs."""
     names = ["jetty9-server", "jetty9-http", "jetty9-io", "jetty9-util", "servlet-api"]
     jars = [f"/usr/share/java/{name}.jar" for name in names]
     if not all(glob.glob(jar) for jar in jars):

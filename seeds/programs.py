@@ -8,15 +8,15 @@ import socket
 import subprocess
 import time
 
-PATIENCE = 30.0  # seconds until something that must happen counts as failed
+PATIENCE = 30.0  # seconds until an awaited event counts as failed
 
 
 class Missing(Exception):
-    """A program or file that the seeds need is not there."""
+    """A program or file that the seeds need is missing."""
 
 
 def find(name):
-    """The path of a program, administrators' programs included."""
+    """Returns the path of a program, also in the folders of administrators' programs."""
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if path is None:
         raise Missing(f"{name} is not installed; `scripts/install-peers seeds` installs it")
@@ -41,17 +41,17 @@ class Program:
         self.stop()
 
     def say(self, line):
-        """Writes a line to its standard input."""
+        """Writes a line to the program's standard input."""
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
 
     def lines(self):
-        """Its whole lines up to now."""
+        """Returns the complete lines of output so far."""
         with open(self.log, encoding="utf-8", errors="replace") as log:
             return [line.rstrip("\n") for line in log if line.endswith("\n")]
 
     def wait_for_line(self, text, after=0):
-        """Waits for a line that contains `text`, passing over the first `after` lines."""
+        """Waits for a line that contains `text`, skipping the first `after` lines."""
         found = []
 
         def came():
@@ -62,11 +62,12 @@ class Program:
         return found[0]
 
     def wait_for_port(self, port):
-        """Waits until something accepts connections on a loopback port."""
+        """Waits until a program accepts connections on a loopback port."""
         self.wait_until(lambda: accepts(port), f"port {port} to open")
 
     def wait_until(self, happened, what):
-        """Waits for `happened()`; where it does not happen, the program is stopped and its words are told."""
+        """Waits for `happened()`; if it does not happen in time, stops the program and raises an error with its output.
+        """
         deadline = time.monotonic() + PATIENCE
         while not happened():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -76,7 +77,7 @@ class Program:
             time.sleep(0.02)
 
     def stop(self, number=signal.SIGTERM, patience=5.0):
-        """Sends a signal and waits; what does not end by itself is killed."""
+        """Sends a signal and waits for the end; kills the program if it does not end in time."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
@@ -89,15 +90,15 @@ class Program:
 
 
 def accepts(port):
-    """Whether a loopback port accepts connections."""
+    """Returns true if a loopback port accepts connections."""
     with socket.socket() as attempt:
         return attempt.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_ports(count):
-    """Loopback ports that were given to no one before, below the range of outgoing connections' ports.
+    """Returns loopback ports that were not given before, below the range of outgoing connections' ports.
 
-    They are tried by binding: to connect would put packets of ours into the captures.
+    A port is tested by binding, because a connection attempt would put packets into the captures.
     """
     found = []
     while len(found) < count:

@@ -15,7 +15,7 @@ class HaProxy:
         self.title = f"HAProxy {mode}"
 
     def start(self, certificates, endpoint, pool):
-        """Starts it before a loopback port; gives the running proxy."""
+        """Starts HAProxy before a loopback port; returns the running proxy."""
         port, = free_ports(1)
         file = certificates.path(f"haproxy-{port}.cfg")
         with open(file, "w", encoding="utf-8") as configuration:
@@ -33,7 +33,7 @@ class HaProxy:
 
 
 class Warmline:
-    """The program of this repository."""
+    """Warmline, the program of this repository."""
 
     title = "Warmline"
 
@@ -41,7 +41,7 @@ class Warmline:
         self.binary = os.path.abspath(binary)
 
     def start(self, certificates, endpoint, pool):
-        """Starts it before a loopback port; gives the running proxy."""
+        """Starts Warmline before a loopback port; returns the running proxy."""
         port, metrics, admin = free_ports(3)
         file = certificates.path(f"warmline-{port}.yaml")
         with open(file, "w", encoding="utf-8") as configuration:
@@ -67,7 +67,7 @@ upstreams:
 
 
 class Pool:
-    """The same wish in the words of both: HAProxy's server options, and the inside of Warmline's `pool`."""
+    """The same pool settings for both: HAProxy's server options, and the content of Warmline's `pool`."""
 
     def __init__(self, haproxy="", warmline=""):
         self.haproxy = haproxy
@@ -75,7 +75,7 @@ class Pool:
 
 
 class Proxy(Program):
-    """A running proxy that listens on `port` and ends in good order on one signal."""
+    """A running proxy that listens on `port` and ends properly on one signal."""
 
     def __init__(self, command, port, ending, log):
         super().__init__(command, log)
@@ -84,5 +84,5 @@ class Proxy(Program):
         self.wait_for_port(port)
 
     def end(self):
-        """Tells it to end in good order, which may take a few seconds."""
+        """Ends the proxy properly, which may take a few seconds."""
         self.stop(self.ending, patience=10.0)

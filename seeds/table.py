@@ -1,8 +1,8 @@
-"""Figures beside each other: one column for each proxy."""
+"""Tables of figures: one column for each proxy."""
 
 
 def render(title, columns, rows):
-    """A table as text. `rows` are pairs of a name and one value for each column."""
+    """Returns a table as text. `rows` are pairs of a name and one value for each column."""
     first = max(len(name) for name, _ in rows)
     widths = [
         max(len(column), *(len(str(values[place])) for _, values in rows))
@@ -14,6 +14,6 @@ def render(title, columns, rows):
 
 
 def line(name, first, values, widths):
-    """One line: the name to the left, the values to the right of their columns."""
+    """Returns one line: the name on the left, the values aligned on the right of their columns."""
     cells = [str(value).rjust(width) for value, width in zip(values, widths)]
     return "  ".join([name.ljust(first), *cells])
