@@ -32,7 +32,7 @@ SITUATIONS = [Situation(40, 0.3, KEPT), Situation(5, 20.0, Pool())]
 
 
 class Lane:
-    """One situation with one proxy."""
+    """A situation with one of the proxies."""
 
     def __init__(self, situation, proxy, endpoint, certificates):
         self.situation = situation

@@ -10,7 +10,7 @@ from .upstream import Upstream
 
 @dataclass(frozen=True)
 class Bench:
-    """One run; the proxies take turns in the order of `proxies`."""
+    """A run; the proxies take turns in the order of `proxies`."""
 
     certificates: object
     directory: Path

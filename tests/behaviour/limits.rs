@@ -292,7 +292,7 @@ fn a_slow_second_header_is_408_too_and_does_not_disturb_the_first_answer() {
     let mut client = warmline.connect();
     client.send("GET /any HTTP/1.1\r\nHost: api.test\r\n\r\nGET /any HTTP/1.1\r\nHo");
     assert_eq!(client.response().text(), "hello\n");
-    // Its time limit begins with its first byte after the answer to the request before.
+    // The second header's time limit begins with its first byte after the first answer.
     client.send("st");
     assert_eq!(client.response().status, 408);
     client.half_close();

@@ -1,6 +1,6 @@
 //! Warmline's behaviour as sentences, tested through real sockets against a counting origin made in the test.
 //!
-//! `case_NN_…` tests line NN of the list of hostile cases. `WARMLINE_SOAK=1` runs the long versions.
+//! `case_NN_…` is a hostile case, by its number. `WARMLINE_SOAK=1` runs the long versions.
 
 #![allow(unreachable_pub, reason = "one crate without users: visibility inside it says enough")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]

@@ -200,7 +200,7 @@ fn at_once(connections: &[Connection], cap: usize) -> (usize, usize) {
     let begins = connections.iter().map(|connection| (connection.accepted, true));
     let ends = connections.iter().filter_map(|connection| Some((connection.ended?, false)));
     let mut events: Vec<(Instant, bool)> = begins.chain(ends).collect();
-    // Of two events at the same instant the end comes first: `false` sorts before `true`.
+    // An end comes before a beginning at the same instant: `false` sorts before `true`.
     events.sort_unstable();
     let (mut open, mut most, mut above) = (0, 0, 0);
     for (_, begins) in events {

@@ -32,7 +32,7 @@ impl Certificates {
         Self::generate_with(|_| ())
     }
 
-    /// Generates the same files, with a server certificate that began five years ago and ends in five years.
+    /// Generates all files, with a server certificate that began five years ago and ends in five years.
     pub(crate) fn generate_for_some_years() -> Self {
         Self::generate_with(|server| {
             server.not_before = date_time_ymd(this_year() - 5, 1, 1);

@@ -216,7 +216,7 @@ fn case_25_close_notify_in_place_of_finished_fails_the_handshake() {
         async move {
             let mut tls = Tls::new(peer, &config);
             tls.read().await;
-            // Of the server's flight only the first record is sent, the ServerHello in clear text.
+            // Only the first record of the server's flight is sent, the ServerHello in clear text.
             let mut flight = Vec::new();
             while tls.session.wants_write() {
                 tls.session.write_tls(&mut flight).unwrap();
