@@ -37,9 +37,9 @@ pub mod tls;
 // Ground: small modules that all others may use.
 pub mod address_space;
 pub mod backoff;
+pub mod clients;
 pub mod descriptors;
 pub mod drain;
-pub mod guests;
 pub mod head;
 pub mod latest;
 pub mod memory;

@@ -18,13 +18,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::guests::{Answering, Bounds, Guests};
+use crate::clients::{ActivityReport, Bounds, Clients};
 
 /// The bounds on the clients of one listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// The bounds on the number of connections.
-    pub guests: Bounds,
+    pub clients: Bounds,
     /// The time limit for a request's header, from the connection's start or the end of the answer before.
     pub header: Duration,
     /// The age from which on a connection takes no further request.
@@ -44,7 +44,7 @@ impl Limits {
     /// Makes the limits of a port with room for `most` connections.
     pub(super) fn for_operators(most: usize) -> Self {
         Self {
-            guests: Bounds::new(most, TURNOVER, ASKING),
+            clients: Bounds::new(most, TURNOVER, ASKING),
             header: Duration::from_secs(10),
             age: Duration::from_mins(1),
             finish: Duration::from_secs(10),
@@ -62,18 +62,18 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "an operator's port cannot be served"),
         };
-    let mut guests = Guests::new(limits.guests);
+    let mut clients = Clients::new(limits.clients);
     loop {
-        let (stream, from) = guests.next(&listener, "an operator's connection").await;
-        guests.welcome(from, |answering| converse(stream, router.clone(), answering, limits)).await;
+        let (stream, from) = clients.next(&listener, "an operator's connection").await;
+        clients.serve(from, |report| converse(stream, router.clone(), report, limits)).await;
     }
 }
 
-async fn converse(stream: TcpStream, router: Router, answering: Answering, limits: Limits) {
+async fn converse(stream: TcpStream, router: Router, report: ActivityReport, limits: Limits) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = router.call(request);
-        answering.during(answer)
+        report.during(answer)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -13,9 +13,9 @@ use tokio::{
 
 use super::{serve::Limits, *};
 use crate::{
+    clients::Bounds,
     config::{self, Context, Credentials, Files, Plan, Source},
     connect::{self, Endpoint, EndpointHost},
-    guests::Bounds,
     pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
     tls::{self, Identity, KeyExchange, MinVersion, Policy, Trust, trust::TrustError},
@@ -398,7 +398,7 @@ async fn a_process_without_a_file_says_that_there_is_nothing_to_reload() {
 }
 
 const PATIENT: Limits = Limits {
-    guests: at_most(1),
+    clients: at_most(1),
     header: Duration::from_secs(20),
     age: Duration::from_secs(20),
     finish: Duration::from_secs(20),
@@ -426,7 +426,7 @@ async fn a_header_that_does_not_end_ends_the_connection_and_frees_its_place() {
 
 #[tokio::test]
 async fn a_crowd_that_never_ends_its_headers_keeps_nobody_out() {
-    let limits = Limits { guests: at_most(2), ..PATIENT };
+    let limits = Limits { clients: at_most(2), ..PATIENT };
     let port = Port::open(|listener| serve::serve(listener, large(), limits));
     let mut crowd = Vec::new();
     for _ in 0..8 {
@@ -448,7 +448,7 @@ async fn whoever_is_being_answered_is_not_sent_away_for_a_crowd() {
             "held"
         })
     };
-    let limits = Limits { guests: at_most(2), ..PATIENT };
+    let limits = Limits { clients: at_most(2), ..PATIENT };
     let router = large().route("/held", held);
     let port = Port::open(|listener| serve::serve(listener, router, limits));
     let mut waiting = port.connect().await;

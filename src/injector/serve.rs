@@ -29,8 +29,8 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    clients::{ActivityReport, Bounds, Clients},
     drain::Drain,
-    guests::{Answering, Bounds, Guests},
     tls::in_words,
 };
 
@@ -73,17 +73,17 @@ pub(super) async fn serve(
     end: End,
 ) {
     let turnover = if tls.is_some() { REVIEWS_TURNOVER } else { HEALTH_TURNOVER };
-    let mut guests = Guests::new(Bounds::new(MOST, turnover, ASKING));
+    let mut clients = Clients::new(Bounds::new(MOST, turnover, ASKING));
     loop {
         let (stream, from) = tokio::select! {
-            next = guests.next(&listener, "a connection") => next,
+            next = clients.next(&listener, "a connection") => next,
             () = end.come.begun() => break,
         };
         let (tls, router, end) = (tls.clone(), router.clone(), end.clone());
-        guests.welcome(from, |answering| converse(stream, tls, router, answering, end)).await;
+        clients.serve(from, |report| converse(stream, tls, router, report, end)).await;
     }
     drop(listener);
-    let _ = timeout(FINISH, guests.gone()).await;
+    let _ = timeout(FINISH, clients.all_ended()).await;
 }
 
 /// Serves one connection. Its errors are not returned: the client got its answer or did not, and nothing else depends
@@ -92,14 +92,14 @@ async fn converse(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     router: Router,
-    answering: Answering,
+    report: ActivityReport,
     end: End,
 ) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => answer(stream, router, answering, end).await,
+        None => answer(stream, router, report, end).await,
         Some(tls) => match timeout(FIRST, tls.accept(stream)).await {
-            Ok(Ok(stream)) => answer(stream, router, answering, end).await,
+            Ok(Ok(stream)) => answer(stream, router, report, end).await,
             Ok(Err(error)) => tell_failed_handshake(&in_words(error)),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
@@ -116,7 +116,7 @@ fn tell_failed_handshake(error: &io::Error) {
     }
 }
 
-async fn answer<S>(stream: S, router: Router, answering: Answering, end: End)
+async fn answer<S>(stream: S, router: Router, report: ActivityReport, end: End)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -124,7 +124,7 @@ where
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         asked.store(true, Relaxed);
-        let (answer, end) = (answering.during(router.call(request)), end.clone());
+        let (answer, end) = (report.during(router.call(request)), end.clone());
         async move {
             let mut response = answer.await?;
             if began.elapsed() > AGE || end.announced.has_begun() {

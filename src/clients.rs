@@ -20,11 +20,11 @@ use tokio::{
 use crate::socket::BACKLOG;
 
 /// The clients of one port; the drop of this ends all their connections.
-pub struct Guests {
+pub struct Clients {
     bounds: Bounds,
     tasks: JoinSet<()>,
     /// The clients, the oldest first.
-    all: VecDeque<Guest>,
+    all: VecDeque<ServedClient>,
     /// The signal that a client's answer is ready.
     answered: Arc<Notify>,
     /// The time of the newest log line about a client that could not be accepted.
@@ -53,26 +53,26 @@ impl Bounds {
     }
 }
 
-struct Guest {
+struct ServedClient {
     task: AbortHandle,
     from: IpAddr,
-    doing: Arc<Mutex<Doing>>,
+    activity: Arc<Mutex<Activity>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doing {
+enum Activity {
     /// The first request has been on its way since this time.
     Arriving(Instant),
     /// The request has arrived, and its answer has been awaited since this time.
     Asking(Instant),
     /// The answer is ready or sent, and no further request has arrived.
-    Sitting,
+    Idle,
 }
 
 /// The task's means to say that a client's request has arrived, and that the answer is ready.
 #[derive(Debug, Clone)]
-pub struct Answering {
-    doing: Arc<Mutex<Doing>>,
+pub struct ActivityReport {
+    activity: Arc<Mutex<Activity>>,
     answered: Arc<Notify>,
 }
 
@@ -81,21 +81,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The least time between two log lines about failed accepts.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
-impl Answering {
+impl ActivityReport {
     /// Marks the client as awaiting an answer from now on, until the returned future has produced it.
     pub fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
-        *lock(&self.doing) = Doing::Asking(Instant::now());
-        let Self { doing, answered } = self.clone();
+        *lock(&self.activity) = Activity::Asking(Instant::now());
+        let Self { activity, answered } = self.clone();
         async move {
             let answer = answer.await;
-            *lock(&doing) = Doing::Sitting;
+            *lock(&activity) = Activity::Idle;
             answered.notify_one();
             answer
         }
     }
 }
 
-impl Guests {
+impl Clients {
     /// Makes an empty set of clients.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
@@ -131,14 +131,14 @@ impl Guests {
     async fn make_room(&mut self, from: IpAddr) {
         loop {
             while self.tasks.try_join_next().is_some() {}
-            self.all.retain(|guest| !guest.task.is_finished());
+            self.all.retain(|client| !client.task.is_finished());
             if self.all.len() < self.bounds.most {
                 return;
             }
             let seen: Vec<_> =
-                self.all.iter().map(|guest| (guest.from, *lock(&guest.doing))).collect();
-            match who_goes(&seen, from, self.bounds, Instant::now()) {
-                Ok(index) => self.all.remove(index).iter().for_each(|guest| guest.task.abort()),
+                self.all.iter().map(|client| (client.from, *lock(&client.activity))).collect();
+            match client_to_end(&seen, from, self.bounds, Instant::now()) {
+                Ok(index) => self.all.remove(index).iter().for_each(|client| client.task.abort()),
                 Err(wait) => tokio::select! {
                     _ = self.tasks.join_next() => {}
                     () = self.answered.notified() => {}
@@ -150,20 +150,22 @@ impl Guests {
 
     /// Serves the next client in a task of its own. Yields first to that task, so that a request which is already there
     /// is seen before more clients are accepted.
-    pub async fn welcome<C>(&mut self, from: IpAddr, conversing: impl FnOnce(Answering) -> C)
+    pub async fn serve<C>(&mut self, from: IpAddr, conversation: impl FnOnce(ActivityReport) -> C)
     where
         C: Future<Output = ()> + Send + 'static,
     {
-        let doing = Arc::new(Mutex::new(Doing::Arriving(Instant::now())));
-        let answering =
-            Answering { doing: Arc::clone(&doing), answered: Arc::clone(&self.answered) };
-        let task = self.tasks.spawn(conversing(answering));
-        self.all.push_back(Guest { task, from, doing });
+        let activity = Arc::new(Mutex::new(Activity::Arriving(Instant::now())));
+        let report = ActivityReport {
+            activity: Arc::clone(&activity),
+            answered: Arc::clone(&self.answered),
+        };
+        let task = self.tasks.spawn(conversation(report));
+        self.all.push_back(ServedClient { task, from, activity });
         yield_now().await;
     }
 
     /// Waits until no client is left.
-    pub async fn gone(&mut self) {
+    pub async fn all_ended(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }
@@ -172,8 +174,8 @@ impl Guests {
 /// oldest first. Only clients of the address with the most connections can be ended: the oldest that is idle; else the
 /// one whose first request has been on its way for the longest, or, where there is none, whose answer has been awaited
 /// for the longest, if that exceeds the bound; else the oldest, if the newcomer's address has fewer connections.
-fn who_goes(
-    all: &[(IpAddr, Doing)],
+fn client_to_end(
+    all: &[(IpAddr, Activity)],
     newcomer: IpAddr,
     bounds: Bounds,
     now: Instant,
@@ -185,22 +187,23 @@ fn who_goes(
     let most = counts.values().copied().max().unwrap_or_default();
     let has_fewer = counts.get(&newcomer).copied().unwrap_or_default() + 1 < most;
     let crowd = || all.iter().enumerate().filter(|(_, (from, _))| counts[from] == most);
-    if let Some((sitting, _)) = crowd().find(|(_, (_, doing))| *doing == Doing::Sitting) {
-        return Ok(sitting);
+    if let Some((idle, _)) = crowd().find(|(_, (_, activity))| *activity == Activity::Idle) {
+        return Ok(idle);
     }
-    let since = |of: fn(Doing) -> Option<Instant>, patience: Duration| {
-        let since = crowd().filter_map(|(index, (_, doing))| Some((of(*doing)? + patience, index)));
+    let since = |of: fn(Activity) -> Option<Instant>, patience: Duration| {
+        let since =
+            crowd().filter_map(|(index, (_, activity))| Some((of(*activity)? + patience, index)));
         since.min()
     };
-    let longest = since(Doing::arriving, bounds.arriving);
-    let longest = longest.or_else(|| since(Doing::asking, bounds.asking));
+    let longest = since(Activity::arriving, bounds.arriving);
+    let longest = longest.or_else(|| since(Activity::asking, bounds.asking));
     let left = longest.map_or(bounds.asking, |(until, _)| until.saturating_duration_since(now));
     let lasts = longest.filter(|_| left.is_zero()).map(|(_, index)| index);
     let oldest = || crowd().next().map(|(index, _)| index).filter(|_| has_fewer);
     lasts.or_else(oldest).ok_or(left)
 }
 
-impl Doing {
+impl Activity {
     const fn arriving(self) -> Option<Instant> {
         if let Self::Arriving(since) = self { Some(since) } else { None }
     }
@@ -210,8 +213,8 @@ impl Doing {
     }
 }
 
-fn lock(doing: &Mutex<Doing>) -> MutexGuard<'_, Doing> {
-    doing.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(activity: &Mutex<Activity>) -> MutexGuard<'_, Activity> {
+    activity.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -225,26 +228,29 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn goes(all: &[(IpAddr, Doing)], newcomer: u8, now: Instant) -> Result<usize, Duration> {
-        who_goes(all, address(newcomer), BOUNDS, now)
+    fn ended(all: &[(IpAddr, Activity)], newcomer: u8, now: Instant) -> Result<usize, Duration> {
+        client_to_end(all, address(newcomer), BOUNDS, now)
     }
 
     #[test]
-    fn who_sits_goes_first_then_who_arrives_for_long_then_who_asks_for_long_and_the_oldest_of_them()
-    {
+    fn the_idle_end_first_then_the_longest_to_send_a_request_then_the_longest_to_be_answered() {
         let long = Instant::now();
         let now = long + PATIENCE;
-        let (asking, arriving) = (Doing::Asking(long), Doing::Arriving(long));
-        let just = [Doing::Asking(now), Doing::Arriving(now)];
-        let of_one = |doings: &[Doing]| {
-            let all: Vec<_> = doings.iter().map(|doing| (address(1), *doing)).collect();
-            goes(&all, 1, now)
+        let (asking, arriving) = (Activity::Asking(long), Activity::Arriving(long));
+        let just = [Activity::Asking(now), Activity::Arriving(now)];
+        let of_one = |activities: &[Activity]| {
+            let all: Vec<_> = activities.iter().map(|activity| (address(1), *activity)).collect();
+            ended(&all, 1, now)
         };
         let [asks, arrives] = just;
-        assert_eq!(of_one(&[asking, arriving, Doing::Sitting, Doing::Sitting]), Ok(2));
+        assert_eq!(of_one(&[asking, arriving, Activity::Idle, Activity::Idle]), Ok(2));
         assert_eq!(of_one(&[asks, asking, arriving, arriving]), Ok(2));
         assert_eq!(of_one(&[asks, asking, asking]), Ok(1));
-        assert_eq!(of_one(&[asking, arrives]), Err(PATIENCE), "who arrives will ask, or go");
+        assert_eq!(
+            of_one(&[asking, arrives]),
+            Err(PATIENCE),
+            "an arriving client will ask, or end"
+        );
         assert_eq!(of_one(&just), Err(PATIENCE), "a burst of honest ones waits for each other");
     }
 
@@ -252,10 +258,10 @@ mod tests {
     fn fault_34_who_asks_nothing_has_less_time_than_who_waits_for_an_answer() {
         let now = Instant::now();
         let bounds = Bounds { arriving: PATIENCE / 10, ..BOUNDS };
-        let all = [(address(1), Doing::Asking(now)), (address(1), Doing::Arriving(now))];
-        let goes = |at| who_goes(&all, address(1), bounds, at);
-        assert_eq!(goes(now), Err(PATIENCE / 10));
-        assert_eq!(goes(now + PATIENCE / 10), Ok(1));
+        let all = [(address(1), Activity::Asking(now)), (address(1), Activity::Arriving(now))];
+        let ended = |at| client_to_end(&all, address(1), bounds, at);
+        assert_eq!(ended(now), Err(PATIENCE / 10));
+        assert_eq!(ended(now + PATIENCE / 10), Ok(1));
     }
 
     #[test]
@@ -272,33 +278,33 @@ mod tests {
     fn a_wait_is_over_when_the_first_was_busy_for_long() {
         let began = Instant::now();
         let all = [
-            (address(1), Doing::Asking(began + PATIENCE / 2)),
-            (address(1), Doing::Arriving(began)),
+            (address(1), Activity::Asking(began + PATIENCE / 2)),
+            (address(1), Activity::Arriving(began)),
         ];
-        assert_eq!(goes(&all, 1, began + PATIENCE / 2), Err(PATIENCE / 2));
+        assert_eq!(ended(&all, 1, began + PATIENCE / 2), Err(PATIENCE / 2));
     }
 
     #[test]
     fn room_is_made_at_the_expense_of_the_address_with_the_most_and_at_once_for_another() {
         let now = Instant::now();
-        let busy = Doing::Asking(now);
+        let busy = Activity::Asking(now);
         let crowd = [
-            (address(1), Doing::Sitting),
+            (address(1), Activity::Idle),
             (address(2), busy),
             (address(2), busy),
             (address(2), busy),
         ];
-        assert_eq!(goes(&crowd, 1, now), Ok(1), "it has one itself");
-        assert_eq!(goes(&crowd, 3, now), Ok(1));
-        assert_eq!(goes(&crowd, 2, now), Err(PATIENCE), "its own wait for each other");
+        assert_eq!(ended(&crowd, 1, now), Ok(1), "it has one itself");
+        assert_eq!(ended(&crowd, 3, now), Ok(1));
+        assert_eq!(ended(&crowd, 2, now), Err(PATIENCE), "its own wait for each other");
     }
 
     #[test]
-    fn where_all_have_one_who_comes_waits_for_the_first_that_sits() {
+    fn where_all_have_one_a_newcomer_waits_for_the_first_idle_one() {
         let now = Instant::now();
-        let mut all = [(address(1), Doing::Asking(now)), (address(2), Doing::Arriving(now))];
-        assert_eq!(goes(&all, 3, now), Err(PATIENCE));
-        all[1].1 = Doing::Sitting;
-        assert_eq!(goes(&all, 3, now), Ok(1));
+        let mut all = [(address(1), Activity::Asking(now)), (address(2), Activity::Arriving(now))];
+        assert_eq!(ended(&all, 3, now), Err(PATIENCE));
+        all[1].1 = Activity::Idle;
+        assert_eq!(ended(&all, 3, now), Ok(1));
     }
 }
