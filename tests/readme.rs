@@ -83,7 +83,7 @@ fn the_readme_lists_every_metric_and_none_that_does_not_exist() {
 #[test]
 fn the_pages_name_only_metrics_that_exist() {
     let mut exported = exported();
-    exported.extend(names(&text("src/injector/standing.rs"), "\""));
+    exported.extend(names(&text("src/injector/readiness.rs"), "\""));
     for document in DOCUMENTS {
         let unknown: Vec<_> = names(&text(document), "`")
             .into_iter()

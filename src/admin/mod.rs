@@ -37,7 +37,7 @@ pub use readiness::Readiness;
 pub use sampler::sample;
 
 use crate::{
-    config::Standing,
+    config::ConfigurationStatus,
     drain::Drain,
     latest::Latest,
     proxy::Proxy,
@@ -56,7 +56,7 @@ pub struct State {
     proxy: Arc<Proxy>,
     ends: Arc<Ends>,
     readiness: Arc<Readiness>,
-    standing: Arc<Standing>,
+    configuration: Arc<ConfigurationStatus>,
     resources: Arc<Resources>,
     drain: Drain,
     /// The way to ask for a look at the followed files; `None` if no file is followed.
@@ -81,7 +81,7 @@ impl State {
         proxy: Arc<Proxy>,
         ends: Arc<Ends>,
         readiness: Arc<Readiness>,
-        standing: Arc<Standing>,
+        configuration: Arc<ConfigurationStatus>,
         resources: Arc<Resources>,
         drain: Drain,
         follower: Option<Follower>,
@@ -91,7 +91,7 @@ impl State {
             proxy,
             ends,
             readiness,
-            standing,
+            configuration,
             resources,
             drain,
             follower,
@@ -101,7 +101,7 @@ impl State {
     }
 
     fn ready(&self, now: Instant) -> Report {
-        let required = &self.standing.in_force().plan.required_upstreams;
+        let required = &self.configuration.in_force().plan.required_upstreams;
         let upstreams = self.upstreams.get();
         let floors = upstreams.iter().map(|upstream| upstream.floor(required));
         self.readiness.ready(floors, self.drain.has_begun(), now)

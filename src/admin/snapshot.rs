@@ -155,17 +155,17 @@ impl Snapshot {
 
 impl Configuration {
     fn take(state: &State) -> Self {
-        let standing = &state.standing;
-        let origin = standing.origin();
+        let configuration = &state.configuration;
+        let origin = configuration.origin();
         let source = state.follower.as_ref().map(|follower| &follower.source);
         Self {
             source: origin,
             place: source.map(|source| source.name(origin)),
             watch: source.and_then(|source| source.configmap()).map(contact),
-            reloads: counts(&standing.configurations),
-            credentials: counts(&standing.credentials),
-            in_force: standing.in_force(),
-            refused: standing.refused(),
+            reloads: counts(&configuration.configurations),
+            credentials: counts(&configuration.credentials),
+            in_force: configuration.in_force(),
+            refused: configuration.refused(),
         }
     }
 

@@ -139,12 +139,13 @@ fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> 
         pools: "http://127.0.0.1:13321/pools".into(),
         unrouted: Exchanges::default(),
     });
-    let standing = Standing::new(plan, "00112233aabbccdd".into(), SystemTime::UNIX_EPOCH);
+    let configuration =
+        ConfigurationStatus::new(plan, "00112233aabbccdd".into(), SystemTime::UNIX_EPOCH);
     let state = State::new(
         proxy,
         ends,
         Arc::default(),
-        standing,
+        configuration,
         Arc::default(),
         Drain::default(),
         follower,

@@ -113,10 +113,10 @@ impl Inlets {
         plan: &'a Plan,
         workers: usize,
     ) -> Result<Opening<'a>, StartError> {
-        let standing: HashSet<_> = self.0.iter().map(|open| &open.door).collect();
+        let kept: HashSet<_> = self.0.iter().map(|open| &open.door).collect();
         let opened = wanted(plan).into_iter().map(|wanted| {
             let opened = || wanted.open(workers).map_err(|error| self.explain(error));
-            let sockets = if standing.contains(&wanted.door) { None } else { Some(opened()?) };
+            let sockets = if kept.contains(&wanted.door) { None } else { Some(opened()?) };
             Ok((wanted, sockets))
         });
         opened.collect::<Result<_, _>>().map(Opening)
@@ -152,10 +152,10 @@ impl Inlets {
         let before = std::mem::take(&mut self.0).into_iter();
         let mut before: HashMap<_, _> = before.map(|open| (open.door.clone(), open)).collect();
         for (wanted, sockets) in opening.0 {
-            let standing = before.remove(&wanted.door);
-            let had = standing.as_ref().map(|open| open.inlet.room.share());
+            let kept = before.remove(&wanted.door);
+            let had = kept.as_ref().map(|open| open.inlet.room.share());
             let room = rooms.of(&wanted, had);
-            open.extend(match (standing, sockets) {
+            open.extend(match (kept, sockets) {
                 (Some(open), _) => Some(open.keep(&wanted, room, entries)),
                 (None, Some(sockets)) => Some(Open::new(&wanted, sockets, room, entries, common)),
                 (None, None) => None,

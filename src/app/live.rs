@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     admin,
-    config::{self, Bind, Plan, Standing},
+    config::{self, Bind, ConfigurationStatus, Plan},
     drain::Drain,
     latest::Latest,
     proxy::Destination,
@@ -35,7 +35,7 @@ const CHANGING: Duration = Duration::from_millis(20);
 
 /// The running parts of the plan in force.
 pub(super) struct Live {
-    pub(super) standing: Arc<Standing>,
+    pub(super) configuration: Arc<ConfigurationStatus>,
     common: Common,
     key_log: Option<Arc<dyn KeyLog>>,
     admin: Arc<admin::State>,
@@ -72,12 +72,12 @@ impl Live {
     pub(super) fn new(
         common: Common,
         running: Arc<Running>,
-        standing: Arc<Standing>,
+        configuration: Arc<ConfigurationStatus>,
         admin: Arc<admin::State>,
         key_log: Option<Arc<dyn KeyLog>>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            standing,
+            configuration,
             common,
             key_log,
             admin,
@@ -98,7 +98,7 @@ impl Live {
         let live = Arc::clone(self);
         self.run_on_first(|_| async move {
             live.common.drain.begun().await;
-            let time = live.standing.in_force().plan.drain;
+            let time = live.configuration.in_force().plan.drain;
             bound_drain(live.common.drain.clone(), time).await;
         });
         Ok(())
@@ -114,7 +114,7 @@ impl Live {
         if self.common.drain.has_begun() {
             return Err(ReconfigureError::Ending);
         }
-        let in_force = self.standing.in_force();
+        let in_force = self.configuration.in_force();
         refuse_what_needs_a_restart(&in_force.plan, &plan)?;
         changing.refuse_other_owners(&plan)?;
         let prepared = self.prepare(&plan, &changing)?;
@@ -125,7 +125,7 @@ impl Live {
         self.divide_descriptors(&plan, &changing);
         self.admin.follow(&changing.upstreams);
         warn_of_trust(Some(&in_force.plan), &plan);
-        self.standing.applied(plan, text, SystemTime::now());
+        self.configuration.applied(plan, text, SystemTime::now());
         Ok(())
     }
 

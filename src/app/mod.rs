@@ -30,7 +30,7 @@ use tokio::{
 use crate::{
     address_space::{self, TooLittle},
     admin::{self, Follower, Readiness},
-    config::{Errors, Kept, Origin, Plan, Source, Standing, configmap::FollowError},
+    config::{ConfigurationStatus, Errors, Kept, Origin, Plan, Source, configmap::FollowError},
     connect::Resolver,
     drain::Drain,
     latest::Latest,
@@ -182,15 +182,16 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         unrouted: Exchanges::default(),
     });
     let resources = Arc::new(Resources::default());
-    let standing = Standing::new(plan.clone(), environment.configuration, SystemTime::now());
-    standing.came_from(environment.origin);
+    let configuration =
+        ConfigurationStatus::new(plan.clone(), environment.configuration, SystemTime::now());
+    configuration.came_from(environment.origin);
     let readiness = Arc::new(Readiness::default());
     let (follower, asks) = environment.source.as_ref().map(Follower::new).unzip();
     let state = admin::State::new(
         Arc::clone(&proxy),
         Arc::clone(&ends),
         Arc::clone(&readiness),
-        Arc::clone(&standing),
+        Arc::clone(&configuration),
         Arc::clone(&resources),
         drain.clone(),
         follower,
@@ -206,7 +207,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     let (sending, receiving): (Vec<_>, Vec<_>) =
         (0..plan.threads).map(|_| unbounded_channel()).unzip();
     let common = Common { proxy, ends, drain: drain.clone(), resources, workers: sending };
-    let live = Live::new(common, running, standing, Arc::clone(&state), key_log);
+    let live = Live::new(common, running, configuration, Arc::clone(&state), key_log);
     live.begin(plan)?;
     let workers = receiving.into_iter().enumerate();
     let workers = workers.map(|(thread, jobs)| worker::spawn(&work, jobs, thread));

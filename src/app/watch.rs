@@ -92,7 +92,7 @@ impl Watch {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let mut files = self.live.standing.in_force().plan.credentials.files();
+        let mut files = self.live.configuration.in_force().plan.credentials.files();
         files.extend(self.source.path().map(Into::into));
         files
     }
@@ -103,7 +103,7 @@ impl Watch {
 
     /// True if nothing is refused: time alone could make a refused file usable.
     fn is_well(&self) -> bool {
-        let refused = self.live.standing.refused();
+        let refused = self.live.configuration.refused();
         refused.configuration.is_none() && refused.credentials.is_empty()
     }
 
@@ -111,7 +111,7 @@ impl Watch {
     /// content is that of the plan in force, nothing is compiled: with many upstreams that takes a noticeable part of a
     /// core.
     fn look(&mut self) -> Looked {
-        let in_force = self.live.standing.in_force();
+        let in_force = self.live.configuration.in_force();
         let found = self.source.find();
         let files = in_force.plan.credentials.files();
         let digests = found.digests(files, self.digests.as_ref());
@@ -121,7 +121,7 @@ impl Watch {
             return Looked::Unchanged;
         }
         let looked = self.look_at(found, &in_force);
-        let now_in_force = self.live.standing.in_force();
+        let now_in_force = self.live.configuration.in_force();
         let is_final = self.is_well() && !now_in_force.plan.credentials.depend_on_time();
         self.seen = (is_final && self.digests.is_some()).then_some(now_in_force);
         looked
@@ -151,7 +151,7 @@ impl Watch {
 
     /// Puts changed certificates in force while the configuration is refused, by compiling the text in force again.
     fn follow_credentials(&mut self, in_force: &InForce) {
-        let (text, origin) = (in_force.text.clone(), self.live.standing.origin());
+        let (text, origin) = (in_force.text.clone(), self.live.configuration.origin());
         let compiled = self.source.compile(text, origin, Some(&in_force.plan.credentials));
         let error = match compiled.map(|loaded| self.put_in_force(loaded, in_force)) {
             Ok(Err((_, error))) => Some(error.to_string()),
@@ -203,7 +203,7 @@ impl Watch {
             hash: hash.clone().unwrap_or_else(|| config::hash(reason)),
             reason: reason.into(),
         }));
-        if self.live.standing.rejected(hash, reason, SystemTime::now()) {
+        if self.live.configuration.rejected(hash, reason, SystemTime::now()) {
             tracing::error!(
                 reason,
                 "the changed configuration cannot be used; the old one stays in force"
@@ -214,7 +214,7 @@ impl Watch {
 
     fn accept(&self) {
         self.tell_cluster(None);
-        if self.live.standing.accepted() {
+        if self.live.configuration.accepted() {
             tracing::info!("the configuration is good again, and what it says is in force");
         }
     }
@@ -226,7 +226,7 @@ impl Watch {
     }
 
     fn came_from(&self, origin: Origin) {
-        if self.live.standing.came_from(origin) {
+        if self.live.configuration.came_from(origin) {
             let name = self.source.name(origin);
             tracing::info!(source = origin.as_str(), name, "another source leads now");
         }
@@ -235,7 +235,7 @@ impl Watch {
     /// Keeps the text in force for the next start.
     fn keep(&self) {
         let Some(kept) = &self.kept else { return };
-        if let Err(error) = kept.write(&self.live.standing.in_force().text) {
+        if let Err(error) = kept.write(&self.live.configuration.in_force().text) {
             tracing::warn!(%error, "the configuration in force cannot be kept for the next start");
         }
     }
@@ -243,10 +243,10 @@ impl Watch {
     /// Records the files that cannot be used, and logs new ones and their end; returns the reasons of all of them, or
     /// `None`.
     fn tell_stale(&self, stale: &[Stale]) -> Option<String> {
-        if stale.is_empty() && self.live.standing.has_stale() {
+        if stale.is_empty() && self.live.configuration.has_stale() {
             tracing::info!("certificates, keys and trust are good again");
         }
-        for new in self.live.standing.stale(stale, SystemTime::now()) {
+        for new in self.live.configuration.stale(stale, SystemTime::now()) {
             tracing::error!(
                 reason = new.reason,
                 "changed certificates cannot be used; the old ones stay in force"

@@ -20,7 +20,7 @@ mod plan;
 mod quick;
 mod source;
 mod spec;
-mod standing;
+mod status;
 mod suggestion;
 mod warnings;
 mod written;
@@ -33,7 +33,7 @@ pub use errors::{Errors, Finding};
 pub use kept::Kept;
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
 pub use source::{Disk, Files, Found, Loaded, Origin, Source, Terms, Unusable};
-pub use standing::{InForce, Outcome, Refusal, Refused, Standing};
+pub use status::{ConfigurationStatus, InForce, Outcome, Refusal, Refused};
 pub use warnings::{expired_trust, unread_roots, warnings};
 pub use written::Position;
 

@@ -28,8 +28,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     certificate::{Serving, Unusable},
+    readiness::{Readiness, Trust},
     rotation::{self, Content, Data, Step, Terms},
-    standing::{Standing, Trust},
     webhook,
 };
 use crate::{api_server, backoff::Backoff};
@@ -40,7 +40,7 @@ pub(super) struct Agreement {
     configurations: Api<Configuration>,
     names: Names,
     terms: Terms,
-    standing: Arc<Standing>,
+    readiness: Arc<Readiness>,
     secret: Seen<Secret>,
     configuration: Seen<Configuration>,
     /// The Secret's content that is in use: as data, and parsed.
@@ -130,13 +130,18 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 const STEPS_AT_ONCE: usize = 3;
 
 impl Agreement {
-    pub(super) fn new(client: Client, names: Names, terms: Terms, standing: Arc<Standing>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        names: Names,
+        terms: Terms,
+        readiness: Arc<Readiness>,
+    ) -> Self {
         Self {
             secrets: Api::namespaced(client.clone(), &names.namespace),
             configurations: Api::all(client),
             names,
             terms,
-            standing,
+            readiness,
             secret: Seen::NOTHING,
             configuration: Seen::NOTHING,
             adopted: None,
@@ -162,7 +167,7 @@ impl Agreement {
                 Some(event) = configurations.next() => self.configuration.note(event),
                 () = sleep_until(wake) => {}
                 // A replica that is ending takes no more steps: the others may run with newer terms.
-                () = self.standing.drain.begun() => return std::future::pending().await,
+                () = self.readiness.drain.begun() => return std::future::pending().await,
             }
             if self.secret.known && self.configuration.known {
                 let outcome = self.settle().await;
@@ -182,7 +187,7 @@ impl Agreement {
     fn tell(&mut self, outcome: Result<(), Failed>) {
         let text = outcome.err().map(|failed| failed.to_string()).unwrap_or_default();
         if self.adopted.is_none() {
-            self.standing.set_trust(Trust::Missing(text.clone()));
+            self.readiness.set_trust(Trust::Missing(text.clone()));
         }
         if !text.is_empty() && self.told != text {
             if Instant::now() < self.beginning_until {
@@ -204,10 +209,10 @@ impl Agreement {
         };
         let placed = self.put_in_place(&content.bundle()).await;
         match &placed {
-            Ok(()) => self.standing.set_trust(Trust::InPlace),
+            Ok(()) => self.readiness.set_trust(Trust::InPlace),
             // Nothing is known about the webhook configuration, so that the last trust stays.
             Err(Failed::Silence) => {}
-            Err(failed) => self.standing.set_trust(Trust::Missing(failed.to_string())),
+            Err(failed) => self.readiness.set_trust(Trust::Missing(failed.to_string())),
         }
         advanced.and(placed)
     }
@@ -277,8 +282,8 @@ impl Agreement {
         let pair = &content.serving;
         let serving =
             Serving::from_pem(pair.certificate.as_bytes(), pair.key.as_bytes(), SystemTime::now())?;
-        self.standing.current.replace(serving);
-        self.standing.authority_ends(content.authority.not_after);
+        self.readiness.current.replace(serving);
+        self.readiness.authority_ends(content.authority.not_after);
         self.adopted = Some((data, content));
         Ok(())
     }
@@ -305,7 +310,7 @@ impl Agreement {
         let patched = self.configurations.patch(&self.names.configuration, &parameters, &patch);
         let patched = timeout(PATIENCE, patched).await.map_err(|_| Failed::Silence)?;
         self.configuration.object = Some(patched.map_err(Failed::Patch)?);
-        self.standing.patched();
+        self.readiness.patched();
         tracing::info!(configuration = %self.names.configuration, "our CA is in place");
         Ok(())
     }
@@ -418,9 +423,9 @@ mod tests {
             certificate: Duration::from_hours(1),
             name: "d.a.svc".into(),
         };
-        let standing = Arc::new(Standing::new(Drain::default()).unwrap());
+        let readiness = Arc::new(Readiness::new(Drain::default()).unwrap());
         let client = Client::try_from(config).unwrap();
-        let mut agreement = Agreement::new(client, names, terms, standing);
+        let mut agreement = Agreement::new(client, names, terms, readiness);
         let metadata = ObjectMeta { name: Some("b".into()), ..ObjectMeta::default() };
         agreement.secret.object = Some(Secret { metadata, ..Secret::default() });
         agreement

@@ -10,8 +10,8 @@ use super::{
     Error, Own,
     agreement::{Agreement, Names},
     cluster_version,
+    readiness::Readiness,
     rotation::Terms,
-    standing::Standing,
 };
 use crate::{api_server, backoff::Backoff};
 
@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Agrees with the other replicas on the CA for as long as the future is polled. Fails if the lifetimes leave no time
 /// for rotation, if there is no way to the API server, or if the cluster is too old.
-pub(super) async fn agree(own: Own, standing: Arc<Standing>) -> Result<Infallible, Error> {
+pub(super) async fn agree(own: Own, readiness: Arc<Readiness>) -> Result<Infallible, Error> {
     if own.certificate_lifetime > own.ca_lifetime / 3 {
         return Err(Error::Lifetimes);
     }
@@ -36,7 +36,7 @@ pub(super) async fn agree(own: Own, standing: Arc<Standing>) -> Result<Infallibl
         name: format!("{}.{namespace}.svc", own.service),
     };
     let names = Names { namespace, secret: own.secret, configuration: own.webhook };
-    Ok(Agreement::new(client, names, terms, standing).keep().await)
+    Ok(Agreement::new(client, names, terms, readiness).keep().await)
 }
 
 /// Checks that the cluster is new enough, if the pod has a token: asking for the version needs no rights. Without a way

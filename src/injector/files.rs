@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use super::{
     Error,
     certificate::{Serving, Unusable},
-    standing::{Standing, Trust},
+    readiness::{Readiness, Trust},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -31,14 +31,14 @@ enum Failed {
 }
 
 /// Follows `tls.crt` and `tls.key` in this folder for as long as the future is polled, and puts each new pair in use.
-pub(super) async fn follow(folder: &Path, standing: Arc<Standing>) -> Result<Infallible, Error> {
-    standing.set_trust(Trust::NotOurs);
+pub(super) async fn follow(folder: &Path, readiness: Arc<Readiness>) -> Result<Infallible, Error> {
+    readiness.set_trust(Trust::NotOurs);
     let (mut known, mut told) = (None, String::new());
     loop {
         match look(folder, &mut known) {
             Ok(None) => told.clear(),
             Ok(Some(serving)) => {
-                standing.current.replace(serving);
+                readiness.current.replace(serving);
                 tracing::info!(folder = %folder.display(), "the serving certificate is in use");
                 told.clear();
             }

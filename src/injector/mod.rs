@@ -18,13 +18,13 @@ mod obstacles;
 mod patch;
 mod pod;
 mod quantity;
+mod readiness;
 mod resources;
 mod review;
 mod rotation;
 mod routes;
 mod serve;
 mod sidecar;
-mod standing;
 mod webhook;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -40,9 +40,9 @@ pub use sidecar::{ConfigSource, Platform, PullPolicy, Settings as Sidecar};
 use crate::drain::Drain;
 use certificate::Current;
 pub use cluster_version::TooOld;
+use readiness::Readiness;
 use routes::Desk;
 use serve::End;
-use standing::Standing;
 
 /// The injector's settings, as its command line gives them.
 #[derive(Debug)]
@@ -133,13 +133,13 @@ pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     }
     let webhook = bound(settings.bind)?;
     let health = bound(settings.health_bind)?;
-    let standing = Arc::new(Standing::new(drain.clone())?);
-    let tls = acceptor(Arc::clone(&standing.current))?;
+    let readiness = Arc::new(Readiness::new(drain.clone())?);
+    let tls = acceptor(Arc::clone(&readiness.current))?;
     announce(&webhook, &health);
-    let desk = Desk::new(Arc::clone(&standing), settings.sidecar);
+    let desk = Desk::new(Arc::clone(&readiness), settings.sidecar);
     let end = End { announced: drain.clone(), come: Drain::default() };
     let reviews = serve::serve(webhook, Some(tls), routes::webhook(desk), end.clone());
-    let health = serve::serve(health, None, routes::health(Arc::clone(&standing)), End::default());
+    let health = serve::serve(health, None, routes::health(Arc::clone(&readiness)), End::default());
     let ending = async {
         drain.begun().await;
         sleep(LINGER).await;
@@ -149,7 +149,7 @@ pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     tokio::select! {
         () = reviews => {}
         () = health => {}
-        error = keep_certificate(settings.certificate, Arc::clone(&standing)) => return Err(error),
+        error = keep_certificate(settings.certificate, Arc::clone(&readiness)) => return Err(error),
         () = ending => {}
     }
     tracing::info!("warmline injector has ended");
@@ -157,13 +157,13 @@ pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
 }
 
 /// Keeps the serving certificate up to date for ever. Completes only with the error that makes this impossible.
-async fn keep_certificate(certificate: Certificate, standing: Arc<Standing>) -> Error {
+async fn keep_certificate(certificate: Certificate, readiness: Arc<Readiness>) -> Error {
     let outcome = match certificate {
         Certificate::Files(folder) => {
-            let follow = files::follow(&folder, standing);
+            let follow = files::follow(&folder, readiness);
             tokio::select! { never = follow => never, Err(error) = cluster::look() => Err(error) }
         }
-        Certificate::Own(own) => cluster::agree(own, standing).await,
+        Certificate::Own(own) => cluster::agree(own, readiness).await,
     };
     match outcome {
         Ok(never) => match never {},

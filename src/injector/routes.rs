@@ -24,9 +24,9 @@ use tokio::{
 };
 
 use super::{
+    readiness::Readiness,
     review::{self, Outcome, Reviewed},
     sidecar::Settings,
-    standing::Standing,
 };
 
 /// The path that the API server sends reviews to.
@@ -51,14 +51,14 @@ warmline injector: metrics and health
 
 /// The state that the review handler needs.
 pub(super) struct Desk {
-    pub(super) standing: Arc<Standing>,
+    pub(super) readiness: Arc<Readiness>,
     pub(super) settings: Settings,
     room: Semaphore,
 }
 
 impl Desk {
-    pub(super) fn new(standing: Arc<Standing>, settings: Settings) -> Arc<Self> {
-        Arc::new(Self { standing, settings, room: Semaphore::new(ALL_BODIES) })
+    pub(super) fn new(readiness: Arc<Readiness>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self { readiness, settings, room: Semaphore::new(ALL_BODIES) })
     }
 }
 
@@ -78,14 +78,14 @@ pub(super) fn webhook(desk: Arc<Desk>) -> Router {
 }
 
 /// Makes the routes of the port for metrics and health.
-pub(super) fn health(standing: Arc<Standing>) -> Router {
+pub(super) fn health(readiness: Arc<Readiness>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/", get(|| async { INDEX }))
         .fallback(|| async { (StatusCode::NOT_FOUND, INDEX) })
-        .with_state(standing)
+        .with_state(readiness)
 }
 
 async fn reviewed(State(desk): State<Arc<Desk>>, request: Request) -> Response {
@@ -93,7 +93,7 @@ async fn reviewed(State(desk): State<Arc<Desk>>, request: Request) -> Response {
         let (_place, body) = receive(&desk.room, request).await?;
         let begun = Instant::now();
         let reviewed = review::answer(&body, &desk.settings).map_err(Refused::Junk)?;
-        desk.standing.reviewed(reviewed.result, begun.elapsed());
+        desk.readiness.reviewed(reviewed.result, begun.elapsed());
         Ok(reviewed)
     };
     match outcome.await {
@@ -102,7 +102,7 @@ async fn reviewed(State(desk): State<Arc<Desk>>, request: Request) -> Response {
             ([(CONTENT_TYPE, "application/json")], reviewed.answer).into_response()
         }
         Err(refused) => {
-            desk.standing.refused();
+            desk.readiness.refused();
             let refused: Refused = refused;
             let (status, why) = refused.say();
             tracing::warn!(status = status.as_u16(), reason = %why, "a review cannot be answered");
@@ -184,8 +184,8 @@ impl Refused {
     }
 }
 
-async fn ready(State(standing): State<Arc<Standing>>, request: Request) -> Response {
-    let (text, good) = standing.readiness(SystemTime::now());
+async fn ready(State(readiness): State<Arc<Readiness>>, request: Request) -> Response {
+    let (text, good) = readiness.checks(SystemTime::now());
     if !good {
         (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
     } else if request.uri().query().is_some_and(|query| query.starts_with("verbose")) {
@@ -195,8 +195,8 @@ async fn ready(State(standing): State<Arc<Standing>>, request: Request) -> Respo
     }
 }
 
-async fn metrics(State(standing): State<Arc<Standing>>) -> Response {
-    match standing.metrics() {
+async fn metrics(State(readiness): State<Arc<Readiness>>) -> Response {
+    match readiness.metrics() {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }

@@ -33,7 +33,7 @@ pub struct Ended {
 
 /// The facts that decide whether a connection may be leased again.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct LeaseFacts {
     /// The reason for which HTTP on the connection is over; `None` while it is not.
     pub over: Option<EndReason>,
     /// The generation of certificates that the handshake used.
@@ -265,11 +265,11 @@ impl<C> Connections<C> {
 
     /// Returns the facts that decide whether a connection may be leased again. A single look-up, because each check-in
     /// needs it.
-    pub fn standing(&self, id: ConnectionId) -> Option<Standing> {
+    pub fn lease_facts(&self, id: ConnectionId) -> Option<LeaseFacts> {
         let record = self.records.get(&id)?;
         let past = record.past();
         let Record { over, generation, retires, last_use, .. } = *record;
-        Some(Standing { over, generation, past, retires, last_use })
+        Some(LeaseFacts { over, generation, past, retires, last_use })
     }
 
     /// Returns the address at the other end; `None` before the connection is established.

@@ -10,13 +10,13 @@ use super::{
         snapshot::{Counts, Snapshot},
     },
     numbers::{Count, plural},
-    upstream::{Standing, standing},
+    upstream::{Health, health},
 };
 use crate::{config::Outcome, telemetry::log::Human};
 
 /// Returns the title for the browser's tab: a drain or the number of failing upstreams first.
 pub(super) fn title(snapshot: &Snapshot) -> String {
-    let bad = |upstream: &_| matches!(standing(upstream, snapshot.at), Standing::Failing(_));
+    let bad = |upstream: &_| matches!(health(upstream, snapshot.at), Health::Failing(_));
     let failing = snapshot.upstreams.iter().filter(|upstream| bad(upstream)).count();
     match (snapshot.draining, failing) {
         (true, _) => "draining · Warmline".into(),

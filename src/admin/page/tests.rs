@@ -65,9 +65,9 @@ fn nothing_that_others_wrote_becomes_markup() {
     state.proxy.unrouted.requests.increment(Code::ClientError);
     let act = Act { what: HOSTILE.into(), outcome: HOSTILE.into() };
     state.acts.note(act, SystemTime::now());
-    state.standing.rejected(None, HOSTILE, SystemTime::now());
+    state.configuration.rejected(None, HOSTILE, SystemTime::now());
     let credentials = Stale { files: Vec::new(), reason: HOSTILE.into() };
-    state.standing.stale(&[credentials], SystemTime::now());
+    state.configuration.stale(&[credentials], SystemTime::now());
     let page = page(&state);
     assert_eq!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 6, "{page}");
     assert!(!page.contains("<script>") && !page.contains("<img"), "{page}");

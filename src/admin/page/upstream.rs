@@ -1,4 +1,4 @@
-//! The page's section for one upstream: its standing, numbers, reasons why connections came and went, last failures,
+//! The page's section for one upstream: its health, numbers, reasons why connections came and went, last failures,
 //! and each connection.
 
 mod tables;
@@ -21,11 +21,11 @@ use crate::{
     upstream::{Failed, Party},
 };
 
-/// The time for which a failure counts in an upstream's standing.
+/// The time for which a failure counts in an upstream's health.
 const LATELY: Duration = Duration::from_mins(1);
 
-/// An upstream's standing at a glance.
-pub(super) enum Standing<'a> {
+/// An upstream's health at a glance.
+pub(super) enum Health<'a> {
     Good,
     /// Requests wait, because the cap is reached.
     Full,
@@ -33,25 +33,25 @@ pub(super) enum Standing<'a> {
     Failing(&'a Noted<Failed>),
 }
 
-/// Returns the upstream's present standing. Failures by the fault of applications do not count.
-pub(super) fn standing(upstream: &UpstreamSnapshot, now: SystemTime) -> Standing<'_> {
+/// Returns the upstream's present health. Failures by the fault of applications do not count.
+pub(super) fn health(upstream: &UpstreamSnapshot, now: SystemTime) -> Health<'_> {
     let lately = |failure: &&Noted<Failed>| {
         // A failure may be later than `now`, if it happened while the snapshot was taken.
         failure.what.by != Party::Downstream && Span::between(failure.last, now).0 < LATELY
     };
     match upstream.exchanges.failures.iter().find(lately) {
-        Some(failure) => Standing::Failing(failure),
-        None if upstream.pool.now.queued > 0 => Standing::Full,
-        None => Standing::Good,
+        Some(failure) => Health::Failing(failure),
+        None if upstream.pool.now.queued > 0 => Health::Full,
+        None => Health::Good,
     }
 }
 
 fn pill(upstream: &UpstreamSnapshot, now: SystemTime, good: &str) -> Markup {
     html! {
-        @match standing(upstream, now) {
-            Standing::Good => { span.pill.good { (good) } }
-            Standing::Full => { span.pill.warn { "all connections taken, requests wait" } }
-            Standing::Failing(failure) => {
+        @match health(upstream, now) {
+            Health::Good => { span.pill.good { (good) } }
+            Health::Full => { span.pill.warn { "all connections taken, requests wait" } }
+            Health::Failing(failure) => {
                 span.pill.bad { (status(&failure.what)) ", " (Ago(failure.last, now)) }
             }
         }

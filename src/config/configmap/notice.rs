@@ -38,8 +38,8 @@ pub(super) async fn publish(
     let mut told = None;
     let mut earliest = Instant::now();
     loop {
-        let standing = rejected.borrow_and_update().clone();
-        let Some(standing) = standing.filter(|standing| told.as_ref() != Some(&standing.hash))
+        let rejection = rejected.borrow_and_update().clone();
+        let Some(rejection) = rejection.filter(|rejection| told.as_ref() != Some(&rejection.hash))
         else {
             if rejected.changed().await.is_err() {
                 return;
@@ -52,10 +52,10 @@ pub(super) async fn publish(
             changed = rejected.changed() => if changed.is_err() { return },
             () = sleep_until(due) => {
                 let about = regarding(&reference, &namespace, known.borrow().uid.clone());
-                let event = event(&about, &standing, &instance(), Timestamp::now());
+                let event = event(&about, &rejection, &instance(), Timestamp::now());
                 create(&events, &event).await;
                 earliest = Instant::now() + PACE;
-                told = Some(standing.hash);
+                told = Some(rejection.hash);
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Instant};
 
-use super::{Census, Effects, EndReason, Settings, Standing, State, Taker};
+use super::{Census, Effects, EndReason, LeaseFacts, Settings, State, Taker};
 
 /// The connections that a new generation has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl<C, E, W> State<C, E, W> {
                 self.forget_lessons(effects);
             }
         }
-        let outdated = |state: &Self, s: Standing| s.generation < state.generation;
+        let outdated = |state: &Self, facts: LeaseFacts| facts.generation < state.generation;
         let idle_closed = self.close_idle_that(outdated, self.outdated, effects);
         self.find_dials(now, effects);
         let in_use = self.connections.active_before(self.generation);
@@ -51,8 +51,9 @@ impl<C, E, W> State<C, E, W> {
         self.settings = settings;
         self.connections.limit_age(self.settings.max_age);
         self.close_expired(now, effects);
-        self.close_idle_that(|state, s| state.is_worn(&s), EndReason::Requests, effects);
-        let nobodys = |state: &Self, s: Standing| state.reason_if_nobodys(s.past).is_some();
+        self.close_idle_that(|state, facts| state.is_worn(&facts), EndReason::Requests, effects);
+        let nobodys =
+            |state: &Self, facts: LeaseFacts| state.reason_if_nobodys(facts.past).is_some();
         self.close_idle_that(nobodys, EndReason::Policy, effects);
         while self.census().staying() > self.settings.max_connections
             && self.close_oldest_idle(EndReason::Reconfigured, effects)
@@ -99,13 +100,13 @@ impl<C, E, W> State<C, E, W> {
 
     fn close_idle_that(
         &mut self,
-        has_to: impl Fn(&Self, Standing) -> bool,
+        has_to: impl Fn(&Self, LeaseFacts) -> bool,
         reason: EndReason,
         effects: &mut Effects<C, W>,
     ) -> usize {
         let before = self.census().idle;
         for id in self.connections.idle_oldest_first() {
-            if self.connections.standing(id).is_some_and(|standing| has_to(self, standing)) {
+            if self.connections.lease_facts(id).is_some_and(|facts| has_to(self, facts)) {
                 self.close_idle(id, reason, effects);
             }
         }

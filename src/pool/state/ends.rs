@@ -3,23 +3,23 @@
 use std::{num::NonZeroU64, time::Instant};
 
 use super::{
-    Census, ConnectionId, Effects, EndReason, Past, Phase, Sharing, Standing, State, Stay,
+    Census, ConnectionId, Effects, EndReason, LeaseFacts, Past, Phase, Sharing, State, Stay,
 };
 
 impl<C, E, W> State<C, E, W> {
     /// Returns the reason for which a connection must close instead of being leased again; `None` if it may be leased.
     pub(super) fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
-        let standing = self.connections.standing(id)?;
+        let facts = self.connections.lease_facts(id)?;
         let surplus = || self.census().staying() > self.settings.max_connections;
-        if standing.over.is_some() {
-            standing.over
-        } else if standing.generation < self.generation {
+        if facts.over.is_some() {
+            facts.over
+        } else if facts.generation < self.generation {
             Some(self.outdated)
-        } else if self.is_worn(&standing) {
+        } else if self.is_worn(&facts) {
             Some(EndReason::Requests)
-        } else if let Some(reason) = self.reason_if_nobodys(standing.past) {
+        } else if let Some(reason) = self.reason_if_nobodys(facts.past) {
             Some(reason)
-        } else if standing.retires.is_some_and(|at| at <= now) {
+        } else if facts.retires.is_some_and(|at| at <= now) {
             Some(EndReason::Aged)
         } else {
             surplus().then_some(EndReason::Reconfigured)
@@ -27,10 +27,10 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// True if a connection has carried as many requests as the settings, or the upstream's announcement, allow.
-    pub(super) fn is_worn(&self, standing: &Standing) -> bool {
+    pub(super) fn is_worn(&self, facts: &LeaseFacts) -> bool {
         let most = self.settings.max_requests.map(NonZeroU64::get);
-        let most = most.into_iter().chain(standing.last_use).min();
-        most.is_some_and(|most| standing.past.uses >= most)
+        let most = most.into_iter().chain(facts.last_use).min();
+        most.is_some_and(|most| facts.past.uses >= most)
     }
 
     /// Returns the reason for which a used connection must close because its owner is gone; `None` if the owner is

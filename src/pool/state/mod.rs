@@ -43,7 +43,7 @@ pub use warm::{PROOF, Wanted};
 
 use super::{
     Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
-    connections::{Connections, Phase, Standing, Stay},
+    connections::{Connections, LeaseFacts, Phase, Stay},
     learned::{KeepAlive, Learned, Lessons},
     purge::Purge,
     refill::Refill,

@@ -20,7 +20,7 @@ label! {
 
 /// The record of the configuration in force and of those that were refused.
 #[derive(Debug)]
-pub struct Standing {
+pub struct ConfigurationStatus {
     in_force: Latest<InForce>,
     /// The kind of source that the configuration in force came from; if several sources have the same text, the leading
     /// one.
@@ -66,7 +66,7 @@ pub struct Refusal {
     pub since: SystemTime,
 }
 
-impl Standing {
+impl ConfigurationStatus {
     /// Makes the record of a process that starts with this plan and its text.
     #[must_use]
     pub fn new(plan: Plan, text: String, now: SystemTime) -> Arc<Self> {

@@ -15,7 +15,7 @@ use super::{certificate::Current, review::Outcome};
 use crate::drain::Drain;
 
 /// The injector's readiness and its metrics, shared by all that change or read them.
-pub(super) struct Standing {
+pub(super) struct Readiness {
     pub(super) current: Arc<Current>,
     pub(super) drain: Drain,
     trust: Mutex<Trust>,
@@ -47,9 +47,9 @@ const INVALID: &str = "invalid";
 /// The upper bounds of the histogram's buckets, in seconds. A decision takes well under a millisecond.
 const BUCKETS: [f64; 7] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0];
 
-impl Standing {
+impl Readiness {
     pub(super) fn new(drain: Drain) -> prometheus::Result<Self> {
-        let standing = Self {
+        let readiness = Self {
             current: Arc::default(),
             drain,
             trust: Mutex::new(Trust::Missing(
@@ -58,7 +58,7 @@ impl Standing {
             )),
             counters: Counters::new()?,
         };
-        Ok(standing)
+        Ok(readiness)
     }
 
     pub(super) fn set_trust(&self, trust: Trust) {
@@ -66,7 +66,7 @@ impl Standing {
     }
 
     /// Returns the text of all readiness checks, a line for each, and true if all of them pass.
-    pub(super) fn readiness(&self, now: SystemTime) -> (String, bool) {
+    pub(super) fn checks(&self, now: SystemTime) -> (String, bool) {
         let serving = self.current.get();
         let certificate = match serving {
             None => Err("there is none yet".to_owned()),
