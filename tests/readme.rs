@@ -8,30 +8,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// All documents; links between them are relative to the file.
-const DOCUMENTS: &[&str] = &[
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "bench/README.md",
-    "charts/warmline/README.md",
-    "charts/warmline-egress/README.md",
-    "deploy/README.md",
-    "docs/configure.md",
-    "docs/from-haproxy.md",
-    "docs/https.md",
-    "docs/inject.md",
-    "docs/install.md",
-    "docs/monitor.md",
-    "docs/monitor.md",
-    "docs/operate.md",
-    "docs/platforms.md",
-    "docs/reliability.md",
-    "docs/rotate.md",
-    "docs/troubleshoot.md",
-    "docs/limits.md",
-    "docs/upgrade.md",
-];
+/// Folders with documents; all that end in `.md` there are checked.
+const FOLDERS: &[&str] =
+    &["", "bench", "charts/warmline", "charts/warmline-egress", "deploy", "docs", "fuzz"];
+
+/// Returns the path of each document, from the project's folder on.
+fn documents() -> Vec<String> {
+    let names = |folder: &&str| {
+        let files = fs::read_dir(here(folder)).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let folder = Path::new(folder).to_owned();
+        let documents = names.filter(|name| name.ends_with(".md"));
+        documents
+            .map(move |name| folder.join(name).to_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    FOLDERS.iter().flat_map(names).collect()
+}
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -66,16 +59,15 @@ fn exported() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_readme_embeds_the_example_that_check_prints() {
-    let readme = text("README.md");
-    let block = between(&readme, "<!-- example:begin -->\n```yaml\n", "```\n<!-- example:end -->");
+fn the_configuration_page_embeds_the_example_that_check_prints() {
+    let page = text("docs/configuration.md");
+    let block = between(&page, "<!-- example:begin -->\n```yaml\n", "```\n<!-- example:end -->");
     assert_eq!(block, warmline::config::example());
 }
 
 #[test]
-fn the_readme_lists_every_metric_and_none_that_does_not_exist() {
-    let readme = text("README.md");
-    let listed = names(between(&readme, "\n## Metrics\n", "\n## Log\n"), "| `");
+fn the_page_of_metrics_lists_every_one_and_none_that_does_not_exist() {
+    let listed = names(&text("docs/metrics.md"), "| `");
     assert!(listed.len() > 10, "{listed:?}");
     assert_eq!(listed, exported());
 }
@@ -84,10 +76,10 @@ fn the_readme_lists_every_metric_and_none_that_does_not_exist() {
 fn the_pages_name_only_metrics_that_exist() {
     let mut exported = exported();
     exported.extend(names(&text("src/injector/readiness.rs"), "\""));
-    for document in DOCUMENTS {
-        let unknown: Vec<_> = names(&text(document), "`")
+    for document in documents() {
+        let unknown: Vec<_> = names(&text(&document), "`")
             .into_iter()
-            .chain(names(&text(document), "("))
+            .chain(names(&text(&document), "("))
             .filter(|name| !exported.contains(name))
             .collect();
         assert!(unknown.is_empty(), "{document}: {unknown:?}");
@@ -105,17 +97,76 @@ fn the_architecture_names_every_module() {
     assert_eq!(modules.collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
+/// Returns the text without its blocks of code, in which nothing is a link or a heading.
+fn prose(text: &str) -> String {
+    text.split("```").step_by(2).collect()
+}
+
+/// Returns the anchors of a document's headings, as repository hosts make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let prose = prose(text);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
 #[test]
-fn links_between_the_documents_lead_somewhere() {
-    for document in DOCUMENTS {
-        let folder = here(document).parent().unwrap().to_owned();
-        for piece in text(document).split("](").skip(1) {
-            let target = piece.split([')', '#']).next().unwrap();
-            if !target.starts_with("http") {
-                assert!(folder.join(target).exists(), "{document}: {target}");
+fn links_between_the_documents_lead_to_files_and_headings_that_exist() {
+    let mut followed = 0;
+    for document in documents() {
+        let source = here(&document);
+        for piece in prose(&text(&document)).split("](").skip(1) {
+            let target = piece.split(')').next().unwrap();
+            if target.starts_with("http") {
+                continue;
+            }
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = match file {
+                "" => source.clone(),
+                file => source.parent().unwrap().join(file),
+            };
+            assert!(file.exists(), "{document}: {target}");
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&file).unwrap());
+                assert!(there.contains(anchor), "{document}: {target}, of {there:?}");
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 100, "{followed}");
+}
+
+/// Comments name a document with its folder, and a heading of the design in quotes beside it.
+#[test]
+fn documents_that_the_sources_cite_exist() {
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for file in fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
             }
         }
     }
+    let mut files = Vec::new();
+    ["src", "tests"].iter().for_each(|folder| sources(&here(folder), &mut files));
+    let mut cited = 0;
+    for file in files {
+        for piece in fs::read_to_string(&file).unwrap().split("docs/").skip(1) {
+            let name = piece.split(|c: char| !(c.is_ascii_lowercase() || "-.".contains(c)));
+            let name = name.take(1).collect::<String>();
+            if let Some((name, _)) = name.split_once(".md") {
+                assert!(here("docs").join(name).with_extension("md").exists(), "{file:?}: {name}");
+                cited += 1;
+            }
+        }
+    }
+    assert!(cited > 20, "{cited}");
 }
 
 #[test]
