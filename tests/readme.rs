@@ -120,7 +120,7 @@ fn prose(text: &str) -> String {
     text.split("```").step_by(2).collect()
 }
 
-/// Returns the anchors of a document's headings, as repository hosts make them.
+/// Returns the anchors of a document: those of its headings, as repository hosts make them, and those written out.
 fn anchors(text: &str) -> BTreeSet<String> {
     let prose = prose(text);
     let headings = prose.lines().filter(|line| line.starts_with('#'));
@@ -129,7 +129,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
         let kept = words.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
         kept.map(|c| if c == ' ' { '-' } else { c }).collect()
     };
-    headings.map(anchor).collect()
+    let written = prose.split("<a id=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    headings.map(anchor).chain(written.map(str::to_owned)).collect()
 }
 
 #[test]
