@@ -13,7 +13,7 @@ use super::{
     ConnectionPhase, ConnectionView, End, EndReason, Reuse,
     idle::{IdleList, List, Position},
     ids::{ClientId, ConnectionId, IdMap, WaiterId},
-    sharing::Past,
+    sharing::UseHistory,
 };
 
 /// The report of a connection's end, for the counters and the log.
@@ -39,7 +39,7 @@ pub struct LeaseFacts {
     /// The generation of certificates that the handshake used.
     pub generation: u64,
     /// The connection's uses and owner, which the reuse mode judges by.
-    pub past: Past,
+    pub history: UseHistory,
     /// The time at which the connection is too old (`maxAge`, less jitter); `None`: no limit.
     pub retires: Option<Instant>,
     /// The number of uses after which the upstream takes no more requests, as it announced; `None`: no announcement.
@@ -48,7 +48,7 @@ pub struct LeaseFacts {
 
 /// The facts that limit how long a connection may stay idle.
 #[derive(Debug, Clone, Copy)]
-pub struct Stay {
+pub struct IdleLimits {
     /// The time at which the connection became idle.
     pub since: Instant,
     /// The longest idle time by the upstream's own announcement on this connection, less the margin.
@@ -241,11 +241,11 @@ impl<C> Connections<C> {
     }
 
     /// Returns the limits of an idle connection's stay; `None` if the connection is not idle.
-    pub fn stay(&self, id: ConnectionId) -> Option<Stay> {
+    pub fn idle_limits(&self, id: ConnectionId) -> Option<IdleLimits> {
         let record = self.records.get(&id)?;
         let Phase::Idle(Position { since, .. }) = record.phase else { return None };
         let Record { announced, retires, doubted, .. } = *record;
-        Some(Stay { since, announced, retires, doubted })
+        Some(IdleLimits { since, announced, retires, doubted })
     }
 
     /// Returns how long a leased connection was idle before its lease, and forgets that; `None` if it was not idle.
@@ -267,9 +267,9 @@ impl<C> Connections<C> {
     /// needs it.
     pub fn lease_facts(&self, id: ConnectionId) -> Option<LeaseFacts> {
         let record = self.records.get(&id)?;
-        let past = record.past();
+        let history = record.history();
         let Record { over, generation, retires, last_use, .. } = *record;
-        Some(LeaseFacts { over, generation, past, retires, last_use })
+        Some(LeaseFacts { over, generation, history, retires, last_use })
     }
 
     /// Returns the address at the other end; `None` before the connection is established.
@@ -307,9 +307,9 @@ impl<C> Connections<C> {
     }
 
     /// Returns the connection's uses and owner; those of an unused connection if there is no such connection.
-    pub fn past(&self, id: ConnectionId) -> Past {
-        let unused = Past { uses: 0, owner: None, private: false };
-        self.records.get(&id).map_or(unused, Record::past)
+    pub fn history(&self, id: ConnectionId) -> UseHistory {
+        let unused = UseHistory { uses: 0, owner: None, private: false };
+        self.records.get(&id).map_or(unused, Record::history)
     }
 
     /// Returns the number of idle connections that are private: claimed by a client, and not doubted.
@@ -380,18 +380,18 @@ impl<C> Connections<C> {
     }
 
     /// Removes this client as the owner of all its connections; returns those of them that are idle.
-    pub fn disown(&mut self, owner: ClientId) -> Vec<ConnectionId> {
+    pub fn remove_owner(&mut self, owner: ClientId) -> Vec<ConnectionId> {
         self.claimed.remove(&owner);
         let its = self.records.iter_mut().filter(|(_, record)| record.owner == Some(owner));
-        let disowned = its.filter_map(|(id, record)| {
+        let ownerless = its.filter_map(|(id, record)| {
             record.owner = None;
             matches!(record.phase, Phase::Idle(_)).then_some(*id)
         });
-        disowned.collect()
+        ownerless.collect()
     }
 
     /// Removes the owners of all connections that are not private.
-    pub fn disown_all(&mut self) {
+    pub fn remove_owners(&mut self) {
         let shared = self.records.values_mut().filter(|record| !record.private);
         shared.for_each(|record| record.owner = None);
     }
@@ -465,9 +465,9 @@ impl<C> Connections<C> {
     }
 
     /// Makes another waiter, or none, the one that counts on this dial.
-    pub fn bequeath(&mut self, dial: ConnectionId, heir: Option<WaiterId>) {
+    pub fn pass_dial(&mut self, dial: ConnectionId, next_waiter: Option<WaiterId>) {
         if matches!(self.phase(dial), Some(Phase::Connecting(_))) {
-            self.enter(dial, Phase::Connecting(heir));
+            self.enter(dial, Phase::Connecting(next_waiter));
         }
     }
 
@@ -579,7 +579,13 @@ impl<C> Connections<C> {
     }
 
     /// Removes a connection whose socket and lease are both gone, and returns the report of its end.
-    pub fn bury(&mut self, id: ConnectionId, reason: EndReason, end: End, at: Instant) -> Ended {
+    pub fn remove_ended(
+        &mut self,
+        id: ConnectionId,
+        reason: EndReason,
+        end: End,
+        at: Instant,
+    ) -> Ended {
         let (uses, opened) = self.records.get(&id).map_or((0, at), |r| (r.uses, r.opened));
         self.forget(id);
         Ended { id, uses, age: at.saturating_duration_since(opened), reason, end }
@@ -604,8 +610,8 @@ impl Record {
         if self.private { List::Private } else { List::Shared(self.thread) }
     }
 
-    fn past(&self) -> Past {
-        Past { uses: self.uses, owner: self.owner, private: self.private }
+    fn history(&self) -> UseHistory {
+        UseHistory { uses: self.uses, owner: self.owner, private: self.private }
     }
 
     /// Computes the time at which the connection is too old. A limit of zero is none. The jitter shortens the limit by

@@ -266,7 +266,7 @@ impl<C, E> Pool<C, E> {
 
     /// Waits until there are as many connections as the warm floor wants, or returns at once if there ever were.
     pub async fn warmed(&self) {
-        self.comes_to(State::is_warm).await;
+        self.until(State::is_warm).await;
     }
 
     /// True if the warm floor is filled with connections that have lasted for [`PROOF`] or carried a request.
@@ -292,8 +292,8 @@ impl<C, E> Pool<C, E> {
     }
 
     /// Waits until there is a connection in any phase, a dial included.
-    pub async fn inhabited(&self) {
-        self.comes_to(|state| state.census().total() > 0).await;
+    pub async fn until_has_connection(&self) {
+        self.until(|state| state.census().total() > 0).await;
     }
 
     /// Doubts the idle connections to an address at which bytes, sent at the time `sent`, were never acknowledged, but
@@ -305,8 +305,8 @@ impl<C, E> Pool<C, E> {
 
     /// Closes the older half of the idle connections, because the process is short of sockets; but never the newest
     /// one, and none while other connections are closing.
-    pub fn relieve(&self) {
-        self.change(State::relieve);
+    pub fn close_older_half(&self) {
+        self.change(State::close_older_half);
     }
 
     /// Ends a drain, so that connections are kept idle again; returns true if there was a drain.
@@ -327,7 +327,7 @@ impl<C, E> Pool<C, E> {
 
     /// Waits until no place under the cap is taken and no request waits.
     pub async fn emptied(&self) {
-        self.comes_to(State::is_empty).await;
+        self.until(State::is_empty).await;
     }
 
     /// Waits until the pool is draining and empty.
@@ -336,7 +336,7 @@ impl<C, E> Pool<C, E> {
             // Most pools never drain: until then no change of the pool wakes the task that waits here.
             let draining = self.draining.notified();
             if self.lock().is_draining() {
-                self.comes_to(|state| !state.is_draining() || state.is_empty()).await;
+                self.until(|state| !state.is_draining() || state.is_empty()).await;
                 if self.is_drained() {
                     return;
                 }
@@ -353,7 +353,7 @@ impl<C, E> Pool<C, E> {
     }
 
     /// Waits until a condition holds, and checks it after each change of the pool.
-    async fn comes_to(&self, condition: impl Fn(&State<C, E, Waker>) -> bool) {
+    async fn until(&self, condition: impl Fn(&State<C, E, Waker>) -> bool) {
         let _watching = Watching::counted_in(&self.watchers);
         loop {
             let changed = self.changed.notified();

@@ -13,7 +13,7 @@ pub const AT_ONCE: usize = 8;
 #[derive(Debug, Clone, Default)]
 pub struct Refill {
     /// The number of pauses in a row after which dials failed again.
-    troubles: u32,
+    failures: u32,
     /// The beginning and the end of the last pause.
     pause: Option<(Instant, Instant)>,
     /// A random number in 0.0..1.0 that shortens a pause by up to a half, so that many sidecars do not dial in step.
@@ -33,16 +33,16 @@ impl Refill {
 
     /// Begins a pause because a dial failed, or its connection ended soon. Further failures within the pause change
     /// nothing.
-    pub fn trouble(&mut self, now: Instant) {
+    pub fn failed(&mut self, now: Instant) {
         if self.paused_until(now).is_some() {
             return;
         }
         if self.is_past(now) {
-            self.troubles = 0;
+            self.failures = 0;
         }
         let length = self.length();
         let length = length.saturating_sub(length.mul_f64(self.jitter / 2.0));
-        self.troubles = self.troubles.saturating_add(1);
+        self.failures = self.failures.saturating_add(1);
         self.pause = Some((now, now + length));
     }
 
@@ -52,7 +52,7 @@ impl Refill {
     }
 
     fn length(&self) -> Duration {
-        FIRST_PAUSE.saturating_mul(1 << self.troubles.min(16)).min(LONGEST_PAUSE)
+        FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE)
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
         refill.set_jitter(jitter);
         (0..count)
             .map(|_| {
-                refill.trouble(now);
+                refill.failed(now);
                 let end = refill.paused_until(now).unwrap();
                 let length = end - now;
                 now = end;
@@ -93,27 +93,27 @@ mod tests {
     }
 
     #[test]
-    fn without_trouble_there_is_no_pause() {
+    fn without_a_failure_there_is_no_pause() {
         assert_eq!(Refill::default().paused_until(Instant::now()), None);
     }
 
     #[test]
-    fn many_troubles_within_one_pause_are_one() {
+    fn many_failures_within_one_pause_are_one() {
         let (mut refill, now) = (Refill::default(), Instant::now());
         for late in 0..100 {
-            refill.trouble(now + millis(late));
+            refill.failed(now + millis(late));
         }
         assert_eq!(refill.paused_until(now), Some(now + millis(100)));
-        refill.trouble(now + millis(100));
+        refill.failed(now + millis(100));
         assert_eq!(refill.paused_until(now + millis(100)), Some(now + millis(300)));
     }
 
     #[test]
-    fn after_a_good_while_trouble_is_new_trouble() {
+    fn after_a_good_while_a_failure_begins_anew() {
         let (mut refill, now) = (Refill::default(), Instant::now());
-        refill.trouble(now);
+        refill.failed(now);
         let later = now + millis(200) + SHORT_LIFE;
-        refill.trouble(later);
+        refill.failed(later);
         assert_eq!(refill.paused_until(later), Some(later + millis(100)));
     }
 }

@@ -40,7 +40,7 @@ pub const DEFAULT_URGENCY: u8 = 3;
 
 /// The facts about a connection that the reuse mode judges by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Past {
+pub struct UseHistory {
     /// The number of requests that the connection has carried, a running one included.
     pub uses: u64,
     /// The client that the connection belongs to, under [`Sharing::Never`] or by a claim.
@@ -50,22 +50,22 @@ pub struct Past {
 }
 
 impl Sharing {
-    /// True if the request may take a connection with this past. An unused connection is for every request.
-    pub fn allows(self, ask: &Ask, past: Past) -> bool {
-        if past.uses == 0 {
+    /// True if the request may take a connection with this history. An unused connection is for every request.
+    pub fn allows(self, ask: &Ask, history: UseHistory) -> bool {
+        if history.uses == 0 {
             return true;
         }
         !ask.fresh
             && match self {
-                _ if past.private => past.owner == Some(ask.client),
+                _ if history.private => history.owner == Some(ask.client),
                 Self::Always => true,
-                Self::Aggressive => !ask.first || past.uses > 1,
+                Self::Aggressive => !ask.first || history.uses > 1,
                 Self::Safe => !ask.first,
-                Self::Never => past.owner == Some(ask.client),
+                Self::Never => history.owner == Some(ask.client),
             }
     }
 
-    /// True if the request may take no used connection at all, whatever its past.
+    /// True if the request may take no used connection at all, whatever its history.
     pub fn forbids_all(self, ask: &Ask) -> bool {
         ask.fresh || (ask.first && matches!(self, Self::Safe | Self::Never))
     }
@@ -77,8 +77,8 @@ mod tests {
 
     const MINE: ClientId = 1;
 
-    fn past(uses: u64, owner: Option<ClientId>) -> Past {
-        Past { uses, owner, private: false }
+    fn history(uses: u64, owner: Option<ClientId>) -> UseHistory {
+        UseHistory { uses, owner, private: false }
     }
 
     fn ask(first: bool) -> Ask {
@@ -103,7 +103,7 @@ mod tests {
             (Sharing::Never, [false, false], [false, false]),
         ] {
             for (is_first, expected) in [(true, first), (false, later)] {
-                let may = [1, 2].map(|uses| mode.allows(&ask(is_first), past(uses, Some(2))));
+                let may = [1, 2].map(|uses| mode.allows(&ask(is_first), history(uses, Some(2))));
                 assert_eq!(may, expected, "{mode:?}, first: {is_first}");
             }
         }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn with_never_only_the_first_to_use_it_takes_it_again() {
         for (owner, may) in [(Some(MINE), true), (Some(2), false), (None, false)] {
-            assert_eq!(Sharing::Never.allows(&ask(false), past(3, owner)), may);
+            assert_eq!(Sharing::Never.allows(&ask(false), history(3, owner)), may);
         }
     }
 
@@ -120,8 +120,9 @@ mod tests {
     fn fault_01_in_every_mode_a_private_connection_is_its_owners_alone_from_its_first_request_on() {
         for mode in [Sharing::Always, Sharing::Aggressive, Sharing::Safe, Sharing::Never] {
             for first in [true, false] {
-                let may =
-                    |owner| mode.allows(&ask(first), Past { private: true, ..past(1, owner) });
+                let may = |owner| {
+                    mode.allows(&ask(first), UseHistory { private: true, ..history(1, owner) })
+                };
                 assert_eq!([Some(MINE), Some(2), None].map(may), [true, false, false], "{mode:?}");
             }
         }
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn what_is_unused_is_anybodys() {
         for mode in [Sharing::Always, Sharing::Aggressive, Sharing::Safe, Sharing::Never] {
-            assert!(mode.allows(&ask(true), past(0, None)), "{mode:?}");
+            assert!(mode.allows(&ask(true), history(0, None)), "{mode:?}");
         }
     }
 
@@ -138,7 +139,7 @@ mod tests {
     fn a_retry_takes_no_used_one_in_any_mode() {
         let retry = Ask { fresh: true, ..ask(false) };
         for mode in [Sharing::Always, Sharing::Aggressive, Sharing::Safe, Sharing::Never] {
-            assert!(!mode.allows(&retry, past(2, Some(MINE))), "{mode:?}");
+            assert!(!mode.allows(&retry, history(2, Some(MINE))), "{mode:?}");
         }
     }
 }

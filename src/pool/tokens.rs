@@ -289,8 +289,8 @@ impl<C, E> Lease<C, E> {
 
     /// Forgets how long the connection was idle before this lease, so that the lease teaches nothing about the idle
     /// limit: the peer may have ended the connection because of the exchange.
-    pub fn teaches_nothing(&self) {
-        self.pool.change(|state, _| state.teaches_nothing(self.id));
+    pub fn forget_idle_time(&self) {
+        self.pool.change(|state, _| state.forget_idle_time(self.id));
     }
 
     /// Ends the lease of a connection that must not be used again.

@@ -28,7 +28,7 @@ pub enum Dial {
     /// A dial under way that this waiter began.
     Own(ConnectionId),
     /// A dial under way that began for another waiter, which has left or was served, or for the warm floor.
-    Inherited(ConnectionId),
+    Adopted(ConnectionId),
 }
 
 /// The right to a connection that has become free.
@@ -213,7 +213,7 @@ impl<C, E, W> Waiters<C, E, W> {
         id
     }
 
-    /// Makes a waiter count on a dial, and removes it from the queue. Wakes no task: a waiter that inherits a dial has
+    /// Makes a waiter count on a dial, and removes it from the queue. Wakes no task: a waiter that adopts a dial has
     /// nothing to collect yet.
     pub fn count_on(&mut self, waiter: WaiterId, dial: Dial, now: Instant) {
         self.leave_queue(waiter, now);

@@ -105,7 +105,7 @@ impl Exchange<'_> {
             self.downstream.alarm.clear();
             let was_idle = !is_just_dialled(&lease);
             if matches!(broken, Broken::Unanswered(_) | Broken::Forgotten(_)) {
-                lease.teaches_nothing();
+                lease.forget_idle_time();
             }
             lease.discard(broken.end_reason(was_idle));
             if continued && !matches!(broken, Broken::Failed(_)) {

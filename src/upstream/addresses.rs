@@ -18,7 +18,7 @@ impl Upstream {
     pub(super) async fn follow_name(&self, resolver: &Resolver) {
         let mut soonest = Instant::now();
         loop {
-            self.pool.inhabited().await;
+            self.pool.until_has_connection().await;
             let due = self.generation.get().addresses.asked_again_at();
             let at = due.unwrap_or_else(|| Instant::now() + PAUSE).max(soonest);
             sleep_until(at.into()).await;

@@ -298,7 +298,7 @@ impl Upstream {
     async fn make_room(&self) {
         loop {
             descriptors::used_up().await;
-            self.pool.relieve();
+            self.pool.close_older_half();
         }
     }
 

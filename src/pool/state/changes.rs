@@ -46,15 +46,19 @@ impl<C, E, W> State<C, E, W> {
     pub fn reconfigure(&mut self, settings: Settings, now: Instant, effects: &mut Effects<C, W>) {
         if settings.sharing != self.settings.sharing {
             // Only the mode `never` records owners, so an owner of a shared connection may have left unnoticed.
-            self.connections.disown_all();
+            self.connections.remove_owners();
         }
         self.settings = settings;
         self.connections.limit_age(self.settings.max_age);
         self.close_expired(now, effects);
-        self.close_idle_that(|state, facts| state.is_worn(&facts), EndReason::Requests, effects);
-        let nobodys =
-            |state: &Self, facts: LeaseFacts| state.reason_if_nobodys(facts.past).is_some();
-        self.close_idle_that(nobodys, EndReason::Policy, effects);
+        self.close_idle_that(
+            |state, facts| state.has_used_up_requests(&facts),
+            EndReason::Requests,
+            effects,
+        );
+        let ownerless =
+            |state: &Self, facts: LeaseFacts| state.reason_if_ownerless(facts.history).is_some();
+        self.close_idle_that(ownerless, EndReason::Policy, effects);
         while self.census().staying() > self.settings.max_connections
             && self.close_oldest_idle(EndReason::Reconfigured, effects)
         {}
@@ -81,7 +85,7 @@ impl<C, E, W> State<C, E, W> {
 
     /// Closes the older half of the idle connections, and never the newest one, because the process is short of
     /// sockets. Closes nothing while other connections are closing: those free their sockets soon.
-    pub fn relieve(&mut self, effects: &mut Effects<C, W>) {
+    pub fn close_older_half(&mut self, effects: &mut Effects<C, W>) {
         let Census { idle, closing, .. } = self.census();
         let half = if closing == 0 { idle / 2 } else { 0 };
         for _ in 0..half {
@@ -116,7 +120,7 @@ impl<C, E, W> State<C, E, W> {
     /// Gives idle connections to waiters that may take them under the new reuse mode.
     fn offer_idle(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         for id in self.connections.idle_oldest_first() {
-            if self.connections.stay(id).is_some_and(|stay| stay.doubted.is_none())
+            if self.connections.idle_limits(id).is_some_and(|limits| limits.doubted.is_none())
                 && let Some(Taker::Connection(waiter)) = self.taker(id)
                 && let Some(handle) = self.connections.take_idle(id)
             {

@@ -20,7 +20,7 @@ impl<C, E, W> State<C, E, W> {
         while let Some(orphan) = self.connections.oldest_orphan()
             && let Some(waiter) = self.waiters.first_queued()
         {
-            self.inherit(orphan, waiter, now);
+            self.adopt_dial(orphan, waiter, now);
         }
         self.grant_dials(now, effects);
     }
@@ -47,25 +47,25 @@ impl<C, E, W> State<C, E, W> {
         match dial {
             Dial::None => {}
             Dial::Granted(id) => self.connections.forget(id),
-            Dial::Own(id) | Dial::Inherited(id) => self.bequeath(id, now),
+            Dial::Own(id) | Dial::Adopted(id) => self.pass_dial(id, now),
         }
     }
 
     /// Gives a dial to the first waiter in the queue; if the queue is empty, the dial is an orphan.
-    pub(super) fn bequeath(&mut self, dial: ConnectionId, now: Instant) {
+    pub(super) fn pass_dial(&mut self, dial: ConnectionId, now: Instant) {
         match self.waiters.first_queued() {
-            Some(heir) => self.inherit(dial, heir, now),
-            None => self.connections.bequeath(dial, None),
+            Some(next_waiter) => self.adopt_dial(dial, next_waiter, now),
+            None => self.connections.pass_dial(dial, None),
         }
     }
 
-    pub(super) fn inherit(&mut self, dial: ConnectionId, heir: WaiterId, now: Instant) {
-        self.connections.bequeath(dial, Some(heir));
-        self.waiters.count_on(heir, Dial::Inherited(dial), now);
+    pub(super) fn adopt_dial(&mut self, dial: ConnectionId, next_waiter: WaiterId, now: Instant) {
+        self.connections.pass_dial(dial, Some(next_waiter));
+        self.waiters.count_on(next_waiter, Dial::Adopted(dial), now);
     }
 
     /// Ends a failed dial for the waiter that counted on it. The waiter that began the dial gets the error as its
-    /// outcome; one that inherited it returns to its old position in the queue.
+    /// outcome; one that adopted it returns to its old position in the queue.
     pub(super) fn fail_waiter(
         &mut self,
         owner: WaiterId,

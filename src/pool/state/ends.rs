@@ -3,7 +3,8 @@
 use std::{num::NonZeroU64, time::Instant};
 
 use super::{
-    Census, ConnectionId, Effects, EndReason, LeaseFacts, Past, Phase, Sharing, State, Stay,
+    Census, ConnectionId, Effects, EndReason, IdleLimits, LeaseFacts, Phase, Sharing, State,
+    UseHistory,
 };
 
 impl<C, E, W> State<C, E, W> {
@@ -15,9 +16,9 @@ impl<C, E, W> State<C, E, W> {
             facts.over
         } else if facts.generation < self.generation {
             Some(self.outdated)
-        } else if self.is_worn(&facts) {
+        } else if self.has_used_up_requests(&facts) {
             Some(EndReason::Requests)
-        } else if let Some(reason) = self.reason_if_nobodys(facts.past) {
+        } else if let Some(reason) = self.reason_if_ownerless(facts.history) {
             Some(reason)
         } else if facts.retires.is_some_and(|at| at <= now) {
             Some(EndReason::Aged)
@@ -27,18 +28,18 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// True if a connection has carried as many requests as the settings, or the upstream's announcement, allow.
-    pub(super) fn is_worn(&self, facts: &LeaseFacts) -> bool {
+    pub(super) fn has_used_up_requests(&self, facts: &LeaseFacts) -> bool {
         let most = self.settings.max_requests.map(NonZeroU64::get);
         let most = most.into_iter().chain(facts.last_use).min();
-        most.is_some_and(|most| facts.past.uses >= most)
+        most.is_some_and(|most| facts.history.uses >= most)
     }
 
     /// Returns the reason for which a used connection must close because its owner is gone; `None` if the owner is
     /// there, or if the connection needs no owner.
-    pub(super) fn reason_if_nobodys(&self, past: Past) -> Option<EndReason> {
-        if past.uses == 0 || past.owner.is_some() {
+    pub(super) fn reason_if_ownerless(&self, history: UseHistory) -> Option<EndReason> {
+        if history.uses == 0 || history.owner.is_some() {
             None
-        } else if past.private {
+        } else if history.private {
             Some(EndReason::Authenticated)
         } else {
             (self.settings.sharing == Sharing::Never).then_some(EndReason::Policy)
@@ -119,7 +120,7 @@ impl<C, E, W> State<C, E, W> {
 
     /// Returns when an idle connection must close, and why; `None` if no limit applies to it.
     pub(super) fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
-        let Stay { since, announced, retires, doubted } = self.connections.stay(id)?;
+        let IdleLimits { since, announced, retires, doubted } = self.connections.idle_limits(id)?;
         let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
         let timeout = timeout
             .into_iter()

@@ -21,7 +21,7 @@ impl<C, E, W> State<C, E, W> {
     fn newest_idle_for(&self, ask: &Ask) -> Option<ConnectionId> {
         let sharing = self.settings.sharing;
         self.connections.newest_idle(ask.thread, |id| {
-            sharing == Sharing::Always || sharing.allows(ask, self.connections.past(id))
+            sharing == Sharing::Always || sharing.allows(ask, self.connections.history(id))
         })
     }
 
@@ -94,13 +94,13 @@ impl<C, E, W> State<C, E, W> {
     ) {
         self.connections.unlease(leased.id);
         if !matches!(self.connections.phase(leased.id), Some(Phase::Active)) {
-            return self.came_back_lost(leased.id, leased.handle, now, effects);
+            return self.returned_after_end(leased.id, leased.handle, now, effects);
         }
-        self.comes_back(leased.id, leased.handle, now, effects);
+        self.returned(leased.id, leased.handle, now, effects);
     }
 
     /// Finds the next use for an active connection whose handle has come back, or closes it.
-    pub(super) fn comes_back(
+    pub(super) fn returned(
         &mut self,
         id: ConnectionId,
         handle: C,
@@ -115,7 +115,7 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// Ends a connection whose socket had ended under the lease before its handle came back.
-    pub(super) fn came_back_lost(
+    pub(super) fn returned_after_end(
         &mut self,
         id: ConnectionId,
         handle: C,
@@ -147,8 +147,8 @@ impl<C, E, W> State<C, E, W> {
         if self.waiters.none_unserved() {
             return None;
         }
-        let (sharing, past) = (self.settings.sharing, self.connections.past(id));
-        self.waiters.taker(|ask| sharing.allows(ask, past), self.places_coming())
+        let (sharing, history) = (self.settings.sharing, self.connections.history(id));
+        self.waiters.taker(|ask| sharing.allows(ask, history), self.places_coming())
     }
 
     pub(super) fn serve(

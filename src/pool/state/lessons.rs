@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Ask, ConnectionId, Effects, EndReason, KeepAlive, Learned, Lessons, Side, State, Stay,
+    Ask, ConnectionId, Effects, EndReason, IdleLimits, KeepAlive, Learned, Lessons, Side, State,
     reason_of,
 };
 
@@ -50,7 +50,7 @@ impl<C, E, W> State<C, E, W> {
     }
 
     /// Forgets how long a leased connection was idle before its lease, so that its end teaches nothing.
-    pub fn teaches_nothing(&mut self, id: ConnectionId) {
+    pub fn forget_idle_time(&mut self, id: ConnectionId) {
         let _ = self.connections.take_idle_before(id);
     }
 
@@ -76,15 +76,15 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) -> EndReason {
-        let stay = self.connections.stay(id);
-        if stay.is_some_and(|stay| stay.doubted.is_some()) {
+        let limits = self.connections.idle_limits(id);
+        if limits.is_some_and(|limits| limits.doubted.is_some()) {
             self.close_ended(id, EndReason::Stale, now, effects);
             return EndReason::Stale;
         }
-        let stay = stay.filter(|_| by == Side::Peer && !self.was_in_vain(id, now));
+        let limits = limits.filter(|_| by == Side::Peer && !self.was_short_lived(id, now));
         // The connection closes before the lesson is learned, so that its own deadline is not computed again.
         self.close_ended(id, reason_of(by), now, effects);
-        if let Some(Stay { since, .. }) = stay {
+        if let Some(IdleLimits { since, .. }) = limits {
             self.learn_from_close(now.saturating_duration_since(since), now, effects);
         }
         reason_of(by)
@@ -93,7 +93,7 @@ impl<C, E, W> State<C, E, W> {
     /// Learns from an idle connection that the pool closes for its own limits: until then its idle period did no harm.
     pub(super) fn learn_from_expiry(&mut self, id: ConnectionId, reason: EndReason, now: Instant) {
         if matches!(reason, EndReason::Idle | EndReason::Aged)
-            && let Some(Stay { since, .. }) = self.connections.stay(id)
+            && let Some(IdleLimits { since, .. }) = self.connections.idle_limits(id)
         {
             self.lessons.survived(now.saturating_duration_since(since), now);
         }

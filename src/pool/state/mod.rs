@@ -3,7 +3,7 @@
 //!
 //! [`Connections`] and [`Waiters`] hold the data; the rules that join the two are here. A connection takes a place
 //! under the cap (`maxConnections`) from the reservation of its dial until its socket is closed. A waiter counts on at
-//! most one dial: its own, or one that it inherited. It is queued while it has neither a dial nor an outcome. A dial
+//! most one dial: its own, or one that it adopted. It is queued while it has neither a dial nor an outcome. A dial
 //! that no waiter counts on is an orphan: the waiter that it began for has left or was served, or it began for the warm
 //! floor.
 //!
@@ -43,11 +43,11 @@ pub use warm::{PROOF, Wanted};
 
 use super::{
     Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
-    connections::{Connections, LeaseFacts, Phase, Stay},
+    connections::{Connections, IdleLimits, LeaseFacts, Phase},
     learned::{KeepAlive, Learned, Lessons},
     purge::Purge,
     refill::Refill,
-    sharing::Past,
+    sharing::UseHistory,
     waiters::{Arrival, Departed, Dial, Taker, Waiters},
 };
 pub use super::{
@@ -261,7 +261,7 @@ impl<C, E, W> State<C, E, W> {
             // Even where the connection goes to another waiter, this waiter's dial is over.
             self.waiters.lose_dial(owner, dialled.now, self.settings.queue_timeout);
         }
-        self.comes_back(id, handle, dialled.now, effects);
+        self.returned(id, handle, dialled.now, effects);
         self.notice_warmth();
         self.tell_if_queued(owner, effects);
     }
@@ -313,11 +313,11 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) {
-        self.refill.trouble(now);
+        self.refill.failed(now);
         if let Some(owner) = owner {
             self.fail_waiter(owner, id, error, now, effects);
         }
-        // The freed place goes to the first queued waiter, which is the one that inherited this dial if that has just
+        // The freed place goes to the first queued waiter, which is the one that adopted this dial if that has just
         // failed it. Otherwise the waiter would adopt one orphan dial after the other and fail with each.
         self.grant_dials(now, effects);
         self.find_dials(now, effects);
@@ -334,10 +334,10 @@ impl<C, E, W> State<C, E, W> {
         effects: &mut Effects<C, W>,
     ) {
         if !matches!(self.connections.phase(id), Some(Phase::Active)) {
-            return self.came_back_lost(id, handle, now, effects);
+            return self.returned_after_end(id, handle, now, effects);
         }
         self.learn(id, hint, now, effects);
-        self.comes_back(id, handle, now, effects);
+        self.returned(id, handle, now, effects);
     }
 
     /// Ends the lease of a connection that must not be used again. Its place stays taken until its socket is closed.
@@ -356,7 +356,7 @@ impl<C, E, W> State<C, E, W> {
             Some(Phase::Active) => self.closes(id, reason),
             Some(Phase::Lost(end, at)) => {
                 self.last_end = Some(reason);
-                effects.ended.push(self.connections.bury(id, reason, end, at));
+                effects.ended.push(self.connections.remove_ended(id, reason, end, at));
             }
             _ => {}
         }
@@ -398,10 +398,10 @@ impl<C, E, W> State<C, E, W> {
             }
             Some(Phase::Idle(_)) => {
                 let reason = self.ended_idle(id, end.by, now, effects);
-                effects.ended.push(self.connections.bury(id, reason, end, now));
+                effects.ended.push(self.connections.remove_ended(id, reason, end, now));
             }
             Some(Phase::Closing(reason)) => {
-                effects.ended.push(self.connections.bury(id, reason, end, now));
+                effects.ended.push(self.connections.remove_ended(id, reason, end, now));
             }
             _ => {}
         }
@@ -422,8 +422,8 @@ impl<C, E, W> State<C, E, W> {
 
     /// Closes the idle connections that belonged to a client that is gone; those in use close when they are checked in.
     pub fn client_left(&mut self, client: ClientId, effects: &mut Effects<C, W>) {
-        for id in self.connections.disown(client) {
-            if let Some(reason) = self.reason_if_nobodys(self.connections.past(id)) {
+        for id in self.connections.remove_owner(client) {
+            if let Some(reason) = self.reason_if_ownerless(self.connections.history(id)) {
                 self.close_idle(id, reason, effects);
             }
         }

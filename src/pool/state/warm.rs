@@ -79,8 +79,8 @@ impl<C, E, W> State<C, E, W> {
         now: Instant,
         effects: &mut Effects<C, W>,
     ) {
-        if self.was_in_vain(id, now) {
-            self.refill.trouble(now);
+        if self.was_short_lived(id, now) {
+            self.refill.failed(now);
         }
         self.learn_from_expiry(id, reason, now);
         self.close_idle(id, reason, effects);
@@ -93,7 +93,7 @@ impl<C, E, W> State<C, E, W> {
 
     /// True if a connection ended unused and soon after its dial ([`SHORT_LIFE`]), so that the dial was as good as
     /// failed. A server that refuses our certificate under TLS 1.3 ends connections like this.
-    pub(super) fn was_in_vain(&self, id: ConnectionId, now: Instant) -> bool {
+    pub(super) fn was_short_lived(&self, id: ConnectionId, now: Instant) -> bool {
         self.is_unused(id) && self.connections.age(id, now) < SHORT_LIFE
     }
 

@@ -122,15 +122,15 @@ fn fault_34_where_sockets_are_short_the_older_half_of_what_is_idle_closes_and_ne
     for id in &held[..4] {
         scene.check_in(*id);
     }
-    scene.relieve();
+    scene.close_older_half();
     assert_eq!(scene.closed, held[..2], "and what is in use stays");
     scene.close_ends(held[0]);
     scene.close_ends(held[1]);
     assert_eq!(scene.ended[0], (held[0], EndReason::Purged));
-    scene.relieve();
+    scene.close_older_half();
     assert_eq!(scene.closed, held[..3]);
     scene.close_ends(held[2]);
-    scene.relieve();
+    scene.close_older_half();
     assert_eq!(scene.closed, held[..3], "the newest stays");
 }
 
@@ -139,12 +139,12 @@ fn fault_27_while_connections_are_closing_a_shortage_closes_no_others() {
     let mut scene = Scene::with_cap(9);
     let held = scene.idle(8);
     for _ in 0..5 {
-        scene.relieve();
+        scene.close_older_half();
     }
     assert_eq!(scene.closed, held[..4], "the four that close free their sockets soon");
     for id in &held[..4] {
         scene.close_ends(*id);
     }
-    scene.relieve();
+    scene.close_older_half();
     assert_eq!(scene.closed, held[..6]);
 }

@@ -40,47 +40,47 @@ fn who_counts_on_anothers_dial_starts_its_own_when_that_fails() {
     let held = scene.lease_new();
     let starter = scene.wait();
     let dial = scene.dial(starter);
-    let heir = scene.wait();
-    scene.collect(heir);
+    let next_waiter = scene.wait();
+    scene.collect(next_waiter);
     scene.check_in(held);
     scene.collect(starter);
-    assert!(!scene.state.is_queued(heir), "it counts on the dial");
+    assert!(!scene.state.is_queued(next_waiter), "it counts on the dial");
     scene.fails(dial);
-    let own = match scene.collect_if_woken(heir) {
+    let own = match scene.collect_if_woken(next_waiter) {
         Told::Dial(id) => id,
         other => panic!("it was told {other:?}"),
     };
     scene.fails(own);
-    assert_eq!(scene.collect(heir), Told::Failed(Some("refused")));
+    assert_eq!(scene.collect(next_waiter), Told::Failed(Some("refused")));
 }
 
 #[test]
-fn an_heir_is_woken_when_the_inherited_dial_is_done() {
+fn the_next_waiter_is_woken_when_the_adopted_dial_is_done() {
     let mut scene = Scene::with_cap(1);
     let starter = scene.wait();
     let dial = scene.dial(starter);
-    let heir = scene.wait();
-    scene.collect(heir);
+    let next_waiter = scene.wait();
+    scene.collect(next_waiter);
     scene.abandon(starter);
     assert!(scene.woken.is_empty(), "there is nothing to collect yet");
     scene.opens(dial);
-    assert_eq!(scene.collect_if_woken(heir), Told::Lease(dial, Reuse::Cap));
+    assert_eq!(scene.collect_if_woken(next_waiter), Told::Lease(dial, Reuse::Cap));
 }
 
 #[test]
-fn a_dial_passes_from_heir_to_heir() {
+fn a_dial_passes_from_waiter_to_waiter() {
     let mut scene = Scene::with_cap(1);
     let starter = scene.wait();
     let dial = scene.dial(starter);
-    let heirs = [scene.wait(), scene.wait(), scene.wait()];
-    for heir in &heirs {
-        assert_eq!(scene.collect(*heir), Told::Nothing);
+    let next_waiters = [scene.wait(), scene.wait(), scene.wait()];
+    for next_waiter in &next_waiters {
+        assert_eq!(scene.collect(*next_waiter), Told::Nothing);
     }
     scene.abandon(starter);
-    scene.abandon(heirs[0]);
-    scene.abandon(heirs[1]);
+    scene.abandon(next_waiters[0]);
+    scene.abandon(next_waiters[1]);
     scene.opens(dial);
-    assert_eq!(scene.collect_if_woken(heirs[2]), Told::Lease(dial, Reuse::Cap));
+    assert_eq!(scene.collect_if_woken(next_waiters[2]), Told::Lease(dial, Reuse::Cap));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub struct Connection {
 enum Dial {
     Granted,
     Own,
-    Inherited,
+    Adopted,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -505,7 +505,7 @@ impl Model {
             if connection.uses == 0 {
                 connection.owner = None;
             }
-            self.comes_back(id);
+            self.returned(id);
         }
         self.adopt();
         self.grant();
@@ -588,8 +588,8 @@ impl Model {
     /// pause.
     fn ends(&mut self, id: Id, reason: EndReason) {
         let at = self.at();
-        if self.in_vain(id) {
-            self.refill.trouble(at);
+        if self.was_short_lived(id) {
+            self.refill.failed(at);
         }
         if reason == EndReason::Idle || reason == EndReason::Aged {
             let idle = Duration::from_millis(self.idle_for(id).unwrap_or(0));
@@ -598,7 +598,7 @@ impl Model {
         self.close(id, reason);
     }
 
-    fn in_vain(&mut self, id: Id) -> bool {
+    fn was_short_lived(&mut self, id: Id) -> bool {
         let now = self.now;
         let connection = self.connection(id);
         let opened = connection.opened.map_or(now, |(opened, _)| opened);
@@ -625,14 +625,14 @@ impl Model {
         let connection = self.connection(id);
         (connection.opened, connection.generation) = (opened, generation);
         connection.stage = Stage::InUse;
-        self.comes_back(id);
+        self.returned(id);
         self.notice_warmth();
         self.adopt();
         self.grant();
     }
 
     pub fn fails(&mut self, id: Id, error: Option<u8>) {
-        self.refill.trouble(self.at());
+        self.refill.failed(self.at());
         self.connections.retain(|c| c.id != id);
         if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial == Some((id, Dial::Own))) {
             owner.outcome = Some(Outcome::Failed(error));
@@ -648,7 +648,7 @@ impl Model {
         if self.stage(id) == Some(Stage::InUse) {
             self.learn(id, hint.unwrap_or_default());
         }
-        self.comes_back(id);
+        self.returned(id);
         self.adopt();
         self.grant();
     }
@@ -673,15 +673,15 @@ impl Model {
     fn unfit(&self, id: Id) -> Option<EndReason> {
         let connection = self.connections.iter().find(|c| c.id == id)?;
         let old = connection.generation < self.generation;
-        let worn = self.is_worn(connection);
-        let nobodys = self.reason_if_nobodys(connection);
+        let used_up = self.has_used_up_requests(connection);
+        let ownerless = self.reason_if_ownerless(connection);
         let aged = self.retires(connection).is_some_and(|at| at <= self.now);
         let surplus = self.staying() > self.settings.max_connections;
         [
             connection.over,
             old.then_some(self.outdated),
-            worn.then_some(EndReason::Requests),
-            nobodys,
+            used_up.then_some(EndReason::Requests),
+            ownerless,
             aged.then_some(EndReason::Aged),
             surplus.then_some(EndReason::Reconfigured),
         ]
@@ -689,12 +689,12 @@ impl Model {
         .find_map(|reason| reason)
     }
 
-    fn is_worn(&self, connection: &Connection) -> bool {
+    fn has_used_up_requests(&self, connection: &Connection) -> bool {
         let most = self.settings.max_requests.is_some_and(|most| connection.uses >= most.get());
         most || connection.last_use.is_some_and(|last| connection.uses >= last)
     }
 
-    fn reason_if_nobodys(&self, connection: &Connection) -> Option<EndReason> {
+    fn reason_if_ownerless(&self, connection: &Connection) -> Option<EndReason> {
         let never = self.settings.sharing == Sharing::Never;
         match (connection.uses > 0 && connection.owner.is_none(), connection.private) {
             (true, true) => Some(EndReason::Authenticated),
@@ -704,7 +704,7 @@ impl Model {
     }
 
     /// Finds the next use for a connection whose handle comes from a dial or a lease, or closes it.
-    fn comes_back(&mut self, id: Id) {
+    fn returned(&mut self, id: Id) {
         match (self.stage(id), self.unfit(id)) {
             (Some(Stage::Lost(end)), _) => {
                 self.closed.push(id);
@@ -723,7 +723,7 @@ impl Model {
             self.cut_short(idle);
         }
         match self.stage(id) {
-            Some(Stage::Lost(_)) => self.bury(id, reason),
+            Some(Stage::Lost(_)) => self.remove_ended(id, reason),
             _ => self.connection(id).stage = Stage::Closing(reason),
         }
     }
@@ -747,9 +747,9 @@ impl Model {
             }
             Stage::Idle { .. } => {
                 let reason = self.ends_idle(id, end.by, ended_by(end));
-                self.bury(id, reason);
+                self.remove_ended(id, reason);
             }
-            Stage::Closing(reason) => self.bury(id, reason),
+            Stage::Closing(reason) => self.remove_ended(id, reason),
             stage => panic!("no socket to end: {stage:?}"),
         }
         self.grant();
@@ -761,7 +761,7 @@ impl Model {
             return EndReason::Stale;
         }
         let idle = self.idle_for(id).filter(|_| by == Side::Peer);
-        let idle = if self.in_vain(id) { None } else { idle };
+        let idle = if self.was_short_lived(id) { None } else { idle };
         self.cut_short(idle);
         self.ends(id, reason);
         reason
@@ -789,7 +789,7 @@ impl Model {
         self.connection(id).stage = Stage::Closing(reason);
     }
 
-    fn bury(&mut self, id: Id, reason: EndReason) {
+    fn remove_ended(&mut self, id: Id, reason: EndReason) {
         let uses = self.connection(id).uses;
         self.connections.retain(|c| c.id != id);
         self.ended.push((id, uses, reason));
@@ -853,9 +853,9 @@ impl Model {
             None => {}
             Some((id, Dial::Granted)) => self.connections.retain(|c| c.id != id),
             Some((id, _)) => {
-                if let Some(heir) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id) {
-                    self.note_wait(heir);
-                    self.waiter(heir).dial = Some((id, Dial::Inherited));
+                if let Some(next_waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id) {
+                    self.note_wait(next_waiter);
+                    self.waiter(next_waiter).dial = Some((id, Dial::Adopted));
                 }
             }
         }
@@ -867,7 +867,7 @@ impl Model {
             && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
         {
             self.note_wait(waiter);
-            self.waiter(waiter).dial = Some((orphan, Dial::Inherited));
+            self.waiter(waiter).dial = Some((orphan, Dial::Adopted));
         }
     }
 
@@ -1025,13 +1025,13 @@ impl Model {
         self.settings = settings;
         self.close_over_limit();
         for (_, id) in self.idle(|_| true) {
-            if self.is_worn(self.connections.iter().find(|c| c.id == id).unwrap()) {
+            if self.has_used_up_requests(self.connections.iter().find(|c| c.id == id).unwrap()) {
                 self.close(id, EndReason::Requests);
             }
         }
         for (_, id) in self.idle(|_| true) {
             let connection = self.connections.iter().find(|c| c.id == id).unwrap();
-            if let Some(reason) = self.reason_if_nobodys(connection) {
+            if let Some(reason) = self.reason_if_ownerless(connection) {
                 self.close(id, reason);
             }
         }

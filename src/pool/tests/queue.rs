@@ -52,7 +52,7 @@ fn only_a_waiter_without_a_dial_times_out() {
     assert!(!scene.time_out(dialling), "its own");
     assert!(scene.state.is_queued(queued));
     scene.abandon(dialling);
-    assert!(!scene.time_out(queued), "inherited");
+    assert!(!scene.time_out(queued), "adopted");
     scene.opens(dial);
     assert!(!scene.time_out(queued), "served");
     assert_eq!(scene.collect(queued), Told::Lease(dial, Reuse::Cap));

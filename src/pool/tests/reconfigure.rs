@@ -181,17 +181,17 @@ fn a_lifted_age_limit_lets_connections_live() {
 #[test]
 fn fewer_requests_a_connection_close_those_that_carried_as_many() {
     let mut scene = Scene::with_cap(9);
-    let worn = scene.idle(1)[0];
+    let used_up = scene.idle(1)[0];
     for _ in 1..3 {
         scene.reuse();
-        scene.check_in(worn);
+        scene.check_in(used_up);
     }
     let other = scene.lease_new();
     scene.check_in(other);
     scene.reconfigure(|s| s.max_requests = NonZeroU64::new(3));
-    assert_eq!(scene.closed, [worn]);
-    scene.close_ends(worn);
-    assert_eq!(scene.ended, [(worn, EndReason::Requests)]);
+    assert_eq!(scene.closed, [used_up]);
+    scene.close_ends(used_up);
+    assert_eq!(scene.ended, [(used_up, EndReason::Requests)]);
     assert_eq!(scene.reuse(), other);
 }
 

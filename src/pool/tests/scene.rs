@@ -428,8 +428,8 @@ impl Scene {
         self.play(|state, _, effects| state.flush(effects))
     }
 
-    pub fn relieve(&mut self) {
-        self.play(|state, _, effects| state.relieve(effects));
+    pub fn close_older_half(&mut self) {
+        self.play(|state, _, effects| state.close_older_half(effects));
     }
 
     /// Moves the clock, and nothing else.
