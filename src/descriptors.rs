@@ -5,7 +5,7 @@ use std::{fs, io};
 
 use tokio::sync::{Notify, futures::Notified};
 
-static USED_UP: Notify = Notify::const_new();
+static SHORTAGE: Notify = Notify::const_new();
 
 /// True if this error says that the process (EMFILE) or the machine (ENFILE) has no descriptor left.
 pub fn is_shortage(error: &io::Error) -> bool {
@@ -18,12 +18,12 @@ pub fn open() -> Option<usize> {
     fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1))
 }
 
-/// Wakes all tasks that wait in [`used_up`] at this moment.
-pub fn tell_used_up() {
-    USED_UP.notify_waiters();
+/// Wakes all tasks that wait in [`shortage`] at this moment.
+pub fn signal_shortage() {
+    SHORTAGE.notify_waiters();
 }
 
-/// Completes at the next [`tell_used_up`].
-pub fn used_up() -> Notified<'static> {
-    USED_UP.notified()
+/// Completes at the next [`signal_shortage`].
+pub fn shortage() -> Notified<'static> {
+    SHORTAGE.notified()
 }

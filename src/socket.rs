@@ -135,8 +135,8 @@ pub async fn close_politely(stream: TcpStream) -> Manner {
 
 /// Does the same as [`close_politely`], until a deadline of the caller's.
 pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> Manner {
-    let ended =
-        stream.shutdown().await.is_ok() && drain(&stream, &Bounds::nothing_due(deadline)).await;
+    let ended = stream.shutdown().await.is_ok()
+        && discard_until_fin(&stream, &Bounds::nothing_due(deadline)).await;
     close(stream, ended)
 }
 
@@ -151,7 +151,7 @@ pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output 
     };
     let ended = stream.shutdown().await.is_ok()
         && tokio::select! {
-            ended = drain(&stream, &bounds) => ended,
+            ended = discard_until_fin(&stream, &bounds) => ended,
             () = hurried => false,
         };
     close(stream, ended)
@@ -196,7 +196,7 @@ impl Bounds {
 }
 
 /// Reads until the peer's FIN; false if it did not come within the bounds.
-async fn drain(stream: &TcpStream, bounds: &Bounds) -> bool {
+async fn discard_until_fin(stream: &TcpStream, bounds: &Bounds) -> bool {
     let mut left = bounds.bytes;
     loop {
         let until = bounds.deadline.min(Instant::now() + bounds.silence);
@@ -212,8 +212,8 @@ async fn drain(stream: &TcpStream, bounds: &Bounds) -> bool {
 }
 
 /// Reads and discards the bytes that have arrived; true at the peer's FIN, false once more have come than `left`
-/// allows. The buffer is only made now, because the connections of a crowd that was refused all wait in [`drain`], and
-/// each would hold one.
+/// allows. The buffer is only made now, because the connections of a crowd that was refused all wait in
+/// [`discard_until_fin`], and each would hold one.
 fn read_all(stream: &TcpStream, chunk: usize, left: &mut usize) -> io::Result<bool> {
     let mut buffer = vec![0; chunk];
     loop {

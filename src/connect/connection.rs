@@ -32,7 +32,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{
     Dialled, HeaderCase, RequestBody,
-    desk::{Closed, Desk, Found, RESTS_AFTER},
+    idle_sender::{Closed, Found, IdleSender, RESTS_AFTER},
     meter::{Meter, MeteredStream},
     tcp::Tcp,
 };
@@ -57,8 +57,8 @@ pub struct Connection {
     /// hyper's sender of requests, from [`Connection::ready`] on; `None` between exchanges, and once the driver is
     /// known to be gone.
     sender: Option<SendRequest<RequestBody>>,
-    /// The place that keeps the sender between exchanges.
-    desk: Arc<Desk>,
+    /// The sender between exchanges.
+    idle_sender: Arc<IdleSender>,
     /// A channel that closes once the driver has given up HTTP on the connection.
     gone: oneshot::Receiver<()>,
     /// The counts of what passed since the exchange began.
@@ -86,7 +86,7 @@ pub enum Look {
 #[derive(Clone)]
 pub struct Switch {
     position: Arc<Mutex<Position>>,
-    desk: Arc<Desk>,
+    idle_sender: Arc<IdleSender>,
 }
 
 #[derive(Debug)]
@@ -100,13 +100,13 @@ enum Position {
 }
 
 impl Switch {
-    fn on(alive: oneshot::Sender<()>, desk: Arc<Desk>) -> Self {
-        Self { position: Arc::new(Mutex::new(Position::On { _alive: alive })), desk }
+    fn on(alive: oneshot::Sender<()>, idle_sender: Arc<IdleSender>) -> Self {
+        Self { position: Arc::new(Mutex::new(Position::On { _alive: alive })), idle_sender }
     }
 
     /// Makes the driver find out, while the connection is idle, whether its peer is alive.
     pub fn doubt(&self) {
-        self.desk.doubt();
+        self.idle_sender.doubt();
     }
 
     /// Makes the driver end the connection now, for this reason. Without effect on a connection that is off already.
@@ -159,7 +159,7 @@ pub struct Driver {
     /// hyper's connection. Boxed once: the futures that pass it on would each keep room for it otherwise.
     http: Box<HttpConnection>,
     case: HeaderCase,
-    desk: Arc<Desk>,
+    idle_sender: Arc<IdleSender>,
     meter: Arc<Meter>,
     facts: Arc<Facts>,
     alive: oneshot::Receiver<()>,
@@ -198,19 +198,19 @@ async fn over(
 ) -> Result<(Connection, Driver), hyper::Error> {
     let (sender, http) = handshake(TokioIo::new(stream), case).await?;
     let opened = Instant::now();
-    let desk = Arc::new(Desk::new(sender, opened));
+    let idle_sender = Arc::new(IdleSender::new(sender, opened));
     let (alive, ended) = oneshot::channel();
     let (present, gone) = oneshot::channel();
     let connection = Connection {
         sender: None,
-        desk: Arc::clone(&desk),
+        idle_sender: Arc::clone(&idle_sender),
         gone,
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
         released: opened,
-        switch: Switch::on(alive, Arc::clone(&desk)),
+        switch: Switch::on(alive, Arc::clone(&idle_sender)),
     };
-    Ok((connection, Driver { http, case, desk, meter, facts, alive: ended, present }))
+    Ok((connection, Driver { http, case, idle_sender, meter, facts, alive: ended, present }))
 }
 
 /// Creates hyper's client on the stream; sends nothing.
@@ -233,7 +233,7 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 impl Connection {
     /// Waits until the connection takes a request, or returns an error if it is closed.
     pub async fn ready(&mut self) -> Result<(), Closed> {
-        let sender = match self.desk.take()? {
+        let sender = match self.idle_sender.take()? {
             Found::Sender(sender) => sender,
             Found::Waking(waking) => waking.await.map_err(|_| Closed)?,
         };
@@ -244,7 +244,7 @@ impl Connection {
     pub fn release(&mut self, now: Instant) {
         self.released = now;
         if let Some(sender) = self.sender.take() {
-            self.desk.give_back(sender, now);
+            self.idle_sender.give_back(sender, now);
         }
     }
 
@@ -346,13 +346,13 @@ impl Driver {
             tracing::trace!(peer = %self.facts.peer, "an idle connection rests");
             // Boxed, as is the close: what a connection needs for a while should not add to its size for ever.
             self.meter.lift_patience();
-            let resting = rest(stream, self.case, &self.desk, &mut self.alive, &trusted);
+            let resting = rest(stream, self.case, &self.idle_sender, &mut self.alive, &trusted);
             match Box::pin(resting).await {
                 Rested::Wanted(http) => self.http = http,
                 Rested::Over(stream) => break stream,
             }
         };
-        self.desk.close();
+        self.idle_sender.close();
         let peer_end = self.meter.peer_end();
         over(if peer_end.is_some() { Side::Peer } else { Side::Us });
         drop(self.present);
@@ -365,7 +365,7 @@ impl Driver {
 
     /// Polls HTTP. Returns true if the connection is to rest, false if HTTP on it is over.
     async fn drive(&mut self) -> bool {
-        let Self { http, desk, meter, facts, alive, .. } = self;
+        let Self { http, idle_sender, meter, facts, alive, .. } = self;
         let unacknowledged =
             || facts.local.and_then(|local| socket::unacknowledged(local, facts.peer));
         let mut timer = pin!(sleep(RESTS_AFTER));
@@ -388,7 +388,7 @@ impl Driver {
                     // The stream passes the new limit to the socket when it is next polled.
                     cx.waker().wake_by_ref();
                 }
-                if desk.rest(now, meter.is_flushed(), cx.waker()) {
+                if idle_sender.rest(now, meter.is_flushed(), cx.waker()) {
                     return Poll::Ready(true);
                 }
                 timer.as_mut().reset((now + RESTS_AFTER).into());
@@ -414,7 +414,7 @@ enum Rested {
 async fn rest(
     mut stream: MeteredStream,
     case: HeaderCase,
-    desk: &Desk,
+    idle_sender: &IdleSender,
     alive: &mut oneshot::Receiver<()>,
     trusted: &impl Fn(),
 ) -> Rested {
@@ -425,11 +425,13 @@ async fn rest(
         if read.is_ready() || Pin::new(&mut *alive).poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        if desk.is_doubted() && poll_probe(&mut probe, stream.tcp(), cx).is_ready() {
-            desk.trust();
+        if idle_sender.is_doubted() && poll_probe(&mut probe, stream.tcp(), cx).is_ready() {
+            idle_sender.trust();
             trusted();
         }
-        desk.poll_wanted(cx.waker()).map_or(Poll::Pending, |waiting| Poll::Ready(Some(waiting)))
+        idle_sender
+            .poll_wanted(cx.waker())
+            .map_or(Poll::Pending, |waiting| Poll::Ready(Some(waiting)))
     })
     .await;
     let Some(waiting) = wanted else { return Rested::Over(stream) };

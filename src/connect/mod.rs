@@ -3,11 +3,11 @@
 pub mod addresses;
 pub mod body;
 pub mod connection;
-mod desk;
 pub mod dial;
 mod error;
 pub mod handshake;
 mod harmless;
+mod idle_sender;
 pub mod meter;
 mod race;
 pub mod resolve;
@@ -18,9 +18,9 @@ use std::{fmt, net::IpAddr, time::Duration};
 pub use addresses::Addresses;
 pub use body::RequestBody;
 pub use connection::{Connection, Driver, Look, Switch};
-pub use desk::Closed;
 pub use error::{ConnectError, ended_with};
 pub use handshake::Dialled;
+pub use idle_sender::Closed;
 pub use resolve::{NameFault, Resolver};
 
 /// An address to dial: one entry of `endpoints`, as written.

@@ -41,7 +41,7 @@ use crate::drain::Drain;
 use certificate::Current;
 pub use cluster_version::TooOld;
 use readiness::Readiness;
-use routes::Desk;
+use routes::ReviewState;
 use serve::End;
 
 /// The injector's settings, as its command line gives them.
@@ -136,9 +136,9 @@ pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     let readiness = Arc::new(Readiness::new(drain.clone())?);
     let tls = acceptor(Arc::clone(&readiness.current))?;
     announce(&webhook, &health);
-    let desk = Desk::new(Arc::clone(&readiness), settings.sidecar);
+    let state = ReviewState::new(Arc::clone(&readiness), settings.sidecar);
     let end = End { announced: drain.clone(), come: Drain::default() };
-    let reviews = serve::serve(webhook, Some(tls), routes::webhook(desk), end.clone());
+    let reviews = serve::serve(webhook, Some(tls), routes::webhook(state), end.clone());
     let health = serve::serve(health, None, routes::health(Arc::clone(&readiness)), End::default());
     let ending = async {
         drain.begun().await;

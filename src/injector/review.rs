@@ -37,7 +37,7 @@ pub(super) enum Outcome {
 
 /// A request body that is not a review that can be answered.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Junk {
+pub(super) enum NotAReview {
     #[error("the body is no AdmissionReview in JSON: {0}")]
     Unreadable(#[from] serde_json::Error),
     #[error("the body is of another kind: an AdmissionReview of {VERSION} is wanted")]
@@ -88,7 +88,7 @@ struct Kind {
 }
 
 /// Answers the review in this body.
-pub(super) fn answer(body: &[u8], settings: &Settings) -> Result<Reviewed, Junk> {
+pub(super) fn answer(body: &[u8], settings: &Settings) -> Result<Reviewed, NotAReview> {
     let request = read(body)?;
     let object = request.object.as_ref().unwrap_or(&Value::Null);
     let decision = if request.creates_a_pod() {
@@ -114,19 +114,19 @@ pub(super) fn answer(body: &[u8], settings: &Settings) -> Result<Reviewed, Junk>
     })
 }
 
-fn read(body: &[u8]) -> Result<Request, Junk> {
+fn read(body: &[u8]) -> Result<Request, NotAReview> {
     let elements = body.iter().filter(|byte| matches!(byte, b'{' | b'[' | b','));
     if elements.count() > ELEMENTS {
-        return Err(Junk::TooManyElements);
+        return Err(NotAReview::TooManyElements);
     }
     let review: Review = serde_json::from_slice(body)?;
     if review.kind != KIND {
-        return Err(Junk::OtherKind);
+        return Err(NotAReview::OtherKind);
     }
     if review.api_version != VERSION {
-        return Err(Junk::OtherVersion);
+        return Err(NotAReview::OtherVersion);
     }
-    review.request.filter(|request| !request.uid.is_empty()).ok_or(Junk::NoRequest)
+    review.request.filter(|request| !request.uid.is_empty()).ok_or(NotAReview::NoRequest)
 }
 
 impl Request {

@@ -50,13 +50,13 @@ warmline injector: metrics and health
 ";
 
 /// The state that the review handler needs.
-pub(super) struct Desk {
+pub(super) struct ReviewState {
     pub(super) readiness: Arc<Readiness>,
     pub(super) settings: Settings,
     room: Semaphore,
 }
 
-impl Desk {
+impl ReviewState {
     pub(super) fn new(readiness: Arc<Readiness>, settings: Settings) -> Arc<Self> {
         Arc::new(Self { readiness, settings, room: Semaphore::new(ALL_BODIES) })
     }
@@ -68,13 +68,13 @@ enum Refused {
     TooSlow,
     Busy,
     Broken,
-    Junk(review::Junk),
+    NotAReview(review::NotAReview),
 }
 
 /// Makes the routes of the webhook's port.
-pub(super) fn webhook(desk: Arc<Desk>) -> Router {
+pub(super) fn webhook(state: Arc<ReviewState>) -> Router {
     let lost = || async { (StatusCode::NOT_FOUND, "warmline injector: reviews come to /mutate\n") };
-    Router::new().route(PATH, post(reviewed)).fallback(lost).with_state(desk)
+    Router::new().route(PATH, post(reviewed)).fallback(lost).with_state(state)
 }
 
 /// Makes the routes of the port for metrics and health.
@@ -88,12 +88,12 @@ pub(super) fn health(readiness: Arc<Readiness>) -> Router {
         .with_state(readiness)
 }
 
-async fn reviewed(State(desk): State<Arc<Desk>>, request: Request) -> Response {
+async fn reviewed(State(state): State<Arc<ReviewState>>, request: Request) -> Response {
     let outcome = async {
-        let (_place, body) = receive(&desk.room, request).await?;
+        let (_place, body) = receive(&state.room, request).await?;
         let begun = Instant::now();
-        let reviewed = review::answer(&body, &desk.settings).map_err(Refused::Junk)?;
-        desk.readiness.reviewed(reviewed.result, begun.elapsed());
+        let reviewed = review::answer(&body, &state.settings).map_err(Refused::NotAReview)?;
+        state.readiness.reviewed(reviewed.result, begun.elapsed());
         Ok(reviewed)
     };
     match outcome.await {
@@ -102,7 +102,7 @@ async fn reviewed(State(desk): State<Arc<Desk>>, request: Request) -> Response {
             ([(CONTENT_TYPE, "application/json")], reviewed.answer).into_response()
         }
         Err(refused) => {
-            desk.readiness.refused();
+            state.readiness.refused();
             let refused: Refused = refused;
             let (status, why) = refused.say();
             tracing::warn!(status = status.as_u16(), reason = %why, "a review cannot be answered");
@@ -178,7 +178,7 @@ impl Refused {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once; try again".into())
             }
             Self::Broken => (StatusCode::BAD_REQUEST, "the review's body broke off".into()),
-            Self::Junk(junk) => (StatusCode::BAD_REQUEST, junk.to_string()),
+            Self::NotAReview(error) => (StatusCode::BAD_REQUEST, error.to_string()),
         };
         (status, text)
     }

@@ -37,16 +37,16 @@ pub struct Noted {
 /// The state of one client connection's bytes on their way to hyper.
 #[derive(Debug, Default)]
 pub struct Escape {
-    place: Place,
+    part: MessagePart,
     /// Bytes that cannot go to hyper unchanged, or not yet.
     kept: Option<Box<Kept>>,
     /// The findings in the newest request line that was not plain, until they are taken.
     noted: Option<Noted>,
 }
 
-/// The place of the next byte.
+/// The part of a message that the next byte belongs to.
 #[derive(Debug, Default)]
-enum Place {
+enum MessagePart {
     /// At the beginning of a request line, or of an empty line before it.
     #[default]
     Start,
@@ -61,7 +61,7 @@ enum Place {
     Head { before: u64, beyond: u64, blank: Blank },
     /// Within a body, of which this number of bytes is still to come.
     Body(u64),
-    /// Unknown: behind chunks. An empty line after which hyper waits for a request makes the place known again.
+    /// Unknown: behind chunks. An empty line after which hyper waits for a request makes the part known again.
     Unknown(Blank),
 }
 
@@ -77,21 +77,24 @@ impl Escape {
     /// True if hyper may have these bytes unchanged; if not, they must be passed to [`Escape::keep`].
     pub fn passes(&mut self, bytes: &[u8], judged: Judged) -> bool {
         self.settle(judged);
-        match self.place {
-            Place::Start => match plain_line(bytes) {
+        match self.part {
+            MessagePart::Start => match plain_line(bytes) {
                 Some(line) => self.passes_fields(bytes, line, Blank::Lf, judged),
                 None => false,
             },
-            Place::Fields(blank) => self.passes_fields(bytes, 0, blank, judged),
-            Place::Body(left) if bytes.len() as u64 <= left => {
-                self.place = in_body(left - bytes.len() as u64);
+            MessagePart::Fields(blank) => self.passes_fields(bytes, 0, blank, judged),
+            MessagePart::Body(left) if bytes.len() as u64 <= left => {
+                self.part = in_body(left - bytes.len() as u64);
                 true
             }
-            Place::Unknown(blank) => {
-                self.place = Place::Unknown(blank.behind(bytes));
+            MessagePart::Unknown(blank) => {
+                self.part = MessagePart::Unknown(blank.behind(bytes));
                 true
             }
-            Place::StartCr | Place::Line(_) | Place::Head { .. } | Place::Body(_) => false,
+            MessagePart::StartCr
+            | MessagePart::Line(_)
+            | MessagePart::Head { .. }
+            | MessagePart::Body(_) => false,
         }
     }
 
@@ -111,7 +114,7 @@ impl Escape {
         let Some(mut kept) = self.kept.take() else { return };
         // Behind a whole head hyper must first tell the length of the body.
         while !(kept.raw.is_empty()
-            || matches!(self.place, Place::Head { .. }) && !kept.ready.is_empty())
+            || matches!(self.part, MessagePart::Head { .. }) && !kept.ready.is_empty())
         {
             self.advance(&mut kept, judged);
         }
@@ -130,16 +133,16 @@ impl Escape {
 
     /// Learns from hyper the length of the newest request's body.
     fn settle(&mut self, judged: Judged) {
-        if let Place::Head { before, beyond, blank } = self.place {
+        if let MessagePart::Head { before, beyond, blank } = self.part {
             let body = judged.body.filter(|_| judged.count == before + 1);
-            self.place = match body.and_then(|body| body.checked_sub(beyond)) {
+            self.part = match body.and_then(|body| body.checked_sub(beyond)) {
                 Some(left) => in_body(left),
-                None => Place::Unknown(blank),
+                None => MessagePart::Unknown(blank),
             };
         }
         // The bytes that hyper holds behind the last body end with an empty line, so that they hold no part of a head.
-        if judged.done && matches!(self.place, Place::Unknown(Blank::Whole)) {
-            self.place = Place::Start;
+        if judged.done && matches!(self.part, MessagePart::Unknown(Blank::Whole)) {
+            self.part = MessagePart::Start;
         }
     }
 
@@ -147,7 +150,7 @@ impl Escape {
     /// them to the end of the segment.
     fn passes_fields(&mut self, bytes: &[u8], line: usize, blank: Blank, judged: Judged) -> bool {
         let Some(length) = blank.end_in(&bytes[line..]) else {
-            self.place = Place::Fields(blank.behind(&bytes[line..]));
+            self.part = MessagePart::Fields(blank.behind(&bytes[line..]));
             return true;
         };
         let (head, rest) = bytes.split_at(line + length);
@@ -155,7 +158,7 @@ impl Escape {
         let passes = rest.is_empty() || line > 0 && names_body(head, rest.len() as u64);
         if passes {
             let (beyond, blank) = (rest.len() as u64, Blank::Whole.behind(rest));
-            self.place = Place::Head { before: judged.count, beyond, blank };
+            self.part = MessagePart::Head { before: judged.count, beyond, blank };
         }
         passes
     }
@@ -164,36 +167,38 @@ impl Escape {
     fn advance(&mut self, kept: &mut Kept, judged: Judged) {
         self.settle(judged);
         let Kept { ready, raw } = kept;
-        let count = match &mut self.place {
-            Place::Start | Place::StartCr => return self.begin_line(kept),
-            Place::Line(line) => {
+        let count = match &mut self.part {
+            MessagePart::Start | MessagePart::StartCr => return self.begin_line(kept),
+            MessagePart::Line(line) => {
                 let taken = line.feed(raw, ready);
                 raw.advance(taken);
                 if line.is_over() {
                     self.noted = Some(line.noted);
-                    self.place = Place::Fields(Blank::Lf);
+                    self.part = MessagePart::Fields(Blank::Lf);
                 }
                 return;
             }
-            Place::Fields(blank) => {
+            MessagePart::Fields(blank) => {
                 let blank = *blank;
                 let end = blank.end_in(raw);
-                self.place = match end {
-                    Some(_) => Place::Head { before: judged.count, beyond: 0, blank: Blank::Whole },
-                    None => Place::Fields(blank.behind(raw)),
+                self.part = match end {
+                    Some(_) => {
+                        MessagePart::Head { before: judged.count, beyond: 0, blank: Blank::Whole }
+                    }
+                    None => MessagePart::Fields(blank.behind(raw)),
                 };
                 end.unwrap_or(raw.len())
             }
-            Place::Body(left) => {
+            MessagePart::Body(left) => {
                 let count = raw.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                self.place = in_body(*left - count as u64);
+                self.part = in_body(*left - count as u64);
                 count
             }
-            Place::Unknown(blank) => {
+            MessagePart::Unknown(blank) => {
                 *blank = blank.behind(raw);
                 raw.len()
             }
-            Place::Head { .. } => 0,
+            MessagePart::Head { .. } => 0,
         };
         ready.extend_from_slice(&raw[..count]);
         raw.advance(count);
@@ -202,15 +207,15 @@ impl Escape {
     /// Removes the empty lines before a request line (RFC 9112 section 2.2). hyper would skip them too, but hold them
     /// until then.
     fn begin_line(&mut self, kept: &mut Kept) {
-        let behind_cr = matches!(self.place, Place::StartCr);
+        let behind_cr = matches!(self.part, MessagePart::StartCr);
         match kept.raw[0] {
-            b'\n' => self.place = Place::Start,
-            b'\r' if !behind_cr => self.place = Place::StartCr,
+            b'\n' => self.part = MessagePart::Start,
+            b'\r' if !behind_cr => self.part = MessagePart::StartCr,
             _ => {
                 if behind_cr {
                     kept.ready.extend_from_slice(b"\r");
                 }
-                self.place = Place::Line(Box::new(Line::new()));
+                self.part = MessagePart::Line(Box::new(Line::new()));
                 return;
             }
         }
@@ -218,8 +223,8 @@ impl Escape {
     }
 }
 
-fn in_body(left: u64) -> Place {
-    if left == 0 { Place::Start } else { Place::Body(left) }
+fn in_body(left: u64) -> MessagePart {
+    if left == 0 { MessagePart::Start } else { MessagePart::Body(left) }
 }
 
 /// Returns the length of the request line at the beginning of these bytes, if all of it is there and plain.
@@ -250,7 +255,7 @@ fn names_body(head: &[u8], beyond: u64) -> bool {
 /// A request line on its way to hyper.
 #[derive(Debug)]
 struct Line {
-    part: Part,
+    part: LinePart,
     /// True while the method may be OPTIONS.
     options: bool,
     /// The number of bytes so far, without empty lines before the line.
@@ -262,7 +267,7 @@ struct Line {
 
 /// The part of a request line that a byte belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum LinePart {
     /// Before the line's first byte.
     Before,
     Method,
@@ -287,11 +292,11 @@ const OPTIONS: &[u8] = b"OPTIONS ";
 impl Line {
     fn new() -> Self {
         let noted = Noted::default();
-        Self { part: Part::Before, options: true, place: 0, begun: BytesMut::new(), noted }
+        Self { part: LinePart::Before, options: true, place: 0, begun: BytesMut::new(), noted }
     }
 
     fn is_over(&self) -> bool {
-        self.part == Part::Over
+        self.part == LinePart::Over
     }
 
     /// Appends to `out` what hyper is to read, up to the line's end at most, and returns the number of bytes taken.
@@ -308,31 +313,31 @@ impl Line {
     }
 
     fn take(&mut self, byte: u8, out: &mut BytesMut) {
-        if self.part == Part::Before && matches!(byte, b'\r' | b'\n') {
+        if self.part == LinePart::Before && matches!(byte, b'\r' | b'\n') {
             return out.extend_from_slice(&[byte]);
         }
         self.place = self.place.saturating_add(1);
         let part = self.part;
         self.part = part.after(byte);
-        if part == Part::Authority && self.part == part && !AUTHORITY[usize::from(byte)] {
+        if part == LinePart::Authority && self.part == part && !AUTHORITY[usize::from(byte)] {
             self.noted.refused.get_or_insert((byte, self.place));
         }
-        if matches!(part, Part::Before | Part::Method) {
+        if matches!(part, LinePart::Before | LinePart::Method) {
             self.options &= OPTIONS.get(self.place as usize - 1) == Some(&byte);
         }
-        if part == Part::Authority && self.part == Part::Version {
+        if part == LinePart::Authority && self.part == LinePart::Version {
             self.noted.whole_server = self.options;
         }
-        if self.part == Part::Fragment && part != self.part {
+        if self.part == LinePart::Fragment && part != self.part {
             self.noted.fragment = self.place;
         }
-        if matches!(part, Part::Path | Part::Query) && !byte.is_ascii() {
+        if matches!(part, LinePart::Path | LinePart::Query) && !byte.is_ascii() {
             return self.take_high(byte, out);
         }
         self.escape_begun(out);
         match part {
-            Part::Path if PATH_REFUSES.contains(&byte) => self.escape(byte, out),
-            Part::Query if QUERY_REFUSES.contains(&byte) => self.escape(byte, out),
+            LinePart::Path if PATH_REFUSES.contains(&byte) => self.escape(byte, out),
+            LinePart::Query if QUERY_REFUSES.contains(&byte) => self.escape(byte, out),
             _ => out.extend_from_slice(&[byte]),
         }
     }
@@ -367,7 +372,7 @@ impl Line {
     }
 }
 
-impl Part {
+impl LinePart {
     /// Returns the part that the byte after this one belongs to.
     fn after(self, byte: u8) -> Self {
         match (self, byte) {

@@ -92,7 +92,7 @@ async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, Con
                 let mut calls = interval(DESCRIPTOR_CALL);
                 loop {
                     calls.tick().await;
-                    descriptors::tell_used_up();
+                    descriptors::signal_shortage();
                 }
             };
             let seat = async {
@@ -112,7 +112,7 @@ fn tell_shortage(error: &ConnectError) {
     if let ConnectError::Exhausted { error, .. } = error
         && descriptors::is_shortage(error)
     {
-        descriptors::tell_used_up();
+        descriptors::signal_shortage();
     }
 }
 

@@ -297,7 +297,7 @@ impl Upstream {
     /// later, but requests that need a descriptor are waiting now.
     async fn make_room(&self) {
         loop {
-            descriptors::used_up().await;
+            descriptors::shortage().await;
             self.pool.close_older_half();
         }
     }

@@ -24,7 +24,7 @@ pub(super) struct Document<'a> {
     admin: Edge,
     drain: Time,
     readiness: Readiness<'a>,
-    listeners: Vec<Entrance>,
+    listeners: Vec<ShownListener>,
     upstreams: Vec<Upstream<'a>>,
 }
 
@@ -50,7 +50,7 @@ struct Edge {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Entrance {
+struct ShownListener {
     bind: Vec<String>,
     allow_non_loopback: bool,
     explain: bool,
@@ -147,7 +147,7 @@ impl<'a> Document<'a> {
             admin: Edge { bind: addresses(&plan.admin) },
             drain: Time(plan.drain),
             readiness: Readiness { require_upstreams: &plan.required_upstreams },
-            listeners: plan.listeners.iter().map(Entrance::of).collect(),
+            listeners: plan.listeners.iter().map(ShownListener::of).collect(),
             upstreams: plan.upstreams.iter().map(|u| Upstream::of(plan, u)).collect(),
         }
     }
@@ -177,7 +177,7 @@ impl Log {
     }
 }
 
-impl Entrance {
+impl ShownListener {
     fn of(listener: &Listener) -> Self {
         let limits = &listener.limits;
         Self {

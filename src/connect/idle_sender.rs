@@ -1,5 +1,5 @@
-//! The place where handle and driver of an idle connection meet: the sender of requests is kept here between exchanges,
-//! and given up while the connection rests.
+//! The sender of requests of an idle connection, shared by handle and driver: kept between exchanges, and given up
+//! while the connection rests.
 
 use std::{
     mem::replace,
@@ -23,15 +23,15 @@ type Sender = SendRequest<RequestBody>;
 /// all at once, mimalloc keeps that memory.
 pub(super) const RESTS_AFTER: Duration = Duration::from_millis(500);
 
-/// The place for a connection's sender of requests.
-pub(super) struct Desk {
-    place: Mutex<Place>,
+/// A connection's sender of requests between exchanges.
+pub(super) struct IdleSender {
+    state: Mutex<SenderState>,
     /// True if the driver is to find out whether the peer is alive.
     doubted: AtomicBool,
 }
 
-enum Place {
-    /// The sender is here, since this time.
+enum SenderState {
+    /// The sender is ready, since this time.
     Free(Sender, Instant),
     /// The sender is with an exchange, or HTTP is over.
     Taken,
@@ -54,15 +54,15 @@ pub(super) enum Found {
     Waking(oneshot::Receiver<Sender>),
 }
 
-impl Desk {
+impl IdleSender {
     pub(super) fn new(sender: Sender, now: Instant) -> Self {
-        Self { place: Mutex::new(Place::Free(sender, now)), doubted: AtomicBool::new(false) }
+        Self { state: Mutex::new(SenderState::Free(sender, now)), doubted: AtomicBool::new(false) }
     }
 
     /// Makes the driver find out whether the peer is alive: now if the connection rests, else once it does.
     pub(super) fn doubt(&self) {
         self.doubted.store(true, Relaxed);
-        if let Place::Resting(driver) = &*self.lock() {
+        if let SenderState::Resting(driver) = &*self.lock() {
             driver.wake_by_ref();
         }
     }
@@ -79,37 +79,37 @@ impl Desk {
 
     /// Takes the sender for an exchange, or wakes the driver of a connection that rests; fails if HTTP is over.
     pub(super) fn take(&self) -> Result<Found, Closed> {
-        let mut place = self.lock();
-        match replace(&mut *place, Place::Taken) {
-            Place::Free(sender, _) => Ok(Found::Sender(sender)),
-            Place::Resting(driver) => {
+        let mut state = self.lock();
+        match replace(&mut *state, SenderState::Taken) {
+            SenderState::Free(sender, _) => Ok(Found::Sender(sender)),
+            SenderState::Resting(driver) => {
                 let (sender, waking) = oneshot::channel();
-                *place = Place::Wanted(sender);
+                *state = SenderState::Wanted(sender);
                 driver.wake();
                 Ok(Found::Waking(waking))
             }
-            Place::Taken | Place::Wanted(_) => Err(Closed),
+            SenderState::Taken | SenderState::Wanted(_) => Err(Closed),
         }
     }
 
     /// Returns the sender after an exchange that left the connection fit for another.
     pub(super) fn give_back(&self, sender: Sender, now: Instant) {
-        *self.lock() = Place::Free(sender, now);
+        *self.lock() = SenderState::Free(sender, now);
     }
 
     /// Returns true if the connection is to rest from now on, and drops the sender then: after [`RESTS_AFTER`] without
     /// an exchange, if hyper is between exchanges and all that it held is written.
     pub(super) fn rest(&self, now: Instant, flushed: bool, driver: &Waker) -> bool {
-        let mut place = self.lock();
-        let rests = match &*place {
-            Place::Free(sender, since) => {
+        let mut state = self.lock();
+        let rests = match &*state {
+            SenderState::Free(sender, since) => {
                 let idle = now.saturating_duration_since(*since);
                 flushed && sender.is_ready() && idle >= RESTS_AFTER
             }
             _ => false,
         };
         if rests {
-            *place = Place::Resting(driver.clone());
+            *state = SenderState::Resting(driver.clone());
         }
         rests
     }
@@ -117,11 +117,11 @@ impl Desk {
     /// Returns the channel of the exchange that wants the resting connection, if there is one: the driver must send it
     /// a sender. Otherwise remembers the waker of the driver.
     pub(super) fn poll_wanted(&self, driver: &Waker) -> Option<oneshot::Sender<Sender>> {
-        let mut place = self.lock();
-        match replace(&mut *place, Place::Taken) {
-            Place::Wanted(waiting) => return Some(waiting),
-            Place::Resting(_) => *place = Place::Resting(driver.clone()),
-            other => *place = other,
+        let mut state = self.lock();
+        match replace(&mut *state, SenderState::Taken) {
+            SenderState::Wanted(waiting) => return Some(waiting),
+            SenderState::Resting(_) => *state = SenderState::Resting(driver.clone()),
+            other => *state = other,
         }
         None
     }
@@ -129,13 +129,13 @@ impl Desk {
     /// Ends the use of the connection, as HTTP on it is over: an exchange that waits for a sender gets an error, as do
     /// later ones.
     pub(super) fn close(&self) {
-        let mut place = self.lock();
-        if matches!(*place, Place::Resting(_) | Place::Wanted(_)) {
-            *place = Place::Taken;
+        let mut state = self.lock();
+        if matches!(*state, SenderState::Resting(_) | SenderState::Wanted(_)) {
+            *state = SenderState::Taken;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SenderState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
