@@ -25,7 +25,7 @@ use crate::{
     latest::Latest,
     listener::Inlet,
     proxy::{Destination, Entry, Proxy},
-    resources::{Resources, Room},
+    resources::{ConnectionBound, Resources},
     telemetry::ends::Ends,
     upstream::Settings,
 };
@@ -148,16 +148,16 @@ impl Inlets {
         common: &Common,
     ) -> Vec<Drain> {
         let mut open = Vec::new();
-        let mut rooms = Rooms::default();
+        let mut bounds = ListenerBounds::default();
         let before = std::mem::take(&mut self.0).into_iter();
         let mut before: HashMap<_, _> = before.map(|open| (open.door.clone(), open)).collect();
         for (wanted, sockets) in opening.0 {
             let kept = before.remove(&wanted.door);
-            let had = kept.as_ref().map(|open| open.inlet.room.share());
-            let room = rooms.of(&wanted, had);
+            let had = kept.as_ref().map(|open| open.inlet.bound.share());
+            let bound = bounds.of(&wanted, had);
             open.extend(match (kept, sockets) {
-                (Some(open), _) => Some(open.keep(&wanted, room, entries)),
-                (None, Some(sockets)) => Some(Open::new(&wanted, sockets, room, entries, common)),
+                (Some(open), _) => Some(open.keep(&wanted, bound, entries)),
+                (None, Some(sockets)) => Some(Open::new(&wanted, sockets, bound, entries, common)),
                 (None, None) => None,
             });
         }
@@ -230,29 +230,33 @@ impl Door {
 
 /// A plan's bounds on client connections: the addresses of one listener share a bound, and each own port has its own.
 #[derive(Default)]
-struct Rooms {
+struct ListenerBounds {
     /// The bound of each listener, by its index in the plan.
-    shared: HashMap<usize, Arc<Room>>,
-    taken: HashSet<*const Room>,
+    shared: HashMap<usize, Arc<ConnectionBound>>,
+    taken: HashSet<*const ConnectionBound>,
 }
 
-impl Rooms {
+impl ListenerBounds {
     /// Returns the bound for this address, which stays the one it `had` unless another listener has taken that one by
     /// now.
-    fn of(&mut self, wanted: &Wanted<'_>, had: Option<Arc<Room>>) -> Arc<Room> {
+    fn of(
+        &mut self,
+        wanted: &Wanted<'_>,
+        had: Option<Arc<ConnectionBound>>,
+    ) -> Arc<ConnectionBound> {
         let shared = matches!(wanted.door, Door::Listener(..));
-        if let Some(room) = self.shared.get(&wanted.listener).filter(|_| shared) {
-            return Arc::clone(room);
+        if let Some(bound) = self.shared.get(&wanted.listener).filter(|_| shared) {
+            return Arc::clone(bound);
         }
         let most = wanted.settings.limits.connections;
         let had = had.filter(|had| !self.taken.contains(&Arc::as_ptr(had)));
-        let room = had.unwrap_or_else(|| Room::new(most));
-        room.resize(most);
-        self.taken.insert(Arc::as_ptr(&room));
+        let bound = had.unwrap_or_else(|| ConnectionBound::new(most));
+        bound.resize(most);
+        self.taken.insert(Arc::as_ptr(&bound));
         if shared {
-            self.shared.insert(wanted.listener, Arc::clone(&room));
+            self.shared.insert(wanted.listener, Arc::clone(&bound));
         }
-        room
+        bound
     }
 }
 
@@ -260,7 +264,7 @@ impl Open {
     fn new(
         wanted: &Wanted<'_>,
         sockets: Sockets,
-        room: Arc<Room>,
+        bound: Arc<ConnectionBound>,
         entries: &Entries<'_>,
         common: &Common,
     ) -> Self {
@@ -276,7 +280,7 @@ impl Open {
         let inlet = Arc::new(Inlet {
             proxy: Arc::clone(&common.proxy),
             entry,
-            room: Latest::new(room),
+            bound: Latest::new(bound),
             resources: Arc::clone(&common.resources),
             limits: Latest::new(limits),
             explain: AtomicBool::new(wanted.settings.explain),
@@ -293,8 +297,8 @@ impl Open {
         Self { door: wanted.door.clone(), addresses: sockets.addresses, inlet, destination }
     }
 
-    fn keep(self, wanted: &Wanted<'_>, room: Arc<Room>, entries: &Entries<'_>) -> Self {
-        Room::move_to(&self.inlet.room, room);
+    fn keep(self, wanted: &Wanted<'_>, bound: Arc<ConnectionBound>, entries: &Entries<'_>) -> Self {
+        ConnectionBound::move_to(&self.inlet.bound, bound);
         self.inlet.limits.replace(wanted.settings.limits.clone());
         self.inlet.explain.store(wanted.settings.explain, Relaxed);
         self.inlet.keeps_case.store(wanted.keeps_case, Relaxed);

@@ -380,7 +380,7 @@ async fn refuse(mut tcp: TcpStream, failure: &Failure, inlet: &Inlet) -> Manner 
 }
 
 /// Closes a connection whose client may still be sending, so that the client can read its answer first; in a drain, or
-/// when no seat is left, not for long.
+/// when no slot is left, not for long.
 async fn close_behind_rest(tcp: TcpStream, inlet: &Inlet) -> Manner {
     let hurry = async {
         tokio::select! {

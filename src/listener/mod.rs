@@ -26,7 +26,7 @@ use crate::{
     latest::Latest,
     memory::Crowd,
     proxy::{Entry, Proxy},
-    resources::{ClientSeats, Resource, Resources, Room, Seat},
+    resources::{ClientSlots, ConnectionBound, Resource, Resources, Slot},
     socket,
     telemetry::ends::Ends,
     upstream::Worker,
@@ -47,8 +47,8 @@ pub struct Inlet {
     pub explain: AtomicBool,
     /// True if an upstream behind it wants field names in the client's spelling.
     pub keeps_case: AtomicBool,
-    /// The room for connections, shared by all addresses of its listener and all threads.
-    pub room: Latest<Room>,
+    /// The bound on connections, shared by all addresses of its listener and all threads.
+    pub bound: Latest<ConnectionBound>,
     /// The process-wide bounds, such as those on client connections and descriptors.
     pub resources: Arc<Resources>,
     /// The counters of how connections ended.
@@ -80,15 +80,15 @@ pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker
     while connections.join_next().await.is_some() {}
 }
 
-type Accepted = io::Result<(TcpStream, Seats)>;
+type Accepted = io::Result<(TcpStream, Slots)>;
 
-/// The seats of one client connection; given back when dropped.
-struct Seats {
-    _client: ClientSeats,
-    _room: Seat,
+/// The slots of one client connection; given back when dropped.
+struct Slots {
+    _client: ClientSlots,
+    _listener: Slot,
 }
 
-/// Accepts the next connection, after waiting for room: above the limits nothing is accepted.
+/// Accepts the next connection, after waiting for slots: above the limits nothing is accepted.
 async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     match let_in(listener, inlet).await {
         Ok(accepted) => Ok(accepted),
@@ -105,48 +105,48 @@ async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     }
 }
 
-/// Waits for seats and a connection. Seats are given back while no client comes, as the listener's other addresses and
-/// threads share the room.
+/// Waits for slots and a connection. Slots are given back while no client comes, as the listener's other addresses and
+/// threads share the bound.
 async fn let_in(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     loop {
-        let mut seats = Some(inlet.seats().await);
-        let somebody = poll_fn(|cx| match seats.take().or_else(|| inlet.free_seats()) {
-            Some(seats) => listener.poll_accept(cx).map(|accepted| Some((accepted, seats))),
+        let mut slots = Some(inlet.slots().await);
+        let somebody = poll_fn(|cx| match slots.take().or_else(|| inlet.free_slots()) {
+            Some(slots) => listener.poll_accept(cx).map(|accepted| Some((accepted, slots))),
             None => Poll::Ready(None),
         });
-        if let Some((accepted, seats)) = somebody.await {
-            return accepted.map(|(stream, _)| (stream, seats));
+        if let Some((accepted, slots)) = somebody.await {
+            return accepted.map(|(stream, _)| (stream, slots));
         }
     }
 }
 
 impl Inlet {
-    /// Waits for a seat in the newest room and within the process-wide bounds.
-    async fn seats(&self) -> Seats {
+    /// Waits for a slot of the newest bound and within the process-wide bounds.
+    async fn slots(&self) -> Slots {
         loop {
-            // This wait comes before the one for the room, so that it holds no seat there.
-            self.resources.client_vacancy().await;
-            let room = Room::seat(&self.room).await;
-            if let Some(client) = self.resources.client_seats() {
-                return Seats { _client: client, _room: room };
+            // This wait comes before the one for the bound, so that it holds no slot of that.
+            self.resources.until_client_slot_free().await;
+            let listener = ConnectionBound::slot(&self.bound).await;
+            if let Some(client) = self.resources.client_slots() {
+                return Slots { _client: client, _listener: listener };
             }
         }
     }
 
-    /// Waits until no seat is left for a next client.
+    /// Waits until no slot is left for a next client.
     async fn full(&self) {
-        let room = self.room.share();
+        let bound = self.bound.share();
         tokio::select! {
-            () = room.full() => {}
+            () = bound.full() => {}
             () = self.resources.connections.full() => {}
             () = self.resources.clients.full() => {}
         }
     }
 
-    fn free_seats(&self) -> Option<Seats> {
-        let room = self.room.share().free_seat()?;
-        let client = self.resources.client_seats()?;
-        Some(Seats { _client: client, _room: room })
+    fn free_slots(&self) -> Option<Slots> {
+        let listener = self.bound.share().free_slot()?;
+        let client = self.resources.client_slots()?;
+        Some(Slots { _client: client, _listener: listener })
     }
 }
 
@@ -156,14 +156,14 @@ fn spawn(
     inlet: &Arc<Inlet>,
     worker: &Arc<Worker>,
 ) {
-    let Ok((stream, seats)) = accepted else { return };
+    let Ok((stream, slots)) = accepted else { return };
     if let Err(error) = socket::set_options(&stream) {
         tracing::debug!(%error, "a client connection takes no options");
     }
     let (inlet, worker) = (Arc::clone(inlet), Arc::clone(worker));
     connections.spawn(async move {
         connection::serve(stream, inlet, worker).await;
-        drop(seats);
+        drop(slots);
     });
 }
 
@@ -176,8 +176,8 @@ fn accept_backlog(
 ) {
     let waker = std::task::Waker::noop();
     let mut cx = std::task::Context::from_waker(waker);
-    while let Some(seats) = inlet.free_seats() {
+    while let Some(slots) = inlet.free_slots() {
         let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else { return };
-        spawn(connections, Ok((stream, seats)), inlet, worker);
+        spawn(connections, Ok((stream, slots)), inlet, worker);
     }
 }

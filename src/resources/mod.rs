@@ -2,8 +2,8 @@
 //! logged now and then.
 
 mod buffers;
+mod connection_bound;
 mod division;
-mod room;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -11,8 +11,8 @@ use std::{
 };
 
 pub use buffers::{BUFFERED, Buffered, Buffers, FREE};
+pub use connection_bound::{ConnectionBound, Slot};
 pub use division::{Division, OPERATORS, Wanted};
-pub use room::{Room, Seat};
 
 use crate::{
     label,
@@ -38,11 +38,11 @@ label! {
 pub struct Resources {
     /// The client connections, over all listeners and own ports. Bounded because the connections that each port may
     /// have would together not fit the memory of a sidecar.
-    pub connections: Arc<Room>,
+    pub connections: Arc<ConnectionBound>,
     /// The descriptors of clients, over all listeners.
-    pub clients: Arc<Room>,
+    pub clients: Arc<ConnectionBound>,
     /// The descriptors of connections to upstreams, over all upstreams.
-    pub upstreams: Arc<Room>,
+    pub upstreams: Arc<ConnectionBound>,
     /// The buffered bytes, over all clients.
     pub buffers: Buffers,
     /// The number of times that each bound acted.
@@ -51,11 +51,11 @@ pub struct Resources {
     told: Mutex<[Option<(Instant, u64)>; Resource::ALL.len()]>,
 }
 
-/// The seats of one client in the bounds over all clients; given back on drop.
+/// The slots of one client in the bounds over all clients; given back on drop.
 #[derive(Debug)]
-pub struct ClientSeats {
-    _connection: Seat,
-    _descriptor: Seat,
+pub struct ClientSlots {
+    _connection: Slot,
+    _descriptor: Slot,
 }
 
 /// The least time between two log lines about one bound: a shortage lasts, and acts on each client that comes.
@@ -65,9 +65,9 @@ impl Default for Resources {
     /// Makes bounds that allow any number of clients and descriptors, until [`Resources::divide`] sets others.
     fn default() -> Self {
         Self {
-            connections: Room::new(usize::MAX),
-            clients: Room::new(usize::MAX),
-            upstreams: Room::new(usize::MAX),
+            connections: ConnectionBound::new(usize::MAX),
+            clients: ConnectionBound::new(usize::MAX),
+            upstreams: ConnectionBound::new(usize::MAX),
             buffers: Buffers::default(),
             shortages: Tally::default(),
             told: Mutex::default(),
@@ -83,23 +83,23 @@ impl Resources {
         self.upstreams.resize(division.upstreams);
     }
 
-    /// Takes a client's seats; `None` if a bound over all clients has none free.
-    pub fn client_seats(&self) -> Option<ClientSeats> {
-        let connection = self.connections.free_seat()?;
-        let descriptor = self.clients.free_seat()?;
-        Some(ClientSeats { _connection: connection, _descriptor: descriptor })
+    /// Takes a client's slots; `None` if a bound over all clients has none free.
+    pub fn client_slots(&self) -> Option<ClientSlots> {
+        let connection = self.connections.free_slot()?;
+        let descriptor = self.clients.free_slot()?;
+        Some(ClientSlots { _connection: connection, _descriptor: descriptor })
     }
 
-    /// Waits until the bounds over all clients may have a free seat, and takes none. Counts and logs the bound that is
+    /// Waits until the bounds over all clients may have a free slot, and takes none. Counts and logs the bound that is
     /// reached.
-    pub async fn client_vacancy(&self) {
+    pub async fn until_client_slot_free(&self) {
         let bounds = [
             (Resource::ClientConnections, &self.connections),
             (Resource::ClientDescriptors, &self.clients),
         ];
-        if let Some((reached, room)) = bounds.into_iter().find(|(_, room)| room.is_full()) {
+        if let Some((reached, bound)) = bounds.into_iter().find(|(_, bound)| bound.is_full()) {
             self.short_of(reached);
-            room.vacancy().await;
+            bound.until_free().await;
         }
     }
 

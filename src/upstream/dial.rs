@@ -26,7 +26,7 @@ use crate::{
     },
     descriptors,
     pool::Permit,
-    resources::{Resource, Resources, Seat},
+    resources::{Resource, Resources, Slot},
     socket::{self, CLOSE_TIME},
     telemetry::{ends::Facing, log::seconds},
     tls::{self, Version},
@@ -78,13 +78,13 @@ const DESCRIPTOR_CALL: Duration = CLOSE_TIME.checked_div(4).expect("four is not 
 
 /// Takes a descriptor. If none is left, a waiter's dial waits until an idle connection has closed for it. A dial for
 /// the warm floor fails instead, because otherwise two floors would close each other's connections in turn.
-async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, ConnectError> {
-    let room = &resources.upstreams;
-    if let Some(seat) = room.free_seat() {
-        return Ok(seat);
+async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Slot, ConnectError> {
+    let bound = &resources.upstreams;
+    if let Some(slot) = bound.free_slot() {
+        return Ok(slot);
     }
     resources.short_of(Resource::UpstreamDescriptors);
-    let none = || ConnectError::NoDescriptor { most: room.most() };
+    let none = || ConnectError::NoDescriptor { most: bound.most() };
     match purpose {
         Purpose::Floor => Err(none()),
         Purpose::Waiter => {
@@ -95,13 +95,13 @@ async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Seat, Con
                     descriptors::signal_shortage();
                 }
             };
-            let seat = async {
+            let slot = async {
                 tokio::select! {
-                    seat = room.wait() => seat,
+                    slot = bound.wait() => slot,
                     never = call => never,
                 }
             };
-            timeout(DESCRIPTOR_WAIT, seat).await.map_err(|_| none())
+            timeout(DESCRIPTOR_WAIT, slot).await.map_err(|_| none())
         }
     }
 }
@@ -120,13 +120,13 @@ fn tell_shortage(error: &ConnectError) {
 /// is closed, the socket counts under the cap.
 async fn close_failed(
     permit: Permit<Connection, ConnectError>,
-    seat: Seat,
+    slot: Slot,
     error: ConnectError,
     socket: TcpStream,
 ) {
     let place = permit.failed_open(error, Instant::now());
     socket::close_politely(socket).await;
-    drop(seat);
+    drop(slot);
     drop(place);
 }
 
@@ -145,25 +145,25 @@ impl Upstream {
                 Purpose::Waiter => tell_shortage(error),
                 Purpose::Floor => upstream.note_cold(error),
             };
-            let seat = match descriptor(&resources, purpose).await {
-                Ok(seat) => seat,
+            let slot = match descriptor(&resources, purpose).await {
+                Ok(slot) => slot,
                 Err(error) => {
                     failed(&error);
                     return permit.failed(error, Instant::now());
                 }
             };
             match upstream.dial(&permit, &resolver).await {
-                Ok(ready) => upstream.spawn_driver(permit, ready, seat),
+                Ok(ready) => upstream.spawn_driver(permit, ready, slot),
                 Err(Failed { error, socket }) => {
                     failed(&error);
                     match socket {
                         None => {
                             // The descriptor is freed before the place under the cap, because the next dial in that
                             // place, on another thread, looks for a descriptor at once.
-                            drop(seat);
+                            drop(slot);
                             permit.failed(error, Instant::now());
                         }
-                        Some(socket) => close_failed(permit, seat, error, socket).await,
+                        Some(socket) => close_failed(permit, slot, error, socket).await,
                     }
                 }
             }
@@ -221,7 +221,7 @@ impl Upstream {
         self: Arc<Self>,
         permit: Permit<Connection, ConnectError>,
         ready: Ready,
-        seat: Seat,
+        slot: Slot,
     ) {
         let Ready { connection, driver, generation } = ready;
         let (id, peer) = (permit.id(), connection.facts.peer);
@@ -242,7 +242,7 @@ impl Upstream {
                 }
             };
             let end = driver.run(|| place.trusted(Instant::now()), over).await;
-            drop(seat);
+            drop(slot);
             self.ends.increment((Facing::Upstream, end.how));
             let now = Instant::now();
             if place.is_unused() {
