@@ -4,9 +4,7 @@
 //! hyper's parser says only that there is such a byte. The rules here are the parser's: hyper refused whatever is found
 //! here.
 
-use std::{fmt::Write as _, sync::LazyLock};
-
-use memchr::memmem::Finder;
+use std::fmt::Write as _;
 
 /// The most bytes that are shown of a field's name or line.
 const SHOWN: usize = 40;
@@ -49,55 +47,83 @@ impl Blank {
     /// Returns the length of these bytes up to the end of the first empty line, if there is one.
     #[must_use]
     pub fn end_in(self, bytes: &[u8]) -> Option<usize> {
-        let mut blank = self;
+        self.look_through(bytes).end
+    }
+
+    /// Looks for the first empty line, and for control bytes before it.
+    #[must_use]
+    pub fn look_through(self, bytes: &[u8]) -> Found {
+        let (mut blank, mut controls) = (self, false);
         for (index, byte) in bytes.iter().enumerate() {
             if blank == Self::No {
-                return Self::end_behind(index, bytes);
+                let behind = Found::in_line(&bytes[index..]);
+                let end = behind.end.map(|end| index + end);
+                return Found { end, controls: controls || behind.controls };
             }
-            blank = blank.after(*byte);
+            (blank, controls) = (blank.after(*byte), controls || is_control(*byte));
             if blank == Self::Whole {
-                return Some(index + 1);
+                return Found { end: Some(index + 1), controls };
             }
         }
-        None
-    }
-
-    /// Returns what [`Self::end_in`] does, given that the byte at `from` does not follow a line's end.
-    fn end_behind(from: usize, bytes: &[u8]) -> Option<usize> {
-        let bytes = &bytes[from..];
-        let length = match EMPTY_LINE.find(bytes) {
-            Some(lf) if !has_bare_lf(&bytes[..=lf]) => Some(lf + 3),
-            None if !has_bare_lf(bytes) => None,
-            _ => Self::end_in_any_lines(bytes),
-        };
-        length.map(|length| from + length)
-    }
-
-    /// Returns what [`Self::end_in`] does, for bytes in which some lines may end in LF alone.
-    #[cold]
-    fn end_in_any_lines(bytes: &[u8]) -> Option<usize> {
-        memchr::memchr_iter(b'\n', bytes).find_map(|lf| match bytes[lf + 1..] {
-            [b'\n', ..] => Some(lf + 2),
-            [b'\r', b'\n', ..] => Some(lf + 3),
-            _ => None,
-        })
+        Found { end: None, controls }
     }
 }
 
-/// The end of a line and an empty line behind it.
-static EMPTY_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n\r\n"));
+/// The result of [`Blank::look_through`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The length up to the end of the first empty line; `None` if there is no such line.
+    pub end: Option<usize>,
+    /// True if a control byte other than CR and LF may be in these bytes up to there, or a few bytes further.
+    pub controls: bool,
+}
 
-/// True if a line ends in LF without a CR before it.
+/// The number of bytes that the processor compares at once.
+const CHUNK: usize = 32;
+
+impl Found {
+    /// Looks through bytes that begin within a line.
+    fn in_line(bytes: &[u8]) -> Self {
+        let (mut from, mut controls) = (0, false);
+        while let Some(chunk) = bytes[from..].first_chunk::<{ CHUNK + 1 }>() {
+            let (may_end, has_controls) = look_at_chunk(chunk);
+            controls |= has_controls;
+            if may_end {
+                break;
+            }
+            from += CHUNK;
+        }
+        let end = end_of_lines(&bytes[from..]).map(|end| from + end);
+        let left = &bytes[from..end.unwrap_or(bytes.len())];
+        Self { end, controls: controls || left.iter().any(|byte| is_control(*byte)) }
+    }
+}
+
+/// Looks at a chunk and the byte behind it: the first result is true if an empty line may begin in it, the second if it
+/// has control bytes other than CR and LF.
 #[allow(
     clippy::needless_bitwise_bool,
     reason = "a branch for each byte would take eight times as long"
 )]
-fn has_bare_lf(bytes: &[u8]) -> bool {
-    // This fold has no branch for each byte, so that the compiler can look at many at once.
-    let pairs = bytes.get(1..).unwrap_or_default().iter().zip(bytes);
-    let bare =
-        pairs.fold(false, |bare, (byte, before)| bare | ((*byte == b'\n') & (*before != b'\r')));
-    bare || bytes.first() == Some(&b'\n')
+fn look_at_chunk(chunk: &[u8; CHUNK + 1]) -> (bool, bool) {
+    chunk.iter().zip(&chunk[1..]).fold((false, false), |(may_end, controls), (byte, next)| {
+        let ends = (*byte == b'\n') & ((*next == b'\r') | (*next == b'\n'));
+        let control = (*byte < b' ') & (*byte != b'\r') & (*byte != b'\n');
+        (may_end | ends, controls | control | (*byte == 0x7f))
+    })
+}
+
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n')
+}
+
+/// Returns the length up to the end of the first empty line of bytes that begin within a line.
+fn end_of_lines(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes).find_map(|lf| match bytes[lf + 1..] {
+        [b'\n', ..] => Some(lf + 2),
+        [b'\r', b'\n', ..] => Some(lf + 3),
+        _ => None,
+    })
 }
 
 /// True if a TLS record begins here: a client speaks `https` to a port for `http`.
@@ -312,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_a_head_is_found_whatever_its_lines_end_in() {
+    fn the_end_of_a_head_and_its_control_bytes_are_found_whatever_its_lines_end_in() {
         let by_byte = |mut blank: Blank, bytes: &[u8]| {
             let mut ends = bytes.iter().map(|byte| {
                 blank = blank.after(*byte);
@@ -322,17 +348,25 @@ mod tests {
         };
         let mut random = fastrand::Rng::with_seed(16);
         for _ in 0..20_000 {
-            let length = random.usize(..60);
+            let length = random.usize(..120);
             let crlf = random.bool();
+            let rare = random.usize(1..60);
             let bytes: Vec<u8> = (0..length)
-                .flat_map(|_| match random.choice([&b"a"[..], b"b", b"c", b"\r", b"\n"]) {
-                    Some(b"\n") if crlf => b"\r\n".to_vec(),
-                    piece => piece.unwrap_or_default().to_vec(),
+                .flat_map(|_| match random.usize(..rare) {
+                    0 if crlf => b"\r\n".to_vec(),
+                    0 => vec![random.choice(*b"\r\n").unwrap_or_default()],
+                    1 => vec![random.choice(*b"\x00\t\x1f\x7f\x80\xff ~").unwrap_or_default()],
+                    _ => vec![b'a'],
                 })
                 .collect();
             for blank in [Blank::No, Blank::Lf, Blank::LfCr] {
-                let shown = bytes.escape_ascii();
-                assert_eq!(blank.end_in(&bytes), by_byte(blank, &bytes), "{blank:?} {shown}");
+                let (found, shown) = (blank.look_through(&bytes), bytes.escape_ascii());
+                assert_eq!(found.end, by_byte(blank, &bytes), "{blank:?} {shown}");
+                let end = found.end.unwrap_or(bytes.len());
+                let near = &bytes[..bytes.len().min(end + CHUNK)];
+                let controls = |bytes: &[u8]| bytes.iter().any(|byte| is_control(*byte));
+                assert!(found.controls || !controls(&bytes[..end]), "{blank:?} {shown}");
+                assert!(!found.controls || controls(near), "{blank:?} {shown}");
             }
         }
     }

@@ -312,10 +312,14 @@ impl Downstream {
         changed
     }
 
-    /// Notes that a response was handed to hyper, and the longest time without a byte in it.
-    pub fn body_begins(&self, now: Instant, idle_limit: Duration) {
-        let micros = u64::try_from(idle_limit.as_micros()).unwrap_or(u64::MAX);
+    /// Sets the longest time without a byte within the response that is about to begin.
+    pub(super) fn set_idle_limit(&self, limit: Duration) {
+        let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         self.idle_limit.store(micros, Relaxed);
+    }
+
+    /// Notes that a response was handed to hyper.
+    pub fn body_begins(&self, now: Instant) {
         self.enter(Phase::Body, now);
     }
 
@@ -494,7 +498,8 @@ mod tests {
             // A stamp is only exact to the microsecond.
             (left + Duration::from_millis(1)).as_secs()
         };
-        downstream.body_begins(begun, Duration::from_mins(1));
+        downstream.set_idle_limit(Duration::from_mins(1));
+        downstream.body_begins(begun);
         assert!(deadline() == 60 && !downstream.has_left(millis(70_000)));
         downstream.set_fin_held(millis(3_000));
         assert_eq!(deadline(), 4);
@@ -518,12 +523,14 @@ mod tests {
         assert!(downstream.note_fin_behind(now), "nobody waits for the response");
         downstream.exchange_begins(now, Some(0));
         assert!(downstream.note_fin_behind(now));
-        downstream.body_begins(now, Duration::from_mins(1));
+        downstream.set_idle_limit(Duration::from_mins(1));
+        downstream.body_begins(now);
         assert!(!downstream.has_left(later));
         assert!(!downstream.note_fin_behind(now) && downstream.has_left(later));
         // Bytes of the next request came before the FIN, too.
         downstream.exchange_begins(now, None);
-        downstream.body_begins(now, Duration::from_mins(1));
+        downstream.set_idle_limit(Duration::from_mins(1));
+        downstream.body_begins(now);
         assert!(!downstream.has_left(later));
     }
 }

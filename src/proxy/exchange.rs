@@ -234,7 +234,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sets the limits of an attempt: for how long its bytes may stay unacknowledged, and when the response is first found late.
+    /// Sets the limits of an attempt: the longest time for which its bytes may stay unacknowledged, the time at which the
+    /// response is first found late, and the longest pause within the response.
     fn set_limits(&self, meter: &Meter, outbound: &Outbound, sent: Instant) {
         let limits = self.upstream.settings();
         meter.limit_patience(limits.patience(), outbound.window());
@@ -243,6 +244,7 @@ impl Exchange<'_> {
             None => limits.response_timeout,
         };
         self.downstream.alarm.set(sent + late);
+        self.downstream.set_idle_limit(limits.idle_timeout);
     }
 
     /// Waits for the final header, within the limits ("Time limits" in docs/design.md).

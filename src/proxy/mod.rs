@@ -98,7 +98,8 @@ impl Proxy {
             record.explanation().extend(answer.headers_mut());
         }
         record.failed(failure, answer.size_hint().lower(), now);
-        downstream.body_begins(now, OWN_ANSWER_TIME);
+        downstream.set_idle_limit(OWN_ANSWER_TIME);
+        downstream.body_begins(now);
         downstream.body_ends();
         finished(answer, unread, downstream)
     }
@@ -195,7 +196,7 @@ fn relay(
     let Responded { response, body, lease, fitness, midway } = responded;
     let upstream = Arc::clone(&journey.upstream);
     let upload = journey.outbound.upload().cloned();
-    downstream.body_begins(Instant::now(), upstream.settings().idle_timeout);
+    downstream.body_begins(Instant::now());
     let downstream = Arc::clone(downstream);
     let ending = Ending { upstream, lease, downstream, upload, record, fitness, midway };
     if body.is_end_stream() {

@@ -1,6 +1,6 @@
 //! Where a request wants to go: its target and Host, judged and cut to origin-form (RFC 9112 section 3.2).
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::sync::Arc;
 
 use http::{
     HeaderMap, HeaderValue, Method, Uri, Version,
@@ -165,9 +165,13 @@ fn without_port(authority: &str) -> Result<&str, Failure> {
     if port.is_empty() || is_port(port) { Ok(host) } else { Err(no_such_port(host, port)) }
 }
 
-/// True for a decimal number from 1 to 65535; the number's own parser takes `+80` too.
+/// True for a decimal number from 1 to 65535. The number's own parser takes `+80` too, and longer.
 fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<NonZeroU16>().is_ok()
+    let number = text.bytes().try_fold(0_u32, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
+        Some(number.saturating_mul(10).saturating_add(digit))
+    });
+    number.is_some_and(|number| (1..=u32::from(u16::MAX)).contains(&number))
 }
 
 /// Says what is wrong with a host's port.
@@ -234,7 +238,7 @@ pub fn with_port(host: &str, port: u16) -> String {
     let mut field = String::with_capacity(host.len() + ":65535".len());
     field.push_str(host);
     field.push(':');
-    field.push_str(&port.to_string());
+    field.push_str(itoa::Buffer::new().format(port));
     field
 }
 
