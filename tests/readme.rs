@@ -18,7 +18,8 @@ fn documents() -> Vec<String> {
         let files = fs::read_dir(here(folder)).unwrap();
         let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
         let folder = Path::new(folder).to_owned();
-        let documents = names.filter(|name| name.ends_with(".md"));
+        let documents =
+            names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));
         documents
             .map(move |name| folder.join(name).to_str().unwrap().to_owned())
             .collect::<Vec<_>>()
@@ -182,7 +183,9 @@ fn quoted<'a>(before: &'a str, after: &'a str) -> Option<&'a str> {
 #[test]
 fn documents_and_headings_that_comments_cite_exist() {
     let mut files = Vec::new();
-    ["src", "tests"].iter().for_each(|folder| sources(&here(folder), &mut files));
+    for folder in ["src", "tests"] {
+        sources(&here(folder), &mut files);
+    }
     files.retain(|file| !file.ends_with("tests/readme.rs"));
     let headings: Vec<_> = text("docs/design.md")
         .lines()
