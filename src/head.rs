@@ -152,7 +152,7 @@ pub fn fault_of_response(head: &[u8]) -> Option<String> {
 pub fn fault_in_words(parser: &str) -> Option<&'static str> {
     match parser {
         "invalid content-length parsed" => {
-            Some("Content-Length is no decimal number below 2^64, or two of them differ")
+            Some("Content-Length is not a decimal number below 2^64, or two of them differ")
         }
         "invalid transfer-encoding parsed" => {
             Some("Transfer-Encoding does not end in \"chunked\", so the body has no end")

@@ -161,40 +161,40 @@ fn unknown_keys_are_named_with_what_was_meant() {
     table(&[
         (
             "    pool: {max_idle: 5}",
-            &["4:12: upstreams[0].pool.max_idle: `max_idle` is no key here; did you mean \
+            &["4:12: upstreams[0].pool.max_idle: `max_idle` is not a key here; did you mean \
                `maxIdle`?"],
         ),
         (
             "    pool: {\n      maxConections: 5 }",
-            &["5:7: upstreams[0].pool.maxConections: `maxConections` is no key here; did you \
+            &["5:7: upstreams[0].pool.maxConections: `maxConections` is not a key here; did you \
                mean `maxConnections`?"],
         ),
         (
             "lissteners: []",
-            &["4:1: lissteners: `lissteners` is no key here; did you mean `listeners`?"],
+            &["4:1: lissteners: `lissteners` is not a key here; did you mean `listeners`?"],
         ),
         (
             "    tls: {verify: none}",
             &[
-                "4:11: upstreams[0].tls.verify: `verify` is no key here: nothing turns verification off; put the CA, \
+                "4:11: upstreams[0].tls.verify: `verify` is not a key here: nothing turns verification off; put the CA, \
                or the server's own certificate, into `tls.trust`, and the name that the certificate carries into \
                `tls.verifyName`",
             ],
         ),
         (
             "    maxIdle: 5",
-            &["4:5: upstreams[0].maxIdle: `maxIdle` is no key here; it belongs at \
+            &["4:5: upstreams[0].maxIdle: `maxIdle` is not a key here; it belongs at \
                upstreams[].pool.maxIdle"],
         ),
         (
             "    retries: {foo: 5}",
-            &["4:15: upstreams[0].retries.foo: `foo` is no key here; write one of budget, \
+            &["4:15: upstreams[0].retries.foo: `foo` is not a key here; write one of budget, \
                idempotencyKey, max"],
         ),
         (
             "5: x",
             &[
-                "4:1: 5: `5` is no key here; write one of admin, drain, listeners, log, metrics, readiness, \
+                "4:1: 5: `5` is not a key here; write one of admin, drain, listeners, log, metrics, readiness, \
                threads, upstreams",
             ],
         ),
@@ -305,8 +305,8 @@ fn wrong_types_say_what_is_there_and_what_is_wanted() {
             "    hosts: a.example",
             &["4:12: upstreams[0].hosts: this is a single value; write a list, such as `[a, b]`"],
         ),
-        ("threads: two", &["4:10: threads: `two` is no whole number; write one from 1 to 64"]),
-        ("threads: 1.5", &["4:10: threads: `1.5` is no whole number; write one from 1 to 64"]),
+        ("threads: two", &["4:10: threads: `two` is not a whole number; write one from 1 to 64"]),
+        ("threads: 1.5", &["4:10: threads: `1.5` is not a whole number; write one from 1 to 64"]),
     ]);
     let mapping = "write a mapping: keys with values, such as `key: value`";
     assert_eq!(complaints("- a"), [format!("1:1: : this is a list; {mapping}")]);
@@ -346,7 +346,7 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
                   any value that begins with * & ! @ %, needs quotes)";
     for (lines, place, said) in [
         ("    hosts: [a", "4:12", "unclosed bracket '['"),
-        ("metrics: {bind: [[::]:13320]}", "4:18", "a list or mapping stands where a key is wanted"),
+        ("metrics: {bind: [[::]:13320]}", "4:18", "a list or mapping is in the place of a key"),
         (
             "  drain: 5s",
             "4:3",
@@ -358,7 +358,7 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
         let text = format!("{ONE}{lines}\n");
         assert_eq!(
             complaints(&text),
-            [format!("{place}: : no valid YAML: {said}; {remedy}")],
+            [format!("{place}: : not valid YAML: {said}; {remedy}")],
             "{text}"
         );
     }
@@ -384,7 +384,7 @@ fn aliases_and_nesting_cannot_make_a_small_text_large() {
     {
         let found = complaints(&text);
         assert!(
-            found[0].contains("too large, too deep") || found[0].contains("no valid YAML"),
+            found[0].contains("too large, too deep") || found[0].contains("not valid YAML"),
             "{found:?}"
         );
     }
@@ -409,18 +409,18 @@ fn durations_need_a_unit_and_zero_needs_none() {
     for (text, message) in [
         ("25", "`25` has no unit; write 25s or 25ms".to_owned()),
         ("00", "`00` has no unit; write 0s or 0ms".to_owned()),
-        ("-5s", format!("`-5s` is no duration; {unit}")),
-        ("1.5s", format!("`1.5s` is no duration; {unit}")),
-        ("1h30m", format!("`1h30m` is no duration; {unit}")),
-        ("5 s", format!("`5 s` is no duration; {unit}")),
-        ("1d", format!("`1d` is no duration; {unit}")),
-        ("s", format!("`s` is no duration; {unit}")),
+        ("-5s", format!("`-5s` is not a duration; {unit}")),
+        ("1.5s", format!("`1.5s` is not a duration; {unit}")),
+        ("1h30m", format!("`1h30m` is not a duration; {unit}")),
+        ("5 s", format!("`5 s` is not a duration; {unit}")),
+        ("1d", format!("`1d` is not a duration; {unit}")),
+        ("s", format!("`s` is not a duration; {unit}")),
         ("8761h", "`8761h` is longer than a year; write at most 8760h".to_owned()),
         (
             "18446744073709551615h",
             "`18446744073709551615h` is longer than a year; write at most 8760h".to_owned(),
         ),
-        ("99999999999999999999s", format!("`99999999999999999999s` is no duration; {unit}")),
+        ("99999999999999999999s", format!("`99999999999999999999s` is not a duration; {unit}")),
     ] {
         assert_eq!(drain(text).unwrap_err().findings()[0].message, message);
     }
@@ -443,31 +443,31 @@ listeners:
         &[
             "4:28: upstreams[0].pool.maxConnections: `0` is out of bounds; write 1 to 1000000",
             "4:41: upstreams[0].pool.maxQueue: `-1` is out of bounds; write 0 to 1000000",
-            "4:59: upstreams[0].pool.queueTimeout: `0` is no time at all; write a duration above \
+            "4:59: upstreams[0].pool.queueTimeout: `0` is zero; write a duration above \
              zero, such as 5s",
-            "4:75: upstreams[0].pool.maxRequests: `x` is no whole number; write one from 0 to \
+            "4:75: upstreams[0].pool.maxRequests: `x` is not a whole number; write one from 0 to \
              1000000000",
-            "5:25: upstreams[0].timeouts.connect: `0s` is no time at all; write a duration above \
+            "5:25: upstreams[0].timeouts.connect: `0s` is zero; write a duration above \
              zero, such as 5s",
             "5:40: upstreams[0].timeouts.handshake: `5` has no unit; write 5s or 5ms",
-            "5:53: upstreams[0].timeouts.response: `1d` is no duration; write one whole number \
+            "5:53: upstreams[0].timeouts.response: `1d` is not a duration; write one whole number \
              with its unit: 200ms, 5s, 1m or 1h",
-            "5:63: upstreams[0].timeouts.idle: `0ms` is no time at all; write a duration above \
+            "5:63: upstreams[0].timeouts.idle: `0ms` is zero; write a duration above \
              zero, such as 5s",
             "6:20: upstreams[0].retries.max: `101` is out of bounds; write 0 to 100",
-            "6:33: upstreams[0].retries.budget: `20` is no share; write 0% to 100%",
+            "6:33: upstreams[0].retries.budget: `20` is not a percentage; write 0% to 100%",
             "6:53: upstreams[0].retries.idempotencyKey: `yes` is not known here; write true or false",
             "7:10: threads: `0` is out of bounds; write 1 to 64",
             "8:15: log.format: `xml` is not known here; write json or text",
             "8:27: log.level: `loud` is not known here; write error, warn, info, debug or trace",
             "8:41: log.access: `some` is not known here; write off, errors or all",
             "10:23: listeners[0].allowNonLoopback: `maybe` is not known here; write true or false",
-            "11:27: listeners[0].limits.headerBytes: `32KB` is no size; write bytes, KiB or MiB: \
+            "11:27: listeners[0].limits.headerBytes: `32KB` is not a size; write bytes, KiB or MiB: \
              32768, 32KiB or 1MiB",
             "11:47: listeners[0].limits.headerFields: `0` is out of bounds; write 1 to 10000",
-            "11:65: listeners[0].limits.headerTimeout: `0` is no time at all; write a duration \
+            "11:65: listeners[0].limits.headerTimeout: `0` is zero; write a duration \
              above zero, such as 5s",
-            "11:81: listeners[0].limits.idleTimeout: `1.5m` is no duration; write one whole \
+            "11:81: listeners[0].limits.idleTimeout: `1.5m` is not a duration; write one whole \
              number with its unit: 200ms, 5s, 1m or 1h",
             "11:100: listeners[0].limits.connections: `-1` is out of bounds; write 1 to 1000000",
             "13:27: listeners[1].limits.headerBytes: `2MiB` is out of bounds; write 8KiB to \
@@ -507,7 +507,7 @@ fn a_budget_is_a_share_with_its_sign() {
     }
     for text in ["101%", "-1%", "0.2", "20 %", "\"%\"", "1e1%", "99999999999999999999%"] {
         let message = retries(text).expect_err(text).findings()[0].message.clone();
-        assert!(message.ends_with("is no share; write 0% to 100%"), "{text}: {message}");
+        assert!(message.ends_with("is not a percentage; write 0% to 100%"), "{text}: {message}");
     }
 }
 
@@ -562,7 +562,7 @@ upstreams:
             "2:5: upstreams[0]: `name` is missing; write one, such as `name: payments`",
             "2:5: upstreams[0]: no endpoint is written; write one, such as `endpoints: \
              [\"api.payments.example:443\"]`",
-            "3:11: upstreams[1].name: `Payments` is no name; write 1 to 63 of a-z, 0-9 and -",
+            "3:11: upstreams[1].name: `Payments` is not a name; write 1 to 63 of a-z, 0-9 and -",
             "4:17: upstreams[1].endpoints[0]: `https://x.example/a` is a URL; write the host \
              alone, without scheme and path",
             "6:17: upstreams[2].endpoints[0]: `a.example` has no port; write \"a.example:443\"",
@@ -571,17 +571,17 @@ upstreams:
             "8:17: upstreams[3].endpoints[0]: `::1` has no port; write \"[::1]:443\"",
             "9:13: upstreams[3].hosts[0]: `API.example:80` holds a port, and the port of a \
              request's Host is not looked at; write \"API.example\"",
-            "9:31: upstreams[3].hosts[1]: `*.x` is no host; write each name in full, or \"*\" for \
+            "9:31: upstreams[3].hosts[1]: `*.x` is not a host; write each name in full, or \"*\" for \
              all others",
             "9:38: upstreams[3].hosts[2]: `::1` is an IPv6 address; write \"[::1]\"",
-            "9:45: upstreams[3].hosts[3]: `a..b` is no host; write a DNS name, an IPv4 address, \
+            "9:45: upstreams[3].hosts[3]: `a..b` is not a host; write a DNS name, an IPv4 address, \
              or an IPv6 address in brackets",
             "9:53: upstreams[3].hosts[4]: `münchen.de` is not in ASCII; write internationalised \
              names as DNS holds them (xn--...)",
             "9:67: upstreams[3].hosts[5]: `a.example.` ends in a dot; write it without",
             "9:81: upstreams[3].hosts[6]: `http://x` is a URL; write the host alone, without \
              scheme and path",
-            "9:93: upstreams[3].hosts[7]: `` is no host; write a DNS name, an IPv4 address, or an \
+            "9:93: upstreams[3].hosts[7]: `` is not a host; write a DNS name, an IPv4 address, or an \
              IPv6 address in brackets",
             "11:17: upstreams[4].endpoints[0]: `c:0` has no usable port; write HOST:PORT with a \
              port from 1 to 65535",
@@ -710,9 +710,9 @@ fn what_is_not_loopback_must_be_asked_for_in_so_many_words() {
         (
             "listeners: [{bind: [\"localhost:80\", \":80\"]}]",
             &[
-                "4:21: listeners[0].bind[0]: `localhost:80` is no IP address with a port; write \
+                "4:21: listeners[0].bind[0]: `localhost:80` is not an IP address with a port; write one \
                  such as \"127.0.0.1:13301\" or \"[::1]:13301\"",
-                "4:37: listeners[0].bind[1]: `:80` is no IP address with a port; write such as \
+                "4:37: listeners[0].bind[1]: `:80` is not an IP address with a port; write one such as \
                  \"127.0.0.1:13301\" or \"[::1]:13301\"",
             ],
         ),
@@ -833,10 +833,10 @@ fn an_identity_is_a_pair_or_a_bundle() {
     for (identity, wrong) in [
         ("{certificate: /bundle}", "`key` is missing"),
         ("{key: /bundle}", "`certificate` is missing"),
-        ("{}", "an identity is nothing without files"),
+        ("{}", "no file is named"),
         (
             "{bundle: /bundle, key: /bundle}",
-            "`bundle` holds key and chain already, and stands beside `certificate` or `key`",
+            "`bundle` cannot be combined with `certificate` or `key`",
         ),
     ] {
         let found = complaints(&format!("{ONE}    tls: {{identity: {identity}}}\n"));
@@ -900,8 +900,10 @@ fn there_is_always_a_name_to_verify() {
         ),
         (
             "    tls: {serverName: \"*.x\"}",
-            &["4:23: upstreams[0].tls.serverName: `*.x` is no DNS name; write the name to send \
-               as SNI, or none to send none"],
+            &[
+                "4:23: upstreams[0].tls.serverName: `*.x` is not a DNS name; write the name to send \
+               as SNI, or none to send none",
+            ],
         ),
         (
             "    tls: {verifyName: off}",
@@ -910,13 +912,17 @@ fn there_is_always_a_name_to_verify() {
         ),
         (
             "    tls: {verifyName: a/b}",
-            &["4:23: upstreams[0].tls.verifyName: `a/b` is no DNS name or IP address; write one \
-               that the certificate carries"],
+            &[
+                "4:23: upstreams[0].tls.verifyName: `a/b` is not a DNS name or IP address; write one \
+               that the certificate carries",
+            ],
         ),
         (
             "    tls: {minVersion: 1.1}",
-            &["4:23: upstreams[0].tls.minVersion: `1.1` is no version that Warmline speaks; \
-               write \"1.2\" or \"1.3\""],
+            &[
+                "4:23: upstreams[0].tls.minVersion: `1.1` is not a TLS version that Warmline speaks; \
+               write \"1.2\" or \"1.3\"",
+            ],
         ),
     ]);
     let version = |text: &str| {
@@ -1463,11 +1469,11 @@ fn fault_20_wrong_keys_and_wrong_values_come_together() {
 threads: many
 driain: 5s",
         &[
-            "4:12: upstreams[0].pool.maxIdl: `maxIdl` is no key here; did you mean `maxIdle`?",
-            "4:33: upstreams[0].pool.maxQueue: `x` is no whole number; write one from 0 to 1000000",
-            "5:5: upstreams[0].portt: `portt` is no key here; did you mean `port`?",
-            "6:10: threads: `many` is no whole number; write one from 1 to 64",
-            "7:1: driain: `driain` is no key here; did you mean `drain`?",
+            "4:12: upstreams[0].pool.maxIdl: `maxIdl` is not a key here; did you mean `maxIdle`?",
+            "4:33: upstreams[0].pool.maxQueue: `x` is not a whole number; write one from 0 to 1000000",
+            "5:5: upstreams[0].portt: `portt` is not a key here; did you mean `port`?",
+            "6:10: threads: `many` is not a whole number; write one from 1 to 64",
+            "7:1: driain: `driain` is not a key here; did you mean `drain`?",
         ],
     )]);
     let both = complaints(&format!("{ONE}    foo: 1\n    pool: [1]\n"));

@@ -91,7 +91,7 @@ def _setting(text):
     """Parses a path of keys and a value, which is taken as JSON if it is valid JSON, else as text."""
     path, equals, value = text.partition("=")
     if not (path and equals):
-        raise argparse.ArgumentTypeError(f"{text} is no KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{text} is not KEY=VALUE")
     try:
         value = json.loads(value)
     except ValueError:

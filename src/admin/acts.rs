@@ -57,10 +57,10 @@ pub(super) async fn reload(Shared(state): Shared<Arc<State>>, headers: HeaderMap
         None => None,
     };
     let (status, outcome) = match looked {
-        Some(Looked::Applied) => {
-            (StatusCode::OK, "applied: what lies there is in force now".into())
+        Some(Looked::Applied) => (StatusCode::OK, "applied: the changes are in force now".into()),
+        Some(Looked::Unchanged) => {
+            (StatusCode::OK, "unchanged: what was read is in force already".into())
         }
-        Some(Looked::Unchanged) => (StatusCode::OK, "unchanged: it was in force already".into()),
         Some(Looked::Refused(reason)) => {
             (StatusCode::UNPROCESSABLE_ENTITY, format!("refused, the old stays in force: {reason}"))
         }

@@ -134,7 +134,7 @@ fn malformed(error: &Error) -> Finding {
         Error::MultipleDocuments { .. } => {
             "a second document begins here; write one, without `---`".into()
         }
-        Error::Unexpected { .. } => syntax("a list or mapping stands where a key is wanted"),
+        Error::Unexpected { .. } => syntax("a list or mapping is in the place of a key"),
         other => syntax(&UserMessageFormatter.format_message(other)),
     };
     Finding { path: String::new(), at: Some(at), message }
@@ -191,7 +191,7 @@ fn wrong_shape(expected: &str, found: Option<(String, &'static str)>) -> (Option
 fn syntax(said: &str) -> String {
     let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
     format!(
-        "no valid YAML: {said}; check indentation, brackets and quotes (an address such as \
+        "not valid YAML: {said}; check indentation, brackets and quotes (an address such as \
          \"[::1]:13301\", and any value that begins with * & ! @ %, needs quotes)"
     )
 }

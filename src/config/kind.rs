@@ -34,7 +34,7 @@ impl Kind for Time {
         let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(unit_at);
         let Ok(count) = number.parse::<u64>() else {
-            return Err(format!("{} is no duration; {DURATIONS}", quote(text)));
+            return Err(format!("{} is not a duration; {DURATIONS}", quote(text)));
         };
         let milliseconds = match unit {
             "ms" => Some(count),
@@ -42,7 +42,7 @@ impl Kind for Time {
             "m" => count.checked_mul(60_000),
             "h" => count.checked_mul(3_600_000),
             "" => return Err(format!("{} has no unit; write {count}s or {count}ms", quote(text))),
-            _ => return Err(format!("{} is no duration; {DURATIONS}", quote(text))),
+            _ => return Err(format!("{} is not a duration; {DURATIONS}", quote(text))),
         };
         refuse_leading_zero(text)?;
         milliseconds
@@ -70,7 +70,7 @@ impl Kind for PositiveTime {
         let duration = Time::read(text)?;
         if duration.is_zero() {
             return Err(format!(
-                "{} is no time at all; write a duration above zero, such as 5s",
+                "{} is zero; write a duration above zero, such as 5s",
                 quote(text)
             ));
         }
@@ -100,7 +100,7 @@ impl<const LEAST: usize, const MOST: usize> Kind for Bytes<LEAST, MOST> {
         };
         let (Ok(count), Some(factor)) = (number.parse::<usize>(), factor) else {
             return Err(format!(
-                "{} is no size; write bytes, KiB or MiB: 32768, 32KiB or 1MiB",
+                "{} is not a size; write bytes, KiB or MiB: 32768, 32KiB or 1MiB",
                 quote(text)
             ));
         };
@@ -134,7 +134,7 @@ impl<const LEAST: usize, const MOST: usize> Kind for Count<LEAST, MOST> {
 
     fn read(text: &str) -> Result<usize, String> {
         let count = whole(text).ok_or_else(|| {
-            format!("{} is no whole number; write one from {LEAST} to {MOST}", quote(text))
+            format!("{} is not a whole number; write one from {LEAST} to {MOST}", quote(text))
         })?;
         refuse_leading_zero(text)?;
         usize::try_from(count)
@@ -184,7 +184,7 @@ impl Kind for Percent {
         let percent = number
             .and_then(|percent| u32::try_from(percent).ok())
             .filter(|percent| *percent <= 100)
-            .ok_or_else(|| format!("{} is no share; write 0% to 100%", quote(text)))?;
+            .ok_or_else(|| format!("{} is not a percentage; write 0% to 100%", quote(text)))?;
         refuse_leading_zero(text)?;
         Ok(percent)
     }
@@ -337,7 +337,7 @@ impl Kind for MinVersionKind {
             "1.2" => Ok(MinVersion::Tls12),
             "1.3" => Ok(MinVersion::Tls13),
             _ => Err(format!(
-                "{} is no version that Warmline speaks; write \"1.2\" or \"1.3\"",
+                "{} is not a TLS version that Warmline speaks; write \"1.2\" or \"1.3\"",
                 quote(text)
             )),
         }
@@ -409,7 +409,7 @@ impl Kind for FieldName {
                 quote(text)
             )),
             _ => HeaderName::try_from(text).map(Some).map_err(|_| {
-                format!("{} is no field name; write one, such as Priority, or off", quote(text))
+                format!("{} is not a field name; write one, such as Priority, or off", quote(text))
             }),
         }
     }

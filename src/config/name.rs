@@ -23,7 +23,7 @@ impl Kind for UpstreamName {
         if (1..=63).contains(&text.len()) && text.bytes().all(fits) {
             return Ok(text.into());
         }
-        Err(format!("{} is no name; write 1 to 63 of a-z, 0-9 and -", quote(text)))
+        Err(format!("{} is not a name; write 1 to 63 of a-z, 0-9 and -", quote(text)))
     }
 
     fn schema() -> Schema {
@@ -47,7 +47,7 @@ impl Kind for Host {
         }
         if text.starts_with("*.") {
             return Err(format!(
-                "{} is no host; write each name in full, or \"*\" for all others",
+                "{} is not a host; write each name in full, or \"*\" for all others",
                 quote(text)
             ));
         }
@@ -66,7 +66,7 @@ impl Kind for Host {
                 Err(format!("{} ends in a dot; write it without", quote(text)))
             }
             Some(host) => Ok(host.to_string()),
-            None => Err(format!("{} is no host; {HOSTS}", quote(text))),
+            None => Err(format!("{} is not a host; {HOSTS}", quote(text))),
         }
     }
 
@@ -144,7 +144,7 @@ impl Kind for BindAddress {
         let address = text.parse().ok().filter(|_| !padded);
         address.ok_or_else(|| {
             format!(
-                "{} is no IP address with a port; write such as \"127.0.0.1:13301\" or \
+                "{} is not an IP address with a port; write one such as \"127.0.0.1:13301\" or \
                  \"[::1]:13301\"",
                 quote(text)
             )
@@ -176,7 +176,7 @@ impl Kind for ServerNameKind {
         }
         dns_name(text).map(Some).ok_or_else(|| {
             format!(
-                "{} is no DNS name; write the name to send as SNI, or none to send none",
+                "{} is not a DNS name; write the name to send as SNI, or none to send none",
                 quote(text)
             )
         })
@@ -207,7 +207,7 @@ impl Kind for VerifyName {
         }
         dns_name(text).map(ServerName::DnsName).ok_or_else(|| {
             format!(
-                "{} is no DNS name or IP address; write one that the certificate carries",
+                "{} is not a DNS name or IP address; write one that the certificate carries",
                 quote(text)
             )
         })
@@ -230,7 +230,7 @@ impl Kind for FilePath {
             return Err("this is PEM itself; write the path of a file that holds it".into());
         }
         if text.is_empty() || text.contains('\0') {
-            return Err(format!("{} is no path; write the path of a PEM file", quote(text)));
+            return Err(format!("{} is not a path; write the path of a PEM file", quote(text)));
         }
         Ok(text.into())
     }

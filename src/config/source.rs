@@ -90,7 +90,7 @@ impl Files for Disk {
         let file = File::options().read(true).custom_flags(NONBLOCK).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::other("it is no regular file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         // Room for the whole content, and for `read_to_end` to find its end.
         let room = metadata.len().min(LARGEST) as usize + END_FOUND_IN;

@@ -39,7 +39,7 @@ pub(super) fn remedy_for_key(key: &str, expected: &[&str]) -> String {
     if let Some(known) = NOT_YET.iter().find(|known| same(known, key)) {
         return format!("`{known}` is not in this version; remove it");
     }
-    let wrong = format!("{} is no key here", quote(key));
+    let wrong = format!("{} is not a key here", quote(key));
     if UNVERIFIED.iter().any(|known| same(known, key)) {
         return format!(
             "{wrong}: nothing turns verification off; put the CA, or the server's own certificate, into `tls.trust`, and \

@@ -31,7 +31,7 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Decides about this pod, given as the JSON object of the review.
 pub(super) fn decide(object: &Value, settings: &Settings) -> Decision {
     let Some(pod) = Pod::read(object) else {
-        return Decision::Deny("the object in the review is no pod".into());
+        return Decision::Deny("the object in the review is not a pod".into());
     };
     if pod.label(INJECT) == Some("false") {
         return Decision::LeaveAlone("its label says no");

@@ -134,20 +134,20 @@ impl Counters {
         let counters = Self {
             registry: Registry::new(),
             reviews: IntCounterVec::new(
-                Opts::new("warmline_injector_reviews_total", "Reviews by what became of the pod."),
+                Opts::new("warmline_injector_reviews_total", "Reviews, by the result for the pod."),
                 &["result"],
             )?,
             seconds: Histogram::with_opts(
                 HistogramOpts::new(
                     "warmline_injector_review_seconds",
-                    "From a review's whole body to its answer.",
+                    "The time from a review's whole body to its answer, in seconds.",
                 )
                 .buckets(BUCKETS.to_vec()),
             )?,
             expiry: GaugeVec::new(
                 Opts::new(
                     "warmline_injector_certificate_expiry_timestamp_seconds",
-                    "When the CA and the serving certificate end.",
+                    "The expiry of the CA and of the serving certificate, in Unix time.",
                 ),
                 &["certificate"],
             )?,
@@ -157,7 +157,7 @@ impl Counters {
             )?,
             patches: IntCounter::new(
                 "warmline_injector_ca_patches_total",
-                "How often the CA was written into the webhook configuration.",
+                "The number of times that the CA was written into the webhook configuration.",
             )?,
         };
         let build = GaugeVec::new(

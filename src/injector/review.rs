@@ -38,7 +38,7 @@ pub(super) enum Outcome {
 /// A request body that is not a review that can be answered.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotAReview {
-    #[error("the body is no AdmissionReview in JSON: {0}")]
+    #[error("the body is not an AdmissionReview in JSON: {0}")]
     Unreadable(#[from] serde_json::Error),
     #[error("the body is of another kind: an AdmissionReview of {VERSION} is wanted")]
     OtherKind,

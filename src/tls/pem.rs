@@ -70,9 +70,7 @@ pub enum Flaw {
     )]
     OtherEnd,
     /// The content of a section is not base64.
-    #[error(
-        "this is not base64, and stands between a BEGIN and an END line (copy the file once more, whole)"
-    )]
+    #[error("this is not base64, between a BEGIN and an END line (copy the file once more, whole)")]
     NoBase64,
     /// The content of a section ends too early.
     #[error("the section that begins here is empty or cut short (copy the file once more, whole)")]

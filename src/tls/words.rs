@@ -104,7 +104,7 @@ fn refused(refusal: &CertificateError) -> &'static str {
 fn invalid_message(message: &InvalidMessage) -> &'static str {
     match message {
         InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion => {
-            "what it sent is no TLS: does that port speak TLS at all?"
+            "what it sent is not TLS: does that port speak TLS at all?"
         }
         InvalidMessage::CertificatePayloadTooLarge | InvalidMessage::HandshakePayloadTooLarge => {
             "its certificates, or another message of the handshake, are larger than 64 KiB: have it send the chain alone"

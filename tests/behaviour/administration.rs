@@ -62,7 +62,7 @@ fn a_reload_answers_unchanged_applied_or_refused_with_the_reason() {
     warmline.set("upstreams.0.pool.purgeDelay", "never").write();
     let refused = post(&warmline, "/reload");
     assert_eq!(refused.status, 422);
-    assert!(refused.text().contains("`never` is no duration"), "{}", refused.text());
+    assert!(refused.text().contains("`never` is not a duration"), "{}", refused.text());
     let plan = json(&warmline, "/plan");
     let reason = plan["refused"]["configuration"]["reason"].as_str().unwrap();
     assert!(reason.contains("upstreams[0].pool.purgeDelay"), "{plan}");

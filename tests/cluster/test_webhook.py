@@ -91,7 +91,7 @@ def made_by_all(namespace, last):
 
 def test_case_54_junk_through_the_service_is_refused_and_the_next_pod_is_injected(system, namespace):
     path = f"/api/v1/namespaces/{SYSTEM}/services/https:{INJECTOR}:443/proxy/mutate"
-    for body, status, words in [("{", "BadRequest", "no AdmissionReview in JSON"), (" " * 5_000_000, "413", "more than 4 MiB")]:
+    for body, status, words in [("{", "BadRequest", "not an AdmissionReview in JSON"), (" " * 5_000_000, "413", "more than 4 MiB")]:
         with pytest.raises(Failed) as refused:
             kubectl("create", "--raw", path, "--filename=-", stdin=body)
         assert status in refused.value.output

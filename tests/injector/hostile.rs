@@ -26,11 +26,11 @@ fn case_54_junk_is_refused_saying_what_is_wrong() {
     let nested = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let many = format!("[{}0]", "0,".repeat(300_000));
     for (body, words) in [
-        (String::new(), "the body is no AdmissionReview in JSON: EOF"),
-        ("{".into(), "the body is no AdmissionReview in JSON: EOF"),
-        ("\u{0}\u{1}".into(), "the body is no AdmissionReview in JSON: expected value"),
-        ("[]".into(), "the body is no AdmissionReview in JSON: invalid length"),
-        ("null".into(), "the body is no AdmissionReview in JSON: invalid type: null"),
+        (String::new(), "the body is not an AdmissionReview in JSON: EOF"),
+        ("{".into(), "the body is not an AdmissionReview in JSON: EOF"),
+        ("\u{0}\u{1}".into(), "the body is not an AdmissionReview in JSON: expected value"),
+        ("[]".into(), "the body is not an AdmissionReview in JSON: invalid length"),
+        ("null".into(), "the body is not an AdmissionReview in JSON: invalid type: null"),
         ("{}".into(), "an AdmissionReview of admission.k8s.io/v1 is wanted"),
         (with("/kind", json!("Pod")), "the body is of another kind"),
         (with("/apiVersion", json!("admission.k8s.io/v1beta1")), "only admission.k8s.io/v1 "),
@@ -63,7 +63,7 @@ fn an_object_that_is_no_pod_is_refused_under_its_uid() {
         let response = injector.review(&creation(&object));
         assert_eq!(response["uid"], "705ab4f5-6393-11e8-b7cc-42010a800002");
         assert_eq!(response["allowed"], false);
-        assert_eq!(response["status"]["message"], "the object in the review is no pod");
+        assert_eq!(response["status"]["message"], "the object in the review is not a pod");
     }
 }
 

@@ -27,12 +27,12 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         outcomes(
             "warmline_config_reloads_total",
-            "Changed configurations, by whether they are in force now or were left aside.",
+            "Changed configurations, by the result: applied or rejected.",
             &configuration.reloads,
         ),
         outcomes(
             "warmline_identity_reloads_total",
-            "Changed certificates, keys and trust files, by whether they are in force now or were left aside.",
+            "Changed certificates, keys and trust files, by the result: applied or rejected.",
             &configuration.credentials,
         ),
         gauges(
@@ -45,7 +45,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         gauges(
             "warmline_config_applied_timestamp_seconds",
-            "Since when the configuration is in force, in Unix time.",
+            "The time since which the configuration is in force, in Unix time.",
             [(Labels::new(), unix_seconds(configuration.in_force.since))],
         ),
         gauges(
@@ -93,7 +93,7 @@ fn shortages(snapshot: &Snapshot) -> MetricFamily {
     let each = snapshot.shortages.iter();
     counters(
         "warmline_shortages_total",
-        "How often a bound on what the process may have in all held somebody up, by what was used up.",
+        "The number of times that a limit of the whole process acted, by the resource that was used up.",
         each.map(|(resource, count)| (labels([("resource", resource.as_str())]), *count as f64)),
     )
 }
@@ -124,7 +124,7 @@ fn process(snapshot: &Snapshot) -> Vec<MetricFamily> {
         gauges("process_max_fds", "The limit on open file descriptors.", count(process.max_fds)),
         gauges(
             "process_start_time_seconds",
-            "When the process started, in Unix time.",
+            "The start time of the process, in Unix time.",
             one(Some(unix_seconds(snapshot.started))),
         ),
     ]

@@ -22,19 +22,19 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         counters(
             "warmline_request_failures_total",
-            "Requests without a whole response from the upstream (answered by Warmline itself, or broken off), by whose doing that was and in which stage.",
+            "Requests without a whole response from the upstream (answered by Warmline itself, or broken off), by the side that caused that and the stage.",
             with_unrouted(snapshot).flat_map(|(upstream, exchanges)| failures(upstream, exchanges)),
         ),
         histograms(
             "warmline_request_seconds",
-            "From a request's header to the end of its response. The difference to upstream_seconds is what the sidecar costs, queue and connecting included.",
+            "The time from a request's header to the end of its response, in seconds. The difference to upstream_seconds is what the sidecar costs, queue and connecting included.",
             with_unrouted(snapshot)
                 .map(|(upstream, e)| (labels([("upstream", upstream)]), &e.request_seconds)),
         ),
         upstream_seconds(upstreams),
         counters(
             "warmline_retries_total",
-            "Further tries of a request, by what had happened to the try before.",
+            "Retries of requests, by what had happened to the attempt before.",
             counted(
                 upstreams,
                 |u| &u.exchanges.retries,
@@ -43,7 +43,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         counters(
             "warmline_retries_refused_total",
-            "Tries that nothing but a limit spoke against: retries.max, or retries.budget.",
+            "Retries that only a limit prevented: retries.max, or retries.budget.",
             counted(
                 upstreams,
                 |u| &u.exchanges.retries_refused,
@@ -56,7 +56,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
 fn upstream_seconds(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_upstream_seconds",
-        "From a request handed to a connection to the end of its response, for responses relayed whole.",
+        "The time from a request handed to a connection to the end of its response, in seconds, for responses relayed whole.",
         upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.exchanges.upstream_seconds)),
     )
 }

@@ -25,7 +25,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         counters(
             "warmline_pool_connections_closed_total",
-            "Connections gone, by why the pool gave them up.",
+            "Closed connections, by the reason for which the pool gave them up.",
             counted(
                 upstreams,
                 |u| &u.pool.closed,
@@ -34,7 +34,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         counters(
             "warmline_pool_checkouts_total",
-            "Connections handed to requests: reused ones (reason none), and new ones by why none could be reused.",
+            "Connections handed to requests: reused ones (reason none), and new ones by the reason why none could be reused.",
             counted(upstreams, |u| &u.pool.checkouts, checkout),
         ),
         gauges(
@@ -93,7 +93,7 @@ fn checkout(upstream: &str, reuse: Reuse) -> Labels {
 fn queue_wait(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_pool_queue_wait_seconds",
-        "How long requests that got a connection had waited for a free place at maxConnections.",
+        "The time that requests with a connection had waited for a free place at maxConnections, in seconds.",
         upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.pool.queue_wait)),
     )
 }

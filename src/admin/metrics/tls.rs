@@ -30,12 +30,12 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         histograms(
             "warmline_tls_handshake_seconds",
-            "How long finished TLS handshakes took.",
+            "The duration of finished TLS handshakes, in seconds.",
             upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.handshake_seconds)),
         ),
         counters(
             "warmline_tls_verify_failures_total",
-            "Certificates of the upstream that were refused, by what is wrong with them.",
+            "Certificates of the upstream that were refused, by the reason.",
             counted(
                 upstreams,
                 |u| &u.verify_failures,
@@ -44,17 +44,17 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         ),
         gauges(
             "warmline_client_certificate_expiry_timestamp_seconds",
-            "When the client certificate for the upstream expires (its notAfter), in Unix time.",
+            "The expiry of the client certificate for the upstream (its notAfter), in Unix time.",
             expiries(upstreams, |expiry| expiry.identity),
         ),
         gauges(
             "warmline_client_certificate_not_before_timestamp_seconds",
-            "Since when the client certificate for the upstream is valid (its notBefore), in Unix time.",
+            "The time from which the client certificate for the upstream is valid (its notBefore), in Unix time.",
             expiries(upstreams, |expiry| expiry.identity_began),
         ),
         gauges(
             "warmline_trust_expiry_timestamp_seconds",
-            "When the first of the certificates in the upstream's trust expires (the earliest notAfter), in Unix time; none for the system's roots.",
+            "The earliest expiry of the certificates in the upstream's trust (notAfter), in Unix time; none for the system's roots.",
             expiries(upstreams, |expiry| expiry.trust),
         ),
     ]

@@ -60,14 +60,14 @@ pub(super) fn refusals(snapshot: &Snapshot) -> Markup {
     html! {
         @if let Some(refusal) = &refused.configuration {
             section.alarm #refused role="alert" {
-                h2 { "The configuration as it lies there cannot be used. The old one stays in force." }
+                h2 { "The changed configuration cannot be used. The old one stays in force." }
                 pre { (refusal.reason) }
                 (since(refusal.since, snapshot))
             }
         }
         @for (stale, at) in &refused.credentials {
             section.alarm role="alert" {
-                h2 { "A certificate, key or trust as it lies there cannot be used. The old one stays in force." }
+                h2 { "A changed certificate, key or trust cannot be used. The old one stays in force." }
                 pre { (stale.reason) }
                 (since(*at, snapshot))
             }

@@ -79,9 +79,9 @@ fn of_io(io: &io::Error) -> String {
 fn fault(parser: &str) -> &str {
     match parser {
         "invalid HTTP version parsed" | "invalid HTTP version parsed (found HTTP2 preface)" => {
-            "it is no HTTP/1.1: does that port speak it, and with the scheme of this URL?"
+            "it is not HTTP/1.1: does that port speak HTTP/1.1, and with the scheme of this URL?"
         }
-        "invalid HTTP status-code parsed" => "its status is no number from 100 to 999",
+        "invalid HTTP status-code parsed" => "its status is not a number from 100 to 999",
         "invalid HTTP header parsed" => "a field of its header is malformed",
         other => head::fault_in_words(other).unwrap_or("it breaks the rules of HTTP"),
     }

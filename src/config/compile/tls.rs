@@ -165,8 +165,8 @@ fn wrong_parts(certificate: bool, key: bool, bundle: bool) -> &'static str {
     match (certificate, key, bundle) {
         (true, false, false) => "`key` is missing",
         (false, true, false) => "`certificate` is missing",
-        (false, false, false) => "an identity is nothing without files",
-        _ => "`bundle` holds key and chain already, and stands beside `certificate` or `key`",
+        (false, false, false) => "no file is named",
+        _ => "`bundle` cannot be combined with `certificate` or `key`",
     }
 }
 

@@ -129,7 +129,7 @@ impl Reference {
         for name in namespace.into_iter().chain([name]) {
             if !is_name(name) {
                 return Err(format!(
-                    "{text:?} names no ConfigMap; write NAME or NAMESPACE/NAME, of a-z, 0-9, `-` and `.`"
+                    "{text:?} is not the name of a ConfigMap; write NAME or NAMESPACE/NAME, of a-z, 0-9, `-` and `.`"
                 ));
             }
         }

@@ -147,7 +147,7 @@ fn in_our_words(error: &NetError) -> String {
     match error {
         NetError::Io(error) => error.to_string(),
         NetError::Timeout | NetError::NoConnections => "it does not answer".into(),
-        _ => "its answer is no DNS that can be read".into(),
+        _ => "its answer is not a readable DNS message".into(),
     }
 }
 

@@ -576,7 +576,7 @@ fn what_is_no_pod_is_refused() {
         json!({"metadata": [], "spec": {"containers": [{"name": "a"}]}}),
         json!({"spec": {"containers": [{"name": "a"}]}}),
     ] {
-        let refused = Decision::Deny("the object in the review is no pod".into());
+        let refused = Decision::Deny("the object in the review is not a pod".into());
         assert_eq!(decide(&object, &settings()), refused, "{object}");
     }
 }

@@ -44,7 +44,7 @@ fn fault_38_what_get_meets_is_told_in_our_words() {
     let begun = "warmline get URL: ";
     let closed = "the connection was closed before the answer was complete";
     let cut = "the answer broke off: the connection was closed in the middle of it";
-    let no_http = "the answer cannot be read: it is no HTTP/1.1: does that port speak it, and with the scheme of this URL?";
+    let no_http = "the answer cannot be read: it is not HTTP/1.1: does that port speak HTTP/1.1, and with the scheme of this URL?";
     for (scheme, bytes, told) in [
         ("http", &b""[..], closed),
         ("http", b"HTTP/1.1 200 OK\r\ncontent-len", closed),
@@ -54,7 +54,7 @@ fn fault_38_what_get_meets_is_told_in_our_words() {
         (
             "http",
             b"HTTP/1.1 000 None\r\n\r\n",
-            "the answer cannot be read: its status is no number from 100 to 999",
+            "the answer cannot be read: its status is not a number from 100 to 999",
         ),
         (
             "http",
@@ -64,7 +64,7 @@ fn fault_38_what_get_meets_is_told_in_our_words() {
         (
             "http",
             b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
-            "the answer cannot be read: Content-Length is no decimal number below 2^64, or two of them differ",
+            "the answer cannot be read: Content-Length is not a decimal number below 2^64, or two of them differ",
         ),
         ("https", b"", "the connection was closed during the TLS handshake"),
         (
@@ -75,7 +75,7 @@ fn fault_38_what_get_meets_is_told_in_our_words() {
         (
             "https",
             b"HTTP/1.1 400 Bad Request\r\n\r\n",
-            "the TLS handshake failed: what it sent is no TLS: does that port speak TLS at all?",
+            "the TLS handshake failed: what it sent is not TLS: does that port speak TLS at all?",
         ),
     ] {
         let origin = plain(bytes);

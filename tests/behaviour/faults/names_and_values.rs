@@ -182,7 +182,7 @@ fn fault_16_what_cannot_pass_is_told_by_the_field_and_the_byte() {
         ),
         (
             "content-length: 3",
-            "Content-Length is no decimal number below 2^64, or two of them differ",
+            "Content-Length is not a decimal number below 2^64, or two of them differ",
         ),
     ] {
         let answer = answer_with(line);

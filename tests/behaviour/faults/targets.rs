@@ -158,7 +158,7 @@ fn fault_11_every_other_400_names_the_byte_and_its_place() {
         ),
         (format!("{head}x a: 1\r\n\r\n"), "the byte 0x20 at place 2 of the name of a field"),
         (format!("{head}no colon\r\n\r\n"), "a line of the header without a colon"),
-        (format!("{head}Content-Length: 5x\r\n\r\n"), "Content-Length is no decimal number"),
+        (format!("{head}Content-Length: 5x\r\n\r\n"), "Content-Length is not a decimal number"),
         (format!("{head}Transfer-Encoding: gzip\r\n\r\n"), "Transfer-Encoding does not end in"),
         ("GET /any HTTP/1.1\r\nHost: a{b\r\n\r\n".into(), "no upstream is configured for the host"),
         (
