@@ -160,6 +160,27 @@ fn links_between_the_documents_lead_to_files_and_headings_that_exist() {
     assert!(followed > 100, "{followed}");
 }
 
+/// Paths in the documents count from the project's folder or from `src/`.
+#[test]
+fn files_and_folders_of_the_sources_that_the_documents_name_exist() {
+    let mut named = 0;
+    for document in documents() {
+        let prose = prose(&text(&document));
+        for path in prose.split('`').skip(1).step_by(2) {
+            let ours = path.starts_with("src/") || path.starts_with("tests/");
+            let file = path.contains('/') && Path::new(path).extension().is_some_and(|e| e == "rs");
+            if (ours || file) && !path.contains(char::is_whitespace) {
+                assert!(
+                    here(path).exists() || here("src").join(path).exists(),
+                    "{document}: {path}"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 100, "{named}");
+}
+
 /// Adds every Rust file below a folder.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for file in fs::read_dir(folder).unwrap() {
