@@ -36,6 +36,9 @@ const STATUS: u8 = 9;
 /// The delay, beside a quarter of the limit, by which the kernel's timers must have ended a connection.
 const RELAXES_AFTER: Duration = Duration::from_secs(1);
 
+/// The number of bytes that fit into the receive window of even the smallest peer.
+const SMALLEST_WINDOW: u64 = 2 * 1024;
+
 /// The most times that one read looks at the socket itself: TLS tickets may come before the peer's end.
 const LOOKS: usize = 4;
 
@@ -83,7 +86,7 @@ pub struct Meter {
 /// The room in a peer's receive window for a request that the peer does not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
-    /// All of the request fits into every peer's window.
+    /// All of the request fits, unless the peer's window is unusually small.
     Suffices,
     /// The peer may acknowledge a part, and have no room for the rest until it reads on.
     MayFill,
@@ -194,8 +197,9 @@ impl Meter {
 
     /// Lifts that limit once all that was written must have been acknowledged, and returns true if it did. The kernel
     /// would apply the limit to its keep-alive probes too, and end a long exchange as soon as one of them is lost. It
-    /// would also end the connection of a peer whose receive window is full: where that may happen, the limit is lifted
-    /// once a part is acknowledged. `unacknowledged` returns the number of bytes that are not, if the kernel tells.
+    /// would also end the connection of a peer whose receive window is full: where that is to be expected, the limit is
+    /// lifted once a part is acknowledged, and elsewhere once a part is and the rest is not. `unacknowledged` returns
+    /// the number of bytes that are not, if the kernel tells.
     pub fn relax_patience(
         &self,
         now: Instant,
@@ -207,19 +211,23 @@ impl Meter {
         }
         let last = patience.mul_f64(1.25) + RELAXES_AFTER;
         let relaxes = self.last_write().is_some_and(|at| now > at + last)
-            || self.may_fill.load(Relaxed) && self.is_acknowledged(unacknowledged);
+            || self.may_wait_for_room(unacknowledged);
         if relaxes {
             self.lift_patience();
         }
         relaxes
     }
 
-    /// True if the peer has acknowledged something of the exchange, or that cannot be known.
-    fn is_acknowledged(&self, unacknowledged: impl FnOnce() -> Option<u32>) -> bool {
+    /// True if the peer may have no room for the rest of the exchange: it has acknowledged a part. For a request that
+    /// can fill any window also true if that cannot be known.
+    fn may_wait_for_room(&self, unacknowledged: impl FnOnce() -> Option<u32>) -> bool {
         // Bytes written before the exchange are acknowledged before those of the exchange.
         let sent = self.sent.load(Relaxed) - self.sent_before.load(Relaxed);
-        self.received() > 0
-            || sent > 0 && unacknowledged().is_none_or(|bytes| u64::from(bytes) < sent)
+        let is_part = |bytes| u64::from(bytes) < sent;
+        if self.may_fill.load(Relaxed) {
+            return self.received() > 0 || sent > 0 && unacknowledged().is_none_or(is_part);
+        }
+        sent > SMALLEST_WINDOW && unacknowledged().is_some_and(|bytes| bytes > 0 && is_part(bytes))
     }
 
     /// Returns the time for which written bytes may stay unacknowledged; zero for the kernel's own limit.
@@ -588,21 +596,28 @@ mod tests {
     fn fault_08_a_long_request_may_wait_for_the_peer_once_that_has_acknowledged_something_of_it() {
         let now = Instant::now();
         for (window, told, lifted) in [
-            (Window::MayFill, Some(2_500), false),
-            (Window::MayFill, Some(2_000), false),
-            (Window::MayFill, Some(1_999), true),
+            (Window::MayFill, Some(9_500), false),
+            (Window::MayFill, Some(9_000), false),
+            (Window::MayFill, Some(8_999), true),
             (Window::MayFill, None, true),
+            (Window::Suffices, Some(9_000), false),
+            (Window::Suffices, Some(8_999), true),
             (Window::Suffices, Some(0), false),
+            (Window::Suffices, None, false),
         ] {
             let meter = Meter::default();
             meter.note_sent(1_000);
             meter.begin_exchange();
             meter.limit_patience(Duration::from_secs(5), window);
             assert!(!meter.relax_patience(now, || panic!("nothing of it was sent")), "{window:?}");
-            meter.note_sent(3_000);
+            meter.note_sent(10_000);
             assert_eq!(meter.relax_patience(now, || told), lifted, "{window:?} {told:?}");
             assert_eq!(meter.patience().is_zero(), lifted);
         }
+        let meter = Meter::default();
+        meter.limit_patience(Duration::from_secs(5), Window::Suffices);
+        meter.note_sent(SMALLEST_WINDOW);
+        assert!(!meter.relax_patience(now, || panic!("so little fits everywhere")));
         let meter = Meter::default();
         meter.limit_patience(Duration::from_secs(5), Window::MayFill);
         meter.note_read(&mut b"HTTP/1.1 ".to_owned()).expect("a status line");

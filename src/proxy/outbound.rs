@@ -19,7 +19,7 @@ use crate::{
     upstream::Upstream,
 };
 
-/// The size in bytes of a body that fits into every peer's receive window.
+/// The size in bytes of a body that fits into any usual receive window.
 const SMALL: u64 = 16 * 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -69,7 +69,7 @@ impl Outbound {
         self.request.as_ref().map(Request::headers)
     }
 
-    /// Returns whether every peer's receive window has room for all of the request.
+    /// Returns whether a usual receive window has room for all of the request.
     pub(super) fn window(&self) -> Window {
         let length = || self.headers()?.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
         if self.upload.is_none() || length().is_some_and(|length| length <= SMALL) {

@@ -21,28 +21,35 @@ const QUESTION: usize = 16 + 56;
 /// The offset of `idiag_wqueue` in an answer: behind `nlmsghdr`, four bytes, the addresses, and two numbers.
 const UNACKNOWLEDGED: usize = 16 + 4 + 48 + 8;
 
-/// The number of failures in a row after which the kernel is not asked again. Where the kernel's module for this is
+/// The number of failures in a row after which the kernel is seldom asked. Where the kernel's module for this is
 /// missing, each question makes the kernel look for the module.
 const ENOUGH: u32 = 8;
-static FAILURES: AtomicU32 = AtomicU32::new(0);
+/// The number of questions of which one is asked then. Other failures pass: a shortage of descriptors, for example.
+const SELDOM: u32 = 64;
+/// The number of questions without an answer since the last answer, including those that were not asked.
+static UNANSWERED: AtomicU32 = AtomicU32::new(0);
 
 /// Returns the number of bytes that were sent on a connection of this process, in its network namespace, and are not
 /// acknowledged; `None` if the kernel does not tell.
 pub fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    if FAILURES.load(Relaxed) >= ENOUGH {
+    if !is_asked(UNANSWERED.fetch_add(1, Relaxed)) {
         return None;
     }
     match ask(&question(local, peer)) {
         Ok(bytes) => {
-            FAILURES.store(0, Relaxed);
+            UNANSWERED.store(0, Relaxed);
             Some(bytes)
         }
         Err(error) => {
-            FAILURES.fetch_add(1, Relaxed);
             tracing::debug!(%local, %peer, %error, "the kernel tells nothing of a connection");
             None
         }
     }
+}
+
+/// True if the kernel is asked after so many questions without an answer.
+fn is_asked(unanswered: u32) -> bool {
+    unanswered < ENOUGH || unanswered.is_multiple_of(SELDOM)
 }
 
 /// Returns the message that asks for one connection, by its addresses.
@@ -138,6 +145,12 @@ mod tests {
             assert!(0 < left && left < sent, "{left} of {sent}");
             drop(peer);
         }
+    }
+
+    #[test]
+    fn fault_08_after_failures_in_a_row_the_kernel_is_asked_again_now_and_then() {
+        let asked: Vec<_> = (0..200).filter(|unanswered| is_asked(*unanswered)).collect();
+        assert_eq!(asked, [0, 1, 2, 3, 4, 5, 6, 7, 64, 128, 192]);
     }
 
     #[test]

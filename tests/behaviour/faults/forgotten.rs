@@ -4,7 +4,7 @@
 //! again. That takes root or user namespaces, and the programs `unshare`, `ip` and `nft`.
 
 use std::{
-    env,
+    env, fs,
     io::Write as _,
     process::{Command, Stdio},
     time::Duration,
@@ -203,6 +203,29 @@ fn fault_08_an_upstream_that_has_no_room_for_more_of_a_body_is_waited_for() {
         let body = vec![b'x'; length];
         assert_eq!(warmline.connect().post(NAME, "/any", &body).text(), length.to_string());
     }
+}
+
+#[test]
+fn fault_08_an_upstream_with_a_small_window_that_has_no_room_for_a_short_request_is_waited_for() {
+    in_a_network_of_its_own(
+        "fault_08_an_upstream_with_a_small_window_that_has_no_room_for_a_short_request_is_waited_for",
+        || {
+            fs::write("/proc/sys/net/ipv4/tcp_rmem", "4096 4096 4096").expect("root may do so");
+            let origin = Origin::scripted(|mut peer| async move {
+                // Longer than bytes may stay unacknowledged; nothing is read meanwhile.
+                tokio::time::sleep(Duration::from_millis(2_500)).await;
+                while let Some(head) = peer.head().await {
+                    let mut bytes = 0;
+                    peer.body(&head, &mut |piece| bytes += piece.len()).await.expect("a body");
+                    peer.answer(&bytes.to_string()).await;
+                }
+            })
+            .start();
+            let warmline = before(&origin);
+            let body = vec![b'x'; 16_000];
+            assert_eq!(warmline.connect().post(NAME, "/any", &body).text(), "16000");
+        },
+    );
 }
 
 #[test]

@@ -240,6 +240,8 @@ impl Client {
                 self.buffer.extend_from_slice(&self.scratch[..count]);
                 Ok(())
             }
+            // The kernel does not go on by itself with a read that has a time limit, once the process was stopped.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.fill(),
             Err(error) => Err(match error.kind() {
                 ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Ending::Reset,
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => Ending::Malformed(SILENCE.into()),
