@@ -1,4 +1,5 @@
-//! One request and its response, over as many attempts as the evidence allows ("Evidence and retries" in docs/design.md).
+//! An exchange: a request and its response, over as many attempts as the evidence allows ("Evidence and retries" in
+//! docs/design.md).
 
 use std::{
     future::poll_fn,
@@ -31,42 +32,42 @@ use crate::{
     upstream::{Lease, RetryReason, RetryRefusal, Stage, Unavailable, Upstream, Worker},
 };
 
-/// An exchange whose destination is known.
+/// An exchange whose upstream is known.
 pub(super) struct Exchange<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
     pub(super) downstream: &'a Arc<Downstream>,
     pub(super) worker: &'a Worker,
 }
 
-/// Why an attempt gave no response.
+/// The reason for which an attempt gave no response.
 enum Broken {
     /// hyper gave the request back: nothing of it was written.
     NotSent(String),
-    /// It was sent, and not a byte came back.
+    /// The request was sent, and not a byte came back; the text is hyper's.
     Unanswered(String),
-    /// The same, but for words that say that the connection had been idle for too long.
+    /// The request was sent, and the only answer says that the connection had been idle for too long.
     IdleClosed,
-    /// The same, and the peer did not even acknowledge it, for so long.
+    /// The request was sent, and the peer did not even acknowledge it for this time.
     Forgotten(Duration),
-    /// The same, and it was we who ended the connection, for this reason.
+    /// The request was sent without an answer, as Warmline ended the connection for this reason.
     Replaced(EndReason),
-    /// It cannot be tried again.
+    /// The exchange failed for good: another attempt is not allowed.
     Failed(Failure),
 }
 
-/// A response's header has come; its body is still to.
+/// A response whose header has come, and whose body is still to come.
 pub(super) struct Responded {
     pub(super) response: http::response::Parts,
     pub(super) body: Incoming,
     pub(super) lease: Lease,
-    /// Whether its framing leaves the connection fit for another exchange.
+    /// The effect of the response's framing on its connection.
     pub(super) fitness: Fitness,
-    /// True in the midst of a handshake that authenticates the connection.
+    /// True in the middle of a handshake that authenticates the connection.
     pub(super) midway: bool,
 }
 
 impl Responded {
-    /// Judges a response's header, and makes its fields fit to go down.
+    /// Judges a response's header, and makes its fields fit to be sent to the client.
     fn new(response: Response<Incoming>, lease: Lease, midway: bool) -> Result<Self, Failure> {
         let (mut response, body) = response.into_parts();
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -78,7 +79,8 @@ impl Responded {
 }
 
 impl Exchange<'_> {
-    /// Sends it, again and again as long as the evidence allows, up to the response's header.
+    /// Sends the request, again as long as evidence and settings allow, and returns the response once its header has
+    /// come.
     pub(super) async fn run(
         &self,
         outbound: &mut Outbound,
@@ -101,7 +103,7 @@ impl Exchange<'_> {
                 Ok(response) => return self.responded(response, lease),
                 Err(broken) => broken,
             };
-            // The next attempt has its own; the wait for its connection has none.
+            // The next attempt sets a deadline of its own; the wait for its connection has none.
             self.downstream.alarm.clear();
             let was_idle = !is_just_dialled(&lease);
             if matches!(broken, Broken::Unanswered(_) | Broken::Forgotten(_)) {
@@ -128,8 +130,8 @@ impl Exchange<'_> {
         Ask { thread: self.worker.thread, fresh, repeatable, client, first, urgency }
     }
 
-    /// Takes the connection on which the client is in the midst of a handshake, if there is one. No other one does for a
-    /// request that goes on with the handshake.
+    /// Takes the connection on which the client is in the middle of an authentication handshake, if there is one. Fails
+    /// if that was lost and the request continues the handshake, as no other connection will do.
     fn kept(&self, outbound: &Outbound) -> Result<Option<Box<Lease>>, Failure> {
         let Some(kept) = self.downstream.take_kept(self.upstream) else { return Ok(None) };
         let lost = match kept.lease {
@@ -146,7 +148,7 @@ impl Exchange<'_> {
         if outbound.authenticates() { Err(lost) } else { Ok(None) }
     }
 
-    /// Makes the connection this client's own: no one else is served over it from now on.
+    /// Makes the connection this client's own: no other client is served over it from now on.
     #[cold]
     fn claim(&self, lease: &Lease) {
         self.downstream.owns_connections_of(self.upstream);
@@ -166,7 +168,7 @@ impl Exchange<'_> {
         record.retries() < self.upstream.settings().retries.max
     }
 
-    /// A connection, over as many dials as `retries.max` allows.
+    /// Gets a connection, over as many dials as `retries.max` allows.
     async fn lease(&self, mut ask: Ask, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
             let mut stands = |queued| record.waits(queued);
@@ -277,7 +279,7 @@ impl Exchange<'_> {
         .await
     }
 
-    /// Whether a limit is over; if not, says when to ask again.
+    /// Returns the failure if a limit has passed; else sets the alarm for the next one.
     fn overdue(&self, meter: &Meter, upload: Option<&Upload>, sent: Instant) -> Option<Failure> {
         let (deadline, failure) = match upload.filter(|upload| upload.completed().is_none()) {
             Some(upload) => self.upload_limit(meter, upload, sent),
@@ -290,7 +292,7 @@ impl Exchange<'_> {
         None
     }
 
-    /// Gives the time at which a pause in the upload is too long, and the failure of the side that pauses.
+    /// Returns the time at which a pause in the upload is too long, and the failure of the side that pauses.
     fn upload_limit(&self, meter: &Meter, upload: &Upload, sent: Instant) -> (Instant, Failure) {
         let limit = self.upstream.settings().idle_timeout;
         let moved = meter.last_write().map_or(sent, |written| written.max(sent));
@@ -306,7 +308,7 @@ impl Exchange<'_> {
         (idle + begins, failure)
     }
 
-    /// Gives the time at which a response is late, and that failure. The wait begins once the request is written.
+    /// Returns the time at which a response is late, and that failure. The wait begins once the request is written.
     fn response_limit(
         &self,
         meter: &Meter,
@@ -319,7 +321,7 @@ impl Exchange<'_> {
         (since + limit, Failure::ResponseTimeout(limit))
     }
 
-    /// Makes the request ready for a fresh connection, if the evidence and `retries` allow.
+    /// Makes the request ready for a fresh connection, if the evidence and `retries` allow; else returns the failure.
     fn prepare_again(
         &self,
         broken: Broken,
@@ -355,14 +357,14 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// What nothing speaks against is still bounded: by `retries.max`, and by the budget where the upstream has failed a
-    /// fresh connection. An idle one that was found dead costs none of it: there are no more of those than there were
-    /// idle connections, and to forgive them is what makes reuse safe.
+    /// Fails if the settings allow no more retries: by `retries.max`, and by the budget if the upstream has failed a
+    /// fresh connection. A connection that was idle and found dead does not count for the budget: there are no more of
+    /// those than there were idle connections, and reuse would not be safe without such retries.
     fn allow_retry(&self, record: &Record, was_idle: bool) -> Result<(), RetryRefusal> {
         self.upstream.allow_retry(record.retries(), (!was_idle).then(Instant::now))
     }
 
-    /// Waits for the future's output; gives none if the drain's time is over before that.
+    /// Waits for the future's output; returns `None` if the time for the drain is over before that.
     async fn unless_ending<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -374,14 +376,14 @@ impl Exchange<'_> {
     }
 }
 
-/// True if the lease's connection was dialled for this exchange or another that waited: it was never idle.
+/// True if the lease's connection was dialled for this exchange or for another one that waited: it was never idle.
 fn is_just_dialled(lease: &Lease) -> bool {
     lease.uses == 1 && lease.reuse != Reuse::Reused
 }
 
-/// True if a response says only that its connection was idle for too long: an upstream that closes one in words says
-/// so unasked (RFC 9110 section 15.5.9), in whatever way it closes, and the request crosses that on the way. A request whose
-/// client keeps the rest back may itself be meant.
+/// True if a response says only that its connection was idle for too long. An upstream may close an idle connection
+/// with an unasked 408 (RFC 9110 section 15.5.9), in whatever way it then closes, and the request crosses that on the
+/// way. If the client holds the rest of its request back, the 408 may be meant for that request and does not count.
 fn is_idle_close(response: &Response<Incoming>, meter: &Meter, upload: Option<&Upload>) -> bool {
     response.status() == StatusCode::REQUEST_TIMEOUT
         && fields::closes(response)
@@ -389,7 +391,7 @@ fn is_idle_close(response: &Response<Incoming>, meter: &Meter, upload: Option<&U
         && !upload.is_some_and(Upload::is_awaited)
 }
 
-/// True if the peer ended the connection where at most informational responses had come.
+/// True if the peer ended the connection when at most informational responses had come.
 fn ended_before_its_head(meter: &Meter) -> bool {
     meter.awaits_head() && meter.peer_end().is_some()
 }
@@ -398,19 +400,19 @@ fn is_uploading(upload: Option<&Upload>) -> bool {
     upload.is_some_and(|upload| upload.completed().is_none())
 }
 
-/// Why no response came.
+/// The reason for which no response came.
 enum NoResponse {
-    /// hyper's word, perhaps with the request.
+    /// hyper's error, with the request if nothing of it was written.
     Error(TrySendError<Request<RequestBody>>),
-    /// Ours.
+    /// Warmline's own failure: a time limit, or the end of the drain.
     Failed(Failure),
 }
 
-/// What is known of an attempt, beside what passed on the wire.
+/// Facts about the connection of an attempt, beside what passed on the wire.
 struct Evidence {
-    /// Nothing was ever answered on it.
+    /// True if this is the first exchange on the connection.
     first: bool,
-    /// True if it was dialled for this exchange or another that waited: it was never idle.
+    /// True if it was dialled for this exchange or for another one that waited: it was never idle.
     just_dialled: bool,
 }
 
@@ -447,8 +449,9 @@ impl Evidence {
         }
     }
 
-    /// True if the session may be the cause that a resumed connection ended before anything came over it. No certificate of ours
-    /// was shown on it. Without an alert, one that was idle for a while may have gone stale instead.
+    /// True if the session may be the reason for which a resumed connection ended before anything came over it.
+    /// Warmline's certificate was not shown on such a connection. Without an alert, a connection that was idle for a
+    /// while may have gone stale instead.
     fn suspects_session(&self, connection: &Connection) -> bool {
         let refused = self.first && connection.meter.alert().is_some();
         connection.facts.is_resumed_late()
@@ -456,7 +459,7 @@ impl Evidence {
             && (refused || self.just_dialled)
     }
 
-    /// The failure, where the next attempt would meet it again.
+    /// Returns the failure, if the next attempt would meet the same one.
     fn refused(
         &self,
         connection: &Connection,
@@ -469,7 +472,8 @@ impl Evidence {
             let refusal = refusal.filter(|_| connection.meter.awaits_head())?;
             return Some(Failure::Refused { peer, refusal });
         }
-        // With TLS 1.2 the server judges our certificate before the handshake is done: an alert after that says nothing of it.
+        // With TLS 1.2 the server judges Warmline's certificate before the handshake is done: an alert after that says
+        // nothing about it.
         if let Some(alert) = connection.meter.alert()
             && connection.facts.version == Version::Tls13
             && self.first
@@ -486,7 +490,7 @@ impl Evidence {
 }
 
 impl Broken {
-    /// Gives what the pool is told: only a connection that was idle can have gone stale meanwhile.
+    /// Returns the reason for the pool: only a connection that was idle can have gone stale meanwhile.
     fn end_reason(&self, was_idle: bool) -> EndReason {
         match self {
             Self::IdleClosed => EndReason::Stale,

@@ -39,21 +39,22 @@ use crate::{
     upstream::{Exchanges, Upstream, Worker},
 };
 
-/// How long an answer of ours may move no byte.
+/// The longest time for which an answer of Warmline's own may move no byte.
 const OWN_ANSWER_TIME: Duration = Duration::from_secs(10);
 
-/// What all requests share.
+/// The state that all requests share.
 pub struct Proxy {
-    /// Which requests get a log line.
+    /// The setting for which requests get a log line.
     pub access: AccessSwitch,
-    /// What answers of ours tell people to look at: the URL of `/pools`.
+    /// The URL of `/pools`, which Warmline's own answers name.
     pub pools: String,
-    /// Requests for which no upstream was chosen.
+    /// The counters of requests for which no upstream was chosen.
     pub unrouted: Exchanges,
 }
 
 impl Proxy {
-    /// Judges a request and finds its destination; nothing is awaited. `explain` has the answer's head say what it came by.
+    /// Judges a request and finds its upstream, without waiting. If `explain`, the response's head tells how it was
+    /// made.
     pub fn prepare(
         self: &Arc<Self>,
         request: Request<Incoming>,
@@ -61,7 +62,7 @@ impl Proxy {
         downstream: &Arc<Downstream>,
         explain: bool,
     ) -> Prepared {
-        // The last byte of its header came just now.
+        // The last byte of the request's header came just now.
         let now = downstream.last_io().unwrap_or_else(Instant::now);
         downstream.exchange_begins(now, request.body().size_hint().exact());
         let mut record = Record::new(self, downstream, now);
@@ -70,7 +71,8 @@ impl Proxy {
         Prepared { record, journey, explain }
     }
 
-    /// Counts and logs a request whose header could not be read; the listener answers it, with so many bytes of content.
+    /// Counts and logs a request whose header could not be read; the listener answers it, with this number of bytes of
+    /// content.
     pub fn refuse_unreadable(
         self: &Arc<Self>,
         failure: &Failure,
@@ -82,7 +84,7 @@ impl Proxy {
         Record::new(self, downstream, begun).failed(failure, content, now);
     }
 
-    /// An answer of ours.
+    /// Records the failure, and returns Warmline's answer for it.
     fn refuse(
         &self,
         failure: &Failure,
@@ -105,14 +107,15 @@ impl Proxy {
     }
 }
 
-/// A request that was judged. Its future keeps it in one place: what is large is not moved from call to call.
+/// A request that was judged. Its future keeps it in one place, as it is large and should not be moved from call to
+/// call.
 pub struct Prepared {
     record: Record,
     journey: Result<Journey, Failure>,
     explain: bool,
 }
 
-/// A request whose destination is known.
+/// A request whose upstream is known.
 struct Journey {
     upstream: Arc<Upstream>,
     outbound: Outbound,
@@ -132,7 +135,7 @@ impl Journey {
 }
 
 impl Prepared {
-    /// Carries the request to its destination and its response back.
+    /// Sends the request to its upstream and returns the response, or Warmline's answer to a failure.
     #[allow(clippy::manual_async_fn, reason = "an async fn keeps room for its arguments twice")]
     pub fn serve(
         mut self,
@@ -170,13 +173,13 @@ impl Prepared {
     }
 }
 
-/// The last touch to every answer.
+/// Completes each answer: adds `Connection: close` if the client's connection must not be used again.
 fn finished(
     mut response: Response<Answer>,
     unread: bool,
     downstream: &Downstream,
 ) -> Response<Answer> {
-    // What is left of the request is not read: the client must not take the connection for another one.
+    // The rest of the request is not read: the client must not use the connection for another one.
     if unread {
         downstream.set_unread();
     }
@@ -186,7 +189,7 @@ fn finished(
     response
 }
 
-/// Hands a response over; where it has no body, the exchange ends here.
+/// Returns the response for the client; if it has no body, the exchange ends here.
 fn relay(
     responded: Responded,
     journey: &Journey,

@@ -1,5 +1,5 @@
-//! A response's body on its way down: hyper's own, guarded. It holds the lease, checks it in before the end is handed
-//! over, and counts.
+//! A response's body on its way to the client: hyper's body in a wrapper that holds the lease. The wrapper counts
+//! bytes, and checks the connection in before the body's end is handed over.
 
 use std::{
     pin::Pin,
@@ -27,38 +27,38 @@ use crate::{
 
 /// The body of an answer.
 pub enum Answer {
-    /// One of ours.
+    /// The content of an answer that Warmline makes itself.
     Own(Full<Bytes>),
-    /// The upstream's.
+    /// The body of an upstream's response.
     Relayed(Relay),
-    /// The upstream's, which was empty.
+    /// The body of an upstream's response, which is empty.
     Empty,
 }
 
-/// A response's body, and the exchange that it completes.
+/// A response's body, with the exchange that it completes.
 pub struct Relay {
     incoming: Incoming,
     /// `None` once the exchange has ended.
     ending: Option<Ending>,
-    /// The upstream owes the next bytes; otherwise the application has yet to take those that came.
+    /// True if the upstream has to send the next bytes; otherwise the client has yet to take those that came.
     waiting: bool,
 }
 
-/// Everything that the end of a response concerns.
+/// Everything that is needed to end an exchange.
 pub(super) struct Ending {
     pub(super) upstream: Arc<Upstream>,
     pub(super) lease: Lease,
     pub(super) downstream: Arc<Downstream>,
     pub(super) upload: Option<Arc<Upload>>,
     pub(super) record: Record,
-    /// Whether the response's framing leaves the connection fit.
+    /// The effect of the response's framing on its connection.
     pub(super) fitness: Fitness,
-    /// True in the midst of a handshake that authenticates the connection: the client's next request goes over it.
+    /// True in the middle of a handshake that authenticates the connection: the client's next request goes over it.
     pub(super) midway: bool,
 }
 
 impl Ending {
-    /// The response is complete: the connection returns to the pool if all of the exchange is.
+    /// Ends an exchange whose response is complete: the connection returns to the pool if the request is complete too.
     pub(super) fn complete(self) {
         let now = Instant::now();
         self.downstream.body_ends();
@@ -78,13 +78,13 @@ impl Ending {
         self.record.finish(now);
     }
 
-    /// The response broke off, in hyper's words by this.
+    /// Ends an exchange whose response broke off with this error.
     fn broke(mut self, error: &hyper::Error) {
         self.downstream.set_broken();
         let switched_off = self.lease.handle().switched_off();
         let cut = match switched_off {
             Some(reason) => Cut::Replaced(Replaced::of(&self.upstream, reason)),
-            // hyper ends a connection whose request goes no further.
+            // hyper ends a connection whose request's body broke off.
             None if self.uploading() == Some(Progress::Broken) => Cut::UploadBroken,
             None => Cut::Broken(failure::cause(error)),
         };
@@ -92,10 +92,11 @@ impl Ending {
         self.record.broke(&cut, Instant::now());
     }
 
-    /// The client's connection ended in the middle of the response; `waiting` is whether the upstream owed bytes.
+    /// Ends an exchange whose client connection ended in the middle of the response; `waiting` is true if the upstream
+    /// had to send the next bytes.
     fn cut(self, waiting: bool) {
         if !self.downstream.is_stuck() {
-            // The application left, or Warmline is ending: the record knows which.
+            // The client left, or Warmline is ending: the record finds out which.
             return;
         }
         let limit = self.upstream.settings().idle_timeout;
@@ -113,8 +114,8 @@ impl Ending {
         self.upload.as_ref().map(|upload| upload.progress())
     }
 
-    /// hyper does not learn of the application's FIN while the response goes on ([`Downstream::holds_fin`]): a request
-    /// that has not come to its end by then never will.
+    /// Notes the progress of the request's body. hyper does not learn of the client's FIN while the response goes on
+    /// ([`Downstream::holds_fin`]): a request that is not complete by then never will be.
     fn note_upload(&self) {
         let Some(upload) = &self.upload else { return };
         if upload.progress() == Progress::Complete {

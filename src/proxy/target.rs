@@ -1,4 +1,5 @@
-//! Where a request wants to go: its target and Host, judged and cut to origin-form (RFC 9112 section 3.2).
+//! The destination of a request: its target and Host are judged, and the target reduced to origin-form (RFC 9112
+//! section 3.2).
 
 use std::sync::Arc;
 
@@ -12,30 +13,30 @@ use http::{
 use super::{Failure, RequestLine};
 use crate::{head, latest::Latest, route::Table, upstream::Upstream};
 
-/// The longest authority (RFC 1035 section 2.3.4 bounds a name at 255).
+/// The longest authority in bytes (RFC 1035 section 2.3.4 bounds a name at 255).
 const AUTHORITY_BYTES: usize = 255;
 const NO_HOST: &str = "the request has no Host field";
 const NOT_A_HOST: &str = "the host is neither a name nor an address in brackets";
 
-/// An upstream, and the Host that it is to see.
+/// An upstream, and the Host that requests to it carry.
 #[derive(Clone)]
 pub struct Destination {
     /// The upstream.
     pub upstream: Arc<Upstream>,
-    /// The Host it sees; `None`: the client's, with the endpoint's port.
+    /// The Host that the upstream sees; `None` for the client's, with the endpoint's port.
     pub host: Option<HeaderValue>,
 }
 
-/// How a listener's requests find their destination, as the newest configuration has it.
+/// The way in which a listener's requests find their upstream, in the newest configuration.
 #[derive(Clone)]
 pub enum Entry {
-    /// By Host or absolute-form.
+    /// By the request's Host or absolute target.
     Shared(Arc<Latest<Table<Destination>>>),
-    /// The upstream's own port: any Host.
+    /// By the listener itself: it belongs to one upstream, and takes any Host.
     Own(Arc<Latest<Destination>>),
 }
 
-/// Finds the destination, the Host that goes up, and makes the target origin-form.
+/// Returns the upstream and the Host to send; reduces the target to origin-form.
 pub(super) fn find(
     entry: &Entry,
     parts: &mut request::Parts,
@@ -58,7 +59,8 @@ pub(super) fn find(
     Ok(found)
 }
 
-/// Refuses a fragment, which a client keeps to itself (RFC 9112 section 3.2): hyper would have cut it off.
+/// Fails if the target has a fragment, which a client must not send (RFC 9112 section 3.2): hyper would have cut it
+/// off.
 pub(super) fn check_line(line: RequestLine) -> Result<(), Failure> {
     match line.fragment {
         0 => Ok(()),
@@ -68,7 +70,7 @@ pub(super) fn check_line(line: RequestLine) -> Result<(), Failure> {
     }
 }
 
-/// RFC 9112 section 3.2: once, and not missing in HTTP/1.1.
+/// Returns the Host field; fails if there are several, or none in HTTP/1.1 (RFC 9112 section 3.2).
 fn host_field(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderValue>, Failure> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -96,7 +98,7 @@ fn absolute_authority(uri: &Uri) -> Result<Option<Authority>, Failure> {
     Ok(Some(authority.clone()))
 }
 
-/// The target's authority, which overrides the Host field's.
+/// Returns the request's authority: that of the target, else that of the Host field.
 fn authority<'a>(
     absolute: Option<&'a Authority>,
     field: Option<&'a HeaderValue>,
@@ -113,7 +115,7 @@ fn authority<'a>(
     }
 }
 
-/// The Host field as text. A password in it is refused here, before anything could show it.
+/// Returns the Host field as text. A password in it is refused here, before anything could show it.
 fn host_text(field: &HeaderValue) -> Result<&str, Failure> {
     let bytes = field.as_bytes();
     if bytes.contains(&b'@') || names_at_sign(bytes) {
@@ -127,12 +129,12 @@ fn host_text(field: &HeaderValue) -> Result<&str, Failure> {
     }
 }
 
-/// True if an `@` is written as its escape.
+/// True if the host contains an `@` as its escape `%40`.
 fn names_at_sign(host: &[u8]) -> bool {
     host.contains(&b'%') && host.windows(3).any(|escape| escape == b"%40")
 }
 
-/// Names the byte of a host that no host has.
+/// Returns the failure for a host with a byte, at this index, that no host contains.
 #[cold]
 fn no_such_host(host: &[u8], at: usize) -> Failure {
     let (byte, place) = (head::shown_byte(host[at]), at + 1);
@@ -155,7 +157,8 @@ fn by_host(
     }
 }
 
-/// `name:80` and `[::1]:80` without the port, which may be empty (RFC 3986 section 3.2.3), but no other number than a port has.
+/// Returns `name:80` or `[::1]:80` without the port; fails if that is not a port. The port may be empty (RFC 3986
+/// section 3.2.3).
 fn without_port(authority: &str) -> Result<&str, Failure> {
     let Some(colon) = memchr::memrchr(b':', authority.as_bytes()) else { return Ok(authority) };
     let (host, port) = (&authority[..colon], &authority[colon + 1..]);
@@ -165,7 +168,7 @@ fn without_port(authority: &str) -> Result<&str, Failure> {
     if port.is_empty() || is_port(port) { Ok(host) } else { Err(no_such_port(host, port)) }
 }
 
-/// True for a decimal number from 1 to 65535. The number's own parser takes `+80` too, and longer.
+/// True for a decimal number from 1 to 65535. The standard library's parser would accept `+80` too, and take longer.
 fn is_port(text: &str) -> bool {
     let number = text.bytes().try_fold(0_u32, |number, byte| {
         let digit = byte.is_ascii_digit().then(|| u32::from(byte - b'0'))?;
@@ -174,7 +177,7 @@ fn is_port(text: &str) -> bool {
     number.is_some_and(|number| (1..=u32::from(u16::MAX)).contains(&number))
 }
 
-/// Says what is wrong with a host's port.
+/// Returns the failure for a host with a wrong port.
 #[cold]
 fn no_such_port(host: &str, port: &str) -> Failure {
     match port.bytes().position(|byte| !byte.is_ascii_digit()) {
@@ -209,7 +212,8 @@ fn host_of(
     Ok((upstream, value))
 }
 
-/// A host that nobody configured goes up only if it is one. Plain names, nearly all, need no parser.
+/// Returns the client's host if it is valid, as it is sent to the upstream. Nearly all are plain names, which need no
+/// parser.
 fn checked(host: &str) -> Result<&str, Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     if !host.is_empty() && host.bytes().all(plain) {
@@ -224,17 +228,18 @@ fn checked(host: &str) -> Result<&str, Failure> {
     }
 }
 
-/// RFC 3986 section 3.2.2, without percent-encoding, which the parser of URIs does not take in a host.
+/// True for a byte of a host (RFC 3986 section 3.2.2), except for percent-encoding, which the parser of URIs refuses in
+/// a host.
 fn in_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=[]:".contains(&byte)
 }
 
-/// A Host field: the port is told where it is not 443.
+/// Returns a Host field, with the port unless that is 443.
 pub fn with_port(host: &str, port: u16) -> String {
     if port == 443 {
         return host.to_owned();
     }
-    // Not `format!`: this is done for each request to a host that nobody configured.
+    // Not `format!`, as this is done for each request to a host that is not configured by name.
     let mut field = String::with_capacity(host.len() + ":65535".len());
     field.push_str(host);
     field.push(':');
@@ -242,7 +247,8 @@ pub fn with_port(host: &str, port: u16) -> String {
     field
 }
 
-/// RFC 9112 section 3.2.1; OPTIONS of a URL without a path asks about the whole server (section 3.2.4).
+/// Returns a target in origin-form (RFC 9112 section 3.2.1); for OPTIONS of a URL without a path, `*`, which asks about
+/// the whole server (section 3.2.4).
 fn origin_form(uri: &Uri, whole_server: bool) -> Uri {
     match uri.path_and_query() {
         Some(path) if !whole_server => Uri::from(path.clone()),
