@@ -312,7 +312,7 @@ impl Downstream {
         changed
     }
 
-    /// Sets the longest time without a byte within the response that is about to begin.
+    /// Sets the longest time without a byte in the response that is about to begin.
     pub(super) fn set_idle_limit(&self, limit: Duration) {
         let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         self.idle_limit.store(micros, Relaxed);

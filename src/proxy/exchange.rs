@@ -236,8 +236,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sets the limits of an attempt: the longest time for which its bytes may stay unacknowledged, the time at which the
-    /// response is first found late, and the longest pause within the response.
+    /// Sets the limits of an attempt: the longest time for which its bytes may stay unacknowledged, the time at which
+    /// the response is first found late, and the longest pause within the response.
     fn set_limits(&self, meter: &Meter, outbound: &Outbound, sent: Instant) {
         let limits = self.upstream.settings();
         meter.limit_patience(limits.patience(), outbound.window());
