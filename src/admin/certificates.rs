@@ -14,6 +14,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
     moment::{Moment, Span},
+    on_one_line,
     snapshot::Snapshot,
 };
 use crate::{
@@ -245,7 +246,7 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
             let Certificate { subject, issuer, fingerprint, not_after, .. } = certificate;
             let left = certificate.left(snapshot.at);
             let note = group.note(certificate, snapshot.at);
-            let (subject, issuer) = (subject.escape_debug(), issuer.escape_debug());
+            let (subject, issuer) = (on_one_line(subject), on_one_line(issuer));
             let _ = writeln!(page, "  subject      {subject}\n  issuer       {issuer}");
             let _ = writeln!(page, "  expires      {not_after} ({left}{note})");
             let _ = writeln!(page, "  fingerprint  {fingerprint}\n");

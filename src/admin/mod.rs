@@ -146,6 +146,13 @@ impl Observed {
     }
 }
 
+/// Returns a text without what would leave its line or move a terminal's cursor; quotes and backslashes stay as they are.
+fn on_one_line(text: &str) -> String {
+    let plain = |c: char| matches!(c, '"' | '\'' | '\\');
+    let shown = |c: char| if plain(c) { c.to_string() } else { c.escape_debug().to_string() };
+    text.chars().map(shown).collect()
+}
+
 /// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener, for as long as the future is polled. At
 /// most `most` connections are open at the same time.
 pub async fn serve_metrics(listener: TcpListener, state: Arc<State>, most: usize) {

@@ -326,10 +326,9 @@ fn refuse_what_needs_a_restart(old: &Plan, new: &Plan) -> Result<(), Reconfigure
         ("admin.bind", addresses(&old.admin) != addresses(&new.admin)),
         ("log.format", old.log.format != new.log.format),
     ];
-    match changed.into_iter().find(|(_, changed)| *changed) {
-        Some((key, _)) => Err(ReconfigureError::NeedsRestart(key)),
-        None => Ok(()),
-    }
+    let keys: Vec<_> =
+        changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect();
+    if keys.is_empty() { Ok(()) } else { Err(ReconfigureError::NeedsRestart(keys.join(", "))) }
 }
 
 /// Returns the addresses alone, so that a default equals the same address written out.

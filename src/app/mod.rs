@@ -117,9 +117,9 @@ pub enum StartError {
 /// The reasons for which another plan could not replace the one in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconfigureError {
-    /// A change of a setting that is fixed while the process lives; the value is the setting's key.
-    #[error("{0} cannot change while Warmline runs; restart it for that, or write what it was")]
-    NeedsRestart(&'static str),
+    /// Changes of settings that are fixed while the process lives; the value is the list of their keys.
+    #[error("{0} cannot change while Warmline runs; restart it for that, or write what was there")]
+    NeedsRestart(String),
     /// A port that an upstream had for itself would become another upstream's: applications that hold its URL would
     /// reach the wrong upstream.
     #[error(

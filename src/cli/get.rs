@@ -33,6 +33,8 @@ pub(super) struct Arguments {
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
+const HOSTS: &str = "write a name, an IPv4 address, or an IPv6 address in brackets behind ://";
+
 /// The exit status of a wrong command line, the same as clap's.
 const USAGE: u8 = 2;
 
@@ -101,13 +103,13 @@ fn url(text: &str) -> Result<Uri, String> {
     if !["http", "https"].iter().any(|served| scheme.eq_ignore_ascii_case(served)) {
         return Err(format!("{scheme}:// is not served: write http:// or https://"));
     }
-    let url: Uri = text
-        .parse()
-        .map_err(|error: InvalidUri| refused_byte(text).unwrap_or_else(|| error.to_string()))?;
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    if authority.contains('@') {
+    if without_password(text) != text {
         return Err("user:password@ in a URL is not sent: leave it out".into());
     }
+    let url: Uri = text.parse().map_err(|_: InvalidUri| {
+        refused_byte(text).unwrap_or_else(|| format!("it has no usable host; {HOSTS}"))
+    })?;
+    let authority = url.authority().map_or("", |authority| authority.as_str());
     match port(authority) {
         // hyper ignores a number that is not a port, and connects to the scheme's default port.
         Some(port) if !is_port(port) => Err(format!("{port} is not a port: write 1 to 65535")),
@@ -139,12 +141,12 @@ fn refused_byte(text: &str) -> Option<String> {
     Some(format!("the byte {shown} at place {place} of the URL: write it as %{byte:02X}"))
 }
 
-/// Returns the URL without what comes before the last `@` of its host, which may be a password.
+/// Returns the URL without what comes before the last `@` of its host, also where that is written `%40`: it may be a password.
 fn without_password(text: &str) -> String {
     let begin = text.find("://").map_or(0, |at| at + "://".len());
     let (scheme, rest) = text.split_at(begin);
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
+    match rest[..end].rfind('@').max(rest[..end].rfind("%40")) {
         // A password may hold a slash that its writer did not escape.
         None if !rest.contains('@') => text.to_owned(),
         None => format!("{scheme}..."),
@@ -210,6 +212,14 @@ mod tests {
     }
 
     #[test]
+    fn fault_36_a_host_that_is_none_is_refused_with_what_would_be_right() {
+        for text in ["http://", "http:///x", "http://[::1:80/", "http://a%20b/", "http://?x"] {
+            let told = url(text).expect_err("no host");
+            assert_eq!(told, format!("it has no usable host; {HOSTS}"), "{text}");
+        }
+    }
+
+    #[test]
     fn fault_36_a_password_in_a_url_is_refused_and_never_shown() {
         for (text, shown) in [
             ("http://me:secret@a.example/x?y@z", "http://...@a.example/x?y@z"),
@@ -219,12 +229,17 @@ mod tests {
             ("http://a.example/x", "http://a.example/x"),
             ("a.example", "a.example"),
             ("me:secret@a.example", "...@a.example"),
+            ("http://me%3Asecret%40a.example/", "http://...%40a.example/"),
+            ("http://me:se@cret%40a.example/x%40y", "http://...%40a.example/x%40y"),
+            ("http://a.example/x%40y", "http://a.example/x%40y"),
         ] {
             assert_eq!(without_password(text), shown);
             let refused = url(text).err().unwrap_or_default();
             assert!(!refused.contains("cret"), "{text}: {refused}");
         }
-        assert!(url("http://me:secret@a.example/x").is_err_and(|error| error.contains("not sent")));
+        for text in ["http://me:secret@a.example/x", "http://me%3Asecret%40a.example/"] {
+            assert!(url(text).is_err_and(|error| error.contains("not sent")), "{text}");
+        }
     }
 
     #[test]

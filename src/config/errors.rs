@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::written::{Kind, Position, Written};
+use super::{
+    kind::without_password,
+    written::{Kind, Position, Written},
+};
 
 /// A single error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +98,8 @@ impl Errors {
     }
 }
 
-/// Returns the line at a place and the caret's column in it, at most 120 characters around the place. Returns `None` if
-/// the text contains PEM, because the line could be a private key.
+/// Returns the line at a place and the caret's column in it, at most 120 characters around the place, without passwords of
+/// URLs. Returns `None` if the text contains PEM, because the line could be a private key.
 fn excerpt(text: &str, at: Position) -> Option<(String, usize)> {
     const SIDE: usize = 60;
     let line = text
@@ -108,6 +111,7 @@ fn excerpt(text: &str, at: Position) -> Option<(String, usize)> {
     }
     let column = usize::try_from(at.column).ok()?.max(1);
     let skipped = column.saturating_sub(SIDE);
+    let line = without_password(line);
     let shown = line.chars().skip(skipped).take(2 * SIDE);
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     Some((shown.map(plain).collect::<String>().trim_end().into(), column - skipped))

@@ -420,14 +420,28 @@ impl Kind for FieldName {
 }
 
 /// Returns a value as errors show it: between backquotes, with control characters escaped, cut after 80 characters. PEM
-/// is never shown, because it could be a private key.
+/// is never shown, because it could be a private key, and no password of a URL.
 pub(super) fn quote(text: &str) -> String {
     const LONGEST: usize = 80;
     if text.contains("-----BEGIN") {
         return "this PEM text".into();
     }
     let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.into() };
-    let shown: String = text.chars().take(LONGEST).map(escape).collect();
+    let shown: String = without_password(text).chars().take(LONGEST).map(escape).collect();
     let cut = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
     format!("`{shown}{cut}`")
+}
+
+/// Returns a text with a dot for each character that may belong to a password: those between a colon and an `@` behind it, within
+/// a word or a quoted text.
+pub(super) fn without_password(text: &str) -> String {
+    let mut shown: Vec<char> = text.chars().collect();
+    let ends = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');
+    for at in (0..shown.len()).filter(|at| shown[*at] == '@').collect::<Vec<_>>() {
+        let begin = shown[..at].iter().rposition(ends).map_or(0, |end| end + 1);
+        if let Some(colon) = shown[begin..at].iter().position(|c| *c == ':') {
+            shown[begin + colon + 1..at].fill('.');
+        }
+    }
+    shown.into_iter().collect()
 }

@@ -92,6 +92,9 @@ impl Kind for EndpointAddress {
             return Err(unbracketed(text, address));
         }
         let Some((host_text, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) else {
+            if text.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(format!("{} has no host; write HOST:PORT", quote(text)));
+            }
             return Err(format!(
                 "{} has no port; write \"{}:443\"",
                 quote(text),
@@ -272,8 +275,16 @@ fn decimal(text: &str) -> Option<u16> {
     (digits && !padded).then(|| text.parse().ok()).flatten()
 }
 
-/// Returns the error for a text that is not a host: a URL, or a name that is not in ASCII.
+/// Returns the error for a text that is not a host: one with a user and perhaps a password, which are not shown, a URL, or a
+/// name that is not in ASCII.
 fn url_or_foreign(text: &str) -> Option<String> {
+    if text.contains('@') {
+        return Some(
+            "a user or password stands before an @; write the host without them: a request carries \
+             them in its Authorization field"
+                .into(),
+        );
+    }
     if text.contains("://") || text.contains('/') {
         return Some(format!(
             "{} is a URL; write the host alone, without scheme and path",

@@ -406,16 +406,40 @@ fn unknown(away: Option<&Away>) -> String {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let unreadable = |reason: &dyn std::fmt::Display| {
-        format!("cannot be read: {reason}; name a YAML file that this process may read")
-    };
-    let bytes = Disk.read(path).map_err(|error| unreadable(&error))?;
-    String::from_utf8(bytes).map_err(|_| unreadable(&"it is not UTF-8"))
+    let bytes = Disk.read(path).map_err(|error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::FileTooLarge => "make it smaller",
+            _ => "name a YAML file that this process may read",
+        };
+        format!("cannot be read: {error}; {remedy}")
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let encoding = match error.as_bytes() {
+            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "UTF-16, and not UTF-8",
+            _ => "not UTF-8",
+        };
+        format!("cannot be read: it is {encoding}; save it as UTF-8")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_that_is_no_text_is_refused_with_what_would_be_right() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config.yaml");
+        let too_large = vec![b'#'; LARGEST as usize + 1];
+        for (content, told) in [
+            (&b"\xFF\xFEd\0"[..], "cannot be read: it is UTF-16, and not UTF-8; save it as UTF-8"),
+            (b"# \xE4", "cannot be read: it is not UTF-8; save it as UTF-8"),
+            (&too_large, "cannot be read: it is larger than 1 MiB; make it smaller"),
+        ] {
+            std::fs::write(&path, content).expect("a file");
+            assert_eq!(read_text(&path), Err(told.to_owned()));
+        }
+    }
 
     #[test]
     fn fault_29_a_look_at_unchanged_files_needs_no_compiling_and_each_change_is_seen() {

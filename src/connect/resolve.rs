@@ -333,18 +333,35 @@ struct Search<'a> {
 /// The result of asking for one candidate name.
 enum Found {
     Addresses(Answer),
-    /// The name does not exist, or has no address: the words for it.
-    Missing(&'static str),
+    Missing(Lack),
     Failed(Fault),
+}
+
+/// A name server's word that a name has no address. Of several names the last in this order is told: a name that exists
+/// is more likely to be the one that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lack {
+    NoName,
+    NoAddress,
+}
+
+impl Lack {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::NoName => "there is no such name",
+            Self::NoAddress => "it has no address",
+        }
+    }
 }
 
 impl Search<'_> {
     /// Asks for each candidate name until one has addresses. A name without an answer is passed over after its share of
-    /// the time: a name server that is asked for names of the outside world may be cut off from it.
+    /// the time: a name server that is asked for names of the outside world may be cut off from it. If no other name has
+    /// addresses, that one is asked for again, for as long as there is time: the name server may only be slow.
     async fn answer(&mut self, known: Option<&Known>) -> Result<Answer, NameFault> {
         let candidates = self.candidates(known);
         let share = self.share(candidates.len());
-        let (mut missing, mut failed) = (None, None);
+        let (mut missing, mut failed, mut passed_over) = (None, None, None);
         let last = candidates.len().saturating_sub(1);
         for (index, candidate) in candidates.into_iter().enumerate() {
             self.asked.push(candidate.clone());
@@ -356,7 +373,17 @@ impl Search<'_> {
             };
             match found {
                 Found::Addresses(answer) => return Ok(answer),
-                Found::Missing(what) => missing = Some(what),
+                Found::Missing(what) => missing = missing.max(Some(what)),
+                Found::Failed(Fault::Silent) => passed_over = passed_over.or(Some(candidate)),
+                Found::Failed(fault) => failed = failed.or(Some((candidate, fault))),
+            }
+        }
+        // The others have no address: the time that is left belongs to the one that nobody has answered for.
+        if let Some(candidate) = passed_over {
+            self.asked.push(candidate.clone());
+            match self.both(&candidate, known, pace(self.limit, share)).await {
+                Found::Addresses(answer) => return Ok(answer),
+                Found::Missing(what) => missing = missing.max(Some(what)),
                 Found::Failed(fault) => failed = failed.or(Some((candidate, fault))),
             }
         }
@@ -442,22 +469,22 @@ impl Search<'_> {
             return Found::Addresses(Answer { parts, late });
         }
         if said.contains(&Ok(Said::NoName)) {
-            return Found::Missing("there is no such name");
+            return Found::Missing(Lack::NoName);
         }
         match said.into_iter().find_map(Result::err) {
             Some(fault) => Found::Failed(fault),
-            None => Found::Missing("it has no address"),
+            None => Found::Missing(Lack::NoAddress),
         }
     }
 
-    fn fault(&self, missing: Option<&'static str>, failed: Option<(String, Fault)>) -> NameFault {
+    fn fault(&self, missing: Option<Lack>, failed: Option<(String, Fault)>) -> NameFault {
         let servers = self.servers.told();
         match (failed, missing) {
             (Some((name, fault)), _) => {
                 NameFault::Failed { fault: fault.to_string(), name, servers }
             }
             (None, missing) => {
-                let what = missing.unwrap_or("it has no address");
+                let what = missing.unwrap_or(Lack::NoAddress).words();
                 NameFault::Missing { what, asked: self.asked.clone(), servers }
             }
         }

@@ -58,7 +58,7 @@ pub enum Failure {
         host: String,
         /// The hosts that are configured.
         hosts: Vec<String>,
-        /// True if the path was `/stats`.
+        /// True if the path is one of those that the administration port has, or `/stats`.
         stats: bool,
     },
     /// The method was CONNECT.

@@ -152,7 +152,7 @@ fn by_host(
         None => Err(Failure::UnknownHost {
             host: host.to_owned(),
             hosts: table.hosts().into_iter().map(str::to_owned).collect(),
-            stats: path == "/stats",
+            stats: matches!(path, "/stats" | "/pools" | "/certificates" | "/plan"),
         }),
     }
 }

@@ -40,9 +40,12 @@ pub(super) fn name_text(name: &X509Name<'_>) -> String {
     }
 }
 
-/// Escapes and cuts a text that another party wrote, so that terminals and logs take it for text alone.
+/// Escapes and cuts a text that another party wrote, so that terminals and logs take it for text alone. Letters and digits of
+/// every script stay, and apostrophes, which names of companies have.
 pub(super) fn printable(text: &str, longest: usize) -> String {
-    text.chars().take(longest).flat_map(char::escape_default).collect()
+    let plain = |c: char| c == '\'' || c.is_alphanumeric();
+    let shown = |c: char| if plain(c) { c.to_string() } else { c.escape_default().to_string() };
+    text.chars().take(longest).map(shown).collect()
 }
 
 /// True if a certificate is valid at `now` (RFC 5280 section 4.1.2.5).
@@ -156,4 +159,21 @@ pub(super) fn may_sign(certificate: &X509Certificate<'_>) -> bool {
 pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
     let (_, value) = Any::from_der(der).ok()?;
     Some(value.data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_14_what_others_wrote_is_legible_and_never_more_than_text() {
+        for (text, shown) in [
+            ("C=US, O=Let's Encrypt, CN=R11", "C=US, O=Let's Encrypt, CN=R11"),
+            ("O=Müller GmbH, CN=日本", "O=Müller GmbH, CN=日本"),
+            ("a\nb\u{1b}[2J\u{202e}c\"\\", "a\\nb\\u{1b}[2J\\u{202e}c\\\"\\\\"),
+        ] {
+            assert_eq!(printable(text, 100), shown);
+        }
+        assert_eq!(printable("abc", 2), "ab");
+    }
 }

@@ -39,8 +39,9 @@ fn an_unknown_host_is_404_and_the_configured_ones_are_listed() {
 #[test]
 fn who_looks_for_statistics_on_the_traffic_port_is_told_where_they_are() {
     let (_origin, warmline) = serving();
-    for host in ["localhost", "127.0.0.1:13301", "[::1]"] {
-        let answer = warmline.connect().get(host, "/stats");
+    let hosts = [("localhost", "/stats"), ("127.0.0.1:13301", "/pools"), ("[::1]", "/plan")];
+    for (host, path) in hosts {
+        let answer = warmline.connect().get(host, path);
         assert_ours(&answer, 404, "destination_not_found");
         let administration = warmline.administration();
         assert!(answer.text().contains(&administration.to_string()), "{}", answer.text());

@@ -335,7 +335,12 @@ fn an_address_that_moves_to_another_listener_takes_that_one_s_bound_and_leaves_t
 fn what_needs_a_restart_is_refused_by_its_name_and_nothing_else_of_it_applies() {
     let origin = Origin::serving().start();
     let mut warmline = Setup::before(&origin).start_following();
-    warmline.set("threads", 2).set("upstreams.0.hosts", json!(["new.test"])).be_refused();
+    warmline.set("threads", 2).set("upstreams.0.hosts", json!(["new.test"]));
+    let admin = warmline.document["admin"]["bind"].clone();
+    warmline.set("admin.bind", json!(["[::1]:0"])).be_refused();
+    let told = Client::connect(warmline.administration()).post("localhost", "/reload", "").text();
+    assert!(told.contains("threads, admin.bind cannot change while Warmline runs"), "{told}");
+    warmline.set("admin.bind", admin);
     assert_eq!(warmline.connect().get("new.test", "/any").status, 404);
     warmline.set("threads", 1).apply();
     assert_eq!(warmline.connect().get("new.test", "/any").status, 200);

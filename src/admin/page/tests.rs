@@ -88,6 +88,19 @@ fn nothing_is_inline_and_nothing_comes_from_elsewhere() {
 }
 
 #[test]
+fn an_upstream_that_nobody_called_in_the_last_minute_is_not_called_fine() {
+    let state = state(&["payments", "orders"]);
+    let rows = || {
+        let page = page(&state);
+        ["<span class=\"pill good\">fine</span>", "<span class=\"pill\">not called</span>"]
+            .map(|standing| page.matches(standing).count())
+    };
+    assert_eq!(rows(), [0, 2]);
+    upstream(&state).counters().exchanges.request_seconds.observe(Duration::from_millis(42));
+    assert_eq!(rows(), [1, 1]);
+}
+
+#[test]
 fn an_upstream_fails_as_long_as_its_last_failure_is_young_and_not_the_applications() {
     let state = state(&["payments"]);
     fail(&state, failed(Party::Downstream, "the target's scheme is not http"), 1);

@@ -46,10 +46,10 @@ pub(super) fn health(upstream: &UpstreamSnapshot, now: SystemTime) -> Health<'_>
     }
 }
 
-fn pill(upstream: &UpstreamSnapshot, now: SystemTime, good: &str) -> Markup {
+fn pill(upstream: &UpstreamSnapshot, now: SystemTime, good: &Markup) -> Markup {
     html! {
         @match health(upstream, now) {
-            Health::Good => { span.pill.good { (good) } }
+            Health::Good => { (good) }
             Health::Full => { span.pill.warn { "all connections taken, requests wait" } }
             Health::Failing(failure) => {
                 span.pill.bad { (status(&failure.what)) ", " (Ago(failure.last, now)) }
@@ -77,13 +77,21 @@ pub(super) fn overview(snapshot: &Snapshot) -> Markup {
     }
 }
 
+/// Tells an upstream that answers from one that nobody has called in the last minute, of which nothing is known.
+fn calm(upstream: &UpstreamSnapshot) -> Markup {
+    let is_called = upstream.times.request.count() > 0 || upstream.pool.now.census.active > 0;
+    html! {
+        @if is_called { span.pill.good { "fine" } } @else { span.pill { "not called" } }
+    }
+}
+
 fn overview_row(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     let census = upstream.pool.now.census;
     let request = &upstream.times.request;
     html! {
         tr {
             td { a href={ "#upstream-" (upstream.name) } { (upstream.name) } }
-            td { (pill(upstream, now, "fine")) }
+            td { (pill(upstream, now, &calm(upstream))) }
             td.number { (PerSecond(upstream.activity.requests.now)) }
             td.number { (quantile(request.quantile(0.5))) }
             td.number { (quantile(request.quantile(0.99))) }
@@ -102,7 +110,7 @@ pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
             div.title {
                 h2 { (upstream.name) }
                 code { (upstream.endpoint) }
-                (pill(upstream, now, "no failure in the last minute"))
+                (pill(upstream, now, &html! { span.pill.good { "no failure in the last minute" } }))
                 (verbs(upstream))
             }
             div.tiles {

@@ -128,12 +128,16 @@ fn the_last_failures_are_told_on_a_line_each() {
     let state = state(&["payments"]);
     let upstream = state.upstreams.share()[0].upstream.clone();
     let failures = &upstream.counters().exchanges.failures;
-    let failed =
-        Failed::new(Some(502), Party::Upstream, Stage::Connect, "no\x1b[2J\nTCP connection".into());
+    let failed = Failed::new(
+        Some(502),
+        Party::Upstream,
+        Stage::Connect,
+        "no\x1b[2J\nTCP \"connection's\"".into(),
+    );
     failures.note(failed.clone(), SystemTime::now());
     failures.note(failed, SystemTime::now());
     let page = super::text::render(&Snapshot::take(&state, Instant::now()));
-    let told =
-        "  last failures\n    just now, 2x  502  upstream-connect  no\\u{1b}[2J\\nTCP connection\n";
+    let told = "  last failures\n    just now, 2x  502  upstream-connect  \
+                no\\u{1b}[2J\\nTCP \"connection's\"\n";
     assert!(page.ends_with(told), "{page}");
 }

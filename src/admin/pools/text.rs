@@ -5,6 +5,7 @@ use std::{fmt::Write as _, time::SystemTime};
 use super::{
     super::{
         moment::Ago,
+        on_one_line,
         snapshot::{Snapshot, UpstreamSnapshot},
     },
     phase, total,
@@ -153,7 +154,7 @@ fn failures(page: &mut String, upstream: &UpstreamSnapshot, now: SystemTime) {
     for failure in &upstream.exchanges.failures {
         let Failed { status, by, stage, text } = &failure.what;
         let status = status.map_or_else(|| "broken off".into(), |status| status.to_string());
-        let (ago, text) = (Ago(failure.last, now), text.escape_debug());
+        let (ago, text) = (Ago(failure.last, now), on_one_line(text));
         let _ = writeln!(page, "    {ago}, {}x  {status}  {by}-{stage}  {text}", failure.times);
     }
 }

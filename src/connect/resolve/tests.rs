@@ -305,6 +305,34 @@ async fn fault_04_a_name_with_a_dot_is_asked_as_it_is_first_and_then_below_the_s
 }
 
 #[tokio::test]
+async fn fault_04_a_name_that_is_answered_late_is_waited_for_where_no_search_domain_has_it() {
+    let scene = Scene::new();
+    scene.write("resolv.conf", "search svc.test test\nnameserver 127.0.0.1\n");
+    scene.says(A, Says::Silence).says(Aaaa, Says::Silence);
+    let fault = scene.silence(NAME).await;
+    let silent = "no name server answered within 100ms, asked for \"a.example\"";
+    assert!(fault.starts_with(silent), "{fault}");
+    let limit = Duration::from_secs(1);
+    let (resolver, server) = (scene.resolver.clone(), scene.server.clone());
+    let before = server.asked().len();
+    let answer = tokio::spawn(async move { resolver.look_up(NAME, limit).await.is_ok() });
+    while !server.asked()[before..].iter().any(|asked| asked.ends_with(".test")) {
+        tokio::task::yield_now().await;
+    }
+    scene.says(A, Says::addresses(&["192.0.2.1"])).says(Aaaa, Says::NoData(None));
+    assert!(answer.await.expect("it ends"), "an answer that comes within the limit is used");
+}
+
+#[tokio::test]
+async fn fault_04_a_name_without_an_address_is_not_called_missing_for_its_search_domains() {
+    let scene = Scene::new();
+    scene.write("resolv.conf", "search svc.test test\nnameserver 127.0.0.1\n");
+    scene.says(A, Says::NoData(None)).says(Aaaa, Says::NoData(None));
+    let fault = scene.fault(NAME).await;
+    assert!(fault.starts_with("it has no address, by the name server's word"), "{fault}");
+}
+
+#[tokio::test]
 async fn fault_04_many_dials_ask_once() {
     let scene = Scene::new();
     scene.says(A, Says::Addresses(0, vec![[192, 0, 2, 1].into()])).says(Aaaa, Says::NoData(None));
