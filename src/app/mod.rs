@@ -287,7 +287,7 @@ impl Running {
 
 fn open_key_log(path: Option<PathBuf>) -> Result<Option<Arc<dyn KeyLog>>, StartError> {
     let Some(path) = path else { return Ok(None) };
-    tracing::warn!(path = %path.display(), "TLS secrets are written to the key log: whoever reads it reads all traffic");
+    tracing::warn!(path = %path.display(), "TLS secrets are written to the key log: with these, all traffic can be decrypted");
     match KeyLogFile::open(&path) {
         Ok(file) => Ok(Some(Arc::new(file))),
         Err(error) => Err(StartError::KeyLog { path, error }),
