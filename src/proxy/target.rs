@@ -120,7 +120,7 @@ fn host_text(field: &HeaderValue) -> Result<&str, Failure> {
     let bytes = field.as_bytes();
     if bytes.contains(&b'@') || names_at_sign(bytes) {
         return Err(Failure::bad_request(
-            "the Host field carries user information: user:password@ belongs into Authorization",
+            "the Host field carries user information: user:password@ belongs in Authorization",
         ));
     }
     match bytes.iter().position(|byte| !byte.is_ascii_graphic()) {

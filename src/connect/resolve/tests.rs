@@ -316,7 +316,7 @@ async fn fault_04_a_name_that_is_answered_late_is_waited_for_where_no_search_dom
     let (resolver, server) = (scene.resolver.clone(), scene.server.clone());
     let before = server.asked().len();
     let answer = tokio::spawn(async move { resolver.look_up(NAME, limit).await.is_ok() });
-    while !server.asked()[before..].iter().any(|asked| asked.ends_with(".test")) {
+    while !server.asked()[before..].iter().any(|asked| asked.ends_with("svc.test")) {
         tokio::task::yield_now().await;
     }
     scene.says(A, Says::addresses(&["192.0.2.1"])).says(Aaaa, Says::NoData(None));
