@@ -873,9 +873,9 @@ fn fault_36_a_password_in_the_configuration_is_never_repeated() {
         ("endpoints: [\"https://me:secret@a.example:443\"]", without),
         ("hosts: [\"me:secret@a.example\"]", without),
         ("proxy: \"http://me:secret@proxy.example:3128\"", "goes through no HTTP proxy"),
-        ("proxi: http://me:se@cret@proxy.example", "`proxi` is no key here"),
-        ("tls: {verifyName: \"https://me:secret@a.example\"}", "is no DNS name"),
-        ("port: \"me:secret@1\"", "is no whole number"),
+        ("proxi: http://me:se@cret@proxy.example", "`proxi` is not a key here"),
+        ("tls: {verifyName: \"https://me:secret@a.example\"}", "is not a DNS name"),
+        ("port: \"me:secret@1\"", "is not a whole number"),
     ] {
         let text = format!("upstreams:\n  - name: a\n    {line}\n");
         let errors = compile(&text).unwrap_err().to_string();
