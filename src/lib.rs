@@ -30,11 +30,11 @@ pub mod upstream;
 pub mod api_server;
 pub mod connect;
 
-// Hearts: `pool` and `tls` know neither each other nor hyper.
+// Core: `pool` and `tls` know neither each other nor hyper.
 pub mod pool;
 pub mod tls;
 
-// Ground: small modules that all others may use.
+// Foundation: small modules that all others may use.
 pub mod address_space;
 pub mod backoff;
 pub mod clients;

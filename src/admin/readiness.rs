@@ -74,7 +74,9 @@ impl Readiness {
         report("startupz", &self.start())
     }
 
-    /// Returns the answer of `/readyz`: good if traffic may come. `floors` is evaluated only until the start is over.
+    /// Returns the answer of `/readyz`: good if the ports for traffic are open, no drain has begun, and the start need
+    /// not wait for a warm floor (at most [`WARMING_TIME`], without limit for a required one). `floors` is evaluated only
+    /// until the start is over.
     pub(super) fn ready(
         &self,
         floors: impl IntoIterator<Item = Floor>,

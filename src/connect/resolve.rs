@@ -449,7 +449,8 @@ impl Search<'_> {
         }
     }
 
-    /// Caches the other family's part when it comes, and passes it on.
+    /// Returns a future that waits for the answer about the family that is still missing, caches its part, and returns
+    /// the part; `None` if the answer has none.
     fn late(&self, candidate: &str, asking: Asking) -> BoxFuture<'static, Option<Part>> {
         let (system, name) = (Arc::clone(self.system), self.name.to_owned());
         let candidate = candidate.to_owned();

@@ -130,6 +130,7 @@ fn unfilled(pod: Pod<'_>) -> Option<String> {
     ))
 }
 
+/// True if a path is one of the sidecar's folders, or lies below one.
 fn is_ours(path: &str) -> bool {
     FOLDERS
         .iter()

@@ -297,6 +297,8 @@ where
         }
     }
 
+    /// Acts on a [`Serving::limit`] that has passed: returns the connection's end, or `None` if the exchange is to be
+    /// polled instead.
     fn overdue(&self) -> Option<Ending> {
         match self.downstream.phase() {
             Phase::Idle => {
@@ -352,7 +354,9 @@ impl Ending {
     }
 }
 
-/// Describes the fault of a request that hyper refused, in hyper's words only if no better ones are known.
+/// Describes the fault of a request that hyper refused, in hyper's words only if no better ones are known. `unread` are
+/// the bytes that hyper had read and could not use. `refused` is the byte that no host contains, if there is one, and its
+/// position in the request line, counted from 1.
 fn unreadable(error: &hyper::Error, unread: &[u8], refused: Option<(u8, u32)>) -> Failure {
     if head::is_tls_record(unread) {
         return Failure::BadRequest(TLS.into());
@@ -391,6 +395,7 @@ async fn close_behind_rest(tcp: TcpStream, inlet: &Inlet) -> Manner {
     socket::close_behind_rest(tcp, hurry).await
 }
 
+/// Closes a connection with RST.
 fn reset(tcp: TcpStream) -> Manner {
     socket::reset(tcp);
     Manner::Reset

@@ -30,7 +30,7 @@ pub struct Noted {
     pub fragment: u32,
     /// True if the request is OPTIONS of a URL without a path: hyper's `Uri` does not tell that from one with `/`.
     pub whole_server: bool,
-    /// A byte that no host contains, and its position; hyper refuses the request.
+    /// A byte that no host contains, and its position in the request line, counted from 1; hyper refuses the request.
     pub refused: Option<(u8, u32)>,
 }
 

@@ -171,7 +171,7 @@ impl DownstreamStream {
     }
 
     /// Returns the byte in the newest request's host for which hyper refused the request, and its position in the
-    /// request line.
+    /// request line, counted from 1.
     pub(super) fn refused_byte(&self) -> Option<(u8, u32)> {
         self.refused_byte
     }

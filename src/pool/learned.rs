@@ -5,8 +5,8 @@
 //!
 //! - A deadline: most of the periods that reach a length are cut short right there. It limits how long a connection is
 //!   kept idle.
-//! - A habit of closing at any time: idle connections live so short that a reuse is a gamble at any length. It limits
-//!   no idle time, but requests that cannot be sent again get new connections.
+//! - A habit of closing at any time: the upstream closes idle connections so often that one of any idle time may be
+//!   closing. It limits no idle time, but requests that cannot be sent again get new connections.
 //!
 //! Both need several closes at different times, because a restart of the upstream closes many connections at one time.
 //! The counts are halved every ten minutes, because an upstream need not stay as it was.

@@ -54,7 +54,8 @@ pub enum TrustError {
 }
 
 impl Trust {
-    /// Reads a PEM bundle: CA certificates, or the server's own self-signed one.
+    /// Reads a PEM bundle: CA certificates, or the server's own self-signed one. Fails if there is none, or if one of
+    /// them cannot be read. A private key among them is noted ([`Trust::stray_key`]) and not used.
     pub fn from_pem(pem: &[u8]) -> Result<Self, TrustError> {
         let contents = pem::read(pem).map_err(TrustError::File)?;
         let key = contents.keys.first().map(|(_, line)| *line);

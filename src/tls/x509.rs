@@ -54,7 +54,7 @@ pub(super) fn is_valid(validity: &Validity, now: SystemTime) -> bool {
     (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
 }
 
-/// Returns a point in time as seconds since 1970.
+/// Returns a point in time as whole seconds since 1970; 0 for an earlier one.
 pub(super) fn seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
@@ -145,7 +145,7 @@ fn spelt(value: &Any<'_>) -> Vec<u8> {
     }
 }
 
-/// True unless a certificate's keyUsage says that its key signs no certificates (RFC 5280 section 4.2.1.3).
+/// True unless a certificate has a keyUsage without keyCertSign (RFC 5280 section 4.2.1.3), or one that cannot be read.
 pub(super) fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     match certificate.key_usage() {
         Ok(Some(usage)) => usage.value.key_cert_sign(),

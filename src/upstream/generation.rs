@@ -87,6 +87,7 @@ pub(super) fn difference(old: &Settings, new: &Settings) -> Option<EndReason> {
 }
 
 impl Generation {
+    /// Makes an upstream's first generation: its number is 0, and no address is known yet.
     pub(super) fn first(settings: &Settings, tls: tls::Client) -> Arc<Self> {
         let (endpoint, name) = (settings.endpoint.clone(), settings.tls.verify_name.clone());
         Self::with(0, endpoint, Arc::default(), tls, settings.header_case, name)

@@ -293,8 +293,9 @@ impl Upstream {
         tokio::join!(self.pool.maintain(), ends, self.make_room(), following, until_warm);
     }
 
-    /// Closes idle connections when the process has run out of descriptors: idle connections can be dialled again
-    /// later, but requests that need a descriptor are waiting now.
+    /// Closes the older half of the idle connections each time the process has run out of descriptors, for as long as
+    /// the future is polled: idle connections can be dialled again later, but requests that need a descriptor are waiting
+    /// now.
     async fn make_room(&self) {
         loop {
             descriptors::shortage().await;

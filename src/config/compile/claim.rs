@@ -87,7 +87,8 @@ impl Names {
         }
     }
 
-    /// Claims a host for an upstream; the error says which upstream has it already.
+    /// Claims a host for an upstream. Fails if another upstream has it, which the error names, or if this upstream lists
+    /// it twice.
     pub(super) fn claim_host(&mut self, host: &str, owner: Owner) -> Result<(), String> {
         match self.hosts.entry(host.into()) {
             Entry::Vacant(free) => {

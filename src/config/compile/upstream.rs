@@ -42,7 +42,8 @@ impl<'a> Compiler<'a> {
         self.credentials.into_found()
     }
 
-    /// Compiles the upstream; `None` comes with at least one finding.
+    /// Compiles the upstream. `None` comes with at least one finding; settings may come with findings too, and are then
+    /// not used.
     pub(super) fn compile(
         &mut self,
         index: usize,
