@@ -99,7 +99,8 @@ impl Stamp {
     }
 
     fn is_settled(&self, now: SystemTime) -> bool {
-        let settled = self.changed.checked_add(SETTLED);
+        // A file system that has no such time says 0.
+        let settled = self.changed.checked_add(SETTLED).filter(|_| !self.changed.is_zero());
         let now = now.duration_since(UNIX_EPOCH).ok();
         settled.zip(now).is_some_and(|(settled, now)| settled < now)
     }

@@ -408,6 +408,8 @@ pub struct MeteredStream {
 impl MeteredStream {
     /// Wraps a stream in a meter.
     pub fn new(tls: TlsStream<Tcp>, meter: Arc<Meter>) -> Self {
+        // The bytes of the handshake belong to no exchange.
+        meter.note_sent(tls.get_ref().0.written());
         Self { tls, meter, drained: false, deaf: false, patience: 0 }
     }
 

@@ -3,7 +3,6 @@
 //!
 //! rustls tells none of the three: a handshake that fails takes its state along, a request for renegotiation is
 //! answered and forgotten, and the size of a stored ticket is private.
-//! forgotten, and the size of a stored ticket is private.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 

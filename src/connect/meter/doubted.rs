@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Meter, MeteredStream};
+use super::{Meter, MeteredStream, Window};
 use crate::connect::tcp::Tcp;
 
 pub(in crate::connect) type Peer = StreamOwned<ServerConnection, std::net::TcpStream>;
@@ -173,4 +173,18 @@ async fn fault_06_what_a_peer_had_said_before_it_reset_is_read_although_writing_
     let mut came = Vec::new();
     let end = stream.read_to_end(&mut came).await;
     assert_eq!(came, b"its answer", "{end:?}");
+}
+
+#[tokio::test]
+async fn fault_08_the_bytes_of_the_handshake_do_not_count_as_acknowledged_bytes_of_the_first_exchange()
+ {
+    let (mut stream, meter, _peer) = connected().await;
+    meter.begin_exchange();
+    meter.limit_patience(Duration::from_secs(5), Window::MayFill);
+    stream.write_all(&[b'x'; 100]).await.unwrap();
+    stream.flush().await.unwrap();
+    // A record of TLS 1.3 adds a header of 5 bytes, a type of 1 and a tag of 16.
+    let record = 100 + 5 + 1 + 16;
+    assert!(!meter.relax_patience(Instant::now(), || Some(record)), "nothing is acknowledged");
+    assert!(meter.relax_patience(Instant::now(), || Some(record - 1)));
 }
