@@ -36,14 +36,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = str::from_utf8(text) else { return };
     let files = World(rest.get(1..).unwrap_or_default());
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000);
-    let context = Context {
-        source: "fuzz",
-        terminal: false,
-        files: &files,
-        now,
-        in_force: None,
-        confined: false,
-    };
+    let context = Context::new("fuzz", &files, now);
     if let Err(errors) = config::compile(text, &context) {
         assert!(!errors.to_string().is_empty());
         assert!(!errors.findings().is_empty());

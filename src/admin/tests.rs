@@ -110,10 +110,7 @@ impl Memory {
     }
 
     pub fn compile(&self, text: &str) -> Plan {
-        let now = SystemTime::now();
-        let source = "the test";
-        let context =
-            Context { source, terminal: false, files: self, now, in_force: None, confined: false };
+        let context = Context::new("the test", self, SystemTime::now());
         config::compile(text, &context).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
     }
 }

@@ -435,13 +435,14 @@ pub(super) fn quote(text: &str) -> String {
 /// Returns a text with a dot for each character that may belong to a password: those between a colon and an `@` behind it, within
 /// a word or a quoted text.
 pub(super) fn without_password(text: &str) -> String {
-    let mut shown: Vec<char> = text.chars().collect();
-    let ends = |c: &char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');
-    for at in (0..shown.len()).filter(|at| shown[*at] == '@').collect::<Vec<_>>() {
-        let begin = shown[..at].iter().rposition(ends).map_or(0, |end| end + 1);
-        if let Some(colon) = shown[begin..at].iter().position(|c| *c == ':') {
-            shown[begin + colon + 1..at].fill('.');
+    let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');
+    let hide = |word: &str| match (word.find(':'), word.rfind('@')) {
+        (Some(colon), Some(at)) if colon < at => {
+            let (before, rest) = word.split_at(colon + 1);
+            let (password, behind) = rest.split_at(at - before.len());
+            [before, &".".repeat(password.chars().count()), behind].concat()
         }
-    }
-    shown.into_iter().collect()
+        _ => word.to_owned(),
+    };
+    text.split_inclusive(ends).map(hide).collect()
 }

@@ -60,6 +60,14 @@ pub struct Context<'a> {
     pub confined: bool,
 }
 
+impl<'a> Context<'a> {
+    /// Returns the inputs of a first compilation, whose log does not go to a terminal and which is not confined.
+    #[must_use]
+    pub fn new(source: &'a str, files: &'a dyn Files, now: std::time::SystemTime) -> Self {
+        Self { source, terminal: false, files, now, in_force: None, confined: false }
+    }
+}
+
 /// Returns the addresses that metrics and health are bound to if the configuration names none.
 #[must_use]
 pub fn default_metrics() -> Vec<Bind> {

@@ -103,12 +103,8 @@ upstreams:
 /// Compiles the configuration's text with the files in memory.
 pub fn compile(document: &str, memory: &Memory) -> Result<Plan, Error> {
     let context = Context {
-        source: "the demo's configuration",
         terminal: true,
-        files: memory,
-        now: SystemTime::now(),
-        in_force: None,
-        confined: false,
+        ..Context::new("the demo's configuration", memory, SystemTime::now())
     };
     Ok(config::compile(document, &context)?)
 }

@@ -29,7 +29,7 @@ use crate::{
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Reuse, Sharing},
     tls::{Version, alert},
-    upstream::{Lease, RetryReason, RetryRefusal, Stage, Unavailable, Upstream, Worker},
+    upstream::{Lease, RetryReason, RetryRefusal, Settings, Stage, Unavailable, Upstream, Worker},
 };
 
 /// An exchange whose upstream is known.
@@ -126,7 +126,7 @@ impl Exchange<'_> {
         }
         let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
-        let repeatable = !outbound.is_sent_once() && record.retries() < settings.retries.max;
+        let repeatable = !outbound.is_sent_once() && may_be_retried(record, &settings);
         Ask { thread: self.worker.thread, fresh, repeatable, client, first, urgency }
     }
 
@@ -163,11 +163,6 @@ impl Exchange<'_> {
         Responded::new(response, lease, challenge == Challenge::Midway)
     }
 
-    /// True if `retries.max` allows one more retry.
-    fn may_be_retried(&self, record: &Record) -> bool {
-        record.retries() < self.upstream.settings().retries.max
-    }
-
     /// Gets a connection, over as many dials as `retries.max` allows.
     async fn lease(&self, mut ask: Ask, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
@@ -181,7 +176,7 @@ impl Exchange<'_> {
                 Err(Unavailable::Dial(error)) if error.may_retry() => {
                     self.allow_retry(record, false).map_err(|why| why.on(Failure::Dial(error)))?;
                     record.retried(RetryReason::DialFailed);
-                    ask.repeatable &= self.may_be_retried(record);
+                    ask.repeatable &= may_be_retried(record, &self.upstream.settings());
                 }
                 Err(error) => return Err(Failure::unavailable(error, self.upstream, record.stage)),
             }
@@ -374,6 +369,11 @@ impl Exchange<'_> {
         })
         .await
     }
+}
+
+/// True if `retries.max` allows one more retry.
+fn may_be_retried(record: &Record, settings: &Settings) -> bool {
+    record.retries() < settings.retries.max
 }
 
 /// True if the lease's connection was dialled for this exchange or for another one that waited: it was never idle.

@@ -53,15 +53,7 @@ impl World {
     fn start() -> Self {
         let origin = Origin::start();
         let files = Memory(origin.trust_pem().to_owned());
-        let now = SystemTime::now();
-        let context = Context {
-            source: "fuzz",
-            terminal: false,
-            files: &files,
-            now,
-            in_force: None,
-            confined: false,
-        };
+        let context = Context::new("fuzz", &files, SystemTime::now());
         let document = document(origin.address());
         let plan = config::compile(&document, &context).unwrap_or_else(|errors| panic!("{errors}"));
         let resolver = Resolver::Fixed(Arc::new(|_| vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]));

@@ -327,8 +327,7 @@ mod tests {
     }
 
     fn load(files: &dyn Files, in_force: Option<&Credentials>) -> Credentials {
-        let (source, now) = ("config.yaml", SystemTime::now());
-        let context = Context { source, terminal: false, files, now, in_force, confined: false };
+        let context = Context { in_force, ..Context::new("config.yaml", files, SystemTime::now()) };
         let mut reader = Reader::new(&context);
         reader.trust(Some("trust".into())).unwrap();
         reader.identity(pair()).map_err(|_| "no identity").unwrap();
