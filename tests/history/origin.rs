@@ -18,7 +18,7 @@ use crate::{
     support::{
         authority::{Authority, Identity, certificates_pem},
         message::Head,
-        origin::{Connection, Origin},
+        origin::{Connection, IdleEnd, Origin},
     },
 };
 
@@ -26,6 +26,9 @@ use crate::{
 const IDENTITIES: usize = 4;
 /// The number of certificates that an origin has from the authority, and again that it has self-signed.
 const SHOWN: usize = 2;
+
+/// The length in bytes up to which an answer fits any receive window, so that it has arrived once it is written.
+const SURELY_ARRIVED: usize = 16 * 1024;
 
 /// A running origin, the certificates that it shows, and the client certificates that the proxy shows to it.
 pub struct Upstream {
@@ -131,7 +134,7 @@ impl Server {
             if let Some((limit, how)) = self.faults.draw_idle(&mut random)
                 && connection.idles(limit).await
             {
-                return connection.end_idle(how).await;
+                return connection.end_idle(self.harmless(how, delivery)).await;
             }
         }
         connection.close().await;
@@ -151,6 +154,13 @@ impl Server {
         }
         self.note(delivery, |seen| seen.fate = Fate::Answered);
         true
+    }
+
+    /// Replaces RST by FIN after a long answer: RST discards the bytes that the proxy's receive window had no room for,
+    /// which would break the answer instead of ending an idle connection.
+    fn harmless(&self, how: IdleEnd, delivery: usize) -> IdleEnd {
+        let long = self.answer_to(delivery).len() > SURELY_ARRIVED;
+        if how == IdleEnd::Reset && long { IdleEnd::Truncated } else { how }
     }
 
     async fn reset(&self, mut connection: Connection, delivery: usize, fault: Fault) {
