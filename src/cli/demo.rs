@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::Uri;
+use tokio::runtime::{self, Runtime};
 
 use super::run::serve;
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     demo::{
         APPLICATION, Error, ORIGIN, UPSTREAM,
         authority::Authority,
-        client::OneShot,
+        client::{OneShot, send_kept},
         origin::Origin,
         plan::{self, Memory, Ports},
         report::{OwnCount, Report, Way},
@@ -37,7 +38,13 @@ pub(super) struct Arguments {
     /// The number of requests that are sent straight to the origin, and then again through Warmline
     #[arg(long, value_name = "NUMBER", default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     requests: u32,
+    /// Send the load of the training run of scripts/release too: as many requests again, over kept connections
+    #[arg(long, hide = true)]
+    train: bool,
 }
+
+/// The number of clients at the same time in the training run.
+const TRAINING_CLIENTS: usize = 32;
 
 /// The longest simulated round trip, in milliseconds; longer ones only make people wait.
 const LONGEST_ROUND_TRIP: u64 = 500;
@@ -55,6 +62,9 @@ fn show(arguments: &Arguments) -> Result<ExitCode, Failed> {
     let scene = Scene::set(arguments)?;
     say(&scene.introduction());
     say(&scene.measure()?);
+    if arguments.train {
+        scene.train()?;
+    }
     let Scene { origin, running, plan, .. } = scene;
     let code = if arguments.once {
         running.shutdown();
@@ -107,16 +117,27 @@ impl Scene {
     }
 
     fn measure(&self) -> Result<String, Failed> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let report = runtime.map_err(Error::Client)?.block_on(async {
+        let report = client_runtime()?.block_on(async {
             let straight = self.way(&format!("https://{}/", self.origin.address())).await?;
-            let through =
-                self.way(&format!("http://{}/", first(&self.running.listeners()))).await?;
+            let through = self.way(&self.traffic()).await?;
             let own = self.running.upstream(UPSTREAM).map(|upstream| OwnCount::of(&upstream));
             let own = own.unwrap_or_default();
             Ok::<_, Failed>(Report { round_trip: self.round_trip, straight, through, own })
         })?;
         Ok(report.to_string())
+    }
+
+    /// Sends the requests again from many clients that keep their connections, the usual case in production, so that the
+    /// compiler learns its path too.
+    fn train(&self) -> Result<(), Failed> {
+        let to: Uri = self.traffic().parse()?;
+        client_runtime()?.block_on(send_kept(&to, TRAINING_CLIENTS, self.requests))?;
+        Ok(())
+    }
+
+    /// Returns the URL of the origin through Warmline.
+    fn traffic(&self) -> String {
+        format!("http://{}/", first(&self.running.listeners()))
     }
 
     async fn way(&self, to: &str) -> Result<Way, Failed> {
@@ -125,6 +146,10 @@ impl Scene {
         let times = self.client.send(&to, self.requests).await?;
         Ok(Way { seen: self.origin.seen() - before, times })
     }
+}
+
+fn client_runtime() -> Result<Runtime, Error> {
+    runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Client)
 }
 
 /// Starts Warmline; if a usual port is taken, any free one takes its place.

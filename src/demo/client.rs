@@ -1,4 +1,5 @@
-//! The demo's client: like an application without a pool, it connects for each request and closes afterwards.
+//! The demo's clients: like an application without a pool, connecting for each request and closing afterwards; and, for
+//! the training run of `scripts/release`, with connections that are kept.
 
 use std::{
     sync::Arc,
@@ -13,7 +14,10 @@ use http::{
 use http_body_util::{BodyExt as _, Empty};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{
+        Client,
+        connect::{Connect, HttpConnector},
+    },
     rt::TokioExecutor,
 };
 use rustls::{
@@ -22,6 +26,8 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{DnsName, ServerName},
 };
+
+use tokio::task::JoinSet;
 
 use super::{
     Error, ORIGIN,
@@ -77,19 +83,53 @@ impl OneShot {
     }
 
     async fn send_one(&self, to: &Uri) -> Result<(), String> {
-        let mut request = Request::new(Empty::new());
-        *request.uri_mut() = to.clone();
-        request.headers_mut().insert(HOST, HeaderValue::from_static(ORIGIN));
+        let mut request = get(to);
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        let response = self.client.request(request).await.map_err(|error| chain(&error))?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
-        if status.is_success() {
-            return Ok(());
-        }
-        let body = body.to_bytes();
-        Err(format!("answered {status}: {}", String::from_utf8_lossy(&body).trim_end()))
+        exchange(&self.client, request).await
     }
+}
+
+/// Sends this many GET requests over plain HTTP from so many clients at the same time, each of which keeps its
+/// connection.
+pub async fn send_kept(to: &Uri, clients: usize, requests: usize) -> Result<(), Error> {
+    let mut sending = JoinSet::new();
+    for _ in 0..clients {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let to = to.clone();
+        sending.spawn(async move {
+            for number in 1..=requests / clients {
+                let sent = exchange(&client, get(&to)).await;
+                sent.map_err(|why| Error::Request { number, to: to.clone(), why })?;
+            }
+            Ok(())
+        });
+    }
+    sending.join_all().await.into_iter().collect()
+}
+
+fn get(to: &Uri) -> Request<Empty<Bytes>> {
+    let mut request = Request::new(Empty::new());
+    *request.uri_mut() = to.clone();
+    request.headers_mut().insert(HOST, HeaderValue::from_static(ORIGIN));
+    request
+}
+
+/// Sends a request and reads the whole response; fails if its status is not 2xx.
+async fn exchange<C>(
+    client: &Client<C, Empty<Bytes>>,
+    request: Request<Empty<Bytes>>,
+) -> Result<(), String>
+where
+    C: Connect + Clone + Send + Sync + 'static,
+{
+    let response = client.request(request).await.map_err(|error| chain(&error))?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
+    if status.is_success() {
+        return Ok(());
+    }
+    let body = body.to_bytes();
+    Err(format!("answered {status}: {}", String::from_utf8_lossy(&body).trim_end()))
 }
 
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
