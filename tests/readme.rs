@@ -245,9 +245,8 @@ fn documents_and_headings_that_comments_cite_exist() {
 #[test]
 fn every_kind_of_answer_stands_on_the_troubleshooting_page() {
     let page = text("docs/troubleshoot.md");
-    let failure = text("src/proxy/failure.rs");
-    let mapping = failure.split_once("fn error_type").unwrap().1;
-    let kinds: BTreeSet<_> = mapping
+    let table = text("src/proxy/failure/table.rs");
+    let kinds: BTreeSet<_> = table
         .split('"')
         .skip(1)
         .step_by(2)

@@ -1,10 +1,11 @@
-//! The ways in which an exchange can fail, and the only mapping from failure to answer.
+//! The failures of exchanges with their texts, and the answers made of them; `table.rs` has a row for each failure.
+
+mod table;
 
 use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Write as _},
-    io::{self, ErrorKind},
     net::SocketAddr,
     time::Duration,
 };
@@ -17,12 +18,13 @@ use http::{
 use http_body_util::Full;
 use rustls::AlertDescription;
 
+use self::table::Row;
 use super::{
     downstream::KEPT_FOR,
     explain::{MEMBER, PROXY_STATUS},
 };
 use crate::{
-    connect::{ConnectError, NameFault, ended_with, meter::Refusal},
+    connect::{ConnectError, ended_with, meter::Refusal},
     pool::{EndReason, Rejection},
     tls::Shown,
     upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
@@ -287,138 +289,17 @@ impl Failure {
 
     /// Returns the stage of the exchange in which the failure occurred.
     pub fn stage(&self) -> Stage {
-        match self {
-            Self::BudgetUsedUp(failure) => failure.stage(),
-            Self::BadRequest(_)
-            | Self::HeaderTooLarge
-            | Self::HeaderTimeout
-            | Self::Crowded
-            | Self::UnknownHost { .. }
-            | Self::Connect => Stage::Request,
-            Self::Queue { .. } => Stage::Queue,
-            Self::Dial(_)
-            | Self::Outdated(_)
-            | Self::IdentityRefused { .. }
-            | Self::NotSent { .. } => Stage::Connect,
-            Self::Unanswered { .. }
-            | Self::Refused { .. }
-            | Self::Forgotten { .. }
-            | Self::Replaced(_)
-            | Self::HandshakeLost
-            | Self::HandshakeLate
-            | Self::Malformed(_)
-            | Self::ResponseTimeout(_) => Stage::Response,
-            Self::UploadIdle(_) | Self::UploadStalled(_) | Self::UploadBroken => Stage::Body,
-            Self::Ending(stage) => *stage,
-        }
+        Row::of(self).stage
     }
 
     /// Returns the side that caused the failure.
     pub fn by(&self) -> Party {
-        match self {
-            Self::BudgetUsedUp(failure) => failure.by(),
-            Self::BadRequest(_)
-            | Self::HeaderTooLarge
-            | Self::HeaderTimeout
-            | Self::UnknownHost { .. }
-            | Self::Connect
-            | Self::HandshakeLate
-            | Self::UploadStalled(_)
-            | Self::UploadBroken => Party::Downstream,
-            Self::Crowded
-            | Self::Queue { .. }
-            | Self::Outdated(_)
-            | Self::Ending(_)
-            | Self::Replaced(_)
-            | Self::Dial(ConnectError::Exhausted { .. } | ConnectError::NoDescriptor { .. }) => {
-                Party::Us
-            }
-            _ => Party::Upstream,
-        }
+        Row::of(self).by
     }
 
     /// Returns the status code of the answer.
     pub fn status(&self) -> StatusCode {
-        match self {
-            Self::BudgetUsedUp(failure) => failure.status(),
-            Self::BadRequest(_) | Self::UploadBroken => StatusCode::BAD_REQUEST,
-            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::HeaderTimeout | Self::HandshakeLate | Self::UploadStalled(_) => {
-                StatusCode::REQUEST_TIMEOUT
-            }
-            Self::UnknownHost { .. } => StatusCode::NOT_FOUND,
-            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Crowded
-            | Self::Queue { .. }
-            | Self::Dial(ConnectError::Exhausted { .. } | ConnectError::NoDescriptor { .. }) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::Dial(
-                ConnectError::ConnectTimeout { .. }
-                | ConnectError::HandshakeTimeout { .. }
-                | ConnectError::Name { fault: NameFault::Silent { .. }, .. },
-            )
-            | Self::Outdated(_)
-            | Self::ResponseTimeout(_)
-            | Self::UploadIdle(_)
-            | Self::Replaced(_)
-            | Self::Ending(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Dial(_)
-            | Self::IdentityRefused { .. }
-            | Self::Refused { .. }
-            | Self::Unanswered { .. }
-            | Self::Forgotten { .. }
-            | Self::NotSent { .. }
-            | Self::HandshakeLost
-            | Self::Malformed(_) => StatusCode::BAD_GATEWAY,
-        }
-    }
-
-    /// Returns the error type for `Proxy-Status` (RFC 9209 section 2.3).
-    fn error_type(&self) -> &'static str {
-        match self {
-            Self::BudgetUsedUp(failure) => failure.error_type(),
-            Self::BadRequest(_)
-            | Self::HeaderTooLarge
-            | Self::HeaderTimeout
-            | Self::HandshakeLate
-            | Self::UploadStalled(_)
-            | Self::UploadBroken => "http_request_error",
-            Self::UnknownHost { .. } => "destination_not_found",
-            Self::Connect => "http_request_denied",
-            Self::Queue { .. } => "connection_limit_reached",
-            Self::Dial(error) => dial_error_type(error),
-            Self::Outdated(_) => "connection_timeout",
-            Self::IdentityRefused { .. } | Self::Refused { refusal: Refusal::Alert(_), .. } => {
-                "tls_alert_received"
-            }
-            Self::Refused { .. } => "tls_protocol_error",
-            Self::Unanswered { .. } => "http_response_incomplete",
-            Self::NotSent { .. }
-            | Self::Forgotten { .. }
-            | Self::Replaced(_)
-            | Self::HandshakeLost => "connection_terminated",
-            Self::Malformed(_) => "http_protocol_error",
-            Self::ResponseTimeout(_) => "http_response_timeout",
-            Self::UploadIdle(_) => "connection_write_timeout",
-            Self::Crowded | Self::Ending(_) => "proxy_internal_response",
-        }
-    }
-
-    /// True if the client's connection must close after the answer.
-    fn closes(&self) -> bool {
-        matches!(
-            self,
-            Self::BadRequest(_)
-                | Self::HeaderTooLarge
-                | Self::HeaderTimeout
-                | Self::Crowded
-                | Self::UploadBroken
-                | Self::UploadStalled(_)
-                | Self::UploadIdle(_)
-                | Self::HandshakeLost
-                | Self::HandshakeLate
-        )
+        Row::of(self).status
     }
 
     /// Returns the whole answer as bytes to write, for a request that hyper did not read.
@@ -440,20 +321,20 @@ impl Failure {
 
     /// Returns the whole answer. `pools` is the address of the page about the pools, which the text names.
     pub fn answer(&self, upstream: Option<&Upstream>, pools: &str) -> Response<Full<Bytes>> {
-        let status = self.status();
+        let row = Row::of(self);
         let mut answer = Response::new(Full::from(self.text(upstream, pools)));
-        *answer.status_mut() = status;
+        *answer.status_mut() = row.status;
         let headers = answer.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        headers.insert(PROXY_STATUS, self.proxy_status());
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(PROXY_STATUS, self.proxy_status(row.error_type));
+        if row.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if matches!(self, Self::Connect) {
+        if row.status == StatusCode::METHOD_NOT_ALLOWED {
             let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
             headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
-        if self.closes() {
+        if row.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         answer
@@ -478,7 +359,7 @@ impl Failure {
         text
     }
 
-    fn proxy_status(&self) -> HeaderValue {
+    fn proxy_status(&self, error_type: &str) -> HeaderValue {
         let details: String = self
             .to_string()
             .chars()
@@ -486,7 +367,7 @@ impl Failure {
             .take(DETAILS)
             .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
             .collect();
-        let text = format!("{MEMBER}; error={}; details=\"{details}\"", self.error_type());
+        let text = format!("{MEMBER}; error={error_type}; details=\"{details}\"");
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(MEMBER))
     }
 }
@@ -526,60 +407,5 @@ fn joined(mut error: Option<&(dyn Error + 'static)>) -> String {
     texts.join(": ")
 }
 
-fn dial_error_type(error: &ConnectError) -> &'static str {
-    match error {
-        ConnectError::Name { fault: NameFault::Silent { .. }, .. } => "dns_timeout",
-        ConnectError::Name { .. } => "dns_error",
-        ConnectError::ConnectTimeout { .. } | ConnectError::HandshakeTimeout { .. } => {
-            "connection_timeout"
-        }
-        ConnectError::Tcp { error, .. } => tcp_error_type(error),
-        ConnectError::Exhausted { address, error } => match error.kind() {
-            ErrorKind::AddrNotAvailable if address.is_ipv6() => "destination_ip_unroutable",
-            _ => "connection_limit_reached",
-        },
-        ConnectError::NoDescriptor { .. } => "connection_limit_reached",
-        ConnectError::Certificate { .. } => "tls_certificate_error",
-        ConnectError::Alert { .. } => "tls_alert_received",
-        ConnectError::Tls { .. } => "tls_protocol_error",
-        ConnectError::Broken { .. } => "connection_terminated",
-    }
-}
-
-/// Returns the error type of RFC 9209 for an error of the kernel.
-fn tcp_error_type(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::ConnectionRefused => "connection_refused",
-        ErrorKind::TimedOut => "connection_timeout",
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "destination_ip_unroutable",
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-            "connection_terminated"
-        }
-        // EAFNOSUPPORT: the machine lacks the address's family.
-        _ if error.raw_os_error() == Some(97) => "destination_ip_unroutable",
-        _ => "destination_unavailable",
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failed_connect_has_the_error_type_of_its_kind() {
-        for (errno, told) in [
-            (111, "connection_refused"),
-            (104, "connection_terminated"),
-            (110, "connection_timeout"),
-            (101, "destination_ip_unroutable"),
-            (113, "destination_ip_unroutable"),
-            (97, "destination_ip_unroutable"),
-            (1, "destination_unavailable"),
-            (24, "connection_limit_reached"),
-        ] {
-            let address = SocketAddr::from(([192, 0, 2, 1], 443));
-            let error = ConnectError::tcp(address, io::Error::from_raw_os_error(errno));
-            assert_eq!(dial_error_type(&error), told, "{errno}");
-        }
-    }
-}
+mod tests;
