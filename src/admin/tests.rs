@@ -15,7 +15,7 @@ use super::{serve::Limits, *};
 use crate::{
     clients::Bounds,
     config::{self, Context, Credentials, Files, Plan, Source},
-    connect::{self, Endpoint, EndpointHost},
+    connect::{self, EndpointHost, HostPort},
     pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
     tls::{self, Identity, KeyExchange, MinVersion, Policy, Trust, trust::TrustError},
@@ -58,7 +58,7 @@ fn settings(name: &str) -> Settings {
         name: name.into(),
         hosts: vec![format!("{name}.example")],
         port: None,
-        endpoint: Endpoint { host: EndpointHost::Name(format!("{name}.example")), port: 443 },
+        endpoint: HostPort { host: EndpointHost::Name(format!("{name}.example")), port: 443 },
         tls: tls_settings(),
         pool: pool::Settings {
             sharing: pool::Sharing::Always,

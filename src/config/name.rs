@@ -9,7 +9,7 @@ use rustls::pki_types::{DnsName, ServerName};
 use schemars::{Schema, json_schema};
 
 use super::{kind::quote, written::Kind};
-use crate::connect::{Endpoint, EndpointHost};
+use crate::connect::{EndpointHost, HostPort};
 
 /// An upstream's name: 1 to 63 of a-z, 0-9 and `-`.
 #[derive(Debug)]
@@ -82,9 +82,9 @@ const HOSTS: &str = "write a DNS name, an IPv4 address, or an IPv6 address in br
 pub(super) struct EndpointAddress;
 
 impl Kind for EndpointAddress {
-    type Value = Endpoint;
+    type Value = HostPort;
 
-    fn read(text: &str) -> Result<Endpoint, String> {
+    fn read(text: &str) -> Result<HostPort, String> {
         if let Some(fault) = url_or_foreign(text) {
             return Err(fault);
         }
@@ -110,7 +110,7 @@ impl Kind for EndpointAddress {
         let Some(host) = host(host_text) else {
             return Err(format!("{} has no usable host; {HOSTS}", quote(text)));
         };
-        Ok(Endpoint { host, port })
+        Ok(HostPort { host, port })
     }
 
     fn schema() -> Schema {

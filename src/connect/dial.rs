@@ -8,7 +8,7 @@ use std::{
 use tokio::net::TcpStream;
 
 use super::{
-    ConnectError, Endpoint, EndpointHost, Limits, Resolver,
+    ConnectError, EndpointHost, HostPort, Limits, Resolver,
     addresses::Addresses,
     race::{self, Course, Lost},
     resolve::Answer,
@@ -29,7 +29,7 @@ pub struct Reached {
 /// Connects to the endpoint over TCP. `spare` gives a place under the cap for one more socket, where several addresses
 /// are tried at once.
 pub async fn reach<S: Send + 'static>(
-    endpoint: &Endpoint,
+    endpoint: &HostPort,
     resolver: &Resolver,
     limits: &Limits,
     addresses: &Addresses,
@@ -52,7 +52,7 @@ pub async fn reach<S: Send + 'static>(
 
 /// Resolves the endpoint's name to its current addresses.
 async fn resolve(
-    endpoint: &Endpoint,
+    endpoint: &HostPort,
     resolver: &Resolver,
     limit: Duration,
 ) -> Result<Answer, ConnectError> {

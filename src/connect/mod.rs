@@ -25,7 +25,7 @@ pub use resolve::{NameFault, Resolver};
 
 /// An address to dial: one entry of `endpoints`, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Endpoint {
+pub struct HostPort {
     /// A name or an IP address.
     pub host: EndpointHost,
     /// The TCP port.
@@ -71,7 +71,7 @@ impl fmt::Display for EndpointHost {
     }
 }
 
-impl fmt::Display for Endpoint {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }

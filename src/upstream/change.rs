@@ -10,7 +10,9 @@ use tokio::time::sleep_until;
 
 use super::{
     Settings, Upstream,
-    generation::{Chain, Generation, difference},
+    generation::{Generation, difference},
+    open::Chain,
+    target::Target,
 };
 use crate::{
     pool::{Advanced, ConnectionId, EndReason},
@@ -31,7 +33,7 @@ pub struct Change {
 /// The parts of a new generation, and the reason for it.
 struct Next {
     reason: EndReason,
-    tls: tls::Client,
+    target: Arc<Target>,
     /// The new trust, if it differs. Connections to servers that the new trust does not cover end at once, even during
     /// an exchange.
     trust: Option<Arc<Trust>>,
@@ -54,17 +56,18 @@ impl Upstream {
         old: &Settings,
         new: &Settings,
     ) -> Result<Next, rustls::Error> {
-        let known = self.generation.get();
-        let tls = if old.tls == new.tls && old.endpoint == new.endpoint {
-            known.tls.clone()
+        let known = Arc::clone(&self.generation.get().target);
+        let target = if old.tls == new.tls && old.endpoint == new.endpoint {
+            known
         } else {
-            tls::Client::new(&new.tls, new.pool.max_connections, self.key_log.clone())?
+            let target = known.after(new, self.key_log.clone())?;
+            if reason == EndReason::Rotated {
+                target.tls.learn_from(&known.tls);
+            }
+            target
         };
-        if reason == EndReason::Rotated {
-            tls.learn_from(&known.tls);
-        }
         let trust = (old.tls.trust != new.tls.trust).then(|| Arc::clone(&new.tls.trust));
-        Ok(Next { reason, tls, trust })
+        Ok(Next { reason, target, trust })
     }
 
     /// Puts prepared settings in force. If the upstream was retired, that is taken back.
@@ -81,9 +84,9 @@ impl Upstream {
             self.habit_told.store(false, SeqCst);
         }
         self.pool.reconfigure(settings.pool.clone(), now);
-        self.generation.get().tls.resize(settings.pool.max_connections);
-        if let Some(Next { reason, tls, trust }) = next {
-            self.begin_generation(&settings, reason, tls, now);
+        self.generation.get().target.tls.resize(settings.pool.max_connections);
+        if let Some(Next { reason, target, trust }) = next {
+            self.begin_generation(&settings, reason, target, now);
             if let Some(trust) = trust {
                 self.end_untrusted(&trust);
             }
@@ -112,10 +115,10 @@ impl Upstream {
         &self,
         settings: &Settings,
         reason: EndReason,
-        tls: tls::Client,
+        target: Arc<Target>,
         now: Instant,
     ) {
-        let next = |old: &Generation| old.after(settings, tls);
+        let next = |old: &Generation| old.after(target, settings.header_case);
         let deadline = now.checked_add(settings.rotation_deadline);
         let (old, advanced) = self.succeed(next, reason, deadline, now);
         let identity = settings.tls.identity.as_ref();
@@ -148,7 +151,7 @@ impl Upstream {
         let next = next(&self.generation.get());
         let number = next.number;
         let old = self.generation.replace(next);
-        old.replace(reason, now, deadline);
+        old.open.replace(reason, now, deadline);
         self.note_older(&old, reason, deadline);
         let advanced = self.pool.advance(number, reason, now);
         self.replaced.notify_one();
@@ -158,7 +161,7 @@ impl Upstream {
     /// Adds a replaced generation to the older ones. Older generations without a deadline get this one's.
     fn note_older(&self, old: &Arc<Generation>, reason: EndReason, deadline: Option<Instant>) {
         let mut older = self.older();
-        older.iter().for_each(|before| before.bound(reason, deadline));
+        older.iter().for_each(|before| before.open.bound(reason, deadline));
         older.push(Arc::clone(old));
     }
 
@@ -199,7 +202,7 @@ impl Upstream {
 
     fn next_deadline(&self) -> Option<Instant> {
         let retired = *self.retired_until();
-        self.older().iter().filter_map(|old| old.deadline()).chain(retired).min()
+        self.older().iter().filter_map(|old| old.open.deadline()).chain(retired).min()
     }
 
     fn end_due(&self, now: Instant) {
@@ -209,7 +212,7 @@ impl Upstream {
 
     fn end_overdue(&self, now: Instant) {
         for old in self.older().iter() {
-            let ended = old.end_overdue(now);
+            let ended = old.open.end_overdue(now);
             if ended > 0 {
                 tracing::warn!(upstream = %self.name, generation = old.number, connections = ended, "rotationDeadline is over: exchanges on a replaced generation end");
             }
@@ -225,7 +228,8 @@ impl Upstream {
         *until = now.checked_add(self.settings().rotation_deadline.max(SHORTEST_RETIREMENT));
         let mut generations = self.older().clone();
         generations.push(self.generation.share());
-        let ended = generations.iter().map(|g| g.end_all(EndReason::Reconfigured)).sum::<usize>();
+        let ended =
+            generations.iter().map(|g| g.open.end_all(EndReason::Reconfigured)).sum::<usize>();
         if ended > 0 {
             tracing::warn!(upstream = %self.name, connections = ended, "rotationDeadline is over: exchanges on a removed upstream end");
         }
@@ -233,33 +237,33 @@ impl Upstream {
 
     /// Has these connections probe whether their peers are alive.
     pub(super) fn examine(&self, ids: &[ConnectionId]) {
-        self.generation.get().doubt(ids);
-        self.older().iter().for_each(|old| old.doubt(ids));
+        self.generation.get().open.doubt(ids);
+        self.older().iter().for_each(|old| old.open.doubt(ids));
     }
 
     /// Returns the number of open connections of replaced generations.
     pub fn old_generation_connections(&self) -> usize {
-        self.older().iter().map(|old| old.open()).sum()
+        self.older().iter().map(|old| old.open.count()).sum()
     }
 
     /// Returns the certificate chain that the upstream showed last, as it was verified; `None` before the newest
     /// generation's first connection.
     pub fn shown(&self) -> Option<Chain> {
-        self.generation.get().shown()
+        self.generation.get().open.shown()
     }
 
     /// Returns the outcome of the upstream's last question for Warmline's certificate, under the newest generation.
     pub fn identity_shown(&self) -> Shown {
-        self.generation.get().tls.shown()
+        self.generation.get().target.tls.shown()
     }
 
     pub(super) fn connection_gone(&self, generation: &Generation, id: ConnectionId, now: Instant) {
-        generation.closed(id);
+        generation.open.closed(id);
         self.report_gone(generation, now);
     }
 
     fn report_gone(&self, generation: &Generation, now: Instant) {
-        let Some(gone) = generation.gone(now) else { return };
+        let Some(gone) = generation.open.gone(now) else { return };
         let mut older = self.older();
         let known = older.len();
         older.retain(|old| old.number != generation.number);

@@ -13,13 +13,13 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::{Party, Stage, Upstream, Worker, counters, generation::Generation};
+use super::{Party, Stage, Upstream, Worker, counters, generation::Generation, target::Target};
 use crate::{
     connect::{
         ConnectError, Connection, Dialled, Driver, Limits, Resolver,
         addresses::Trouble,
         connection::{self, Facts},
-        dial::{Reached, reach},
+        dial::Reached,
         ended_with,
         handshake::{self, Failed},
         meter::Meter,
@@ -203,7 +203,8 @@ impl Upstream {
         if alert.is_some() {
             self.counters.identity_refused(facts.version);
         }
-        let lesson = self.generation.get().tls.session_ended(facts.peer.ip(), Instant::now());
+        let lesson =
+            self.generation.get().target.tls.session_ended(facts.peer.ip(), Instant::now());
         let error = alert.map(|alert| ended_with(alert, facts.shown));
         self.tell(lesson, facts.peer, error.as_deref());
     }
@@ -304,22 +305,21 @@ impl Upstream {
     ) -> Result<Ready, Failed> {
         let generation = self.generation.share();
         let limits = self.settings().connect.clone();
-        let addresses = &generation.addresses;
+        let Target { endpoint, tls, .. } = &*generation.target;
         let spare = || permit.spare();
-        let reached = reach(&generation.endpoint, resolver, &limits, addresses, &spare).await;
-        self.leave_lost_addresses(&generation);
+        let reached = endpoint.reach(resolver, &limits, &spare).await;
+        self.leave_lost_addresses(endpoint);
         let reached = reached?;
         let address = reached.peer;
-        let dialled =
-            self.shake_hands(reached, &generation.tls, &limits).await.inspect_err(|_| {
-                addresses.failed(address.ip(), Trouble::Slow, Instant::now());
-            })?;
+        let dialled = self.shake_hands(reached, tls, &limits).await.inspect_err(|_| {
+            endpoint.addresses.failed(address.ip(), Trouble::Slow, Instant::now());
+        })?;
         let chain = dialled.chain().to_vec();
         let (connection, driver) =
             connection::start(dialled, generation.number, generation.header_case).await.map_err(
                 |error| ConnectError::Broken { address, error: std::io::Error::other(error) },
             )?;
-        generation.opened(permit.id(), connection.switch(), &chain);
+        generation.open.opened(permit.id(), connection.switch(), &chain);
         Ok(Ready { connection, driver, generation })
     }
 

@@ -5,8 +5,11 @@ mod addresses;
 mod change;
 mod counters;
 mod dial;
+mod endpoint;
 mod generation;
+mod open;
 mod retries;
+mod target;
 
 use std::{
     future::poll_fn,
@@ -28,10 +31,11 @@ use tokio::{
 pub use change::Change;
 pub use counters::{Code, Counters, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage};
 use dial::{Dials, Purpose};
-pub use generation::Chain;
 use generation::Generation;
+pub use open::Chain;
 use retries::Budget;
 pub use retries::Retries;
+use target::Target;
 
 use crate::{
     connect::{self, ConnectError, Connection, Resolver},
@@ -56,7 +60,7 @@ pub struct Settings {
     /// The upstream's own loopback port, if there is one. Requests to this port go to the upstream with any Host.
     pub port: Option<u16>,
     /// The host and port to dial.
-    pub endpoint: connect::Endpoint,
+    pub endpoint: connect::HostPort,
     /// The TLS settings.
     pub tls: tls::Settings,
     /// The pool's settings.
@@ -155,8 +159,8 @@ impl Upstream {
         key_log: Option<Arc<dyn KeyLog>>,
         ends: Arc<Ends>,
     ) -> Result<Arc<Self>, rustls::Error> {
-        let tls = tls::Client::new(&settings.tls, settings.pool.max_connections, key_log.clone())?;
-        let generation = Generation::first(&settings, tls);
+        let target = Target::new(&settings, key_log.clone())?;
+        let generation = Generation::first(target, settings.header_case);
         Ok(Arc::new(Self {
             name: settings.name.clone(),
             pool: Pool::new(&settings.name, settings.pool.clone(), threads),

@@ -15,7 +15,7 @@ use crate::{
         spec,
         written::{Placed, Position},
     },
-    connect::{Endpoint, EndpointHost, Limits},
+    connect::{EndpointHost, HostPort, Limits},
     pool,
     upstream::{Retries, Settings},
 };
@@ -105,7 +105,7 @@ fn endpoint(
     spec: &spec::Upstream,
     at: Position,
     section: &mut Section<'_>,
-) -> Option<(Endpoint, Position)> {
+) -> Option<(HostPort, Position)> {
     let Some(list) = spec.endpoints.as_ref().filter(|list| !list.value.is_empty()) else {
         let at = spec.endpoints.as_ref().map_or(at, |list| list.at);
         section.add(
@@ -129,7 +129,7 @@ fn endpoint(
 fn hosts(
     spec: &spec::Upstream,
     index: usize,
-    endpoint: Option<&(Endpoint, Position)>,
+    endpoint: Option<&(HostPort, Position)>,
     names: &mut Names,
     section: &mut Section<'_>,
 ) -> Vec<String> {

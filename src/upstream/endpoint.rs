@@ -1,0 +1,55 @@
+//! An endpoint of an upstream: the address to dial, and everything that is known of it.
+
+use std::{net::IpAddr, time::Duration};
+
+use tokio::time::timeout;
+
+use crate::connect::{
+    Addresses, ConnectError, EndpointHost, HostPort, Limits, Resolver,
+    dial::{self, Reached},
+};
+
+/// An endpoint of an upstream, and everything that is known of it. Endpoints differ if their configured addresses do.
+///
+/// Shared: one value lives for as long as the upstream keeps the endpoint, and every generation that dials it shares
+/// the value, so that neither a rotation nor a drain forgets DNS answers or failures. Another endpoint begins anew.
+pub(super) struct Endpoint {
+    /// The address as configured.
+    pub(super) configured: HostPort,
+    /// The IP addresses by the newest DNS answers, and which of them failed lately.
+    pub(super) addresses: Addresses,
+}
+
+impl Endpoint {
+    /// Makes an endpoint of which no IP address is known yet.
+    pub(super) fn new(configured: HostPort) -> Self {
+        Self { configured, addresses: Addresses::default() }
+    }
+
+    /// Connects to the endpoint over TCP. `spare` gives a place under the cap for one more socket.
+    pub(super) async fn reach<S: Send + 'static>(
+        &self,
+        resolver: &Resolver,
+        limits: &Limits,
+        spare: &(dyn Fn() -> Option<S> + Sync),
+    ) -> Result<Reached, ConnectError> {
+        dial::reach(&self.configured, resolver, limits, &self.addresses, spare).await
+    }
+
+    /// Looks the endpoint's name up again. A failed look-up changes nothing, and the next dial reports the failure.
+    pub(super) async fn look_up(&self, resolver: &Resolver, limit: Duration) {
+        let EndpointHost::Name(name) = &self.configured.host else { return };
+        let Ok(answer) = resolver.look_up(name, limit).await else { return };
+        self.addresses.learn(&answer.parts);
+        if let Some(late) = answer.late
+            && let Ok(Some(part)) = timeout(limit, late).await
+        {
+            self.addresses.learn(&[part]);
+        }
+    }
+
+    /// True if the endpoint's name has lost this address.
+    pub(super) fn has_lost(&self, address: IpAddr) -> bool {
+        matches!(self.configured.host, EndpointHost::Name(_)) && self.addresses.lost(address)
+    }
+}

@@ -1,0 +1,128 @@
+//! The parts that a generation shares with the one before.
+
+use std::{sync::Arc, time::Duration};
+
+use rustls::pki_types::ServerName;
+
+use super::*;
+use crate::{
+    connect::{EndpointHost, HostPort, Limits},
+    pool,
+    tls::{self, KeyExchange, MinVersion, Policy},
+    upstream::{Retries, Upstream},
+};
+
+fn trust() -> Arc<Trust> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    Arc::new(Trust::from_pem(certificate.as_bytes()).unwrap())
+}
+
+fn endpoint(name: &str) -> HostPort {
+    HostPort { host: EndpointHost::Name(name.into()), port: 443 }
+}
+
+fn settings() -> Settings {
+    let second = Duration::from_secs(1);
+    Settings {
+        name: "a".into(),
+        hosts: vec!["a.example".into()],
+        port: None,
+        endpoint: endpoint("a.example"),
+        tls: tls::Settings {
+            server_name: None,
+            verify_name: ServerName::try_from("a.example").unwrap(),
+            trust: trust(),
+            identity: None,
+            min_version: MinVersion::Tls12,
+            policy: Policy { resumption: true, key_exchange: KeyExchange::Auto },
+        },
+        pool: pool::Settings {
+            sharing: pool::Sharing::Always,
+            max_connections: 1,
+            max_idle: None,
+            min_idle: 0,
+            purge_delay: second,
+            idle_timeout: second,
+            max_age: second,
+            max_requests: None,
+            max_queue: 0,
+            queue_timeout: second,
+        },
+        connect: Limits { connect: second, handshake: second },
+        response_timeout: second,
+        idle_timeout: second,
+        retries: Retries { max: 0, budget: 0, idempotency_key: false },
+        rotation_deadline: second,
+        priority: None,
+        header_case: HeaderCase::Lower,
+    }
+}
+
+/// The parts of a generation that the next one may share.
+#[derive(Debug, PartialEq, Eq)]
+enum Shares {
+    /// The generation is the same.
+    All,
+    Target,
+    Endpoint,
+    Nothing,
+}
+
+/// Changes an upstream's settings, and returns what the generation after the change shares with the one before.
+fn shares_after(change: impl FnOnce(&mut Settings)) -> Shares {
+    let old = settings();
+    let mut new = old.clone();
+    change(&mut new);
+    let upstream = Upstream::new(Arc::new(old), 1, None, Arc::default()).unwrap();
+    let before = upstream.generation.share();
+    let change = upstream.prepare(Arc::new(new)).unwrap();
+    upstream.apply(change, std::time::Instant::now());
+    shared(&before, &upstream.generation.share())
+}
+
+fn shared(before: &Arc<Generation>, after: &Arc<Generation>) -> Shares {
+    if Arc::ptr_eq(before, after) {
+        return Shares::All;
+    }
+    assert_eq!(after.number, before.number + 1);
+    if Arc::ptr_eq(&before.target, &after.target) {
+        Shares::Target
+    } else if Arc::ptr_eq(&before.target.endpoint, &after.target.endpoint) {
+        Shares::Endpoint
+    } else {
+        Shares::Nothing
+    }
+}
+
+#[test]
+fn a_pool_number_begins_no_generation() {
+    assert_eq!(shares_after(|new| new.pool.max_connections = 2), Shares::All);
+}
+
+#[test]
+fn another_case_of_field_names_keeps_the_target() {
+    assert_eq!(shares_after(|new| new.header_case = HeaderCase::Kept), Shares::Target);
+}
+
+#[test]
+fn other_tls_settings_keep_the_endpoint_alone() {
+    assert_eq!(shares_after(|new| new.tls.trust = trust()), Shares::Endpoint);
+    assert_eq!(shares_after(|new| new.tls.min_version = MinVersion::Tls13), Shares::Endpoint);
+    let other = ServerName::try_from("b.example").unwrap();
+    assert_eq!(shares_after(|new| new.tls.verify_name = other), Shares::Endpoint);
+}
+
+#[test]
+fn another_endpoint_begins_a_generation_that_shares_nothing() {
+    assert_eq!(shares_after(|new| new.endpoint = endpoint("b.example")), Shares::Nothing);
+}
+
+#[test]
+fn a_drain_keeps_the_target() {
+    let upstream = Upstream::new(Arc::new(settings()), 1, None, Arc::default()).unwrap();
+    let before = upstream.generation.share();
+    upstream.renew(std::time::Instant::now());
+    assert_eq!(shared(&before, &upstream.generation.share()), Shares::Target);
+}
