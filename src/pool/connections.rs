@@ -66,8 +66,6 @@ pub struct Dialled {
     pub generation: u64,
     /// The address at the other end.
     pub peer: SocketAddr,
-    /// The time at which the handshake was done.
-    pub now: Instant,
     /// A random number in 0.0..1.0 that shortens the age limit by up to a tenth.
     pub jitter: f64,
 }
@@ -472,8 +470,14 @@ impl<C> Connections<C> {
     }
 
     /// Makes an active connection of a dial that succeeded; its age counts from now.
-    pub fn established(&mut self, id: ConnectionId, dialled: Dialled, max_age: Duration) {
-        let Dialled { generation, peer, now, jitter } = dialled;
+    pub fn established(
+        &mut self,
+        id: ConnectionId,
+        dialled: Dialled,
+        max_age: Duration,
+        now: Instant,
+    ) {
+        let Dialled { generation, peer, jitter } = dialled;
         self.enter(id, Phase::Active);
         if let Some(record) = self.records.get_mut(&id) {
             (record.opened, record.peer, record.generation) = (now, Some(peer), generation);

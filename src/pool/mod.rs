@@ -6,6 +6,11 @@
 //! socket, a [`Lease`] as long as the exchange, a [`Waiter`] until the request has a lease. The drop of a token gives
 //! back what the pool has counted for it.
 
+#![allow(
+    clippy::redundant_closure_for_method_calls,
+    reason = "the path of a method of `Operation`, which has a lifetime, is not general enough"
+)]
+
 mod connections;
 mod idle;
 mod ids;
@@ -39,7 +44,7 @@ pub use learned::{KeepAlive, Learned, Source};
 pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
 pub use state::{Advanced, Census, ConnectionId, PROOF, PROOF_TIME};
-use state::{Effects, Ended, Found, Leased, State, Wanted};
+use state::{Effects, Ended, Found, Leased, Operation, State, Wanted};
 pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Step, Waiter};
 
 use crate::telemetry::{
@@ -212,7 +217,7 @@ impl<C, E> Pool<C, E> {
         now: Instant,
         ask: Ask,
     ) -> Result<Checkout<C, E>, Rejection> {
-        match self.change(|state, effects| state.check_out(now, ask, effects)) {
+        match self.change(now, |operation| operation.check_out(ask)) {
             Ok(Found::Leased(leased)) => Ok(Checkout::Leased(self.lease(leased, None))),
             Ok(Found::Waits(id)) => {
                 Ok(Checkout::Waits(Waiter::new(Arc::clone(self), id, ask.thread)))
@@ -228,7 +233,7 @@ impl<C, E> Pool<C, E> {
     /// the client used under [`Sharing::Never`], and those that it claimed ([`Lease::claim`]). A dial that was begun
     /// for the client goes to other waiters.
     pub fn client_left(&self, client: ClientId) {
-        self.change(|state, effects| state.client_left(client, effects));
+        self.change(Instant::now(), |operation| operation.client_left(client));
     }
 
     /// Purges, and closes connections that have expired, whenever that is due. Never returns; one task polls it.
@@ -236,7 +241,7 @@ impl<C, E> Pool<C, E> {
         loop {
             let rearmed = self.rearmed.notified();
             let now = Instant::now();
-            match self.change(|state, effects| state.tick(now, effects)) {
+            match self.change(now, |operation| operation.tick()) {
                 Some(at) => tokio::select! {
                     () = tokio::time::sleep_until(at.into()) => {}
                     () = rearmed => {}
@@ -253,7 +258,7 @@ impl<C, E> Pool<C, E> {
         loop {
             let lacking = self.lacking.notified();
             let now = Instant::now();
-            match self.change(|state, _| state.want(now, thread, jitter)) {
+            match self.adjust(|state| state.want(now, thread, jitter)) {
                 Wanted::Dial(id) => return Permit::new(Arc::clone(self), id),
                 Wanted::After(at) => tokio::select! {
                     () = tokio::time::sleep_until(at.into()) => {}
@@ -277,18 +282,18 @@ impl<C, E> Pool<C, E> {
     /// Begins the drain: closes all idle connections now, and from now on those that are checked in while no request
     /// waits.
     pub fn drain(&self) {
-        self.change(State::drain);
+        self.change(Instant::now(), |operation| operation.drain());
         self.draining.notify_waiters();
     }
 
     /// Closes all idle connections while the pool keeps on serving; returns their number.
     pub fn flush(&self) -> usize {
-        self.change(State::flush)
+        self.change(Instant::now(), |operation| operation.flush())
     }
 
     /// Closes the idle connections to the addresses for which `lost` is true.
     pub fn close_idle_to(&self, lost: impl Fn(IpAddr) -> bool) {
-        self.change(|state, effects| state.close_idle_to(lost, effects));
+        self.change(Instant::now(), |operation| operation.close_idle_to(lost));
     }
 
     /// Waits until there is a connection in any phase, a dial included.
@@ -300,29 +305,29 @@ impl<C, E> Pool<C, E> {
     /// for those that became idle after that time. No request is given a doubted connection, which closes unless
     /// [`Place::trusted`] says within [`PROOF_TIME`] that its peer is alive. Returns the doubted connections.
     pub fn doubt(&self, peer: SocketAddr, sent: Instant, now: Instant) -> Vec<ConnectionId> {
-        self.change(|state, effects| state.doubt(peer, sent, now, effects))
+        self.change(now, |operation| operation.doubt(peer, sent))
     }
 
     /// Closes the older half of the idle connections, because the process is short of sockets; but never the newest
     /// one, and none while other connections are closing.
     pub fn close_older_half(&self) {
-        self.change(State::close_older_half);
+        self.change(Instant::now(), |operation| operation.close_older_half());
     }
 
     /// Ends a drain, so that connections are kept idle again; returns true if there was a drain.
     pub fn resume(&self) -> bool {
-        self.change(|state, _| state.resume())
+        self.adjust(State::resume)
     }
 
     /// Puts a new generation in force. Connections of older ones close with this reason: the idle ones now, those in
     /// use when they are checked in, and dials that finish later at once; their waiters then dial again.
     pub fn advance(&self, generation: u64, reason: EndReason, now: Instant) -> Advanced {
-        self.change(|state, effects| state.advance(generation, reason, now, effects))
+        self.change(now, |operation| operation.advance(generation, reason))
     }
 
     /// Puts new settings in force, and closes only the connections that no longer fit.
     pub fn reconfigure(&self, settings: Settings, now: Instant) {
-        self.change(|state, effects| state.reconfigure(settings, now, effects));
+        self.change(now, |operation| operation.reconfigure(settings));
     }
 
     /// Waits until no place under the cap is taken and no request waits.
@@ -429,20 +434,36 @@ impl<C, E> Pool<C, E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state under the lock and then, without the lock, does the follow-up work.
+    /// Performs an operation under the lock and then, without the lock, does the follow-up work.
     fn change<R>(
         &self,
-        operation: impl FnOnce(&mut State<C, E, Waker>, &mut Effects<C, Waker>) -> R,
+        now: Instant,
+        operation: impl FnOnce(&mut Operation<'_, C, E, Waker>) -> R,
     ) -> R {
         let mut effects = Effects::default();
+        let result = self.locked(|state| operation(&mut state.at(now, &mut effects)));
+        self.follow_up(effects);
+        self.tell_watchers();
+        result
+    }
+
+    /// Changes the state under the lock in a way that leaves no follow-up work.
+    fn adjust<R>(&self, adjustment: impl FnOnce(&mut State<C, E, Waker>) -> R) -> R {
+        let result = self.locked(adjustment);
+        self.tell_watchers();
+        result
+    }
+
+    /// Changes the state under the lock, and wakes the task that dials for the warm floor if a connection is missing
+    /// now.
+    fn locked<R>(&self, change: impl FnOnce(&mut State<C, E, Waker>) -> R) -> R {
         let mut state = self.lock();
-        let result = operation(&mut state, &mut effects);
+        let result = change(&mut state);
         let lacking = state.tells_of_lack();
         drop(state);
         if lacking {
             self.lacking.notify_one();
         }
-        self.follow_up(effects);
         result
     }
 
@@ -456,6 +477,9 @@ impl<C, E> Pool<C, E> {
         for connection in &ended {
             self.report(connection);
         }
+    }
+
+    fn tell_watchers(&self) {
         if self.watchers.load(Relaxed) > 0 {
             self.changed.notify_waiters();
         }

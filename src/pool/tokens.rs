@@ -45,7 +45,7 @@ impl<C, E> Waiter<C, E> {
     /// Returns the waiter's next step. Must not be called again after [`Step::Leased`] or [`Step::Failed`].
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step<C, E>> {
         let waker = cx.waker().clone();
-        let collected = self.pool.change(|state, _| state.collect(self.id, self.thread, waker));
+        let collected = self.pool.adjust(|state| state.collect(self.id, self.thread, waker));
         match collected {
             Collected::Nothing => Poll::Pending,
             Collected::Queued => Poll::Ready(Step::Queued),
@@ -70,7 +70,7 @@ impl<C, E> Waiter<C, E> {
     /// Ends the wait because `queueTimeout` is over, if the waiter is still queued; `None` if it is not, and waits on.
     pub fn time_out(&mut self) -> Option<Rejection> {
         let now = Instant::now();
-        let queued = self.pool.change(|state, _| state.time_out(self.id, now));
+        let queued = self.pool.adjust(|state| state.time_out(self.id, now));
         queued.then(|| {
             self.left = true;
             self.pool.counters.rejections.increment(Rejection::QueueTimeout);
@@ -83,7 +83,7 @@ impl<C, E> Drop for Waiter<C, E> {
     fn drop(&mut self) {
         if !self.left {
             let now = Instant::now();
-            self.pool.change(|state, effects| state.abandon(self.id, now, effects));
+            self.pool.change(now, |operation| operation.abandon(self.id));
         }
     }
 }
@@ -121,15 +121,15 @@ impl<C, E> Permit<C, E> {
         self.used = true;
         self.pool.counters.opened.increment();
         let id = self.id;
-        let dialled = Dialled { generation, peer, now, jitter };
-        self.pool.change(|state, effects| state.established(id, handle, dialled, effects));
+        let dialled = Dialled { generation, peer, jitter };
+        self.pool.change(now, |operation| operation.established(id, handle, dialled));
         Place { pool: Arc::clone(&self.pool), id, free: false }
     }
 
     /// Takes a place for one more socket of a dial that tries several addresses at once; `None` if no place is free.
     pub fn spare(&self) -> Option<Spare<C, E>> {
         let now = Instant::now();
-        let id = self.pool.change(|state, _| state.spare(now))?;
+        let id = self.pool.adjust(|state| state.spare(now))?;
         Some(Spare { pool: Arc::clone(&self.pool), id })
     }
 
@@ -144,14 +144,14 @@ impl<C, E> Permit<C, E> {
     pub fn failed_open(mut self, error: E, now: Instant) -> FailedDial<C, E> {
         self.used = true;
         let id = self.id;
-        self.pool.change(|state, effects| state.dial_failed_open(id, error, now, effects));
+        self.pool.change(now, |operation| operation.dial_failed_open(id, error));
         FailedDial { pool: Arc::clone(&self.pool), id }
     }
 
     fn fail(&mut self, error: Option<E>, now: Instant) {
         self.used = true;
         let id = self.id;
-        self.pool.change(|state, effects| state.dial_failed(id, error, now, effects));
+        self.pool.change(now, |operation| operation.dial_failed(id, error));
     }
 }
 
@@ -172,7 +172,7 @@ pub struct FailedDial<C, E> {
 impl<C, E> Drop for FailedDial<C, E> {
     fn drop(&mut self) {
         let (id, now) = (self.id, Instant::now());
-        self.pool.change(|state, effects| state.place_given_back(id, now, effects));
+        self.pool.change(now, |operation| operation.place_given_back(id));
     }
 }
 
@@ -185,7 +185,7 @@ pub struct Spare<C, E> {
 impl<C, E> Drop for Spare<C, E> {
     fn drop(&mut self) {
         let (id, now) = (self.id, Instant::now());
-        self.pool.change(|state, effects| state.place_given_back(id, now, effects));
+        self.pool.change(now, |operation| operation.place_given_back(id));
     }
 }
 
@@ -200,12 +200,12 @@ impl<C, E> Place<C, E> {
     /// Notes that HTTP on the connection is over, ended by the side `by`, and that the socket is about to be closed. No
     /// lease begins any more.
     pub fn closing(&self, by: Side, now: Instant) {
-        self.pool.change(|state, effects| state.socket_closing(self.id, by, now, effects));
+        self.pool.change(now, |operation| operation.socket_closing(self.id, by));
     }
 
     /// Ends the doubt about the connection ([`Pool::doubt`]), because its peer is alive: it may be leased again.
     pub fn trusted(&self, now: Instant) {
-        self.pool.change(|state, effects| state.trust(self.id, now, effects));
+        self.pool.change(now, |operation| operation.trust(self.id));
     }
 
     /// True if no request has used the connection yet.
@@ -222,7 +222,7 @@ impl<C, E> Place<C, E> {
     fn give_back(&mut self, end: End, now: Instant) {
         self.free = true;
         let id = self.id;
-        self.pool.change(|state, effects| state.socket_ended(id, end, now, effects));
+        self.pool.change(now, |operation| operation.socket_ended(id, end));
     }
 }
 
@@ -265,12 +265,12 @@ impl<C, E> Lease<C, E> {
     /// Makes the connection private to this client, which has authenticated itself on it. No other client may take it,
     /// and it closes once [`Pool::client_left`] says that the client is gone.
     pub fn claim(&self, client: ClientId) {
-        self.pool.change(|state, _| state.claim(self.id, client));
+        self.pool.adjust(|state| state.claim(self.id, client));
     }
 
     /// Counts another request of the same client on this lease; false if the connection has ended meanwhile.
     pub fn again(&mut self, now: Instant) -> bool {
-        let again = self.pool.change(|state, _| state.lease_again(self.id, now));
+        let again = self.pool.adjust(|state| state.lease_again(self.id, now));
         if let Some((uses, age)) = again {
             (self.uses, self.age, self.reuse, self.queued) = (uses, age, Reuse::Reused, None);
             self.pool.counters.checkouts.increment(Reuse::Reused);
@@ -283,14 +283,14 @@ impl<C, E> Lease<C, E> {
     pub fn check_in(mut self, now: Instant, hint: Option<KeepAlive>) {
         if let Some(handle) = self.handle.take() {
             let id = self.id;
-            self.pool.change(|state, effects| state.check_in(id, handle, hint, now, effects));
+            self.pool.change(now, |operation| operation.check_in(id, handle, hint));
         }
     }
 
     /// Forgets how long the connection was idle before this lease, so that the lease teaches nothing about the idle
     /// limit: the peer may have ended the connection because of the exchange.
     pub fn forget_idle_time(&self) {
-        self.pool.change(|state, _| state.forget_idle_time(self.id));
+        self.pool.adjust(|state| state.forget_idle_time(self.id));
     }
 
     /// Ends the lease of a connection that must not be used again.
@@ -301,7 +301,7 @@ impl<C, E> Lease<C, E> {
     fn end(&mut self, reason: EndReason) {
         if let Some(handle) = self.handle.take() {
             let (id, now) = (self.id, Instant::now());
-            self.pool.change(|state, effects| state.discard(id, reason, now, effects));
+            self.pool.change(now, |operation| operation.discard(id, reason));
             drop(handle);
         }
     }

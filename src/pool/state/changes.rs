@@ -1,9 +1,9 @@
 //! Changes of a living pool: a new generation of certificates, new settings, and the closing of idle connections on
 //! demand.
 
-use std::{net::IpAddr, time::Instant};
+use std::net::IpAddr;
 
-use super::{Census, Effects, EndReason, LeaseFacts, Settings, State, Taker};
+use super::{Census, EndReason, LeaseFacts, Operation, Settings, State, Taker};
 
 /// The connections that a new generation has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,118 +14,115 @@ pub struct Advanced {
     pub in_use: usize,
 }
 
-impl<C, E, W> State<C, E, W> {
+impl<C, E, W> Operation<'_, C, E, W> {
     /// Puts a new generation in force: idle connections of older ones close now with this reason, those in use at
     /// check-in. A generation that is not newer than the pool's changes nothing.
-    pub fn advance(
-        &mut self,
-        generation: u64,
-        reason: EndReason,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) -> Advanced {
-        if generation > self.generation {
-            (self.generation, self.outdated) = (generation, reason);
+    pub fn advance(&mut self, generation: u64, reason: EndReason) -> Advanced {
+        if generation > self.state.generation {
+            (self.state.generation, self.state.outdated) = (generation, reason);
             if reason == EndReason::Reconfigured {
-                self.forget_lessons(effects);
+                self.forget_lessons();
             }
         }
-        let outdated = |state: &Self, facts: LeaseFacts| facts.generation < state.generation;
-        let idle_closed = self.close_idle_that(outdated, self.outdated, effects);
-        self.find_dials(now, effects);
-        let in_use = self.connections.active_before(self.generation);
+        let outdated =
+            |state: &State<C, E, W>, facts: LeaseFacts| facts.generation < state.generation;
+        let idle_closed = self.close_idle_that(outdated, self.state.outdated);
+        self.find_dials();
+        let in_use = self.state.connections.active_before(self.state.generation);
         Advanced { idle_closed, in_use }
     }
 
-    /// Returns the generation that a connection must have, at least, to be leased.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Puts new settings in force. Closes the idle connections that no longer fit; those in use close at check-in.
-    pub fn reconfigure(&mut self, settings: Settings, now: Instant, effects: &mut Effects<C, W>) {
-        if settings.sharing != self.settings.sharing {
+    pub fn reconfigure(&mut self, settings: Settings) {
+        if settings.sharing != self.state.settings.sharing {
             // Only the mode `never` records owners, so an owner of a shared connection may have left unnoticed.
-            self.connections.remove_owners();
+            self.state.connections.remove_owners();
         }
-        self.settings = settings;
-        self.connections.limit_age(self.settings.max_age);
-        self.close_expired(now, effects);
+        self.state.settings = settings;
+        self.state.connections.limit_age(self.state.settings.max_age);
+        self.close_expired();
         self.close_idle_that(
             |state, facts| state.has_used_up_requests(&facts),
             EndReason::Requests,
-            effects,
         );
-        let ownerless =
-            |state: &Self, facts: LeaseFacts| state.reason_if_ownerless(facts.history).is_some();
-        self.close_idle_that(ownerless, EndReason::Policy, effects);
-        while self.census().staying() > self.settings.max_connections
-            && self.close_oldest_idle(EndReason::Reconfigured, effects)
+        let ownerless = |state: &State<C, E, W>, facts: LeaseFacts| {
+            state.reason_if_ownerless(facts.history).is_some()
+        };
+        self.close_idle_that(ownerless, EndReason::Policy);
+        while self.state.census().staying() > self.state.settings.max_connections
+            && self.close_oldest_idle(EndReason::Reconfigured)
         {}
-        self.offer_idle(now, effects);
-        while self.census().idle > self.most_idle()
-            && self.close_oldest_idle(EndReason::Purged, effects)
+        self.offer_idle();
+        while self.state.census().idle > self.state.most_idle()
+            && self.close_oldest_idle(EndReason::Purged)
         {}
         // A lower cap takes away the places that waiters which may take no idle connection were waiting for.
-        while self.waiters.queued() > self.places_coming()
-            && self.close_oldest_idle(EndReason::Purged, effects)
+        while self.state.waiters.queued() > self.state.places_coming()
+            && self.close_oldest_idle(EndReason::Purged)
         {}
-        self.notice_warmth();
-        self.find_dials(now, effects);
-        self.armed = self.next_deadline();
-        effects.rearm = true;
+        self.state.notice_warmth();
+        self.find_dials();
+        self.state.armed = self.state.next_deadline();
+        self.effects.rearm = true;
     }
 
     /// Closes all idle connections; returns their number.
-    pub fn flush(&mut self, effects: &mut Effects<C, W>) -> usize {
-        let before = self.census().idle;
-        while self.close_oldest_idle(EndReason::Drained, effects) {}
-        before - self.census().idle
+    pub fn flush(&mut self) -> usize {
+        let before = self.state.census().idle;
+        while self.close_oldest_idle(EndReason::Drained) {}
+        before - self.state.census().idle
     }
 
     /// Closes the older half of the idle connections, and never the newest one, because the process is short of
     /// sockets. Closes nothing while other connections are closing: those free their sockets soon.
-    pub fn close_older_half(&mut self, effects: &mut Effects<C, W>) {
-        let Census { idle, closing, .. } = self.census();
+    pub fn close_older_half(&mut self) {
+        let Census { idle, closing, .. } = self.state.census();
         let half = if closing == 0 { idle / 2 } else { 0 };
         for _ in 0..half {
-            self.close_oldest_idle(EndReason::Purged, effects);
+            self.close_oldest_idle(EndReason::Purged);
         }
     }
 
     /// Closes the idle connections to the addresses for which `lost` is true.
-    pub fn close_idle_to(&mut self, lost: impl Fn(IpAddr) -> bool, effects: &mut Effects<C, W>) {
-        for id in self.connections.idle_oldest_first() {
-            if self.connections.peer(id).is_some_and(|peer| lost(peer.ip())) {
-                self.close_idle(id, EndReason::Moved, effects);
+    pub fn close_idle_to(&mut self, lost: impl Fn(IpAddr) -> bool) {
+        for id in self.state.connections.idle_oldest_first() {
+            if self.state.connections.peer(id).is_some_and(|peer| lost(peer.ip())) {
+                self.close_idle(id, EndReason::Moved);
             }
         }
     }
 
     fn close_idle_that(
         &mut self,
-        has_to: impl Fn(&Self, LeaseFacts) -> bool,
+        has_to: impl Fn(&State<C, E, W>, LeaseFacts) -> bool,
         reason: EndReason,
-        effects: &mut Effects<C, W>,
     ) -> usize {
-        let before = self.census().idle;
-        for id in self.connections.idle_oldest_first() {
-            if self.connections.lease_facts(id).is_some_and(|facts| has_to(self, facts)) {
-                self.close_idle(id, reason, effects);
+        let before = self.state.census().idle;
+        for id in self.state.connections.idle_oldest_first() {
+            if self.state.connections.lease_facts(id).is_some_and(|facts| has_to(self.state, facts))
+            {
+                self.close_idle(id, reason);
             }
         }
-        before - self.census().idle
+        before - self.state.census().idle
     }
 
     /// Gives idle connections to waiters that may take them under the new reuse mode.
-    fn offer_idle(&mut self, now: Instant, effects: &mut Effects<C, W>) {
-        for id in self.connections.idle_oldest_first() {
-            if self.connections.idle_limits(id).is_some_and(|limits| limits.doubted.is_none())
-                && let Some(Taker::Connection(waiter)) = self.taker(id)
-                && let Some(handle) = self.connections.take_idle(id)
+    fn offer_idle(&mut self) {
+        for id in self.state.connections.idle_oldest_first() {
+            if self.state.connections.idle_limits(id).is_some_and(|limits| limits.doubted.is_none())
+                && let Some(Taker::Connection(waiter)) = self.state.taker(id)
+                && let Some(handle) = self.state.connections.take_idle(id)
             {
-                self.serve(waiter, id, handle, now, effects);
+                self.serve(waiter, id, handle);
             }
         }
+    }
+}
+
+impl<C, E, W> State<C, E, W> {
+    /// Returns the generation that a connection must have, at least, to be leased.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 }

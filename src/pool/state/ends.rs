@@ -3,30 +3,73 @@
 use std::{num::NonZeroU64, time::Instant};
 
 use super::{
-    Census, ConnectionId, Effects, EndReason, IdleLimits, LeaseFacts, Phase, Sharing, State,
+    Census, ConnectionId, EndReason, IdleLimits, LeaseFacts, Operation, Phase, Sharing, State,
     UseHistory,
 };
 
-impl<C, E, W> State<C, E, W> {
+impl<C, E, W> Operation<'_, C, E, W> {
     /// Returns the reason for which a connection must close instead of being leased again; `None` if it may be leased.
-    pub(super) fn reason_to_retire(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
-        let facts = self.connections.lease_facts(id)?;
-        let surplus = || self.census().staying() > self.settings.max_connections;
+    pub(super) fn reason_to_retire(&self, id: ConnectionId) -> Option<EndReason> {
+        let facts = self.state.connections.lease_facts(id)?;
+        let surplus = || self.state.census().staying() > self.state.settings.max_connections;
         if facts.over.is_some() {
             facts.over
-        } else if facts.generation < self.generation {
-            Some(self.outdated)
-        } else if self.has_used_up_requests(&facts) {
+        } else if facts.generation < self.state.generation {
+            Some(self.state.outdated)
+        } else if self.state.has_used_up_requests(&facts) {
             Some(EndReason::Requests)
-        } else if let Some(reason) = self.reason_if_ownerless(facts.history) {
+        } else if let Some(reason) = self.state.reason_if_ownerless(facts.history) {
             Some(reason)
-        } else if facts.retires.is_some_and(|at| at <= now) {
+        } else if facts.retires.is_some_and(|at| at <= self.now) {
             Some(EndReason::Aged)
         } else {
             surplus().then_some(EndReason::Reconfigured)
         }
     }
 
+    /// Closes an active connection whose handle has come back from its dial or lease.
+    pub(super) fn retire(&mut self, id: ConnectionId, handle: C, reason: EndReason) {
+        self.effects.close.push(handle);
+        self.state.closes(id, reason);
+    }
+
+    pub(super) fn close_idle(&mut self, id: ConnectionId, reason: EndReason) {
+        self.effects.close.extend(self.state.connections.take_idle(id));
+        self.state.closes(id, reason);
+    }
+
+    /// Closes the oldest idle connection; false if none is idle.
+    pub(super) fn close_oldest_idle(&mut self, reason: EndReason) -> bool {
+        let oldest = self.state.connections.oldest_idle();
+        if let Some(oldest) = oldest {
+            self.close_idle(oldest, reason);
+        }
+        oldest.is_some()
+    }
+
+    pub(super) fn close_expired(&mut self) {
+        for id in self.state.connections.idle_oldest_first() {
+            if let Some(reason) = self.expired(id) {
+                self.close_ended(id, reason);
+            }
+        }
+    }
+
+    pub(super) fn purge(&mut self) {
+        let Census { active, idle, .. } = self.state.census();
+        let above_floor = idle.saturating_sub(self.state.settings.min_idle);
+        for _ in 0..self.state.purge.period_ended(active, idle).min(above_floor) {
+            self.close_oldest_idle(EndReason::Purged);
+        }
+    }
+
+    /// Returns the reason for which an idle connection must close now; `None` if it may stay.
+    pub(super) fn expired(&self, id: ConnectionId) -> Option<EndReason> {
+        self.state.expiry(id).and_then(|(at, reason)| (at <= self.now).then_some(reason))
+    }
+}
+
+impl<C, E, W> State<C, E, W> {
     /// True if a connection has carried as many requests as the settings, or the upstream's announcement, allow.
     pub(super) fn has_used_up_requests(&self, facts: &LeaseFacts) -> bool {
         let most = self.settings.max_requests.map(NonZeroU64::get);
@@ -46,63 +89,12 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Closes an active connection whose handle has come back from its dial or lease.
-    pub(super) fn retire(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        reason: EndReason,
-        effects: &mut Effects<C, W>,
-    ) {
-        effects.close.push(handle);
-        self.closes(id, reason);
-    }
-
-    pub(super) fn close_idle(
-        &mut self,
-        id: ConnectionId,
-        reason: EndReason,
-        effects: &mut Effects<C, W>,
-    ) {
-        effects.close.extend(self.connections.take_idle(id));
-        self.closes(id, reason);
-    }
-
-    /// Closes the oldest idle connection; false if none is idle.
-    pub(super) fn close_oldest_idle(
-        &mut self,
-        reason: EndReason,
-        effects: &mut Effects<C, W>,
-    ) -> bool {
-        let oldest = self.connections.oldest_idle();
-        if let Some(oldest) = oldest {
-            self.close_idle(oldest, reason, effects);
-        }
-        oldest.is_some()
-    }
-
     pub(super) fn closes(&mut self, id: ConnectionId, reason: EndReason) {
         self.last_end = Some(reason);
         self.connections.enter(id, Phase::Closing(reason));
     }
 
-    pub(super) fn close_expired(&mut self, now: Instant, effects: &mut Effects<C, W>) {
-        for id in self.connections.idle_oldest_first() {
-            if let Some(reason) = self.expired(id, now) {
-                self.close_ended(id, reason, now, effects);
-            }
-        }
-    }
-
-    pub(super) fn purge(&mut self, effects: &mut Effects<C, W>) {
-        let Census { active, idle, .. } = self.census();
-        let above_floor = idle.saturating_sub(self.settings.min_idle);
-        for _ in 0..self.purge.period_ended(active, idle).min(above_floor) {
-            self.close_oldest_idle(EndReason::Purged, effects);
-        }
-    }
-
-    /// Returns the next time at which [`State::tick`] has work to do.
+    /// Returns the next time at which [`Operation::tick`] has work to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
         expiries.map(|(at, _)| at).chain(self.next_purge()).min()
@@ -111,11 +103,6 @@ impl<C, E, W> State<C, E, W> {
     pub(super) fn next_purge(&self) -> Option<Instant> {
         let delay = Some(self.settings.purge_delay).filter(|delay| !delay.is_zero())?;
         self.purge_period?.checked_add(delay)
-    }
-
-    /// Returns the reason for which an idle connection must close now; `None` if it may stay.
-    pub(super) fn expired(&self, id: ConnectionId, now: Instant) -> Option<EndReason> {
-        self.expiry(id).and_then(|(at, reason)| (at <= now).then_some(reason))
     }
 
     /// Returns when an idle connection must close, and why; `None` if no limit applies to it.

@@ -3,58 +3,146 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Arrival, Ask, Census, ClientId, ConnectionId, Effects, EndReason, Leased, Phase, Reuse,
+    Arrival, Ask, Census, ClientId, ConnectionId, EndReason, Leased, Operation, Phase, Reuse,
     Sharing, State, Taker, WaiterId, reason_of,
 };
 
-impl<C, E, W> State<C, E, W> {
+impl<C, E, W> Operation<'_, C, E, W> {
     /// Leases the newest idle connection that this request may take.
-    pub(super) fn lease_newest_idle(
-        &mut self,
-        ask: &Ask,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) -> Option<Leased<C>> {
-        self.lease_found(|state| state.newest_idle_for(ask), ask, now, effects)
+    pub(super) fn lease_newest_idle(&mut self, ask: &Ask) -> Option<Leased<C>> {
+        self.lease_found(|state| state.newest_idle_for(ask), ask)
     }
 
+    /// Leases the connection on which the request's client has authenticated itself, if it is idle: on another
+    /// connection the server would not know the client.
+    pub(super) fn lease_claimed(&mut self, ask: &Ask) -> Option<Leased<C>> {
+        let find = |state: &State<C, E, W>| state.connections.claimed_idle(ask.client);
+        if ask.fresh { None } else { self.lease_found(find, ask) }
+    }
+
+    /// Leases the idle connection that `find` returns. An expired one is closed and `find` is asked again, because
+    /// [`Operation::tick`] may be late.
+    fn lease_found(
+        &mut self,
+        find: impl Fn(&State<C, E, W>) -> Option<ConnectionId>,
+        ask: &Ask,
+    ) -> Option<Leased<C>> {
+        while let Some(id) = find(self.state) {
+            if let Some(reason) = self.expired(id) {
+                self.close_ended(id, reason);
+            } else {
+                let handle = self.state.connections.lease_idle(id, self.now)?;
+                return Some(self.lease(id, handle, ask, Reuse::Reused));
+            }
+        }
+        None
+    }
+
+    /// Leases an active connection.
+    pub(super) fn lease(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        ask: &Ask,
+        reuse: Reuse,
+    ) -> Leased<C> {
+        if self.state.settings.sharing == Sharing::Never {
+            self.state.connections.belongs_to(id, ask.client);
+        }
+        self.state.purge.checked_out(self.state.census().active);
+        self.state.connections.lease(id, handle, reuse, self.now)
+    }
+
+    /// Takes back a lease that its waiter never collected, so that it counts as no use.
+    pub(super) fn take_back(&mut self, leased: Leased<C>) {
+        self.state.connections.unlease(leased.id);
+        if !matches!(self.state.connections.phase(leased.id), Some(Phase::Active)) {
+            return self.returned_after_end(leased.id, leased.handle);
+        }
+        self.returned(leased.id, leased.handle);
+    }
+
+    /// Finds the next use for an active connection whose handle has come back, or closes it.
+    pub(super) fn returned(&mut self, id: ConnectionId, handle: C) {
+        match self.reason_to_retire(id) {
+            Some(reason) => self.retire(id, handle, reason),
+            None => self.offer(id, handle),
+        }
+        self.find_dials();
+    }
+
+    /// Ends a connection whose socket had ended under the lease before its handle came back.
+    pub(super) fn returned_after_end(&mut self, id: ConnectionId, handle: C) {
+        self.effects.close.push(handle);
+        if let Some(Phase::Lost(end, _)) = self.state.connections.phase(id) {
+            self.discard(id, reason_of(end.by));
+        }
+    }
+
+    /// Gives an active connection to the first waiter that may take it, else keeps it idle where the settings allow.
+    pub(super) fn offer(&mut self, id: ConnectionId, handle: C) {
+        match self.state.taker(id) {
+            Some(Taker::Connection(waiter)) => self.serve(waiter, id, handle),
+            Some(Taker::Place) => self.retire(id, handle, EndReason::Purged),
+            None => self.keep(id, handle),
+        }
+    }
+
+    pub(super) fn serve(&mut self, waiter: WaiterId, id: ConnectionId, handle: C) {
+        let Arrival { ask, reason, .. } =
+            *self.state.waiters.arrival(waiter).expect("who is first in line waits");
+        let reuse = if self.state.connections.uses(id) == 0 { reason } else { Reuse::Reused };
+        let leased = self.lease(id, handle, &ask, reuse);
+        let dial = self.state.waiters.serve(waiter, Ok(leased), self.now);
+        self.effects.wake.extend(self.state.waiters.take_waker(waiter));
+        self.release_dial(dial);
+    }
+
+    pub(super) fn keep(&mut self, id: ConnectionId, handle: C) {
+        if self.state.draining {
+            return self.retire(id, handle, EndReason::Drained);
+        }
+        let most = if self.state.lessons.has_habit() {
+            self.state.most_idle_at_risk()
+        } else {
+            self.state.most_idle()
+        };
+        if most == 0 {
+            return self.retire(id, handle, EndReason::Purged);
+        }
+        if self.state.census().idle >= most {
+            self.close_oldest_idle(EndReason::Purged);
+        }
+        self.state.connections.keep(id, handle, self.now);
+        let expiry = self.state.expiry(id);
+        if let Some((at, reason)) = expiry
+            && at <= self.now
+        {
+            // The upstream announced an idle time of zero.
+            return self.close_ended(id, reason);
+        }
+        self.state.purge_period.get_or_insert(self.now);
+        self.arm(expiry.map(|(at, _)| at));
+    }
+
+    /// Arranges that [`Operation::tick`] runs in time for a connection that has become idle, or was doubted.
+    pub(super) fn arm(&mut self, expiry: Option<Instant>) {
+        let nearest = expiry.into_iter().chain(self.state.next_purge()).min();
+        if let Some(at) = nearest
+            && self.state.armed.is_none_or(|armed| at < armed)
+        {
+            self.state.armed = Some(at);
+            self.effects.rearm = true;
+        }
+    }
+}
+
+impl<C, E, W> State<C, E, W> {
     fn newest_idle_for(&self, ask: &Ask) -> Option<ConnectionId> {
         let sharing = self.settings.sharing;
         self.connections.newest_idle(ask.thread, |id| {
             sharing == Sharing::Always || sharing.allows(ask, self.connections.history(id))
         })
-    }
-
-    /// Leases the connection on which the request's client has authenticated itself, if it is idle: on another
-    /// connection the server would not know the client.
-    pub(super) fn lease_claimed(
-        &mut self,
-        ask: &Ask,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) -> Option<Leased<C>> {
-        let find = |state: &Self| state.connections.claimed_idle(ask.client);
-        if ask.fresh { None } else { self.lease_found(find, ask, now, effects) }
-    }
-
-    /// Leases the idle connection that `find` returns. An expired one is closed and `find` is asked again, because
-    /// [`State::tick`] may be late.
-    fn lease_found(
-        &mut self,
-        find: impl Fn(&Self) -> Option<ConnectionId>,
-        ask: &Ask,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) -> Option<Leased<C>> {
-        while let Some(id) = find(self) {
-            if let Some(reason) = self.expired(id, now) {
-                self.close_ended(id, reason, now, effects);
-            } else {
-                let handle = self.connections.lease_idle(id, now)?;
-                return Some(self.lease(id, handle, ask, Reuse::Reused, now));
-            }
-        }
-        None
     }
 
     /// Gives a leased connection to the client that has authenticated itself on it: no other client may take it any
@@ -69,133 +157,12 @@ impl<C, E, W> State<C, E, W> {
         self.connections.lease_again(id, now)
     }
 
-    /// Leases an active connection.
-    pub(super) fn lease(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        ask: &Ask,
-        reuse: Reuse,
-        now: Instant,
-    ) -> Leased<C> {
-        if self.settings.sharing == Sharing::Never {
-            self.connections.belongs_to(id, ask.client);
-        }
-        self.purge.checked_out(self.census().active);
-        self.connections.lease(id, handle, reuse, now)
-    }
-
-    /// Takes back a lease that its waiter never collected, so that it counts as no use.
-    pub(super) fn take_back(
-        &mut self,
-        leased: Leased<C>,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        self.connections.unlease(leased.id);
-        if !matches!(self.connections.phase(leased.id), Some(Phase::Active)) {
-            return self.returned_after_end(leased.id, leased.handle, now, effects);
-        }
-        self.returned(leased.id, leased.handle, now, effects);
-    }
-
-    /// Finds the next use for an active connection whose handle has come back, or closes it.
-    pub(super) fn returned(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        match self.reason_to_retire(id, now) {
-            Some(reason) => self.retire(id, handle, reason, effects),
-            None => self.offer(id, handle, now, effects),
-        }
-        self.find_dials(now, effects);
-    }
-
-    /// Ends a connection whose socket had ended under the lease before its handle came back.
-    pub(super) fn returned_after_end(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        effects.close.push(handle);
-        if let Some(Phase::Lost(end, _)) = self.connections.phase(id) {
-            self.discard(id, reason_of(end.by), now, effects);
-        }
-    }
-
-    /// Gives an active connection to the first waiter that may take it, else keeps it idle where the settings allow.
-    pub(super) fn offer(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        match self.taker(id) {
-            Some(Taker::Connection(waiter)) => self.serve(waiter, id, handle, now, effects),
-            Some(Taker::Place) => self.retire(id, handle, EndReason::Purged, effects),
-            None => self.keep(id, handle, now, effects),
-        }
-    }
-
     pub(super) fn taker(&self, id: ConnectionId) -> Option<Taker> {
         if self.waiters.none_unserved() {
             return None;
         }
         let (sharing, history) = (self.settings.sharing, self.connections.history(id));
         self.waiters.taker(|ask| sharing.allows(ask, history), self.places_coming())
-    }
-
-    pub(super) fn serve(
-        &mut self,
-        waiter: WaiterId,
-        id: ConnectionId,
-        handle: C,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        let Arrival { ask, reason, .. } =
-            *self.waiters.arrival(waiter).expect("who is first in line waits");
-        let reuse = if self.connections.uses(id) == 0 { reason } else { Reuse::Reused };
-        let leased = self.lease(id, handle, &ask, reuse, now);
-        let dial = self.waiters.serve(waiter, Ok(leased), now);
-        effects.wake.extend(self.waiters.take_waker(waiter));
-        self.release_dial(dial, now);
-    }
-
-    pub(super) fn keep(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        if self.draining {
-            return self.retire(id, handle, EndReason::Drained, effects);
-        }
-        let most =
-            if self.lessons.has_habit() { self.most_idle_at_risk() } else { self.most_idle() };
-        if most == 0 {
-            return self.retire(id, handle, EndReason::Purged, effects);
-        }
-        if self.census().idle >= most {
-            self.close_oldest_idle(EndReason::Purged, effects);
-        }
-        self.connections.keep(id, handle, now);
-        let expiry = self.expiry(id);
-        if let Some((at, reason)) = expiry
-            && at <= now
-        {
-            // The upstream announced an idle time of zero.
-            return self.close_ended(id, reason, now, effects);
-        }
-        self.purge_period.get_or_insert(now);
-        self.arm(expiry.map(|(at, _)| at), effects);
     }
 
     /// Returns the most connections that may be idle. `minIdle` wins over `maxIdle` and over a `purgeDelay` of zero.
@@ -213,17 +180,6 @@ impl<C, E, W> State<C, E, W> {
         let others = self.census().active.saturating_sub(1);
         let needed = self.purge.needed().saturating_sub(others);
         self.most_idle().min(needed).max(self.settings.min_idle)
-    }
-
-    /// Arranges that [`State::tick`] runs in time for a connection that has become idle, or was doubted.
-    pub(super) fn arm(&mut self, expiry: Option<Instant>, effects: &mut Effects<C, W>) {
-        let nearest = expiry.into_iter().chain(self.next_purge()).min();
-        if let Some(at) = nearest
-            && self.armed.is_none_or(|armed| at < armed)
-        {
-            self.armed = Some(at);
-            effects.rearm = true;
-        }
     }
 
     pub(super) fn reason_for_new(&self, ask: &Ask, place_free: bool) -> Reuse {

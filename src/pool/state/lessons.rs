@@ -1,11 +1,87 @@
 //! The observations from which the pool learns the upstream's idle limit, and how a new limit comes into force.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
-    Ask, ConnectionId, Effects, EndReason, IdleLimits, KeepAlive, Learned, Lessons, Side, State,
+    Ask, ConnectionId, EndReason, IdleLimits, KeepAlive, Learned, Lessons, Operation, Side, State,
     reason_of,
 };
+
+impl<C, E, W> Operation<'_, C, E, W> {
+    /// Learns from an exchange that went well: the response's announcement, and that the idle period before it did no
+    /// harm.
+    pub(super) fn learn(&mut self, id: ConnectionId, hint: Option<KeepAlive>) {
+        let changed = self.state.lessons.time_passes(self.now);
+        if let Some(idle) = self.state.connections.take_idle_before(id) {
+            self.state.lessons.survived(idle, self.now);
+        }
+        if let Some(KeepAlive { timeout, max }) = hint {
+            let before = self.state.lessons.limit(None, false);
+            let limit = timeout.map(|timeout| self.state.lessons.announced(timeout, self.now));
+            // An announced time of zero means that the upstream takes no more requests, not even from a waiter.
+            let over = timeout.filter(Duration::is_zero).map(|_| 0);
+            self.state.connections.announce(id, limit, over.or(max));
+            self.rearm_if(self.state.lessons.limit(None, false) != before);
+        }
+        self.rearm_if(changed);
+    }
+
+    /// Learns from a connection that was found dead at use: the upstream had closed it while it was idle.
+    pub(super) fn learn_from_stale(&mut self, id: ConnectionId) {
+        if let Some(idle) = self.state.connections.take_idle_before(id) {
+            self.learn_from_close(idle);
+        }
+    }
+
+    /// Closes an idle connection on which one of the sides has ended HTTP, and learns from that if the peer did.
+    /// Returns the reason of the loss. A doubted connection teaches nothing: its end is the network's doing, not the
+    /// upstream's.
+    pub(super) fn ended_idle(&mut self, id: ConnectionId, by: Side) -> EndReason {
+        let limits = self.state.connections.idle_limits(id);
+        if limits.is_some_and(|limits| limits.doubted.is_some()) {
+            self.close_ended(id, EndReason::Stale);
+            return EndReason::Stale;
+        }
+        let limits = limits.filter(|_| by == Side::Peer && !self.was_short_lived(id));
+        // The connection closes before the lesson is learned, so that its own deadline is not computed again.
+        self.close_ended(id, reason_of(by));
+        if let Some(IdleLimits { since, .. }) = limits {
+            self.learn_from_close(self.now.saturating_duration_since(since));
+        }
+        reason_of(by)
+    }
+
+    /// Learns from an idle connection that the pool closes for its own limits: until then its idle period did no harm.
+    pub(super) fn learn_from_expiry(&mut self, id: ConnectionId, reason: EndReason) {
+        if matches!(reason, EndReason::Idle | EndReason::Aged)
+            && let Some(IdleLimits { since, .. }) = self.state.connections.idle_limits(id)
+        {
+            self.state.lessons.survived(self.now.saturating_duration_since(since), self.now);
+        }
+    }
+
+    /// Learns that the upstream closed a connection after it had been idle for so long.
+    pub(in crate::pool) fn learn_from_close(&mut self, idle: Duration) {
+        let before = self.state.lessons.limit(None, false);
+        self.state.lessons.closed(idle, self.now);
+        self.rearm_if(self.state.lessons.limit(None, false) != before);
+    }
+
+    /// Forgets all that was learned, because the upstream's configuration has changed.
+    pub(super) fn forget_lessons(&mut self) {
+        let before = self.state.lessons.limit(None, false);
+        self.state.lessons = Lessons::default();
+        self.rearm_if(before.is_some());
+    }
+
+    /// Computes the deadlines of idle connections anew if the limit has changed.
+    fn rearm_if(&mut self, changed: bool) {
+        if changed {
+            self.state.armed = self.state.next_deadline();
+            self.effects.rearm = true;
+        }
+    }
+}
 
 impl<C, E, W> State<C, E, W> {
     /// Returns the idle limit that was learned from the upstream; `None` if nothing is known. `idleTimeout` is
@@ -25,104 +101,8 @@ impl<C, E, W> State<C, E, W> {
         !ask.repeatable && !ask.fresh && self.lessons.has_habit()
     }
 
-    /// Learns from an exchange that went well: the response's announcement, and that the idle period before it did no
-    /// harm.
-    pub(super) fn learn(
-        &mut self,
-        id: ConnectionId,
-        hint: Option<KeepAlive>,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        let changed = self.lessons.time_passes(now);
-        if let Some(idle) = self.connections.take_idle_before(id) {
-            self.lessons.survived(idle, now);
-        }
-        if let Some(KeepAlive { timeout, max }) = hint {
-            let before = self.lessons.limit(None, false);
-            let limit = timeout.map(|timeout| self.lessons.announced(timeout, now));
-            // An announced time of zero means that the upstream takes no more requests, not even from a waiter.
-            let over = timeout.filter(Duration::is_zero).map(|_| 0);
-            self.connections.announce(id, limit, over.or(max));
-            self.rearm_if(self.lessons.limit(None, false) != before, effects);
-        }
-        self.rearm_if(changed, effects);
-    }
-
     /// Forgets how long a leased connection was idle before its lease, so that its end teaches nothing.
     pub fn forget_idle_time(&mut self, id: ConnectionId) {
         let _ = self.connections.take_idle_before(id);
-    }
-
-    /// Learns from a connection that was found dead at use: the upstream had closed it while it was idle.
-    pub(super) fn learn_from_stale(
-        &mut self,
-        id: ConnectionId,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        if let Some(idle) = self.connections.take_idle_before(id) {
-            self.learn_from_close(idle, now, effects);
-        }
-    }
-
-    /// Closes an idle connection on which one of the sides has ended HTTP, and learns from that if the peer did.
-    /// Returns the reason of the loss. A doubted connection teaches nothing: its end is the network's doing, not the
-    /// upstream's.
-    pub(super) fn ended_idle(
-        &mut self,
-        id: ConnectionId,
-        by: Side,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) -> EndReason {
-        let limits = self.connections.idle_limits(id);
-        if limits.is_some_and(|limits| limits.doubted.is_some()) {
-            self.close_ended(id, EndReason::Stale, now, effects);
-            return EndReason::Stale;
-        }
-        let limits = limits.filter(|_| by == Side::Peer && !self.was_short_lived(id, now));
-        // The connection closes before the lesson is learned, so that its own deadline is not computed again.
-        self.close_ended(id, reason_of(by), now, effects);
-        if let Some(IdleLimits { since, .. }) = limits {
-            self.learn_from_close(now.saturating_duration_since(since), now, effects);
-        }
-        reason_of(by)
-    }
-
-    /// Learns from an idle connection that the pool closes for its own limits: until then its idle period did no harm.
-    pub(super) fn learn_from_expiry(&mut self, id: ConnectionId, reason: EndReason, now: Instant) {
-        if matches!(reason, EndReason::Idle | EndReason::Aged)
-            && let Some(IdleLimits { since, .. }) = self.connections.idle_limits(id)
-        {
-            self.lessons.survived(now.saturating_duration_since(since), now);
-        }
-    }
-
-    /// Learns that the upstream closed a connection after it had been idle for so long.
-    pub(in crate::pool) fn learn_from_close(
-        &mut self,
-        idle: Duration,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        let before = self.lessons.limit(None, false);
-        self.lessons.closed(idle, now);
-        self.rearm_if(self.lessons.limit(None, false) != before, effects);
-    }
-
-    /// Forgets all that was learned, because the upstream's configuration has changed.
-    pub(super) fn forget_lessons(&mut self, effects: &mut Effects<C, W>) {
-        let before = self.lessons.limit(None, false);
-        self.lessons = Lessons::default();
-        self.rearm_if(before.is_some(), effects);
-    }
-
-    /// Computes the deadlines of idle connections anew if the limit has changed.
-    fn rearm_if(&mut self, changed: bool, effects: &mut Effects<C, W>) {
-        if changed {
-            self.armed = self.next_deadline();
-            effects.rearm = true;
-        }
     }
 }

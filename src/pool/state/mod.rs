@@ -1,5 +1,6 @@
 //! The rules of one upstream's pool, as a pure state machine: `now` is an argument, and nothing here waits, reads a
-//! clock or drops a connection. What the caller has to do outside of the lock is returned as [`Effects`].
+//! clock or drops a connection. What the caller has to do outside of the lock is returned as [`Effects`]. An
+//! [`Operation`] joins the three: state, time and effects.
 //!
 //! [`Connections`] and [`Waiters`] hold the data; the rules that join the two are here. A connection takes a place
 //! under the cap (`maxConnections`) from the reservation of its dial until its socket is closed. A waiter counts on at
@@ -23,7 +24,8 @@
 //! 9. Each handle is in exactly one place: a lease, a waiter's outcome, the idle list, or dropped.
 //! 10. The end of each connection is reported once, when both its socket and its lease are gone.
 //! 11. A waiter with something to collect has been woken.
-//! 12. The time that the caller sleeps towards is not later than the next time at which [`State::tick`] has work to do.
+//! 12. The time that the caller sleeps towards is not later than the next time at which [`Operation::tick`] has work to
+//!     do.
 //! 13. While the warm floor lacks a connection, the task that dials for the floor is awake, or sleeps at most until the
 //!     pause after failed dials ends.
 
@@ -65,7 +67,7 @@ pub struct Effects<C, W> {
     pub close: Vec<C>,
     /// The connections whose socket and lease are both gone, to be counted and logged.
     pub ended: Vec<Ended>,
-    /// True if [`State::tick`] is due earlier than its last call returned.
+    /// True if [`Operation::tick`] is due earlier than its last call returned.
     pub rearm: bool,
 }
 
@@ -73,6 +75,14 @@ impl<C, W> Default for Effects<C, W> {
     fn default() -> Self {
         Self { wake: Vec::new(), close: Vec::new(), ended: Vec::new(), rearm: false }
     }
+}
+
+/// An operation on the state at one time, made by [`State::at`]. Its methods are the operations that may leave follow-up
+/// work; an operation that leaves none is a method of [`State`].
+pub struct Operation<'a, C, E, W> {
+    state: &'a mut State<C, E, W>,
+    now: Instant,
+    effects: &'a mut Effects<C, W>,
 }
 
 /// The result of a checkout that was not refused.
@@ -151,45 +161,209 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
+    /// Begins an operation at this time, whose follow-up work is added to `effects`.
+    pub fn at<'a>(
+        &'a mut self,
+        now: Instant,
+        effects: &'a mut Effects<C, W>,
+    ) -> Operation<'a, C, E, W> {
+        Operation { state: self, now, effects }
+    }
+}
+
+impl<C, E, W> Operation<'_, C, E, W> {
     /// Leases the newest idle connection of the caller's thread that the request may take, else the newest of another
     /// thread; first of all a connection on which its client has authenticated itself. If there is none, the request
     /// becomes a waiter, unless the queue is full or too slow for it.
-    pub fn check_out(
-        &mut self,
-        now: Instant,
-        ask: Ask,
-        effects: &mut Effects<C, W>,
-    ) -> Result<Found<C>, Rejection> {
-        if let Some(leased) = self.lease_claimed(&ask, now, effects) {
+    pub fn check_out(&mut self, ask: Ask) -> Result<Found<C>, Rejection> {
+        if let Some(leased) = self.lease_claimed(&ask) {
             return Ok(Found::Leased(leased));
         }
-        let risky = self.is_risky_for(&ask);
+        let risky = self.state.is_risky_for(&ask);
         let ask = Ask { fresh: ask.fresh || risky, ..ask };
         if !ask.fresh
-            && let Some(leased) = self.lease_newest_idle(&ask, now, effects)
+            && let Some(leased) = self.lease_newest_idle(&ask)
         {
             return Ok(Found::Leased(leased));
         }
-        let place_free = self.place_free();
-        let queues = !place_free && self.connections.oldest_orphan().is_none();
-        if queues && self.waiters.queued() >= self.settings.max_queue {
+        let place_free = self.state.place_free();
+        let queues = !place_free && self.state.connections.oldest_orphan().is_none();
+        if queues && self.state.waiters.queued() >= self.state.settings.max_queue {
             return Err(Rejection::QueueFull);
         }
-        let patience = self.settings.queue_timeout;
-        if queues && self.waiters.is_too_slow(ask.urgency, now, patience) {
+        let patience = self.state.settings.queue_timeout;
+        if queues && self.state.waiters.is_too_slow(ask.urgency, self.now, patience) {
             return Err(Rejection::Shed);
         }
-        let reason = if risky { Reuse::Risky } else { self.reason_for_new(&ask, place_free) };
-        let at_cap = queues.then_some(now);
-        let waiter = self.waiters.join(Arrival { at_cap, ask, reason }, patience);
-        if queues && self.waiters.queued() > self.places_coming() {
+        let reason = if risky { Reuse::Risky } else { self.state.reason_for_new(&ask, place_free) };
+        let at_cap = queues.then_some(self.now);
+        let waiter = self.state.waiters.join(Arrival { at_cap, ask, reason }, patience);
+        if queues && self.state.waiters.queued() > self.state.places_coming() {
             // A connection that is idle now may not be taken by this waiter, and takes the place that the waiter needs.
-            self.close_oldest_idle(EndReason::Purged, effects);
+            self.close_oldest_idle(EndReason::Purged);
         }
-        self.find_dials(now, effects);
+        self.find_dials();
         Ok(Found::Waits(waiter))
     }
 
+    /// Removes a waiter that no longer wants a connection. Its dial, or its uncollected connection, goes to the next
+    /// waiter.
+    pub fn abandon(&mut self, waiter: WaiterId) {
+        let Some(Departed { dial, outcome, .. }) = self.state.waiters.give_up(waiter, self.now)
+        else {
+            return;
+        };
+        self.release_dial(dial);
+        if let Some(Ok(leased)) = outcome {
+            self.take_back(leased);
+        }
+        self.find_dials();
+    }
+
+    /// Takes in the connection of a dial that succeeded: it goes to the first waiter or becomes idle. It closes if it
+    /// is of an older generation, or if the cap was lowered meanwhile.
+    pub fn established(&mut self, id: ConnectionId, handle: C, dialled: Dialled) {
+        let Some(Phase::Connecting(owner)) = self.state.connections.phase(id) else {
+            return self.effects.close.push(handle);
+        };
+        self.state.connections.established(id, dialled, self.state.settings.max_age, self.now);
+        if let Some(owner) = owner {
+            // Even where the connection goes to another waiter, this waiter's dial is over.
+            self.state.waiters.lose_dial(owner, self.now, self.state.settings.queue_timeout);
+        }
+        self.returned(id, handle);
+        self.state.notice_warmth();
+        self.tell_if_queued(owner);
+    }
+
+    /// Ends a dial that failed, or was dropped (`error` is then `None`): its place is free, and the waiter that began
+    /// the dial gets the error if it still waits.
+    pub fn dial_failed(&mut self, id: ConnectionId, error: Option<E>) {
+        let Some(Phase::Connecting(owner)) = self.state.connections.phase(id) else { return };
+        self.state.connections.forget(id);
+        self.fail_dial(id, owner, error);
+    }
+
+    /// Ends a failed dial whose socket is still open: the waiter gets the error now, but the place is only free once
+    /// the socket is closed ([`Operation::place_given_back`]).
+    pub fn dial_failed_open(&mut self, id: ConnectionId, error: E) {
+        let Some(Phase::Connecting(owner)) = self.state.connections.phase(id) else { return };
+        self.state.connections.enter(id, Phase::Closing(EndReason::Unfit));
+        self.fail_dial(id, owner, Some(error));
+    }
+
+    /// Frees the place of a closed socket that never became a connection: that of a failed dial, or a spare one.
+    pub fn place_given_back(&mut self, id: ConnectionId) {
+        self.state.connections.forget(id);
+        self.find_dials();
+    }
+
+    fn fail_dial(&mut self, id: ConnectionId, owner: Option<WaiterId>, error: Option<E>) {
+        self.state.refill.failed(self.now);
+        if let Some(owner) = owner {
+            self.fail_waiter(owner, id, error);
+        }
+        // The freed place goes to the first queued waiter, which is the one that adopted this dial if that has just
+        // failed it. Otherwise the waiter would adopt one orphan dial after the other and fail with each.
+        self.grant_dials();
+        self.find_dials();
+        self.tell_if_queued(owner);
+    }
+
+    /// Takes back a connection whose exchange left it fit for another one. `hint` is the response's `Keep-Alive` field.
+    pub fn check_in(&mut self, id: ConnectionId, handle: C, hint: Option<KeepAlive>) {
+        if !matches!(self.state.connections.phase(id), Some(Phase::Active)) {
+            return self.returned_after_end(id, handle);
+        }
+        self.learn(id, hint);
+        self.returned(id, handle);
+    }
+
+    /// Ends the lease of a connection that must not be used again. Its place stays taken until its socket is closed.
+    /// The caller drops the handle.
+    pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
+        if reason == EndReason::Stale {
+            self.learn_from_stale(id);
+        }
+        match self.state.connections.phase(id) {
+            Some(Phase::Active) => self.state.closes(id, reason),
+            Some(Phase::Lost(end, at)) => {
+                self.state.last_end = Some(reason);
+                self.effects.ended.push(self.state.connections.remove_ended(id, reason, end, at));
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes that HTTP on a connection is over and that its socket is being closed: the connection must not be leased
+    /// again, but keeps its place until [`Operation::socket_ended`].
+    pub fn socket_closing(&mut self, id: ConnectionId, by: Side) {
+        match self.state.connections.phase(id) {
+            Some(Phase::Idle(_)) => {
+                self.ended_idle(id, by);
+            }
+            // The exchange notices the end itself. If it was already complete, the check-in must not keep the
+            // connection.
+            Some(Phase::Active) => self.state.connections.set_over(id, reason_of(by)),
+            _ => {}
+        }
+    }
+
+    /// Frees the place of a connection whose socket is closed.
+    pub fn socket_ended(&mut self, id: ConnectionId, end: End) {
+        match self.state.connections.phase(id) {
+            Some(Phase::Active) => {
+                // The lease ends with the final reason; until then the pool only knows which side ended the socket.
+                self.state.last_end = Some(reason_of(end.by));
+                self.state.connections.lose(id, end, self.now);
+            }
+            Some(Phase::Idle(_)) => {
+                let reason = self.ended_idle(id, end.by);
+                self.effects
+                    .ended
+                    .push(self.state.connections.remove_ended(id, reason, end, self.now));
+            }
+            Some(Phase::Closing(reason)) => {
+                self.effects
+                    .ended
+                    .push(self.state.connections.remove_ended(id, reason, end, self.now));
+            }
+            _ => {}
+        }
+        self.find_dials();
+    }
+
+    /// Closes the idle connections that have expired, and purges if the purge period is over. Returns the time at which
+    /// this must be called again; `None` if there is none yet, and [`Effects::rearm`] tells once there is.
+    pub fn tick(&mut self) -> Option<Instant> {
+        self.close_expired();
+        if self.state.next_purge().is_some_and(|at| at <= self.now) {
+            self.purge();
+            self.state.purge_period = (self.state.census().idle > 0).then_some(self.now);
+        }
+        self.state.armed = self.state.next_deadline();
+        self.state.armed
+    }
+
+    /// Closes the idle connections that belonged to a client that is gone; those in use close when they are checked in.
+    pub fn client_left(&mut self, client: ClientId) {
+        for id in self.state.connections.remove_owner(client) {
+            if let Some(reason) = self.state.reason_if_ownerless(self.state.connections.history(id))
+            {
+                self.close_idle(id, reason);
+            }
+        }
+    }
+
+    /// Begins the drain: closes all idle connections now, and from now on those that come back while no waiter wants
+    /// them.
+    pub fn drain(&mut self) {
+        self.state.draining = true;
+        while self.close_oldest_idle(EndReason::Drained) {}
+    }
+}
+
+impl<C, E, W> State<C, E, W> {
     /// Returns the news for a waiter and keeps its waker. With [`Collected::Leased`] and [`Collected::Failed`] the
     /// waiter has left the pool.
     pub fn collect(&mut self, waiter: WaiterId, thread: usize, waker: W) -> Collected<C, E> {
@@ -217,19 +391,6 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Removes a waiter that no longer wants a connection. Its dial, or its uncollected connection, goes to the next
-    /// waiter.
-    pub fn abandon(&mut self, waiter: WaiterId, now: Instant, effects: &mut Effects<C, W>) {
-        let Some(Departed { dial, outcome, .. }) = self.waiters.give_up(waiter, now) else {
-            return;
-        };
-        self.release_dial(dial, now);
-        if let Some(Ok(leased)) = outcome {
-            self.take_back(leased, now, effects);
-        }
-        self.find_dials(now, effects);
-    }
-
     /// Removes a waiter if it is still queued when its `queueTimeout` is over; returns true if so.
     pub fn time_out(&mut self, waiter: WaiterId, now: Instant) -> bool {
         let queued = self.waiters.is_queued(waiter);
@@ -242,198 +403,6 @@ impl<C, E, W> State<C, E, W> {
     /// True if a waiter is queued: at the cap, without a dial.
     pub fn is_queued(&self, waiter: WaiterId) -> bool {
         self.waiters.is_queued(waiter)
-    }
-
-    /// Takes in the connection of a dial that succeeded: it goes to the first waiter or becomes idle. It closes if it
-    /// is of an older generation, or if the cap was lowered meanwhile.
-    pub fn established(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        dialled: Dialled,
-        effects: &mut Effects<C, W>,
-    ) {
-        let Some(Phase::Connecting(owner)) = self.connections.phase(id) else {
-            return effects.close.push(handle);
-        };
-        self.connections.established(id, dialled, self.settings.max_age);
-        if let Some(owner) = owner {
-            // Even where the connection goes to another waiter, this waiter's dial is over.
-            self.waiters.lose_dial(owner, dialled.now, self.settings.queue_timeout);
-        }
-        self.returned(id, handle, dialled.now, effects);
-        self.notice_warmth();
-        self.tell_if_queued(owner, effects);
-    }
-
-    /// Ends a dial that failed, or was dropped (`error` is then `None`): its place is free, and the waiter that began
-    /// the dial gets the error if it still waits.
-    pub fn dial_failed(
-        &mut self,
-        id: ConnectionId,
-        error: Option<E>,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        let Some(Phase::Connecting(owner)) = self.connections.phase(id) else { return };
-        self.connections.forget(id);
-        self.fail_dial(id, owner, error, now, effects);
-    }
-
-    /// Ends a failed dial whose socket is still open: the waiter gets the error now, but the place is only free once
-    /// the socket is closed ([`State::place_given_back`]).
-    pub fn dial_failed_open(
-        &mut self,
-        id: ConnectionId,
-        error: E,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        let Some(Phase::Connecting(owner)) = self.connections.phase(id) else { return };
-        self.connections.enter(id, Phase::Closing(EndReason::Unfit));
-        self.fail_dial(id, owner, Some(error), now, effects);
-    }
-
-    /// Frees the place of a closed socket that never became a connection: that of a failed dial, or a spare one.
-    pub fn place_given_back(
-        &mut self,
-        id: ConnectionId,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        self.connections.forget(id);
-        self.find_dials(now, effects);
-    }
-
-    fn fail_dial(
-        &mut self,
-        id: ConnectionId,
-        owner: Option<WaiterId>,
-        error: Option<E>,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        self.refill.failed(now);
-        if let Some(owner) = owner {
-            self.fail_waiter(owner, id, error, now, effects);
-        }
-        // The freed place goes to the first queued waiter, which is the one that adopted this dial if that has just
-        // failed it. Otherwise the waiter would adopt one orphan dial after the other and fail with each.
-        self.grant_dials(now, effects);
-        self.find_dials(now, effects);
-        self.tell_if_queued(owner, effects);
-    }
-
-    /// Takes back a connection whose exchange left it fit for another one. `hint` is the response's `Keep-Alive` field.
-    pub fn check_in(
-        &mut self,
-        id: ConnectionId,
-        handle: C,
-        hint: Option<KeepAlive>,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        if !matches!(self.connections.phase(id), Some(Phase::Active)) {
-            return self.returned_after_end(id, handle, now, effects);
-        }
-        self.learn(id, hint, now, effects);
-        self.returned(id, handle, now, effects);
-    }
-
-    /// Ends the lease of a connection that must not be used again. Its place stays taken until its socket is closed.
-    /// The caller drops the handle.
-    pub fn discard(
-        &mut self,
-        id: ConnectionId,
-        reason: EndReason,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        if reason == EndReason::Stale {
-            self.learn_from_stale(id, now, effects);
-        }
-        match self.connections.phase(id) {
-            Some(Phase::Active) => self.closes(id, reason),
-            Some(Phase::Lost(end, at)) => {
-                self.last_end = Some(reason);
-                effects.ended.push(self.connections.remove_ended(id, reason, end, at));
-            }
-            _ => {}
-        }
-    }
-
-    /// Notes that HTTP on a connection is over and that its socket is being closed: the connection must not be leased
-    /// again, but keeps its place until [`State::socket_ended`].
-    pub fn socket_closing(
-        &mut self,
-        id: ConnectionId,
-        by: Side,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        match self.connections.phase(id) {
-            Some(Phase::Idle(_)) => {
-                self.ended_idle(id, by, now, effects);
-            }
-            // The exchange notices the end itself. If it was already complete, the check-in must not keep the
-            // connection.
-            Some(Phase::Active) => self.connections.set_over(id, reason_of(by)),
-            _ => {}
-        }
-    }
-
-    /// Frees the place of a connection whose socket is closed.
-    pub fn socket_ended(
-        &mut self,
-        id: ConnectionId,
-        end: End,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        match self.connections.phase(id) {
-            Some(Phase::Active) => {
-                // The lease ends with the final reason; until then the pool only knows which side ended the socket.
-                self.last_end = Some(reason_of(end.by));
-                self.connections.lose(id, end, now);
-            }
-            Some(Phase::Idle(_)) => {
-                let reason = self.ended_idle(id, end.by, now, effects);
-                effects.ended.push(self.connections.remove_ended(id, reason, end, now));
-            }
-            Some(Phase::Closing(reason)) => {
-                effects.ended.push(self.connections.remove_ended(id, reason, end, now));
-            }
-            _ => {}
-        }
-        self.find_dials(now, effects);
-    }
-
-    /// Closes the idle connections that have expired, and purges if the purge period is over. Returns the time at which
-    /// this must be called again; `None` if there is none yet, and [`Effects::rearm`] tells once there is.
-    pub fn tick(&mut self, now: Instant, effects: &mut Effects<C, W>) -> Option<Instant> {
-        self.close_expired(now, effects);
-        if self.next_purge().is_some_and(|at| at <= now) {
-            self.purge(effects);
-            self.purge_period = (self.census().idle > 0).then_some(now);
-        }
-        self.armed = self.next_deadline();
-        self.armed
-    }
-
-    /// Closes the idle connections that belonged to a client that is gone; those in use close when they are checked in.
-    pub fn client_left(&mut self, client: ClientId, effects: &mut Effects<C, W>) {
-        for id in self.connections.remove_owner(client) {
-            if let Some(reason) = self.reason_if_ownerless(self.connections.history(id)) {
-                self.close_idle(id, reason, effects);
-            }
-        }
-    }
-
-    /// Begins the drain: closes all idle connections now, and from now on those that come back while no waiter wants
-    /// them.
-    pub fn drain(&mut self, effects: &mut Effects<C, W>) {
-        self.draining = true;
-        while self.close_oldest_idle(EndReason::Drained, effects) {}
     }
 
     /// Ends a drain, so that connections are kept idle again; returns true if there was a drain.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnectionId, Effects, EndReason, State};
+use super::{ConnectionId, EndReason, Operation, State};
 use crate::pool::refill::{AT_ONCE, SHORT_LIFE};
 
 /// The next step of the task that dials for the warm floor.
@@ -19,6 +19,24 @@ pub enum Wanted {
 /// The age at which an unused connection counts as accepted by the server. A server that refuses our certificate under
 /// TLS 1.3 ends the connection one round trip after the handshake.
 pub const PROOF: Duration = Duration::from_millis(250);
+
+impl<C, E, W> Operation<'_, C, E, W> {
+    /// Closes an idle connection that has expired or was ended. If it was short-lived and unused, dials for the floor
+    /// pause.
+    pub(super) fn close_ended(&mut self, id: ConnectionId, reason: EndReason) {
+        if self.was_short_lived(id) {
+            self.state.refill.failed(self.now);
+        }
+        self.learn_from_expiry(id, reason);
+        self.close_idle(id, reason);
+    }
+
+    /// True if a connection ended unused and soon after its dial ([`SHORT_LIFE`]), so that the dial was as good as
+    /// failed. A server that refuses our certificate under TLS 1.3 ends connections like this.
+    pub(super) fn was_short_lived(&self, id: ConnectionId) -> bool {
+        self.state.is_unused(id) && self.state.connections.age(id, self.now) < SHORT_LIFE
+    }
+}
 
 impl<C, E, W> State<C, E, W> {
     /// Reserves a place for a dial for the warm floor, if the floor lacks a connection. Waiters have precedence: while
@@ -70,31 +88,9 @@ impl<C, E, W> State<C, E, W> {
         self.settings.min_idle.min(self.settings.max_connections)
     }
 
-    /// Closes an idle connection that has expired or was ended. If it was short-lived and unused, dials for the floor
-    /// pause.
-    pub(super) fn close_ended(
-        &mut self,
-        id: ConnectionId,
-        reason: EndReason,
-        now: Instant,
-        effects: &mut Effects<C, W>,
-    ) {
-        if self.was_short_lived(id, now) {
-            self.refill.failed(now);
-        }
-        self.learn_from_expiry(id, reason, now);
-        self.close_idle(id, reason, effects);
-    }
-
     /// True if no request has used the connection yet.
     pub fn is_unused(&self, id: ConnectionId) -> bool {
         self.connections.uses(id) == 0
-    }
-
-    /// True if a connection ended unused and soon after its dial ([`SHORT_LIFE`]), so that the dial was as good as
-    /// failed. A server that refuses our certificate under TLS 1.3 ends connections like this.
-    pub(super) fn was_short_lived(&self, id: ConnectionId, now: Instant) -> bool {
-        self.is_unused(id) && self.connections.age(id, now) < SHORT_LIFE
     }
 
     /// True if one more dial for the floor is due. Orphan dials count as idle connections, because they will become

@@ -19,7 +19,7 @@ fn a_dial_dropped_half_way_fails_its_waiter_without_an_error() {
     let mut scene = Scene::with_cap(1);
     let waiter = scene.wait();
     let id = scene.dial(waiter);
-    scene.state.dial_failed(id, None, scene.now, &mut Effects::default());
+    scene.state.at(scene.now, &mut Effects::default()).dial_failed(id, None);
     assert_eq!(scene.collect(waiter), Told::Failed(None));
 }
 

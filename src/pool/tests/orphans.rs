@@ -158,7 +158,7 @@ fn who_loses_an_adopted_dial_is_first_in_line_before_those_who_came_later() {
     let (adopter, later) = (scene.wait(), scene.wait());
     scene.collect(adopter);
     scene.collect(later);
-    scene.state.dial_failed(dial, None, scene.now, &mut Effects::default());
+    scene.state.at(scene.now, &mut Effects::default()).dial_failed(dial, None);
     assert!(matches!(scene.collect(adopter), Told::Dial(_)));
     assert_eq!(scene.collect(later), Told::Nothing);
 }

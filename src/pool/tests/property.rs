@@ -329,8 +329,8 @@ impl Life {
     // ---- steps: each is played on both, with the same result
 
     fn check_out(&mut self, ask: Ask) {
-        let mut effects = Effects::default();
-        let found = self.state.check_out(self.now(), ask, &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        let found = self.state.at(now, &mut effects).check_out(ask);
         let answer = match found {
             Ok(Found::Leased(leased)) => leased_answer(&leased, None),
             Ok(Found::Waits(waiter)) => Answer::Waits(waiter),
@@ -378,8 +378,8 @@ impl Life {
     }
 
     fn abandon(&mut self, waiter: Id) {
-        let mut effects = Effects::default();
-        self.state.abandon(waiter, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).abandon(waiter);
         self.model.abandon(waiter);
         self.leaves(waiter);
         self.follow_up(effects);
@@ -397,28 +397,27 @@ impl Life {
         self.dials.remove(&id);
         self.sockets.insert(id);
         assert!(self.made.insert(id));
-        let mut effects = Effects::default();
+        let (now, mut effects) = (self.now(), Effects::default());
         let peer = peer(id % 2 == 1);
         let generation = self.model.generation.saturating_sub(behind);
-        let (now, of_one) = (self.now(), f64::from(jitter) / 10.0);
-        let dialled = Dialled { generation, peer, now, jitter: of_one };
-        self.state.established(id, id, dialled, &mut effects);
+        let dialled = Dialled { generation, peer, jitter: f64::from(jitter) / 10.0 };
+        self.state.at(now, &mut effects).established(id, id, dialled);
         self.model.opens(id, generation, u64::from(jitter));
         self.follow_up(effects);
     }
 
     fn fails(&mut self, id: Id, error: Option<u8>) {
         self.dials.remove(&id);
-        let mut effects = Effects::default();
-        self.state.dial_failed(id, error, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).dial_failed(id, error);
         self.model.fails(id, error);
         self.follow_up(effects);
     }
 
     fn check_in(&mut self, id: Id, hint: Option<KeepAlive>) {
         self.leases.remove(&id);
-        let mut effects = Effects::default();
-        self.state.check_in(id, id, hint, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).check_in(id, id, hint);
         self.model.check_in(id, hint);
         self.follow_up(effects);
     }
@@ -426,8 +425,8 @@ impl Life {
     fn discard(&mut self, id: Id, reason: EndReason) {
         self.leases.remove(&id);
         assert!(self.dropped.insert(id));
-        let mut effects = Effects::default();
-        self.state.discard(id, reason, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).discard(id, reason);
         self.model.discard(id, reason);
         self.follow_up(effects);
     }
@@ -448,24 +447,24 @@ impl Life {
 
     fn doubt(&mut self, odd: bool, ago: u64) {
         let sent = self.model.now.saturating_sub(ago);
-        let mut effects = Effects::default();
+        let (now, mut effects) = (self.now(), Effects::default());
         let at = self.start + millis(sent);
-        let doubted = self.state.doubt(peer(odd), at, self.now(), &mut effects);
+        let doubted = self.state.at(now, &mut effects).doubt(peer(odd), at);
         assert_eq!(doubted, self.model.doubt(odd, sent));
         self.follow_up(effects);
     }
 
     fn trust(&mut self, id: Id) {
-        let mut effects = Effects::default();
-        self.state.trust(id, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).trust(id);
         self.model.trust(id);
         self.follow_up(effects);
     }
 
     fn socket_closes(&mut self, id: Id, by_peer: bool) {
         let by = if by_peer { Side::Peer } else { Side::Us };
-        let mut effects = Effects::default();
-        self.state.socket_closing(id, by, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).socket_closing(id, by);
         self.model.socket_closes(id, by);
         self.closing.insert(id);
         self.follow_up(effects);
@@ -474,8 +473,8 @@ impl Life {
     fn socket_ends(&mut self, id: Id, by_peer: bool) {
         self.sockets.remove(&id);
         let end = if by_peer { PEER_POLITE } else { US_POLITE };
-        let mut effects = Effects::default();
-        self.state.socket_ended(id, end, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).socket_ended(id, end);
         self.model.socket_ends(id, end);
         self.follow_up(effects);
     }
@@ -484,15 +483,16 @@ impl Life {
         let mut effects = Effects::default();
         for idle in [1, 40, 5, 100, 15] {
             self.model.now += 21;
-            self.state.learn_from_close(millis(idle), self.now(), &mut effects);
+            let now = self.now();
+            self.state.at(now, &mut effects).learn_from_close(millis(idle));
             self.model.cut_short(Some(idle));
         }
         self.follow_up(effects);
     }
 
     fn tick(&mut self) {
-        let mut effects = Effects::default();
-        let next = self.state.tick(self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        let next = self.state.at(now, &mut effects).tick();
         self.model.tick();
         let due = self.model.due();
         assert_eq!(next.map(|at| ms_up(at - self.start)), due);
@@ -503,8 +503,8 @@ impl Life {
 
     fn advance(&mut self, by: u64, reason: EndReason) {
         let generation = self.model.generation + by;
-        let mut effects = Effects::default();
-        let advanced = self.state.advance(generation, reason, self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        let advanced = self.state.at(now, &mut effects).advance(generation, reason);
         let (idle_closed, in_use) = self.model.advance(generation, reason);
         assert_eq!(advanced, Advanced { idle_closed, in_use });
         self.follow_up(effects);
@@ -512,15 +512,15 @@ impl Life {
 
     fn reconfigure(&mut self, settings: &Settings) {
         self.settings = settings.clone();
-        let mut effects = Effects::default();
-        self.state.reconfigure(settings.clone(), self.now(), &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).reconfigure(settings.clone());
         self.model.reconfigure(settings.clone());
         self.follow_up(effects);
     }
 
     fn client_leaves(&mut self, client: u64) {
-        let mut effects = Effects::default();
-        self.state.client_left(client, &mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).client_left(client);
         self.model.client_left(client);
         self.follow_up(effects);
     }
@@ -544,8 +544,8 @@ impl Life {
     }
 
     fn drain(&mut self) {
-        let mut effects = Effects::default();
-        self.state.drain(&mut effects);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).drain();
         self.model.drain();
         self.follow_up(effects);
     }

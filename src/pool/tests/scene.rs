@@ -6,7 +6,7 @@ use crate::{
     pool::{
         Advanced, Ask, Census, ClientId, ConnectionId, ConnectionPhase, DEFAULT_URGENCY, End,
         EndReason, KeepAlive, Rejection, Reuse, Settings, Sharing,
-        state::{Collected, Dialled, Effects, Found, State, WaiterId, Wanted},
+        state::{Collected, Dialled, Effects, Found, Operation, State, WaiterId, Wanted},
     },
     telemetry::ends::{Manner, Side},
 };
@@ -115,38 +115,49 @@ impl Scene {
     /// Plays one operation, notes its effects, and checks the cap.
     fn play<R>(
         &mut self,
-        operation: impl FnOnce(
-            &mut State<ConnectionId, &'static str, WaiterId>,
-            Instant,
-            &mut Effects<ConnectionId, WaiterId>,
-        ) -> R,
+        operation: impl FnOnce(&mut Operation<'_, ConnectionId, &'static str, WaiterId>) -> R,
     ) -> R {
         let mut effects = Effects::default();
         let before = self.census().total();
-        let result = operation(&mut self.state, self.now, &mut effects);
+        let result = operation(&mut self.state.at(self.now, &mut effects));
         self.closed.extend(effects.close);
         self.woken.extend(effects.wake);
         self.ended.extend(effects.ended.iter().map(|ended| (ended.id, ended.reason)));
+        self.check_the_cap(before);
+        result
+    }
+
+    /// Plays one operation that leaves no follow-up work, and checks the cap.
+    fn adjust<R>(
+        &mut self,
+        adjustment: impl FnOnce(&mut State<ConnectionId, &'static str, WaiterId>, Instant) -> R,
+    ) -> R {
+        let before = self.census().total();
+        let result = adjustment(&mut self.state, self.now);
+        self.check_the_cap(before);
+        result
+    }
+
+    fn check_the_cap(&self, before: usize) {
         let most = self.settings.max_connections.max(before);
         assert!(self.census().total() <= most, "over the cap: {:?}", self.census());
-        result
     }
 
     // ---- races
 
     /// Takes a place for one more socket of a dial.
     pub fn spare(&mut self) -> Option<ConnectionId> {
-        self.play(|state, now, _| state.spare(now))
+        self.adjust(|state, now| state.spare(now))
     }
 
     /// Plays a new answer for the upstream's name, which has lost all its addresses or none.
     pub fn addresses_go(&mut self, lost: bool) {
-        self.play(|state, _, effects| state.close_idle_to(|_| lost, effects));
+        self.play(|operation| operation.close_idle_to(|_| lost));
     }
 
     /// Closes the socket of a spare place.
     pub fn spare_ends(&mut self, id: ConnectionId) {
-        self.play(|state, now, effects| state.place_given_back(id, now, effects));
+        self.play(|operation| operation.place_given_back(id));
     }
 
     // ---- checkouts
@@ -166,7 +177,7 @@ impl Scene {
     }
 
     pub fn ask(&mut self, ask: Ask) -> Got {
-        match self.play(|state, now, effects| state.check_out(now, ask, effects)) {
+        match self.play(|operation| operation.check_out(ask)) {
             Ok(Found::Leased(leased)) => {
                 assert_eq!(leased.id, leased.handle);
                 Got::Lease(leased.id, leased.reuse)
@@ -219,7 +230,7 @@ impl Scene {
 
     pub fn collect_on(&mut self, thread: usize, waiter: WaiterId) -> Told {
         self.woken.retain(|woken| *woken != waiter);
-        match self.play(|state, _, _| state.collect(waiter, thread, waiter)) {
+        match self.adjust(|state, _| state.collect(waiter, thread, waiter)) {
             Collected::Nothing => Told::Nothing,
             Collected::Dial(id) => Told::Dial(id),
             Collected::Queued => Told::Queued,
@@ -254,11 +265,11 @@ impl Scene {
     }
 
     pub fn abandon(&mut self, waiter: WaiterId) {
-        self.play(|state, now, effects| state.abandon(waiter, now, effects));
+        self.play(|operation| operation.abandon(waiter));
     }
 
     pub fn time_out(&mut self, waiter: WaiterId) -> bool {
-        self.play(|state, now, _| state.time_out(waiter, now))
+        self.adjust(|state, now| state.time_out(waiter, now))
     }
 
     // ---- connections
@@ -278,53 +289,54 @@ impl Scene {
 
     fn opens_as(&mut self, id: ConnectionId, generation: u64, jitter: f64) {
         let peer = ([127, 0, 0, 1], 443).into();
-        self.play(|state, now, effects| {
-            state.established(id, id, Dialled { generation, peer, now, jitter }, effects);
+        self.play(|operation| {
+            operation.established(id, id, Dialled { generation, peer, jitter });
         });
     }
 
     pub fn fails(&mut self, id: ConnectionId) {
-        self.play(|state, now, effects| state.dial_failed(id, Some("refused"), now, effects));
+        self.play(|operation| operation.dial_failed(id, Some("refused")));
     }
 
     pub fn check_in(&mut self, id: ConnectionId) {
-        self.play(|state, now, effects| state.check_in(id, id, None, now, effects));
+        self.play(|operation| operation.check_in(id, id, None));
     }
 
     /// Checks in a connection whose response announced `timeout` seconds of idle time and `max` more requests.
     pub fn check_in_told(&mut self, id: ConnectionId, timeout: Option<u64>, max: Option<u64>) {
         let hint = Some(KeepAlive { timeout: timeout.map(secs), max });
-        self.play(|state, now, effects| state.check_in(id, id, hint, now, effects));
+        self.play(|operation| operation.check_in(id, id, hint));
     }
 
     /// Makes a leased connection private to a client that authenticates itself on it.
     pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
-        self.play(|state, _, _| state.claim(id, client));
+        self.adjust(|state, _| state.claim(id, client));
     }
 
     pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
-        self.play(|state, now, effects| state.discard(id, reason, now, effects));
+        self.play(|operation| operation.discard(id, reason));
     }
 
     /// Doubts the connections because bytes sent `ago` were not acknowledged; returns the doubted ones. All have one
     /// address.
     pub fn doubt(&mut self, ago: Duration) -> Vec<ConnectionId> {
         let peer = ([127, 0, 0, 1], 443).into();
-        self.play(|state, now, effects| state.doubt(peer, now - ago, now, effects))
+        let sent = self.now - ago;
+        self.play(|operation| operation.doubt(peer, sent))
     }
 
     /// Ends the doubt about a connection.
     pub fn trust(&mut self, id: ConnectionId) {
-        self.play(|state, now, effects| state.trust(id, now, effects));
+        self.play(|operation| operation.trust(id));
     }
 
     /// Ends HTTP on a connection, whose socket is being closed.
     pub fn socket_closes(&mut self, id: ConnectionId, by: Side) {
-        self.play(|state, now, effects| state.socket_closing(id, by, now, effects));
+        self.play(|operation| operation.socket_closing(id, by));
     }
 
     pub fn socket_ends(&mut self, id: ConnectionId, end: End) {
-        self.play(|state, now, effects| state.socket_ended(id, end, now, effects));
+        self.play(|operation| operation.socket_ended(id, end));
     }
 
     /// Ends the polite close of a connection.
@@ -371,7 +383,7 @@ impl Scene {
     // ---- the warm floor
 
     pub fn want(&mut self) -> Wanted {
-        self.play(|state, now, _| state.want(now, 0, 0.0))
+        self.adjust(|state, now| state.want(now, 0, 0.0))
     }
 
     /// Returns the dials that the warm floor wants now.
@@ -405,31 +417,31 @@ impl Scene {
     }
 
     pub fn advance(&mut self, generation: u64, reason: EndReason) -> Advanced {
-        self.play(|state, now, effects| state.advance(generation, reason, now, effects))
+        self.play(|operation| operation.advance(generation, reason))
     }
 
     pub fn reconfigure(&mut self, change: impl FnOnce(&mut Settings)) {
         change(&mut self.settings);
         let settings = self.settings.clone();
-        self.play(|state, now, effects| state.reconfigure(settings, now, effects));
+        self.play(|operation| operation.reconfigure(settings));
     }
 
     pub fn leaves(&mut self, client: ClientId) {
-        self.play(|state, _, effects| state.client_left(client, effects));
+        self.play(|operation| operation.client_left(client));
     }
 
     // ---- time
 
     pub fn drain(&mut self) {
-        self.play(|state, _, effects| state.drain(effects));
+        self.play(|operation| operation.drain());
     }
 
     pub fn flush(&mut self) -> usize {
-        self.play(|state, _, effects| state.flush(effects))
+        self.play(|operation| operation.flush())
     }
 
     pub fn close_older_half(&mut self) {
-        self.play(|state, _, effects| state.close_older_half(effects));
+        self.play(|operation| operation.close_older_half());
     }
 
     /// Moves the clock, and nothing else.
@@ -438,7 +450,7 @@ impl Scene {
     }
 
     pub fn tick(&mut self) -> Option<Instant> {
-        self.play(State::tick)
+        self.play(|operation| operation.tick())
     }
 
     /// Moves the clock, with a tick whenever the state asked for one.
