@@ -1,12 +1,15 @@
 //! The connection that an attempt went out on, as log lines and the `Proxy-Status` field describe it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{connect::connection::Facts, pool::Reuse, telemetry::log::seconds, upstream::Lease};
 
 /// Facts about one attempt and its connection: the connection's number, the number of its exchanges (this one
-/// included), its age and kind of reuse, the time spent in the queue, and the time from sending to the response's first
-/// byte.
+/// included), its age and kind of reuse, and the time spent in the queue; and when the request was sent and the
+/// response's first byte came.
 pub(super) struct Attempt {
     pub(super) id: u64,
     pub(super) uses: u64,
@@ -14,12 +17,13 @@ pub(super) struct Attempt {
     pub(super) reuse: Reuse,
     pub(super) queued: Duration,
     pub(super) facts: Arc<Facts>,
-    pub(super) first_byte: Option<Duration>,
+    sent: Instant,
+    pub(super) answered: Option<Instant>,
 }
 
 impl Attempt {
     /// Records an attempt that goes out on this lease's connection now.
-    pub(super) fn on(lease: &mut Lease) -> Self {
+    pub(super) fn on(lease: &mut Lease, now: Instant) -> Self {
         Self {
             id: lease.id,
             uses: lease.uses,
@@ -27,8 +31,14 @@ impl Attempt {
             reuse: lease.reuse,
             queued: lease.queued.unwrap_or_default(),
             facts: Arc::clone(&lease.handle().facts),
-            first_byte: None,
+            sent: now,
+            answered: None,
         }
+    }
+
+    /// Returns the time from sending to the response's first byte.
+    pub(super) fn first_byte(&self) -> Option<Duration> {
+        self.answered.map(|answered| answered.saturating_duration_since(self.sent))
     }
 
     /// True if the connection was dialled for this exchange. A first use of a connection of the warm floor does not

@@ -64,7 +64,7 @@ impl fmt::Display for Explanation<'_> {
             write!(f, "; queue={:.3}", seconds(attempt.queued))?;
             write!(f, "; connect={:.3}", attempt.dialled(facts.connect_time))?;
             write!(f, "; handshake={:.3}", attempt.dialled(facts.handshake_time))?;
-            if let Some(first) = attempt.first_byte {
+            if let Some(first) = attempt.first_byte() {
                 write!(f, "; first={:.3}", seconds(first))?;
             }
         }

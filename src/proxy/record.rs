@@ -97,7 +97,7 @@ impl Record {
         self.dialling = None;
         self.sends += 1;
         self.stage = Stage::Response;
-        self.attempt = Some(Attempt::on(lease));
+        self.attempt = Some(Attempt::on(lease, now));
     }
 
     /// Notes and counts a retry.
@@ -129,9 +129,8 @@ impl Record {
     pub(super) fn responded(&mut self, status: StatusCode, first_byte: Option<Instant>) {
         self.status = Some(status);
         self.stage = Stage::Body;
-        if let (Some(attempt), Some(sent), Some(first)) = (&mut self.attempt, self.sent, first_byte)
-        {
-            attempt.first_byte = Some(first.saturating_duration_since(sent));
+        if let Some(attempt) = &mut self.attempt {
+            attempt.answered = first_byte;
         }
     }
 
@@ -144,11 +143,11 @@ impl Record {
     /// Records that the response was relayed whole.
     pub(super) fn finish(mut self, now: Instant) {
         let status = self.status.unwrap_or(StatusCode::OK);
-        if let Some(sent) = self.sent {
-            let spent = now.saturating_duration_since(sent);
-            self.exchanges().upstream_seconds.observe(spent);
+        let waited = self.waited(now);
+        if self.sent.is_some() {
+            self.exchanges().upstream_seconds.observe(waited.saturating_sub(self.away));
         }
-        self.count(Code::of(status), now);
+        self.count(Code::of(status), waited, now);
         self.told = true;
         if self.proxy.access.get() == Access::All {
             self.log(now, None, Stage::Body, None);
@@ -160,7 +159,7 @@ impl Record {
         let bare = self.request.as_ref().is_some_and(|(method, _)| method == Method::HEAD);
         self.bytes = if bare { 0 } else { content };
         self.status = Some(failure.status());
-        self.count(Code::of(failure.status()), now);
+        self.count(Code::of(failure.status()), self.waited(now), now);
         self.told = true;
         let (by, stage) = (failure.by(), failure.stage());
         self.exchanges().failed.increment((by, stage));
@@ -175,7 +174,7 @@ impl Record {
 
     fn abort(&mut self, by: Party, cut: Option<&Cut>, now: Instant) {
         self.told = true;
-        self.count(Code::Aborted, now);
+        self.count(Code::Aborted, self.waited(now), now);
         self.exchanges().failed.increment((by, self.stage));
         // A client that leaves is not a failure.
         if let Some(cut) = cut {
@@ -184,12 +183,13 @@ impl Record {
         self.log(now, Some(by), self.stage, cut.map(|cut| cut as &dyn fmt::Display));
     }
 
-    fn count(&self, code: Code, now: Instant) {
+    /// Counts the exchange and its time, of which it `waited` this long for the upstream.
+    fn count(&self, code: Code, waited: Duration, now: Instant) {
         let exchanges = self.exchanges();
         exchanges.requests.increment(code);
         let total = now.saturating_duration_since(self.started);
         exchanges.request_seconds.observe(total);
-        exchanges.added_seconds.observe(total.saturating_sub(self.waited(now)));
+        exchanges.added_seconds.observe(total.saturating_sub(waited));
     }
 
     /// Adds the failure to the list of recent failures on the operators' page.
@@ -228,7 +228,7 @@ impl Record {
             queue = attempt.map(|a| seconds(a.queued)),
             connect = attempt.map(|a| a.dialled(a.facts.connect_time)),
             handshake = attempt.map(|a| a.dialled(a.facts.handshake_time)),
-            first = attempt.and_then(|a| a.first_byte).map(seconds),
+            first = attempt.and_then(Attempt::first_byte).map(seconds),
             total = seconds(now.saturating_duration_since(self.started)),
             status = self.status.map(|s| s.as_u16()),
             bytes = self.bytes,

@@ -30,8 +30,9 @@ impl Default for Fine {
 }
 
 impl Fine {
-    pub(super) fn count(&self, duration: Duration) {
-        self.0[bucket(duration)].fetch_add(1, Relaxed);
+    /// Counts a duration in nanoseconds.
+    pub(super) fn count(&self, nanos: u64) {
+        self.0[bucket(nanos)].fetch_add(1, Relaxed);
     }
 
     pub(super) fn counts(&self) -> Box<[u32]> {
@@ -59,8 +60,7 @@ pub(super) fn quantile(counts: &[u32], share: f64) -> Option<Quantile> {
     })
 }
 
-fn bucket(duration: Duration) -> usize {
-    let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+fn bucket(nanos: u64) -> usize {
     let doubling = nanos.checked_ilog2().unwrap_or(0) as usize;
     match doubling {
         0..LOWEST => 0,
@@ -80,11 +80,11 @@ fn bound(buckets: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::nanos, *};
 
     fn quantile_of(durations: impl IntoIterator<Item = Duration>, share: f64) -> Quantile {
         let fine = Fine::default();
-        durations.into_iter().for_each(|duration| fine.count(duration));
+        durations.into_iter().for_each(|duration| fine.count(nanos(duration)));
         quantile(&fine.counts(), share).expect("there are some")
     }
 
@@ -129,10 +129,10 @@ mod tests {
     #[test]
     fn earlier_durations_are_left_out_though_a_count_overflowed() {
         let fine = Fine::default();
-        fine.0[bucket(Duration::from_millis(7))].store(u32::MAX, Relaxed);
-        (0..9).for_each(|_| fine.count(Duration::from_secs(1)));
+        fine.0[bucket(nanos(Duration::from_millis(7)))].store(u32::MAX, Relaxed);
+        (0..9).for_each(|_| fine.count(nanos(Duration::from_secs(1))));
         let earlier = fine.counts();
-        (0..3).for_each(|_| fine.count(Duration::from_millis(7)));
+        (0..3).for_each(|_| fine.count(nanos(Duration::from_millis(7))));
         let since = since(&fine.counts(), &earlier);
         assert_eq!(since.iter().sum::<u32>(), 3);
         assert_near(quantile(&since, 0.99).expect("three"), Duration::from_millis(7));
