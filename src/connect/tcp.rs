@@ -118,11 +118,15 @@ impl AsyncWrite for Tcp {
         self.went(written)
     }
 
+    /// Writes a single slice, as rustls hands over each record, by `send`: `writev` costs 1 % of a request more.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [single] = bytes {
+            return self.poll_write(cx, single);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         self.went(written)
     }
