@@ -31,7 +31,8 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::{
-    Dialled, HeaderCase, RequestBody,
+    Dialled, Fate, HeaderCase, Past, RequestBody, Suspect,
+    fate::Evidence,
     idle_sender::{Closed, Found, IdleSender, RESTS_AFTER},
     meter::{Meter, MeteredStream},
     tcp::Tcp,
@@ -67,6 +68,8 @@ pub struct Connection {
     pub facts: Arc<Facts>,
     /// The end of the last exchange; before the first, the time at which the connection was opened.
     released: Instant,
+    /// The connection's past at the beginning of the exchange.
+    past: Past,
     /// The switch that ends the connection; turned off at the latest when the handle is dropped.
     switch: Switch,
 }
@@ -208,6 +211,7 @@ async fn over(
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
         released: opened,
+        past: Past::JustDialled,
         switch: Switch::on(alive, Arc::clone(&idle_sender)),
     };
     Ok((connection, Driver { http, case, idle_sender, meter, facts, alive: ended, present }))
@@ -231,6 +235,12 @@ async fn handshake(
 type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Connection {
+    /// Begins an exchange on the connection with this past.
+    pub fn begin(&mut self, past: Past) {
+        self.past = past;
+        self.meter.begin_exchange();
+    }
+
     /// Waits until the connection takes a request, or returns an error if it is closed.
     pub async fn ready(&mut self) -> Result<(), Closed> {
         let sender = match self.idle_sender.take()? {
@@ -303,6 +313,34 @@ impl Connection {
             let _ = (&mut self.gone).await;
         }
         self.meter.fault()
+    }
+
+    /// Returns the fate of the attempt that has just ended without a response; `sent` is false if its request was not
+    /// handed over, or was given back by [`Connection::send`].
+    #[cold]
+    pub fn fate(&self, sent: bool) -> Fate {
+        self.evidence(sent).fate()
+    }
+
+    /// Returns the part of the handshake on which the end of that attempt casts doubt, if any.
+    #[cold]
+    pub fn suspect(&self, sent: bool) -> Option<Suspect> {
+        self.evidence(sent).suspect()
+    }
+
+    fn evidence(&self, sent: bool) -> Evidence<'_> {
+        Evidence {
+            sent,
+            begun: self.meter.has_begun(),
+            awaits_head: self.meter.awaits_head(),
+            peer_ended: self.meter.peer_end().is_some(),
+            forgotten: self.meter.is_forgotten(),
+            ended: self.switched_off(),
+            alert: self.meter.alert(),
+            refusal: self.meter.refusal(),
+            past: self.past,
+            facts: &self.facts,
+        }
     }
 
     /// Returns a switch with which other code can end the connection.

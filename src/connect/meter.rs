@@ -1,12 +1,14 @@
 //! A count of what passes between hyper and TLS on one upstream connection: bytes since the exchange began, and the way
 //! in which the peer ended the connection.
 
+mod marks;
+
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -16,22 +18,14 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use super::{
-    harmless::{self, Line},
-    tcp::Tcp,
-};
+use self::marks::Marks;
+use super::tcp::Tcp;
 use crate::{
-    head::{self, Blank},
-    socket,
+    head, socket,
     stamp::Stamp,
     telemetry::ends::Manner,
     tls::{self, Inflow, alert, alert_name},
 };
-
-/// The most informational responses that one exchange may bring (RFC 9110 section 15.2 sets no bound).
-const INFORMATIONAL: u32 = 16;
-/// The offset of the status code's first digit in a status line, behind `HTTP/1.1 `.
-const STATUS: u8 = 9;
 
 /// The delay, beside a quarter of the limit, by which the kernel's timers must have ended a connection.
 const RELAXES_AFTER: Duration = Duration::from_secs(1);
@@ -45,10 +39,8 @@ const LOOKS: usize = 4;
 /// The counts, shared by the stream under hyper and the exchange above it.
 #[derive(Debug, Default)]
 pub struct Meter {
-    /// The number of plain bytes read since the exchange began.
-    received: AtomicU64,
-    /// The time at which the first of those bytes came.
-    first_byte: Stamp,
+    /// The marks of the exchange.
+    marks: Marks,
     /// The time at which the last write ended.
     last_write: Stamp,
     /// True if something was written after the last flush: hyper may hold more.
@@ -57,12 +49,6 @@ pub struct Meter {
     alert: AtomicU8,
     /// The way in which the peer ended the connection: a [`Manner`], plus one; 0 if it has not.
     peer_end: AtomicU8,
-    /// The number of informational heads since the exchange began.
-    informational: AtomicU32,
-    /// The place up to which the response's heads were read: a [`HeadPlace`].
-    head: AtomicU8,
-    /// The place in the lines of the head that is being read: a [`Line`].
-    line: AtomicU16,
     /// True if reads look at the socket itself, until something is written.
     doubted: AtomicBool,
     /// The fault in the head at which hyper gave the connection up.
@@ -73,8 +59,6 @@ pub struct Meter {
     inflow: Arc<Inflow>,
     /// The number of bytes written under TLS.
     sent: AtomicU64,
-    /// The value of `sent` at the beginning of the exchange.
-    sent_before: AtomicU64,
     /// The time in milliseconds for which written bytes may stay unacknowledged; 0 for the kernel's own limit.
     patience: AtomicU32,
     /// True if that limit is to be lifted as soon as the peer has acknowledged something of the exchange.
@@ -110,69 +94,16 @@ pub enum Refusal {
     Violation,
 }
 
-/// A place in the heads of a response, up to the end of its final head.
-///
-/// Below [`STATUS`] the number is an offset in a status line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct HeadPlace(u8);
-
-impl HeadPlace {
-    /// The place before a status line.
-    const START: Self = Self(0);
-    /// The place within a line of an informational head.
-    const LINE: Self = Self(10);
-    /// The place at the start of a line of an informational head.
-    const LINE_START: Self = Self(11);
-    /// The place behind a CR at the start of a line of an informational head.
-    const EMPTY_LINE: Self = Self(12);
-    /// The place behind the first digit of the final status, within the final head; the number of a [`Blank`] is added
-    /// to it. Once the head is whole, content follows.
-    const FINAL: Self = Self(13);
-    /// The place behind the final head.
-    const CONTENT: Self = Self(Self::FINAL.0 + Blank::Whole as u8);
-
-    fn of_final_head(blank: Blank) -> Self {
-        Self(Self::FINAL.0 + blank as u8)
-    }
-
-    /// Returns how the final head ends so far; `None` before that head and behind it.
-    fn in_final_head(self) -> Option<Blank> {
-        [Blank::No, Blank::Lf, Blank::LfCr]
-            .into_iter()
-            .find(|blank| Self::of_final_head(*blank) == self)
-    }
-
-    /// Returns the place behind this byte, and true if an informational head ended with the byte.
-    fn after(self, byte: u8) -> (Self, bool) {
-        let next = match (self, byte) {
-            (Self::START, b'\r' | b'\n') => Self::START,
-            (Self(STATUS), b'1') => Self::LINE,
-            (Self(STATUS) | Self::FINAL, _) => Self::FINAL,
-            (Self(offset), _) if offset < STATUS => Self(offset + 1),
-            (Self::LINE_START | Self::EMPTY_LINE, b'\n') => return (Self::START, true),
-            (_, b'\n') => Self::LINE_START,
-            (Self::LINE_START, b'\r') => Self::EMPTY_LINE,
-            _ => Self::LINE,
-        };
-        (next, false)
-    }
-}
-
 impl Meter {
     /// Creates a meter that also reads the count of bytes received under TLS.
     pub fn over(inflow: Arc<Inflow>) -> Self {
         Self { inflow, ..Self::default() }
     }
 
-    /// Starts the counts of a new exchange.
-    pub fn begin_exchange(&self) {
+    /// Clears the marks for a new exchange.
+    pub(super) fn begin_exchange(&self) {
         self.inflow.begin_exchange();
-        self.received.store(0, Relaxed);
-        self.informational.store(0, Relaxed);
-        self.head.store(HeadPlace::START.0, Relaxed);
-        self.line.store(Line::Strict.to_bits(), Relaxed);
-        self.first_byte.clear();
-        self.sent_before.store(self.sent.load(Relaxed), Relaxed);
+        self.marks.begin(self.sent.load(Relaxed));
     }
 
     /// Makes the next reads look at the socket itself, until something is written: the peer may have ended the
@@ -222,10 +153,10 @@ impl Meter {
     /// can fill any window also true if that cannot be known.
     fn may_wait_for_room(&self, unacknowledged: impl FnOnce() -> Option<u32>) -> bool {
         // Bytes written before the exchange are acknowledged before those of the exchange.
-        let sent = self.sent.load(Relaxed) - self.sent_before.load(Relaxed);
+        let sent = self.sent.load(Relaxed) - self.marks.sent_before();
         let is_part = |bytes| u64::from(bytes) < sent;
         if self.may_fill.load(Relaxed) {
-            return self.received() > 0 || sent > 0 && unacknowledged().is_none_or(is_part);
+            return self.marks.received() > 0 || sent > 0 && unacknowledged().is_none_or(is_part);
         }
         sent > SMALLEST_WINDOW && unacknowledged().is_some_and(|bytes| bytes > 0 && is_part(bytes))
     }
@@ -240,24 +171,24 @@ impl Meter {
         self.forgotten.load(Relaxed)
     }
 
-    /// Returns the number of plain bytes read since the exchange began; above zero, the response has begun.
-    pub fn received(&self) -> u64 {
-        self.received.load(Relaxed)
+    /// True if a byte of the response came since the exchange began.
+    pub(super) fn has_begun(&self) -> bool {
+        self.marks.received() > 0
     }
 
     /// Returns the time at which the first byte of the response came.
     pub fn first_byte(&self) -> Option<Instant> {
-        self.first_byte.get()
+        self.marks.first_byte()
     }
 
     /// True if an informational response came since the exchange began.
     pub fn has_informed(&self) -> bool {
-        self.informational.load(Relaxed) > 0
+        self.marks.has_informed()
     }
 
     /// True if nothing of a final response came since the exchange began, and no part of an informational one.
-    pub fn awaits_head(&self) -> bool {
-        HeadPlace(self.head.load(Relaxed)) == HeadPlace::START
+    pub(super) fn awaits_head(&self) -> bool {
+        self.marks.awaits_head()
     }
 
     /// Returns the time at which bytes were last written.
@@ -276,7 +207,7 @@ impl Meter {
     }
 
     /// Returns the end of this connection, if the next one would meet it again.
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub(super) fn refusal(&self) -> Option<Refusal> {
         if self.inflow.asks_for_renegotiation() {
             return Some(Refusal::Renegotiation);
         }
@@ -309,44 +240,7 @@ impl Meter {
             self.note_end(Manner::Polite);
             return Ok(());
         }
-        let before = self.received.fetch_add(bytes.len() as u64, Relaxed);
-        if before == 0 {
-            self.first_byte.set(Instant::now());
-        }
-        self.note_heads(bytes)
-    }
-
-    /// Counts informational responses, which hyper skips without a bound, however the bytes are cut. In their heads,
-    /// and in the final head, replaces the control bytes that hyper would refuse.
-    fn note_heads(&self, bytes: &mut [u8]) -> io::Result<()> {
-        let mut place = HeadPlace(self.head.load(Relaxed));
-        let mut line = match place {
-            HeadPlace::CONTENT => return Ok(()),
-            HeadPlace::START => Line::Strict,
-            _ => Line::from_bits(self.line.load(Relaxed)),
-        };
-        let ordinary = bytes.first() == Some(&b'H')
-            && bytes.get(usize::from(STATUS)).is_some_and(|digit| *digit != b'1');
-        if place == HeadPlace::START && ordinary {
-            place = HeadPlace::FINAL;
-        }
-        let mut from = 0;
-        while let Some(byte) = bytes.get_mut(from).filter(|_| place.0 < HeadPlace::FINAL.0) {
-            from += 1;
-            line = if place.0 > STATUS { line.clean(byte) } else { Line::Strict };
-            let (next, ended) = place.after(*byte);
-            place = next;
-            if ended && self.informational.fetch_add(1, Relaxed) >= INFORMATIONAL {
-                return Err(io::Error::other("more than 16 informational responses"));
-            }
-        }
-        if let Some(blank) = place.in_final_head() {
-            let (blank, behind) = harmless::clean(&mut bytes[from..], blank, line);
-            (place, line) = (HeadPlace::of_final_head(blank), behind);
-        }
-        self.head.store(place.0, Relaxed);
-        self.line.store(line.to_bits(), Relaxed);
-        Ok(())
+        self.marks.note_read(bytes)
     }
 
     /// Notes the number of bytes that have been written under TLS.
@@ -549,50 +443,6 @@ pub(super) mod doubted;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn informational_heads_are_counted_up_to_the_final_status_line_however_they_are_cut() {
-        let early = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
-        let bare = "HTTP/1.0 100 Continue\n\n";
-        let content = format!("HTTP/1.1 200 OK\r\n\r\n{}", early.repeat(20));
-        for (bytes, count) in [
-            (content.clone(), 0),
-            (early.repeat(3) + &content, 3),
-            (bare.repeat(3) + "\r\n" + early + &content, 4),
-            (early.repeat(16) + &content, 16),
-        ] {
-            for size in [1, 2, 9, 10, 11, 1000] {
-                let meter = Meter::default();
-                meter.begin_exchange();
-                for piece in bytes.clone().into_bytes().chunks_mut(size) {
-                    meter.note_read(piece).expect("no more than 16");
-                }
-                assert_eq!(meter.informational.load(Relaxed), count, "{size} {bytes}");
-            }
-        }
-        let many = early.repeat(17);
-        let read = |size| {
-            let meter = Meter::default();
-            many.clone().into_bytes().chunks_mut(size).try_for_each(|piece| meter.note_read(piece))
-        };
-        assert!([1, 9, 1000].into_iter().all(|size| read(size).is_err()));
-    }
-
-    #[test]
-    fn fault_16_values_of_informational_and_final_heads_are_cleaned_however_they_are_cut() {
-        let sent = "HTTP/1.1 103 Early: \x01\r\nlink: \x01\r\nte: \x01\r\n\r\nHTTP/1.1 200 OK: \x01\r\nx-a: 1\x7f2\r\nconnection: \x01\r\n\r\n\
-                    a: \x01\r\n";
-        let right = sent.replace("link: \x01", "link:  ").replace("1\x7f2", "1 2");
-        for size in 1..=sent.len() {
-            let meter = Meter::default();
-            for _ in 0..2 {
-                meter.begin_exchange();
-                let mut bytes = sent.to_owned().into_bytes();
-                bytes.chunks_mut(size).for_each(|piece| meter.note_read(piece).expect("two heads"));
-                assert_eq!(bytes, right.as_bytes(), "in pieces of {size}");
-            }
-        }
-    }
 
     #[test]
     fn fault_08_a_long_request_may_wait_for_the_peer_once_that_has_acknowledged_something_of_it() {

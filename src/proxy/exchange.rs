@@ -23,12 +23,12 @@ use super::{
 };
 use crate::{
     connect::{
-        Connection, Look, RequestBody,
+        Fate, Look, Past, RequestBody, Suspect,
         body::{PARKED_FOR, Progress, Upload},
-        meter::{Meter, Refusal},
+        connection::Facts,
+        meter::Meter,
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Reuse, Sharing},
-    tls::{Version, alert},
     upstream::{Lease, RetryReason, RetryRefusal, Settings, Stage, Unavailable, Upstream, Worker},
 };
 
@@ -39,20 +39,25 @@ pub(super) struct Exchange<'a> {
     pub(super) worker: &'a Worker,
 }
 
-/// The reason for which an attempt gave no response.
-enum Broken {
-    /// hyper gave the request back: nothing of it was written.
-    NotSent(String),
-    /// The request was sent, and not a byte came back; the text is hyper's.
-    Unanswered(String),
-    /// The request was sent, and the only answer says that the connection had been idle for too long.
-    IdleClosed,
-    /// The request was sent, and the peer did not even acknowledge it for this time.
-    Forgotten(Duration),
-    /// The request was sent without an answer, as Warmline ended the connection for this reason.
-    Replaced(EndReason),
-    /// The exchange failed for good: another attempt is not allowed.
-    Failed(Failure),
+/// An attempt that gave no response, and what may follow from it.
+struct FailedAttempt {
+    /// The reason of a retry; `None` if the request must not be sent again.
+    repeats: Option<RetryReason>,
+    /// The failure to answer with if there is no retry.
+    failure: Failure,
+    /// The reason for which the pool ends the connection.
+    end: EndReason,
+}
+
+impl FailedAttempt {
+    /// Makes an attempt that is not repeated, whatever the evidence.
+    fn never(failure: Failure) -> Self {
+        Self { repeats: None, failure, end: EndReason::Unfit }
+    }
+
+    fn again(reason: RetryReason, failure: Failure, end: EndReason) -> Self {
+        Self { repeats: Some(reason), failure, end }
+    }
 }
 
 /// A response whose header has come, and whose body is still to come.
@@ -99,21 +104,18 @@ impl Exchange<'_> {
             if outbound.authenticates() {
                 self.claim(&lease);
             }
-            let broken = match self.attempt(&mut lease, outbound, record, now).await {
+            let failed = match self.attempt(&mut lease, outbound, record, now).await {
                 Ok(response) => return self.responded(response, lease),
-                Err(broken) => broken,
+                Err(failed) => failed,
             };
             // The next attempt sets a deadline of its own; the wait for its connection has none.
             self.downstream.alarm.clear();
-            let was_idle = !is_just_dialled(&lease);
-            if matches!(broken, Broken::Unanswered(_) | Broken::Forgotten(_)) {
-                lease.forget_idle_time();
-            }
-            lease.discard(broken.end_reason(was_idle));
-            if continued && !matches!(broken, Broken::Failed(_)) {
+            let was_idle = past(&lease).was_idle();
+            lease.discard(failed.end);
+            if continued && failed.repeats.is_some() {
                 return Err(Failure::HandshakeLost);
             }
-            self.prepare_again(broken, was_idle, outbound, record)?;
+            self.prepare_again(failed, was_idle, outbound, record)?;
             fresh = true;
         }
     }
@@ -189,45 +191,107 @@ impl Exchange<'_> {
         outbound: &mut Outbound,
         record: &mut Record,
         now: Instant,
-    ) -> Result<Response<Incoming>, Broken> {
-        let just_dialled = is_just_dialled(lease);
-        let evidence = Evidence { first: lease.uses == 1, just_dialled };
+    ) -> Result<Response<Incoming>, FailedAttempt> {
+        let past = past(lease);
         let connection = lease.handle();
-        connection.meter.begin_exchange();
+        connection.begin(past);
         self.set_limits(&connection.meter, outbound, now);
         if let Err(error) = connection.ready().await {
-            let reason = error.to_string();
-            return Err(evidence.judge(connection, outbound, reason, self.upstream, record));
+            return Err(self.judge(lease, outbound, error.to_string(), record));
         }
         record.attempt(lease, now);
         let connection = lease.handle();
         let meter = Arc::clone(&connection.meter);
-        let look = match (just_dialled, outbound.is_sent_once()) {
-            (true, _) => Look::Never,
-            (false, true) => Look::Always,
-            (false, false) => Look::IfIdle,
+        let look = match (past.was_idle(), outbound.is_sent_once()) {
+            (false, _) => Look::Never,
+            (true, true) => Look::Always,
+            (true, false) => Look::IfIdle,
         };
         let responding = connection.send(outbound.take(), look, now);
         let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
-            Ok(response) if !just_dialled && is_idle_close(&response, &meter, upload) => {
-                Err(Broken::IdleClosed)
+            Ok(response) if past.was_idle() && is_idle_close(&response, &meter, upload) => {
+                Err(idle_closed(record))
             }
             Ok(response) => {
                 record.responded(response.status(), meter.first_byte());
                 Ok(response)
             }
-            Err(NoResponse::Failed(failure)) => Err(Broken::Failed(failure)),
+            Err(NoResponse::Failed(failure)) => Err(FailedAttempt::never(failure)),
             Err(NoResponse::Error(mut error)) => {
                 if upload.is_some_and(|upload| upload.progress() == Progress::Broken) {
-                    return Err(Broken::Failed(Failure::UploadBroken));
+                    return Err(FailedAttempt::never(Failure::UploadBroken));
                 }
                 outbound.given_back(error.take_message());
                 let error = error.into_error();
                 let fault = connection.fault(&error).await;
                 let reason = fault.unwrap_or_else(|| failure::chain(&error));
-                Err(evidence.judge(connection, outbound, reason, self.upstream, record))
+                Err(self.judge(lease, outbound, reason, record))
             }
+        }
+    }
+
+    /// Judges an attempt that ended without a response. `reason` is hyper's description of the end.
+    #[cold]
+    fn judge(
+        &self,
+        lease: &mut Lease,
+        outbound: &Outbound,
+        reason: String,
+        record: &Record,
+    ) -> FailedAttempt {
+        let (was_idle, connection) = (past(lease).was_idle(), lease.handle());
+        let sent = !outbound.is_here();
+        let (fate, facts) = (connection.fate(sent), Arc::clone(&connection.facts));
+        self.note_suspect(connection.suspect(sent), &facts);
+        if matches!(fate, Fate::Unanswered { .. }) {
+            lease.forget_idle_time();
+        }
+        // Only a connection that was idle can have gone stale meanwhile.
+        let end = if was_idle { EndReason::Stale } else { EndReason::Unfit };
+        self.consequence(fate, reason, record.sends(), &facts, end)
+    }
+
+    /// Returns what may follow from an attempt with this fate: evidence that the upstream has processed nothing, or
+    /// silence, lets the request be sent again. `end` is the reason for which the pool ends the connection, unless
+    /// Warmline has ended it.
+    fn consequence(
+        &self,
+        fate: Fate,
+        reason: String,
+        sent: u32,
+        facts: &Facts,
+        end: EndReason,
+    ) -> FailedAttempt {
+        let (again, never) = (FailedAttempt::again, FailedAttempt::never);
+        let replaced = |why| Failure::Replaced(Replaced::of(self.upstream, why));
+        let (peer, shown) = (facts.peer, facts.shown);
+        match fate {
+            Fate::NotSent => again(RetryReason::NotSent, Failure::NotSent { reason }, end),
+            Fate::Unanswered { forgotten: false } => {
+                again(RetryReason::Unanswered, Failure::Unanswered { reason, sent }, end)
+            }
+            Fate::Unanswered { forgotten: true } => {
+                let limit = self.upstream.settings().patience();
+                again(RetryReason::Unanswered, Failure::Forgotten { limit, sent }, end)
+            }
+            Fate::Ended { reason: why, begun: false } => {
+                again(RetryReason::Unanswered, replaced(why), why)
+            }
+            Fate::Ended { reason: why, begun: true } => never(replaced(why)),
+            Fate::Begun { unreadable: false } => never(Failure::Unanswered { reason, sent }),
+            Fate::Begun { unreadable: true } => never(Failure::malformed(reason)),
+            Fate::IdentityRefused(alert) => never(Failure::IdentityRefused { peer, alert, shown }),
+            Fate::Refused(refusal) => never(Failure::Refused { peer, refusal }),
+        }
+    }
+
+    /// Tells the upstream on which part of a handshake the end of an attempt casts doubt.
+    fn note_suspect(&self, suspect: Option<Suspect>, facts: &Facts) {
+        match suspect {
+            Some(Suspect::Session(alert)) => self.upstream.session_ended(facts, alert),
+            Some(Suspect::Identity) => self.upstream.counters().identity_refused(facts.version),
+            None => {}
         }
     }
 
@@ -319,31 +383,13 @@ impl Exchange<'_> {
     /// Makes the request ready for a fresh connection, if the evidence and `retries` allow; else returns the failure.
     fn prepare_again(
         &self,
-        broken: Broken,
+        failed: FailedAttempt,
         was_idle: bool,
         outbound: &mut Outbound,
         record: &mut Record,
     ) -> Result<(), Failure> {
-        let (reason, failure) = match broken {
-            Broken::Failed(failure) => return Err(failure),
-            Broken::NotSent(reason) => (RetryReason::NotSent, Failure::NotSent { reason }),
-            Broken::Unanswered(reason) => {
-                (RetryReason::Unanswered, Failure::Unanswered { reason, sent: record.sends() })
-            }
-            Broken::IdleClosed => {
-                let reason =
-                    "a 408 that closes the connection came in its place, as to an idle client";
-                let (reason, sent) = (reason.into(), record.sends());
-                (RetryReason::Unanswered, Failure::Unanswered { reason, sent })
-            }
-            Broken::Forgotten(limit) => {
-                (RetryReason::Unanswered, Failure::Forgotten { limit, sent: record.sends() })
-            }
-            Broken::Replaced(why) => {
-                let replaced = Replaced::of(self.upstream, why);
-                (RetryReason::Unanswered, Failure::Replaced(replaced))
-            }
-        };
+        let FailedAttempt { repeats, failure, .. } = failed;
+        let Some(reason) = repeats else { return Err(failure) };
         if !outbound.restore() {
             return Err(failure);
         }
@@ -376,9 +422,21 @@ fn may_be_retried(record: &Record, settings: &Settings) -> bool {
     record.retries() < settings.retries.max
 }
 
-/// True if the lease's connection was dialled for this exchange or for another one that waited: it was never idle.
-fn is_just_dialled(lease: &Lease) -> bool {
-    lease.uses == 1 && lease.reuse != Reuse::Reused
+/// Returns the past of a lease's connection: dialled for this exchange or for another one that waited, or idle.
+fn past(lease: &Lease) -> Past {
+    match (lease.uses, lease.reuse) {
+        (1, Reuse::Reused) => Past::Unused,
+        (1, _) => Past::JustDialled,
+        _ => Past::Used,
+    }
+}
+
+/// Makes the failed attempt of a request whose only answer says that its connection had been idle for too long.
+#[cold]
+fn idle_closed(record: &Record) -> FailedAttempt {
+    let reason = "a 408 that closes the connection came in its place, as to an idle client".into();
+    let failure = Failure::Unanswered { reason, sent: record.sends() };
+    FailedAttempt::again(RetryReason::Unanswered, failure, EndReason::Stale)
 }
 
 /// True if a response says only that its connection was idle for too long. An upstream may close an idle connection
@@ -391,11 +449,6 @@ fn is_idle_close(response: &Response<Incoming>, meter: &Meter, upload: Option<&U
         && !upload.is_some_and(Upload::is_awaited)
 }
 
-/// True if the peer ended the connection when at most informational responses had come.
-fn ended_before_its_head(meter: &Meter) -> bool {
-    meter.awaits_head() && meter.peer_end().is_some()
-}
-
 fn is_uploading(upload: Option<&Upload>) -> bool {
     upload.is_some_and(|upload| upload.completed().is_none())
 }
@@ -406,101 +459,4 @@ enum NoResponse {
     Error(TrySendError<Request<RequestBody>>),
     /// Warmline's own failure: a time limit, or the end of the drain.
     Failed(Failure),
-}
-
-/// Facts about the connection of an attempt, beside what passed on the wire.
-struct Evidence {
-    /// True if this is the first exchange on the connection.
-    first: bool,
-    /// True if it was dialled for this exchange or for another one that waited: it was never idle.
-    just_dialled: bool,
-}
-
-impl Evidence {
-    /// Judges a broken attempt by what passed on the wire.
-    fn judge(
-        &self,
-        connection: &Connection,
-        outbound: &Outbound,
-        reason: String,
-        upstream: &Upstream,
-        record: &Record,
-    ) -> Broken {
-        let received = connection.meter.received();
-        if received == 0 && self.suspects_session(connection) {
-            upstream.session_ended(&connection.facts, connection.meter.alert());
-        } else if let Some(failure) = self.refused(connection, received, upstream) {
-            return Broken::Failed(failure);
-        }
-        match (outbound.is_here(), connection.switched_off()) {
-            (true, _) => Broken::NotSent(reason),
-            (false, Some(reason)) if received == 0 => Broken::Replaced(reason),
-            (false, Some(reason)) => {
-                Broken::Failed(Failure::Replaced(Replaced::of(upstream, reason)))
-            }
-            (false, None) if received == 0 && connection.meter.is_forgotten() => {
-                Broken::Forgotten(upstream.settings().patience())
-            }
-            (false, None) if received == 0 => Broken::Unanswered(reason),
-            (false, None) if ended_before_its_head(&connection.meter) => {
-                Broken::Failed(Failure::Unanswered { reason, sent: record.sends() })
-            }
-            (false, None) => Broken::Failed(Failure::malformed(reason)),
-        }
-    }
-
-    /// True if the session may be the reason for which a resumed connection ended before anything came over it.
-    /// Warmline's certificate was not shown on such a connection. Without an alert, a connection that was idle for a
-    /// while may have gone stale instead.
-    fn suspects_session(&self, connection: &Connection) -> bool {
-        let refused = self.first && connection.meter.alert().is_some();
-        connection.facts.is_resumed_late()
-            && connection.switched_off().is_none()
-            && (refused || self.just_dialled)
-    }
-
-    /// Returns the failure, if the next attempt would meet the same one.
-    fn refused(
-        &self,
-        connection: &Connection,
-        received: u64,
-        upstream: &Upstream,
-    ) -> Option<Failure> {
-        let (peer, refusal) = (connection.facts.peer, connection.meter.refusal());
-        if received > 0 {
-            // Apache takes the body first, and asks the client for it with a 100.
-            let refusal = refusal.filter(|_| connection.meter.awaits_head())?;
-            return Some(Failure::Refused { peer, refusal });
-        }
-        // With TLS 1.2 the server judges Warmline's certificate before the handshake is done: an alert after that says
-        // nothing about it.
-        if let Some(alert) = connection.meter.alert()
-            && connection.facts.version == Version::Tls13
-            && self.first
-        {
-            upstream.counters().identity_refused(connection.facts.version);
-            let shown = connection.facts.shown;
-            let refused = Failure::IdentityRefused { peer, alert, shown };
-            return alert::is_final(alert).then_some(refused);
-        }
-        // A used connection may have gone stale in any way.
-        let refusal = refusal.filter(|refusal| self.first || *refusal == Refusal::Renegotiation)?;
-        Some(Failure::Refused { peer, refusal })
-    }
-}
-
-impl Broken {
-    /// Returns the reason for the pool: only a connection that was idle can have gone stale meanwhile.
-    fn end_reason(&self, was_idle: bool) -> EndReason {
-        match self {
-            Self::IdleClosed => EndReason::Stale,
-            Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) if was_idle => {
-                EndReason::Stale
-            }
-            Self::NotSent(_) | Self::Unanswered(_) | Self::Forgotten(_) | Self::Failed(_) => {
-                EndReason::Unfit
-            }
-            Self::Replaced(reason) => *reason,
-        }
-    }
 }

@@ -1,0 +1,130 @@
+use std::{net::SocketAddr, time::Duration};
+
+use super::*;
+use crate::tls::{Handshake, Shown};
+
+const FINAL: AlertDescription = AlertDescription::CertificateUnknown;
+const PASSING: AlertDescription = AlertDescription::InternalError;
+
+fn facts(version: Version, handshake: Handshake) -> Facts {
+    Facts {
+        generation: 0,
+        peer: SocketAddr::from(([192, 0, 2, 1], 443)),
+        local: None,
+        handshake,
+        shown: Shown::Sent,
+        version,
+        connect_time: Duration::ZERO,
+        handshake_time: Duration::ZERO,
+    }
+}
+
+/// Returns the evidence on an attempt whose request was written on a used connection, and that simply ended.
+fn written(facts: &Facts) -> Evidence<'_> {
+    Evidence {
+        sent: true,
+        begun: false,
+        awaits_head: true,
+        peer_ended: true,
+        forgotten: false,
+        ended: None,
+        alert: None,
+        refusal: None,
+        past: Past::Used,
+        facts,
+    }
+}
+
+#[test]
+fn the_marks_of_an_exchange_tell_how_far_it_came() {
+    let facts = facts(Version::Tls13, Handshake::Full);
+    let plain = || written(&facts);
+    for (evidence, fate) in [
+        (Evidence { sent: false, ..plain() }, Fate::NotSent),
+        (plain(), Fate::Unanswered { forgotten: false }),
+        (Evidence { forgotten: true, ..plain() }, Fate::Unanswered { forgotten: true }),
+        (Evidence { begun: true, ..plain() }, Fate::Begun { unreadable: false }),
+        (Evidence { begun: true, peer_ended: false, ..plain() }, Fate::Begun { unreadable: true }),
+        (Evidence { begun: true, awaits_head: false, ..plain() }, Fate::Begun { unreadable: true }),
+    ] {
+        assert_eq!(evidence.fate(), fate);
+        assert_eq!(evidence.suspect(), None, "{fate:?}");
+    }
+}
+
+#[test]
+fn an_end_that_warmline_made_is_told_with_its_reason_unless_nothing_was_sent() {
+    let facts = facts(Version::Tls13, Handshake::Full);
+    let reason = EndReason::Rotated;
+    for (sent, begun, fate) in [
+        (false, false, Fate::NotSent),
+        (true, false, Fate::Ended { reason, begun: false }),
+        (true, true, Fate::Ended { reason, begun: true }),
+    ] {
+        let evidence = Evidence { sent, begun, ended: Some(reason), ..written(&facts) };
+        assert_eq!(evidence.fate(), fate);
+    }
+}
+
+#[test]
+fn an_alert_on_a_first_exchange_is_a_refusal_of_the_certificate_in_tls_1_3_alone() {
+    let facts = [Version::Tls12, Version::Tls13].map(|version| facts(version, Handshake::Full));
+    let refused = Refusal::Alert(FINAL);
+    let silence = Fate::Unanswered { forgotten: false };
+    for (facts, past, fate, suspect) in [
+        (&facts[1], Past::JustDialled, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
+        (&facts[1], Past::Unused, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
+        (&facts[1], Past::Used, silence, None),
+        (&facts[0], Past::JustDialled, Fate::Refused(refused), None),
+        (&facts[0], Past::Used, silence, None),
+    ] {
+        let evidence =
+            Evidence { alert: Some(FINAL), refusal: Some(refused), past, ..written(facts) };
+        assert_eq!((evidence.fate(), evidence.suspect()), (fate, suspect), "{past:?}");
+    }
+}
+
+#[test]
+fn an_alert_that_may_pass_casts_doubt_on_the_certificate_and_refuses_nothing() {
+    let facts = facts(Version::Tls13, Handshake::Full);
+    let evidence = Evidence { alert: Some(PASSING), past: Past::JustDialled, ..written(&facts) };
+    assert_eq!(evidence.fate(), Fate::Unanswered { forgotten: false });
+    assert_eq!(evidence.suspect(), Some(Suspect::Identity));
+}
+
+#[test]
+fn a_resumed_connection_that_ends_at_once_casts_doubt_on_its_session() {
+    let facts = facts(Version::Tls13, Handshake::Resumed);
+    for (alert, past, ended, suspect) in [
+        (None, Past::JustDialled, None, Some(Suspect::Session(None))),
+        (Some(FINAL), Past::JustDialled, None, Some(Suspect::Session(Some(FINAL)))),
+        (Some(FINAL), Past::Unused, None, Some(Suspect::Session(Some(FINAL)))),
+        (None, Past::Unused, None, None),
+        (None, Past::Used, None, None),
+        (None, Past::JustDialled, Some(EndReason::Rotated), None),
+    ] {
+        let refusal = alert.map(Refusal::Alert);
+        let evidence = Evidence { alert, refusal, past, ended, ..written(&facts) };
+        assert_eq!(evidence.suspect(), suspect, "{alert:?} {past:?}");
+        let fate = match ended {
+            Some(reason) => Fate::Ended { reason, begun: false },
+            None => Fate::Unanswered { forgotten: false },
+        };
+        assert_eq!(evidence.fate(), fate, "another attempt makes a full handshake");
+    }
+}
+
+#[test]
+fn a_renegotiation_counts_on_used_connections_and_behind_informational_responses_too() {
+    let facts = facts(Version::Tls12, Handshake::Full);
+    let refusal = Some(Refusal::Renegotiation);
+    let refused = Fate::Refused(Refusal::Renegotiation);
+    for (begun, awaits_head, fate) in [
+        (false, true, refused),
+        (true, true, refused),
+        (true, false, Fate::Begun { unreadable: true }),
+    ] {
+        let evidence = Evidence { begun, awaits_head, refusal, ..written(&facts) };
+        assert_eq!(evidence.fate(), fate);
+    }
+}
