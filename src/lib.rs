@@ -2,7 +2,7 @@
 //! (mutual) TLS connections.
 //!
 //! The groups of `mod` lines are the layers, top first. A module imports only from groups below its own; members of one
-//! group do not import each other, except that `app` wires all.
+//! group do not import each other (`tests/architecture` checks it).
 
 // Command line: arguments, subcommands, exit codes.
 pub mod cli;
@@ -34,16 +34,18 @@ pub mod connect;
 pub mod pool;
 pub mod tls;
 
+// Bounds: how much the process, or one of its ports, may have of what is scarce.
+pub mod clients;
+pub mod resources;
+
 // Foundation: small modules that all others may use.
 pub mod address_space;
 pub mod backoff;
-pub mod clients;
 pub mod descriptors;
 pub mod drain;
 pub mod head;
 pub mod latest;
 pub mod memory;
-pub mod resources;
 pub mod socket;
 pub mod stamp;
 pub mod telemetry;

@@ -18,8 +18,6 @@ use tokio::{
 
 pub use diagnosis::unacknowledged;
 
-use crate::telemetry::ends::Manner;
-
 /// The longest time of a polite close: the last bytes that are sent, and the wait for the peer's FIN.
 pub const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// The most bytes that a closing connection reads and discards.
@@ -128,13 +126,13 @@ pub fn end_probe(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Ends a connection with FIN, reads and discards what the peer still sends, within bounds, and closes. Resets the
-/// connection if the peer's FIN does not come within the bounds.
-pub async fn close_politely(stream: TcpStream) -> Manner {
+/// connection if the peer's FIN does not come within the bounds. Returns true if the connection was not reset.
+pub async fn close_politely(stream: TcpStream) -> bool {
     close_politely_by(stream, Instant::now() + CLOSE_TIME).await
 }
 
 /// Does the same as [`close_politely`], until a deadline of the caller's.
-pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> Manner {
+pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> bool {
     let ended = stream.shutdown().await.is_ok()
         && discard_until_fin(&stream, &Bounds::nothing_due(deadline)).await;
     close(stream, ended)
@@ -143,7 +141,7 @@ pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> Mann
 /// Does the same as [`close_politely`] for a peer whose message was answered before its end, and gives the peer more
 /// time: a peer that sends its rest before it reads the answer would lose the answer to a reset. After `hurry` has
 /// completed, only [`CLOSE_TIME`] is left.
-pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output = ()>) -> Manner {
+pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output = ()>) -> bool {
     let bounds = Bounds::rest_due(Instant::now());
     let hurried = async {
         hurry.await;
@@ -157,13 +155,12 @@ pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output 
     close(stream, ended)
 }
 
-/// Closes a connection: politely if the peer has ended its side, else by a reset.
-fn close(stream: TcpStream, ended: bool) -> Manner {
-    if ended {
-        return Manner::Polite;
+/// Closes a connection: politely if the peer has ended its side, else by a reset. Returns true if it was not reset.
+fn close(stream: TcpStream, ended: bool) -> bool {
+    if !ended {
+        reset(stream);
     }
-    reset(stream);
-    Manner::Reset
+    ended
 }
 
 /// Closes a connection by a reset.
@@ -235,13 +232,11 @@ mod tests {
     async fn a_close_waits_for_the_peer_until_its_deadline_and_no_longer() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        for (left, peer_ends, how) in
-            [(CLOSE_TIME * 20, true, Manner::Polite), (Duration::ZERO, false, Manner::Reset)]
-        {
+        for (left, peer_ends) in [(CLOSE_TIME * 20, true), (Duration::ZERO, false)] {
             let ours = TcpStream::connect(address).await.expect("it accepts");
             let (peer, _) = listener.accept().await.expect("a connection");
             let kept = (!peer_ends).then_some(peer);
-            assert_eq!(close_politely_by(ours, Instant::now() + left).await, how);
+            assert_eq!(close_politely_by(ours, Instant::now() + left).await, peer_ends);
             drop(kept);
         }
     }

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::source::{Disk, Files as _, Origin};
+use super::{
+    files::{Disk, Files as _},
+    origin::Origin,
+};
 use crate::tls::sha256;
 
 /// The digests of the text and of each file that it names, and the text's origin. While they are equal, the plan is the

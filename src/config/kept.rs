@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::source::{Disk, Files as _};
+use super::files::{Disk, Files as _};
 
 /// The folder (`--keep`) that the configuration is kept in.
 #[derive(Debug, Clone)]

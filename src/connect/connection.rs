@@ -506,7 +506,7 @@ async fn close(mut tls: TlsStream<Tcp>) -> Manner {
     let told = timeout_at(deadline, tls.shutdown()).await;
     let tcp = tls.into_inner().0.into_inner();
     if let Ok(Ok(())) = told {
-        return socket::close_politely_by(tcp, deadline).await;
+        return Manner::of_close(socket::close_politely_by(tcp, deadline).await);
     }
     socket::reset(tcp);
     Manner::Reset

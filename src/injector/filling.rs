@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     pod::{Container, Pod},
-    sidecar::{CONFIG_VOLUME, READ_VOLUMES},
+    volumes::{CONFIG_VOLUME, READ_VOLUMES},
 };
 
 /// Kinds of volume that are new and empty in each pod.

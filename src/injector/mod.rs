@@ -25,6 +25,7 @@ mod rotation;
 mod routes;
 mod serve;
 mod sidecar;
+mod volumes;
 mod webhook;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

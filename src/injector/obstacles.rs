@@ -5,7 +5,8 @@ use super::{
     filling,
     pod::{Container, Pod, SIDECAR},
     resources::Resources,
-    sidecar::{FOLDERS, METRICS_PORT_NAME, PORTS, Platform, RUN_VOLUME, Settings, USER, VOLUMES},
+    sidecar::{FOLDERS, METRICS_PORT_NAME, PORTS, Platform, Settings, USER},
+    volumes::{RUN_VOLUME, VOLUMES},
 };
 
 /// Returns what the pod's annotations ask for and the sidecar's resources. Fails with all obstacles to the injection,

@@ -7,6 +7,7 @@ use super::{
     filling,
     pod::{Pod, SIDECAR},
     resources::{Defaults, Resources},
+    volumes::{CONFIG_VOLUME, IDENTITY_VOLUME, RUN_VOLUME, TRUST_VOLUME},
 };
 
 /// The user and group id that the sidecar runs as, chosen so that no other container in the cluster is likely to have
@@ -20,21 +21,11 @@ pub(super) const METRICS_PORT_NAME: &str = "warmline-prom";
 pub(super) const PORTS: [u16; 3] = [13301, METRICS_PORT, 13321];
 /// The folders of the sidecar's file system that no other container may mount at.
 pub(super) const FOLDERS: [&str; 2] = ["/etc/warmline", RUN_FOLDER];
-/// The sidecar's volume for files that it keeps; no pod may bring a volume of this name.
-pub(super) const RUN_VOLUME: &str = "warmline-run";
-/// All volumes that the sidecar mounts.
-pub(super) const VOLUMES: [&str; 4] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME, RUN_VOLUME];
-/// The volumes that the sidecar only reads; a pod may bring volumes of these names itself.
-pub(super) const READ_VOLUMES: [&str; 3] = [CONFIG_VOLUME, IDENTITY_VOLUME, TRUST_VOLUME];
-/// The volume with the sidecar's configuration.
-pub(super) const CONFIG_VOLUME: &str = "warmline-config";
 /// The `ConfigMap` whose entries all other containers of the pod get as environment variables: the upstreams'
 /// addresses.
 pub(super) const URLS: &str = "warmline-urls";
 
 const RUN_FOLDER: &str = "/run/warmline";
-const IDENTITY_VOLUME: &str = "warmline-identity";
-const TRUST_VOLUME: &str = "warmline-trust";
 /// The `ConfigMap` that holds the configuration, unless an annotation names another.
 const CONFIG: &str = "warmline";
 

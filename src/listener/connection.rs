@@ -62,8 +62,8 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     let mut stream = DownstreamStream::new(tcp, Arc::clone(&downstream), resources);
     let mut unread = Bytes::new();
     let ending = loop {
-        if let Some(ending) = rest(&stream, &downstream, &limits).await {
-            break ending;
+        if !rest(&stream, &downstream, &limits).await {
+            break Ending::Idle;
         }
         // Boxed: what a connection needs for its requests should not add to its size while it rests.
         let served = Box::pin(serve_requests(stream, &inlet, &worker, &limits)).await;
@@ -161,7 +161,7 @@ fn builder(limits: &ListenerLimits, keeps_case: bool) -> http1::Builder {
 }
 
 /// The reason for which serving ended.
-pub(super) enum Ending {
+enum Ending {
     /// The connection was idle for long enough to need no HTTP for now: it goes on without.
     Rest,
     /// hyper has finished with the connection.
@@ -348,7 +348,7 @@ impl Ending {
             Self::Stuck | Self::Left => reset(tcp),
             Self::Done(_) if downstream.is_unread() => close_behind_rest(tcp, inlet).await,
             Self::Rest | Self::Done(_) | Self::Idle | Self::HeaderTimeout => {
-                socket::close_politely(tcp).await
+                Manner::of_close(socket::close_politely(tcp).await)
             }
         }
     }
@@ -392,7 +392,7 @@ async fn close_behind_rest(tcp: TcpStream, inlet: &Inlet) -> Manner {
             () = inlet.full() => {}
         }
     };
-    socket::close_behind_rest(tcp, hurry).await
+    Manner::of_close(socket::close_behind_rest(tcp, hurry).await)
 }
 
 /// Closes a connection with RST.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
 
-use super::{connection::Ending, stream::DownstreamStream};
+use super::stream::DownstreamStream;
 use crate::{
     config::ListenerLimits,
     proxy::{Downstream, Phase},
@@ -30,27 +30,26 @@ pub(super) fn due(downstream: &Downstream) -> Option<Instant> {
     Some(downstream.since()? + after + spread)
 }
 
-/// Waits for the client's next byte or FIN, and returns `None`; or returns the end of the connection if that comes
-/// first.
+/// Waits for the client's next byte or FIN, and returns true; returns false if the connection's time to end comes first.
 pub(super) async fn rest(
     stream: &DownstreamStream,
     downstream: &Downstream,
     limits: &ListenerLimits,
-) -> Option<Ending> {
+) -> bool {
     if stream.has_request() {
-        return None;
+        return true;
     }
     let ends = downstream.since().unwrap_or_else(Instant::now) + limits.idle_timeout;
     loop {
         let kept_until = downstream.kept_until().filter(|until| *until < ends);
         tokio::select! {
             biased;
-            () = stream.readable() => return None,
+            () = stream.readable() => return true,
             // A client that connected before the drain is served once.
-            () = downstream.drain.begun() => return (!downstream.is_new()).then_some(Ending::Idle),
+            () = downstream.drain.begun() => return downstream.is_new(),
             () = sleep_until(kept_until.unwrap_or(ends).into()) => match kept_until {
                 Some(_) => downstream.let_go(Instant::now()),
-                None => return Some(Ending::Idle),
+                None => return false,
             },
         }
     }

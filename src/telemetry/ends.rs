@@ -35,5 +35,12 @@ label! {
     }
 }
 
+impl Manner {
+    /// Returns the manner in which Warmline closed a connection's socket: politely, or else by a reset.
+    pub fn of_close(polite: bool) -> Self {
+        if polite { Self::Polite } else { Self::Reset }
+    }
+}
+
 /// The counters of the metric `connection_ends_total`.
 pub type Ends = Tally<(Facing, Manner)>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1;
 
 use super::{Content, Reference};
-use crate::config::source::LARGEST;
+use crate::config::files::LARGEST;
 
 /// Returns the text, or the reason why there is none; `found` is `None` if the `ConfigMap` does not exist.
 pub(super) fn of(found: Option<&v1::ConfigMap>, reference: &Reference) -> Content {
