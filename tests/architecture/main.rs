@@ -1,0 +1,57 @@
+//! The law of layers, proven from the code: imports point down, no knots, and each file says what it is for.
+
+#![allow(unreachable_pub, reason = "one crate without users: visibility inside it says enough")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
+
+mod arrows;
+mod forged;
+mod functions;
+mod law;
+mod layers;
+mod source;
+
+use std::{fs, path::Path};
+
+use source::Source;
+
+/// The most lines that nine of ten functions have.
+const LINES: usize = 20;
+
+#[test]
+fn imports_point_down_without_a_knot_and_every_file_says_what_it_is_for() {
+    let faults = law::faults(&sources());
+    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert!(told.is_empty(), "\n{}\n", told.join("\n"));
+}
+
+#[test]
+fn nine_of_ten_functions_have_at_most_20_lines() {
+    let functions = functions::lengths(&sources());
+    let ninth = functions::percentile(&functions, 90);
+    let half = functions::percentile(&functions, 50);
+    println!("{} functions: half have at most {half} lines, nine of ten {ninth}", functions.len());
+    for longest in functions.iter().rev().take(20) {
+        println!("{longest}");
+    }
+    assert!(ninth <= LINES, "{ninth} lines: split the longest (--nocapture names them)");
+}
+
+/// Reads the library.
+fn sources() -> Vec<Source> {
+    let mut found = Vec::new();
+    find(Path::new(env!("CARGO_MANIFEST_DIR")), "src", &mut found);
+    assert!(found.len() > 100, "{}", found.len());
+    found
+}
+
+/// Reads all of a folder's sources.
+fn find(project: &Path, folder: &str, found: &mut Vec<Source>) {
+    for entry in fs::read_dir(project.join(folder)).unwrap() {
+        let path = format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap());
+        if project.join(&path).is_dir() {
+            find(project, &path, found);
+        } else if Path::new(&path).extension().is_some_and(|end| end == "rs") {
+            found.push(Source::read(&path, &fs::read_to_string(project.join(&path)).unwrap()));
+        }
+    }
+}
