@@ -1,3 +1,5 @@
+//! Tests of the table of failures and of the answers that come of it.
+
 use std::{io, sync::Arc};
 
 use super::*;
