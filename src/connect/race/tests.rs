@@ -1,5 +1,8 @@
 //! Errors of addresses that failed, and races against listeners made in the test.
 
+#[path = "../../../tests/behaviour/support/kernel.rs"]
+#[allow(dead_code, reason = "shared with the tests of behaviour; not all of it is needed here")]
+mod kernel;
 #[path = "../../../tests/behaviour/support/silent.rs"]
 mod silent;
 
@@ -84,13 +87,25 @@ fn answer(addresses: &[IpAddr]) -> Answer {
     Answer::given(addresses, Instant::now())
 }
 
-/// Races to these addresses, with this number of places to spare, and returns the winner.
+/// The number of a test, the places to spare in its race, and the time of the race.
+#[derive(Clone, Copy)]
+struct Terms {
+    test: usize,
+    spares: usize,
+    time: Duration,
+}
+
+/// Returns the terms of a race that takes some seconds at most.
+fn terms(test: usize, spares: usize) -> Terms {
+    Terms { test, spares, time: Duration::from_secs(6) }
+}
+
+/// Races to these addresses on these terms, and returns the winner.
 async fn raced(
     addresses: &Addresses,
     port: u16,
     given: &[IpAddr],
-    test: usize,
-    spares: usize,
+    Terms { test, spares, time }: Terms,
 ) -> Result<IpAddr, Lost> {
     let answer = answer(given);
     addresses.learn(&answer.parts);
@@ -101,16 +116,15 @@ async fn raced(
             Spare(&TAKEN[test])
         })
     };
-    let deadline = Instant::now() + Duration::from_secs(6);
+    let deadline = Instant::now() + time;
     run(answer, Course { port, deadline, addresses, spare: &spare }).await.map(|(_, a)| a.ip())
 }
 
-/// Races to silent addresses until each was tried, with this number of places to spare; returns the most sockets at
-/// once.
-async fn most_sockets(silent: &[Silent], port: u16, test: usize, spares: usize) -> usize {
+/// Races to silent addresses on these terms until each was tried; returns the most sockets at once.
+async fn most_sockets(silent: &[Silent], port: u16, terms: Terms) -> usize {
     let given: Vec<_> = silent.iter().map(|silent| silent.address.ip()).collect();
     let addresses = Addresses::default();
-    let mut race = Box::pin(raced(&addresses, port, &given, test, spares));
+    let mut race = Box::pin(raced(&addresses, port, &given, terms));
     let on_their_way: Vec<_> = silent.iter().map(|silent| silent.address).collect();
     // All is on one thread: between two checks of the task nothing changes.
     let (mut most, mut tried) = (0, vec![false; silent.len()]);
@@ -124,7 +138,7 @@ async fn most_sockets(silent: &[Silent], port: u16, test: usize, spares: usize) 
     .await;
     assert!(!tried.contains(&false), "each address has its turn: {tried:?}");
     drop(race);
-    assert_eq!(TAKEN[test].load(SeqCst), 0, "each place is given back");
+    assert_eq!(TAKEN[terms.test].load(SeqCst), 0, "each place is given back");
     most
 }
 
@@ -141,14 +155,20 @@ async fn fault_10_without_a_place_to_spare_the_next_address_waits_until_the_sock
 {
     let (silent, port) = silent(3, 3).await;
     for (spares, sockets) in [(0, 1), (1, 2), (5, 3)] {
-        assert_eq!(most_sockets(&silent, port, 0, spares).await, sockets, "{spares} to spare");
+        assert_eq!(
+            most_sockets(&silent, port, terms(0, spares)).await,
+            sockets,
+            "{spares} to spare"
+        );
     }
 }
 
 #[tokio::test]
 async fn fault_10_a_dial_has_no_more_than_eight_sockets_however_many_addresses_there_are() {
     let (silent, port) = silent(9, 10).await;
-    assert_eq!(most_sockets(&silent, port, 3, 100).await, AT_ONCE);
+    // The addresses have their turns at the same times however long the race may take.
+    let terms = Terms { time: Duration::from_secs(60), ..terms(3, 100) };
+    assert_eq!(most_sockets(&silent, port, terms).await, AT_ONCE);
 }
 
 #[tokio::test]
@@ -160,11 +180,11 @@ async fn fault_31_what_was_silent_is_tried_last_the_next_time() {
     let mut given: Vec<_> = silent.iter().map(|silent| silent.address.ip()).collect();
     given.push([127, 0, 0, 1].into());
     let addresses = Addresses::default();
-    let won = raced(&addresses, port, &given, 1, 100).await.expect("one of eight answers");
+    let won = raced(&addresses, port, &given, terms(1, 100)).await.expect("one of eight answers");
     assert_eq!(won, given[7]);
     let order = addresses.in_order(given.clone(), Instant::now());
     assert_eq!(order[0], given[7], "{order:?}");
-    let won = raced(&addresses, port, &given, 1, 0).await.expect("it is the first now");
+    let won = raced(&addresses, port, &given, terms(1, 0)).await.expect("it is the first now");
     assert_eq!(won, given[7]);
     assert_eq!(addresses.in_order(given.clone(), Instant::now()), order, "no other was tried");
 }
@@ -175,9 +195,12 @@ async fn fault_31_one_that_refuses_is_tried_last_the_next_time_and_said_where_al
     let port = good.local_addr().expect("an address").port();
     let (dead, alive) = (IpAddr::from([127, 0, 5, 1]), IpAddr::from([127, 0, 0, 1]));
     let addresses = Addresses::default();
-    assert_eq!(raced(&addresses, port, &[dead, alive], 2, 0).await.expect("one answers"), alive);
+    assert_eq!(
+        raced(&addresses, port, &[dead, alive], terms(2, 0)).await.expect("one answers"),
+        alive
+    );
     assert_eq!(addresses.in_order(vec![dead, alive], Instant::now()), [alive, dead]);
-    let Err(Lost::Failed(error)) = raced(&addresses, port, &[dead], 2, 0).await else {
+    let Err(Lost::Failed(error)) = raced(&addresses, port, &[dead], terms(2, 0)).await else {
         panic!("nobody is there")
     };
     assert!(error.to_string().contains("127.0.5.1"), "{error}");

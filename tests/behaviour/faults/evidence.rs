@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::support::{
+    lives::Lives,
     origin::{self, Gate, Origin},
     setup::Setup,
 };
@@ -66,33 +67,32 @@ fn forward(mut from: TcpStream, mut to: TcpStream) -> Option<io::Error> {
     }
 }
 
-/// The times in milliseconds after which the origin closes the first idle connections, without a pattern.
-const LIVES: [u64; 7] = [25, 100, 50, 10, 150, 35, 75];
-
 /// Before an upstream that closes idle connections at any time, a request that cannot be sent again gets a new
 /// connection. A GET whose only retry was used up by a failed dial is such a request.
 #[test]
 fn fault_27_a_request_whose_dials_used_its_retries_up_takes_no_connection_that_may_end_under_it() {
-    let (held, dialled) = (Gate::new(), Gate::new());
-    let (opened, lived) = (held.clone(), Arc::new(AtomicUsize::new(0)));
+    let (held, dialled, lives) = (Gate::new(), Gate::new(), Lives::default());
+    let (opened, idle) = (held.clone(), lives.clone());
     let origin = Origin::scripted(move |mut peer| {
-        let (opened, lived) = (opened.clone(), Arc::clone(&lived));
+        let (opened, idle) = (opened.clone(), idle.clone());
         async move {
             while let Some(head) = peer.head().await {
                 if head.start.contains("/held") {
                     opened.opened().await;
                 }
                 peer.answer("right").await;
-                if let Some(life) = LIVES.get(lived.fetch_add(1, SeqCst)) {
-                    tokio::time::sleep(Duration::from_millis(*life)).await;
+                if let Some(life) = idle.of(peer.number()) {
+                    tokio::time::sleep(life).await;
                     return peer.close().await;
                 }
             }
         }
     })
     .start();
-    let gate = dialled.clone();
-    let port = gateway(origin.port(), move |number| match number.checked_sub(LIVES.len()) {
+    // The number of the first connection behind the lessons.
+    let first = Arc::new(AtomicUsize::new(usize::MAX));
+    let (gate, known) = (dialled.clone(), Arc::clone(&first));
+    let port = gateway(origin.port(), move |number| match number.checked_sub(known.load(SeqCst)) {
         // A handshake that offered a session is made once more without the session; that does not count as a retry.
         Some(1 | 2) => Treatment::Resets,
         Some(3) => Treatment::ForwardsAfter(gate.clone()),
@@ -100,14 +100,14 @@ fn fault_27_a_request_whose_dials_used_its_retries_up_takes_no_connection_that_m
     });
     let setup = Setup::new().upstream_at("origin", &format!("{}:{port}", origin::NAME));
     let warmline = setup.set("retries.max", 1).start();
-    for _ in LIVES {
+    let lessons = lives.teach(&warmline, |_| {
         assert_eq!(warmline.one_shot("/lesson").status, 200);
         warmline.wait_for_pool("the origin's close", |pool| pool.census.total() == 0);
-    }
-    assert!(warmline.upstream("origin").pool().closes_at_any_time());
+    });
+    first.store(lessons, SeqCst);
 
     let mut holder = warmline.ask("/held");
-    origin.wait_for("the holder", |record| record.request_count == LIVES.len() + 1);
+    origin.wait_for("the holder", |record| record.request_count == lessons + 1);
     let mut asking = warmline.ask("/any");
     let failed = [("reason", "dial-failed")];
     crate::support::wait_for("the dial that is tried again", || {
@@ -119,8 +119,8 @@ fn fault_27_a_request_whose_dials_used_its_retries_up_takes_no_connection_that_m
     dialled.open();
     assert_eq!(asking.response().status, 200);
     let carriers = origin.read(|record| {
-        let requests = record.requests.iter().skip(LIVES.len());
-        requests.map(|request| request.connection - LIVES.len()).collect::<Vec<_>>()
+        let requests = record.requests.iter().skip(lessons);
+        requests.map(|request| request.connection - lessons).collect::<Vec<_>>()
     });
     assert_eq!(carriers, [0, 1], "the second one took a connection of its own");
 }

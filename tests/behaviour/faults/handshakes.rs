@@ -1,12 +1,9 @@
 //! Handshakes that fail because of an offer, a session or a large key share: repeated without the offer, logged and
 //! remembered.
 
-use std::{
-    fs,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use rustls::{
@@ -26,6 +23,7 @@ use crate::{
     hostile::bare_tls::Tls,
     support::{
         authority::Authority,
+        kernel::{self, CLOSE_WAIT, ESTABLISHED},
         log_lines,
         origin::{Connection, Gate, NAME, Origin},
         program::Program,
@@ -293,7 +291,8 @@ fn fault_02_a_session_that_is_followed_by_some_bytes_and_silence_is_forgotten_to
                     How::Silence.end(tls.peer).await;
                 }
             });
-            let warmline = before(&picky, "1s").set("pool.maxConnections", 1).start();
+            let warmline =
+                before(&picky, How::Silence.limit()).set("pool.maxConnections", 1).start();
             for _ in 0..5 {
                 assert_eq!(post(&warmline), 200, "{version:?}");
             }
@@ -319,7 +318,7 @@ fn fault_10_a_server_that_takes_no_fin_for_an_end_has_no_more_sockets_than_the_c
             serve(peer, &config, &bytes).await;
         }
     });
-    let warmline = before(&picky, "1s").set("pool.maxConnections", 1).start();
+    let warmline = before(&picky, How::Silence.limit()).set("pool.maxConnections", 1).start();
     assert_eq!(post(&warmline), 200, "behind a silent first handshake");
     wait_for("the end of what was served", || held(picky.origin.port()) == 0);
     silent.store(true, SeqCst);
@@ -329,12 +328,8 @@ fn fault_10_a_server_that_takes_no_fin_for_an_end_has_no_more_sockets_than_the_c
 
 /// Counts the sockets of a server at this port that the server still has to close: connected, or behind the peer's FIN.
 fn held(port: u16) -> usize {
-    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
-    let of = |line: &&str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields[1].ends_with(&format!(":{port:04X}")) && ["01", "08"].contains(&fields[3])
-    };
-    table.lines().skip(1).filter(of).count()
+    let sockets = kernel::sockets(&[ESTABLISHED, CLOSE_WAIT]);
+    sockets.iter().filter(|socket| socket.local.port() == port).count()
 }
 
 #[test]
@@ -354,7 +349,7 @@ fn fault_02_what_was_learned_of_sessions_is_said_once_and_once_when_they_are_off
 fn fault_02_without_resumption_no_session_is_offered_or_asked_for() {
     for version in [&TLS12, &TLS13] {
         let picky = Picky::start(version, How::Alert, |_| false);
-        let warmline = before(&picky, "5s").set("tls.resumption", false).start();
+        let warmline = before(&picky, "20s").set("tls.resumption", false).start();
         for _ in 0..3 {
             assert_eq!(warmline.one_shot("/any").status, 200);
         }
@@ -368,7 +363,7 @@ fn fault_02_without_resumption_no_session_is_offered_or_asked_for() {
 #[test]
 fn fault_02_resumption_switched_off_and_on_is_a_change_like_any_other() {
     let picky = Picky::start(&TLS13, How::Alert, |_| false);
-    let mut warmline = before(&picky, "5s").start_following();
+    let mut warmline = before(&picky, "20s").start_following();
     let ask = |warmline: &Running| assert_eq!(warmline.one_shot("/any").status, 200);
     ask(&warmline);
     ask(&warmline);
@@ -414,7 +409,7 @@ fn fault_12_a_large_first_message_that_gets_an_alert_that_size_may_cause_is_foll
     for (level, code) in warnings.into_iter().chain(of_size) {
         let how = How::AlertOf(level, code);
         let picky = Picky::start(&TLS13, how, |message| message.share == Share::Large);
-        let warmline = before(&picky, "5s").set("pool.maxConnections", 1).start();
+        let warmline = before(&picky, "20s").set("pool.maxConnections", 1).start();
         for _ in 0..3 {
             assert_eq!(post(&warmline), 200, "{how:?}");
         }
@@ -426,7 +421,7 @@ fn fault_12_a_large_first_message_that_gets_an_alert_that_size_may_cause_is_foll
     for code in [70, 112, 120, 116] {
         let how = How::AlertOf(fatal, code);
         let picky = Picky::start(&TLS13, how, |message| message.share == Share::Large);
-        let warmline = before(&picky, "5s").start();
+        let warmline = before(&picky, "20s").start();
         assert_eq!([post(&warmline), post(&warmline)], [502; 2], "{how:?}");
         assert_eq!(picky.seen(), ["large", "large"], "{how:?}");
     }
@@ -435,7 +430,7 @@ fn fault_12_a_large_first_message_that_gets_an_alert_that_size_may_cause_is_foll
 #[test]
 fn fault_12_a_server_that_refuses_every_message_costs_two_handshakes_once_in_a_while() {
     let picky = Picky::start(&TLS13, How::AlertOf(2, 40), |_| true);
-    let warmline = before(&picky, "5s").start();
+    let warmline = before(&picky, "20s").start();
     assert_eq!([post(&warmline), post(&warmline), post(&warmline)], [502; 3]);
     assert_eq!(picky.seen(), ["large", "small", "small", "small"]);
 }
@@ -481,7 +476,7 @@ fn fault_12_where_session_and_large_message_may_both_be_the_cause_they_are_tried
             serve(peer, &config, &bytes).await;
         }
     });
-    let warmline = before(&picky, "5s").start();
+    let warmline = before(&picky, "20s").start();
     assert_eq!(post(&warmline), 200);
     *lost.lock().unwrap() = true;
     for _ in 0..3 {
@@ -523,7 +518,7 @@ fn fault_12_what_the_configuration_says_of_the_key_exchange_holds() {
         [("classic", 200, ["classic", "classic"]), ("hybrid", 502, ["large", "large"])]
     {
         let picky = Picky::start(&TLS13, How::Reset, |message| message.share == Share::Large);
-        let warmline = before(&picky, "5s").set("tls.keyExchange", key_exchange).start();
+        let warmline = before(&picky, "20s").set("tls.keyExchange", key_exchange).start();
         assert_eq!([post(&warmline), post(&warmline)], [status; 2], "{key_exchange}");
         assert_eq!(picky.seen(), seen);
     }
@@ -532,7 +527,7 @@ fn fault_12_what_the_configuration_says_of_the_key_exchange_holds() {
 #[test]
 fn fault_12_an_alert_as_the_only_answer_to_a_large_message_names_the_key_that_makes_it_small() {
     let picky = Picky::start(&TLS13, How::Alert, |message| message.share == Share::Large);
-    let mut warmline = before(&picky, "5s").set("tls.keyExchange", "hybrid").start_following();
+    let mut warmline = before(&picky, "20s").set("tls.keyExchange", "hybrid").start_following();
     let answer = warmline.one_shot("/any");
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("tls.keyExchange: classic"), "{}", answer.text());
@@ -541,7 +536,7 @@ fn fault_12_an_alert_as_the_only_answer_to_a_large_message_names_the_key_that_ma
     assert_eq!(picky.seen(), ["large", "classic"]);
 
     let refuses_all = Picky::start(&TLS13, How::Alert, |_| true);
-    let warmline = before(&refuses_all, "5s").set("tls.keyExchange", "classic").start();
+    let warmline = before(&refuses_all, "20s").set("tls.keyExchange", "classic").start();
     let answer = warmline.one_shot("/any");
     assert!(!answer.text().contains("tls.keyExchange"), "{}", answer.text());
 }
@@ -554,11 +549,11 @@ fn fault_12_a_hybrid_handshake_that_needs_its_whole_time_has_it() {
     let picky = Picky::serving(move |_, peer, bytes| {
         let config = Arc::clone(&config);
         async move {
-            tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
             serve(peer, &config, &bytes).await;
         }
     });
-    let warmline = before(&picky, "2s").set("tls.keyExchange", "hybrid").start();
+    let warmline = before(&picky, "4s").set("tls.keyExchange", "hybrid").start();
     assert_eq!(post(&warmline), 200);
     assert_eq!(picky.seen(), ["large"]);
 }
@@ -654,7 +649,7 @@ fn fault_17_a_handshake_that_an_accident_ended_is_tried_again_and_one_that_was_r
             }
         });
         // With a small first message there is no second handshake for its size, so that every further one is a retry.
-        let setup = before(&picky, "5s").set("retries.max", 1).set("tls.keyExchange", "classic");
+        let setup = before(&picky, "20s").set("retries.max", 1).set("tls.keyExchange", "classic");
         assert_eq!(post(&setup.start()), status, "{code}");
         assert_eq!(picky.seen().len(), handshakes, "{code}");
     }

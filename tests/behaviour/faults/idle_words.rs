@@ -1,16 +1,14 @@
 //! 408 with `Connection: close` as the first bytes on a connection that was idle: an idle close announced by a
 //! response, which crosses a request.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use crate::support::{
     client::Response,
+    lives::Lives,
     origin::{self, Origin},
     running::Running,
     setup::Setup,
@@ -123,20 +121,17 @@ fn fault_09_a_408_to_a_client_that_keeps_its_request_back_is_the_answer() {
     assert_eq!(origin.record().connections.len(), 1);
 }
 
-/// The times in milliseconds for which each of the first connections is idle before the request that crosses the 408.
-const LIVES: [u64; 7] = [25, 100, 50, 10, 150, 35, 75];
-
 #[test]
 fn fault_09_such_a_408_teaches_how_long_connections_may_be_idle_as_any_idle_close_does() {
-    let over = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&over);
+    let (lives, over) = (Lives::default(), Arc::new(AtomicUsize::new(0)));
+    let (idle, count) = (lives.clone(), Arc::clone(&over));
     let origin = Origin::scripted(move |mut peer| {
-        let count = Arc::clone(&count);
+        let (idle, count) = (idle.clone(), Arc::clone(&count));
         async move {
             while peer.request().await.is_some() {
                 peer.answer("right").await;
-                if let Some(life) = LIVES.get(peer.number()) {
-                    tokio::time::sleep(Duration::from_millis(*life)).await;
+                if let Some(life) = idle.of(peer.number()) {
+                    tokio::time::sleep(life).await;
                     count.fetch_add(1, SeqCst);
                     peer.request().await;
                     peer.write(CLOSES).await;
@@ -148,11 +143,10 @@ fn fault_09_such_a_408_teaches_how_long_connections_may_be_idle_as_any_idle_clos
     .start();
     let warmline = Setup::before(&origin).start();
     assert_eq!(warmline.one_shot("/any").status, 200);
-    for lives in 1..=LIVES.len() {
-        wait_for("the end of an idle time", || over.load(SeqCst) == lives);
+    let lessons = lives.teach(&warmline, |number| {
+        wait_for("the end of an idle time", || over.load(SeqCst) == number);
         // The request crosses the 408 and is sent again on the next connection.
         assert_eq!(warmline.one_shot("/any").status, 200);
-    }
-    assert_eq!(origin.record().connections.len(), LIVES.len() + 1);
-    assert!(warmline.upstream("origin").pool().closes_at_any_time());
+    });
+    assert_eq!(origin.record().connections.len(), lessons + 1);
 }

@@ -71,9 +71,17 @@ fn fault_29_half_a_header_behind_a_whole_request_survives_the_rest() {
     assert_eq!(client.response().text(), "hello\n");
 }
 
+/// Starts an origin, and Warmline before it, which lets a crowd with half headers wait for as long as a test takes.
+fn patient() -> (Origin, Running) {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set_global("listeners.0.limits.headerTimeout", "10m");
+    let warmline = setup.start();
+    (origin, warmline)
+}
+
 #[test]
 fn fault_33_half_headers_of_a_crowd_are_bounded_in_sum_and_small_requests_go_on() {
-    let (origin, warmline) = serving();
+    let (origin, warmline) = patient();
     let long = request(31 * 1024 - 100);
     let half = &long[..31 * 1024 - 200];
     let fit = BUFFERED / (24 * 1024);
@@ -120,7 +128,7 @@ fn fault_33_what_a_request_held_is_given_back_when_it_is_answered() {
 
 #[test]
 fn fault_33_while_buffers_are_short_uploads_go_on_in_small_pieces() {
-    let (_origin, warmline) = serving();
+    let (_origin, warmline) = patient();
     let half = &request(31 * 1024)[..31 * 1024 - 200];
     let mut crowd = Vec::new();
     while warmline.metric("warmline_shortages_total", &[("resource", "client-buffers")]) == 0 {

@@ -32,7 +32,9 @@
 
 pub mod authority;
 pub mod client;
+pub mod kernel;
 pub mod key_format;
+pub mod lives;
 pub mod log_lines;
 pub mod message;
 pub mod mount;

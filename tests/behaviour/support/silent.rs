@@ -1,8 +1,10 @@
 //! Addresses that take no connection and give no answer, like those behind a firewall that drops packets.
 
-use std::{fs, net::SocketAddr};
+use std::net::SocketAddr;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::kernel::{self, SYN_SENT};
 
 /// An address that takes no connection and gives no answer, because its listener's backlog is full.
 pub struct Silent {
@@ -35,12 +37,9 @@ impl Silent {
 
     /// Counts, for each of these addresses, the sockets of this machine that wait for its answer (`SYN_SENT`).
     pub fn waiting(addresses: &[SocketAddr]) -> Vec<usize> {
-        let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+        let sockets = kernel::sockets(&[SYN_SENT]);
         let waiting = |address: &SocketAddr| {
-            let SocketAddr::V4(v4) = address else { panic!("IPv4") };
-            let ip = u32::from_le_bytes(v4.ip().octets());
-            let waiting = format!(" {ip:08X}:{:04X} 02 ", v4.port());
-            table.lines().filter(|line| line.contains(&waiting)).count()
+            sockets.iter().filter(|socket| SocketAddr::from(socket.peer) == *address).count()
         };
         addresses.iter().map(waiting).collect()
     }
