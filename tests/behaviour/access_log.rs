@@ -44,7 +44,7 @@ fn a_download_whose_upstream_falls_silent_was_ended_by_the_upstream() {
 #[test]
 fn a_download_whose_client_reads_nothing_was_ended_by_the_client() {
     let origin = Origin::serving().start();
-    let warmline = logged(&origin).set("timeouts.idle", "200ms").start();
+    let warmline = logged(&origin).set("timeouts.idle", "1s").start();
     let _client = warmline.ask("/bytes/1000000000");
     let line = line_of("GET /bytes/1000000000");
     assert_eq!((line.get("end"), line.get("status")), ("downstream-body", "200"));

@@ -155,8 +155,8 @@ fn another_field_of_the_key_starts_a_generation_and_idle_connections_of_the_old_
 fn a_request_whose_new_connections_are_outdated_again_and_again_ends_within_the_limits_of_connecting()
  {
     let origin = Origin::serving().far_away(Duration::from_millis(100)).start();
-    let setup = Setup::before(&origin).set("timeouts.connect", "300ms");
-    let mut warmline = setup.set("timeouts.handshake", "500ms").start_following();
+    let setup = Setup::before(&origin).set("timeouts.connect", "1s");
+    let mut warmline = setup.set("timeouts.handshake", "2s").start_following();
     let answer = thread::scope(|scope| {
         let mut document = warmline.document.clone();
         let asking = scope.spawn(|| warmline.one_shot("/any"));
@@ -196,19 +196,19 @@ fn an_upstream_that_is_added_serves_and_one_that_is_removed_finishes_what_it_has
 }
 
 /// Starts Warmline with an upstream `a.test` with these settings and a permanent one, `b.test`; sends a request to the
-/// first, which the origin holds.
+/// first, which the origin does not answer by itself.
 fn held_beside_another(
+    origin: &Origin,
     set: impl FnOnce(Setup) -> Setup,
     request: &str,
-) -> (Origin, Following, Client) {
-    let origin = Origin::serving().start();
-    let setup = set(Setup::before(&origin).set("hosts", json!(["a.test"])));
-    let setup = setup.upstream("other", &origin).set("hosts", json!(["b.test"]));
-    let warmline = setup.set("timeouts.response", "300ms").start_following();
+) -> (Following, Client) {
+    let setup = set(Setup::before(origin).set("hosts", json!(["a.test"])));
+    let setup = setup.upstream("other", origin).set("hosts", json!(["b.test"]));
+    let warmline = setup.set("timeouts.response", "2s").start_following();
     let mut held = warmline.connect();
     held.send(format!("{request} /hold HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"));
     origin.wait_for("a request in flight", |record| record.requests.len() == 1);
-    (origin, warmline, held)
+    (warmline, held)
 }
 
 /// Removes the first upstream from the configuration in force.
@@ -221,19 +221,20 @@ fn remove_first(warmline: &Following) {
 #[test]
 fn what_a_removed_upstream_has_in_flight_ends_at_the_rotation_deadline() {
     let set = |setup: Setup| setup.set("pool.rotationDeadline", "100ms");
-    let (origin, warmline, mut held) = held_beside_another(set, "POST");
+    let origin = Origin::unanswering().start();
+    let (warmline, mut held) = held_beside_another(&origin, set, "POST");
     remove_first(&warmline);
     let answer = held.response();
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert!(answer.text().contains("rotationDeadline"), "{}", answer.text());
-    origin.release();
     origin.wait_for("a polite end", |record| record.ends() == [Some(End::Polite)]);
 }
 
 #[test]
 fn what_goes_again_on_a_removed_upstream_ends_likewise() {
-    let set = |setup: Setup| setup.set("pool.rotationDeadline", "100ms").set("retries.max", 1);
-    let (origin, warmline, mut held) = held_beside_another(set, "GET");
+    let set = |setup: Setup| setup.set("pool.rotationDeadline", "500ms").set("retries.max", 1);
+    let origin = Origin::unanswering().start();
+    let (warmline, mut held) = held_beside_another(&origin, set, "GET");
     remove_first(&warmline);
     let answer = held.response();
     assert_eq!(answer.status, 504, "{}", answer.text());
@@ -242,11 +243,12 @@ fn what_goes_again_on_a_removed_upstream_ends_likewise() {
 
 #[test]
 fn an_upstream_that_returns_in_time_ends_nothing() {
-    let set = |setup: Setup| setup.set("pool.rotationDeadline", "200ms");
-    let (origin, warmline, mut held) = held_beside_another(set, "POST");
+    let set = |setup: Setup| setup.set("pool.rotationDeadline", "1500ms");
+    let origin = Origin::serving().start();
+    let (warmline, mut held) = held_beside_another(&origin, set, "POST");
     remove_first(&warmline);
     warmline.reconfigure(&warmline.document);
-    assert_eq!(warmline.connect().get("b.test", "/hold").status, 504, "300 ms are over");
+    assert_eq!(warmline.connect().get("b.test", "/hold").status, 504, "2 s are over");
     origin.release();
     assert_eq!(held.response().status, 200);
 }

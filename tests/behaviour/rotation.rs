@@ -138,13 +138,13 @@ fn case_37_what_is_in_flight_finishes_on_the_old_pair_and_the_next_request_shows
 
 #[test]
 fn case_37_a_request_on_an_old_connection_ends_at_the_rotation_deadline() {
-    let scene = scene(|setup| setup.set("pool.rotationDeadline", "100ms"));
+    let origin = Origin::unanswering().start();
+    let scene = scene_before(origin, |setup| setup.set("pool.rotationDeadline", "100ms"));
     let mut post = held_post(&scene);
     scene.rotate(&Authority::shared().client("warmline"));
     let answer = post.response();
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert!(answer.text().contains("rotationDeadline"), "{}", answer.text());
-    scene.origin.release();
     scene.origin.wait_for("a polite end", |record| record.ends() == [Some(End::Polite)]);
     assert_eq!(scene.origin.record().requests.len(), 1, "it is not sent again");
 }

@@ -31,7 +31,7 @@ fn fault_07_a_retry_that_waits_past_the_first_attempts_deadline_costs_no_process
     })
     .far_away(Duration::from_secs(2))
     .start();
-    let setup = Program::setup(&[(NAME, &origin)]).set("timeouts.response", "200ms");
+    let setup = Program::setup(&[(NAME, &origin)]).set("timeouts.response", "1s");
     let program = Program::run(setup, "exec \"$0\" run --config \"$1\"");
     let mut client = program.connect();
     assert_eq!(client.get(NAME, "/first").text(), "right");

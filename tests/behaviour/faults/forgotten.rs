@@ -278,7 +278,7 @@ fn fault_08_a_body_without_end_ends_a_forgotten_connection_too() {
         client.send(format!(
             "POST /echo HTTP/1.1\r\nHost: {NAME}\r\nContent-Length: 1000000000\r\n\r\n"
         ));
-        client.send_until_blocked(1_000_000_000);
+        client.send_until_answered(1_000_000_000);
         let answer = client.response();
         assert_eq!((answer.status, origin.record().request_count), (502, 1));
         assert!(answer.text().contains("nothing of the request was acknowledged"));

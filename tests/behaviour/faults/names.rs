@@ -117,7 +117,7 @@ fn fault_10_with_one_connection_allowed_addresses_are_tried_one_after_the_other(
     let silent = Silent::at(SocketAddr::from(([127, 0, 6, 1], origin.port())));
     let names = Names::default().fixed(NAME, &[&silent.address.ip().to_string(), "127.0.0.1"]);
     let setup = Setup::before(&origin).names(&names).set("pool.maxConnections", 1);
-    let warmline = setup.set("timeouts.connect", "1s").start();
+    let warmline = setup.set("timeouts.connect", "4s").start();
     assert_eq!(warmline.one_shot("/any").status, 200);
     assert_eq!(warmline.pool("origin").census.total(), 1);
     assert_eq!(Silent::waiting(&[silent.address]), [0]);

@@ -4,13 +4,16 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
     PATIENCE,
     message::{Body, Framing, Head},
 };
+
+/// The pause after which nobody reads on.
+const BLOCKED: Duration = Duration::from_secs(2);
 
 /// A connection to Warmline.
 pub struct Client {
@@ -81,14 +84,32 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Writes up to `limit` bytes for as long as they are taken; returns the number that was written.
+    /// Writes up to `limit` bytes for as long as they are taken; returns the number that was written. On a busy machine
+    /// those who read may pause, so that only a long pause shows that they do not read on.
     pub fn send_until_blocked(&mut self, limit: usize) -> usize {
-        let (mut sent, piece) = (0, vec![b'x'; 64 * 1024]);
-        self.stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a socket option");
-        while sent < limit
-            && let Ok(count) = self.stream.write(&piece[..piece.len().min(limit - sent)])
-        {
-            sent += count;
+        self.send_until(limit, BLOCKED, |_| false)
+    }
+
+    /// Writes up to `limit` bytes until there is something to read: an answer, or the end.
+    pub fn send_until_answered(&mut self, limit: usize) -> usize {
+        self.send_until(limit, PATIENCE, Self::has_something_to_read)
+    }
+
+    /// Writes up to `limit` bytes until the condition holds, or none is taken for so long.
+    fn send_until(
+        &mut self,
+        limit: usize,
+        longest: Duration,
+        condition: impl Fn(&mut Self) -> bool,
+    ) -> usize {
+        let (mut sent, piece, mut last) = (0, vec![b'x'; 64 * 1024], Instant::now());
+        self.stream.set_write_timeout(Some(Duration::from_millis(20))).expect("a socket option");
+        while sent < limit && last.elapsed() < longest && !condition(self) {
+            match self.stream.write(&piece[..piece.len().min(limit - sent)]) {
+                Ok(count) => (sent, last) = (sent + count, Instant::now()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
         }
         self.stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
         sent

@@ -145,6 +145,16 @@ impl Origin {
         })
     }
 
+    /// Makes an origin that reads one request and sends nothing until the connection's end. Unlike one that answers at
+    /// last, it sees how Warmline ended the connection however late it looks: its own bytes would be answered by RST.
+    pub fn unanswering() -> Builder {
+        Self::scripted(|mut peer| async move {
+            peer.request().await;
+            peer.ended().await;
+            peer.close().await;
+        })
+    }
+
     /// Returns the port, the same on every address.
     pub fn port(&self) -> u16 {
         self.port
