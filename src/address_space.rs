@@ -27,12 +27,12 @@ pub struct TooLittle {
 }
 
 /// Fails if the limit is too low for this number of workers and the other threads.
-pub fn suffices(workers: usize) -> Result<(), TooLittle> {
+pub(crate) fn suffices(workers: usize) -> Result<(), TooLittle> {
     judge(limit(), workers + OTHER_THREADS, OF_A_THREAD)
 }
 
 /// Fails if the limit is too low for a program that makes one request.
-pub fn suffices_for_a_request() -> Result<(), TooLittle> {
+pub(crate) fn suffices_for_a_request() -> Result<(), TooLittle> {
     judge(limit(), THREADS_OF_A_REQUEST, OF_A_SHORT_THREAD)
 }
 

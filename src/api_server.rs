@@ -59,7 +59,7 @@ const PORT: &str = "KUBERNETES_SERVICE_PORT";
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Returns the connection settings. A kubeconfig comes first, because somebody put it there on purpose.
-pub async fn config() -> Result<Config, NoWay> {
+pub(crate) async fn config() -> Result<Config, NoWay> {
     let missing = match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
         Ok(config) => return Ok(config),
         Err(error) => error,
@@ -73,7 +73,7 @@ pub async fn config() -> Result<Config, NoWay> {
 
 /// Returns an error's text with its causes, since the outermost error alone says too little. An error answer of the API
 /// server is given by its message alone.
-pub fn reason(error: &kube::Error) -> String {
+pub(crate) fn reason(error: &kube::Error) -> String {
     let outermost: &dyn std::error::Error = match error {
         kube::Error::Api(status) => return status.message.clone(),
         kube::Error::Service(service) => service.as_ref(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A wait that grows with each failure in a row.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     bound: Duration,
 }
@@ -13,20 +13,20 @@ pub struct Backoff {
 impl Backoff {
     /// Makes a backoff whose first wait is at most `first`.
     #[must_use]
-    pub const fn new(first: Duration) -> Self {
+    pub(crate) const fn new(first: Duration) -> Self {
         Self { first, bound: first }
     }
 
     /// Returns the wait after another failure: a bound that doubles each time up to `longest`, multiplied by `random`,
     /// which is in 0.0..=1.0.
-    pub fn after_failure(&mut self, longest: Duration, random: f64) -> Duration {
+    pub(crate) fn after_failure(&mut self, longest: Duration, random: f64) -> Duration {
         let bound = self.bound.min(longest);
         self.bound = bound.saturating_mul(2);
         bound.mul_f64(random)
     }
 
     /// Notes a success: the wait after the next failure is a first one again.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.bound = self.first;
     }
 }

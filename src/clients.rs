@@ -20,7 +20,7 @@ use tokio::{
 use crate::socket::BACKLOG;
 
 /// The clients of one port; the drop of this ends all their connections.
-pub struct Clients {
+pub(crate) struct Clients {
     bounds: Bounds,
     tasks: JoinSet<()>,
     /// The clients, the oldest first.
@@ -33,7 +33,7 @@ pub struct Clients {
 
 /// The bounds on the number of clients, and on the time after which a busy client may be ended for a new one.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// The most connections at a time.
     pub most: usize,
     /// The time that a first request may take to arrive before its connection may be ended for a new client.
@@ -47,7 +47,7 @@ impl Bounds {
     /// the kernel's backlog are accepted within `turnover`: a client that comes behind such a crowd waits no longer
     /// than that.
     #[must_use]
-    pub fn new(most: usize, turnover: Duration, asking: Duration) -> Self {
+    pub(crate) fn new(most: usize, turnover: Duration, asking: Duration) -> Self {
         let crowds = BACKLOG.div_ceil(u32::try_from(most).unwrap_or(u32::MAX).max(1));
         Self { most, arriving: turnover / crowds, asking }
     }
@@ -71,7 +71,7 @@ enum Activity {
 
 /// The task's means to say that a client's request has arrived, and that the answer is ready.
 #[derive(Debug, Clone)]
-pub struct ActivityReport {
+pub(crate) struct ActivityReport {
     activity: Arc<Mutex<Activity>>,
     answered: Arc<Notify>,
 }
@@ -83,7 +83,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl ActivityReport {
     /// Marks the client as awaiting an answer from now on, until the returned future has produced it.
-    pub fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
+    pub(crate) fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
         *lock(&self.activity) = Activity::Asking(Instant::now());
         let Self { activity, answered } = self.clone();
         async move {
@@ -98,13 +98,13 @@ impl ActivityReport {
 impl Clients {
     /// Makes an empty set of clients.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         let (tasks, all) = (JoinSet::new(), VecDeque::new());
         Self { bounds, tasks, all, answered: Arc::default(), told: None }
     }
 
     /// Accepts the next client, and makes room for it. `what` is the log's name for a client that cannot be accepted.
-    pub async fn next(&mut self, listener: &TcpListener, what: &str) -> (TcpStream, IpAddr) {
+    pub(crate) async fn next(&mut self, listener: &TcpListener, what: &str) -> (TcpStream, IpAddr) {
         let (stream, from) = loop {
             match listener.accept().await {
                 Ok(accepted) => break accepted,
@@ -150,8 +150,11 @@ impl Clients {
 
     /// Serves the next client in a task of its own. Yields first to that task, so that a request which is already there
     /// is seen before more clients are accepted.
-    pub async fn serve<C>(&mut self, from: IpAddr, conversation: impl FnOnce(ActivityReport) -> C)
-    where
+    pub(crate) async fn serve<C>(
+        &mut self,
+        from: IpAddr,
+        conversation: impl FnOnce(ActivityReport) -> C,
+    ) where
         C: Future<Output = ()> + Send + 'static,
     {
         let activity = Arc::new(Mutex::new(Activity::Arriving(Instant::now())));
@@ -165,7 +168,7 @@ impl Clients {
     }
 
     /// Waits until no client is left.
-    pub async fn all_ended(&mut self) {
+    pub(crate) async fn all_ended(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }

@@ -8,22 +8,22 @@ use tokio::sync::{Notify, futures::Notified};
 static SHORTAGE: Notify = Notify::const_new();
 
 /// True if this error says that the process (EMFILE) or the machine (ENFILE) has no descriptor left.
-pub fn is_shortage(error: &io::Error) -> bool {
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// Returns the number of open descriptors of this process; `None` where `/proc` does not tell it.
-pub fn open() -> Option<usize> {
+pub(crate) fn open() -> Option<usize> {
     // The directory itself is open while its entries are counted.
     fs::read_dir("/proc/self/fd").ok().map(|open| open.count().saturating_sub(1))
 }
 
 /// Wakes all tasks that wait in [`shortage`] at this moment.
-pub fn signal_shortage() {
+pub(crate) fn signal_shortage() {
     SHORTAGE.notify_waiters();
 }
 
 /// Completes at the next [`signal_shortage`].
-pub fn shortage() -> Notified<'static> {
+pub(crate) fn shortage() -> Notified<'static> {
     SHORTAGE.notified()
 }

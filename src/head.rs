@@ -11,7 +11,7 @@ const SHOWN: usize = 40;
 
 /// The part of an empty line that the bytes so far end with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blank {
+pub(crate) enum Blank {
     /// No part of an empty line.
     No,
     /// The end of the line before.
@@ -25,7 +25,7 @@ pub enum Blank {
 impl Blank {
     /// Returns the state behind this byte.
     #[must_use]
-    pub fn after(self, byte: u8) -> Self {
+    pub(crate) fn after(self, byte: u8) -> Self {
         match (self, byte) {
             (Self::No, b'\n') => Self::Lf,
             (_, b'\n') => Self::Whole,
@@ -36,7 +36,7 @@ impl Blank {
 
     /// Returns the state behind these bytes, of which only the last few count.
     #[must_use]
-    pub fn behind(self, bytes: &[u8]) -> Self {
+    pub(crate) fn behind(self, bytes: &[u8]) -> Self {
         let (blank, last) = match bytes.last_chunk::<3>() {
             Some(last) => (Self::No, &last[..]),
             None => (self, bytes),
@@ -46,13 +46,13 @@ impl Blank {
 
     /// Returns the length of these bytes up to the end of the first empty line, if there is one.
     #[must_use]
-    pub fn end_in(self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn end_in(self, bytes: &[u8]) -> Option<usize> {
         self.look_through(bytes).end
     }
 
     /// Looks for the first empty line, and for control bytes before it.
     #[must_use]
-    pub fn look_through(self, bytes: &[u8]) -> Found {
+    pub(crate) fn look_through(self, bytes: &[u8]) -> Found {
         let (mut blank, mut controls) = (self, false);
         for (index, byte) in bytes.iter().enumerate() {
             if blank == Self::No {
@@ -71,7 +71,7 @@ impl Blank {
 
 /// The result of [`Blank::look_through`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub(crate) struct Found {
     /// The length up to the end of the first empty line; `None` if there is no such line.
     pub end: Option<usize>,
     /// True if a control byte other than CR and LF may be in these bytes up to there, or a few bytes further.
@@ -128,20 +128,20 @@ fn end_of_lines(bytes: &[u8]) -> Option<usize> {
 
 /// True if a TLS record begins here: a client speaks `https` to a port for `http`.
 #[must_use]
-pub fn is_tls_record(bytes: &[u8]) -> bool {
+pub(crate) fn is_tls_record(bytes: &[u8]) -> bool {
     matches!(bytes, [20..=23, 3, 0..=4, ..])
 }
 
 /// Describes the first fault in the head of a request, or in its beginning; `None` if there is none.
 #[must_use]
-pub fn fault_of_request(head: &[u8]) -> Option<String> {
+pub(crate) fn fault_of_request(head: &[u8]) -> Option<String> {
     let (line, fields) = first_line(head);
     fault_of_request_line(line).or_else(|| fault_of_fields(fields))
 }
 
 /// Describes the first fault in the head of a response, or in its beginning; `None` if there is none.
 #[must_use]
-pub fn fault_of_response(head: &[u8]) -> Option<String> {
+pub(crate) fn fault_of_response(head: &[u8]) -> Option<String> {
     let (line, fields) = first_line(head);
     fault_of_status_line(line).or_else(|| fault_of_fields(fields))
 }
@@ -149,7 +149,7 @@ pub fn fault_of_response(head: &[u8]) -> Option<String> {
 /// Returns a plainer text for an error of hyper's parser about a head whose bytes it has not kept; `None` for other
 /// errors.
 #[must_use]
-pub fn fault_in_words(parser: &str) -> Option<&'static str> {
+pub(crate) fn fault_in_words(parser: &str) -> Option<&'static str> {
     match parser {
         "invalid content-length parsed" => {
             Some("Content-Length is not a decimal number below 2^64, or two of them differ")
@@ -166,7 +166,7 @@ pub fn fault_in_words(parser: &str) -> Option<&'static str> {
 
 /// Returns bytes as a quoted text for people, printable and cut to 40 bytes.
 #[must_use]
-pub fn shown(bytes: &[u8]) -> String {
+pub(crate) fn shown(bytes: &[u8]) -> String {
     let cut = &bytes[..bytes.len().min(SHOWN)];
     let more = if bytes.len() > SHOWN { "..." } else { "" };
     format!("\"{}{more}\"", cut.escape_ascii())
@@ -174,7 +174,7 @@ pub fn shown(bytes: &[u8]) -> String {
 
 /// Returns a byte as a text for people: the character if it is printable, else its number.
 #[must_use]
-pub fn shown_byte(byte: u8) -> String {
+pub(crate) fn shown_byte(byte: u8) -> String {
     if byte.is_ascii_graphic() {
         format!("{:?}", char::from(byte))
     } else {

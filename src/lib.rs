@@ -11,23 +11,23 @@ pub mod cli;
 pub mod app;
 
 // Edges: each faces one outside party.
-pub mod admin;
+pub(crate) mod admin;
 pub mod demo;
-pub mod injector;
+pub(crate) mod injector;
 pub mod listener;
 
 // Intent: what users write, and the validated plan that comes of it.
 pub mod config;
 
 // A request's journey.
-pub mod proxy;
+pub(crate) mod proxy;
 
 // Destinations.
-pub mod route;
+pub(crate) mod route;
 pub mod upstream;
 
 // Connecting.
-pub mod api_server;
+pub(crate) mod api_server;
 pub mod connect;
 
 // Core: `pool` and `tls` know neither each other nor hyper.
@@ -35,17 +35,17 @@ pub mod pool;
 pub mod tls;
 
 // Bounds: how much the process, or one of its ports, may have of what is scarce.
-pub mod clients;
+pub(crate) mod clients;
 pub mod resources;
 
 // Foundation: small modules that all others may use.
-pub mod address_space;
-pub mod backoff;
-pub mod descriptors;
+pub(crate) mod address_space;
+pub(crate) mod backoff;
+pub(crate) mod descriptors;
 pub mod drain;
-pub mod head;
-pub mod latest;
-pub mod memory;
-pub mod socket;
-pub mod stamp;
+pub(crate) mod head;
+pub(crate) mod latest;
+pub(crate) mod memory;
+pub(crate) mod socket;
+pub(crate) mod stamp;
 pub mod telemetry;

@@ -29,7 +29,7 @@ const LOOKS: [Duration; 4] = [
 
 /// The number of connections of one thread, and the times at which memory of those that left is to be returned.
 #[derive(Debug, Default)]
-pub struct Crowd {
+pub(crate) struct Crowd {
     /// The most connections since the last departure.
     most: usize,
     /// The times that are still to come, the latest first.
@@ -38,7 +38,7 @@ pub struct Crowd {
 
 impl Crowd {
     /// Notes the number of connections at this time; once half of many have left, memory is to be returned.
-    pub fn note(&mut self, now: Instant, connections: usize) {
+    pub(crate) fn note(&mut self, now: Instant, connections: usize) {
         self.most = self.most.max(connections);
         if self.most >= CROWD && connections <= self.most / 2 {
             self.most = connections;
@@ -47,7 +47,7 @@ impl Crowd {
     }
 
     /// Returns memory at the next time that is due, and completes; pending while none is.
-    pub async fn gives_back(&mut self) {
+    pub(crate) async fn gives_back(&mut self) {
         match self.looks.last() {
             Some(at) => sleep_until((*at).into()).await,
             None => std::future::pending().await,

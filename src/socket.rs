@@ -16,10 +16,10 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-pub use diagnosis::unacknowledged;
+pub(crate) use diagnosis::unacknowledged;
 
 /// The longest time of a polite close: the last bytes that are sent, and the wait for the peer's FIN.
-pub const CLOSE_TIME: Duration = Duration::from_secs(1);
+pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(1);
 /// The most bytes that a closing connection reads and discards.
 const DRAIN_BYTES: usize = 64 * 1024;
 /// The most of those bytes that are read at once.
@@ -34,7 +34,7 @@ const REST_BYTES: usize = 256 * 1024 * 1024;
 /// The most of those bytes that are read at once.
 const REST_CHUNK: usize = 16 * 1024;
 /// The number of connections that the kernel holds until they are accepted.
-pub const BACKLOG: u32 = 1024;
+pub(crate) const BACKLOG: u32 = 1024;
 /// The time after which the kernel probes a silent connection, and the time between two probes.
 const KEEPALIVE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
@@ -42,10 +42,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(75);
 const PROBE: Duration = Duration::from_secs(1);
 /// The time within which the kernel ends a probed connection whose peer does not acknowledge: its timers may be late by
 /// an eighth.
-pub const PROBE_TIME: Duration = Duration::from_millis(1_250);
+pub(crate) const PROBE_TIME: Duration = Duration::from_millis(1_250);
 
 /// Opens a listening socket, which does not block.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -61,19 +61,19 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Returns the IPv4 address to listen on where `[::]` cannot be bound because the machine has no IPv6; `None` for other
 /// addresses.
 #[must_use]
-pub fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
+pub(crate) fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
     let all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
     all.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
 }
 
 /// True if an address cannot be bound because the machine lacks its family: EAFNOSUPPORT (97), EADDRNOTAVAIL.
 #[must_use]
-pub fn lacks_family(error: &io::Error) -> bool {
+pub(crate) fn lacks_family(error: &io::Error) -> bool {
     error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Begins to connect. The socket becomes writable once the attempt has succeeded or failed; its drop resets it.
-pub fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub(crate) fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_linger(Some(Duration::ZERO))?;
@@ -85,14 +85,14 @@ pub fn begin_to_connect(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// Sets whether the drop of a connection resets it, or ends it with FIN as usual. After a FIN the peer may hold the
 /// connection for as long as it likes; after a reset the connection is gone at once.
-pub fn reset_when_dropped(stream: &TcpStream, resets: bool) {
+pub(crate) fn reset_when_dropped(stream: &TcpStream, resets: bool) {
     if let Err(error) = SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO)) {
         tracing::debug!(%error, "a socket does not take how it is to end");
     }
 }
 
 /// Sets the options of every connection: small writes are sent at once, and the kernel notices peers that vanished.
-pub fn set_options(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))
 }
@@ -104,13 +104,13 @@ fn keepalive(time: Duration, interval: Duration) -> TcpKeepalive {
 /// Makes the kernel end a connection on which sent bytes stay unacknowledged for so long; zero restores the kernel's
 /// own limit. A peer that acknowledges but has no room for more counts as gone, too: so the time must not be short once
 /// the peer has acknowledged something and is sent more than fits its window.
-pub fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
+pub(crate) fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(patience))
 }
 
 /// Makes the kernel probe the peer of a connection that has been silent for a second, and end the connection with an
 /// error within [`PROBE_TIME`] if the peer does not acknowledge.
-pub fn probe(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn probe(stream: &TcpStream) -> io::Result<()> {
     set_patience(stream, PROBE)?;
     let socket = SockRef::from(stream);
     // The interval is set first: the other option may send the first probe at once, and the wait after that probe is
@@ -120,19 +120,19 @@ pub fn probe(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Restores the options that [`probe`] has changed.
-pub fn end_probe(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn end_probe(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))?;
     set_patience(stream, Duration::ZERO)
 }
 
 /// Ends a connection with FIN, reads and discards what the peer still sends, within bounds, and closes. Resets the
 /// connection if the peer's FIN does not come within the bounds. Returns true if the connection was not reset.
-pub async fn close_politely(stream: TcpStream) -> bool {
+pub(crate) async fn close_politely(stream: TcpStream) -> bool {
     close_politely_by(stream, Instant::now() + CLOSE_TIME).await
 }
 
 /// Does the same as [`close_politely`], until a deadline of the caller's.
-pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> bool {
+pub(crate) async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> bool {
     let ended = stream.shutdown().await.is_ok()
         && discard_until_fin(&stream, &Bounds::nothing_due(deadline)).await;
     close(stream, ended)
@@ -141,7 +141,10 @@ pub async fn close_politely_by(mut stream: TcpStream, deadline: Instant) -> bool
 /// Does the same as [`close_politely`] for a peer whose message was answered before its end, and gives the peer more
 /// time: a peer that sends its rest before it reads the answer would lose the answer to a reset. After `hurry` has
 /// completed, only [`CLOSE_TIME`] is left.
-pub async fn close_behind_rest(mut stream: TcpStream, hurry: impl Future<Output = ()>) -> bool {
+pub(crate) async fn close_behind_rest(
+    mut stream: TcpStream,
+    hurry: impl Future<Output = ()>,
+) -> bool {
     let bounds = Bounds::rest_due(Instant::now());
     let hurried = async {
         hurry.await;
@@ -164,7 +167,7 @@ fn close(stream: TcpStream, ended: bool) -> bool {
 }
 
 /// Closes a connection by a reset.
-pub fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     reset_when_dropped(&stream, true);
     drop(stream);
 }

@@ -10,11 +10,11 @@ use std::{
 
 /// A point in time, or none, stored as microseconds since the first use of a stamp in this process; 0 for none.
 #[derive(Debug, Default)]
-pub struct Stamp(AtomicU64);
+pub(crate) struct Stamp(AtomicU64);
 
 impl Stamp {
     /// Stores a point in time.
-    pub fn set(&self, at: Instant) {
+    pub(crate) fn set(&self, at: Instant) {
         let since = at.saturating_duration_since(epoch());
         // In 64 bits, which last for half a million years, as a request sets seven stamps.
         let micros = since.as_secs().saturating_mul(1_000_000) + u64::from(since.subsec_micros());
@@ -22,17 +22,17 @@ impl Stamp {
     }
 
     /// Stores the point in time of another stamp, or none.
-    pub fn copy(&self, other: &Self) {
+    pub(crate) fn copy(&self, other: &Self) {
         self.0.store(other.0.load(Relaxed), Relaxed);
     }
 
     /// Removes the point in time.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.store(0, Relaxed);
     }
 
     /// Returns the point in time, exact to the microsecond, or `None`.
-    pub fn get(&self) -> Option<Instant> {
+    pub(crate) fn get(&self) -> Option<Instant> {
         match self.0.load(Relaxed) {
             0 => None,
             micros => Some(epoch() + Duration::from_micros(micros)),

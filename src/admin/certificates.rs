@@ -84,7 +84,7 @@ pub(super) enum Nearness {
 
 impl Certificate {
     /// Returns the nearness of the certificate's end.
-    pub fn nearness(&self, now: SystemTime) -> Nearness {
+    pub(super) fn nearness(&self, now: SystemTime) -> Nearness {
         let left = self.ends.duration_since(now).unwrap_or_default();
         match left {
             left if left <= VERY_NEAR => Nearness::VeryNear,
@@ -94,7 +94,7 @@ impl Certificate {
     }
 
     /// Returns the time until the end, or since, for people: `412d 3h left`, `over since 3h 12m`.
-    pub fn left(&self, now: SystemTime) -> String {
+    pub(super) fn left(&self, now: SystemTime) -> String {
         match self.ends.duration_since(now) {
             Ok(left) => format!("{} left", Span(left)),
             Err(_) => format!("over since {}", Span::between(self.ends, now)),
@@ -176,7 +176,7 @@ impl Group {
     }
 
     /// Returns the files that the certificates were read from, for people; empty for a chain that an upstream showed.
-    pub fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         if self.system {
             return "the system's roots".into();
         }
@@ -187,7 +187,7 @@ impl Group {
     /// Returns a remark about the end of a certificate where the effect of that end is not plain; else an empty text.
     /// An expired CA goes on verifying others, but a server that shows a trusted, expired certificate itself is
     /// refused.
-    pub fn note(&self, certificate: &Certificate, now: SystemTime) -> &'static str {
+    pub(super) fn note(&self, certificate: &Certificate, now: SystemTime) -> &'static str {
         match self.role {
             Role::Trust if certificate.ends >= now => "",
             Role::Trust if certificate.is_ca => {
@@ -219,7 +219,7 @@ impl Group {
     }
 
     /// Returns the use of the certificates, for people.
-    pub fn title(&self) -> String {
+    pub(super) fn title(&self) -> String {
         let upstreams = self.upstreams.join(", ");
         match self.role {
             Role::Identity => self.shown_to(),

@@ -17,7 +17,7 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    pub fn of(settings: &tls::Settings) -> Self {
+    pub(super) fn of(settings: &tls::Settings) -> Self {
         let identity = settings.identity.as_ref();
         Self {
             identity: identity.map(|identity| identity.not_after()),

@@ -12,18 +12,18 @@ use crate::config::Source;
 
 /// The way to the thread that follows the configuration's source.
 #[derive(Debug)]
-pub struct Follower {
+pub(crate) struct Follower {
     /// The source that is followed.
     pub source: Source,
     asks: Sender<Ask>,
 }
 
 /// The sender for the outcome of one look, held by the following thread until it has looked.
-pub type Ask = oneshot::Sender<Looked>;
+pub(crate) type Ask = oneshot::Sender<Looked>;
 
 /// The outcome of a look at the files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Looked {
+pub(crate) enum Looked {
     /// The files had changed, and their content is now in force.
     Applied,
     /// The files' content was in force already.
@@ -35,7 +35,7 @@ pub enum Looked {
 impl Follower {
     /// Makes the way to the follower of this source, and the receiver at which the follower gets the asks.
     #[must_use]
-    pub fn new(source: &Source) -> (Self, Receiver<Ask>) {
+    pub(crate) fn new(source: &Source) -> (Self, Receiver<Ask>) {
         let (asks, arriving) = channel(ASKS);
         (Self { source: source.clone(), asks }, arriving)
     }

@@ -32,9 +32,9 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-pub use follower::{Ask, Follower, Looked};
-pub use readiness::Readiness;
-pub use sampler::sample;
+pub(crate) use follower::{Ask, Follower, Looked};
+pub(crate) use readiness::Readiness;
+pub(crate) use sampler::sample;
 
 use crate::{
     config::ConfigurationStatus,
@@ -51,7 +51,7 @@ use readiness::{Floor, Report};
 use sampler::Activity;
 
 /// Everything that metrics, health and pages are made of.
-pub struct State {
+pub(crate) struct State {
     upstreams: Latest<Vec<Arc<Observed>>>,
     proxy: Arc<Proxy>,
     ends: Arc<Ends>,
@@ -77,7 +77,7 @@ struct Observed {
 
 impl State {
     /// Makes the state. The process counts as started now, and no upstream is known until [`State::follow`] is called.
-    pub fn new(
+    pub(crate) fn new(
         proxy: Arc<Proxy>,
         ends: Arc<Ends>,
         readiness: Arc<Readiness>,
@@ -108,7 +108,7 @@ impl State {
     }
 
     /// Replaces the list of upstreams. An upstream that was in the old list keeps its recent activity.
-    pub fn follow(&self, upstreams: &[Arc<Upstream>]) {
+    pub(crate) fn follow(&self, upstreams: &[Arc<Upstream>]) {
         let now = Instant::now();
         let known = self.upstreams.share();
         let known: HashMap<_, _> =
@@ -155,18 +155,18 @@ fn on_one_line(text: &str) -> String {
 
 /// Serves `/metrics`, `/livez`, `/readyz` and `/startupz` on a bound listener, for as long as the future is polled. At
 /// most `most` connections are open at the same time.
-pub async fn serve_metrics(listener: TcpListener, state: Arc<State>, most: usize) {
+pub(crate) async fn serve_metrics(listener: TcpListener, state: Arc<State>, most: usize) {
     serve::serve(listener, routes::metrics(state), serve::Limits::for_operators(most)).await;
 }
 
 /// Serves the port of [`serve_metrics`] while there is no configuration, for as long as the future is polled. The
 /// answers say that the process is not ready, for this reason.
-pub async fn serve_waiting(listener: TcpListener, reason: Arc<Latest<String>>) {
+pub(crate) async fn serve_waiting(listener: TcpListener, reason: Arc<Latest<String>>) {
     serve::serve(listener, routes::waiting(&reason), serve::Limits::for_operators(OPERATORS)).await;
 }
 
 /// Serves the page, its texts and the operators' acts on a bound listener, for as long as the future is polled. Only
 /// requests to a loopback name are answered. At most `most` connections are open at the same time.
-pub async fn serve_admin(listener: TcpListener, state: Arc<State>, most: usize) {
+pub(crate) async fn serve_admin(listener: TcpListener, state: Arc<State>, most: usize) {
     serve::serve(listener, routes::admin(state), serve::Limits::for_operators(most)).await;
 }

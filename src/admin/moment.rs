@@ -13,7 +13,7 @@ pub(super) struct Span(pub Duration);
 
 impl Span {
     /// Returns the duration from one moment to a later one; 0 if `to` is the earlier one.
-    pub fn between(from: SystemTime, to: SystemTime) -> Self {
+    pub(super) fn between(from: SystemTime, to: SystemTime) -> Self {
         Self(to.duration_since(from).unwrap_or_default())
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Reads the facts now.
-    pub fn read() -> Self {
+    pub(super) fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
         Self {

@@ -14,7 +14,7 @@ const WARMING_TIME: Duration = Duration::from_secs(5);
 
 /// The progress of the start.
 #[derive(Debug, Default)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     /// The time at which every port for traffic was open.
     opened: OnceLock<Instant>,
     /// True once every check of the start has passed. From then on `/readyz` does not depend on upstreams.
@@ -59,7 +59,7 @@ impl Check {
 
 impl Readiness {
     /// Records that every port for traffic is open.
-    pub fn set_started(&self) {
+    pub(crate) fn set_started(&self) {
         self.opened.get_or_init(Instant::now);
     }
 

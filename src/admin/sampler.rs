@@ -53,19 +53,19 @@ impl Times {
     }
 
     /// Returns the mean time that Warmline adds to a request, queue and connecting included; `None` without a request.
-    pub fn cost(&self) -> Option<Duration> {
+    pub(super) fn cost(&self) -> Option<Duration> {
         self.added.mean()
     }
 
     /// Returns the mean time that requests waited for the upstream; `None` without a request.
-    pub fn upstream(&self) -> Option<Duration> {
+    pub(super) fn upstream(&self) -> Option<Duration> {
         Some(self.request.mean()?.saturating_sub(self.added.mean()?))
     }
 }
 
 impl Activity {
     /// Makes the activity of an upstream whose counters are zero.
-    pub fn new(at: Instant) -> Self {
+    pub(super) fn new(at: Instant) -> Self {
         let rate = Rate::new(at);
         Self {
             requests: rate.clone(),
@@ -94,7 +94,7 @@ impl Activity {
     }
 
     /// Returns the times of the requests of the last minute, up to now.
-    pub fn times(&self, exchanges: &Exchanges) -> Times {
+    pub(super) fn times(&self, exchanges: &Exchanges) -> Times {
         let now = Times::of(exchanges);
         // Before a minute has passed, all requests are of the last minute.
         let Some(then) = self.times.get(KEPT / TIMES_EVERY - 1) else { return now };
@@ -116,12 +116,12 @@ pub(super) struct Rate {
 
 impl Rate {
     /// Makes the rate of a counter that is zero at this time.
-    pub fn new(at: Instant) -> Self {
+    pub(super) fn new(at: Instant) -> Self {
         Self { last: (at, 0), now: 0.0, most: 0.0, lately: VecDeque::new() }
     }
 
     /// Takes a sample: the counter is at `total` at this time.
-    pub fn sample(&mut self, at: Instant, total: u64) {
+    pub(super) fn sample(&mut self, at: Instant, total: u64) {
         let (since, before) = self.last;
         let elapsed = at.saturating_duration_since(since);
         if elapsed.is_zero() {
@@ -138,7 +138,7 @@ impl Rate {
 }
 
 /// Samples every upstream's counters once a second, for as long as the future is polled.
-pub async fn sample(state: Arc<State>) {
+pub(crate) async fn sample(state: Arc<State>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;

@@ -124,12 +124,12 @@ pub(super) struct ExchangesSnapshot {
 
 impl Snapshot {
     /// Copies everything, each connection included.
-    pub fn take(state: &State, now: Instant) -> Self {
+    pub(super) fn take(state: &State, now: Instant) -> Self {
         Self::with(state, now, |pool| pool.snapshot(now))
     }
 
     /// Copies all counts without the list of connections: metrics do not need the list, and are scraped often.
-    pub fn counts(state: &State, now: Instant) -> Self {
+    pub(super) fn counts(state: &State, now: Instant) -> Self {
         Self::with(state, now, UpstreamPool::counts)
     }
 
@@ -170,17 +170,17 @@ impl Configuration {
     }
 
     /// Returns the hash of the configuration's text.
-    pub fn hash(&self) -> &str {
+    pub(super) fn hash(&self) -> &str {
         &self.in_force.hash
     }
 
     /// True if no later configuration was refused.
-    pub fn is_newest(&self) -> bool {
+    pub(super) fn is_newest(&self) -> bool {
         self.refused.configuration.is_none()
     }
 
     /// True if certificates, keys and trust in force are as their files have them.
-    pub fn has_newest_credentials(&self) -> bool {
+    pub(super) fn has_newest_credentials(&self) -> bool {
         self.refused.credentials.is_empty()
     }
 }

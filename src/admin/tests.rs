@@ -104,12 +104,12 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (certificate, key) = credentials();
         Self { certificate, key }
     }
 
-    pub fn compile(&self, text: &str) -> Plan {
+    pub(super) fn compile(&self, text: &str) -> Plan {
         let context = Context::new("the test", self, SystemTime::now());
         config::compile(text, &context).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
     }

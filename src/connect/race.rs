@@ -28,7 +28,7 @@ const NEXT_ADDRESS_SOONEST: Duration = Duration::from_millis(10);
 const AT_ONCE: usize = 8;
 
 /// The conditions of a race. `S` is a place under the cap for one more socket than the dial itself has.
-pub struct Course<'a, S> {
+pub(super) struct Course<'a, S> {
     /// The endpoint's port.
     pub port: u16,
     /// The time at which the race ends, won or not.
@@ -41,7 +41,7 @@ pub struct Course<'a, S> {
 
 /// A race without a winner.
 #[derive(Debug)]
-pub enum Lost {
+pub(super) enum Lost {
     /// Each address failed.
     Failed(ConnectError),
     /// The time was over before each address had failed.
@@ -72,7 +72,7 @@ struct Race<'a, S> {
 }
 
 /// Runs a race: the next address is tried after a failure or when its turn comes; the first to answer wins.
-pub async fn run<S: Send + 'static>(
+pub(super) async fn run<S: Send + 'static>(
     answer: Answer,
     course: Course<'_, S>,
 ) -> Result<(TcpStream, SocketAddr), Lost> {

@@ -12,7 +12,7 @@ const FIRST: (u32, u32) = (1, 29);
     "this cluster is Kubernetes {0}, and 1.29 is the first that runs native sidecars: an older API server drops \
      restartPolicy of init containers, and every pod with a sidecar would hang in Init (upgrade the cluster)"
 )]
-pub struct TooOld(String);
+pub(crate) struct TooOld(String);
 
 /// Fails if the API server that gave this version is older than 1.29. A version that cannot be parsed counts as new
 /// enough.

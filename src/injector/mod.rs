@@ -34,20 +34,20 @@ use rustls::{ServerConfig, crypto::aws_lc_rs, server::NoServerSessionStorage};
 use tokio::{net::TcpListener, time::sleep};
 use tokio_rustls::TlsAcceptor;
 
-pub use quantity::{is_cpu, is_memory};
-pub use resources::{Bounds, Defaults};
-pub use sidecar::{ConfigSource, Platform, PullPolicy, Settings as Sidecar};
+pub(crate) use quantity::{is_cpu, is_memory};
+pub(crate) use resources::{Bounds, Defaults};
+pub(crate) use sidecar::{ConfigSource, Platform, PullPolicy, Settings as Sidecar};
 
 use crate::drain::Drain;
 use certificate::Current;
-pub use cluster_version::TooOld;
+pub(crate) use cluster_version::TooOld;
 use readiness::Readiness;
 use routes::ReviewState;
 use serve::End;
 
 /// The injector's settings, as its command line gives them.
 #[derive(Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The sidecar that pods get.
     pub sidecar: Sidecar,
     /// The address at which the API server's reviews come in.
@@ -60,7 +60,7 @@ pub struct Settings {
 
 /// The maker of the serving certificate.
 #[derive(Debug)]
-pub enum Certificate {
+pub(crate) enum Certificate {
     /// Somebody else, such as cert-manager, puts certificate and key into this folder.
     Files(PathBuf),
     /// The injector makes its own, together with the other replicas.
@@ -69,7 +69,7 @@ pub enum Certificate {
 
 /// The objects by which replicas agree on a CA, and the lifetimes of certificates.
 #[derive(Debug)]
-pub struct Own {
+pub(crate) struct Own {
     /// The namespace of the Secret and of the service; `None`: the namespace of the injector's own pod.
     pub namespace: Option<String>,
     /// The name of the service through which the API server calls the injector.
@@ -86,7 +86,7 @@ pub struct Own {
 
 /// The reason that the injector cannot run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// An address cannot be bound.
     #[error("{address} cannot be bound: {error}")]
     Bind {
@@ -125,7 +125,7 @@ pub enum Error {
 const LINGER: Duration = Duration::from_secs(3);
 
 /// Runs the injector until the drain has begun and the reviews in flight are answered.
-pub async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
+pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     let Defaults { cpu, memory } = &settings.sidecar.resources;
     for (name, bounds) in [("cpu", cpu), ("memory", memory)] {
         if bounds.is_contradiction() {

@@ -49,7 +49,7 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 
 /// True if the text is an amount of CPU above 0 in plain form: `50m`, `2`, `0.5`. Cores are below 1000, millicores
 /// below 1,000,000.
-pub fn is_cpu(text: &str) -> bool {
+pub(crate) fn is_cpu(text: &str) -> bool {
     if let Some(millis) = text.strip_suffix('m') {
         return is_positive(millis, 6);
     }
@@ -62,7 +62,7 @@ pub fn is_cpu(text: &str) -> bool {
 }
 
 /// True if the text is an amount of memory above 0 in plain form: `64Mi`, `100M`, `1048576`.
-pub fn is_memory(text: &str) -> bool {
+pub(crate) fn is_memory(text: &str) -> bool {
     let number = ["Ki", "Mi", "Gi", "k", "M", "G"].iter().find_map(|unit| text.strip_suffix(unit));
     is_positive(number.unwrap_or(text), 15)
 }

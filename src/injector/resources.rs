@@ -12,7 +12,7 @@ use super::{
 
 /// The requests and limits of a sidecar whose pod sets none by annotations.
 #[derive(Debug, Clone)]
-pub struct Defaults {
+pub(crate) struct Defaults {
     /// The request and limit of CPU.
     pub cpu: Bounds,
     /// The request and limit of memory.
@@ -21,7 +21,7 @@ pub struct Defaults {
 
 /// The request and the limit of one resource, as Kubernetes quantities.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// The amount that the scheduler reserves.
     pub request: String,
     /// The most that the container may use; `None`: no limit.

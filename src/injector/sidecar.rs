@@ -31,7 +31,7 @@ const CONFIG: &str = "warmline";
 
 /// The settings that all sidecars share.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The sidecar's image.
     pub image: String,
     /// The policy by which the kubelet pulls the image.
@@ -48,7 +48,7 @@ pub struct Settings {
 
 /// The policy by which the kubelet pulls an image (`imagePullPolicy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PullPolicy {
+pub(crate) enum PullPolicy {
     /// The kubelet pulls the image at each start.
     Always,
     /// The kubelet pulls the image if the node does not have it.
@@ -59,7 +59,7 @@ pub enum PullPolicy {
 
 /// The source of the sidecar's configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConfigSource {
+pub(crate) enum ConfigSource {
     /// The `ConfigMap` on the API server, and its mounted copy until the API server answers.
     Watch,
     /// The mounted copy alone.
@@ -68,7 +68,7 @@ pub enum ConfigSource {
 
 /// The kind of cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Platform {
+pub(crate) enum Platform {
     /// The sidecar runs as a user of its own (13301).
     Kubernetes,
     /// The namespace determines the user that containers run as, so that the sidecar names none.

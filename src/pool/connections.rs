@@ -33,7 +33,7 @@ pub struct Ended {
 
 /// The facts that decide whether a connection may be leased again.
 #[derive(Debug, Clone, Copy)]
-pub struct LeaseFacts {
+pub(super) struct LeaseFacts {
     /// The reason for which HTTP on the connection is over; `None` while it is not.
     pub over: Option<EndReason>,
     /// The generation of certificates that the handshake used.
@@ -48,7 +48,7 @@ pub struct LeaseFacts {
 
 /// The facts that limit how long a connection may stay idle.
 #[derive(Debug, Clone, Copy)]
-pub struct IdleLimits {
+pub(super) struct IdleLimits {
     /// The time at which the connection became idle.
     pub since: Instant,
     /// The longest idle time by the upstream's own announcement on this connection, less the margin.
@@ -125,7 +125,7 @@ impl Census {
 
 /// The phase of a connection's life.
 #[derive(Debug, Clone, Copy)]
-pub enum Phase {
+pub(super) enum Phase {
     /// A dial that is reserved or under way, for this waiter; an orphan dial if for `None`.
     Connecting(Option<WaiterId>),
     /// A further socket of a dial that tries several addresses at once; no waiter counts on it.
@@ -205,7 +205,7 @@ impl Roll {
 }
 
 /// The records of a pool's connections, by id. `C` is a connection's handle.
-pub struct Connections<C> {
+pub(super) struct Connections<C> {
     records: IdMap<Record>,
     roll: Roll,
     /// The connections in [`Phase::Idle`], with their handles.
@@ -216,7 +216,7 @@ pub struct Connections<C> {
 }
 
 impl<C> Connections<C> {
-    pub fn new(threads: usize) -> Self {
+    pub(super) fn new(threads: usize) -> Self {
         Self {
             records: IdMap::default(),
             roll: Roll::default(),
@@ -226,20 +226,20 @@ impl<C> Connections<C> {
         }
     }
 
-    pub fn census(&self) -> Census {
+    pub(super) fn census(&self) -> Census {
         self.roll.census
     }
 
-    pub fn phase(&self, id: ConnectionId) -> Option<Phase> {
+    pub(super) fn phase(&self, id: ConnectionId) -> Option<Phase> {
         self.records.get(&id).map(|record| record.phase)
     }
 
-    pub fn uses(&self, id: ConnectionId) -> u64 {
+    pub(super) fn uses(&self, id: ConnectionId) -> u64 {
         self.records.get(&id).map_or(0, |record| record.uses)
     }
 
     /// Returns the limits of an idle connection's stay; `None` if the connection is not idle.
-    pub fn idle_limits(&self, id: ConnectionId) -> Option<IdleLimits> {
+    pub(super) fn idle_limits(&self, id: ConnectionId) -> Option<IdleLimits> {
         let record = self.records.get(&id)?;
         let Phase::Idle(Position { since, .. }) = record.phase else { return None };
         let Record { announced, retires, doubted, .. } = *record;
@@ -247,13 +247,13 @@ impl<C> Connections<C> {
     }
 
     /// Returns how long a leased connection was idle before its lease, and forgets that; `None` if it was not idle.
-    pub fn take_idle_before(&mut self, id: ConnectionId) -> Option<Duration> {
+    pub(super) fn take_idle_before(&mut self, id: ConnectionId) -> Option<Duration> {
         self.records.get_mut(&id)?.idle_before.take()
     }
 
     /// Notes the upstream's announcement on a connection: the longest idle time (less the margin), and how many more
     /// requests it takes. `None` leaves an earlier announcement in force.
-    pub fn announce(&mut self, id: ConnectionId, idle: Option<Duration>, more: Option<u64>) {
+    pub(super) fn announce(&mut self, id: ConnectionId, idle: Option<Duration>, more: Option<u64>) {
         if let Some(record) = self.records.get_mut(&id) {
             record.announced = idle.or(record.announced);
             let last_use = more.map(|more| record.uses.saturating_add(more));
@@ -263,7 +263,7 @@ impl<C> Connections<C> {
 
     /// Returns the facts that decide whether a connection may be leased again. A single look-up, because each check-in
     /// needs it.
-    pub fn lease_facts(&self, id: ConnectionId) -> Option<LeaseFacts> {
+    pub(super) fn lease_facts(&self, id: ConnectionId) -> Option<LeaseFacts> {
         let record = self.records.get(&id)?;
         let history = record.history();
         let Record { over, generation, retires, last_use, .. } = *record;
@@ -271,24 +271,24 @@ impl<C> Connections<C> {
     }
 
     /// Returns the address at the other end; `None` before the connection is established.
-    pub fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
+    pub(super) fn peer(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.records.get(&id)?.peer
     }
 
     /// Returns the number of leased connections that are of older generations than this.
-    pub fn active_before(&self, generation: u64) -> usize {
+    pub(super) fn active_before(&self, generation: u64) -> usize {
         let older = |r: &&Record| matches!(r.phase, Phase::Active) && r.generation < generation;
         self.records.values().filter(older).count()
     }
 
     /// Returns the oldest dial that no waiter counts on.
-    pub fn oldest_orphan(&self) -> Option<ConnectionId> {
+    pub(super) fn oldest_orphan(&self) -> Option<ConnectionId> {
         self.roll.orphans.first().copied()
     }
 
     /// Returns the orphan dials twice: as the set remembers them, and as a look at every record finds them.
     #[cfg(test)]
-    pub fn orphans(&self) -> [Vec<ConnectionId>; 2] {
+    pub(super) fn orphans(&self) -> [Vec<ConnectionId>; 2] {
         let orphan = |(_, record): &(_, &Record)| matches!(record.phase, Phase::Connecting(None));
         let mut found: Vec<_> = self.records.iter().filter(orphan).map(|(id, _)| *id).collect();
         found.sort_unstable();
@@ -296,7 +296,7 @@ impl<C> Connections<C> {
     }
 
     /// Returns the newest shared idle connection that `allowed` accepts: of this thread, else of any other.
-    pub fn newest_idle(
+    pub(super) fn newest_idle(
         &self,
         thread: usize,
         allowed: impl Fn(ConnectionId) -> bool,
@@ -305,24 +305,29 @@ impl<C> Connections<C> {
     }
 
     /// Returns the connection's uses and owner; those of an unused connection if there is no such connection.
-    pub fn history(&self, id: ConnectionId) -> UseHistory {
+    pub(super) fn history(&self, id: ConnectionId) -> UseHistory {
         let unused = UseHistory { uses: 0, owner: None, private: false };
         self.records.get(&id).map_or(unused, Record::history)
     }
 
     /// Returns the number of idle connections that are private: claimed by a client, and not doubted.
-    pub fn private_idle(&self) -> usize {
+    pub(super) fn private_idle(&self) -> usize {
         self.idle.private()
     }
 
     /// Returns the number of idle connections that are doubted.
-    pub fn doubted_idle(&self) -> usize {
+    pub(super) fn doubted_idle(&self) -> usize {
         self.idle.doubted()
     }
 
     /// Doubts each idle connection to this address that became idle before `since`, and returns them by ascending id.
     /// Each has to be proven alive before `until`.
-    pub fn doubt(&mut self, peer: SocketAddr, since: Instant, until: Instant) -> Vec<ConnectionId> {
+    pub(super) fn doubt(
+        &mut self,
+        peer: SocketAddr,
+        since: Instant,
+        until: Instant,
+    ) -> Vec<ConnectionId> {
         let mut doubted = Vec::new();
         for (id, record) in &mut self.records {
             if let Phase::Idle(position) = record.phase
@@ -340,7 +345,7 @@ impl<C> Connections<C> {
     }
 
     /// Ends the doubt about an idle connection; false if there was none.
-    pub fn trust(&mut self, id: ConnectionId) -> bool {
+    pub(super) fn trust(&mut self, id: ConnectionId) -> bool {
         let Some(record) = self.records.get_mut(&id) else { return false };
         let Phase::Idle(position) = record.phase else { return false };
         if record.doubted.take().is_some() {
@@ -351,7 +356,7 @@ impl<C> Connections<C> {
     }
 
     /// Makes a leased connection private to this client, which has authenticated itself on it.
-    pub fn claim(&mut self, id: ConnectionId, client: ClientId) {
+    pub(super) fn claim(&mut self, id: ConnectionId, client: ClientId) {
         if let Some(record) = self.records.get_mut(&id) {
             (record.owner, record.private) = (Some(client), true);
             let its = self.claimed.entry(client).or_default();
@@ -362,7 +367,7 @@ impl<C> Connections<C> {
     }
 
     /// Returns the newest idle connection among those that this client has claimed; none that is doubted.
-    pub fn claimed_idle(&self, client: ClientId) -> Option<ConnectionId> {
+    pub(super) fn claimed_idle(&self, client: ClientId) -> Option<ConnectionId> {
         let idle = self.claimed.get(&client)?.iter().filter_map(|id| match self.phase(*id)? {
             Phase::Idle(Position { turn, list: List::Private, .. }) => Some((turn, *id)),
             _ => None,
@@ -371,14 +376,14 @@ impl<C> Connections<C> {
     }
 
     /// Makes this client the connection's owner, without a claim: for [`Sharing::Never`](super::Sharing::Never).
-    pub fn belongs_to(&mut self, id: ConnectionId, owner: ClientId) {
+    pub(super) fn belongs_to(&mut self, id: ConnectionId, owner: ClientId) {
         if let Some(record) = self.records.get_mut(&id) {
             record.owner = Some(owner);
         }
     }
 
     /// Removes this client as the owner of all its connections; returns those of them that are idle.
-    pub fn remove_owner(&mut self, owner: ClientId) -> Vec<ConnectionId> {
+    pub(super) fn remove_owner(&mut self, owner: ClientId) -> Vec<ConnectionId> {
         self.claimed.remove(&owner);
         let its = self.records.iter_mut().filter(|(_, record)| record.owner == Some(owner));
         let ownerless = its.filter_map(|(id, record)| {
@@ -389,43 +394,43 @@ impl<C> Connections<C> {
     }
 
     /// Removes the owners of all connections that are not private.
-    pub fn remove_owners(&mut self) {
+    pub(super) fn remove_owners(&mut self) {
         let shared = self.records.values_mut().filter(|record| !record.private);
         shared.for_each(|record| record.owner = None);
     }
 
     /// Returns the connection that has been idle for the longest time, private and doubted ones included.
-    pub fn oldest_idle(&self) -> Option<ConnectionId> {
+    pub(super) fn oldest_idle(&self) -> Option<ConnectionId> {
         self.idle.oldest()
     }
 
     /// Returns all idle connections, in no order.
-    pub fn idle(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+    pub(super) fn idle(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.idle.iter()
     }
 
-    pub fn idle_oldest_first(&self) -> Vec<ConnectionId> {
+    pub(super) fn idle_oldest_first(&self) -> Vec<ConnectionId> {
         self.idle.oldest_first()
     }
 
     /// Returns the number of dials that no waiter counts on.
-    pub fn orphan_count(&self) -> usize {
+    pub(super) fn orphan_count(&self) -> usize {
         self.roll.orphans.len()
     }
 
     /// Returns the time since the connection was established; before that, since its dial was reserved.
-    pub fn age(&self, id: ConnectionId, now: Instant) -> Duration {
+    pub(super) fn age(&self, id: ConnectionId, now: Instant) -> Duration {
         let opened = self.records.get(&id).map_or(now, |record| record.opened);
         now.saturating_duration_since(opened)
     }
 
     /// Takes a place under the cap for a dial, for this waiter or as an orphan.
-    pub fn reserve(&mut self, now: Instant, owner: Option<WaiterId>) -> ConnectionId {
+    pub(super) fn reserve(&mut self, now: Instant, owner: Option<WaiterId>) -> ConnectionId {
         self.add(now, Phase::Connecting(owner))
     }
 
     /// Takes a place under the cap for one more socket of a dial.
-    pub fn reserve_spare(&mut self, now: Instant) -> ConnectionId {
+    pub(super) fn reserve_spare(&mut self, now: Instant) -> ConnectionId {
         self.add(now, Phase::Spare)
     }
 
@@ -456,21 +461,21 @@ impl<C> Connections<C> {
     }
 
     /// Notes the thread that dials, and will drive the connection.
-    pub fn dial_begins(&mut self, id: ConnectionId, thread: usize) {
+    pub(super) fn dial_begins(&mut self, id: ConnectionId, thread: usize) {
         if let Some(record) = self.records.get_mut(&id) {
             record.thread = thread;
         }
     }
 
     /// Makes another waiter, or none, the one that counts on this dial.
-    pub fn pass_dial(&mut self, dial: ConnectionId, next_waiter: Option<WaiterId>) {
+    pub(super) fn pass_dial(&mut self, dial: ConnectionId, next_waiter: Option<WaiterId>) {
         if matches!(self.phase(dial), Some(Phase::Connecting(_))) {
             self.enter(dial, Phase::Connecting(next_waiter));
         }
     }
 
     /// Makes an active connection of a dial that succeeded; its age counts from now.
-    pub fn established(
+    pub(super) fn established(
         &mut self,
         id: ConnectionId,
         dialled: Dialled,
@@ -487,12 +492,18 @@ impl<C> Connections<C> {
     }
 
     /// Puts another age limit in force for all connections.
-    pub fn limit_age(&mut self, max_age: Duration) {
+    pub(super) fn limit_age(&mut self, max_age: Duration) {
         self.records.values_mut().for_each(|record| record.limit_age(max_age));
     }
 
     /// Counts one more use of an active connection, and returns what the lease holds of it.
-    pub fn lease(&mut self, id: ConnectionId, handle: C, reuse: Reuse, now: Instant) -> Leased<C> {
+    pub(super) fn lease(
+        &mut self,
+        id: ConnectionId,
+        handle: C,
+        reuse: Reuse,
+        now: Instant,
+    ) -> Leased<C> {
         let record = self.records.get_mut(&id).expect("a leased connection has a record");
         record.uses += 1;
         record.last_reuse = Some(reuse);
@@ -502,7 +513,11 @@ impl<C> Connections<C> {
 
     /// Counts one more use of a leased connection, for another request of its client. Returns its uses and age; `None`
     /// if its socket has ended, or HTTP on it is over.
-    pub fn lease_again(&mut self, id: ConnectionId, now: Instant) -> Option<(u64, Duration)> {
+    pub(super) fn lease_again(
+        &mut self,
+        id: ConnectionId,
+        now: Instant,
+    ) -> Option<(u64, Duration)> {
         let record = self.records.get_mut(&id)?;
         if !matches!(record.phase, Phase::Active) || record.over.is_some() {
             return None;
@@ -513,7 +528,7 @@ impl<C> Connections<C> {
     }
 
     /// Takes back the use of a lease that no request took up. A connection without any use has no owner.
-    pub fn unlease(&mut self, id: ConnectionId) {
+    pub(super) fn unlease(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.get_mut(&id) {
             record.uses = record.uses.saturating_sub(1);
             record.owner = record.owner.filter(|_| record.uses > 0);
@@ -521,7 +536,7 @@ impl<C> Connections<C> {
     }
 
     /// Puts an active connection into the idle list, as the newest.
-    pub fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
+    pub(super) fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
         let record = self.records.get_mut(&id).expect("a kept connection has a record");
         record.doubted = None;
         let position = self.idle.push(record.list(), id, handle, now);
@@ -530,7 +545,7 @@ impl<C> Connections<C> {
 
     /// Takes an idle connection out of the list for a lease, and notes how long it was idle. Returns its handle; `None`
     /// if the connection is not idle.
-    pub fn lease_idle(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
+    pub(super) fn lease_idle(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
         let record = self.records.get_mut(&id)?;
         let Phase::Idle(position) = record.phase else { return None };
         record.idle_before = Some(now.saturating_duration_since(position.since));
@@ -540,7 +555,7 @@ impl<C> Connections<C> {
 
     /// Takes an idle connection out of the list, so that it is active, and returns its handle; `None` if it is not
     /// idle.
-    pub fn take_idle(&mut self, id: ConnectionId) -> Option<C> {
+    pub(super) fn take_idle(&mut self, id: ConnectionId) -> Option<C> {
         let record = self.records.get_mut(&id)?;
         let Phase::Idle(position) = record.phase else { return None };
         record.enter(id, Phase::Active, &mut self.roll);
@@ -548,26 +563,26 @@ impl<C> Connections<C> {
     }
 
     /// Notes the reason for which HTTP on a leased connection is over.
-    pub fn set_over(&mut self, id: ConnectionId, reason: EndReason) {
+    pub(super) fn set_over(&mut self, id: ConnectionId, reason: EndReason) {
         if let Some(record) = self.records.get_mut(&id) {
             record.over = Some(reason);
         }
     }
 
     /// Notes that a leased connection's socket has ended, and frees its place.
-    pub fn lose(&mut self, id: ConnectionId, end: End, at: Instant) {
+    pub(super) fn lose(&mut self, id: ConnectionId, end: End, at: Instant) {
         self.enter(id, Phase::Lost(end, at));
     }
 
     /// Changes a connection's phase, and the counts with it.
-    pub fn enter(&mut self, id: ConnectionId, phase: Phase) {
+    pub(super) fn enter(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(record) = self.records.get_mut(&id) {
             record.enter(id, phase, &mut self.roll);
         }
     }
 
     /// Removes the record of a connection or of a dial.
-    pub fn forget(&mut self, id: ConnectionId) {
+    pub(super) fn forget(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.remove(&id) {
             self.roll.remove(id, record.phase);
             if record.private
@@ -583,7 +598,7 @@ impl<C> Connections<C> {
     }
 
     /// Removes a connection whose socket and lease are both gone, and returns the report of its end.
-    pub fn remove_ended(
+    pub(super) fn remove_ended(
         &mut self,
         id: ConnectionId,
         reason: EndReason,
@@ -596,7 +611,7 @@ impl<C> Connections<C> {
     }
 
     /// Returns a description of each connection that takes a place, for people, in no order.
-    pub fn views(&self, now: Instant) -> Vec<ConnectionView> {
+    pub(super) fn views(&self, now: Instant) -> Vec<ConnectionView> {
         self.records.iter().filter_map(|(id, r)| r.view(*id, now)).collect()
     }
 }

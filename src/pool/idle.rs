@@ -6,7 +6,7 @@ use super::ids::ConnectionId;
 
 /// The position of a connection in the idle list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub(super) struct Position {
     /// The time at which the connection became idle.
     pub since: Instant,
     /// The connection's number in the order of becoming idle, over the whole pool. Two connections may have the same
@@ -18,7 +18,7 @@ pub struct Position {
 
 /// The name of a list of idle connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum List {
+pub(super) enum List {
     /// The connections that this thread drives, for all requests that the reuse mode lets take them.
     Shared(usize),
     /// The connections that only their owners may take, of all threads. A search for a shared connection skips this
@@ -39,7 +39,7 @@ type Entries<C> = VecDeque<Entry<C>>;
 
 /// The idle connections with their handles. Each connection is in one list, and each list is sorted by turn.
 #[derive(Debug)]
-pub struct IdleList<C> {
+pub(super) struct IdleList<C> {
     threads: Vec<Entries<C>>,
     private: Entries<C>,
     doubted: Entries<C>,
@@ -47,13 +47,19 @@ pub struct IdleList<C> {
 }
 
 impl<C> IdleList<C> {
-    pub fn new(threads: usize) -> Self {
+    pub(super) fn new(threads: usize) -> Self {
         let threads = (0..threads.max(1)).map(|_| VecDeque::new()).collect();
         Self { threads, private: VecDeque::new(), doubted: VecDeque::new(), next_turn: 0 }
     }
 
     /// Adds a connection as the newest of a list.
-    pub fn push(&mut self, list: List, id: ConnectionId, handle: C, now: Instant) -> Position {
+    pub(super) fn push(
+        &mut self,
+        list: List,
+        id: ConnectionId,
+        handle: C,
+        now: Instant,
+    ) -> Position {
         let turn = self.next_turn;
         self.next_turn += 1;
         self.entries(list).push_back(Entry { turn, id, handle });
@@ -62,7 +68,7 @@ impl<C> IdleList<C> {
 
     /// Removes a connection and returns its handle; `None` if there is none at this position. The newest is found at
     /// once.
-    pub fn remove(&mut self, position: Position) -> Option<C> {
+    pub(super) fn remove(&mut self, position: Position) -> Option<C> {
         let list = self.entries(position.list);
         let entry = if list.back()?.turn == position.turn {
             list.pop_back()
@@ -74,7 +80,7 @@ impl<C> IdleList<C> {
     }
 
     /// Moves a connection to another list, where it keeps its turn in the order.
-    pub fn shift(&mut self, id: ConnectionId, position: Position, list: List) -> Position {
+    pub(super) fn shift(&mut self, id: ConnectionId, position: Position, list: List) -> Position {
         if let Some(handle) = self.remove(position) {
             let (turn, entries) = (position.turn, self.entries(list));
             let index = entries.partition_point(|entry| entry.turn < turn);
@@ -84,18 +90,18 @@ impl<C> IdleList<C> {
     }
 
     /// Returns the number of connections in the private list.
-    pub fn private(&self) -> usize {
+    pub(super) fn private(&self) -> usize {
         self.private.len()
     }
 
     /// Returns the number of connections in the doubted list.
-    pub fn doubted(&self) -> usize {
+    pub(super) fn doubted(&self) -> usize {
         self.doubted.len()
     }
 
     /// Returns the newest allowed connection of this thread, else the newest allowed one of all others; none that is
     /// private or doubted.
-    pub fn newest(
+    pub(super) fn newest(
         &self,
         thread: usize,
         allowed: impl Fn(ConnectionId) -> bool,
@@ -109,18 +115,18 @@ impl<C> IdleList<C> {
     }
 
     /// Returns the connection of all lists that became idle first.
-    pub fn oldest(&self) -> Option<ConnectionId> {
+    pub(super) fn oldest(&self) -> Option<ConnectionId> {
         let oldest = self.lists().filter_map(VecDeque::front).min_by_key(|e| e.turn);
         oldest.map(|entry| entry.id)
     }
 
-    pub fn oldest_first(&self) -> Vec<ConnectionId> {
+    pub(super) fn oldest_first(&self) -> Vec<ConnectionId> {
         let mut idle: Vec<_> = self.lists().flatten().map(|e| (e.turn, e.id)).collect();
         idle.sort_unstable();
         idle.into_iter().map(|(_, id)| id).collect()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         self.lists().flatten().map(|entry| entry.id)
     }
 

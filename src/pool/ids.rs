@@ -15,12 +15,12 @@ pub type WaiterId = u64;
 pub type ClientId = u64;
 
 /// A map keyed by ids.
-pub type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
+pub(super) type IdMap<V> = HashMap<u64, V, BuildHasherDefault<IdHasher>>;
 
 /// A fast hash for ids. The pool counts them itself, so that no peer can choose ids that collide: one multiplication is
 /// enough, where the standard hash would cost more than all the rest of a checkout of an idle connection.
 #[derive(Debug, Default)]
-pub struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {

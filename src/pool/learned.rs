@@ -75,7 +75,7 @@ struct Bin {
 
 /// The observations of one upstream's idle connections, and the conclusions from them.
 #[derive(Debug, Clone)]
-pub struct Lessons {
+pub(super) struct Lessons {
     bins: Box<[Bin; BINS]>,
     /// The sum of all idle periods in seconds.
     exposure: f64,
@@ -107,7 +107,7 @@ impl Default for Lessons {
 
 /// Returns how long to keep a connection idle that the upstream keeps for `timeout`: 1 s or a tenth less, whichever is
 /// more, but at least half of it.
-pub fn with_margin(timeout: Duration) -> Duration {
+pub(super) fn with_margin(timeout: Duration) -> Duration {
     let margin = Duration::from_secs(1).max(timeout / 10);
     timeout.saturating_sub(margin).max(timeout / 2)
 }
@@ -116,13 +116,13 @@ impl Lessons {
     /// Returns the limit in force for a connection: the lower of the announced and the observed one. `own` is the
     /// announcement on the connection itself. Without one, the upstream's last announcement holds if the connection has
     /// not `answered` yet.
-    pub fn limit(&self, own: Option<Duration>, answered: bool) -> Option<Duration> {
+    pub(super) fn limit(&self, own: Option<Duration>, answered: bool) -> Option<Duration> {
         let last = self.announced.map(|(limit, _)| limit).filter(|_| !answered);
         own.or(last).into_iter().chain(self.seen).min()
     }
 
     /// Returns the limit in force for new connections, and where it comes from, for people.
-    pub fn learned(&self) -> Option<Learned> {
+    pub(super) fn learned(&self) -> Option<Learned> {
         let announced = self.announced.map(|(limit, _)| (limit, Source::Announced));
         let seen = self.seen.map(|limit| (limit, Source::Seen));
         let lower = announced.into_iter().chain(seen).min_by_key(|(limit, _)| *limit);
@@ -130,13 +130,13 @@ impl Lessons {
     }
 
     /// True if the upstream closes idle connections at any time. Read by each checkout, so the conclusion is kept.
-    pub fn has_habit(&self) -> bool {
+    pub(super) fn has_habit(&self) -> bool {
         self.habit
     }
 
     /// Notes an announced timeout, and returns the limit that follows from it. A timeout of zero says nothing about
     /// other connections, and is not kept.
-    pub fn announced(&mut self, timeout: Duration, now: Instant) -> Duration {
+    pub(super) fn announced(&mut self, timeout: Duration, now: Instant) -> Duration {
         let limit = with_margin(timeout);
         if !timeout.is_zero() {
             self.announced = Some((limit, now));
@@ -145,7 +145,7 @@ impl Lessons {
     }
 
     /// Counts an idle period that ended well. Called for each reuse, so it is cheap and concludes nothing.
-    pub fn survived(&mut self, idle: Duration, now: Instant) {
+    pub(super) fn survived(&mut self, idle: Duration, now: Instant) {
         self.time_passes(now);
         let bin = &mut self.bins[bin_of(idle)];
         bin.survived = bin.survived.saturating_add(1);
@@ -153,7 +153,7 @@ impl Lessons {
     }
 
     /// Counts an idle period that the upstream cut short, and concludes anew.
-    pub fn closed(&mut self, idle: Duration, now: Instant) {
+    pub(super) fn closed(&mut self, idle: Duration, now: Instant) {
         self.time_passes(now);
         let index = bin_of(idle);
         let new = self.is_new_event(index, now);
@@ -217,7 +217,7 @@ impl Lessons {
 
     /// Halves the counts if that is due; true if the limit has changed by it. Called for each reuse, and mostly only a
     /// comparison.
-    pub fn time_passes(&mut self, now: Instant) -> bool {
+    pub(super) fn time_passes(&mut self, now: Instant) -> bool {
         let since = *self.halved.get_or_insert(now);
         if now.saturating_duration_since(since) < HALF_LIFE {
             return false;

@@ -22,7 +22,7 @@ const REMEMBERED: usize = 256;
 
 /// The recent speed of a queue.
 #[derive(Debug, Clone, Default)]
-pub struct Pace {
+pub(super) struct Pace {
     /// A clock that only runs while a waiter is queued: its reading before the first remembered step, and at each step.
     marks: VecDeque<Duration>,
     /// The time at which the queue last moved, or at which the first waiter joined the empty queue.
@@ -34,7 +34,7 @@ pub struct Pace {
 impl Pace {
     /// Notes that a waiter has joined the empty queue. If the last waiter gave up less than `patience` ago, the
     /// standstill goes on. If the queue has not moved for `patience`, its former speed is forgotten.
-    pub fn begins(&mut self, now: Instant, patience: Duration) {
+    pub(super) fn begins(&mut self, now: Instant, patience: Duration) {
         let same =
             self.given_up.take().is_some_and(|at| now.saturating_duration_since(at) < patience);
         if !same {
@@ -46,7 +46,7 @@ impl Pace {
     }
 
     /// Notes that a waiter left the queue with a connection or a dial.
-    pub fn moves(&mut self, now: Instant) {
+    pub(super) fn moves(&mut self, now: Instant) {
         let since = self.since.replace(now).unwrap_or(now);
         let before = self.marks.back().copied();
         let before = before.unwrap_or_else(|| {
@@ -60,13 +60,13 @@ impl Pace {
     }
 
     /// Notes that the last waiter gave up and left the queue empty.
-    pub fn given_up(&mut self, now: Instant) {
+    pub(super) fn given_up(&mut self, now: Instant) {
         self.given_up = Some(now);
     }
 
     /// True if a request with so many waiters before it would wait for longer than `patience`: by the speed of the
     /// queue, or because the queue has not moved for that long.
-    pub fn is_too_slow(&self, before: usize, now: Instant, patience: Duration) -> bool {
+    pub(super) fn is_too_slow(&self, before: usize, now: Instant, patience: Duration) -> bool {
         if before == 0 {
             return false;
         }

@@ -5,7 +5,7 @@
 
 /// The memory of the purge rule between two purges.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Purge {
+pub(super) struct Purge {
     /// The most connections that were in use at once since the last purge.
     peak: usize,
     /// The number of connections that past periods needed. With each purge its distance to the peak is halved.
@@ -14,19 +14,19 @@ pub struct Purge {
 
 impl Purge {
     /// Notes that a checkout made so many connections active. Connecting and closing ones do not count.
-    pub fn checked_out(&mut self, in_use: usize) {
+    pub(super) fn checked_out(&mut self, in_use: usize) {
         self.peak = self.peak.max(in_use);
         self.need = self.need.max(in_use);
     }
 
     /// Returns how many connections were in use at once lately.
-    pub fn needed(&self) -> usize {
+    pub(super) fn needed(&self) -> usize {
         self.peak.max(self.need)
     }
 
     /// Ends a period: returns how many idle connections to close, oldest first. The number is less than `idle`, if that
     /// is not 0.
-    pub fn period_ended(&mut self, in_use: usize, idle: usize) -> usize {
+    pub(super) fn period_ended(&mut self, in_use: usize, idle: usize) -> usize {
         let excess = (in_use + idle).saturating_sub(self.needed());
         self.need = self.peak.max(self.need.midpoint(self.peak));
         self.peak = in_use;

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The age below which a connection that ends unused was dialled in vain.
-pub const SHORT_LIFE: Duration = Duration::from_secs(1);
+pub(super) const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// The most dials for the warm floor that are under way at a time. A large floor is filled in turns.
-pub const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 
 /// The state of the pauses between dials for the warm floor.
 #[derive(Debug, Clone, Default)]
-pub struct Refill {
+pub(super) struct Refill {
     /// The number of pauses in a row after which dials failed again.
     failures: u32,
     /// The beginning and the end of the last pause.
@@ -22,18 +22,18 @@ pub struct Refill {
 
 impl Refill {
     /// Returns the end of the pause in which no dial may begin; `None` if a dial may begin now.
-    pub fn paused_until(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.pause.map(|(_, end)| end).filter(|end| now < *end)
     }
 
     /// Sets the jitter of the next pause.
-    pub fn set_jitter(&mut self, jitter: f64) {
+    pub(super) fn set_jitter(&mut self, jitter: f64) {
         self.jitter = jitter.clamp(0.0, 1.0);
     }
 
     /// Begins a pause because a dial failed, or its connection ended soon. Further failures within the pause change
     /// nothing.
-    pub fn failed(&mut self, now: Instant) {
+    pub(super) fn failed(&mut self, now: Instant) {
         if self.paused_until(now).is_some() {
             return;
         }

@@ -20,7 +20,7 @@ use super::{
 
 /// The dial that a waiter counts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dial {
+pub(super) enum Dial {
     /// No dial: the waiter is queued, or has its outcome. `maxQueue` and `queueTimeout` apply while it is queued.
     None,
     /// A reserved place, whose dial begins when the waiter collects it.
@@ -33,7 +33,7 @@ pub enum Dial {
 
 /// The right to a connection that has become free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taker {
+pub(super) enum Taker {
     /// The connection is for this waiter.
     Connection(WaiterId),
     /// The first waiters may not take the connection, and not enough places are coming for them: the connection is to
@@ -43,11 +43,11 @@ pub enum Taker {
 
 /// A waiter's final result: a connection, or the failure of its own dial (`None` if the dial was dropped before its
 /// end).
-pub type Outcome<C, E> = Result<Leased<C>, Option<E>>;
+pub(super) type Outcome<C, E> = Result<Leased<C>, Option<E>>;
 
 /// A request that joins the waiters.
 #[derive(Debug, Clone, Copy)]
-pub struct Arrival {
+pub(super) struct Arrival {
     /// The time of arrival, if the request has to queue because there is neither a free place nor an orphan dial.
     pub at_cap: Option<Instant>,
     /// The demands of the request.
@@ -109,14 +109,14 @@ struct Waiting<C, E, W> {
 }
 
 /// The remains of a waiter that has left.
-pub struct Departed<C, E> {
+pub(super) struct Departed<C, E> {
     pub dial: Dial,
     pub outcome: Option<Outcome<C, E>>,
     pub queued_for: Option<Duration>,
 }
 
 /// The records of a pool's waiters, by id. `C` is a connection's handle, `E` a failed dial's error, `W` a waker.
-pub struct Waiters<C, E, W> {
+pub(super) struct Waiters<C, E, W> {
     waiting: IdMap<Waiting<C, E, W>>,
     /// The waiters without an outcome, in order, with their demands.
     unserved: BTreeMap<Rank, Ask>,
@@ -127,7 +127,7 @@ pub struct Waiters<C, E, W> {
 }
 
 impl<C, E, W> Waiters<C, E, W> {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             waiting: IdMap::default(),
             unserved: BTreeMap::new(),
@@ -138,30 +138,30 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     /// True if no waiter is left, not even one that has yet to collect its outcome.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// True if every waiter has its outcome. Read by each checkout and check-in, so it is cheap.
-    pub fn none_unserved(&self) -> bool {
+    pub(super) fn none_unserved(&self) -> bool {
         self.unserved.is_empty()
     }
 
-    pub fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.queue.ranks.len()
     }
 
-    pub fn is_queued(&self, waiter: WaiterId) -> bool {
+    pub(super) fn is_queued(&self, waiter: WaiterId) -> bool {
         self.queue.ranks.contains(&self.rank(waiter))
     }
 
     /// Returns the first waiter in the queue.
-    pub fn first_queued(&self) -> Option<WaiterId> {
+    pub(super) fn first_queued(&self) -> Option<WaiterId> {
         self.queue.ranks.first().map(|(_, waiter)| *waiter)
     }
 
     /// True if a request of this urgency that queues now would wait for longer than `patience`.
-    pub fn is_too_slow(&self, urgency: u8, now: Instant, patience: Duration) -> bool {
+    pub(super) fn is_too_slow(&self, urgency: u8, now: Instant, patience: Duration) -> bool {
         self.pace.is_too_slow(self.queue.before(urgency), now, patience)
     }
 
@@ -172,7 +172,11 @@ impl<C, E, W> Waiters<C, E, W> {
 
     /// Returns who has the right to a connection that is free now, while `places_coming` places are free or closing.
     /// `None`: no waiter wants the connection, or its place.
-    pub fn taker(&self, may_take: impl Fn(&Ask) -> bool, places_coming: usize) -> Option<Taker> {
+    pub(super) fn taker(
+        &self,
+        may_take: impl Fn(&Ask) -> bool,
+        places_coming: usize,
+    ) -> Option<Taker> {
         let mut passed = 0;
         for (&(_, waiter), ask) in &self.unserved {
             if may_take(ask) {
@@ -187,16 +191,16 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     /// Returns the request with which a waiter joined.
-    pub fn arrival(&self, waiter: WaiterId) -> Option<&Arrival> {
+    pub(super) fn arrival(&self, waiter: WaiterId) -> Option<&Arrival> {
         self.waiting.get(&waiter).map(|waiting| &waiting.arrival)
     }
 
-    pub fn dial(&self, waiter: WaiterId) -> Dial {
+    pub(super) fn dial(&self, waiter: WaiterId) -> Dial {
         self.waiting.get(&waiter).map_or(Dial::None, |waiting| waiting.dial)
     }
 
     /// Adds a request as the last of its urgency to the queue. `patience` is `queueTimeout`.
-    pub fn join(&mut self, arrival: Arrival, patience: Duration) -> WaiterId {
+    pub(super) fn join(&mut self, arrival: Arrival, patience: Duration) -> WaiterId {
         let id = self.next_id;
         self.next_id += 1;
         if let Some(now) = arrival.at_cap
@@ -215,7 +219,7 @@ impl<C, E, W> Waiters<C, E, W> {
 
     /// Makes a waiter count on a dial, and removes it from the queue. Wakes no task: a waiter that adopts a dial has
     /// nothing to collect yet.
-    pub fn count_on(&mut self, waiter: WaiterId, dial: Dial, now: Instant) {
+    pub(super) fn count_on(&mut self, waiter: WaiterId, dial: Dial, now: Instant) {
         self.leave_queue(waiter, now);
         if let Some(waiting) = self.waiting.get_mut(&waiter) {
             waiting.dial = dial;
@@ -224,14 +228,14 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     /// Notes that a waiter has collected its place, and dials.
-    pub fn begin_dial(&mut self, waiter: WaiterId, dial: ConnectionId) {
+    pub(super) fn begin_dial(&mut self, waiter: WaiterId, dial: ConnectionId) {
         if let Some(waiting) = self.waiting.get_mut(&waiter) {
             waiting.dial = Dial::Own(dial);
         }
     }
 
     /// Takes a waiter's dial from it: without an outcome it is queued again, in its old position.
-    pub fn lose_dial(&mut self, waiter: WaiterId, now: Instant, patience: Duration) {
+    pub(super) fn lose_dial(&mut self, waiter: WaiterId, now: Instant, patience: Duration) {
         let rank = self.rank(waiter);
         if self.unserved.contains_key(&rank)
             && let Some(waiting) = self.waiting.get_mut(&waiter)
@@ -246,13 +250,13 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     /// True if a waiter is queued again and has not been told of that; true only once.
-    pub fn is_sent_back(&mut self, waiter: WaiterId) -> bool {
+    pub(super) fn is_sent_back(&mut self, waiter: WaiterId) -> bool {
         let waiting = self.waiting.get_mut(&waiter);
         waiting.is_some_and(|waiting| std::mem::take(&mut waiting.sent_back))
     }
 
     /// Gives a waiter its outcome; returns the dial that it counted on until now.
-    pub fn serve(&mut self, waiter: WaiterId, outcome: Outcome<C, E>, now: Instant) -> Dial {
+    pub(super) fn serve(&mut self, waiter: WaiterId, outcome: Outcome<C, E>, now: Instant) -> Dial {
         self.leave_queue(waiter, now);
         self.unserved.remove(&self.rank(waiter));
         let waiting = self.waiting.get_mut(&waiter).expect("only who waits is served");
@@ -261,22 +265,22 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     /// Keeps the waker of a waiter; false if there is no such waiter.
-    pub fn set_waker(&mut self, waiter: WaiterId, waker: W) -> bool {
+    pub(super) fn set_waker(&mut self, waiter: WaiterId, waker: W) -> bool {
         let waiting = self.waiting.get_mut(&waiter);
         waiting.map(|waiting| waiting.waker = Some(waker)).is_some()
     }
 
-    pub fn take_waker(&mut self, waiter: WaiterId) -> Option<W> {
+    pub(super) fn take_waker(&mut self, waiter: WaiterId) -> Option<W> {
         self.waiting.get_mut(&waiter)?.waker.take()
     }
 
     /// True if a waiter has its outcome.
-    pub fn is_served(&self, waiter: WaiterId) -> bool {
+    pub(super) fn is_served(&self, waiter: WaiterId) -> bool {
         self.waiting.get(&waiter).is_some_and(|waiting| waiting.outcome.is_some())
     }
 
     /// Removes a waiter that wants nothing any more, with or without an outcome; returns what it leaves behind.
-    pub fn give_up(&mut self, waiter: WaiterId, now: Instant) -> Option<Departed<C, E>> {
+    pub(super) fn give_up(&mut self, waiter: WaiterId, now: Instant) -> Option<Departed<C, E>> {
         if self.queue.remove(self.rank(waiter)) && self.queue.ranks.is_empty() {
             self.pace.given_up(now);
         }
@@ -284,7 +288,7 @@ impl<C, E, W> Waiters<C, E, W> {
     }
 
     /// Removes a waiter that collects its outcome; returns what it leaves behind.
-    pub fn remove(&mut self, waiter: WaiterId) -> Option<Departed<C, E>> {
+    pub(super) fn remove(&mut self, waiter: WaiterId) -> Option<Departed<C, E>> {
         let rank = self.rank(waiter);
         self.unserved.remove(&rank);
         let Waiting { dial, outcome, queued_for, .. } = self.waiting.remove(&waiter)?;

@@ -24,15 +24,15 @@ use std::{
 use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::{Body as _, Incoming};
 
-pub use alarm::Alarm;
-pub use downstream::{Downstream, Phase, RequestLine};
+pub(crate) use alarm::Alarm;
+pub(crate) use downstream::{Downstream, Phase, RequestLine};
 use exchange::{Exchange, Responded};
-pub use failure::Failure;
+pub(crate) use failure::Failure;
 use outbound::Outbound;
 use record::Record;
-pub use relay::Answer;
+pub(crate) use relay::Answer;
 use relay::{Ending, Relay};
-pub use target::{Destination, Entry, with_port};
+pub(crate) use target::{Destination, Entry, with_port};
 
 use crate::{
     telemetry::log::AccessSwitch,

@@ -235,7 +235,7 @@ fn in_host(byte: u8) -> bool {
 }
 
 /// Returns a Host field, with the port unless that is 443.
-pub fn with_port(host: &str, port: u16) -> String {
+pub(crate) fn with_port(host: &str, port: u16) -> String {
     if port == 443 {
         return host.to_owned();
     }

@@ -31,7 +31,7 @@ static UNANSWERED: AtomicU32 = AtomicU32::new(0);
 
 /// Returns the number of bytes that were sent on a connection of this process, in its network namespace, and are not
 /// acknowledged; `None` if the kernel does not tell.
-pub fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+pub(crate) fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     if !is_asked(UNANSWERED.fetch_add(1, Relaxed)) {
         return None;
     }

@@ -31,18 +31,18 @@ impl<A: Label, B: Label> Label for (A, B) {
 /// Declares an enum whose variants are the values of a label, each with its text in metrics and log lines.
 #[macro_export]
 macro_rules! label {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$doc])* $variant),+ }
+        $vis enum $name { $($(#[$doc])* $variant),+ }
 
         impl $name {
             /// Every value, in order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            $vis const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// Returns the text in metrics and log lines.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            $vis const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
         }
@@ -115,7 +115,7 @@ mod tests {
 
     label! {
         /// A test's label.
-        pub enum Colour { Red = "red", Blue = "blue" }
+        pub(super) enum Colour { Red = "red", Blue = "blue" }
     }
 
     #[test]

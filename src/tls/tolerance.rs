@@ -67,7 +67,7 @@ pub struct Opening {
 
 /// A handshake as it was made.
 #[derive(Debug, Clone, Copy)]
-pub struct Tried {
+pub(super) struct Tried {
     /// The offer that it could make.
     pub opening: Opening,
     /// True if a session was offered.
@@ -202,7 +202,7 @@ impl Pause {
 
 /// Everything known of one address.
 #[derive(Debug, Clone)]
-pub struct Tolerance {
+pub(super) struct Tolerance {
     /// The number of consecutive handshakes that an offered session ended.
     failures: u32,
     last_failure: Option<Instant>,
@@ -241,7 +241,7 @@ impl Default for Tolerance {
 
 impl Tolerance {
     /// Returns the offer of a first try that begins now.
-    pub fn opening(&self, policy: Policy, now: Instant) -> Opening {
+    pub(super) fn opening(&self, policy: Policy, now: Instant) -> Opening {
         Opening {
             session: policy.resumption
                 && !self.without_sessions.is_on(now)
@@ -273,7 +273,7 @@ impl Tolerance {
 
     /// Notes that a handshake failed, and not because of the server's certificate; returns the offer for a second try,
     /// if one may help.
-    pub fn failed(
+    pub(super) fn failed(
         &mut self,
         policy: Policy,
         tried: Tried,
@@ -302,7 +302,7 @@ impl Tolerance {
     }
 
     /// Notes that a handshake succeeded; returns what was learned, if the log is to tell it.
-    pub fn succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
+    pub(super) fn succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
         match tried.opening.second {
             None => self.first_succeeded(tried, now),
             Some(Cause::Session) => self.session_failed(tried.begun, now),
@@ -357,7 +357,7 @@ impl Tolerance {
 
     /// Notes that a resumed connection ended before anything came over it. The handshake itself had succeeded (TLS
     /// 1.3): therefore a second time within ten minutes counts, not a second time in a row.
-    pub fn resumed_in_vain(&mut self, now: Instant) -> Option<Lesson> {
+    pub(super) fn resumed_in_vain(&mut self, now: Instant) -> Option<Lesson> {
         let before = self.in_vain.replace(now);
         let again = before.is_some_and(|at| now.saturating_duration_since(at) < FIRST_PAUSE);
         if again { self.without_sessions.begin(now).map(Lesson::SessionsOff) } else { None }
@@ -373,7 +373,7 @@ impl Tolerance {
 }
 
 /// Returns the offer of a second try after a first one that failed or takes long, if one may help.
-pub fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
+pub(super) fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
     let refused = refused(policy.key_exchange, tried, answer);
     let cause = match (tried.opening.second, tried.session, refused) {
         (Some(_), ..) | (None, false, None) => return None,

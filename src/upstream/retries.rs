@@ -22,7 +22,7 @@ pub struct Retries {
 }
 
 /// The number of retries a second that are always allowed.
-pub const LEAST: u64 = 3;
+pub(super) const LEAST: u64 = 3;
 /// The least size of a full bucket: ten seconds' worth of [`LEAST`] retries.
 const SAVED: u64 = 10 * LEAST;
 
@@ -32,7 +32,7 @@ const COST: u64 = 1_000_000;
 
 /// A token bucket of retries, filled by requests and by time. A request that needs no retry costs one atomic addition.
 #[derive(Debug, Default)]
-pub struct Budget {
+pub(super) struct Budget {
     /// The number of requests that the bucket does not count yet.
     requests: AtomicU64,
     bucket: Mutex<Bucket>,
@@ -47,7 +47,7 @@ struct Bucket {
 
 /// The rate at which requests fill a bucket, and the size of the bucket.
 #[derive(Debug, Clone, Copy)]
-pub struct Allowance {
+pub(super) struct Allowance {
     /// The retries that are earned, in percent of all requests.
     pub percent: u32,
     /// The number of retries that may be saved up; [`Budget::take`] raises it to ten seconds' worth of [`LEAST`].
@@ -56,12 +56,12 @@ pub struct Allowance {
 
 impl Budget {
     /// Notes that a request begins.
-    pub fn note_request(&self) {
+    pub(super) fn note_request(&self) {
         self.requests.fetch_add(1, Relaxed);
     }
 
     /// Takes one retry from the budget. Returns false if none is left.
-    pub fn take(&self, allowance: Allowance, now: Instant) -> bool {
+    pub(super) fn take(&self, allowance: Allowance, now: Instant) -> bool {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         let requests = self.requests.swap(0, Relaxed);
         let earned = requests.saturating_mul(u64::from(allowance.percent) * (COST / 100));

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http_body::Frame;
 
 /// The most bytes that are kept of one body, trailers included.
-pub const HELD: usize = 64 * 1024;
+pub(super) const HELD: usize = 64 * 1024;
 /// The bytes that a trailer counts for beside its name and value.
 const TRAILER: usize = 32;
 

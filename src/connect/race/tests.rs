@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "shared with the tests of behaviour; not all of it is needed here")]
 mod kernel;
 #[path = "../../../tests/behaviour/support/silent.rs"]
+#[allow(unreachable_pub, reason = "the behaviour tests hand it on")]
 mod silent;
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

@@ -18,7 +18,7 @@ const AWAY: Duration = Duration::from_secs(5);
 
 /// The cached answers for a name.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub(super) struct Known {
     /// The name that DNS was asked for, search domain included.
     pub asked: String,
     v4: Option<Part>,
@@ -37,7 +37,7 @@ impl Known {
 
     /// Returns a family's part until it expires. A part without addresses counts only beside the other family's
     /// addresses, and expires with those unless it has an expiry of its own.
-    pub fn fresh(&self, family: Family, now: Instant) -> Option<&Part> {
+    pub(super) fn fresh(&self, family: Family, now: Instant) -> Option<&Part> {
         let part = self.of(family)?;
         let is_fresh = |part: &&Part| part.fresh_until.is_some_and(|until| until > now);
         if !part.addresses.is_empty() {
@@ -50,12 +50,12 @@ impl Known {
     }
 
     /// Returns both parts, if neither has to be asked for.
-    pub fn whole(&self, now: Instant) -> Option<Vec<Part>> {
+    pub(super) fn whole(&self, now: Instant) -> Option<Vec<Part>> {
         Some(vec![self.fresh(Family::V4, now)?.clone(), self.fresh(Family::V6, now)?.clone()])
     }
 
     /// Returns the parts to use while no name server answers: those with addresses that expired less than 10 min ago.
-    pub fn stale(&self, now: Instant) -> Option<Vec<Part>> {
+    pub(super) fn stale(&self, now: Instant) -> Option<Vec<Part>> {
         let usable = |part: &&Part| {
             !part.addresses.is_empty() && part.fresh_until.is_some_and(|until| until + STALE > now)
         };
@@ -65,7 +65,7 @@ impl Known {
     }
 
     /// True while no name server is waited for.
-    pub fn is_away(&self, now: Instant) -> bool {
+    pub(super) fn is_away(&self, now: Instant) -> bool {
         self.away_until.is_some_and(|until| until > now)
     }
 
@@ -77,16 +77,16 @@ impl Known {
 
 /// All cached names, by name as configured.
 #[derive(Debug, Default)]
-pub struct Cache(HashMap<String, Known>);
+pub(super) struct Cache(HashMap<String, Known>);
 
 impl Cache {
     /// Returns what is cached for a name.
-    pub fn get(&self, name: &str) -> Option<&Known> {
+    pub(super) fn get(&self, name: &str) -> Option<&Known> {
         self.0.get(name)
     }
 
     /// Caches a family's part, which DNS gave for the name `asked`.
-    pub fn keep(&mut self, name: &str, asked: &str, part: Part) {
+    pub(super) fn keep(&mut self, name: &str, asked: &str, part: Part) {
         if self.0.len() >= NAMES && !self.0.contains_key(name) {
             self.forget_oldest();
         }
@@ -103,14 +103,14 @@ impl Cache {
     }
 
     /// Notes that no name server answered for a name.
-    pub fn note_away(&mut self, name: &str, now: Instant) {
+    pub(super) fn note_away(&mut self, name: &str, now: Instant) {
         if let Some(known) = self.0.get_mut(name) {
             known.away_until = Some(now + AWAY);
         }
     }
 
     /// Drops a name that has no address any more.
-    pub fn forget(&mut self, name: &str) {
+    pub(super) fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }
 
@@ -124,7 +124,7 @@ impl Cache {
 }
 
 /// Returns the time at which an answer expires: after its time to live, but after a day at most.
-pub fn until(heard: Instant, ttl: u32) -> Instant {
+pub(super) fn until(heard: Instant, ttl: u32) -> Instant {
     heard + Duration::from_secs(ttl.min(86_400).into())
 }
 

@@ -12,7 +12,7 @@ use std::{
 const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// A file as it was read just now.
-pub struct Read {
+pub(super) struct Read {
     /// The text, or the kernel's error.
     pub text: io::Result<String>,
     /// The time since the last change of the file.
@@ -21,7 +21,7 @@ pub struct Read {
 
 /// A file that is followed, and the meaning of its newest content.
 #[derive(Debug)]
-pub struct Followed<T> {
+pub(super) struct Followed<T> {
     path: PathBuf,
     /// The file's state when it was read last.
     seen: Option<Stamp>,
@@ -51,23 +51,23 @@ impl Stamp {
 
 impl<T: Clone> Followed<T> {
     /// Creates a followed file that has yet to be read; until then the value is this.
-    pub fn new(path: PathBuf, value: T) -> Self {
+    pub(super) fn new(path: PathBuf, value: T) -> Self {
         Self { path, seen: None, value }
     }
 
     /// Returns the file's path, for a message.
-    pub fn path_text(&self) -> String {
+    pub(super) fn path_text(&self) -> String {
         self.path.display().to_string()
     }
 
     /// Returns the meaning of the content that was read last.
-    pub fn known(&self) -> &T {
+    pub(super) fn known(&self) -> &T {
         &self.value
     }
 
     /// Reads the file if it has changed, and returns the meaning of its content, and true if that is new. If `read`
     /// returns `None` for the content, the former meaning stays, and the file is read again at the next call.
-    pub fn newest(&mut self, read: impl FnOnce(Read) -> Option<T>) -> (T, bool) {
+    pub(super) fn newest(&mut self, read: impl FnOnce(Read) -> Option<T>) -> (T, bool) {
         let now = Stamp::of(&self.path);
         let changed = now.is_none() || now != self.seen;
         let value = changed.then(|| read(read_file(&self.path))).flatten();
@@ -80,7 +80,7 @@ impl<T: Clone> Followed<T> {
     }
 
     /// Makes the next call of [`Self::newest`] read the file, changed or not.
-    pub fn distrust(&mut self) {
+    pub(super) fn distrust(&mut self) {
         self.seen = None;
     }
 }

@@ -9,11 +9,11 @@ const BEING_WRITTEN: Duration = Duration::from_secs(1);
 
 /// The content of a hosts file: the addresses by name in lower case.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Hosts(HashMap<String, Vec<IpAddr>>);
+pub(super) struct Hosts(HashMap<String, Vec<IpAddr>>);
 
 impl Hosts {
     /// Reads lines of an address and its names; other lines are ignored, as by other programs that read the file.
-    pub fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut hosts = Self::default();
         for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.split('#').next().unwrap_or_default();
@@ -32,13 +32,13 @@ impl Hosts {
     }
 
     /// Returns the addresses of a name, in the order of the file; `None` if the file does not have the name.
-    pub fn find(&self, name: &str) -> Option<&[IpAddr]> {
+    pub(super) fn find(&self, name: &str) -> Option<&[IpAddr]> {
         self.0.get(undotted(name)).map(Vec::as_slice)
     }
 
     /// Returns the content of a file that was read just now, or `None` to keep the former content: for a file that
     /// cannot be read, or is empty because it is being written, as a name in it must not reach DNS even for a moment.
-    pub fn after(read: Read) -> Option<Arc<Self>> {
+    pub(super) fn after(read: Read) -> Option<Arc<Self>> {
         match read.text {
             Ok(text) if text.is_empty() && read.age < BEING_WRITTEN => None,
             Ok(text) => Some(Arc::new(Self::parse(&text))),
@@ -48,7 +48,7 @@ impl Hosts {
 }
 
 /// Returns a name without the final dot, which marks it as complete.
-pub fn undotted(name: &str) -> &str {
+pub(super) fn undotted(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// The most times that a question is sent; as a rule the asker's deadline comes first.
-pub const SENT: usize = 16;
+pub(super) const SENT: usize = 16;
 /// The time for which an answer to each sending is waited for: a late answer still counts.
 const LISTENED: Duration = Duration::from_secs(30);
 /// The most aliases that are followed, if a name server gives them without their addresses.
@@ -34,7 +34,7 @@ const ALIASES: usize = 8;
 
 /// The answer of a name server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
+pub(super) enum Said {
     /// The addresses; an empty part if the name exists and has none of this family.
     Part(Part),
     /// The name does not exist.
@@ -43,7 +43,7 @@ pub enum Said {
 
 /// The reason why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub(super) enum Fault {
     /// A name server answered with an error code.
     #[error("{} answered {code}", told(*.server))]
     Code {
@@ -69,7 +69,7 @@ pub enum Fault {
 }
 
 /// Asks until a name server answers: the next server, or the same one again, after each `pace` without an answer.
-pub async fn ask(
+pub(super) async fn ask(
     servers: Arc<Servers>,
     name: String,
     family: Family,

@@ -14,7 +14,7 @@ use super::{file::Read, hosts::undotted};
 
 /// The name servers, and the way in which they are to be asked.
 #[derive(Debug)]
-pub struct Servers {
+pub(super) struct Servers {
     addresses: Vec<SocketAddr>,
     /// The index of the server that answered last: it is asked first.
     preferred: AtomicUsize,
@@ -33,7 +33,7 @@ pub struct Servers {
 
 impl Servers {
     /// Reads a `resolv.conf`; `port` is the port of the name servers. Fails if the text names no server.
-    pub fn parse(text: &str, port: u16) -> Result<Self, &'static str> {
+    pub(super) fn parse(text: &str, port: u16) -> Result<Self, &'static str> {
         let (config, errors) = Config::parse_with_errors(text.as_bytes());
         if let Some(error) = errors.first() {
             tracing::debug!(%error, "a line of resolv.conf is passed over");
@@ -57,7 +57,7 @@ impl Servers {
 
     /// Returns the content of a file that was read just now, or `None` to keep the former content: a file that is
     /// broken or gone leaves the name servers that were known, if there were any.
-    pub fn after(
+    pub(super) fn after(
         read: Read,
         known: &Result<Arc<Self>, Arc<str>>,
         port: u16,
@@ -72,7 +72,7 @@ impl Servers {
     /// Lists the names to ask for, in this order, without a final dot. A name that ends in a dot is asked for unchanged
     /// and in no other form, a name that holds a dot first unchanged; a name without a dot has the search domains
     /// appended first.
-    pub fn candidates(&self, name: &str) -> Vec<String> {
+    pub(super) fn candidates(&self, name: &str) -> Vec<String> {
         let plain = undotted(name);
         if plain.len() < name.len() {
             return vec![plain.to_owned()];
@@ -87,28 +87,28 @@ impl Servers {
     }
 
     /// Lists the name servers in the order in which they are to be asked.
-    pub fn in_turn(&self) -> Vec<SocketAddr> {
+    pub(super) fn in_turn(&self) -> Vec<SocketAddr> {
         let mut addresses = self.addresses.clone();
         addresses.rotate_left(self.preferred.load(Relaxed) % self.addresses.len());
         addresses
     }
 
     /// Remembers the server that answered, to be asked first.
-    pub fn answered(&self, server: SocketAddr) {
+    pub(super) fn answered(&self, server: SocketAddr) {
         if let Some(index) = self.addresses.iter().position(|known| *known == server) {
             self.preferred.store(index, Relaxed);
         }
     }
 
     /// Returns the name servers as text for a message: the first three.
-    pub fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         let told: Vec<_> = self.addresses.iter().take(3).map(|server| told(*server)).collect();
         told.join(", ")
     }
 }
 
 /// Returns a name server as text for a message, with its port unless that is 53.
-pub fn told(server: SocketAddr) -> String {
+pub(super) fn told(server: SocketAddr) -> String {
     if server.port() == 53 { server.ip().to_string() } else { server.to_string() }
 }
 

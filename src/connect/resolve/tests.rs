@@ -1,7 +1,7 @@
 //! Tests with real DNS and real files: each makes a name server and a folder.
 
 #[path = "../../../tests/behaviour/support/name_server.rs"]
-#[allow(dead_code, reason = "the behaviour tests use all of it")]
+#[allow(dead_code, unreachable_pub, reason = "the behaviour tests use all of it, and hand it on")]
 mod name_server;
 
 use std::{fs, net::SocketAddr};

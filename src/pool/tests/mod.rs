@@ -1,6 +1,7 @@
 //! The pool's rules as sentences; then random lives against a naive model, and a crowd on real threads.
 
 #![allow(clippy::unchecked_time_subtraction, reason = "of constants")]
+#![allow(unreachable_pub, reason = "visibility inside the tests says enough")]
 
 mod authenticated;
 mod cap;

@@ -4,13 +4,13 @@
 use super::{Escape, Judged, Noted};
 
 /// A model of hyper behind the escapes, which reads each head as soon as it is there.
-pub trait Hyper {
+pub(super) trait Hyper {
     /// Returns what hyper has read, given all bytes that have reached it.
     fn read(&mut self, came: &[u8], before: Judged) -> Judged;
 }
 
 /// A client's bytes on their way to a model of hyper.
-pub struct Way<H> {
+pub(super) struct Way<H> {
     escape: Escape,
     hyper: H,
     judged: Judged,
@@ -25,13 +25,13 @@ const ROOM: usize = 7;
 
 impl<H: Hyper> Way<H> {
     /// Creates a way on which nothing has been sent yet.
-    pub fn new(hyper: H) -> Self {
+    pub(super) fn new(hyper: H) -> Self {
         let judged = Judged { count: 0, body: Some(0), done: true };
         Self { escape: Escape::default(), hyper, judged, came: Vec::new(), noted: Vec::new() }
     }
 
     /// Sends a segment.
-    pub fn send(&mut self, segment: &[u8]) {
+    pub(super) fn send(&mut self, segment: &[u8]) {
         if self.escape.passes(segment, self.judged) {
             self.came.extend_from_slice(segment);
         } else {
