@@ -15,6 +15,8 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
+use tower::ServiceBuilder;
+use tower_http::set_header::response::SetMultipleResponseHeadersLayer;
 
 use super::{
     State,
@@ -98,11 +100,11 @@ pub(super) fn admin(state: Arc<State>) -> Router {
         .route("/upstreams/{name}/flush", post(acts::flush))
         .route("/upstreams/{name}/drain", post(acts::drain))
         .route("/reload", post(acts::reload));
-    with_fallbacks(router, ADMIN_PORT)
-        .layer(middleware::from_fn(only_own_page))
+    let guards = ServiceBuilder::new()
+        .layer(browser_guards())
         .layer(middleware::from_fn(only_loopback))
-        .layer(middleware::map_response(guarded))
-        .with_state(state)
+        .layer(middleware::from_fn(only_own_page));
+    with_fallbacks(router, ADMIN_PORT).layer(guards).with_state(state)
 }
 
 fn with_index(router: Router<Arc<State>>, index: &'static str) -> Router<Arc<State>> {
@@ -120,20 +122,19 @@ fn with_fallbacks(router: Router<Arc<State>>, index: &'static str) -> Router<Arc
     router.fallback(lost).method_not_allowed_fallback(other_method)
 }
 
-/// Adds the fields that protect a browser to every answer of the administration port. With a stricter Referrer-Policy
-/// browsers would send the page's own forms with the Origin `null`.
-async fn guarded(mut answer: Response) -> Response {
-    for (name, value) in [
+/// Makes the layer that adds the fields that protect a browser to every answer of the administration port. With a
+/// stricter Referrer-Policy browsers would send the page's own forms with the Origin `null`.
+fn browser_guards() -> SetMultipleResponseHeadersLayer<Response> {
+    let fields = [
         (CONTENT_SECURITY_POLICY, page::POLICY),
         (X_FRAME_OPTIONS, "DENY"),
         (NO_SNIFF, "nosniff"),
         (OWN_RESOURCE, "same-origin"),
         (REFERRER_POLICY, "same-origin"),
         (CACHE_CONTROL, "no-store"),
-    ] {
-        answer.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
-    answer
+    ];
+    let fields = fields.map(|(name, value)| (name, HeaderValue::from_static(value)).into());
+    SetMultipleResponseHeadersLayer::overriding(fields.into())
 }
 
 async fn front(Shared(state): Shared<Arc<State>>) -> Html<String> {

@@ -3,12 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use axum::Router;
-use http::Request;
-use hyper::{
-    body::Incoming,
-    server::conn::http1,
-    service::{Service as _, service_fn},
-};
+use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -17,6 +12,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
+use tower::ServiceBuilder;
 
 use crate::clients::{ActivityReport, Bounds, Clients};
 
@@ -70,11 +66,8 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
 }
 
 async fn converse(stream: TcpStream, router: Router, report: ActivityReport, limits: Limits) {
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = router.call(request);
-        report.during(answer)
-    });
+    let reported = ServiceBuilder::new().map_future(move |answer| report.during(answer));
+    let service = TowerToHyperService::new(reported.service(router));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)

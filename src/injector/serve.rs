@@ -1,7 +1,6 @@
 //! Connections of both ports: bounded in number and time, with TLS on the webhook's port, closed in order at the end.
 
 use std::{
-    convert::Infallible,
     io,
     pin::pin,
     sync::{
@@ -11,12 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::Router;
-use http::{HeaderValue, header::CONNECTION};
-use hyper::{
-    server::conn::http1,
-    service::{Service as _, service_fn},
-};
+use axum::{Router, body::Body};
+use http::{HeaderValue, Response, header::CONNECTION};
+use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -27,6 +23,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceBuilder;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::{
     clients::{ActivityReport, Bounds, Clients},
@@ -121,18 +119,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (began, asked) = (Instant::now(), Arc::new(AtomicBool::new(false)));
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| {
-        asked.store(true, Relaxed);
-        let (answer, end) = (report.during(router.call(request)), end.clone());
-        async move {
-            let mut response = answer.await?;
-            if began.elapsed() > AGE || end.announced.has_begun() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
-    });
+    let (announced, has_asked) = (end.announced.clone(), Arc::clone(&asked));
+    let close_if_last = move |_: &Response<Body>| {
+        let is_last = began.elapsed() > AGE || announced.has_begun();
+        is_last.then(|| HeaderValue::from_static("close"))
+    };
+    let stack = ServiceBuilder::new()
+        .layer(SetResponseHeaderLayer::overriding(CONNECTION, close_if_last))
+        .map_future(move |answer| {
+            has_asked.store(true, Relaxed);
+            report.during(answer)
+        });
+    let service = TowerToHyperService::new(stack.service(router));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
