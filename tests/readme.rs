@@ -4,9 +4,12 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
 };
+
+/// The variable that, if set, has the example written into the page instead of compared with the page's copy.
+const WRITE: &str = "WARMLINE_WRITE";
 
 /// Folders with documents; all that end in `.md` there are checked.
 const FOLDERS: &[&str] =
@@ -61,9 +64,17 @@ fn exported() -> BTreeSet<String> {
 
 #[test]
 fn the_configuration_page_embeds_the_example_that_check_prints() {
-    let page = text("docs/configuration.md");
+    let (path, example) = ("docs/configuration.md", warmline::config::example());
+    let page = text(path);
     let block = between(&page, "<!-- example:begin -->\n```yaml\n", "```\n<!-- example:end -->");
-    assert_eq!(block, warmline::config::example());
+    if env::var_os(WRITE).is_some() {
+        fs::write(here(path), page.replace(block, example)).unwrap();
+    } else {
+        assert_eq!(
+            block, example,
+            "{WRITE}=1 cargo test --test readme configuration writes {path}"
+        );
+    }
 }
 
 #[test]
