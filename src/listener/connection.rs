@@ -25,13 +25,13 @@ use tokio::{
 use super::{
     Inlet,
     rest::{self, rest},
-    stream::DownstreamStream,
+    stream::ClientStream,
 };
 use crate::{
     config::ListenerLimits,
     drain::Stage,
     head,
-    proxy::{Answer, Downstream, Failure, Phase},
+    proxy::{Answer, Client, Failure, Phase},
     socket,
     telemetry::ends::{Facing, Manner},
     upstream::Worker,
@@ -55,14 +55,14 @@ const LOOKS_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves one client connection to its end. Between two requests the connection may rest.
 pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>) {
-    let Ok(client) = tcp.peer_addr() else { return };
-    let downstream = Arc::new(Downstream::new(client, inlet.drain.clone(), Instant::now()));
+    let Ok(address) = tcp.peer_addr() else { return };
+    let client = Arc::new(Client::new(address, inlet.drain.clone(), Instant::now()));
     let limits = inlet.limits.share();
     let resources = Arc::clone(&inlet.resources);
-    let mut stream = DownstreamStream::new(tcp, Arc::clone(&downstream), resources);
+    let mut stream = ClientStream::new(tcp, Arc::clone(&client), resources);
     let mut unread = Bytes::new();
     let ending = loop {
-        if !rest(&stream, &downstream, &limits).await {
+        if !rest(&stream, &client, &limits).await {
             break Ending::Idle;
         }
         // Boxed: what a connection needs for its requests should not add to its size while it rests.
@@ -74,42 +74,37 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
         }
     };
     // Boxed for the same reason.
-    let how = Box::pin(end(ending, stream, unread, &inlet, &downstream)).await;
+    let how = Box::pin(end(ending, stream, unread, &inlet, &client)).await;
     inlet.ends.increment((Facing::Downstream, how));
 }
 
 /// Serves requests until the connection rests or ends; returns the stream, the end, and the bytes that hyper had read
 /// and could not use.
 async fn serve_requests(
-    stream: DownstreamStream,
+    stream: ClientStream,
     inlet: &Arc<Inlet>,
     worker: &Arc<Worker>,
     limits: &ListenerLimits,
-) -> (DownstreamStream, Ending, Bytes) {
-    let downstream = Arc::clone(stream.downstream());
+) -> (ClientStream, Ending, Bytes) {
+    let client = Arc::clone(stream.client());
     let service = {
-        let (inlet, downstream, worker) =
-            (Arc::clone(inlet), Arc::clone(&downstream), Arc::clone(worker));
+        let (inlet, client, worker) = (Arc::clone(inlet), Arc::clone(&client), Arc::clone(worker));
         service_fn(move |request: Request<Incoming>| {
-            let prepared = inlet.proxy.prepare(
-                request,
-                &inlet.entry,
-                &downstream,
-                inlet.explain.load(Relaxed),
-            );
+            let prepared =
+                inlet.proxy.prepare(request, &inlet.entry, &client, inlet.explain.load(Relaxed));
             let proxy = Arc::clone(&inlet.proxy);
             // Boxed: hyper keeps room for it for as long as the connection lives, idle or not.
-            Box::pin(prepared.serve(proxy, Arc::clone(&downstream), Arc::clone(&worker)))
+            Box::pin(prepared.serve(proxy, Arc::clone(&client), Arc::clone(&worker)))
         })
     };
     let builder = builder(limits, inlet.keeps_case.load(Relaxed));
     let http = builder.serve_connection(TokioIo::new(stream), service);
-    let mut serving = Serving::new(http, &downstream, limits);
+    let mut serving = Serving::new(http, &client, limits);
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
     let parts = serving.http.into_parts();
     let mut stream = parts.io.into_inner();
     if matches!(ending, Ending::Rest) {
-        tracing::debug!(client = %downstream.client, "an idle client connection rests");
+        tracing::debug!(client = %client.address, "an idle client connection rests");
         stream.put_back(&parts.read_buf);
         return (stream, ending, Bytes::new());
     }
@@ -120,10 +115,10 @@ async fn serve_requests(
 /// wrong target or length it leaves none.
 async fn end(
     ending: Ending,
-    stream: DownstreamStream,
+    stream: ClientStream,
     unread: Bytes,
     inlet: &Inlet,
-    downstream: &Arc<Downstream>,
+    client: &Arc<Client>,
 ) -> Manner {
     let refusal = if stream.is_crowded() {
         Some(Failure::Crowded)
@@ -133,14 +128,14 @@ async fn end(
     // It takes a while to close many refused clients, and their headers must not be held for so long.
     drop(unread);
     // If an earlier response was still being written, hyper's bare answer follows it already.
-    let untold = stream.is_refused() || downstream.phase() == Phase::Header;
+    let untold = stream.is_refused() || client.phase() == Phase::Header;
     if let Some(failure) = &refusal {
         let content = if untold { failure.content() } else { 0 };
-        inlet.proxy.refuse_unreadable(failure, content, downstream);
+        inlet.proxy.refuse_unreadable(failure, content, client);
     }
     match refusal.filter(|_| untold) {
         Some(failure) => refuse(stream.into_inner(), &failure, inlet).await,
-        None => ending.close(stream.into_inner(), downstream, inlet).await,
+        None => ending.close(stream.into_inner(), client, inlet).await,
     }
 }
 
@@ -176,10 +171,25 @@ enum Ending {
     Left,
 }
 
+/// The act that is due at the deadline of a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// The idle connection goes on without HTTP.
+    Rest,
+    /// The idle connection closes.
+    IdleEnd,
+    /// The connection closes, as a request's header is late.
+    HeaderTimeout,
+    /// The exchange is polled, and decides.
+    Alarm,
+    /// The connection closes, as no byte of a body moved.
+    BodyEnd,
+}
+
 /// A connection that hyper serves.
 struct Serving<'a, S: HttpService<Incoming>> {
-    http: http1::Connection<TokioIo<DownstreamStream>, S>,
-    downstream: &'a Downstream,
+    http: http1::Connection<TokioIo<ClientStream>, S>,
+    client: &'a Client,
     limits: &'a ListenerLimits,
     drain_changed: Pin<Box<OwnedNotified>>,
     /// The connection's only timer.
@@ -196,15 +206,15 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn new(
-        http: http1::Connection<TokioIo<DownstreamStream>, S>,
-        downstream: &'a Downstream,
+        http: http1::Connection<TokioIo<ClientStream>, S>,
+        client: &'a Client,
         limits: &'a ListenerLimits,
     ) -> Self {
-        let drain_changed = Box::pin(downstream.drain.changed());
+        let drain_changed = Box::pin(client.drain.changed());
         let timer = Box::pin(sleep_until(tokio::time::Instant::now()));
         let mut serving =
-            Self { http, downstream, limits, drain_changed, timer, armed: None, looked: None };
-        if downstream.drain.has_begun() {
+            Self { http, client, limits, drain_changed, timer, armed: None, looked: None };
+        if client.drain.has_begun() {
             serving.follow_drain();
         }
         serving
@@ -216,7 +226,7 @@ where
                 return Poll::Ready(Ending::Done(result));
             }
             if self.drain_changed.as_mut().poll(cx).is_ready() {
-                self.drain_changed = Box::pin(self.downstream.drain.changed());
+                self.drain_changed = Box::pin(self.client.drain.changed());
                 if let Some(ending) = self.follow_drain() {
                     return Poll::Ready(ending);
                 }
@@ -227,7 +237,7 @@ where
                 Poll::Ready(None) => continue,
                 Poll::Pending => {}
             }
-            if !self.downstream.release_fin() {
+            if !self.client.release_fin() {
                 return Poll::Pending;
             }
         }
@@ -237,11 +247,11 @@ where
     /// has no more time. Returns the end of the connection if that is now.
     fn follow_drain(&mut self) -> Option<Ending> {
         Pin::new(&mut self.http).graceful_shutdown();
-        if self.downstream.drain.stage() < Stage::Aborting {
+        if self.client.drain.stage() < Stage::Aborting {
             return None;
         }
-        self.downstream.abort();
-        matches!(self.downstream.phase(), Phase::Body | Phase::Flushing).then_some(Ending::Stuck)
+        self.client.abort();
+        matches!(self.client.phase(), Phase::Body | Phase::Flushing).then_some(Ending::Stuck)
     }
 
     /// Pending until the nearest deadline; then the end of the connection, or `None` if the exchange is to decide.
@@ -257,16 +267,16 @@ where
             }
             self.armed = None;
             let now = Instant::now();
-            if self.downstream.kept_until().is_some_and(|until| until <= now) {
-                self.downstream.let_go(now);
+            if self.client.kept_until().is_some_and(|until| until <= now) {
+                self.client.let_go(now);
                 continue;
             }
-            if self.limit().is_some_and(|limit| limit <= now) {
-                return Poll::Ready(self.overdue());
+            if let Some((_, due)) = self.limit().filter(|(limit, _)| *limit <= now) {
+                return Poll::Ready(self.overdue(due, now));
             }
             if self.deadline().is_some_and(|deadline| deadline <= now) {
                 self.looked = Some(now);
-                self.downstream.want_look();
+                self.client.want_look();
                 return Poll::Ready(None);
             }
         }
@@ -274,47 +284,47 @@ where
 
     /// Returns the nearest time at which something is due: within an exchange that may be a look at the socket.
     fn deadline(&self) -> Option<Instant> {
-        let due = self.limit().into_iter().chain(self.downstream.kept_until()).min();
-        match self.downstream.phase() {
+        let limit = self.limit().map(|(limit, _)| limit);
+        let due = limit.into_iter().chain(self.client.kept_until()).min();
+        match self.client.phase() {
             Phase::Idle | Phase::Header => due,
             Phase::Exchange | Phase::Body | Phase::Flushing => {
-                let look = self.downstream.since().max(self.looked).map(|last| last + LOOKS_EVERY);
+                let look = self.client.since().max(self.looked).map(|last| last + LOOKS_EVERY);
                 due.into_iter().chain(look).min()
             }
         }
     }
 
-    /// Returns the time at which the phase has taken too long, or the exchange wants to be polled.
-    fn limit(&self) -> Option<Instant> {
-        let after = |limit: Duration| self.downstream.since().map(|since| since + limit);
-        match self.downstream.phase() {
+    /// Returns the deadline that counts in the phase, and what is due then (the table at the top of
+    /// `proxy/client.rs`).
+    fn limit(&self) -> Option<(Instant, Due)> {
+        let after = |limit: Duration, due| self.client.since().map(|since| (since + limit, due));
+        match self.client.phase() {
             Phase::Idle => {
-                after(self.limits.idle_timeout).into_iter().chain(rest::due(self.downstream)).min()
+                let rest = rest::due(self.client).map(|at| (at, Due::Rest));
+                let idle = after(self.limits.idle_timeout, Due::IdleEnd);
+                rest.into_iter().chain(idle).min_by_key(|(at, _)| *at)
             }
-            Phase::Header => after(self.limits.header_timeout),
-            Phase::Exchange => self.downstream.alarm.deadline(),
-            Phase::Body | Phase::Flushing => Some(self.downstream.body_deadline()),
+            Phase::Header => after(self.limits.header_timeout, Due::HeaderTimeout),
+            Phase::Exchange => self.client.alarm.deadline().map(|at| (at, Due::Alarm)),
+            Phase::Body | Phase::Flushing => Some((self.client.body_deadline(), Due::BodyEnd)),
         }
     }
 
-    /// Acts on a [`Serving::limit`] that has passed: returns the connection's end, or `None` if the exchange is to be
+    /// Does what is due at a deadline that has passed: returns the connection's end, or `None` if the exchange is to be
     /// polled instead.
-    fn overdue(&self) -> Option<Ending> {
-        match self.downstream.phase() {
-            Phase::Idle => {
-                let rests = rest::due(self.downstream).is_some_and(|due| due <= Instant::now());
-                Some(if rests { Ending::Rest } else { Ending::Idle })
-            }
-            Phase::Header => Some(Ending::HeaderTimeout),
-            Phase::Exchange => {
-                self.downstream.alarm.ring();
+    fn overdue(&self, due: Due, now: Instant) -> Option<Ending> {
+        match due {
+            Due::Rest => Some(Ending::Rest),
+            Due::IdleEnd => Some(Ending::Idle),
+            Due::HeaderTimeout => Some(Ending::HeaderTimeout),
+            Due::Alarm => {
+                self.client.alarm.ring();
                 None
             }
-            Phase::Body | Phase::Flushing if self.downstream.has_left(Instant::now()) => {
-                Some(Ending::Left)
-            }
-            Phase::Body | Phase::Flushing => {
-                self.downstream.set_stuck();
+            Due::BodyEnd if self.client.has_left(now) => Some(Ending::Left),
+            Due::BodyEnd => {
+                self.client.set_stuck();
                 Some(Ending::Stuck)
             }
         }
@@ -342,11 +352,11 @@ impl Ending {
         }
     }
 
-    async fn close(self, tcp: TcpStream, downstream: &Downstream, inlet: &Inlet) -> Manner {
+    async fn close(self, tcp: TcpStream, client: &Client, inlet: &Inlet) -> Manner {
         match self {
-            Self::Done(_) | Self::Stuck if downstream.is_broken() => reset(tcp),
+            Self::Done(_) | Self::Stuck if client.is_broken() => reset(tcp),
             Self::Stuck | Self::Left => reset(tcp),
-            Self::Done(_) if downstream.is_unread() => close_behind_rest(tcp, inlet).await,
+            Self::Done(_) if client.is_unread() => close_behind_rest(tcp, inlet).await,
             Self::Rest | Self::Done(_) | Self::Idle | Self::HeaderTimeout => {
                 Manner::of_close(socket::close_politely(tcp).await)
             }

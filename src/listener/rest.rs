@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep_until;
 
-use super::stream::DownstreamStream;
+use super::stream::ClientStream;
 use crate::{
     config::ListenerLimits,
-    proxy::{Downstream, Phase},
+    proxy::{Client, Phase},
 };
 
 /// The idle time after which a connection rests. Waking takes some microseconds, so this may be short.
@@ -20,35 +20,31 @@ const BULKY_RESTS_AFTER: Duration = Duration::from_millis(20);
 const SPREAD: u64 = 256;
 
 /// Returns the time at which an idle connection is to rest, or `None` if it is not idle or a drain has begun.
-pub(super) fn due(downstream: &Downstream) -> Option<Instant> {
+pub(super) fn due(client: &Client) -> Option<Instant> {
     // In a drain hyper must know which request is the last.
-    if downstream.phase() != Phase::Idle || downstream.drain.has_begun() {
+    if client.phase() != Phase::Idle || client.drain.has_begun() {
         return None;
     }
-    let after = if downstream.is_bulky() { BULKY_RESTS_AFTER } else { RESTS_AFTER };
-    let spread = Duration::from_millis(downstream.id % SPREAD);
-    Some(downstream.since()? + after + spread)
+    let after = if client.is_bulky() { BULKY_RESTS_AFTER } else { RESTS_AFTER };
+    let spread = Duration::from_millis(client.id % SPREAD);
+    Some(client.since()? + after + spread)
 }
 
 /// Waits for the client's next byte or FIN, and returns true; returns false if the connection's time to end comes first.
-pub(super) async fn rest(
-    stream: &DownstreamStream,
-    downstream: &Downstream,
-    limits: &ListenerLimits,
-) -> bool {
+pub(super) async fn rest(stream: &ClientStream, client: &Client, limits: &ListenerLimits) -> bool {
     if stream.has_request() {
         return true;
     }
-    let ends = downstream.since().unwrap_or_else(Instant::now) + limits.idle_timeout;
+    let ends = client.since().unwrap_or_else(Instant::now) + limits.idle_timeout;
     loop {
-        let kept_until = downstream.kept_until().filter(|until| *until < ends);
+        let kept_until = client.kept_until().filter(|until| *until < ends);
         tokio::select! {
             biased;
             () = stream.readable() => return true,
             // A client that connected before the drain is served once.
-            () = downstream.drain.begun() => return downstream.is_new(),
+            () = client.drain.begun() => return client.is_new(),
             () = sleep_until(kept_until.unwrap_or(ends).into()) => match kept_until {
-                Some(_) => downstream.let_go(Instant::now()),
+                Some(_) => client.let_go(Instant::now()),
                 None => return false,
             },
         }

@@ -18,14 +18,14 @@ use tokio::{
 
 use super::escape::{Escape, Judged, Noted};
 use crate::{
-    proxy::{Downstream, Phase, RequestLine},
+    proxy::{Client, Phase, RequestLine},
     resources::{Buffered, FREE, Resources},
 };
 
 /// The stream that hyper reads and writes.
-pub(super) struct DownstreamStream {
+pub(super) struct ClientStream {
     tcp: TcpStream,
-    downstream: Arc<Downstream>,
+    client: Arc<Client>,
     escape: Escape,
     /// A byte of the newest request line that no host contains, and its position.
     refused_byte: Option<(u8, u32)>,
@@ -46,15 +46,11 @@ pub(super) struct DownstreamStream {
 /// The beginning of hyper's own answers, whatever version the client speaks.
 const REFUSAL: &[u8] = b"HTTP/1.1 4";
 
-impl DownstreamStream {
-    pub(super) fn new(
-        tcp: TcpStream,
-        downstream: Arc<Downstream>,
-        resources: Arc<Resources>,
-    ) -> Self {
+impl ClientStream {
+    pub(super) fn new(tcp: TcpStream, client: Arc<Client>, resources: Arc<Resources>) -> Self {
         Self {
             tcp,
-            downstream,
+            client,
             escape: Escape::default(),
             refused_byte: None,
             finished: false,
@@ -67,15 +63,15 @@ impl DownstreamStream {
     }
 
     /// Returns the state of the connection.
-    pub(super) fn downstream(&self) -> &Arc<Downstream> {
-        &self.downstream
+    pub(super) fn client(&self) -> &Arc<Client> {
+        &self.client
     }
 
     /// Keeps bytes that hyper had read and not used, for the next hyper: a request, or the beginning of one.
     pub(super) fn put_back(&mut self, unread: &[u8]) {
         // Copied, as hyper's buffer may be much larger.
         self.unread = Bytes::copy_from_slice(behind_empty_lines(unread));
-        self.downstream.set_bulky(false);
+        self.client.set_bulky(false);
     }
 
     /// True if the beginning of a request is kept for the next hyper.
@@ -97,11 +93,11 @@ impl DownstreamStream {
     /// Notes bytes that went to hyper. Fails if the head exceeds the bound on what is buffered.
     fn note_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (now, count) = (Instant::now(), bytes.len());
-        self.downstream.note_io(now);
-        match self.downstream.phase() {
+        self.client.note_io(now);
+        match self.client.phase() {
             Phase::Idle if !begins_request(bytes) => return Ok(()),
             Phase::Idle => {
-                self.downstream.header_begins(now);
+                self.client.header_begins(now);
                 self.head = count;
             }
             Phase::Header => self.head += count,
@@ -112,7 +108,7 @@ impl DownstreamStream {
 
     #[cold]
     fn hold_head(&mut self) -> io::Result<()> {
-        self.downstream.set_bulky(true);
+        self.client.set_bulky(true);
         if self.buffered.hold(self.head) {
             return Ok(());
         }
@@ -125,13 +121,13 @@ impl DownstreamStream {
     /// it. Applies only behind a head.
     fn must_be_frugal(&mut self, room: usize) -> bool {
         room > FREE
-            && !matches!(self.downstream.phase(), Phase::Idle | Phase::Header)
+            && !matches!(self.client.phase(), Phase::Idle | Phase::Header)
             && self.cannot_hold(room)
     }
 
     #[cold]
     fn cannot_hold(&mut self, room: usize) -> bool {
-        self.downstream.set_bulky(true);
+        self.client.set_bulky(true);
         let held = self.buffered.hold(self.head + room);
         if !held {
             self.buffered.short();
@@ -177,8 +173,8 @@ impl DownstreamStream {
     }
 
     fn judged(&self) -> Judged {
-        let (count, body) = self.downstream.newest_exchange();
-        Judged { count, body, done: self.downstream.phase() == Phase::Idle }
+        let (count, body) = self.client.newest_exchange();
+        Judged { count, body, done: self.client.phase() == Phase::Idle }
     }
 
     /// Reads bytes that have come into the buffer; true if the client's FIN came instead.
@@ -210,7 +206,7 @@ impl DownstreamStream {
             }
             self.escape.keep(bytes);
             buffer.set_filled(before);
-            self.downstream.note_io(Instant::now());
+            self.client.note_io(Instant::now());
         }
     }
 
@@ -220,7 +216,7 @@ impl DownstreamStream {
         self.escape.give(buffer.remaining(), judged, |bytes| buffer.put_slice(bytes));
         if let Some(noted) = self.escape.take_noted() {
             let Noted { escaped, fragment, whole_server, refused } = noted;
-            self.downstream.note_line(RequestLine { escaped, fragment, whole_server });
+            self.client.note_line(RequestLine { escaped, fragment, whole_server });
             self.refused_byte = refused;
         }
     }
@@ -234,7 +230,7 @@ impl DownstreamStream {
         match ready {
             Poll::Ready(Ok(ready)) if ready.is_error() => true,
             Poll::Ready(Ok(ready)) => {
-                ready.is_read_closed() && self.downstream.note_fin_behind(Instant::now())
+                ready.is_read_closed() && self.client.note_fin_behind(Instant::now())
             }
             Poll::Ready(Err(_)) => true,
             Poll::Pending => false,
@@ -243,15 +239,15 @@ impl DownstreamStream {
 
     /// True if these bytes begin an answer of hyper's own: between responses nothing else is written.
     fn is_refusal(&self, bytes: &[u8]) -> bool {
-        matches!(self.downstream.phase(), Phase::Idle | Phase::Header) && bytes.starts_with(REFUSAL)
+        matches!(self.client.phase(), Phase::Idle | Phase::Header) && bytes.starts_with(REFUSAL)
     }
 
     /// Passes a FIN on to hyper, but holds it back during a response; the connection's task asks again when that is
     /// over.
     fn poll_finished(&self) -> Poll<io::Result<()>> {
-        if self.downstream.holds_fin() {
-            if !self.downstream.is_fin_held() {
-                self.downstream.set_fin_held(Instant::now());
+        if self.client.holds_fin() {
+            if !self.client.is_fin_held() {
+                self.client.set_fin_held(Instant::now());
             }
             return Poll::Pending;
         }
@@ -272,7 +268,7 @@ fn behind_empty_lines(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-impl AsyncRead for DownstreamStream {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -293,7 +289,7 @@ impl AsyncRead for DownstreamStream {
     }
 }
 
-impl AsyncWrite for DownstreamStream {
+impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -304,19 +300,19 @@ impl AsyncWrite for DownstreamStream {
             return Poll::Ready(Ok(bytes.len()));
         }
         let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
-        self.downstream.set_blocked(written.is_pending());
+        self.client.set_blocked(written.is_pending());
         let written = ready!(written)?;
-        self.downstream.note_io(Instant::now());
+        self.client.note_io(Instant::now());
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.downstream.take_look() && self.finds_departure() {
+        if self.client.take_look() && self.finds_departure() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         // A TCP stream holds nothing back, and hyper flushes once its own buffer is empty.
-        self.downstream.flushed();
-        if self.buffered.is_held() && self.downstream.phase() == Phase::Idle {
+        self.client.flushed();
+        if self.buffered.is_held() && self.client.phase() == Phase::Idle {
             self.buffered.release();
         }
         Poll::Ready(Ok(()))

@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, client::conn::TrySendError};
 
 use super::{
-    Downstream, Failure,
+    Client, Failure,
     authentication::{self, Challenge},
     failure::{self, Replaced},
     fields::{self, Fitness},
@@ -35,7 +35,7 @@ use crate::{
 /// An exchange whose upstream is known.
 pub(super) struct Exchange<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
-    pub(super) downstream: &'a Arc<Downstream>,
+    pub(super) client: &'a Arc<Client>,
     pub(super) worker: &'a Worker,
 }
 
@@ -109,7 +109,7 @@ impl Exchange<'_> {
                 Err(failed) => failed,
             };
             // The next attempt sets a deadline of its own; the wait for its connection has none.
-            self.downstream.alarm.clear();
+            self.client.alarm.clear();
             let was_idle = past(&lease).was_idle();
             lease.discard(failed.end);
             if continued && failed.repeats.is_some() {
@@ -121,10 +121,10 @@ impl Exchange<'_> {
     }
 
     fn ask(&self, fresh: bool, outbound: &Outbound, record: &Record) -> Ask {
-        let (client, first) = (self.downstream.id, self.downstream.is_first_exchange());
+        let (client, first) = (self.client.id, self.client.is_first_exchange());
         let settings = self.upstream.settings();
         if settings.pool.sharing == Sharing::Never {
-            self.downstream.owns_connections_of(self.upstream);
+            self.client.owns_connections_of(self.upstream);
         }
         let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
@@ -135,7 +135,7 @@ impl Exchange<'_> {
     /// Takes the connection on which the client is in the middle of an authentication handshake, if there is one. Fails
     /// if that was lost and the request continues the handshake, as no other connection will do.
     fn kept(&self, outbound: &Outbound) -> Result<Option<Box<Lease>>, Failure> {
-        let Some(kept) = self.downstream.take_kept(self.upstream) else { return Ok(None) };
+        let Some(kept) = self.client.take_kept(self.upstream) else { return Ok(None) };
         let lost = match kept.lease {
             Some(mut lease) => {
                 if lease.again(Instant::now()) {
@@ -153,8 +153,8 @@ impl Exchange<'_> {
     /// Makes the connection this client's own: no other client is served over it from now on.
     #[cold]
     fn claim(&self, lease: &Lease) {
-        self.downstream.owns_connections_of(self.upstream);
-        lease.claim(self.downstream.id);
+        self.client.owns_connections_of(self.upstream);
+        lease.claim(self.client.id);
     }
 
     fn responded(&self, response: Response<Incoming>, lease: Lease) -> Result<Responded, Failure> {
@@ -304,8 +304,8 @@ impl Exchange<'_> {
             Some(_) => limits.response_timeout.min(limits.idle_timeout),
             None => limits.response_timeout,
         };
-        self.downstream.alarm.set(sent + late);
-        self.downstream.set_idle_limit(limits.idle_timeout);
+        self.client.alarm.set(sent + late);
+        self.client.set_idle_limit(limits.idle_timeout);
     }
 
     /// Waits for the final header, within the limits ("Time limits" in docs/design.md).
@@ -322,13 +322,13 @@ impl Exchange<'_> {
                 return Poll::Ready(result.map_err(NoResponse::Error));
             }
             if upload.is_some_and(|upload| upload.progress() == Progress::Complete) {
-                self.downstream.set_whole();
+                self.client.set_whole();
             }
-            if self.downstream.aborting() {
+            if self.client.aborting() {
                 let stage = if is_uploading(upload) { Stage::Body } else { Stage::Response };
                 return Poll::Ready(Err(NoResponse::Failed(Failure::Ending(stage))));
             }
-            if self.downstream.alarm.take_rung()
+            if self.client.alarm.take_rung()
                 && let Some(failure) = self.overdue(meter, upload, sent)
             {
                 return Poll::Ready(Err(NoResponse::Failed(failure)));
@@ -347,7 +347,7 @@ impl Exchange<'_> {
         if deadline <= Instant::now() {
             return Some(failure);
         }
-        self.downstream.alarm.set(deadline);
+        self.client.alarm.set(deadline);
         None
     }
 
@@ -355,7 +355,7 @@ impl Exchange<'_> {
     fn upload_limit(&self, meter: &Meter, upload: &Upload, sent: Instant) -> (Instant, Failure) {
         let limit = self.upstream.settings().idle_timeout;
         let moved = meter.last_write().map_or(sent, |written| written.max(sent));
-        let idle = self.downstream.idle_deadline(limit).max(moved + limit);
+        let idle = self.client.idle_deadline(limit).max(moved + limit);
         // A body that waits for the upstream's 100 has yet to move.
         let parked = upload.progress() == Progress::Parked;
         let begins = if parked { PARKED_FOR } else { Duration::ZERO };
@@ -410,7 +410,7 @@ impl Exchange<'_> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if self.downstream.aborting() => Poll::Ready(None),
+            Poll::Pending if self.client.aborting() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await

@@ -20,7 +20,7 @@ use rustls::AlertDescription;
 
 use self::table::Row;
 use super::{
-    downstream::KEPT_FOR,
+    client::KEPT_FOR,
     explain::{MEMBER, PROXY_STATUS},
 };
 use crate::{

@@ -3,7 +3,7 @@
 mod alarm;
 mod attempt;
 mod authentication;
-mod downstream;
+mod client;
 mod exchange;
 mod explain;
 mod failure;
@@ -25,7 +25,7 @@ use http::{HeaderValue, Request, Response, header::CONNECTION};
 use hyper::body::{Body as _, Incoming};
 
 pub(crate) use alarm::Alarm;
-pub(crate) use downstream::{Downstream, Phase, RequestLine};
+pub(crate) use client::{Client, Phase, RequestLine};
 use exchange::{Exchange, Responded};
 pub(crate) use failure::Failure;
 use outbound::Outbound;
@@ -59,13 +59,13 @@ impl Proxy {
         self: &Arc<Self>,
         request: Request<Incoming>,
         entry: &Entry,
-        downstream: &Arc<Downstream>,
+        client: &Arc<Client>,
         explain: bool,
     ) -> Prepared {
         // The last byte of the request's header came just now.
-        let now = downstream.last_io().unwrap_or_else(Instant::now);
-        downstream.exchange_begins(now, request.body().size_hint().exact());
-        let mut record = Record::new(self, downstream, now);
+        let now = client.last_io().unwrap_or_else(Instant::now);
+        client.exchange_begins(now, request.body().size_hint().exact());
+        let mut record = Record::new(self, client, now);
         record.unread = !request.body().is_end_stream();
         let journey = Journey::of(request, entry, &mut record);
         Prepared { record, journey, explain }
@@ -77,11 +77,11 @@ impl Proxy {
         self: &Arc<Self>,
         failure: &Failure,
         content: u64,
-        downstream: &Arc<Downstream>,
+        client: &Arc<Client>,
     ) {
         let now = Instant::now();
-        let begun = downstream.since().unwrap_or(now);
-        Record::new(self, downstream, begun).failed(failure, content, now);
+        let begun = client.since().unwrap_or(now);
+        Record::new(self, client, begun).failed(failure, content, now);
     }
 
     /// Records the failure, and returns Warmline's answer for it.
@@ -90,7 +90,7 @@ impl Proxy {
         failure: &Failure,
         upstream: Option<&Upstream>,
         record: Record,
-        downstream: &Downstream,
+        client: &Client,
         explain: bool,
     ) -> Response<Answer> {
         let unread = record.unread;
@@ -100,10 +100,10 @@ impl Proxy {
             record.explanation().extend(answer.headers_mut());
         }
         record.failed(failure, answer.size_hint().lower(), now);
-        downstream.set_idle_limit(OWN_ANSWER_TIME);
-        downstream.body_begins(now);
-        downstream.body_ends();
-        finished(answer, unread, downstream)
+        client.set_idle_limit(OWN_ANSWER_TIME);
+        client.body_begins(now);
+        client.body_ends();
+        finished(answer, unread, client)
     }
 }
 
@@ -140,7 +140,7 @@ impl Prepared {
     pub fn serve(
         mut self,
         proxy: Arc<Proxy>,
-        downstream: Arc<Downstream>,
+        client: Arc<Client>,
         worker: Arc<Worker>,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         async move {
@@ -148,11 +148,11 @@ impl Prepared {
             let journey = match &mut self.journey {
                 Ok(journey) => journey,
                 Err(failure) => {
-                    return Ok(proxy.refuse(failure, None, self.record, &downstream, explain));
+                    return Ok(proxy.refuse(failure, None, self.record, &client, explain));
                 }
             };
             let Journey { upstream, outbound } = journey;
-            let exchange = Exchange { upstream, downstream: &downstream, worker: &worker };
+            let exchange = Exchange { upstream, client: &client, worker: &worker };
             let responded = exchange.run(outbound, &mut self.record).await;
             self.record.unread = outbound.is_unread();
             outbound.release();
@@ -162,11 +162,11 @@ impl Prepared {
                         self.record.explanation().join(&mut responded.response.headers);
                     }
                     let unread = self.record.unread;
-                    let answer = relay(responded, journey, &downstream, self.record);
-                    finished(answer, unread, &downstream)
+                    let answer = relay(responded, journey, &client, self.record);
+                    finished(answer, unread, &client)
                 }
                 Err(failure) => {
-                    proxy.refuse(&failure, Some(upstream), self.record, &downstream, explain)
+                    proxy.refuse(&failure, Some(upstream), self.record, &client, explain)
                 }
             })
         }
@@ -174,16 +174,12 @@ impl Prepared {
 }
 
 /// Completes each answer: adds `Connection: close` if the client's connection must not be used again.
-fn finished(
-    mut response: Response<Answer>,
-    unread: bool,
-    downstream: &Downstream,
-) -> Response<Answer> {
+fn finished(mut response: Response<Answer>, unread: bool, client: &Client) -> Response<Answer> {
     // The rest of the request is not read: the client must not use the connection for another one.
     if unread {
-        downstream.set_unread();
+        client.set_unread();
     }
-    if unread || downstream.drain.has_begun() {
+    if unread || client.drain.has_begun() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -193,15 +189,15 @@ fn finished(
 fn relay(
     responded: Responded,
     journey: &Journey,
-    downstream: &Arc<Downstream>,
+    client: &Arc<Client>,
     record: Record,
 ) -> Response<Answer> {
     let Responded { response, body, lease, fitness, midway } = responded;
     let upstream = Arc::clone(&journey.upstream);
     let upload = journey.outbound.upload().cloned();
-    downstream.body_begins(Instant::now());
-    let downstream = Arc::clone(downstream);
-    let ending = Ending { upstream, lease, downstream, upload, record, fitness, midway };
+    client.body_begins(Instant::now());
+    let client = Arc::clone(client);
+    let ending = Ending { upstream, lease, client, upload, record, fitness, midway };
     if body.is_end_stream() {
         ending.complete();
         return Response::from_parts(response, Answer::Empty);

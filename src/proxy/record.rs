@@ -9,7 +9,7 @@ use std::{
 use http::{Method, StatusCode, Uri};
 
 use super::{
-    Downstream, Failure, Proxy, RequestLine, attempt::Attempt, explain::Explanation, failure::Cut,
+    Client, Failure, Proxy, RequestLine, attempt::Attempt, explain::Explanation, failure::Cut,
 };
 use crate::{
     drain,
@@ -39,7 +39,7 @@ pub(super) struct Record {
     sends: u32,
     /// True if not all of the request's body was read when its answer began.
     pub(super) unread: bool,
-    downstream: Arc<Downstream>,
+    client: Arc<Client>,
     attempt: Option<Attempt>,
     /// The method and target for the log; `None` if no log line is written, or the request could not be read.
     request: Option<(Method, Uri)>,
@@ -49,7 +49,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(proxy: &Arc<Proxy>, downstream: &Arc<Downstream>, now: Instant) -> Self {
+    pub(super) fn new(proxy: &Arc<Proxy>, client: &Arc<Client>, now: Instant) -> Self {
         Self {
             proxy: Arc::clone(proxy),
             upstream: None,
@@ -64,10 +64,10 @@ impl Record {
             retried: None,
             sends: 0,
             unread: false,
-            downstream: Arc::clone(downstream),
+            client: Arc::clone(client),
             attempt: None,
             request: None,
-            line: downstream.take_line(),
+            line: client.take_line(),
             told: false,
         }
     }
@@ -216,7 +216,7 @@ impl Record {
         let attempt = self.attempt.as_ref();
         tracing::info!(
             target: "warmline::access",
-            client = %self.downstream.client,
+            client = %self.client.address,
             upstream = self.upstream.as_ref().map_or("_none", |u| u.name()),
             endpoint = attempt.map(|a| display(a.facts.peer)),
             local = attempt.and_then(|a| a.facts.local).map(display),
@@ -261,7 +261,7 @@ impl Drop for Record {
         if self.told {
             return;
         }
-        let ending = self.downstream.drain.stage() >= drain::Stage::Aborting;
+        let ending = self.client.drain.stage() >= drain::Stage::Aborting;
         let cut = ending.then_some(&Cut::Ending);
         self.abort(cut.map_or(Party::Downstream, Cut::by), cut, Instant::now());
     }

@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 use super::{
-    Downstream,
+    Client,
     failure::{self, Cut, Replaced},
     fields::{self, Fitness},
     record::Record,
@@ -48,7 +48,7 @@ pub struct Relay {
 pub(super) struct Ending {
     pub(super) upstream: Arc<Upstream>,
     pub(super) lease: Lease,
-    pub(super) downstream: Arc<Downstream>,
+    pub(super) client: Arc<Client>,
     pub(super) upload: Option<Arc<Upload>>,
     pub(super) record: Record,
     /// The effect of the response's framing on its connection.
@@ -61,14 +61,14 @@ impl Ending {
     /// Ends an exchange whose response is complete: the connection returns to the pool if the request is complete too.
     pub(super) fn complete(self) {
         let now = Instant::now();
-        self.downstream.body_ends();
+        self.client.body_ends();
         let uploaded = self.upload.is_none_or(|upload| {
             upload.stop();
             upload.progress() == Progress::Complete
         });
         match self.fitness {
             Fitness::Fit(_) if uploaded && self.midway => {
-                self.downstream.keep(self.upstream, self.lease, now);
+                self.client.keep(self.upstream, self.lease, now);
             }
             Fitness::Fit(announced) if uploaded => {
                 self.upstream.check_in(self.lease, announced, now);
@@ -80,7 +80,7 @@ impl Ending {
 
     /// Ends an exchange whose response broke off with this error.
     fn broke(mut self, error: &hyper::Error) {
-        self.downstream.set_broken();
+        self.client.set_broken();
         let switched_off = self.lease.handle().switched_off();
         let cut = match switched_off {
             Some(reason) => Cut::Replaced(Replaced::of(&self.upstream, reason)),
@@ -95,7 +95,7 @@ impl Ending {
     /// Ends an exchange whose client connection ended in the middle of the response; `waiting` is true if the upstream
     /// had to send the next bytes.
     fn cut(self, waiting: bool) {
-        if !self.downstream.is_stuck() {
+        if !self.client.is_stuck() {
             // The client left, or Warmline is ending: the record finds out which.
             return;
         }
@@ -115,12 +115,12 @@ impl Ending {
     }
 
     /// Notes the progress of the request's body. hyper does not learn of the client's FIN while the response goes on
-    /// ([`Downstream::holds_fin`]): a request that is not complete by then never will be.
+    /// ([`Client::holds_fin`]): a request that is not complete by then never will be.
     fn note_upload(&self) {
         let Some(upload) = &self.upload else { return };
         if upload.progress() == Progress::Complete {
-            self.downstream.set_whole();
-        } else if self.downstream.is_fin_held() {
+            self.client.set_whole();
+        } else if self.client.is_fin_held() {
             upload.finish();
         }
     }

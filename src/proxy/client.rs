@@ -1,4 +1,21 @@
-//! The state that an exchange and its client connection share: the phase, the deadlines, and the way to end.
+//! A client's connection: the state that its listener and its exchanges share.
+//!
+//! Its phases, in HTTP/1.1, with the deadline that counts in each (`limit` in `listener/connection.rs` is this table in
+//! code). The deadline of one exchange is a type of its own, [`Alarm`]: once it has rung there is none until it is set
+//! again.
+//!
+//! | phase | begins when | moved by | deadline | then |
+//! |---|---|---|---|---|
+//! | `Idle` | the connection was accepted | `new` | `limits.idleTimeout`, or sooner the time of a rest | it closes, or rests (`listener/rest.rs`) |
+//! | `Idle` | all of a response is written | `flushed`, the listener's stream | the same | the same |
+//! | `Header` | the first byte of a request came | `header_begins`, the listener's stream | `limits.headerTimeout` | 408, and it closes |
+//! | `Exchange` | the request's header is complete | `exchange_begins`, the proxy | the exchange's alarm: `timeouts.response`, or `timeouts.idle` of an upload | the exchange is polled, and decides |
+//! | `Body` | the response's header was handed to hyper | `body_begins`, the proxy | `timeouts.idle` without a byte, 10 s for Warmline's own answers; 1 s if the client has ended its side | it is reset |
+//! | `Flushing` | all of the response was handed to hyper | `body_ends`, the proxy | the same | the same |
+//!
+//! Deadlines of `Idle` and `Header` count from the phase's beginning. Beside the phase's own deadline, upstream
+//! connections that are kept for the client's authentication have theirs (`kept_until`), and the drain ends the
+//! connection in its time (`follow_drain` in `listener/connection.rs`).
 //!
 //! Deadlines are stamps: setting one wakes nothing. The connection's one timer sleeps until the nearest deadline that
 //! it has seen, looks again, and only then acts or says that a deadline has passed.
@@ -27,7 +44,7 @@ const GONE_AFTER: Duration = Duration::from_secs(1);
 /// connection, as other requests may wait for the place.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(10);
 
-/// The phase of a client connection.
+/// The phase of a client connection; the table at the top of this file says what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -81,11 +98,11 @@ impl RequestLine {
 }
 
 /// The state of one client connection, shared by its listener and its exchanges.
-pub struct Downstream {
+pub struct Client {
     /// A number that no other client connection of this process has.
     pub id: ClientId,
     /// The client's address.
-    pub client: SocketAddr,
+    pub address: SocketAddr,
     /// The drain of the listener that accepted the connection.
     pub drain: Drain,
     /// The number of exchanges that have begun.
@@ -144,11 +161,11 @@ pub(super) struct Kept {
     pub(super) lease: Option<Box<Lease>>,
 }
 
-impl Downstream {
+impl Client {
     /// Creates the state of a connection that was just accepted.
-    pub fn new(client: SocketAddr, drain: Drain, now: Instant) -> Self {
+    pub fn new(address: SocketAddr, drain: Drain, now: Instant) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let downstream = Self {
+        let client = Self {
             id: NEXT.fetch_add(1, Relaxed),
             exchanges: AtomicU64::new(0),
             body: AtomicU64::new(0),
@@ -157,7 +174,7 @@ impl Downstream {
             kept: Mutex::default(),
             keeps: AtomicBool::new(false),
             kept_until: Stamp::default(),
-            client,
+            address,
             drain,
             phase: AtomicU8::new(Phase::Idle as u8),
             since: Stamp::default(),
@@ -175,8 +192,8 @@ impl Downstream {
             stuck: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         };
-        downstream.since.set(now);
-        downstream
+        client.since.set(now);
+        client
     }
 
     /// Returns the current phase.
@@ -283,7 +300,7 @@ impl Downstream {
         })
     }
 
-    /// Returns the time at which [`Downstream::let_go`] has something to do.
+    /// Returns the time at which [`Client::let_go`] has something to do.
     pub fn kept_until(&self) -> Option<Instant> {
         self.kept_until.get()
     }
@@ -470,7 +487,7 @@ impl Downstream {
     }
 }
 
-impl Drop for Downstream {
+impl Drop for Client {
     fn drop(&mut self) {
         let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
         for lease in kept.drain(..).filter_map(|kept| kept.lease) {
@@ -488,49 +505,64 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_table_of_phases_has_them_all_in_order_and_names_functions_that_exist() {
+        let source = include_str!("client.rs");
+        let rows = source.lines().filter_map(|line| line.strip_prefix("//! | `"));
+        let mut phases = Vec::new();
+        for row in rows {
+            let names: Vec<_> = row.split('`').collect();
+            phases.push(names[0].to_owned());
+            let mover = names[2];
+            assert!(source.contains(&format!("pub fn {mover}(")), "{mover}");
+        }
+        phases.dedup();
+        assert_eq!(phases, Phase::ALL.map(|phase| format!("{phase:?}")));
+    }
+
+    #[test]
     fn fault_35_a_client_that_ended_its_side_is_gone_after_a_second_in_which_it_would_take_bytes() {
-        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let begun = Instant::now();
-        let downstream = Downstream::new(client, Drain::default(), begun);
+        let client = Client::new(address, Drain::default(), begun);
         let millis = |after: u64| begun + Duration::from_millis(after);
         let deadline = || {
-            let left = downstream.body_deadline().saturating_duration_since(begun);
+            let left = client.body_deadline().saturating_duration_since(begun);
             // A stamp is only exact to the microsecond.
             (left + Duration::from_millis(1)).as_secs()
         };
-        downstream.set_idle_limit(Duration::from_mins(1));
-        downstream.body_begins(begun);
-        assert!(deadline() == 60 && !downstream.has_left(millis(70_000)));
-        downstream.set_fin_held(millis(3_000));
+        client.set_idle_limit(Duration::from_mins(1));
+        client.body_begins(begun);
+        assert!(deadline() == 60 && !client.has_left(millis(70_000)));
+        client.set_fin_held(millis(3_000));
         assert_eq!(deadline(), 4);
-        assert!(!downstream.has_left(millis(3_900)) && downstream.has_left(millis(4_100)));
-        downstream.note_io(millis(5_000));
+        assert!(!client.has_left(millis(3_900)) && client.has_left(millis(4_100)));
+        client.note_io(millis(5_000));
         assert_eq!(deadline(), 6);
-        assert!(!downstream.has_left(millis(5_900)));
-        downstream.set_blocked(true);
-        assert!(deadline() == 65 && !downstream.has_left(millis(66_000)));
+        assert!(!client.has_left(millis(5_900)));
+        client.set_blocked(true);
+        assert!(deadline() == 65 && !client.has_left(millis(66_000)));
     }
     #[test]
     fn fault_35_a_fin_behind_unread_bytes_counts_once_all_of_the_request_has_come() {
-        let client = SocketAddr::from(([127, 0, 0, 1], 1));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let now = Instant::now();
         let later = now + Duration::from_secs(2);
-        let downstream = Downstream::new(client, Drain::default(), now);
-        assert!(!downstream.note_fin_behind(now), "between requests hyper reads it");
-        downstream.exchange_begins(now, Some(5));
-        assert!(!downstream.note_fin_behind(now), "the rest of the body may come before it");
-        downstream.set_whole();
-        assert!(downstream.note_fin_behind(now), "nobody waits for the response");
-        downstream.exchange_begins(now, Some(0));
-        assert!(downstream.note_fin_behind(now));
-        downstream.set_idle_limit(Duration::from_mins(1));
-        downstream.body_begins(now);
-        assert!(!downstream.has_left(later));
-        assert!(!downstream.note_fin_behind(now) && downstream.has_left(later));
+        let client = Client::new(address, Drain::default(), now);
+        assert!(!client.note_fin_behind(now), "between requests hyper reads it");
+        client.exchange_begins(now, Some(5));
+        assert!(!client.note_fin_behind(now), "the rest of the body may come before it");
+        client.set_whole();
+        assert!(client.note_fin_behind(now), "nobody waits for the response");
+        client.exchange_begins(now, Some(0));
+        assert!(client.note_fin_behind(now));
+        client.set_idle_limit(Duration::from_mins(1));
+        client.body_begins(now);
+        assert!(!client.has_left(later));
+        assert!(!client.note_fin_behind(now) && client.has_left(later));
         // Bytes of the next request came before the FIN, too.
-        downstream.exchange_begins(now, None);
-        downstream.set_idle_limit(Duration::from_mins(1));
-        downstream.body_begins(now);
-        assert!(!downstream.has_left(later));
+        client.exchange_begins(now, None);
+        client.set_idle_limit(Duration::from_mins(1));
+        client.body_begins(now);
+        assert!(!client.has_left(later));
     }
 }
