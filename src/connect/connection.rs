@@ -328,7 +328,7 @@ impl Connection {
         self.evidence(sent).suspect()
     }
 
-    fn evidence(&self, sent: bool) -> Evidence<'_> {
+    fn evidence(&self, sent: bool) -> Evidence {
         Evidence {
             sent,
             begun: self.meter.has_begun(),
@@ -339,7 +339,8 @@ impl Connection {
             alert: self.meter.alert(),
             refusal: self.meter.refusal(),
             past: self.past,
-            facts: &self.facts,
+            version: self.facts.version,
+            resumed_late: self.facts.is_resumed_late(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rustls::AlertDescription;
 
-use super::{connection::Facts, meter::Refusal};
+use super::meter::Refusal;
 use crate::{
     pool::EndReason,
     tls::{Version, alert},
@@ -69,7 +69,7 @@ impl Past {
 }
 
 /// Facts about an attempt that brought no response.
-pub(super) struct Evidence<'a> {
+pub(super) struct Evidence {
     /// True if a byte of the request may have been written.
     pub(super) sent: bool,
     /// True if a byte of an answer came.
@@ -88,11 +88,13 @@ pub(super) struct Evidence<'a> {
     pub(super) refusal: Option<Refusal>,
     /// The past of the connection at the beginning of the exchange.
     pub(super) past: Past,
-    /// The facts about the connection.
-    pub(super) facts: &'a Facts,
+    /// The connection's TLS version.
+    pub(super) version: Version,
+    /// True if a session was resumed under TLS 1.3.
+    pub(super) resumed_late: bool,
 }
 
-impl Evidence<'_> {
+impl Evidence {
     /// Judges the attempt.
     pub(super) fn fate(&self) -> Fate {
         if let Some(refused) = self.refused() {
@@ -141,15 +143,13 @@ impl Evidence<'_> {
     /// while may have gone stale instead.
     fn suspects_session(&self) -> bool {
         let refused = self.past.is_first() && self.alert.is_some();
-        self.facts.is_resumed_late()
-            && self.ended.is_none()
-            && (refused || self.past == Past::JustDialled)
+        self.resumed_late && self.ended.is_none() && (refused || self.past == Past::JustDialled)
     }
 
     /// Returns the alert that came on a connection's first exchange in place of an answer. With TLS 1.2 the server
     /// judges Warmline's certificate before the handshake is done: an alert after that says nothing about it.
     fn late_alert(&self) -> Option<AlertDescription> {
-        self.alert.filter(|_| self.facts.version == Version::Tls13 && self.past.is_first())
+        self.alert.filter(|_| self.version == Version::Tls13 && self.past.is_first())
     }
 }
 

@@ -1,26 +1,13 @@
-use std::{net::SocketAddr, time::Duration};
+//! The fates of attempts, for each combination of facts that differs in them.
 
 use super::*;
-use crate::tls::{Handshake, Shown};
 
 const FINAL: AlertDescription = AlertDescription::CertificateUnknown;
 const PASSING: AlertDescription = AlertDescription::InternalError;
 
-fn facts(version: Version, handshake: Handshake) -> Facts {
-    Facts {
-        generation: 0,
-        peer: SocketAddr::from(([192, 0, 2, 1], 443)),
-        local: None,
-        handshake,
-        shown: Shown::Sent,
-        version,
-        connect_time: Duration::ZERO,
-        handshake_time: Duration::ZERO,
-    }
-}
-
-/// Returns the evidence on an attempt whose request was written on a used connection, and that simply ended.
-fn written(facts: &Facts) -> Evidence<'_> {
+/// Returns the evidence on an attempt whose request was written on a used connection with a full handshake, and that
+/// simply ended.
+fn written(version: Version) -> Evidence {
     Evidence {
         sent: true,
         begun: false,
@@ -31,14 +18,14 @@ fn written(facts: &Facts) -> Evidence<'_> {
         alert: None,
         refusal: None,
         past: Past::Used,
-        facts,
+        version,
+        resumed_late: false,
     }
 }
 
 #[test]
 fn the_marks_of_an_exchange_tell_how_far_it_came() {
-    let facts = facts(Version::Tls13, Handshake::Full);
-    let plain = || written(&facts);
+    let plain = || written(Version::Tls13);
     for (evidence, fate) in [
         (Evidence { sent: false, ..plain() }, Fate::NotSent),
         (plain(), Fate::Unanswered { forgotten: false }),
@@ -54,47 +41,44 @@ fn the_marks_of_an_exchange_tell_how_far_it_came() {
 
 #[test]
 fn an_end_that_warmline_made_is_told_with_its_reason_unless_nothing_was_sent() {
-    let facts = facts(Version::Tls13, Handshake::Full);
     let reason = EndReason::Rotated;
     for (sent, begun, fate) in [
         (false, false, Fate::NotSent),
         (true, false, Fate::Ended { reason, begun: false }),
         (true, true, Fate::Ended { reason, begun: true }),
     ] {
-        let evidence = Evidence { sent, begun, ended: Some(reason), ..written(&facts) };
+        let evidence = Evidence { sent, begun, ended: Some(reason), ..written(Version::Tls13) };
         assert_eq!(evidence.fate(), fate);
     }
 }
 
 #[test]
 fn an_alert_on_a_first_exchange_is_a_refusal_of_the_certificate_in_tls_1_3_alone() {
-    let facts = [Version::Tls12, Version::Tls13].map(|version| facts(version, Handshake::Full));
     let refused = Refusal::Alert(FINAL);
     let silence = Fate::Unanswered { forgotten: false };
-    for (facts, past, fate, suspect) in [
-        (&facts[1], Past::JustDialled, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
-        (&facts[1], Past::Unused, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
-        (&facts[1], Past::Used, silence, None),
-        (&facts[0], Past::JustDialled, Fate::Refused(refused), None),
-        (&facts[0], Past::Used, silence, None),
+    for (version, past, fate, suspect) in [
+        (Version::Tls13, Past::JustDialled, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
+        (Version::Tls13, Past::Unused, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
+        (Version::Tls13, Past::Used, silence, None),
+        (Version::Tls12, Past::JustDialled, Fate::Refused(refused), None),
+        (Version::Tls12, Past::Used, silence, None),
     ] {
         let evidence =
-            Evidence { alert: Some(FINAL), refusal: Some(refused), past, ..written(facts) };
+            Evidence { alert: Some(FINAL), refusal: Some(refused), past, ..written(version) };
         assert_eq!((evidence.fate(), evidence.suspect()), (fate, suspect), "{past:?}");
     }
 }
 
 #[test]
 fn an_alert_that_may_pass_casts_doubt_on_the_certificate_and_refuses_nothing() {
-    let facts = facts(Version::Tls13, Handshake::Full);
-    let evidence = Evidence { alert: Some(PASSING), past: Past::JustDialled, ..written(&facts) };
+    let evidence =
+        Evidence { alert: Some(PASSING), past: Past::JustDialled, ..written(Version::Tls13) };
     assert_eq!(evidence.fate(), Fate::Unanswered { forgotten: false });
     assert_eq!(evidence.suspect(), Some(Suspect::Identity));
 }
 
 #[test]
 fn a_resumed_connection_that_ends_at_once_casts_doubt_on_its_session() {
-    let facts = facts(Version::Tls13, Handshake::Resumed);
     for (alert, past, ended, suspect) in [
         (None, Past::JustDialled, None, Some(Suspect::Session(None))),
         (Some(FINAL), Past::JustDialled, None, Some(Suspect::Session(Some(FINAL)))),
@@ -104,7 +88,8 @@ fn a_resumed_connection_that_ends_at_once_casts_doubt_on_its_session() {
         (None, Past::JustDialled, Some(EndReason::Rotated), None),
     ] {
         let refusal = alert.map(Refusal::Alert);
-        let evidence = Evidence { alert, refusal, past, ended, ..written(&facts) };
+        let evidence =
+            Evidence { alert, refusal, past, ended, resumed_late: true, ..written(Version::Tls13) };
         assert_eq!(evidence.suspect(), suspect, "{alert:?} {past:?}");
         let fate = match ended {
             Some(reason) => Fate::Ended { reason, begun: false },
@@ -116,7 +101,6 @@ fn a_resumed_connection_that_ends_at_once_casts_doubt_on_its_session() {
 
 #[test]
 fn a_renegotiation_counts_on_used_connections_and_behind_informational_responses_too() {
-    let facts = facts(Version::Tls12, Handshake::Full);
     let refusal = Some(Refusal::Renegotiation);
     let refused = Fate::Refused(Refusal::Renegotiation);
     for (begun, awaits_head, fate) in [
@@ -124,7 +108,7 @@ fn a_renegotiation_counts_on_used_connections_and_behind_informational_responses
         (true, true, refused),
         (true, false, Fate::Begun { unreadable: true }),
     ] {
-        let evidence = Evidence { begun, awaits_head, refusal, ..written(&facts) };
+        let evidence = Evidence { begun, awaits_head, refusal, ..written(Version::Tls12) };
         assert_eq!(evidence.fate(), fate);
     }
 }
