@@ -1,7 +1,7 @@
 //! Errors of addresses that failed, and races against listeners made in the test.
 
 #[path = "../../../tests/behaviour/support/kernel.rs"]
-#[allow(dead_code, reason = "shared with the tests of behaviour; not all of it is needed here")]
+#[allow(dead_code, unreachable_pub, reason = "the behaviour tests use all of it")]
 mod kernel;
 #[path = "../../../tests/behaviour/support/silent.rs"]
 #[allow(unreachable_pub, reason = "the behaviour tests hand it on")]
@@ -168,7 +168,7 @@ async fn fault_10_without_a_place_to_spare_the_next_address_waits_until_the_sock
 async fn fault_10_a_dial_has_no_more_than_eight_sockets_however_many_addresses_there_are() {
     let (silent, port) = silent(9, 10).await;
     // The addresses have their turns at the same times however long the race may take.
-    let terms = Terms { time: Duration::from_secs(60), ..terms(3, 100) };
+    let terms = Terms { time: Duration::from_mins(1), ..terms(3, 100) };
     assert_eq!(most_sockets(&silent, port, terms).await, AT_ONCE);
 }
 

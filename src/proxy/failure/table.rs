@@ -74,6 +74,7 @@ impl Row {
 
     /// Returns the row of a failed dial.
     #[rustfmt::skip]
+    #[allow(clippy::match_same_arms, reason = "a table: each failure has a row of its own")]
     fn of_dial(error: &ConnectError) -> Self {
         use {ConnectError as E, Party as By, StatusCode as S};
         let row = |by, status, error_type| row(Stage::Connect, by, status, error_type);

@@ -41,7 +41,7 @@ fn told(failure: &Failure) -> String {
     let (error, _) = error.split_once(';').expect("each answer has details");
     let (by, stage, status) = (failure.by(), failure.stage(), answer.status().as_u16());
     let extra = [field("connection"), field("retry-after"), field("allow").map(|_| "allow")];
-    let extra = extra.into_iter().flatten().map(|value| format!(" {value}")).collect::<String>();
+    let extra: String = extra.into_iter().flatten().flat_map(|value| [" ", value]).collect();
     format!("{by}-{stage} {status} {error}{extra}: {failure}")
 }
 

@@ -78,10 +78,10 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 fn socket(part: &[u8]) -> TcpSocket {
-    let port = |at: usize| u16::from_be_bytes([part[at], part[at + 1]]);
-    let ip = |at: usize| Ipv4Addr::new(part[at], part[at + 1], part[at + 2], part[at + 3]);
+    let port_at = |at: usize| u16::from_be_bytes([part[at], part[at + 1]]);
+    let ip_at = |at: usize| Ipv4Addr::new(part[at], part[at + 1], part[at + 2], part[at + 3]);
     TcpSocket {
-        local: SocketAddrV4::new(ip(PORTS + 4), port(PORTS)),
-        peer: SocketAddrV4::new(ip(PORTS + 20), port(PORTS + 2)),
+        local: SocketAddrV4::new(ip_at(PORTS + 4), port_at(PORTS)),
+        peer: SocketAddrV4::new(ip_at(PORTS + 20), port_at(PORTS + 2)),
     }
 }
