@@ -261,6 +261,8 @@ impl Live {
         let running = self.running.share();
         let left = running.iter().filter(|other| !Arc::ptr_eq(other, upstream));
         self.running.replace(left.cloned().collect::<Vec<_>>());
+        // The upstream's share of the descriptors goes to clients and to the other upstreams.
+        self.divide_descriptors(&self.configuration.in_force().plan, &changing);
         tracing::info!(upstream = upstream.name(), "upstream gone: its last connection is closed");
         Some(true)
     }

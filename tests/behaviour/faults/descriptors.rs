@@ -187,6 +187,28 @@ fn fault_34_connections_that_a_removed_upstream_still_has_take_no_descriptor_fro
 }
 
 #[test]
+fn fault_34_once_a_removed_upstream_is_gone_clients_have_its_descriptors() {
+    let (origin, other) = (Origin::serving().start(), Origin::serving().start());
+    let clients = |change: &dyn Fn(&Program)| {
+        let program = program(&[(NAME, &origin), (OTHER, &other)]);
+        assert_eq!(program.status(), 200);
+        change(&program);
+        let _crowd = crowd(&program);
+        most(&program, CLIENTS_SHORT)
+    };
+    // As long as the upstreams may have hundreds of connections, clients have about half of the descriptors.
+    let half = clients(&|_| ());
+    let nearly_all = clients(&|program| {
+        program.reconfigure(|document| {
+            document["upstreams"].as_array_mut().unwrap().pop();
+            document["upstreams"][0]["pool"]["maxConnections"] = 1.into();
+        });
+        wait_for("the other's end", || !program.said("upstream gone").is_empty());
+    });
+    assert!(nearly_all > half * 3 / 2, "{half}, then {nearly_all}");
+}
+
+#[test]
 fn fault_34_connections_above_a_lowered_cap_take_no_descriptor_from_another_upstream() {
     let origin = Origin::serving().start();
     let (mut warmline, mut held) = two_held(&origin);

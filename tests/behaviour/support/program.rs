@@ -71,8 +71,15 @@ impl Program {
 
     /// Puts another number of clients in force (`limits.connections`), and waits until the log says so.
     pub fn allow_clients(&self, most: usize) {
+        self.reconfigure(|document| {
+            document["listeners"][0]["limits"]["connections"] = most.into()
+        });
+    }
+
+    /// Puts a changed configuration in force, and waits until the log says so.
+    pub fn reconfigure(&self, change: impl FnOnce(&mut Value)) {
         let mut document: Value = serde_json::from_str(&self.setup.text()).unwrap();
-        document["listeners"][0]["limits"]["connections"] = most.into();
+        change(&mut document);
         let applied = self.said("changed configuration is in force").len();
         fs::write(file(&self.setup), document.to_string()).unwrap();
         wait_for("it is in force", || {
@@ -82,7 +89,9 @@ impl Program {
 
     /// Sends the process a signal, such as `-HUP`.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(signal).arg(self.child.id().to_string()).status();
+        // The shell's own: a small system has no program of this name.
+        let id = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill \"$0\" \"$1\"", signal, &id]).status();
         assert!(sent.unwrap().success());
     }
 
