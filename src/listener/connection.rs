@@ -125,8 +125,10 @@ async fn end(
     } else {
         ending.refusal(&unread, stream.refused_byte())
     };
-    // It takes a while to close many refused clients, and their headers must not be held for so long.
+    // It takes a while to close many refused clients, and neither their headers nor the upstream connections that serve
+    // them alone must be held for so long.
     drop(unread);
+    client.leave();
     // If an earlier response was still being written, hyper's bare answer follows it already.
     let untold = stream.is_refused() || client.phase() == Phase::Header;
     if let Some(failure) = &refusal {

@@ -317,6 +317,19 @@ impl Client {
         }
     }
 
+    /// Gives up every upstream connection that is kept for this client or serves it alone, as the client gets no
+    /// further request through: the close of its own connection may take a while.
+    #[cold]
+    pub fn leave(&self) {
+        for lease in self.change_kept(std::mem::take).into_iter().filter_map(|kept| kept.lease) {
+            lease.discard(EndReason::Authenticated);
+        }
+        let mut owning = self.owning.lock().unwrap_or_else(PoisonError::into_inner);
+        for upstream in owning.drain(..) {
+            upstream.pool().client_left(self.id);
+        }
+    }
+
     fn change_kept<T>(&self, change: impl FnOnce(&mut Vec<Kept>) -> T) -> T {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut kept);
@@ -489,14 +502,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for lease in kept.drain(..).filter_map(|kept| kept.lease) {
-            lease.discard(EndReason::Authenticated);
-        }
-        let owning = self.owning.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for upstream in owning {
-            upstream.pool().client_left(self.id);
-        }
+        self.leave();
     }
 }
 

@@ -196,6 +196,17 @@ fn midway_and_queueing() -> (Origin, Running, Client, Client) {
 }
 
 #[test]
+fn fault_01_a_client_that_is_refused_in_the_midst_of_a_handshake_gives_its_connection_up_at_once() {
+    let (origin, _warmline, mut anna, mut bert) = midway_and_queueing();
+    anna.send("no request\r\n\r\n");
+    assert_eq!(anna.response().status, 400);
+    // Warmline reads on what Anna may still be sending.
+    assert_eq!(bert.response().status, 401);
+    assert_eq!(origin.record().ends()[0], Some(End::Polite));
+    assert!(anna.try_send("the rest").is_ok());
+}
+
+#[test]
 fn fault_01_in_the_midst_of_a_handshake_its_connection_is_not_given_up_for_those_who_queue() {
     let (_origin, _warmline, mut anna, mut bert) = midway_and_queueing();
     assert_eq!(get(&mut anna, "NTLM message3 anna").text(), "anna");
