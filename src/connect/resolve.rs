@@ -20,8 +20,9 @@ use std::{
 };
 
 use futures_util::{
-    FutureExt as _,
+    FutureExt as _, StreamExt as _,
     future::{BoxFuture, Shared, WeakShared, ready},
+    stream::FuturesUnordered,
 };
 use tokio::time::{sleep_until, timeout};
 
@@ -357,11 +358,12 @@ impl Lack {
 impl Search<'_> {
     /// Asks for each candidate name until one has addresses. A name without an answer is passed over after its share of
     /// the time: a name server that is asked for names of the outside world may be cut off from it. If no other name has
-    /// addresses, that one is asked for again, for as long as there is time: the name server may only be slow.
+    /// addresses, those without an answer are asked for again, for as long as there is time: the name server may only be
+    /// slow.
     async fn answer(&mut self, known: Option<&Known>) -> Result<Answer, NameFault> {
         let candidates = self.candidates(known);
         let share = self.share(candidates.len());
-        let (mut missing, mut failed, mut passed_over) = (None, None, None);
+        let (mut missing, mut failed, mut passed_over) = (None, None, Vec::new());
         let last = candidates.len().saturating_sub(1);
         for (index, candidate) in candidates.into_iter().enumerate() {
             self.asked.push(candidate.clone());
@@ -374,19 +376,25 @@ impl Search<'_> {
             match found {
                 Found::Addresses(answer) => return Ok(answer),
                 Found::Missing(what) => missing = missing.max(Some(what)),
-                Found::Failed(Fault::Silent) => passed_over = passed_over.or(Some(candidate)),
+                Found::Failed(Fault::Silent) => passed_over.push(candidate),
                 Found::Failed(fault) => failed = failed.or(Some((candidate, fault))),
             }
         }
-        // The others have no address: the time that is left belongs to the one that nobody has answered for.
-        if let Some(candidate) = passed_over {
-            self.asked.push(candidate.clone());
-            match self.both(&candidate, known, pace(self.limit, share)).await {
+        // The others have no address: the time that is left belongs to those that nobody has answered for. The first of
+        // them is named last, because a fault names the last one.
+        self.asked.extend(passed_over.iter().rev().cloned());
+        let pace = pace(self.limit, share);
+        let again =
+            passed_over.iter().map(|name| self.both(name, known, pace).map(move |f| (name, f)));
+        let mut again: FuturesUnordered<_> = again.collect();
+        while let Some((candidate, found)) = again.next().await {
+            match found {
                 Found::Addresses(answer) => return Ok(answer),
                 Found::Missing(what) => missing = missing.max(Some(what)),
-                Found::Failed(fault) => failed = failed.or(Some((candidate, fault))),
+                Found::Failed(fault) => failed = failed.or(Some((candidate.clone(), fault))),
             }
         }
+        drop(again);
         Err(self.fault(missing, failed))
     }
 
