@@ -32,19 +32,25 @@ static UNANSWERED: AtomicU32 = AtomicU32::new(0);
 /// Returns the number of bytes that were sent on a connection of this process, in its network namespace, and are not
 /// acknowledged; `None` if the kernel does not tell.
 pub(crate) fn unacknowledged(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    if !is_asked(UNANSWERED.fetch_add(1, Relaxed)) {
-        return None;
-    }
-    match ask(&question(local, peer)) {
-        Ok(bytes) => {
-            UNANSWERED.store(0, Relaxed);
-            Some(bytes)
-        }
+    match told(&UNANSWERED, || ask(&question(local, peer)))? {
+        Ok(bytes) => Some(bytes),
         Err(error) => {
             tracing::debug!(%local, %peer, %error, "the kernel tells nothing of a connection");
             None
         }
     }
+}
+
+/// Asks, and counts the question unless it is answered; `None` if the kernel is not asked this time. Questions of other
+/// threads that are on their way have not failed, and do not count.
+fn told<T>(unanswered: &AtomicU32, ask: impl FnOnce() -> io::Result<T>) -> Option<io::Result<T>> {
+    let told = is_asked(unanswered.load(Relaxed)).then(ask);
+    if let Some(Ok(_)) = told {
+        unanswered.store(0, Relaxed);
+    } else {
+        unanswered.fetch_add(1, Relaxed);
+    }
+    told
 }
 
 /// True if the kernel is asked after so many questions without an answer.
@@ -151,6 +157,27 @@ mod tests {
     fn fault_08_after_failures_in_a_row_the_kernel_is_asked_again_now_and_then() {
         let asked: Vec<_> = (0..200).filter(|unanswered| is_asked(*unanswered)).collect();
         assert_eq!(asked, [0, 1, 2, 3, 4, 5, 6, 7, 64, 128, 192]);
+    }
+
+    #[test]
+    fn fault_08_questions_on_their_way_at_the_same_time_count_as_no_failures() {
+        /// Asks while this number of other questions is on its way, and returns the number of questions that were asked.
+        fn asked(unanswered: &AtomicU32, others: u32) -> u32 {
+            let mut count = 0;
+            let _ = super::told(unanswered, || {
+                count = 1 + others.checked_sub(1).map_or(0, |others| asked(unanswered, others));
+                Ok(())
+            });
+            count
+        }
+        let unanswered = AtomicU32::new(0);
+        assert_eq!(asked(&unanswered, 3 * ENOUGH), 3 * ENOUGH + 1);
+        assert_eq!(unanswered.load(Relaxed), 0);
+        for _ in 0..ENOUGH {
+            let failed = super::told(&unanswered, || Err::<(), _>(io::Error::other("no module")));
+            assert!(failed.is_some_and(|failed| failed.is_err()));
+        }
+        assert!(super::told(&unanswered, || Ok(())).is_none(), "so many failures are enough");
     }
 
     #[test]
