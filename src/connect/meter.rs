@@ -141,19 +141,26 @@ impl Meter {
             return false;
         }
         let last = patience.mul_f64(1.25) + RELAXES_AFTER;
-        let relaxes = self.last_write().is_some_and(|at| now > at + last)
-            || self.may_wait_for_room(unacknowledged);
+        // Until something of the exchange is written, the last write is that of an earlier one.
+        let is_due = || self.last_write().is_some_and(|at| now > at + last);
+        let relaxes =
+            self.sent_of_exchange() > 0 && is_due() || self.may_wait_for_room(unacknowledged);
         if relaxes {
             self.lift_patience();
         }
         relaxes
     }
 
+    /// Returns the number of bytes written under TLS since the exchange began.
+    fn sent_of_exchange(&self) -> u64 {
+        self.sent.load(Relaxed) - self.marks.sent_before()
+    }
+
     /// True if the peer may have no room for the rest of the exchange: it has acknowledged a part. For a request that
     /// can fill any window also true if that cannot be known.
     fn may_wait_for_room(&self, unacknowledged: impl FnOnce() -> Option<u32>) -> bool {
         // Bytes written before the exchange are acknowledged before those of the exchange.
-        let sent = self.sent.load(Relaxed) - self.marks.sent_before();
+        let sent = self.sent_of_exchange();
         let is_part = |bytes| u64::from(bytes) < sent;
         if self.may_fill.load(Relaxed) {
             return self.marks.received() > 0 || sent > 0 && unacknowledged().is_none_or(is_part);
@@ -443,6 +450,22 @@ pub(super) mod doubted;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fault_08_the_last_write_of_an_earlier_exchange_lifts_no_limit() {
+        let (meter, limit) = (Meter::default(), Duration::from_secs(5));
+        meter.begin_exchange();
+        meter.note_sent(1_000);
+        meter.note_write();
+        let late = Instant::now() + 4 * limit;
+        meter.begin_exchange();
+        meter.limit_patience(limit, Window::Suffices);
+        assert!(!meter.relax_patience(late, || panic!("nothing of it was sent")));
+        assert_eq!(meter.patience(), limit);
+        meter.note_sent(2_000);
+        meter.note_write();
+        assert!(meter.relax_patience(late, || panic!("so little fits everywhere")));
+    }
 
     #[test]
     fn fault_08_a_long_request_may_wait_for_the_peer_once_that_has_acknowledged_something_of_it() {
