@@ -401,7 +401,7 @@ const PATIENT: Limits = Limits {
     age: Duration::from_secs(20),
     finish: Duration::from_secs(20),
 };
-const SOON: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_millis(250);
 
 const fn at_most(most: usize) -> Bounds {
     Bounds { most, arriving: SOON, asking: SOON }

@@ -25,7 +25,7 @@ use warmline::demo::authority::Authority;
 /// The name of the injector's service, which the API server verifies.
 pub const NAME: &str = "warmline-injector.warmline-system.svc";
 /// The time that a test waits for an event before it fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running injector with its certificate in files; killed when dropped.
 pub struct Injector {
@@ -139,6 +139,15 @@ impl Injector {
         let status = std::fs::read_to_string(path).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    /// Returns the processor time that the process has used so far, in the kernel's ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, behind_name) = stat.rsplit_once(')').unwrap();
+        let numbers: Vec<&str> = behind_name.split_whitespace().collect();
+        // Fields 14 and 15 of the line: user and system time.
+        [numbers[11], numbers[12]].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
     pub fn terminate(&self) {
