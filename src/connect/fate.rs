@@ -69,6 +69,7 @@ impl Past {
 }
 
 /// Facts about an attempt that brought no response.
+#[allow(clippy::struct_excessive_bools, reason = "marks that do not depend on each other")]
 pub(super) struct Evidence {
     /// True if a byte of the request may have been written.
     pub(super) sent: bool,
