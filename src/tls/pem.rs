@@ -150,49 +150,61 @@ pub fn read(text: &[u8]) -> Result<Contents, PemError> {
     if let Some(error) = no_text(text) {
         return Err(error);
     }
-    let mut contents = Contents::default();
-    let mut open: Option<Open<'_>> = None;
+    let mut reader = Reader::default();
     for (line, number) in lines(text).zip(1..) {
-        let refused = |flaw| Err(PemError { line: number, flaw });
-        let markers = match markers(line) {
-            Ok(markers) => markers,
-            Err(flaw) => return refused(flaw),
-        };
+        reader.take(line, number)?;
+    }
+    match reader.open {
+        Some(open) => Err(PemError { line: open.line, flaw: Flaw::NoEnd }),
+        None => Ok(reader.contents),
+    }
+}
+
+/// A PEM text as far as its lines were taken.
+#[derive(Default)]
+struct Reader<'a> {
+    contents: Contents,
+    open: Option<Open<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Takes the line with this number.
+    fn take(&mut self, line: &'a [u8], number: usize) -> Result<(), PemError> {
+        let refused = |flaw| PemError { line: number, flaw };
+        let markers = markers(line).map_err(refused)?;
         if let [None, None] = markers {
-            match &mut open {
-                Some(open) if line.iter().all(|byte| is_base64(*byte)) => open.base64.extend(line),
-                Some(_) if is_encryption_header(line) => return refused(Flaw::EncryptedKey),
-                Some(_) => return refused(Flaw::NoBase64),
-                None => {
-                    if let Some(flaw) = lost_content(line) {
-                        return refused(flaw);
-                    }
-                }
-            }
+            self.take_content(line).map_err(refused)?;
         }
-        for marker in markers.into_iter().flatten() {
-            open = match (marker, open.take()) {
-                (Marker::Begin(label), None) => match kind(label) {
-                    Ok(kind) => Some(Open { label, kind, line: number, base64: Vec::new() }),
-                    Err(flaw) => return refused(flaw),
-                },
-                (Marker::Begin(_), Some(open)) => {
-                    return Err(PemError { line: open.line, flaw: Flaw::NoEnd });
-                }
-                (Marker::End(_), None) => return refused(Flaw::NoBegin),
-                (Marker::End(label), Some(open)) if label != open.label => {
-                    return refused(Flaw::OtherEnd);
-                }
-                (Marker::End(_), Some(open)) => {
-                    open.decode(&mut contents)?;
-                    None
-                }
-            };
+        markers.into_iter().flatten().try_for_each(|marker| self.take_marker(marker, number))
+    }
+
+    /// Takes a line that has no marker.
+    fn take_content(&mut self, line: &[u8]) -> Result<(), Flaw> {
+        match &mut self.open {
+            Some(open) if line.iter().all(|byte| is_base64(*byte)) => {
+                open.base64.extend(line);
+                Ok(())
+            }
+            Some(_) if is_encryption_header(line) => Err(Flaw::EncryptedKey),
+            Some(_) => Err(Flaw::NoBase64),
+            None => lost_content(line).map_or(Ok(()), Err),
         }
     }
-    match open {
-        Some(open) => Err(PemError { line: open.line, flaw: Flaw::NoEnd }),
-        None => Ok(contents),
+
+    /// Takes a marker in the line with this number.
+    fn take_marker(&mut self, marker: Marker<'a>, number: usize) -> Result<(), PemError> {
+        let refused = |flaw| PemError { line: number, flaw };
+        match (marker, self.open.take()) {
+            (Marker::Begin(label), None) => {
+                let kind = kind(label).map_err(refused)?;
+                self.open = Some(Open { label, kind, line: number, base64: Vec::new() });
+                Ok(())
+            }
+            (Marker::Begin(_), Some(open)) => Err(PemError { line: open.line, flaw: Flaw::NoEnd }),
+            (Marker::End(_), None) => Err(refused(Flaw::NoBegin)),
+            (Marker::End(label), Some(open)) if label != open.label => Err(refused(Flaw::OtherEnd)),
+            (Marker::End(_), Some(open)) => open.decode(&mut self.contents),
+        }
     }
 }
 
