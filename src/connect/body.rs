@@ -198,7 +198,7 @@ impl Source {
     }
 
     /// Reads the next frame: first the frames to send again, then those that come from the client.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(frame) = self.replay.next() {
             return Poll::Ready(Some(Ok(frame)));
         }
@@ -206,8 +206,8 @@ impl Source {
             return Poll::Ready(None);
         }
         let mut next = match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(next) => next.map(|frame| frame.map_err(Broken::Read)),
-            Poll::Pending if self.finished => Some(Err(Broken::Finished)),
+            Poll::Ready(next) => next.map(|frame| frame.map_err(BodyError::Read)),
+            Poll::Pending if self.finished => Some(Err(BodyError::Finished)),
             Poll::Pending => return Poll::Pending,
         };
         self.begun = true;
@@ -244,7 +244,7 @@ impl Source {
 
 /// The reason why a request's body broke off.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum BodyError {
     /// The client's connection broke, or its framing did.
     #[error(transparent)]
     Read(hyper::Error),
@@ -302,12 +302,12 @@ impl RequestBody {
 
 impl Body for Streaming {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let upload = &*self.upload;
         let mut source = upload.source();
         if source.turn != self.turn {
@@ -338,12 +338,12 @@ impl Body for Streaming {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Streaming(body) => Pin::new(body).poll_frame(cx),

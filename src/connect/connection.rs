@@ -291,7 +291,7 @@ impl Connection {
             Look::Always => true,
         };
         if looks {
-            self.meter.doubt();
+            self.meter.look_at_socket();
         }
     }
 
@@ -384,7 +384,7 @@ impl Driver {
             }
             tracing::trace!(peer = %self.facts.peer, "an idle connection rests");
             // Boxed, as is the close: what a connection needs for a while should not add to its size for ever.
-            self.meter.lift_patience();
+            self.meter.lift_unacknowledged_limit();
             let resting = rest(stream, self.case, &self.idle_sender, &mut self.alive, &trusted);
             match Box::pin(resting).await {
                 Rested::Wanted(http) => self.http = http,
@@ -423,7 +423,7 @@ impl Driver {
             // more.
             while (!armed || timer.is_elapsed()) && timer.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
-                if meter.relax_patience(now, unacknowledged) {
+                if meter.relax_unacknowledged_limit(now, unacknowledged) {
                     // The stream passes the new limit to the socket when it is next polled.
                     cx.waker().wake_by_ref();
                 }

@@ -11,7 +11,7 @@ use super::{
     ConnectError, EndpointHost, HostPort, Limits, Resolver,
     addresses::Addresses,
     race::{self, Course, Lost},
-    resolve::Answer,
+    resolve::Resolved,
 };
 use crate::socket;
 
@@ -55,9 +55,9 @@ async fn resolve(
     endpoint: &HostPort,
     resolver: &Resolver,
     limit: Duration,
-) -> Result<Answer, ConnectError> {
+) -> Result<Resolved, ConnectError> {
     match &endpoint.host {
-        EndpointHost::Address(address) => Ok(Answer::given(&[*address], Instant::now())),
+        EndpointHost::Address(address) => Ok(Resolved::given(&[*address], Instant::now())),
         EndpointHost::Name(name) => resolver
             .look_up(name, limit)
             .await

@@ -75,7 +75,7 @@ pub async fn shake_hands(
     let Reached { stream, peer, connect_time } = reached;
     let (begun, limit) = (Instant::now(), limits.handshake);
     let first = Try { preparation: client.prepare(peer.ip(), begun), peer, limit };
-    let Broken { failed, again } = match first.shake_hands(stream, limit).await {
+    let FailedTry { failed, again } = match first.shake_hands(stream, limit).await {
         Ok(stream) => return Ok(first.dialled(stream, connect_time)),
         Err(broken) => broken,
     };
@@ -112,7 +112,7 @@ struct Try {
 }
 
 /// A try that failed.
-struct Broken {
+struct FailedTry {
     failed: Failed,
     /// The offer for the second try, if one may help and there is time for it.
     again: Option<tls::Opening>,
@@ -125,7 +125,7 @@ impl Try {
         &self,
         stream: TcpStream,
         limit: Duration,
-    ) -> Result<TlsStream<Tcp>, Broken> {
+    ) -> Result<TlsStream<Tcp>, FailedTry> {
         let (begun, preparation) = (tokio::time::Instant::now(), &self.preparation);
         let connector = TlsConnector::from(Arc::clone(&preparation.config));
         let socket = Tcp::new(stream, preparation.inflow());
@@ -137,7 +137,7 @@ impl Try {
             Err(_) => match timeout_at(begun + limit, handshake).await {
                 Ok(ended) => ended,
                 // The sessions are forgotten; there is no time for a second try.
-                Err(_) => return Err(Broken { again: None, ..self.took_too_long() }),
+                Err(_) => return Err(FailedTry { again: None, ..self.took_too_long() }),
             },
         };
         ended.map_err(|(error, socket)| self.broke(error, socket))
@@ -145,17 +145,17 @@ impl Try {
 
     /// Ends a try that took too long. The socket was dropped, and so reset: there is neither a session to save nor an
     /// answer to wait for.
-    fn took_too_long(&self) -> Broken {
+    fn took_too_long(&self) -> FailedTry {
         let error = ConnectError::HandshakeTimeout { address: self.peer, limit: self.limit };
-        Broken { failed: error.into(), again: self.preparation.failed(Instant::now()) }
+        FailedTry { failed: error.into(), again: self.preparation.failed(Instant::now()) }
     }
 
-    fn broke(&self, error: std::io::Error, socket: Tcp) -> Broken {
+    fn broke(&self, error: std::io::Error, socket: Tcp) -> FailedTry {
         let error = ConnectError::handshake(self.peer, error, &self.preparation);
         let offered_in_vain = !matches!(error, ConnectError::Certificate { .. });
         let again = offered_in_vain.then(|| self.preparation.failed(Instant::now())).flatten();
         socket::reset_when_dropped(&socket, false);
-        Broken { failed: Failed { error, socket: Some(socket.into_inner()) }, again }
+        FailedTry { failed: Failed { error, socket: Some(socket.into_inner()) }, again }
     }
 
     fn dialled(&self, mut stream: TlsStream<Tcp>, connect_time: Duration) -> Dialled {

@@ -50,7 +50,7 @@ pub struct Meter {
     /// The way in which the peer ended the connection: a [`Manner`], plus one; 0 if it has not.
     peer_end: AtomicU8,
     /// True if reads look at the socket itself, until something is written.
-    doubted: AtomicBool,
+    looks_at_socket: AtomicBool,
     /// The fault in the head at which hyper gave the connection up.
     fault: OnceLock<String>,
     /// True once the upstream broke the TLS protocol.
@@ -60,7 +60,7 @@ pub struct Meter {
     /// The number of bytes written under TLS.
     sent: AtomicU64,
     /// The time in milliseconds for which written bytes may stay unacknowledged; 0 for the kernel's own limit.
-    patience: AtomicU32,
+    unacknowledged_limit: AtomicU32,
     /// True if that limit is to be lifted as soon as the peer has acknowledged something of the exchange.
     may_fill: AtomicBool,
     /// True once the kernel has given the connection up, as the peer acknowledged nothing any more.
@@ -109,21 +109,21 @@ impl Meter {
     /// Makes the next reads look at the socket itself, until something is written: the peer may have ended the
     /// connection, or sent a response without a request. tokio alone would read only what had come when it last looked
     /// at all sockets together, which a busy thread does rarely.
-    pub fn doubt(&self) {
-        self.doubted.store(true, Relaxed);
+    pub fn look_at_socket(&self) {
+        self.looks_at_socket.store(true, Relaxed);
     }
 
     /// Limits the time for which written bytes may stay unacknowledged. The stream passes the limit to the socket when
     /// it is next read or written.
-    pub fn limit_patience(&self, patience: Duration, window: Window) {
-        let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        self.patience.store(millis, Relaxed);
+    pub fn limit_unacknowledged(&self, limit: Duration, window: Window) {
+        let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        self.unacknowledged_limit.store(millis, Relaxed);
         self.may_fill.store(window == Window::MayFill, Relaxed);
     }
 
     /// Lifts that limit: the kernel's own applies.
-    pub fn lift_patience(&self) {
-        self.patience.store(0, Relaxed);
+    pub fn lift_unacknowledged_limit(&self) {
+        self.unacknowledged_limit.store(0, Relaxed);
     }
 
     /// Lifts that limit once all that was written must have been acknowledged, and returns true if it did. The kernel
@@ -131,22 +131,22 @@ impl Meter {
     /// would also end the connection of a peer whose receive window is full: where that is to be expected, the limit is
     /// lifted once a part is acknowledged, and elsewhere once a part is and the rest is not. `unacknowledged` returns
     /// the number of bytes that are not, if the kernel tells.
-    pub fn relax_patience(
+    pub fn relax_unacknowledged_limit(
         &self,
         now: Instant,
         unacknowledged: impl FnOnce() -> Option<u32>,
     ) -> bool {
-        let patience = self.patience();
-        if patience.is_zero() {
+        let limit = self.unacknowledged_limit();
+        if limit.is_zero() {
             return false;
         }
-        let last = patience.mul_f64(1.25) + RELAXES_AFTER;
+        let last = limit.mul_f64(1.25) + RELAXES_AFTER;
         // Until something of the exchange is written, the last write is that of an earlier one.
         let is_due = || self.last_write().is_some_and(|at| now > at + last);
         let relaxes =
             self.sent_of_exchange() > 0 && is_due() || self.may_wait_for_room(unacknowledged);
         if relaxes {
-            self.lift_patience();
+            self.lift_unacknowledged_limit();
         }
         relaxes
     }
@@ -169,8 +169,8 @@ impl Meter {
     }
 
     /// Returns the time for which written bytes may stay unacknowledged; zero for the kernel's own limit.
-    pub fn patience(&self) -> Duration {
-        Duration::from_millis(self.patience.load(Relaxed).into())
+    pub fn unacknowledged_limit(&self) -> Duration {
+        Duration::from_millis(self.unacknowledged_limit.load(Relaxed).into())
     }
 
     /// True once the kernel has given the connection up, as the peer acknowledged nothing any more.
@@ -256,7 +256,7 @@ impl Meter {
     }
 
     fn note_write(&self) {
-        self.doubted.store(false, Relaxed);
+        self.looks_at_socket.store(false, Relaxed);
         self.last_write.set(Instant::now());
     }
 
@@ -303,7 +303,7 @@ pub struct MeteredStream {
     /// True if the peer takes nothing any more: what is written is thrown away.
     deaf: bool,
     /// The limit on unacknowledged bytes that the socket has, in milliseconds.
-    patience: u32,
+    unacknowledged_limit: u32,
 }
 
 impl MeteredStream {
@@ -311,7 +311,7 @@ impl MeteredStream {
     pub fn new(tls: TlsStream<Tcp>, meter: Arc<Meter>) -> Self {
         // The bytes of the handshake belong to no exchange.
         meter.note_sent(tls.get_ref().0.written());
-        Self { tls, meter, drained: false, deaf: false, patience: 0 }
+        Self { tls, meter, drained: false, deaf: false, unacknowledged_limit: 0 }
     }
 
     /// Returns the stream without its meter.
@@ -341,18 +341,17 @@ impl MeteredStream {
     }
 
     /// Passes a changed limit on unacknowledged bytes to the socket.
-    fn heed_patience(&mut self) {
-        let patience = self.meter.patience.load(Relaxed);
-        if patience != self.patience {
-            self.change_patience(patience);
+    fn apply_unacknowledged_limit(&mut self) {
+        let limit = self.meter.unacknowledged_limit.load(Relaxed);
+        if limit != self.unacknowledged_limit {
+            self.change_unacknowledged_limit(limit);
         }
     }
 
     #[cold]
-    fn change_patience(&mut self, patience: u32) {
-        self.patience = patience;
-        if let Err(error) = socket::set_patience(self.tcp(), Duration::from_millis(patience.into()))
-        {
+    fn change_unacknowledged_limit(&mut self, limit: u32) {
+        self.unacknowledged_limit = limit;
+        if let Err(error) = socket::set_patience(self.tcp(), Duration::from_millis(limit.into())) {
             tracing::debug!(%error, "a socket takes no TCP_USER_TIMEOUT");
         }
     }
@@ -384,15 +383,16 @@ impl AsyncRead for MeteredStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.heed_patience();
+        self.apply_unacknowledged_limit();
         // hyper asks six times in vain for each response: a question to the socket alone costs a third.
-        let doubted = self.meter.doubted.load(Relaxed);
-        if self.drained && !doubted && self.tls.get_ref().0.poll_read_ready(cx).is_pending() {
+        let looks_at_socket = self.meter.looks_at_socket.load(Relaxed);
+        if self.drained && !looks_at_socket && self.tls.get_ref().0.poll_read_ready(cx).is_pending()
+        {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
         let mut read = Pin::new(&mut self.tls).poll_read(cx, buffer);
-        if read.is_pending() && doubted {
+        if read.is_pending() && looks_at_socket {
             read = self.read_now(cx, buffer);
         }
         self.drained = read.is_pending();
@@ -413,7 +413,7 @@ impl AsyncWrite for MeteredStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.heed_patience();
+        self.apply_unacknowledged_limit();
         self.meter.unflushed.store(true, Relaxed);
         if self.deaf {
             return Poll::Ready(Ok(bytes.len()));
@@ -459,12 +459,12 @@ mod tests {
         meter.note_write();
         let late = Instant::now() + 4 * limit;
         meter.begin_exchange();
-        meter.limit_patience(limit, Window::Suffices);
-        assert!(!meter.relax_patience(late, || panic!("nothing of it was sent")));
-        assert_eq!(meter.patience(), limit);
+        meter.limit_unacknowledged(limit, Window::Suffices);
+        assert!(!meter.relax_unacknowledged_limit(late, || panic!("nothing of it was sent")));
+        assert_eq!(meter.unacknowledged_limit(), limit);
         meter.note_sent(2_000);
         meter.note_write();
-        assert!(meter.relax_patience(late, || panic!("so little fits everywhere")));
+        assert!(meter.relax_unacknowledged_limit(late, || panic!("so little fits everywhere")));
     }
 
     #[test]
@@ -483,19 +483,26 @@ mod tests {
             let meter = Meter::default();
             meter.note_sent(1_000);
             meter.begin_exchange();
-            meter.limit_patience(Duration::from_secs(5), window);
-            assert!(!meter.relax_patience(now, || panic!("nothing of it was sent")), "{window:?}");
+            meter.limit_unacknowledged(Duration::from_secs(5), window);
+            assert!(
+                !meter.relax_unacknowledged_limit(now, || panic!("nothing of it was sent")),
+                "{window:?}"
+            );
             meter.note_sent(10_000);
-            assert_eq!(meter.relax_patience(now, || told), lifted, "{window:?} {told:?}");
-            assert_eq!(meter.patience().is_zero(), lifted);
+            assert_eq!(
+                meter.relax_unacknowledged_limit(now, || told),
+                lifted,
+                "{window:?} {told:?}"
+            );
+            assert_eq!(meter.unacknowledged_limit().is_zero(), lifted);
         }
         let meter = Meter::default();
-        meter.limit_patience(Duration::from_secs(5), Window::Suffices);
+        meter.limit_unacknowledged(Duration::from_secs(5), Window::Suffices);
         meter.note_sent(SMALLEST_WINDOW);
-        assert!(!meter.relax_patience(now, || panic!("so little fits everywhere")));
+        assert!(!meter.relax_unacknowledged_limit(now, || panic!("so little fits everywhere")));
         let meter = Meter::default();
-        meter.limit_patience(Duration::from_secs(5), Window::MayFill);
+        meter.limit_unacknowledged(Duration::from_secs(5), Window::MayFill);
         meter.note_read(&mut b"HTTP/1.1 ".to_owned()).expect("a status line");
-        assert!(meter.relax_patience(now, || panic!("an answer is proof enough")));
+        assert!(meter.relax_unacknowledged_limit(now, || panic!("an answer is proof enough")));
     }
 }

@@ -15,7 +15,7 @@ use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 use super::{
     ConnectError,
     addresses::{Addresses, Trouble},
-    resolve::{Answer, Part, by_turns},
+    resolve::{Part, Resolved, by_turns},
 };
 use crate::socket;
 
@@ -73,7 +73,7 @@ struct Race<'a, S> {
 
 /// Runs a race: the next address is tried after a failure or when its turn comes; the first to answer wins.
 pub(super) async fn run<S: Send + 'static>(
-    answer: Answer,
+    answer: Resolved,
     course: Course<'_, S>,
 ) -> Result<(TcpStream, SocketAddr), Lost> {
     let now = Instant::now();

@@ -91,14 +91,14 @@ impl Part {
 }
 
 /// The addresses of a name, at least one, as far as they are known.
-pub struct Answer {
+pub struct Resolved {
     /// The parts heard so far.
     pub parts: Vec<Part>,
     /// The part of the other family, if its answer has not come yet.
     pub late: Option<BoxFuture<'static, Option<Part>>>,
 }
 
-impl Answer {
+impl Resolved {
     /// Creates an answer of addresses that are known without DNS, for both families.
     pub fn given(addresses: &[IpAddr], heard: Instant) -> Self {
         let part = |family| {
@@ -187,7 +187,7 @@ impl Resolver {
     }
 
     /// Resolves a name to addresses within the limit.
-    pub async fn look_up(&self, name: &str, limit: Duration) -> Result<Answer, NameFault> {
+    pub async fn look_up(&self, name: &str, limit: Duration) -> Result<Resolved, NameFault> {
         match self {
             Self::System(system) => system.look_up(name, limit).await,
             Self::Fixed(answers) => {
@@ -196,7 +196,7 @@ impl Resolver {
                     let what = "it has no address";
                     return Err(NameFault::Missing { what, asked: vec![], servers: String::new() });
                 }
-                Ok(Answer::given(&addresses, Instant::now()))
+                Ok(Resolved::given(&addresses, Instant::now()))
             }
         }
     }
@@ -239,19 +239,19 @@ impl System {
         }
     }
 
-    async fn look_up(self: &Arc<Self>, name: &str, limit: Duration) -> Result<Answer, NameFault> {
+    async fn look_up(self: &Arc<Self>, name: &str, limit: Duration) -> Result<Resolved, NameFault> {
         let now = Instant::now();
         if let Some(addresses) = self.without_dns(name) {
-            let mut answer = Answer::given(&addresses, now);
+            let mut answer = Resolved::given(&addresses, now);
             answer.parts.iter_mut().for_each(|part| part.fresh_until = Some(now));
             return Ok(answer);
         }
         let known = lock(&self.cache).get(name).cloned();
         if let Some(parts) = known.as_ref().and_then(|known| known.whole(now)) {
-            return Ok(Answer { parts, late: None });
+            return Ok(Resolved { parts, late: None });
         }
         let stale = known.as_ref().and_then(|known| known.stale(now));
-        let old = || stale.clone().map(|parts| Answer { parts, late: None });
+        let old = || stale.clone().map(|parts| Resolved { parts, late: None });
         let servers = match self.servers() {
             Ok(servers) => servers,
             Err(fault) => return old().ok_or(fault),
@@ -333,7 +333,7 @@ struct Search<'a> {
 
 /// The result of asking for one candidate name.
 enum Found {
-    Addresses(Answer),
+    Addresses(Resolved),
     Missing(Lack),
     Failed(Fault),
 }
@@ -360,7 +360,7 @@ impl Search<'_> {
     /// the time: a name server that is asked for names of the outside world may be cut off from it. If no other name has
     /// addresses, those without an answer are asked for again, for as long as there is time: the name server may only be
     /// slow.
-    async fn answer(&mut self, known: Option<&Known>) -> Result<Answer, NameFault> {
+    async fn answer(&mut self, known: Option<&Known>) -> Result<Resolved, NameFault> {
         let candidates = self.candidates(known);
         let share = self.share(candidates.len());
         let (mut missing, mut failed, mut passed_over) = (None, None, Vec::new());
@@ -475,7 +475,7 @@ impl Search<'_> {
         let parts: Vec<_> =
             said.iter().filter_map(|said| self.system.keep(self.name, candidate, said)).collect();
         if parts.iter().any(|part| !part.addresses.is_empty()) {
-            return Found::Addresses(Answer { parts, late });
+            return Found::Addresses(Resolved { parts, late });
         }
         if said.contains(&Ok(Said::NoName)) {
             return Found::Missing(Lack::NoName);

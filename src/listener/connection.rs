@@ -31,7 +31,7 @@ use crate::{
     config::ListenerLimits,
     drain::Stage,
     head,
-    proxy::{Answer, Client, Failure, Phase},
+    proxy::{AnswerBody, Client, Failure, Phase},
     socket,
     telemetry::ends::{Facing, Manner},
     upstream::Worker,
@@ -63,13 +63,13 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     let mut unread = Bytes::new();
     let ending = loop {
         if !rest(&stream, &client, &limits).await {
-            break Ending::Idle;
+            break ServingEnd::Idle;
         }
         // Boxed: what a connection needs for its requests should not add to its size while it rests.
         let served = Box::pin(serve_requests(stream, &inlet, &worker, &limits)).await;
         let ending;
         (stream, ending, unread) = served;
-        if !matches!(ending, Ending::Rest) {
+        if !matches!(ending, ServingEnd::Rest) {
             break ending;
         }
     };
@@ -85,7 +85,7 @@ async fn serve_requests(
     inlet: &Arc<Inlet>,
     worker: &Arc<Worker>,
     limits: &ListenerLimits,
-) -> (ClientStream, Ending, Bytes) {
+) -> (ClientStream, ServingEnd, Bytes) {
     let client = Arc::clone(stream.client());
     let service = {
         let (inlet, client, worker) = (Arc::clone(inlet), Arc::clone(&client), Arc::clone(worker));
@@ -103,7 +103,7 @@ async fn serve_requests(
     let ending = std::future::poll_fn(|cx| serving.poll(cx)).await;
     let parts = serving.http.into_parts();
     let mut stream = parts.io.into_inner();
-    if matches!(ending, Ending::Rest) {
+    if matches!(ending, ServingEnd::Rest) {
         tracing::debug!(client = %client.address, "an idle client connection rests");
         stream.put_back(&parts.read_buf);
         return (stream, ending, Bytes::new());
@@ -114,7 +114,7 @@ async fn serve_requests(
 /// Sends the answer that is still due, and closes. `unread` is the head that hyper could not read, if it left one: of a
 /// wrong target or length it leaves none.
 async fn end(
-    ending: Ending,
+    ending: ServingEnd,
     stream: ClientStream,
     unread: Bytes,
     inlet: &Inlet,
@@ -158,7 +158,7 @@ fn builder(limits: &ListenerLimits, keeps_case: bool) -> http1::Builder {
 }
 
 /// The reason for which serving ended.
-enum Ending {
+enum ServingEnd {
     /// The connection was idle for long enough to need no HTTP for now: it goes on without.
     Rest,
     /// hyper has finished with the connection.
@@ -204,7 +204,7 @@ struct Serving<'a, S: HttpService<Incoming>> {
 
 impl<'a, S> Serving<'a, S>
 where
-    S: HttpService<Incoming, ResBody = Answer>,
+    S: HttpService<Incoming, ResBody = AnswerBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     fn new(
@@ -222,10 +222,10 @@ where
         serving
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ServingEnd> {
         loop {
             if let Poll::Ready(result) = Pin::new(&mut self.http).poll(cx) {
-                return Poll::Ready(Ending::Done(result));
+                return Poll::Ready(ServingEnd::Done(result));
             }
             if self.drain_changed.as_mut().poll(cx).is_ready() {
                 self.drain_changed = Box::pin(self.client.drain.changed());
@@ -247,17 +247,17 @@ where
 
     /// Follows the drain's next stage: no request is taken after the current one, and in the last stage the current one
     /// has no more time. Returns the end of the connection if that is now.
-    fn follow_drain(&mut self) -> Option<Ending> {
+    fn follow_drain(&mut self) -> Option<ServingEnd> {
         Pin::new(&mut self.http).graceful_shutdown();
         if self.client.drain.stage() < Stage::Aborting {
             return None;
         }
         self.client.abort();
-        matches!(self.client.phase(), Phase::Body | Phase::Flushing).then_some(Ending::Stuck)
+        matches!(self.client.phase(), Phase::Body | Phase::Flushing).then_some(ServingEnd::Stuck)
     }
 
     /// Pending until the nearest deadline; then the end of the connection, or `None` if the exchange is to decide.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ending>> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<ServingEnd>> {
         loop {
             let Some(deadline) = self.deadline() else { return Poll::Pending };
             if self.armed.is_none_or(|armed| deadline < armed) {
@@ -315,25 +315,25 @@ where
 
     /// Does what is due at a deadline that has passed: returns the connection's end, or `None` if the exchange is to be
     /// polled instead.
-    fn overdue(&self, due: Due, now: Instant) -> Option<Ending> {
+    fn overdue(&self, due: Due, now: Instant) -> Option<ServingEnd> {
         match due {
-            Due::Rest => Some(Ending::Rest),
-            Due::IdleEnd => Some(Ending::Idle),
-            Due::HeaderTimeout => Some(Ending::HeaderTimeout),
+            Due::Rest => Some(ServingEnd::Rest),
+            Due::IdleEnd => Some(ServingEnd::Idle),
+            Due::HeaderTimeout => Some(ServingEnd::HeaderTimeout),
             Due::Alarm => {
                 self.client.alarm.ring();
                 None
             }
-            Due::BodyEnd if self.client.has_left(now) => Some(Ending::Left),
+            Due::BodyEnd if self.client.has_left(now) => Some(ServingEnd::Left),
             Due::BodyEnd => {
                 self.client.set_stuck();
-                Some(Ending::Stuck)
+                Some(ServingEnd::Stuck)
             }
         }
     }
 }
 
-impl Ending {
+impl ServingEnd {
     /// Returns the failure of a request whose header could not be read, if the client is to be told. `refused` is the
     /// byte for which the target's host was refused, with its position.
     fn refusal(&self, unread: &[u8], refused: Option<(u8, u32)>) -> Option<Failure> {

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_07_a_ring_that_nobody_noticed_does_not_count_for_the_next_deadline() {
+    fn fault_07_a_ring_that_was_not_noticed_does_not_count_for_the_next_deadline() {
         let alarm = Alarm::default();
         for forget in [Alarm::clear, |alarm: &Alarm| alarm.set(Instant::now())] {
             alarm.set(Instant::now());

@@ -299,7 +299,7 @@ impl Exchange<'_> {
     /// the response is first found late, and the longest pause within the response.
     fn set_limits(&self, meter: &Meter, outbound: &Outbound, sent: Instant) {
         let limits = self.upstream.settings();
-        meter.limit_patience(limits.patience(), outbound.window());
+        meter.limit_unacknowledged(limits.patience(), outbound.window());
         let late = match outbound.upload() {
             Some(_) => limits.response_timeout.min(limits.idle_timeout),
             None => limits.response_timeout,

@@ -251,10 +251,8 @@ impl Cut {
     pub(super) fn by(&self) -> Party {
         match self {
             Self::UpstreamSilent(_) | Self::Broken(_) => Party::Upstream,
-            Self::ClientSilent(_) | Self::RequestSilent(_) | Self::UploadBroken => {
-                Party::Downstream
-            }
-            Self::Replaced(_) | Self::Ending => Party::Us,
+            Self::ClientSilent(_) | Self::RequestSilent(_) | Self::UploadBroken => Party::Client,
+            Self::Replaced(_) | Self::Ending => Party::Warmline,
         }
     }
 }

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_is_fit_only_if_its_framing_is_unambiguous_and_nobody_closes() {
+    fn a_response_is_fit_only_if_its_framing_is_unambiguous_and_neither_side_closes() {
         type Case = (Version, &'static [(&'static str, &'static str)], bool);
         let cases: &[Case] = &[
             (Version::HTTP_11, &[("content-length", "3")], true),

@@ -30,8 +30,8 @@ use exchange::{Exchange, Responded};
 pub(crate) use failure::Failure;
 use outbound::Outbound;
 use record::Record;
-pub(crate) use relay::Answer;
-use relay::{Ending, Relay};
+pub(crate) use relay::AnswerBody;
+use relay::{Completion, Relay};
 pub(crate) use target::{Destination, Entry, with_port};
 
 use crate::{
@@ -92,10 +92,10 @@ impl Proxy {
         record: Record,
         client: &Client,
         explain: bool,
-    ) -> Response<Answer> {
+    ) -> Response<AnswerBody> {
         let unread = record.unread;
         let now = Instant::now();
-        let mut answer = failure.answer(upstream, &self.pools).map(Answer::Own);
+        let mut answer = failure.answer(upstream, &self.pools).map(AnswerBody::Own);
         if explain {
             record.explanation().extend(answer.headers_mut());
         }
@@ -142,7 +142,7 @@ impl Prepared {
         proxy: Arc<Proxy>,
         client: Arc<Client>,
         worker: Arc<Worker>,
-    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> {
         async move {
             let explain = self.explain;
             let journey = match &mut self.journey {
@@ -174,7 +174,11 @@ impl Prepared {
 }
 
 /// Completes each answer: adds `Connection: close` if the client's connection must not be used again.
-fn finished(mut response: Response<Answer>, unread: bool, client: &Client) -> Response<Answer> {
+fn finished(
+    mut response: Response<AnswerBody>,
+    unread: bool,
+    client: &Client,
+) -> Response<AnswerBody> {
     // The rest of the request is not read: the client must not use the connection for another one.
     if unread {
         client.set_unread();
@@ -191,16 +195,16 @@ fn relay(
     journey: &Journey,
     client: &Arc<Client>,
     record: Record,
-) -> Response<Answer> {
+) -> Response<AnswerBody> {
     let Responded { response, body, lease, fitness, midway } = responded;
     let upstream = Arc::clone(&journey.upstream);
     let upload = journey.outbound.upload().cloned();
     client.body_begins(Instant::now());
     let client = Arc::clone(client);
-    let ending = Ending { upstream, lease, client, upload, record, fitness, midway };
+    let completion = Completion { upstream, lease, client, upload, record, fitness, midway };
     if body.is_end_stream() {
-        ending.complete();
-        return Response::from_parts(response, Answer::Empty);
+        completion.complete();
+        return Response::from_parts(response, AnswerBody::Empty);
     }
-    Response::from_parts(response, Answer::Relayed(Relay::new(body, ending)))
+    Response::from_parts(response, AnswerBody::Relayed(Relay::new(body, completion)))
 }

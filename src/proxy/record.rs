@@ -263,7 +263,7 @@ impl Drop for Record {
         }
         let ending = self.client.drain.stage() >= drain::Stage::Aborting;
         let cut = ending.then_some(&Cut::Ending);
-        self.abort(cut.map_or(Party::Downstream, Cut::by), cut, Instant::now());
+        self.abort(cut.map_or(Party::Client, Cut::by), cut, Instant::now());
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The body of an answer.
-pub enum Answer {
+pub enum AnswerBody {
     /// The content of an answer that Warmline makes itself.
     Own(Full<Bytes>),
     /// The body of an upstream's response.
@@ -39,13 +39,13 @@ pub enum Answer {
 pub struct Relay {
     incoming: Incoming,
     /// `None` once the exchange has ended.
-    ending: Option<Ending>,
+    completion: Option<Completion>,
     /// True if the upstream has to send the next bytes; otherwise the client has yet to take those that came.
     waiting: bool,
 }
 
 /// Everything that is needed to end an exchange.
-pub(super) struct Ending {
+pub(super) struct Completion {
     pub(super) upstream: Arc<Upstream>,
     pub(super) lease: Lease,
     pub(super) client: Arc<Client>,
@@ -57,7 +57,7 @@ pub(super) struct Ending {
     pub(super) midway: bool,
 }
 
-impl Ending {
+impl Completion {
     /// Ends an exchange whose response is complete: the connection returns to the pool if the request is complete too.
     pub(super) fn complete(self) {
         let now = Instant::now();
@@ -127,13 +127,13 @@ impl Ending {
 }
 
 impl Relay {
-    pub(super) fn new(incoming: Incoming, ending: Ending) -> Self {
-        Self { incoming, ending: Some(ending), waiting: false }
+    pub(super) fn new(incoming: Incoming, completion: Completion) -> Self {
+        Self { incoming, completion: Some(completion), waiting: false }
     }
 
     fn note(&mut self, frame: &mut Frame<Bytes>) {
-        if let (Some(data), Some(ending)) = (frame.data_ref(), &mut self.ending) {
-            ending.record.bytes += data.len() as u64;
+        if let (Some(data), Some(completion)) = (frame.data_ref(), &mut self.completion) {
+            completion.record.bytes += data.len() as u64;
         }
         if let Some(trailers) = frame.trailers_mut() {
             fields::filter_trailers(trailers);
@@ -141,8 +141,8 @@ impl Relay {
     }
 
     fn complete(&mut self) {
-        if let Some(ending) = self.ending.take() {
-            ending.complete();
+        if let Some(completion) = self.completion.take() {
+            completion.complete();
         }
     }
 }
@@ -155,8 +155,8 @@ impl Body for Relay {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(ending) = &self.ending {
-            ending.note_upload();
+        if let Some(completion) = &self.completion {
+            completion.note_upload();
         }
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         self.waiting = polled.is_pending();
@@ -169,8 +169,8 @@ impl Body for Relay {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                if let Some(ending) = self.ending.take() {
-                    ending.broke(&error);
+                if let Some(completion) = self.completion.take() {
+                    completion.broke(&error);
                 }
                 Poll::Ready(Some(Err(error)))
             }
@@ -192,13 +192,13 @@ impl Body for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if let Some(ending) = self.ending.take() {
-            ending.cut(self.waiting);
+        if let Some(completion) = self.completion.take() {
+            completion.cut(self.waiting);
         }
     }
 }
 
-impl Body for Answer {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

@@ -61,9 +61,9 @@ label! {
     /// The party at fault for a request that did not get a whole response.
     pub enum Party {
         /// The application.
-        Downstream = "downstream",
+        Client = "downstream",
         /// Warmline itself.
-        Us = "us",
+        Warmline = "us",
         /// The upstream.
         Upstream = "upstream",
     }

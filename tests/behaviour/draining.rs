@@ -47,7 +47,7 @@ fn while_it_drains_it_is_alive_but_not_ready_and_metrics_answer() {
 }
 
 #[test]
-fn while_it_drains_nobody_new_is_accepted_and_idle_clients_are_closed() {
+fn while_it_drains_no_new_client_is_accepted_and_idle_clients_are_closed() {
     let origin = Origin::serving().start();
     let warmline = Setup::before(&origin).start();
     let mut idle = warmline.connect();
@@ -79,7 +79,7 @@ fn waiters_still_get_connections() {
 }
 
 #[test]
-fn whoever_asks_within_the_drain_gets_a_connection_although_the_warm_floor_lacks_one() {
+fn a_request_within_the_drain_gets_a_connection_although_the_warm_floor_lacks_one() {
     let origin = Origin::serving().start();
     let setup = Setup::before(&origin).set("pool.minIdle", 1).set_global("drain", "20s");
     let warmline = setup.start();

@@ -37,7 +37,7 @@ fn an_unknown_host_is_404_and_the_configured_ones_are_listed() {
 }
 
 #[test]
-fn who_looks_for_statistics_on_the_traffic_port_is_told_where_they_are() {
+fn a_request_for_statistics_on_the_traffic_port_is_answered_with_their_address() {
     let (_origin, warmline) = serving();
     let hosts = [("localhost", "/stats"), ("127.0.0.1:13301", "/pools"), ("[::1]", "/plan")];
     for (host, path) in hosts {

@@ -114,7 +114,8 @@ fn while_the_queue_stands_still_one_may_wait_and_the_next_is_refused_at_once() {
 }
 
 #[test]
-fn whoever_would_wait_longer_than_the_queue_s_time_by_its_measured_pace_is_refused_at_once() {
+fn a_request_that_would_wait_longer_than_the_queue_s_time_by_its_measured_pace_is_refused_at_once()
+{
     const CLIENTS: usize = 8;
     const SERVED: usize = 3;
     let origin = Origin::scripted(|mut peer| async move {

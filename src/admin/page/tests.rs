@@ -61,7 +61,7 @@ fn it_tells_why_in_words_that_need_no_document() {
 fn nothing_that_others_wrote_becomes_markup() {
     let state = state(&["payments"]);
     fail(&state, failed(Party::Upstream, HOSTILE), 1);
-    state.proxy.unrouted.failures.note(failed(Party::Downstream, HOSTILE), SystemTime::now());
+    state.proxy.unrouted.failures.note(failed(Party::Client, HOSTILE), SystemTime::now());
     state.proxy.unrouted.requests.increment(Code::ClientError);
     let act = Act { what: HOSTILE.into(), outcome: HOSTILE.into() };
     state.acts.note(act, SystemTime::now());
@@ -103,12 +103,12 @@ fn an_upstream_that_nobody_called_in_the_last_minute_is_not_called_fine() {
 #[test]
 fn an_upstream_fails_as_long_as_its_last_failure_is_young_and_not_the_applications() {
     let state = state(&["payments"]);
-    fail(&state, failed(Party::Downstream, "the target's scheme is not http"), 1);
+    fail(&state, failed(Party::Client, "the target's scheme is not http"), 1);
     fail(&state, failed(Party::Upstream, "long ago"), 600);
     let good = page(&state);
     assert!(good.contains("no failure in the last minute"), "{good}");
     let later = SystemTime::now() + Duration::from_secs(9);
-    let during = failed(Party::Us, "while the snapshot was taken");
+    let during = failed(Party::Warmline, "while the snapshot was taken");
     upstream(&state).counters().exchanges.failures.note(during, later);
     let bad = page(&state);
     assert!(bad.contains("<title>1 failing · Warmline</title>"), "{bad}");

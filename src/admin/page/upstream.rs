@@ -37,7 +37,7 @@ pub(super) enum Health<'a> {
 pub(super) fn health(upstream: &UpstreamSnapshot, now: SystemTime) -> Health<'_> {
     let lately = |failure: &&Noted<Failed>| {
         // A failure may be later than `now`, if it happened while the snapshot was taken.
-        failure.what.by != Party::Downstream && Span::between(failure.last, now).0 < LATELY
+        failure.what.by != Party::Client && Span::between(failure.last, now).0 < LATELY
     };
     match upstream.exchanges.failures.iter().find(lately) {
         Some(failure) => Health::Failing(failure),

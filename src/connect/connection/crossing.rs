@@ -84,8 +84,7 @@ async fn cross(used: bool, method: Method, look: Look, after: Duration) {
 }
 
 #[tokio::test]
-async fn fault_37_a_request_on_an_idle_connection_does_not_get_what_nobody_asked_for_as_its_answer()
-{
+async fn fault_37_a_request_on_an_idle_connection_does_not_get_an_unrequested_response() {
     for used in [true, false] {
         for (method, look, after) in [
             (Method::GET, Look::IfIdle, LOOKED_AFTER),

@@ -90,7 +90,7 @@ async fn an_unnoticed_end_is_found(end: impl FnOnce(Peer) -> Option<Peer>, found
     let (mut stream, meter, peer) = connected().await;
     let _open = end(peer);
     assert_eq!(read(&mut stream), Poll::Pending, "it was noticed: this test shows nothing");
-    meter.doubt();
+    meter.look_at_socket();
     assert_eq!(read_to_end(&mut stream), found);
     assert!(meter.peer_end().is_some());
 }
@@ -129,7 +129,7 @@ async fn what_is_no_end_keeps_the_connection_and_is_read_as_ever() {
     let (mut stream, meter, mut peer) = connected().await;
     peer.conn.refresh_traffic_keys().unwrap();
     peer.flush().unwrap();
-    meter.doubt();
+    meter.look_at_socket();
     assert_eq!(read(&mut stream), Poll::Pending);
     peer.write_all(b"answer").unwrap();
     assert_eq!(read_to_end(&mut stream), Poll::Ready(Ok(6)));
@@ -140,7 +140,7 @@ async fn what_is_no_end_keeps_the_connection_and_is_read_as_ever() {
 async fn what_did_not_fit_into_one_read_comes_with_the_next() {
     let (mut stream, meter, mut peer) = connected().await;
     peer.write_all(&[b'x'; 100]).unwrap();
-    meter.doubt();
+    meter.look_at_socket();
     assert_eq!(read_to_end(&mut stream), Poll::Ready(Ok(64)));
     stream.write_all(b"request").await.unwrap();
     assert_eq!(read(&mut stream), Poll::Ready(Ok(36)));
@@ -149,7 +149,7 @@ async fn what_did_not_fit_into_one_read_comes_with_the_next() {
 #[tokio::test]
 async fn after_a_write_the_socket_is_not_looked_at_again() {
     let (mut stream, meter, peer) = connected().await;
-    meter.doubt();
+    meter.look_at_socket();
     stream.write_all(b"request").await.unwrap();
     peer.sock.shutdown(Shutdown::Write).unwrap();
     // Written at once, without a wait: tokio has not looked at the sockets meanwhile.
@@ -180,11 +180,14 @@ async fn fault_08_the_bytes_of_the_handshake_do_not_count_as_acknowledged_bytes_
  {
     let (mut stream, meter, _peer) = connected().await;
     meter.begin_exchange();
-    meter.limit_patience(Duration::from_secs(5), Window::MayFill);
+    meter.limit_unacknowledged(Duration::from_secs(5), Window::MayFill);
     stream.write_all(&[b'x'; 100]).await.unwrap();
     stream.flush().await.unwrap();
     // A record of TLS 1.3 adds a header of 5 bytes, a type of 1 and a tag of 16.
     let record = 100 + 5 + 1 + 16;
-    assert!(!meter.relax_patience(Instant::now(), || Some(record)), "nothing is acknowledged");
-    assert!(meter.relax_patience(Instant::now(), || Some(record - 1)));
+    assert!(
+        !meter.relax_unacknowledged_limit(Instant::now(), || Some(record)),
+        "nothing is acknowledged"
+    );
+    assert!(meter.relax_unacknowledged_limit(Instant::now(), || Some(record - 1)));
 }

@@ -84,8 +84,8 @@ impl Drop for Spare<'_> {
 
 static TAKEN: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
 
-fn answer(addresses: &[IpAddr]) -> Answer {
-    Answer::given(addresses, Instant::now())
+fn answer(addresses: &[IpAddr]) -> Resolved {
+    Resolved::given(addresses, Instant::now())
 }
 
 /// The number of a test, the places to spare in its race, and the time of the race.
@@ -217,13 +217,13 @@ async fn fault_04_the_late_family_is_tried_when_it_comes() {
     for comes in [true, false] {
         let late = comes.then(|| heard([127, 0, 0, 1].into()));
         let late: BoxFuture<'static, _> = Box::pin(async move { late });
-        let answer = Answer { parts: vec![dead.clone()], late: Some(late) };
+        let answer = Resolved { parts: vec![dead.clone()], late: Some(late) };
         let (addresses, spare) = (Addresses::default(), || None::<()>);
         let deadline = Instant::now() + Duration::from_secs(2);
         let course = Course { port, deadline, addresses: &addresses, spare: &spare };
         assert_eq!(run(answer, course).await.is_ok(), comes);
         let never: BoxFuture<'static, _> = Box::pin(std::future::pending());
-        let answer = Answer { parts: vec![dead.clone()], late: Some(never) };
+        let answer = Resolved { parts: vec![dead.clone()], late: Some(never) };
         let course = Course { port, deadline, addresses: &addresses, spare: &spare };
         assert!(matches!(run(answer, course).await, Err(Lost::Failed(_))), "not waited for long");
     }

@@ -47,7 +47,7 @@ impl Scene {
         self
     }
 
-    async fn answer(&self, name: &str) -> Result<Answer, NameFault> {
+    async fn answer(&self, name: &str) -> Result<Resolved, NameFault> {
         self.resolver.look_up(name, LIMIT).await
     }
 
@@ -252,7 +252,7 @@ async fn fault_04_a_name_server_that_fails_makes_way_for_the_next_at_once() {
 }
 
 #[tokio::test]
-async fn fault_04_the_error_says_which_name_was_asked_of_whom() {
+async fn fault_04_the_error_says_which_name_was_asked_of_which_servers() {
     let scene = Scene::new();
     scene.write("resolv.conf", "search svc.test test\nnameserver 127.0.0.1\noptions ndots:5\n");
     let server = format!("127.0.0.1:{}", scene.server.port());

@@ -40,15 +40,15 @@ impl Row {
     pub(super) fn of(failure: &Failure) -> Self {
         use {Failure as F, Party as By, Stage as At, StatusCode as S};
         match failure {
-            F::BadRequest(_)          => row(At::Request, By::Downstream, S::BAD_REQUEST, "http_request_error").closing(),
-            F::HeaderTooLarge         => row(At::Request, By::Downstream, S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error").closing(),
-            F::HeaderTimeout          => row(At::Request, By::Downstream, S::REQUEST_TIMEOUT, "http_request_error").closing(),
-            F::Crowded                => row(At::Request, By::Us, S::SERVICE_UNAVAILABLE, "proxy_internal_response").closing(),
-            F::UnknownHost { .. }     => row(At::Request, By::Downstream, S::NOT_FOUND, "destination_not_found"),
-            F::Connect                => row(At::Request, By::Downstream, S::METHOD_NOT_ALLOWED, "http_request_denied"),
-            F::Queue { .. }           => row(At::Queue, By::Us, S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
+            F::BadRequest(_)          => row(At::Request, By::Client, S::BAD_REQUEST, "http_request_error").closing(),
+            F::HeaderTooLarge         => row(At::Request, By::Client, S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error").closing(),
+            F::HeaderTimeout          => row(At::Request, By::Client, S::REQUEST_TIMEOUT, "http_request_error").closing(),
+            F::Crowded                => row(At::Request, By::Warmline, S::SERVICE_UNAVAILABLE, "proxy_internal_response").closing(),
+            F::UnknownHost { .. }     => row(At::Request, By::Client, S::NOT_FOUND, "destination_not_found"),
+            F::Connect                => row(At::Request, By::Client, S::METHOD_NOT_ALLOWED, "http_request_denied"),
+            F::Queue { .. }           => row(At::Queue, By::Warmline, S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
             F::Dial(error)            => Self::of_dial(error),
-            F::Outdated(_)            => row(At::Connect, By::Us, S::GATEWAY_TIMEOUT, "connection_timeout"),
+            F::Outdated(_)            => row(At::Connect, By::Warmline, S::GATEWAY_TIMEOUT, "connection_timeout"),
             F::IdentityRefused { .. } => row(At::Connect, By::Upstream, S::BAD_GATEWAY, "tls_alert_received"),
             F::NotSent { .. }         => row(At::Connect, By::Upstream, S::BAD_GATEWAY, "connection_terminated"),
             F::Unanswered { .. }      => row(At::Response, By::Upstream, S::BAD_GATEWAY, "http_response_incomplete"),
@@ -59,15 +59,15 @@ impl Row {
             F::Refused { refusal: Refusal::Renegotiation | Refusal::Violation, .. } => {
                 row(At::Response, By::Upstream, S::BAD_GATEWAY, "tls_protocol_error")
             }
-            F::Replaced(_)            => row(At::Response, By::Us, S::GATEWAY_TIMEOUT, "connection_terminated"),
+            F::Replaced(_)            => row(At::Response, By::Warmline, S::GATEWAY_TIMEOUT, "connection_terminated"),
             F::HandshakeLost          => row(At::Response, By::Upstream, S::BAD_GATEWAY, "connection_terminated").closing(),
-            F::HandshakeLate          => row(At::Response, By::Downstream, S::REQUEST_TIMEOUT, "http_request_error").closing(),
+            F::HandshakeLate          => row(At::Response, By::Client, S::REQUEST_TIMEOUT, "http_request_error").closing(),
             F::Malformed(_)           => row(At::Response, By::Upstream, S::BAD_GATEWAY, "http_protocol_error"),
             F::ResponseTimeout(_)     => row(At::Response, By::Upstream, S::GATEWAY_TIMEOUT, "http_response_timeout"),
             F::UploadIdle(_)          => row(At::Body, By::Upstream, S::GATEWAY_TIMEOUT, "connection_write_timeout").closing(),
-            F::UploadStalled(_)       => row(At::Body, By::Downstream, S::REQUEST_TIMEOUT, "http_request_error").closing(),
-            F::UploadBroken           => row(At::Body, By::Downstream, S::BAD_REQUEST, "http_request_error").closing(),
-            F::Ending(stage)          => row(*stage, By::Us, S::GATEWAY_TIMEOUT, "proxy_internal_response"),
+            F::UploadStalled(_)       => row(At::Body, By::Client, S::REQUEST_TIMEOUT, "http_request_error").closing(),
+            F::UploadBroken           => row(At::Body, By::Client, S::BAD_REQUEST, "http_request_error").closing(),
+            F::Ending(stage)          => row(*stage, By::Warmline, S::GATEWAY_TIMEOUT, "proxy_internal_response"),
             F::BudgetUsedUp(failure)  => Self::of(failure),
         }
     }
@@ -84,10 +84,10 @@ impl Row {
             E::ConnectTimeout { .. }      => row(By::Upstream, S::GATEWAY_TIMEOUT, "connection_timeout"),
             E::Tcp { error, .. }          => row(By::Upstream, S::BAD_GATEWAY, tcp_error_type(error)),
             E::Exhausted { address, error } if error.kind() == ErrorKind::AddrNotAvailable && address.is_ipv6() => {
-                row(By::Us, S::SERVICE_UNAVAILABLE, "destination_ip_unroutable")
+                row(By::Warmline, S::SERVICE_UNAVAILABLE, "destination_ip_unroutable")
             }
-            E::Exhausted { .. }           => row(By::Us, S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
-            E::NoDescriptor { .. }        => row(By::Us, S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
+            E::Exhausted { .. }           => row(By::Warmline, S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
+            E::NoDescriptor { .. }        => row(By::Warmline, S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
             E::HandshakeTimeout { .. }    => row(By::Upstream, S::GATEWAY_TIMEOUT, "connection_timeout"),
             E::Certificate { .. }         => row(By::Upstream, S::BAD_GATEWAY, "tls_certificate_error"),
             E::Alert { .. }               => row(By::Upstream, S::BAD_GATEWAY, "tls_alert_received"),

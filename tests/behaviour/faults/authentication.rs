@@ -111,7 +111,7 @@ fn log_in(client: &mut Client, user: &str, between: impl Fn()) -> [String; 3] {
 }
 
 #[test]
-fn fault_01_nobody_is_served_over_a_connection_that_another_client_authenticated_itself_on() {
+fn fault_01_no_client_is_served_over_a_connection_that_another_client_authenticated_itself_on() {
     let origin = ntlm(Breaks::Never);
     let warmline = Setup::before(&origin).start();
     let mut anna = warmline.connect();

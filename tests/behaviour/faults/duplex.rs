@@ -204,7 +204,7 @@ fn fault_06_a_client_whose_header_is_refused_reads_why_when_it_has_sent_the_rest
 }
 
 #[test]
-fn fault_06_what_is_read_of_a_request_that_nobody_wants_is_bounded() {
+fn fault_06_the_bytes_read_of_a_request_that_was_answered_early_are_bounded() {
     let origin = early(|mut peer| async move {
         peer.write(TOO_LARGE).await;
         peer.close().await;

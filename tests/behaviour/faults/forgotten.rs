@@ -166,9 +166,10 @@ fn fault_08_what_cannot_be_sent_again_is_told_soon_and_in_words() {
 }
 
 #[test]
-fn fault_08_an_idle_connection_that_the_path_forgot_serves_nobody_even_where_it_is_the_newest() {
+fn fault_08_an_idle_connection_that_the_path_forgot_serves_no_request_even_where_it_is_the_newest()
+{
     in_a_network_of_its_own(
-        "fault_08_an_idle_connection_that_the_path_forgot_serves_nobody_even_where_it_is_the_newest",
+        "fault_08_an_idle_connection_that_the_path_forgot_serves_no_request_even_where_it_is_the_newest",
         || {
             let origin = Origin::serving().start();
             let warmline = before(&origin);

@@ -86,7 +86,7 @@ fn case_14_content_that_looks_like_informational_responses_is_content() {
 }
 
 #[test]
-fn case_14_an_upgrade_that_nobody_asked_for_is_502() {
+fn case_14_an_upgrade_that_was_not_asked_for_is_502() {
     for fields in ["", "upgrade: foo\r\nconnection: upgrade\r\n"] {
         let bytes = format!("HTTP/1.1 101 Switching Protocols\r\n{fields}\r\nevil");
         Case::answered(bytes).then(Then::Serves).gives_bad_gateway(fields);

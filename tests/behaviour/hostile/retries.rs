@@ -30,7 +30,7 @@ fn ask(warmline: &Running, method: &str, body: &str) -> Response {
 }
 
 #[test]
-fn case_01_a_connection_that_ended_while_idle_is_noticed_by_nobody() {
+fn case_01_a_connection_that_ended_while_idle_is_noticed_by_no_client() {
     for how in ENDS {
         let origin = Origin::scripted(move |mut peer| async move {
             peer.request().await;
