@@ -8,6 +8,7 @@
 use std::{
     future::poll_fn,
     net::SocketAddr,
+    ops::Deref,
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -33,7 +34,7 @@ use tokio_rustls::client::TlsStream;
 use super::{
     Dialled, Fate, HeaderCase, Past, RequestBody, Suspect,
     fate::Evidence,
-    idle_sender::{Closed, Found, IdleSender, RESTS_AFTER},
+    idle_sender::{Closed, Found, Gone, IdleSender, RESTS_AFTER, Taken},
     meter::{Meter, MeteredStream},
     tcp::Tcp,
 };
@@ -53,24 +54,33 @@ const LOOKED_AFTER: Duration = Duration::from_millis(1);
 
 type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
-/// The handle of a connection, for one exchange at a time. Dropping the handle closes the connection.
+/// The number of exchanges that a connection carries at a time: HTTP/1.1 has responses in the order of requests.
+pub const STREAMS: u32 = 1;
+
+/// A handle of a connection. The pool has one, and each exchange has a clone. The drop of the last handle closes the
+/// connection.
 pub struct Connection {
+    shared: Arc<Shared>,
     /// hyper's sender of requests, from [`Connection::ready`] on; `None` between exchanges, and once the driver is
     /// known to be gone.
     sender: Option<SendRequest<RequestBody>>,
-    /// The sender between exchanges.
-    idle_sender: Arc<IdleSender>,
-    /// A channel that closes once the driver has given up HTTP on the connection.
-    gone: oneshot::Receiver<()>,
-    /// The counts of what passed since the exchange began.
-    pub meter: Arc<Meter>,
-    /// The facts about the connection that never change.
-    pub facts: Arc<Facts>,
+    /// A channel that closes once the driver has given up HTTP on the connection; with the sender between exchanges.
+    gone: Option<Gone>,
     /// The end of the last exchange; before the first, the time at which the connection was opened.
     released: Instant,
     /// The connection's past at the beginning of the exchange.
     past: Past,
-    /// The switch that ends the connection; turned off at the latest when the handle is dropped.
+}
+
+/// The part of a connection that all its handles have in common.
+pub struct Shared {
+    /// The sender between exchanges.
+    idle_sender: Arc<IdleSender>,
+    /// The counts of what passed since the exchange began.
+    pub meter: Arc<Meter>,
+    /// The facts about the connection that never change.
+    pub facts: Arc<Facts>,
+    /// The switch that ends the connection; turned off at the latest when the last handle is dropped.
     switch: Switch,
 }
 
@@ -201,19 +211,17 @@ async fn over(
 ) -> Result<(Connection, Driver), hyper::Error> {
     let (sender, http) = handshake(TokioIo::new(stream), case).await?;
     let opened = Instant::now();
-    let idle_sender = Arc::new(IdleSender::new(sender, opened));
     let (alive, ended) = oneshot::channel();
     let (present, gone) = oneshot::channel();
-    let connection = Connection {
-        sender: None,
+    let idle_sender = Arc::new(IdleSender::new(sender, gone, opened));
+    let shared = Arc::new(Shared {
         idle_sender: Arc::clone(&idle_sender),
-        gone,
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
-        released: opened,
-        past: Past::JustDialled,
         switch: Switch::on(alive, Arc::clone(&idle_sender)),
-    };
+    });
+    let past = Past::JustDialled;
+    let connection = Connection { shared, sender: None, gone: None, released: opened, past };
     Ok((connection, Driver { http, case, idle_sender, meter, facts, alive: ended, present }))
 }
 
@@ -243,7 +251,9 @@ impl Connection {
 
     /// Waits until the connection takes a request, or returns an error if it is closed.
     pub async fn ready(&mut self) -> Result<(), Closed> {
-        let sender = match self.idle_sender.take()? {
+        let Taken { sender, gone, since } = self.idle_sender.take()?;
+        (self.gone, self.released) = (Some(gone), since);
+        let sender = match sender {
             Found::Sender(sender) => sender,
             Found::Waking(waking) => waking.await.map_err(|_| Closed)?,
         };
@@ -252,9 +262,8 @@ impl Connection {
 
     /// Ends an exchange: another may follow.
     pub fn release(&mut self, now: Instant) {
-        self.released = now;
-        if let Some(sender) = self.sender.take() {
-            self.idle_sender.give_back(sender, now);
+        if let Some((sender, gone)) = self.sender.take().zip(self.gone.take()) {
+            self.idle_sender.give_back(sender, gone, now);
         }
     }
 
@@ -271,7 +280,10 @@ impl Connection {
             if let Poll::Ready(sent) = responding.as_mut().poll(cx) {
                 return Poll::Ready(sent);
             }
-            if sender.is_some() && Pin::new(&mut *gone).poll(cx).is_ready() {
+            if let Some(gone) = gone
+                && sender.is_some()
+                && Pin::new(gone).poll(cx).is_ready()
+            {
                 *sender = None;
                 return responding.as_mut().poll(cx);
             }
@@ -308,9 +320,11 @@ impl Connection {
         if let Some(fault) = head::fault_in_words(&error.to_string()) {
             return Some(fault.into());
         }
-        if self.sender.take().is_some() {
+        if self.sender.take().is_some()
+            && let Some(gone) = &mut self.gone
+        {
             // An error means that the driver is gone, too.
-            let _ = (&mut self.gone).await;
+            let _ = gone.await;
         }
         self.meter.fault()
     }
@@ -362,7 +376,22 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Clone for Connection {
+    fn clone(&self) -> Self {
+        let shared = Arc::clone(&self.shared);
+        Self { shared, sender: None, gone: None, released: self.released, past: self.past }
+    }
+}
+
+impl Deref for Connection {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Drop for Shared {
     fn drop(&mut self) {
         self.switch.turn(Position::Off);
     }

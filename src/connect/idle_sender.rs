@@ -17,6 +17,8 @@ use tokio::sync::oneshot;
 use super::RequestBody;
 
 type Sender = SendRequest<RequestBody>;
+/// A channel that closes once the driver has given up HTTP on the connection.
+pub(super) type Gone = oneshot::Receiver<()>;
 
 /// The time without an exchange after which a connection may rest, and the interval at which the driver checks. Waking
 /// takes some microseconds, so this may be short. Connections check at different moments: where many free their memory
@@ -32,11 +34,11 @@ pub(super) struct IdleSender {
 
 enum SenderState {
     /// The sender is ready, since this time.
-    Free(Sender, Instant),
+    Free(Sender, Gone, Instant),
     /// The sender is with an exchange, or HTTP is over.
     Taken,
-    /// The connection rests and has no sender; this wakes its driver.
-    Resting(Waker),
+    /// The connection rests and has no sender, since this time; the waker wakes its driver.
+    Resting(Waker, Gone, Instant),
     /// An exchange waits at this channel for the sender that the driver is about to make.
     Wanted(oneshot::Sender<Sender>),
 }
@@ -45,6 +47,14 @@ enum SenderState {
 #[derive(Debug, thiserror::Error)]
 #[error("connection closed")]
 pub struct Closed;
+
+/// The things that an exchange needs of its connection, for itself alone.
+pub(super) struct Taken {
+    pub(super) sender: Found,
+    pub(super) gone: Gone,
+    /// The end of the last exchange; before the first, the time at which the connection was opened.
+    pub(super) since: Instant,
+}
 
 /// The state in which an exchange finds the sender.
 pub(super) enum Found {
@@ -55,14 +65,15 @@ pub(super) enum Found {
 }
 
 impl IdleSender {
-    pub(super) fn new(sender: Sender, now: Instant) -> Self {
-        Self { state: Mutex::new(SenderState::Free(sender, now)), doubted: AtomicBool::new(false) }
+    pub(super) fn new(sender: Sender, gone: Gone, now: Instant) -> Self {
+        let state = Mutex::new(SenderState::Free(sender, gone, now));
+        Self { state, doubted: AtomicBool::new(false) }
     }
 
     /// Makes the driver find out whether the peer is alive: now if the connection rests, else once it does.
     pub(super) fn doubt(&self) {
         self.doubted.store(true, Relaxed);
-        if let SenderState::Resting(driver) = &*self.lock() {
+        if let SenderState::Resting(driver, ..) = &*self.lock() {
             driver.wake_by_ref();
         }
     }
@@ -78,40 +89,45 @@ impl IdleSender {
     }
 
     /// Takes the sender for an exchange, or wakes the driver of a connection that rests; fails if HTTP is over.
-    pub(super) fn take(&self) -> Result<Found, Closed> {
+    pub(super) fn take(&self) -> Result<Taken, Closed> {
         let mut state = self.lock();
         match replace(&mut *state, SenderState::Taken) {
-            SenderState::Free(sender, _) => Ok(Found::Sender(sender)),
-            SenderState::Resting(driver) => {
+            SenderState::Free(sender, gone, since) => {
+                Ok(Taken { sender: Found::Sender(sender), gone, since })
+            }
+            SenderState::Resting(driver, gone, since) => {
                 let (sender, waking) = oneshot::channel();
                 *state = SenderState::Wanted(sender);
                 driver.wake();
-                Ok(Found::Waking(waking))
+                Ok(Taken { sender: Found::Waking(waking), gone, since })
             }
             SenderState::Taken | SenderState::Wanted(_) => Err(Closed),
         }
     }
 
     /// Returns the sender after an exchange that left the connection fit for another.
-    pub(super) fn give_back(&self, sender: Sender, now: Instant) {
-        *self.lock() = SenderState::Free(sender, now);
+    pub(super) fn give_back(&self, sender: Sender, gone: Gone, now: Instant) {
+        *self.lock() = SenderState::Free(sender, gone, now);
     }
 
     /// Returns true if the connection is to rest from now on, and drops the sender then: after [`RESTS_AFTER`] without
     /// an exchange, if hyper is between exchanges and all that it held is written.
     pub(super) fn rest(&self, now: Instant, flushed: bool, driver: &Waker) -> bool {
         let mut state = self.lock();
-        let rests = match &*state {
-            SenderState::Free(sender, since) => {
-                let idle = now.saturating_duration_since(*since);
-                flushed && sender.is_ready() && idle >= RESTS_AFTER
+        match replace(&mut *state, SenderState::Taken) {
+            SenderState::Free(sender, gone, since)
+                if flushed
+                    && sender.is_ready()
+                    && now.saturating_duration_since(since) >= RESTS_AFTER =>
+            {
+                *state = SenderState::Resting(driver.clone(), gone, since);
+                true
             }
-            _ => false,
-        };
-        if rests {
-            *state = SenderState::Resting(driver.clone());
+            other => {
+                *state = other;
+                false
+            }
         }
-        rests
     }
 
     /// Returns the channel of the exchange that wants the resting connection, if there is one: the driver must send it
@@ -120,7 +136,9 @@ impl IdleSender {
         let mut state = self.lock();
         match replace(&mut *state, SenderState::Taken) {
             SenderState::Wanted(waiting) => return Some(waiting),
-            SenderState::Resting(_) => *state = SenderState::Resting(driver.clone()),
+            SenderState::Resting(_, gone, since) => {
+                *state = SenderState::Resting(driver.clone(), gone, since);
+            }
             other => *state = other,
         }
         None
@@ -130,7 +148,7 @@ impl IdleSender {
     /// later ones.
     pub(super) fn close(&self) {
         let mut state = self.lock();
-        if matches!(*state, SenderState::Resting(_) | SenderState::Wanted(_)) {
+        if matches!(*state, SenderState::Resting(..) | SenderState::Wanted(_)) {
             *state = SenderState::Taken;
         }
     }

@@ -1,6 +1,7 @@
-//! The records of a pool's connections: each in one phase, counted, the idle ones in order. Decides nothing.
+//! The records of a pool's connections: each in one phase, counted, those with room in order. Decides nothing.
 //!
-//! `Connecting` → `Active` ⇄ `Idle` → `Closing` → gone, or `Active` → `Lost` (the socket ended under the lease) → gone.
+//! `Connecting` → `Open` → `Closing` → gone. An open connection that is to end but has open streams becomes `Retiring`
+//! until those have ended. If the socket ends under its leases, the connection is `Lost` until they have ended, too.
 //! Connections in the first four phases take a place under the cap; a lost connection has already given its place back.
 
 use std::{
@@ -11,9 +12,10 @@ use std::{
 
 use super::{
     ConnectionPhase, ConnectionView, End, EndReason, Reuse,
-    idle::{IdleList, List, Position},
     ids::{ClientId, ConnectionId, IdMap, WaiterId},
+    room::{List, Position, RoomList},
     sharing::UseHistory,
+    streams::Streams,
 };
 
 /// The report of a connection's end, for the counters and the log.
@@ -34,8 +36,10 @@ pub struct Ended {
 /// The facts that decide whether a connection may be leased again.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LeaseFacts {
-    /// The reason for which HTTP on the connection is over; `None` while it is not.
-    pub over: Option<EndReason>,
+    /// The streams that are open on the connection, and how many may be.
+    pub streams: Streams,
+    /// True if no request may take the connection until it is proven alive.
+    pub doubted: bool,
     /// The generation of certificates that the handshake used.
     pub generation: u64,
     /// The connection's uses and owner, which the reuse mode judges by.
@@ -46,17 +50,26 @@ pub(super) struct LeaseFacts {
     pub last_use: Option<u64>,
 }
 
-/// The facts that limit how long a connection may stay idle.
+/// The facts that limit how long an idle connection may stay.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IdleLimits {
     /// The time at which the connection became idle.
     pub since: Instant,
     /// The longest idle time by the upstream's own announcement on this connection, less the margin.
     pub announced: Option<Duration>,
-    /// The time at which the connection is too old; `None`: no limit.
-    pub retires: Option<Instant>,
+    /// True if the connection has carried a request.
+    pub used: bool,
     /// The time until which the connection has to be proven alive; `None` if it is not doubted.
     pub doubted: Option<Instant>,
+}
+
+/// The facts that limit how long a connection may stay.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StayLimits {
+    /// The limits of an idle connection; `None` if streams are open.
+    pub idle: Option<IdleLimits>,
+    /// The time at which the connection is too old; `None`: no limit.
+    pub retires: Option<Instant>,
 }
 
 /// The facts about a dial that succeeded.
@@ -66,6 +79,8 @@ pub struct Dialled {
     pub generation: u64,
     /// The address at the other end.
     pub peer: SocketAddr,
+    /// The number of streams that the connection allows at a time.
+    pub streams: u32,
     /// A random number in 0.0..1.0 that shortens the age limit by up to a tenth.
     pub jitter: f64,
 }
@@ -90,7 +105,7 @@ pub struct Leased<C> {
 pub struct Census {
     /// The dials that are reserved or under way, spare sockets included.
     pub connecting: usize,
-    /// The leased connections.
+    /// The connections with open streams: the leased ones.
     pub active: usize,
     /// The idle connections.
     pub idle: usize,
@@ -115,8 +130,8 @@ impl Census {
     fn of(&mut self, phase: Phase) -> Option<&mut usize> {
         match phase {
             Phase::Connecting(_) | Phase::Spare => Some(&mut self.connecting),
-            Phase::Active => Some(&mut self.active),
-            Phase::Idle(_) => Some(&mut self.idle),
+            Phase::Open(streams) if streams.is_idle() => Some(&mut self.idle),
+            Phase::Open(_) | Phase::Retiring(..) => Some(&mut self.active),
             Phase::Closing(_) => Some(&mut self.closing),
             Phase::Lost(..) => None,
         }
@@ -130,19 +145,34 @@ pub(super) enum Phase {
     Connecting(Option<WaiterId>),
     /// A further socket of a dial that tries several addresses at once; no waiter counts on it.
     Spare,
-    /// A connection that is leased, or on its way from one lease to the next.
-    Active,
-    /// A connection whose handle is in the idle list, at this position.
-    Idle(Position),
+    /// A connection that takes streams while it has room.
+    Open(Streams),
+    /// A connection that takes no more streams, for this reason, and closes once the open ones have ended.
+    Retiring(Streams, EndReason),
     /// A connection whose handle is given up, for this reason, and whose socket is not closed yet.
     Closing(EndReason),
-    /// A connection whose socket ended like this, at this time, while its lease lasts: the lease will say why.
-    Lost(End, Instant),
+    /// A connection whose socket ended like this, at this time, while leases last: the last one will say why.
+    Lost(Streams, End, Instant),
+}
+
+impl Phase {
+    /// Returns the streams that take a place under the cap.
+    fn streams(self) -> Option<Streams> {
+        match self {
+            Self::Open(streams) | Self::Retiring(streams, _) => Some(streams),
+            Self::Connecting(_) | Self::Spare | Self::Closing(_) | Self::Lost(..) => None,
+        }
+    }
 }
 
 /// The record of one connection.
-struct Record {
+struct Record<C> {
     phase: Phase,
+    /// The connection's handle, of which each lease has a clone; `None` before the connection is established, and once
+    /// it is closing.
+    handle: Option<C>,
+    /// The connection's position among those with room; `None` if it has none, unless it is idle.
+    position: Option<Position>,
     /// The number of the worker thread that dialled and drives the connection.
     thread: usize,
     /// The time at which the connection was established; before that, the time at which its dial was reserved.
@@ -170,8 +200,6 @@ struct Record {
     last_use: Option<u64>,
     /// The reason for which the last lease was, or was not, a reuse.
     last_reuse: Option<Reuse>,
-    /// The reason for which HTTP on the connection is over. The connection is then being closed, and not leased again.
-    over: Option<EndReason>,
 }
 
 /// The counts by phase and the set of orphan dials. Each change of a record's phase updates both: [`Record::enter`],
@@ -180,6 +208,10 @@ struct Record {
 struct Roll {
     /// The number of records in each phase.
     census: Census,
+    /// The number of streams that are open on connections in `Phase::Open` and `Phase::Retiring`.
+    streams: usize,
+    /// The number of records in `Phase::Retiring`.
+    retiring: usize,
     /// The dials in `Phase::Connecting(None)`. Ids ascend, so the first is the oldest.
     orphans: BTreeSet<ConnectionId>,
 }
@@ -189,8 +221,13 @@ impl Roll {
         if let Some(count) = self.census.of(phase) {
             *count += 1;
         }
-        if matches!(phase, Phase::Connecting(None)) {
-            self.orphans.insert(id);
+        self.streams += phase.streams().map_or(0, |streams| streams.open() as usize);
+        match phase {
+            Phase::Connecting(None) => {
+                self.orphans.insert(id);
+            }
+            Phase::Retiring(..) => self.retiring += 1,
+            _ => {}
         }
     }
 
@@ -198,18 +235,23 @@ impl Roll {
         if let Some(count) = self.census.of(phase) {
             *count -= 1;
         }
-        if matches!(phase, Phase::Connecting(None)) {
-            self.orphans.remove(&id);
+        self.streams -= phase.streams().map_or(0, |streams| streams.open() as usize);
+        match phase {
+            Phase::Connecting(None) => {
+                self.orphans.remove(&id);
+            }
+            Phase::Retiring(..) => self.retiring -= 1,
+            _ => {}
         }
     }
 }
 
 /// The records of a pool's connections, by id. `C` is a connection's handle.
 pub(super) struct Connections<C> {
-    records: IdMap<Record>,
+    records: IdMap<Record<C>>,
     roll: Roll,
-    /// The connections in [`Phase::Idle`], with their handles.
-    idle: IdleList<C>,
+    /// The connections in [`Phase::Open`] that have room or are idle.
+    room: RoomList,
     /// The connections that each client has claimed; rarely more than one.
     claimed: IdMap<Vec<ConnectionId>>,
     next_id: ConnectionId,
@@ -220,7 +262,7 @@ impl<C> Connections<C> {
         Self {
             records: IdMap::default(),
             roll: Roll::default(),
-            idle: IdleList::new(threads),
+            room: RoomList::new(threads),
             claimed: IdMap::default(),
             next_id: 1,
         }
@@ -228,6 +270,16 @@ impl<C> Connections<C> {
 
     pub(super) fn census(&self) -> Census {
         self.roll.census
+    }
+
+    /// Returns the number of streams that are open.
+    pub(super) fn streams(&self) -> usize {
+        self.roll.streams
+    }
+
+    /// Returns the number of connections that take no more streams and still have open ones.
+    pub(super) fn retiring(&self) -> usize {
+        self.roll.retiring
     }
 
     pub(super) fn phase(&self, id: ConnectionId) -> Option<Phase> {
@@ -240,10 +292,28 @@ impl<C> Connections<C> {
 
     /// Returns the limits of an idle connection's stay; `None` if the connection is not idle.
     pub(super) fn idle_limits(&self, id: ConnectionId) -> Option<IdleLimits> {
-        let record = self.records.get(&id)?;
-        let Phase::Idle(Position { since, .. }) = record.phase else { return None };
-        let Record { announced, retires, doubted, .. } = *record;
-        Some(IdleLimits { since, announced, retires, doubted })
+        self.records.get(&id)?.idle_limits()
+    }
+
+    /// Returns the limits of a connection's stay; `None` if the connection is neither idle nor has room.
+    pub(super) fn limits(&self, id: ConnectionId) -> Option<StayLimits> {
+        let record = self.records.get(&id).filter(|record| record.position.is_some())?;
+        Some(StayLimits { idle: record.idle_limits(), retires: record.retires })
+    }
+
+    /// True if a connection is idle or has room.
+    pub(super) fn is_listed(&self, id: ConnectionId) -> bool {
+        self.records.get(&id).is_some_and(|record| record.position.is_some())
+    }
+
+    /// True if a connection is there that is idle or has room.
+    pub(super) fn any_listed(&self) -> bool {
+        self.listed().next().is_some()
+    }
+
+    /// True if a connection is open and idle.
+    pub(super) fn is_idle(&self, id: ConnectionId) -> bool {
+        self.records.get(&id).is_some_and(Record::is_idle)
     }
 
     /// Returns how long a leased connection was idle before its lease, and forgets that; `None` if it was not idle.
@@ -261,13 +331,15 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Returns the facts that decide whether a connection may be leased again. A single look-up, because each check-in
-    /// needs it.
+    /// Returns the facts that decide whether an open connection may be leased again. A single look-up, because each
+    /// check-in needs it.
     pub(super) fn lease_facts(&self, id: ConnectionId) -> Option<LeaseFacts> {
         let record = self.records.get(&id)?;
+        let Phase::Open(streams) = record.phase else { return None };
         let history = record.history();
-        let Record { over, generation, retires, last_use, .. } = *record;
-        Some(LeaseFacts { over, generation, history, retires, last_use })
+        let Record { generation, retires, last_use, .. } = *record;
+        let doubted = record.doubted.is_some();
+        Some(LeaseFacts { streams, doubted, generation, history, retires, last_use })
     }
 
     /// Returns the address at the other end; `None` before the connection is established.
@@ -277,7 +349,8 @@ impl<C> Connections<C> {
 
     /// Returns the number of leased connections that are of older generations than this.
     pub(super) fn active_before(&self, generation: u64) -> usize {
-        let older = |r: &&Record| matches!(r.phase, Phase::Active) && r.generation < generation;
+        let in_use = |r: &Record<C>| r.phase.streams().is_some_and(|streams| !streams.is_idle());
+        let older = |r: &&Record<C>| in_use(r) && r.generation < generation;
         self.records.values().filter(older).count()
     }
 
@@ -289,19 +362,20 @@ impl<C> Connections<C> {
     /// Returns the orphan dials twice: as the set remembers them, and as a look at every record finds them.
     #[cfg(test)]
     pub(super) fn orphans(&self) -> [Vec<ConnectionId>; 2] {
-        let orphan = |(_, record): &(_, &Record)| matches!(record.phase, Phase::Connecting(None));
+        let orphan =
+            |(_, record): &(_, &Record<C>)| matches!(record.phase, Phase::Connecting(None));
         let mut found: Vec<_> = self.records.iter().filter(orphan).map(|(id, _)| *id).collect();
         found.sort_unstable();
         [self.roll.orphans.iter().copied().collect(), found]
     }
 
-    /// Returns the newest shared idle connection that `allowed` accepts: of this thread, else of any other.
-    pub(super) fn newest_idle(
+    /// Returns the newest shared connection with room that `allowed` accepts: of this thread, else of any other.
+    pub(super) fn newest_with_room(
         &self,
         thread: usize,
         allowed: impl Fn(ConnectionId) -> bool,
     ) -> Option<ConnectionId> {
-        self.idle.newest(thread, allowed)
+        self.room.newest(thread, allowed)
     }
 
     /// Returns the connection's uses and owner; those of an unused connection if there is no such connection.
@@ -310,14 +384,19 @@ impl<C> Connections<C> {
         self.records.get(&id).map_or(unused, Record::history)
     }
 
-    /// Returns the number of idle connections that are private: claimed by a client, and not doubted.
-    pub(super) fn private_idle(&self) -> usize {
-        self.idle.private()
+    /// True if a connection has room that requests without a claim may take, as far as the reuse mode allows.
+    pub(super) fn has_shared_room(&self) -> bool {
+        self.room.has_shared()
+    }
+
+    /// True if a private connection has room: one that a client has claimed, and that is not doubted.
+    pub(super) fn has_private_room(&self) -> bool {
+        self.room.has_private()
     }
 
     /// Returns the number of idle connections that are doubted.
     pub(super) fn doubted_idle(&self) -> usize {
-        self.idle.doubted()
+        self.room.doubted()
     }
 
     /// Doubts each idle connection to this address that became idle before `since`, and returns them by ascending id.
@@ -330,13 +409,14 @@ impl<C> Connections<C> {
     ) -> Vec<ConnectionId> {
         let mut doubted = Vec::new();
         for (id, record) in &mut self.records {
-            if let Phase::Idle(position) = record.phase
+            if record.is_idle()
+                && let Some(position) = record.position
                 && record.peer == Some(peer)
                 && position.since < since
                 && record.doubted.is_none()
             {
                 record.doubted = Some(until);
-                record.phase = Phase::Idle(self.idle.shift(*id, position, List::Doubted));
+                record.shift(*id, &mut self.room);
                 doubted.push(*id);
             }
         }
@@ -347,18 +427,16 @@ impl<C> Connections<C> {
     /// Ends the doubt about an idle connection; false if there was none.
     pub(super) fn trust(&mut self, id: ConnectionId) -> bool {
         let Some(record) = self.records.get_mut(&id) else { return false };
-        let Phase::Idle(position) = record.phase else { return false };
-        if record.doubted.take().is_some() {
-            record.phase = Phase::Idle(self.idle.shift(id, position, record.list()));
-            return true;
-        }
-        false
+        let was_doubted = record.doubted.take().is_some();
+        record.shift(id, &mut self.room);
+        was_doubted
     }
 
     /// Makes a leased connection private to this client, which has authenticated itself on it.
     pub(super) fn claim(&mut self, id: ConnectionId, client: ClientId) {
         if let Some(record) = self.records.get_mut(&id) {
             (record.owner, record.private) = (Some(client), true);
+            record.shift(id, &mut self.room);
             let its = self.claimed.entry(client).or_default();
             if !its.contains(&id) {
                 its.push(id);
@@ -366,13 +444,14 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Returns the newest idle connection among those that this client has claimed; none that is doubted.
-    pub(super) fn claimed_idle(&self, client: ClientId) -> Option<ConnectionId> {
-        let idle = self.claimed.get(&client)?.iter().filter_map(|id| match self.phase(*id)? {
-            Phase::Idle(Position { turn, list: List::Private, .. }) => Some((turn, *id)),
+    /// Returns the newest connection with room among those that this client has claimed; none that is doubted.
+    pub(super) fn claimed_with_room(&self, client: ClientId) -> Option<ConnectionId> {
+        let position = |id: &ConnectionId| self.records.get(id)?.position;
+        let room = self.claimed.get(&client)?.iter().filter_map(|id| match position(id)? {
+            Position { turn, list: List::Private, .. } => Some((turn, *id)),
             _ => None,
         });
-        idle.max().map(|(_, id)| id)
+        room.max().map(|(_, id)| id)
     }
 
     /// Makes this client the connection's owner, without a claim: for [`Sharing::Never`](super::Sharing::Never).
@@ -382,13 +461,13 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Removes this client as the owner of all its connections; returns those of them that are idle.
+    /// Removes this client as the owner of all its connections; returns those of them that are idle or have room.
     pub(super) fn remove_owner(&mut self, owner: ClientId) -> Vec<ConnectionId> {
         self.claimed.remove(&owner);
         let its = self.records.iter_mut().filter(|(_, record)| record.owner == Some(owner));
         let ownerless = its.filter_map(|(id, record)| {
             record.owner = None;
-            matches!(record.phase, Phase::Idle(_)).then_some(*id)
+            record.position.map(|_| *id)
         });
         ownerless.collect()
     }
@@ -401,16 +480,30 @@ impl<C> Connections<C> {
 
     /// Returns the connection that has been idle for the longest time, private and doubted ones included.
     pub(super) fn oldest_idle(&self) -> Option<ConnectionId> {
-        self.idle.oldest()
+        self.room.oldest(|id| self.is_idle(id))
+    }
+
+    /// Returns the connection with the fewest open streams of those that have room and are not idle.
+    pub(super) fn least_busy(&self) -> Option<ConnectionId> {
+        let open = |id: ConnectionId| self.records.get(&id)?.phase.streams().map(Streams::open);
+        let busy =
+            self.room.iter().filter_map(|id| open(id).filter(|open| *open > 0).zip(Some(id)));
+        busy.min().map(|(_, id)| id)
     }
 
     /// Returns all idle connections, in no order.
     pub(super) fn idle(&self) -> impl Iterator<Item = ConnectionId> + '_ {
-        self.idle.iter()
+        self.listed().filter(|id| self.is_idle(*id))
     }
 
-    pub(super) fn idle_oldest_first(&self) -> Vec<ConnectionId> {
-        self.idle.oldest_first()
+    /// Returns all connections that have room or are idle, in no order.
+    pub(super) fn listed(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.room.iter()
+    }
+
+    /// Returns all connections that have room or are idle, oldest first.
+    pub(super) fn listed_oldest_first(&self) -> Vec<ConnectionId> {
+        self.room.oldest_first()
     }
 
     /// Returns the number of dials that no waiter counts on.
@@ -440,6 +533,8 @@ impl<C> Connections<C> {
         self.roll.add(id, phase);
         let record = Record {
             phase,
+            handle: None,
+            position: None,
             thread: 0,
             opened: now,
             retires: None,
@@ -454,7 +549,6 @@ impl<C> Connections<C> {
             announced: None,
             last_use: None,
             last_reuse: None,
-            over: None,
         };
         self.records.insert(id, record);
         id
@@ -474,18 +568,20 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Makes an active connection of a dial that succeeded; its age counts from now.
+    /// Makes an open connection of a dial that succeeded; its age counts from now.
     pub(super) fn established(
         &mut self,
         id: ConnectionId,
+        handle: C,
         dialled: Dialled,
         max_age: Duration,
         now: Instant,
     ) {
-        let Dialled { generation, peer, jitter } = dialled;
-        self.enter(id, Phase::Active);
+        let Dialled { generation, peer, streams, jitter } = dialled;
         if let Some(record) = self.records.get_mut(&id) {
+            record.enter(id, Phase::Open(Streams::new(streams)), &mut self.roll, &mut self.room);
             (record.opened, record.peer, record.generation) = (now, Some(peer), generation);
+            record.handle = Some(handle);
             record.jitter = jitter.clamp(0.0, 1.0);
             record.limit_age(max_age);
         }
@@ -496,19 +592,59 @@ impl<C> Connections<C> {
         self.records.values_mut().for_each(|record| record.limit_age(max_age));
     }
 
-    /// Counts one more use of an active connection, and returns what the lease holds of it.
+    /// Begins a stream on a connection with room, which was idle for `idle` before. Returns the lease, and true if there
+    /// is still room; `None` if there is no room.
     pub(super) fn lease(
         &mut self,
         id: ConnectionId,
-        handle: C,
         reuse: Reuse,
+        idle: Option<Duration>,
         now: Instant,
-    ) -> Leased<C> {
-        let record = self.records.get_mut(&id).expect("a leased connection has a record");
+    ) -> Option<(Leased<C>, bool)>
+    where
+        C: Clone,
+    {
+        let record = self.records.get_mut(&id)?;
+        let Phase::Open(streams) = record.phase else { return None };
+        let (streams, handle) = (streams.begin()?, record.handle.clone()?);
+        record.idle_before = idle.or(record.idle_before);
+        record.enter(id, Phase::Open(streams), &mut self.roll, &mut self.room);
         record.uses += 1;
         record.last_reuse = Some(reuse);
         let age = now.saturating_duration_since(record.opened);
-        Leased { id, handle, uses: record.uses, age, reuse }
+        Some((Leased { id, handle, uses: record.uses, age, reuse }, streams.has_room()))
+    }
+
+    /// Ends a stream of a connection, and returns the phase that the connection is in then. An idle one is not listed
+    /// until it is kept.
+    pub(super) fn end_stream(&mut self, id: ConnectionId) -> Option<Phase> {
+        let record = self.records.get_mut(&id)?;
+        let phase = match record.phase {
+            Phase::Open(streams) => Phase::Open(streams.end()),
+            Phase::Retiring(streams, reason) => Phase::Retiring(streams.end(), reason),
+            Phase::Lost(streams, end, at) => Phase::Lost(streams.end(), end, at),
+            other => other,
+        };
+        record.enter(id, phase, &mut self.roll, &mut self.room);
+        if record.is_idle() {
+            record.unlist(&mut self.room);
+        }
+        Some(phase)
+    }
+
+    /// Puts another limit of streams in force on a connection.
+    #[cfg(test)]
+    pub(super) fn allow(&mut self, id: ConnectionId, limit: u32, now: Instant) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        let phase = match record.phase {
+            Phase::Open(streams) => Phase::Open(streams.allow(limit)),
+            Phase::Retiring(streams, reason) => Phase::Retiring(streams.allow(limit), reason),
+            other => other,
+        };
+        record.enter(id, phase, &mut self.roll, &mut self.room);
+        if record.position.is_none() {
+            record.list(id, now, &mut self.room);
+        }
     }
 
     /// Counts one more use of a leased connection, for another request of its client. Returns its uses and age; `None`
@@ -519,7 +655,7 @@ impl<C> Connections<C> {
         now: Instant,
     ) -> Option<(u64, Duration)> {
         let record = self.records.get_mut(&id)?;
-        if !matches!(record.phase, Phase::Active) || record.over.is_some() {
+        if !matches!(record.phase, Phase::Open(streams) if !streams.is_idle()) {
             return None;
         }
         record.uses += 1;
@@ -535,53 +671,35 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Puts an active connection into the idle list, as the newest.
-    pub(super) fn keep(&mut self, id: ConnectionId, handle: C, now: Instant) {
-        let record = self.records.get_mut(&id).expect("a kept connection has a record");
-        record.doubted = None;
-        let position = self.idle.push(record.list(), id, handle, now);
-        record.enter(id, Phase::Idle(position), &mut self.roll);
-    }
-
-    /// Takes an idle connection out of the list for a lease, and notes how long it was idle. Returns its handle; `None`
-    /// if the connection is not idle.
-    pub(super) fn lease_idle(&mut self, id: ConnectionId, now: Instant) -> Option<C> {
-        let record = self.records.get_mut(&id)?;
-        let Phase::Idle(position) = record.phase else { return None };
-        record.idle_before = Some(now.saturating_duration_since(position.since));
-        record.enter(id, Phase::Active, &mut self.roll);
-        self.idle.remove(position)
-    }
-
-    /// Takes an idle connection out of the list, so that it is active, and returns its handle; `None` if it is not
-    /// idle.
-    pub(super) fn take_idle(&mut self, id: ConnectionId) -> Option<C> {
-        let record = self.records.get_mut(&id)?;
-        let Phase::Idle(position) = record.phase else { return None };
-        record.enter(id, Phase::Active, &mut self.roll);
-        self.idle.remove(position)
-    }
-
-    /// Notes the reason for which HTTP on a leased connection is over.
-    pub(super) fn set_over(&mut self, id: ConnectionId, reason: EndReason) {
+    /// Lists a connection that is idle or has room, as the newest.
+    pub(super) fn keep(&mut self, id: ConnectionId, now: Instant) {
         if let Some(record) = self.records.get_mut(&id) {
-            record.over = Some(reason);
+            record.doubted = None;
+            record.unlist(&mut self.room);
+            record.list(id, now, &mut self.room);
         }
     }
 
-    /// Notes that a leased connection's socket has ended, and frees its place.
-    pub(super) fn lose(&mut self, id: ConnectionId, end: End, at: Instant) {
-        self.enter(id, Phase::Lost(end, at));
+    /// Gives up a connection for this reason. Returns the handle to drop; `None` if the connection has none.
+    pub(super) fn close(&mut self, id: ConnectionId, reason: EndReason) -> Option<C> {
+        let record = self.records.get_mut(&id)?;
+        record.enter(id, Phase::Closing(reason), &mut self.roll, &mut self.room);
+        record.handle.take()
+    }
+
+    /// Takes the handle of a lost connection whose leases have ended, to drop it.
+    pub(super) fn take_handle(&mut self, id: ConnectionId) -> Option<C> {
+        self.records.get_mut(&id)?.handle.take()
     }
 
     /// Changes a connection's phase, and the counts with it.
     pub(super) fn enter(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(record) = self.records.get_mut(&id) {
-            record.enter(id, phase, &mut self.roll);
+            record.enter(id, phase, &mut self.roll, &mut self.room);
         }
     }
 
-    /// Removes the record of a connection or of a dial.
+    /// Removes the record of a dial, or of a connection whose handle was taken.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.remove(&id) {
             self.roll.remove(id, record.phase);
@@ -616,17 +734,56 @@ impl<C> Connections<C> {
     }
 }
 
-impl Record {
-    /// Changes the phase, and the counts with it.
-    fn enter(&mut self, id: ConnectionId, phase: Phase, roll: &mut Roll) {
+impl<C> Record<C> {
+    /// Changes the phase, and with it the counts and the list that the connection is in.
+    fn enter(&mut self, id: ConnectionId, phase: Phase, roll: &mut Roll, room: &mut RoomList) {
         roll.remove(id, self.phase);
         roll.add(id, phase);
         self.phase = phase;
+        self.shift(id, room);
     }
 
-    /// Returns the idle list for this connection as long as it is not doubted.
-    fn list(&self) -> List {
-        if self.private { List::Private } else { List::Shared(self.thread) }
+    /// Moves a listed connection to the list that it belongs to now, or removes it from its list if it has no room.
+    fn shift(&mut self, id: ConnectionId, room: &mut RoomList) {
+        let Some(position) = self.position else { return };
+        match self.list_now() {
+            None => self.unlist(room),
+            Some(list) if list == position.list => {}
+            Some(list) => self.position = Some(room.shift(id, position, list)),
+        }
+    }
+
+    fn unlist(&mut self, room: &mut RoomList) {
+        if let Some(position) = self.position.take() {
+            room.remove(position);
+        }
+    }
+
+    /// Lists a connection that is idle or has room, as the newest.
+    fn list(&mut self, id: ConnectionId, now: Instant, room: &mut RoomList) {
+        self.position = self.list_now().map(|list| room.push(list, id, now));
+    }
+
+    /// Returns the list for this connection; `None` if it is neither idle nor has room.
+    fn list_now(&self) -> Option<List> {
+        let Phase::Open(streams) = self.phase else { return None };
+        match (streams.has_room(), streams.is_idle()) {
+            (false, false) => None,
+            _ if self.doubted.is_some() => Some(List::Doubted),
+            (false, true) => Some(List::Full),
+            (true, _) if self.private => Some(List::Private),
+            (true, _) => Some(List::Shared(self.thread)),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Open(streams) if streams.is_idle())
+    }
+
+    fn idle_limits(&self) -> Option<IdleLimits> {
+        let Position { since, .. } = self.position.filter(|_| self.is_idle())?;
+        let (announced, doubted) = (self.announced, self.doubted);
+        Some(IdleLimits { since, announced, used: self.uses > 0, doubted })
     }
 
     fn history(&self) -> UseHistory {
@@ -645,8 +802,8 @@ impl Record {
     fn view(&self, id: ConnectionId, now: Instant) -> Option<ConnectionView> {
         let phase = match self.phase {
             Phase::Connecting(_) | Phase::Spare => ConnectionPhase::Connecting,
-            Phase::Active => ConnectionPhase::Active,
-            Phase::Idle(_) => ConnectionPhase::Idle,
+            Phase::Open(streams) if streams.is_idle() => ConnectionPhase::Idle,
+            Phase::Open(_) | Phase::Retiring(..) => ConnectionPhase::Active,
             Phase::Closing(_) => ConnectionPhase::Closing,
             Phase::Lost(..) => return None,
         };

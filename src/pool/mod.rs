@@ -12,15 +12,16 @@
 )]
 
 mod connections;
-mod idle;
 mod ids;
 mod learned;
 mod pace;
 mod purge;
 mod reasons;
 mod refill;
+mod room;
 mod sharing;
 pub mod state;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -43,7 +44,7 @@ pub use ids::ClientId;
 pub use learned::{KeepAlive, Learned, Source};
 pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
-pub use state::{Advanced, Census, ConnectionId, PROOF, PROOF_TIME};
+pub use state::{Advanced, Census, ConnectionId, Dialled, PROOF, PROOF_TIME};
 use state::{Effects, Ended, Found, Leased, Operation, State, Wanted};
 pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Step, Waiter};
 
@@ -152,8 +153,8 @@ pub struct Counters {
     pub queue_wait: Histogram,
 }
 
-/// The pool of one upstream. `C` is a connection's handle, whose drop closes the connection; `E` is the error of a failed
-/// dial.
+/// The pool of one upstream. `C` is a connection's handle, which is cheap to clone: the drop of the last clone closes the
+/// connection. `E` is the error of a failed dial.
 pub struct Pool<C, E> {
     name: String,
     state: Mutex<State<C, E, Waker>>,
@@ -187,7 +188,7 @@ impl Drop for Watching<'_> {
     }
 }
 
-impl<C, E> Pool<C, E> {
+impl<C: Clone, E> Pool<C, E> {
     /// Makes an empty pool for the worker threads 0 up to, not including, `threads`; the name appears in log lines.
     #[must_use]
     pub fn new(name: &str, settings: Settings, threads: usize) -> Arc<Self> {
@@ -506,7 +507,7 @@ impl<C, E> Pool<C, E> {
 }
 
 /// The result of a checkout that was not refused.
-pub enum Checkout<C, E> {
+pub enum Checkout<C: Clone, E> {
     /// A connection for one exchange.
     Leased(Lease<C, E>),
     /// A place among the waiters.

@@ -2,7 +2,6 @@
 //! dropped.
 
 use std::{
-    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -15,7 +14,7 @@ use super::{
 use crate::telemetry::ends::{Manner, Side};
 
 /// A request's place among the waiters; the drop of the token leaves the queue.
-pub struct Waiter<C, E> {
+pub struct Waiter<C: Clone, E> {
     pool: Arc<Pool<C, E>>,
     id: WaiterId,
     thread: usize,
@@ -24,7 +23,7 @@ pub struct Waiter<C, E> {
 }
 
 /// The next step for the task that holds a [`Waiter`].
-pub enum Step<C, E> {
+pub enum Step<C: Clone, E> {
     /// The order to dial in this place, and to poll on meanwhile: the waiter may get another connection than the one it
     /// dials.
     Dial(Permit<C, E>),
@@ -37,7 +36,7 @@ pub enum Step<C, E> {
     Failed(Option<E>),
 }
 
-impl<C, E> Waiter<C, E> {
+impl<C: Clone, E> Waiter<C, E> {
     pub(super) fn new(pool: Arc<Pool<C, E>>, id: WaiterId, thread: usize) -> Self {
         Self { pool, id, thread, left: false }
     }
@@ -79,7 +78,7 @@ impl<C, E> Waiter<C, E> {
     }
 }
 
-impl<C, E> Drop for Waiter<C, E> {
+impl<C: Clone, E> Drop for Waiter<C, E> {
     fn drop(&mut self) {
         if !self.left {
             let now = Instant::now();
@@ -89,13 +88,13 @@ impl<C, E> Drop for Waiter<C, E> {
 }
 
 /// The right to dial one connection, which counts as connecting. The drop of an unused permit is a failed dial.
-pub struct Permit<C, E> {
+pub struct Permit<C: Clone, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
     used: bool,
 }
 
-impl<C, E> Permit<C, E> {
+impl<C: Clone, E> Permit<C, E> {
     pub(super) fn new(pool: Arc<Pool<C, E>>, id: ConnectionId) -> Self {
         Self { pool, id, used: false }
     }
@@ -106,22 +105,13 @@ impl<C, E> Permit<C, E> {
         self.id
     }
 
-    /// Ends a dial that succeeded: the connection goes to the first waiter, or is kept idle. `generation` is the
-    /// generation of certificates that the handshake used: if the pool has a newer one, the connection closes.
-    /// `jitter`, in 0.0..1.0, shortens its age limit by up to a tenth.
+    /// Ends a dial that succeeded: the connection goes to the first waiters, or is kept idle. If the pool has a newer
+    /// generation, the connection closes.
     #[must_use]
-    pub fn established(
-        mut self,
-        handle: C,
-        generation: u64,
-        peer: SocketAddr,
-        now: Instant,
-        jitter: f64,
-    ) -> Place<C, E> {
+    pub fn established(mut self, handle: C, dialled: Dialled, now: Instant) -> Place<C, E> {
         self.used = true;
         self.pool.counters.opened.increment();
         let id = self.id;
-        let dialled = Dialled { generation, peer, jitter };
         self.pool.change(now, |operation| operation.established(id, handle, dialled));
         Place { pool: Arc::clone(&self.pool), id, free: false }
     }
@@ -155,7 +145,7 @@ impl<C, E> Permit<C, E> {
     }
 }
 
-impl<C, E> Drop for Permit<C, E> {
+impl<C: Clone, E> Drop for Permit<C, E> {
     fn drop(&mut self) {
         if !self.used {
             self.fail(None, Instant::now());
@@ -164,12 +154,12 @@ impl<C, E> Drop for Permit<C, E> {
 }
 
 /// The place of a failed dial under the cap; the task that closes the socket drops the token afterwards.
-pub struct FailedDial<C, E> {
+pub struct FailedDial<C: Clone, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
 }
 
-impl<C, E> Drop for FailedDial<C, E> {
+impl<C: Clone, E> Drop for FailedDial<C, E> {
     fn drop(&mut self) {
         let (id, now) = (self.id, Instant::now());
         self.pool.change(now, |operation| operation.place_given_back(id));
@@ -177,12 +167,12 @@ impl<C, E> Drop for FailedDial<C, E> {
 }
 
 /// A place under the cap for one more socket of a dial; the socket's owner holds the token until the socket is closed.
-pub struct Spare<C, E> {
+pub struct Spare<C: Clone, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
 }
 
-impl<C, E> Drop for Spare<C, E> {
+impl<C: Clone, E> Drop for Spare<C, E> {
     fn drop(&mut self) {
         let (id, now) = (self.id, Instant::now());
         self.pool.change(now, |operation| operation.place_given_back(id));
@@ -190,13 +180,13 @@ impl<C, E> Drop for Spare<C, E> {
 }
 
 /// The place of an established connection under the cap; the socket's owner holds the token until the socket is closed.
-pub struct Place<C, E> {
+pub struct Place<C: Clone, E> {
     pool: Arc<Pool<C, E>>,
     id: ConnectionId,
     free: bool,
 }
 
-impl<C, E> Place<C, E> {
+impl<C: Clone, E> Place<C, E> {
     /// Notes that HTTP on the connection is over, ended by the side `by`, and that the socket is about to be closed. No
     /// lease begins any more.
     pub fn closing(&self, by: Side, now: Instant) {
@@ -226,7 +216,7 @@ impl<C, E> Place<C, E> {
     }
 }
 
-impl<C, E> Drop for Place<C, E> {
+impl<C: Clone, E> Drop for Place<C, E> {
     fn drop(&mut self) {
         if !self.free {
             self.give_back(End { by: Side::Us, how: Manner::Reset }, Instant::now());
@@ -235,7 +225,7 @@ impl<C, E> Drop for Place<C, E> {
 }
 
 /// A connection for one exchange. A lease ends checked in or discarded; its drop discards the connection as unfit.
-pub struct Lease<C, E> {
+pub struct Lease<C: Clone, E> {
     /// The connection's number within its pool.
     pub id: ConnectionId,
     /// The number of uses of the connection, this one included.
@@ -251,7 +241,7 @@ pub struct Lease<C, E> {
     handle: Option<C>,
 }
 
-impl<C, E> Lease<C, E> {
+impl<C: Clone, E> Lease<C, E> {
     pub(super) fn new(pool: Arc<Pool<C, E>>, leased: Leased<C>, queued: Option<Duration>) -> Self {
         let Leased { id, handle, uses, age, reuse } = leased;
         Self { id, uses, age, reuse, queued, pool, handle: Some(handle) }
@@ -282,8 +272,8 @@ impl<C, E> Lease<C, E> {
     /// `Keep-Alive` field.
     pub fn check_in(mut self, now: Instant, hint: Option<KeepAlive>) {
         if let Some(handle) = self.handle.take() {
-            let id = self.id;
-            self.pool.change(now, |operation| operation.check_in(id, handle, hint));
+            self.pool.change(now, |operation| operation.check_in(self.id, hint));
+            drop(handle);
         }
     }
 
@@ -307,7 +297,7 @@ impl<C, E> Lease<C, E> {
     }
 }
 
-impl<C, E> Drop for Lease<C, E> {
+impl<C: Clone, E> Drop for Lease<C, E> {
     fn drop(&mut self) {
         self.end(EndReason::Unfit);
     }

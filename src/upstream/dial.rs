@@ -25,7 +25,7 @@ use crate::{
         meter::Meter,
     },
     descriptors,
-    pool::Permit,
+    pool::{self, Permit},
     resources::{Resource, Resources, Slot},
     socket::{self, CLOSE_TIME},
     telemetry::{ends::Facing, log::seconds},
@@ -227,13 +227,13 @@ impl Upstream {
         let Ready { connection, driver, generation } = ready;
         let (id, peer) = (permit.id(), connection.facts.peer);
         let (facts, meter) = (Arc::clone(&connection.facts), Arc::clone(&connection.meter));
-        let place = permit.established(
-            connection,
-            generation.number,
+        let dialled = pool::Dialled {
+            generation: generation.number,
             peer,
-            Instant::now(),
-            fastrand::f64(),
-        );
+            streams: connection::STREAMS,
+            jitter: fastrand::f64(),
+        };
+        let place = permit.established(connection, dialled, Instant::now());
         tokio::spawn(async move {
             let over = |by| {
                 let now = Instant::now();

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{Census, EndReason, LeaseFacts, Operation, Settings, State, Taker};
+use super::{Census, EndReason, LeaseFacts, Operation, Settings, State};
 
 /// The connections that a new generation has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Advanced {
     pub in_use: usize,
 }
 
-impl<C, E, W> Operation<'_, C, E, W> {
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Puts a new generation in force: idle connections of older ones close now with this reason, those in use at
     /// check-in. A generation that is not newer than the pool's changes nothing.
     pub fn advance(&mut self, generation: u64, reason: EndReason) -> Advanced {
@@ -26,7 +26,7 @@ impl<C, E, W> Operation<'_, C, E, W> {
         }
         let outdated =
             |state: &State<C, E, W>, facts: LeaseFacts| facts.generation < state.generation;
-        let idle_closed = self.close_idle_that(outdated, self.state.outdated);
+        let idle_closed = self.end_listed_that(outdated, self.state.outdated);
         self.find_dials();
         let in_use = self.state.connections.active_before(self.state.generation);
         Advanced { idle_closed, in_use }
@@ -41,18 +41,18 @@ impl<C, E, W> Operation<'_, C, E, W> {
         self.state.settings = settings;
         self.state.connections.limit_age(self.state.settings.max_age);
         self.close_expired();
-        self.close_idle_that(
+        self.end_listed_that(
             |state, facts| state.has_used_up_requests(&facts),
             EndReason::Requests,
         );
         let ownerless = |state: &State<C, E, W>, facts: LeaseFacts| {
             state.reason_if_ownerless(facts.history).is_some()
         };
-        self.close_idle_that(ownerless, EndReason::Policy);
+        self.end_listed_that(ownerless, EndReason::Policy);
         while self.state.census().staying() > self.state.settings.max_connections
             && self.close_oldest_idle(EndReason::Reconfigured)
         {}
-        self.offer_idle();
+        self.offer_room();
         while self.state.census().idle > self.state.most_idle()
             && self.close_oldest_idle(EndReason::Purged)
         {}
@@ -85,36 +85,34 @@ impl<C, E, W> Operation<'_, C, E, W> {
 
     /// Closes the idle connections to the addresses for which `lost` is true.
     pub fn close_idle_to(&mut self, lost: impl Fn(IpAddr) -> bool) {
-        for id in self.state.connections.idle_oldest_first() {
+        for id in self.state.connections.listed_oldest_first() {
             if self.state.connections.peer(id).is_some_and(|peer| lost(peer.ip())) {
-                self.close_idle(id, EndReason::Moved);
+                self.retire(id, EndReason::Moved);
             }
         }
     }
 
-    fn close_idle_that(
+    fn end_listed_that(
         &mut self,
         has_to: impl Fn(&State<C, E, W>, LeaseFacts) -> bool,
         reason: EndReason,
     ) -> usize {
         let before = self.state.census().idle;
-        for id in self.state.connections.idle_oldest_first() {
+        for id in self.state.connections.listed_oldest_first() {
             if self.state.connections.lease_facts(id).is_some_and(|facts| has_to(self.state, facts))
             {
-                self.close_idle(id, reason);
+                self.retire(id, reason);
             }
         }
         before - self.state.census().idle
     }
 
-    /// Gives idle connections to waiters that may take them under the new reuse mode.
-    fn offer_idle(&mut self) {
-        for id in self.state.connections.idle_oldest_first() {
-            if self.state.connections.idle_limits(id).is_some_and(|limits| limits.doubted.is_none())
-                && let Some(Taker::Connection(waiter)) = self.state.taker(id)
-                && let Some(handle) = self.state.connections.take_idle(id)
-            {
-                self.serve(waiter, id, handle);
+    /// Gives room to waiters that may take it under the new reuse mode.
+    fn offer_room(&mut self) {
+        for id in self.state.connections.listed_oldest_first() {
+            let overtakes = self.give_room(id).is_some();
+            if overtakes && !self.state.connections.is_idle(id) {
+                self.retire(id, EndReason::Purged);
             }
         }
     }

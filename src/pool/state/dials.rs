@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{ConnectionId, Dial, Operation, State, WaiterId};
+use super::{ConnectionId, Dial, EndReason, Operation, State, WaiterId};
 
-impl<C, E, W> Operation<'_, C, E, W> {
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Gives the oldest orphan dials to the first waiters in the queue; once there are no orphans, gives them free
     /// places.
     pub(super) fn find_dials(&mut self) {
@@ -14,6 +14,9 @@ impl<C, E, W> Operation<'_, C, E, W> {
             self.adopt_dial(orphan, waiter);
         }
         self.grant_dials();
+        if self.state.waiters.queued() > 0 {
+            self.retire_for_places();
+        }
     }
 
     /// Reserves free places for the first waiters in the queue, and wakes them to dial.
@@ -24,6 +27,18 @@ impl<C, E, W> Operation<'_, C, E, W> {
             let id = self.state.connections.reserve(self.now, Some(waiter));
             self.state.waiters.count_on(waiter, Dial::Granted(id), self.now);
             self.effects.wake.extend(self.state.waiters.take_waker(waiter));
+        }
+    }
+
+    /// Retires connections that have room while more waiters are queued than places will be free.
+    pub(super) fn retire_for_places(&mut self) {
+        let lack = |state: &State<C, E, W>| {
+            state.waiters.queued() > state.places_coming() + state.connections.retiring()
+        };
+        while lack(self.state)
+            && let Some(id) = self.state.connections.least_busy()
+        {
+            self.retire(id, EndReason::Purged);
         }
     }
 

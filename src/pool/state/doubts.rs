@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ConnectionId, Operation, State, Taker};
+use super::{ConnectionId, Operation, State};
 
 /// The time that a doubted connection has to be proven alive; after it the connection closes.
 pub const PROOF_TIME: Duration = Duration::from_secs(2);
 
-impl<C, E, W> Operation<'_, C, E, W> {
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Doubts the idle connections to an address at which bytes, sent at the time `sent`, were never acknowledged.
     /// Spares the connections that became idle after that time. Returns the doubted ones, for the caller to probe their
     /// peers.
@@ -27,11 +27,8 @@ impl<C, E, W> Operation<'_, C, E, W> {
     /// Ends the doubt about a connection whose peer is alive. The connection goes to the first waiter that may take it,
     /// else it stays idle.
     pub fn trust(&mut self, id: ConnectionId) {
-        if self.state.connections.trust(id)
-            && let Some(Taker::Connection(waiter)) = self.state.taker(id)
-            && let Some(handle) = self.state.connections.take_idle(id)
-        {
-            self.serve(waiter, id, handle);
+        if self.state.connections.trust(id) {
+            self.give_room(id);
             self.find_dials();
         }
     }

@@ -3,18 +3,15 @@
 use std::{num::NonZeroU64, time::Instant};
 
 use super::{
-    Census, ConnectionId, EndReason, IdleLimits, LeaseFacts, Operation, Phase, Sharing, State,
+    Census, ConnectionId, End, EndReason, LeaseFacts, Operation, Phase, Sharing, State, StayLimits,
     UseHistory,
 };
 
-impl<C, E, W> Operation<'_, C, E, W> {
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Returns the reason for which a connection must close instead of being leased again; `None` if it may be leased.
     pub(super) fn reason_to_retire(&self, id: ConnectionId) -> Option<EndReason> {
         let facts = self.state.connections.lease_facts(id)?;
-        let surplus = || self.state.census().staying() > self.state.settings.max_connections;
-        if facts.over.is_some() {
-            facts.over
-        } else if facts.generation < self.state.generation {
+        if facts.generation < self.state.generation {
             Some(self.state.outdated)
         } else if self.state.has_used_up_requests(&facts) {
             Some(EndReason::Requests)
@@ -23,32 +20,51 @@ impl<C, E, W> Operation<'_, C, E, W> {
         } else if facts.retires.is_some_and(|at| at <= self.now) {
             Some(EndReason::Aged)
         } else {
-            surplus().then_some(EndReason::Reconfigured)
+            self.state.is_surplus(&facts).then_some(EndReason::Reconfigured)
         }
     }
 
-    /// Closes an active connection whose handle has come back from its dial or lease.
-    pub(super) fn retire(&mut self, id: ConnectionId, handle: C, reason: EndReason) {
-        self.effects.close.push(handle);
-        self.state.closes(id, reason);
+    /// Ends an open connection: an idle one closes now; another one takes no more streams, and closes once the open ones
+    /// have ended.
+    pub(super) fn retire(&mut self, id: ConnectionId, reason: EndReason) {
+        match self.state.connections.phase(id) {
+            Some(Phase::Open(streams)) if !streams.is_idle() => {
+                self.state.connections.enter(id, Phase::Retiring(streams, reason));
+            }
+            _ => self.close(id, reason),
+        }
     }
 
-    pub(super) fn close_idle(&mut self, id: ConnectionId, reason: EndReason) {
-        self.effects.close.extend(self.state.connections.take_idle(id));
-        self.state.closes(id, reason);
+    /// Closes a connection without open streams.
+    pub(super) fn close(&mut self, id: ConnectionId, reason: EndReason) {
+        self.effects.close.extend(self.state.connections.close(id, reason));
+        self.state.last_end = Some(reason);
+    }
+
+    /// Ends a connection whose socket had ended before its last lease.
+    pub(super) fn ended_under_lease(
+        &mut self,
+        id: ConnectionId,
+        reason: EndReason,
+        end: End,
+        at: Instant,
+    ) {
+        self.effects.close.extend(self.state.connections.take_handle(id));
+        self.effects.ended.push(self.state.connections.remove_ended(id, reason, end, at));
+        self.state.last_end = Some(reason);
     }
 
     /// Closes the oldest idle connection; false if none is idle.
     pub(super) fn close_oldest_idle(&mut self, reason: EndReason) -> bool {
         let oldest = self.state.connections.oldest_idle();
         if let Some(oldest) = oldest {
-            self.close_idle(oldest, reason);
+            self.close(oldest, reason);
         }
         oldest.is_some()
     }
 
     pub(super) fn close_expired(&mut self) {
-        for id in self.state.connections.idle_oldest_first() {
+        for id in self.state.connections.listed_oldest_first() {
             if let Some(reason) = self.expired(id) {
                 self.close_ended(id, reason);
             }
@@ -57,15 +73,29 @@ impl<C, E, W> Operation<'_, C, E, W> {
 
     pub(super) fn purge(&mut self) {
         let Census { active, idle, .. } = self.state.census();
+        let (streams, retiring) =
+            (self.state.connections.streams(), self.state.connections.retiring());
         let above_floor = idle.saturating_sub(self.state.settings.min_idle);
-        for _ in 0..self.state.purge.period_ended(active, idle).min(above_floor) {
+        let surplus = self.state.purge.surplus(active - retiring);
+        for _ in 0..self.state.purge.period_ended(streams, active, idle).min(above_floor) {
             self.close_oldest_idle(EndReason::Purged);
+        }
+        for _ in 0..surplus {
+            if let Some(id) = self.state.connections.least_busy() {
+                self.retire(id, EndReason::Purged);
+            }
         }
     }
 
-    /// Returns the reason for which an idle connection must close now; `None` if it may stay.
+    /// Returns the reason for which a listed connection must end now; `None` if it may stay.
     pub(super) fn expired(&self, id: ConnectionId) -> Option<EndReason> {
-        self.state.expiry(id).and_then(|(at, reason)| (at <= self.now).then_some(reason))
+        self.state.connections.limits(id).and_then(|limits| self.reached(&limits))
+    }
+
+    /// Returns the reason for which a connection with these limits must end now; `None` if it may stay.
+    pub(super) fn reached(&self, limits: &StayLimits) -> Option<EndReason> {
+        let nearest = self.state.nearest(limits);
+        nearest.and_then(|(at, reason)| (at <= self.now).then_some(reason))
     }
 }
 
@@ -89,14 +119,9 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    pub(super) fn closes(&mut self, id: ConnectionId, reason: EndReason) {
-        self.last_end = Some(reason);
-        self.connections.enter(id, Phase::Closing(reason));
-    }
-
     /// Returns the next time at which [`Operation::tick`] has work to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let expiries = self.connections.idle().filter_map(|id| self.expiry(id));
+        let expiries = self.connections.listed().filter_map(|id| self.expiry(id));
         expiries.map(|(at, _)| at).chain(self.next_purge()).min()
     }
 
@@ -105,18 +130,29 @@ impl<C, E, W> State<C, E, W> {
         self.purge_period?.checked_add(delay)
     }
 
-    /// Returns when an idle connection must close, and why; `None` if no limit applies to it.
+    /// Returns when a listed connection must end, and why; `None` if no limit applies to it.
     pub(super) fn expiry(&self, id: ConnectionId) -> Option<(Instant, EndReason)> {
-        let IdleLimits { since, announced, retires, doubted } = self.connections.idle_limits(id)?;
-        let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
-        let timeout = timeout
-            .into_iter()
-            .chain(self.lessons.limit(announced, self.connections.uses(id) > 0))
-            .min();
-        let idle = timeout.and_then(|timeout| since.checked_add(timeout));
+        self.nearest(&self.connections.limits(id)?)
+    }
+
+    /// Returns the nearest of a connection's limits, and the reason that it gives.
+    fn nearest(&self, limits: &StayLimits) -> Option<(Instant, EndReason)> {
+        let idle = limits.idle.and_then(|limits| {
+            let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());
+            let learned = self.lessons.limit(limits.announced, limits.used);
+            let timeout = timeout.into_iter().chain(learned).min()?;
+            limits.since.checked_add(timeout)
+        });
         let idle = idle.map(|at| (at, EndReason::Idle));
-        let aged = retires.map(|at| (at, EndReason::Aged));
-        let stale = doubted.map(|at| (at, EndReason::Stale));
+        let aged = limits.retires.map(|at| (at, EndReason::Aged));
+        let stale = limits.idle.and_then(|limits| limits.doubted).map(|at| (at, EndReason::Stale));
         idle.into_iter().chain(aged).chain(stale).min_by_key(|(at, _)| *at)
+    }
+
+    /// True if there are more connections than the cap allows, so that this one has to end. Beside open streams those
+    /// that retire already suffice.
+    fn is_surplus(&self, facts: &LeaseFacts) -> bool {
+        let retiring = if facts.streams.is_idle() { 0 } else { self.connections.retiring() };
+        self.census().staying() > self.settings.max_connections + retiring
     }
 }

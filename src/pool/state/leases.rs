@@ -1,26 +1,26 @@
-//! The assignment of connections: to a checkout, to the first waiter that may take one, or to the idle list.
+//! The assignment of a connection's room: to a checkout, to the first waiters that may take it, or to requests to come.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    Arrival, Ask, Census, ClientId, ConnectionId, EndReason, Leased, Operation, Phase, Reuse,
+    Arrival, Ask, ClientId, ConnectionId, EndReason, LeaseFacts, Leased, Operation, Phase, Reuse,
     Sharing, State, Taker, WaiterId, reason_of,
 };
 
-impl<C, E, W> Operation<'_, C, E, W> {
-    /// Leases the newest idle connection that this request may take.
-    pub(super) fn lease_newest_idle(&mut self, ask: &Ask) -> Option<Leased<C>> {
-        self.lease_found(|state| state.newest_idle_for(ask), ask)
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
+    /// Leases the newest connection with room that this request may take.
+    pub(super) fn lease_newest(&mut self, ask: &Ask) -> Option<Leased<C>> {
+        self.lease_found(|state| state.newest_for(ask), ask)
     }
 
-    /// Leases the connection on which the request's client has authenticated itself, if it is idle: on another
+    /// Leases the connection on which the request's client has authenticated itself, if it has room: on another
     /// connection the server would not know the client.
     pub(super) fn lease_claimed(&mut self, ask: &Ask) -> Option<Leased<C>> {
-        let find = |state: &State<C, E, W>| state.connections.claimed_idle(ask.client);
+        let find = |state: &State<C, E, W>| state.connections.claimed_with_room(ask.client);
         if ask.fresh { None } else { self.lease_found(find, ask) }
     }
 
-    /// Leases the idle connection that `find` returns. An expired one is closed and `find` is asked again, because
+    /// Leases the connection that `find` returns. An expired one is closed and `find` is asked again, because
     /// [`Operation::tick`] may be late.
     fn lease_found(
         &mut self,
@@ -28,79 +28,113 @@ impl<C, E, W> Operation<'_, C, E, W> {
         ask: &Ask,
     ) -> Option<Leased<C>> {
         while let Some(id) = find(self.state) {
-            if let Some(reason) = self.expired(id) {
+            let limits = self.state.connections.limits(id)?;
+            if let Some(reason) = self.reached(&limits) {
                 self.close_ended(id, reason);
-            } else {
-                let handle = self.state.connections.lease_idle(id, self.now)?;
-                return Some(self.lease(id, handle, ask, Reuse::Reused));
+                continue;
             }
+            let idle = limits.idle.map(|idle| self.now.saturating_duration_since(idle.since));
+            let (leased, room) = self.lease(id, ask, Reuse::Reused, idle)?;
+            if room {
+                // By one use more the connection may suit a waiter under the reuse mode.
+                self.give_room(id);
+                self.find_dials();
+            }
+            return Some(leased);
         }
         None
     }
 
-    /// Leases an active connection.
-    pub(super) fn lease(
+    /// Begins a lease of a connection with room, which was idle for `idle` before. Returns true with it if there is
+    /// still room.
+    fn lease(
         &mut self,
         id: ConnectionId,
-        handle: C,
         ask: &Ask,
         reuse: Reuse,
-    ) -> Leased<C> {
+        idle: Option<Duration>,
+    ) -> Option<(Leased<C>, bool)> {
+        let leased = self.state.connections.lease(id, reuse, idle, self.now)?;
         if self.state.settings.sharing == Sharing::Never {
             self.state.connections.belongs_to(id, ask.client);
         }
-        self.state.purge.checked_out(self.state.census().active);
-        self.state.connections.lease(id, handle, reuse, self.now)
+        self.state.purge.checked_out(self.state.connections.streams());
+        Some(leased)
     }
 
     /// Takes back a lease that its waiter never collected, so that it counts as no use.
-    pub(super) fn take_back(&mut self, leased: Leased<C>) {
+    pub(super) fn take_back(&mut self, leased: &Leased<C>) {
         self.state.connections.unlease(leased.id);
-        if !matches!(self.state.connections.phase(leased.id), Some(Phase::Active)) {
-            return self.returned_after_end(leased.id, leased.handle);
-        }
-        self.returned(leased.id, leased.handle);
+        self.end_stream(leased.id, None);
     }
 
-    /// Finds the next use for an active connection whose handle has come back, or closes it.
-    pub(super) fn returned(&mut self, id: ConnectionId, handle: C) {
-        match self.reason_to_retire(id) {
-            Some(reason) => self.retire(id, handle, reason),
-            None => self.offer(id, handle),
+    /// Ends a stream of a connection, and decides what becomes of the connection. `unfit` is the reason for which no
+    /// other stream may begin on it; `None` if the stream left it fit.
+    pub(super) fn end_stream(&mut self, id: ConnectionId, unfit: Option<EndReason>) {
+        match self.state.connections.end_stream(id) {
+            Some(Phase::Open(_)) => match unfit {
+                Some(reason) => self.retire(id, reason),
+                None => self.returned(id),
+            },
+            Some(Phase::Retiring(streams, reason)) if streams.is_idle() => {
+                self.close(id, unfit.unwrap_or(reason));
+            }
+            Some(Phase::Lost(streams, end, at)) if streams.is_idle() => {
+                self.ended_under_lease(id, unfit.unwrap_or(reason_of(end.by)), end, at);
+            }
+            _ => {}
         }
         self.find_dials();
     }
 
-    /// Ends a connection whose socket had ended under the lease before its handle came back.
-    pub(super) fn returned_after_end(&mut self, id: ConnectionId, handle: C) {
-        self.effects.close.push(handle);
-        if let Some(Phase::Lost(end, _)) = self.state.connections.phase(id) {
-            self.discard(id, reason_of(end.by));
+    /// Finds the next use for an open connection that has just been established, or on which a stream has ended; or
+    /// ends it.
+    pub(super) fn returned(&mut self, id: ConnectionId) {
+        match self.reason_to_retire(id) {
+            Some(reason) => self.retire(id, reason),
+            None => self.offer(id),
         }
     }
 
-    /// Gives an active connection to the first waiter that may take it, else keeps it idle where the settings allow.
-    pub(super) fn offer(&mut self, id: ConnectionId, handle: C) {
-        match self.state.taker(id) {
-            Some(Taker::Connection(waiter)) => self.serve(waiter, id, handle),
-            Some(Taker::Place) => self.retire(id, handle, EndReason::Purged),
-            None => self.keep(id, handle),
+    /// Gives the room of a connection to the first waiters that may take it, and keeps it for what is left.
+    fn offer(&mut self, id: ConnectionId) {
+        match self.give_room(id) {
+            Some(Taker::Place) => self.retire(id, EndReason::Purged),
+            _ => self.keep(id),
         }
     }
 
-    pub(super) fn serve(&mut self, waiter: WaiterId, id: ConnectionId, handle: C) {
+    /// Gives the room of a connection to the first waiters that may take it. Returns who has a right to the rest, which
+    /// can only be the place.
+    pub(super) fn give_room(&mut self, id: ConnectionId) -> Option<Taker> {
+        loop {
+            match self.state.taker(id)? {
+                Taker::Connection(waiter) => self.serve(waiter, id),
+                Taker::Place => return Some(Taker::Place),
+            }
+        }
+    }
+
+    fn serve(&mut self, waiter: WaiterId, id: ConnectionId) {
         let Arrival { ask, reason, .. } =
             *self.state.waiters.arrival(waiter).expect("who is first in line waits");
         let reuse = if self.state.connections.uses(id) == 0 { reason } else { Reuse::Reused };
-        let leased = self.lease(id, handle, &ask, reuse);
+        let leased = self.lease(id, &ask, reuse, None);
+        let (leased, _) = leased.expect("a waiter is served from a connection with room");
         let dial = self.state.waiters.serve(waiter, Ok(leased), self.now);
         self.effects.wake.extend(self.state.waiters.take_waker(waiter));
         self.release_dial(dial);
     }
 
-    pub(super) fn keep(&mut self, id: ConnectionId, handle: C) {
+    /// Lists a connection that has room, so that requests to come find it. An idle one closes instead if the settings
+    /// do not allow it to stay.
+    fn keep(&mut self, id: ConnectionId) {
+        if !self.state.connections.is_idle(id) {
+            self.state.connections.keep(id, self.now);
+            return self.watch(id);
+        }
         if self.state.draining {
-            return self.retire(id, handle, EndReason::Drained);
+            return self.close(id, EndReason::Drained);
         }
         let most = if self.state.lessons.has_habit() {
             self.state.most_idle_at_risk()
@@ -108,21 +142,25 @@ impl<C, E, W> Operation<'_, C, E, W> {
             self.state.most_idle()
         };
         if most == 0 {
-            return self.retire(id, handle, EndReason::Purged);
+            return self.close(id, EndReason::Purged);
         }
-        if self.state.census().idle >= most {
+        if self.state.census().idle > most {
             self.close_oldest_idle(EndReason::Purged);
         }
-        self.state.connections.keep(id, handle, self.now);
-        let expiry = self.state.expiry(id);
-        if let Some((at, reason)) = expiry
-            && at <= self.now
-        {
+        self.state.connections.keep(id, self.now);
+        if let Some(reason) = self.expired(id) {
             // The upstream announced an idle time of zero.
             return self.close_ended(id, reason);
         }
-        self.state.purge_period.get_or_insert(self.now);
-        self.arm(expiry.map(|(at, _)| at));
+        self.watch(id);
+    }
+
+    /// Arranges that [`Operation::tick`] looks after a connection that is idle or has room.
+    pub(super) fn watch(&mut self, id: ConnectionId) {
+        if self.state.connections.is_listed(id) {
+            self.state.purge_period.get_or_insert(self.now);
+            self.arm(self.state.expiry(id).map(|(at, _)| at));
+        }
     }
 
     /// Arranges that [`Operation::tick`] runs in time for a connection that has become idle, or was doubted.
@@ -138,9 +176,9 @@ impl<C, E, W> Operation<'_, C, E, W> {
 }
 
 impl<C, E, W> State<C, E, W> {
-    fn newest_idle_for(&self, ask: &Ask) -> Option<ConnectionId> {
+    fn newest_for(&self, ask: &Ask) -> Option<ConnectionId> {
         let sharing = self.settings.sharing;
-        self.connections.newest_idle(ask.thread, |id| {
+        self.connections.newest_with_room(ask.thread, |id| {
             sharing == Sharing::Always || sharing.allows(ask, self.connections.history(id))
         })
     }
@@ -157,12 +195,20 @@ impl<C, E, W> State<C, E, W> {
         self.connections.lease_again(id, now)
     }
 
-    pub(super) fn taker(&self, id: ConnectionId) -> Option<Taker> {
+    /// Returns who has the right to the room of a connection; `None` if it has no room, or no waiter wants it.
+    fn taker(&self, id: ConnectionId) -> Option<Taker> {
         if self.waiters.none_unserved() {
             return None;
         }
-        let (sharing, history) = (self.settings.sharing, self.connections.history(id));
-        self.waiters.taker(|ask| sharing.allows(ask, history), self.places_coming())
+        let LeaseFacts { streams, doubted, history, .. } = self.connections.lease_facts(id)?;
+        if doubted || !streams.has_room() {
+            let blocks = streams.is_idle() && self.waiters.queued() > self.places_coming();
+            return blocks.then_some(Taker::Place);
+        }
+        // A connection with open streams gives its place back later than those that retire already.
+        let retiring = if streams.is_idle() { 0 } else { self.connections.retiring() };
+        let sharing = self.settings.sharing;
+        self.waiters.taker(|ask| sharing.allows(ask, history), self.places_coming() + retiring)
     }
 
     /// Returns the most connections that may be idle. `minIdle` wins over `maxIdle` and over a `purgeDelay` of zero.
@@ -177,24 +223,22 @@ impl<C, E, W> State<C, E, W> {
     /// the one that is to be kept now, and the others in use are together at most as many as were lately in use at
     /// once.
     fn most_idle_at_risk(&self) -> usize {
-        let others = self.census().active.saturating_sub(1);
+        let others = self.purge.connections_for(self.connections.streams());
         let needed = self.purge.needed().saturating_sub(others);
         self.most_idle().min(needed).max(self.settings.min_idle)
     }
 
     pub(super) fn reason_for_new(&self, ask: &Ask, place_free: bool) -> Reuse {
-        let Census { active, connecting, idle, .. } = self.census();
-        // This request may take none of the connections that are idle now, or it would have been given one.
-        let (private, doubted) = (self.connections.private_idle(), self.connections.doubted_idle());
-        if self.settings.sharing.forbids_all(ask) || idle > private + doubted {
+        // This request may take none of the connections that have room now, or it would have been given one.
+        if self.settings.sharing.forbids_all(ask) || self.connections.has_shared_room() {
             Reuse::Policy
-        } else if doubted > 0 {
+        } else if self.connections.doubted_idle() > 0 {
             Reuse::Stale
-        } else if idle > 0 {
+        } else if self.connections.has_private_room() {
             Reuse::Authenticated
         } else if !place_free {
             Reuse::Cap
-        } else if active + connecting > 0 {
+        } else if self.census().staying() > 0 {
             Reuse::Busy
         } else {
             self.last_end.map_or(Reuse::First, EndReason::as_reuse)

@@ -7,7 +7,7 @@ use super::{
     reason_of,
 };
 
-impl<C, E, W> Operation<'_, C, E, W> {
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Learns from an exchange that went well: the response's announcement, and that the idle period before it did no
     /// harm.
     pub(super) fn learn(&mut self, id: ConnectionId, hint: Option<KeepAlive>) {

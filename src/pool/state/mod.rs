@@ -17,17 +17,21 @@
 //! 3. While a dial is an orphan, no waiter is queued.
 //! 4. Of the waiters of one urgency, those with a dial came before those that are queued, except that a waiter whose
 //!    dial brought nothing is queued again in its old position, while later ones keep their dials.
-//! 5. No waiter that accepts a used connection may take one that is idle: the reuse mode, or a doubt, forbids each.
-//! 6. While a connection is idle, no more waiters are queued than places are free or closing.
+//! 5. No waiter that accepts a used connection may take one that has room: the reuse mode, or a doubt, forbids each.
+//! 6. While a connection is idle, no more waiters are queued than places are free or closing. While one with open
+//!    streams has room, no more than that and the connections that retire.
 //! 7. At most `maxIdle` connections are idle (none if `purgeDelay` is 0), or `minIdle` if that is more.
-//! 8. No idle connection has an older generation than the pool, and none has a socket that is being closed.
-//! 9. Each handle is in exactly one place: a lease, a waiter's outcome, the idle list, or dropped.
-//! 10. The end of each connection is reported once, when both its socket and its lease are gone.
+//! 8. No connection that is idle or has room has an older generation than the pool, and none has a socket that is being
+//!    closed.
+//! 9. The pool holds a handle of each connection until its last lease has ended and it is closing or lost. Each lease,
+//!    and each waiter's outcome, has a clone.
+//! 10. The end of each connection is reported once, when both its socket and its leases are gone.
 //! 11. A waiter with something to collect has been woken.
 //! 12. The time that the caller sleeps towards is not later than the next time at which [`Operation::tick`] has work to
 //!     do.
 //! 13. While the warm floor lacks a connection, the task that dials for the floor is awake, or sleeps at most until the
 //!     pause after failed dials ends.
+//! 14. A connection that retires, or is lost, has open streams.
 
 mod changes;
 mod dials;
@@ -45,7 +49,7 @@ pub use warm::{PROOF, Wanted};
 
 use super::{
     Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
-    connections::{Connections, IdleLimits, LeaseFacts, Phase},
+    connections::{Connections, IdleLimits, LeaseFacts, Phase, StayLimits},
     learned::{KeepAlive, Learned, Lessons},
     purge::Purge,
     refill::Refill,
@@ -65,7 +69,7 @@ pub struct Effects<C, W> {
     pub wake: Vec<W>,
     /// The handles to drop: the drop of a handle closes its connection.
     pub close: Vec<C>,
-    /// The connections whose socket and lease are both gone, to be counted and logged.
+    /// The connections whose socket and leases are all gone, to be counted and logged.
     pub ended: Vec<Ended>,
     /// True if [`Operation::tick`] is due earlier than its last call returned.
     pub rearm: bool,
@@ -117,8 +121,8 @@ pub struct State<C, E, W> {
     connections: Connections<C>,
     waiters: Waiters<C, E, W>,
     purge: Purge,
-    /// The time at which the running period of the purge rule began; `None` while no connection has become idle since
-    /// the last one.
+    /// The time at which the running period of the purge rule began; `None` while no connection has become idle, or has
+    /// got room, since the last one.
     purge_period: Option<Instant>,
     /// The generation of the newest certificates. Connections of older ones are not leased any more, and close with the
     /// reason `outdated`.
@@ -161,6 +165,12 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
+    /// Makes an empty pool whose purge rule expects so many streams on each connection.
+    #[cfg(test)]
+    pub fn expecting(streams: usize, settings: Settings, threads: usize) -> Self {
+        Self { purge: Purge::expecting(streams), ..Self::new(settings, threads) }
+    }
+
     /// Begins an operation at this time, whose follow-up work is added to `effects`.
     pub fn at<'a>(
         &'a mut self,
@@ -171,7 +181,7 @@ impl<C, E, W> State<C, E, W> {
     }
 }
 
-impl<C, E, W> Operation<'_, C, E, W> {
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Leases the newest idle connection of the caller's thread that the request may take, else the newest of another
     /// thread; first of all a connection on which its client has authenticated itself. If there is none, the request
     /// becomes a waiter, unless the queue is full or too slow for it.
@@ -182,7 +192,7 @@ impl<C, E, W> Operation<'_, C, E, W> {
         let risky = self.state.is_risky_for(&ask);
         let ask = Ask { fresh: ask.fresh || risky, ..ask };
         if !ask.fresh
-            && let Some(leased) = self.lease_newest_idle(&ask)
+            && let Some(leased) = self.lease_newest(&ask)
         {
             return Ok(Found::Leased(leased));
         }
@@ -199,8 +209,10 @@ impl<C, E, W> Operation<'_, C, E, W> {
         let at_cap = queues.then_some(self.now);
         let waiter = self.state.waiters.join(Arrival { at_cap, ask, reason }, patience);
         if queues && self.state.waiters.queued() > self.state.places_coming() {
-            // A connection that is idle now may not be taken by this waiter, and takes the place that the waiter needs.
-            self.close_oldest_idle(EndReason::Purged);
+            // A connection that has room now may not be taken by this waiter, and takes the place that the waiter needs.
+            if !self.close_oldest_idle(EndReason::Purged) {
+                self.retire_for_places();
+            }
         }
         self.find_dials();
         Ok(Found::Waits(waiter))
@@ -215,7 +227,7 @@ impl<C, E, W> Operation<'_, C, E, W> {
         };
         self.release_dial(dial);
         if let Some(Ok(leased)) = outcome {
-            self.take_back(leased);
+            self.take_back(&leased);
         }
         self.find_dials();
     }
@@ -226,12 +238,14 @@ impl<C, E, W> Operation<'_, C, E, W> {
         let Some(Phase::Connecting(owner)) = self.state.connections.phase(id) else {
             return self.effects.close.push(handle);
         };
-        self.state.connections.established(id, dialled, self.state.settings.max_age, self.now);
+        let max_age = self.state.settings.max_age;
+        self.state.connections.established(id, handle, dialled, max_age, self.now);
         if let Some(owner) = owner {
             // Even where the connection goes to another waiter, this waiter's dial is over.
             self.state.waiters.lose_dial(owner, self.now, self.state.settings.queue_timeout);
         }
-        self.returned(id, handle);
+        self.returned(id);
+        self.find_dials();
         self.state.notice_warmth();
         self.tell_if_queued(owner);
     }
@@ -271,12 +285,11 @@ impl<C, E, W> Operation<'_, C, E, W> {
     }
 
     /// Takes back a connection whose exchange left it fit for another one. `hint` is the response's `Keep-Alive` field.
-    pub fn check_in(&mut self, id: ConnectionId, handle: C, hint: Option<KeepAlive>) {
-        if !matches!(self.state.connections.phase(id), Some(Phase::Active)) {
-            return self.returned_after_end(id, handle);
+    pub fn check_in(&mut self, id: ConnectionId, hint: Option<KeepAlive>) {
+        if !matches!(self.state.connections.phase(id), Some(Phase::Lost(..))) {
+            self.learn(id, hint);
         }
-        self.learn(id, hint);
-        self.returned(id, handle);
+        self.end_stream(id, None);
     }
 
     /// Ends the lease of a connection that must not be used again. Its place stays taken until its socket is closed.
@@ -285,52 +298,58 @@ impl<C, E, W> Operation<'_, C, E, W> {
         if reason == EndReason::Stale {
             self.learn_from_stale(id);
         }
-        match self.state.connections.phase(id) {
-            Some(Phase::Active) => self.state.closes(id, reason),
-            Some(Phase::Lost(end, at)) => {
-                self.state.last_end = Some(reason);
-                self.effects.ended.push(self.state.connections.remove_ended(id, reason, end, at));
-            }
-            _ => {}
-        }
+        self.end_stream(id, Some(reason));
     }
 
     /// Notes that HTTP on a connection is over and that its socket is being closed: the connection must not be leased
     /// again, but keeps its place until [`Operation::socket_ended`].
     pub fn socket_closing(&mut self, id: ConnectionId, by: Side) {
         match self.state.connections.phase(id) {
-            Some(Phase::Idle(_)) => {
+            Some(Phase::Open(streams)) if streams.is_idle() => {
                 self.ended_idle(id, by);
             }
             // The exchange notices the end itself. If it was already complete, the check-in must not keep the
             // connection.
-            Some(Phase::Active) => self.state.connections.set_over(id, reason_of(by)),
+            Some(Phase::Open(streams) | Phase::Retiring(streams, _)) => {
+                self.state.connections.enter(id, Phase::Retiring(streams, reason_of(by)));
+            }
             _ => {}
         }
+    }
+
+    /// Puts another limit of streams in force on a connection.
+    #[cfg(test)]
+    pub fn allow(&mut self, id: ConnectionId, limit: u32) {
+        self.state.connections.allow(id, limit, self.now);
+        match self.reason_to_retire(id) {
+            Some(reason) => self.retire(id, reason),
+            None if self.give_room(id).is_some() => self.retire(id, EndReason::Purged),
+            None => self.watch(id),
+        }
+        self.find_dials();
     }
 
     /// Frees the place of a connection whose socket is closed.
     pub fn socket_ended(&mut self, id: ConnectionId, end: End) {
         match self.state.connections.phase(id) {
-            Some(Phase::Active) => {
-                // The lease ends with the final reason; until then the pool only knows which side ended the socket.
-                self.state.last_end = Some(reason_of(end.by));
-                self.state.connections.lose(id, end, self.now);
-            }
-            Some(Phase::Idle(_)) => {
+            Some(Phase::Open(streams)) if streams.is_idle() => {
                 let reason = self.ended_idle(id, end.by);
-                self.effects
-                    .ended
-                    .push(self.state.connections.remove_ended(id, reason, end, self.now));
+                self.report_end(id, reason, end);
             }
-            Some(Phase::Closing(reason)) => {
-                self.effects
-                    .ended
-                    .push(self.state.connections.remove_ended(id, reason, end, self.now));
+            Some(Phase::Open(streams) | Phase::Retiring(streams, _)) => {
+                // The last lease ends with the final reason; until then the pool only knows which side ended the
+                // socket.
+                self.state.last_end = Some(reason_of(end.by));
+                self.state.connections.enter(id, Phase::Lost(streams, end, self.now));
             }
+            Some(Phase::Closing(reason)) => self.report_end(id, reason, end),
             _ => {}
         }
         self.find_dials();
+    }
+
+    fn report_end(&mut self, id: ConnectionId, reason: EndReason, end: End) {
+        self.effects.ended.push(self.state.connections.remove_ended(id, reason, end, self.now));
     }
 
     /// Closes the idle connections that have expired, and purges if the purge period is over. Returns the time at which
@@ -339,7 +358,7 @@ impl<C, E, W> Operation<'_, C, E, W> {
         self.close_expired();
         if self.state.next_purge().is_some_and(|at| at <= self.now) {
             self.purge();
-            self.state.purge_period = (self.state.census().idle > 0).then_some(self.now);
+            self.state.purge_period = self.state.connections.any_listed().then_some(self.now);
         }
         self.state.armed = self.state.next_deadline();
         self.state.armed
@@ -350,7 +369,7 @@ impl<C, E, W> Operation<'_, C, E, W> {
         for id in self.state.connections.remove_owner(client) {
             if let Some(reason) = self.state.reason_if_ownerless(self.state.connections.history(id))
             {
-                self.close_idle(id, reason);
+                self.retire(id, reason);
             }
         }
     }

@@ -20,7 +20,7 @@ pub enum Wanted {
 /// TLS 1.3 ends the connection one round trip after the handshake.
 pub const PROOF: Duration = Duration::from_millis(250);
 
-impl<C, E, W> Operation<'_, C, E, W> {
+impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Closes an idle connection that has expired or was ended. If it was short-lived and unused, dials for the floor
     /// pause.
     pub(super) fn close_ended(&mut self, id: ConnectionId, reason: EndReason) {
@@ -28,7 +28,7 @@ impl<C, E, W> Operation<'_, C, E, W> {
             self.state.refill.failed(self.now);
         }
         self.learn_from_expiry(id, reason);
-        self.close_idle(id, reason);
+        self.retire(id, reason);
     }
 
     /// True if a connection ended unused and soon after its dial ([`SHORT_LIFE`]), so that the dial was as good as

@@ -3,7 +3,6 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -17,8 +16,8 @@ use tokio::{
     task::yield_now,
 };
 
-use super::scene::{PEER_POLITE, US_POLITE, defaults};
-use crate::pool::{Ask, Checkout, EndReason, Lease, Permit, Place, Pool, Settings, Step};
+use super::scene::{DIALLED, PEER_POLITE, US_POLITE, defaults};
+use crate::pool::{Ask, Checkout, Dialled, EndReason, Lease, Permit, Place, Pool, Settings, Step};
 
 const CAP: usize = 7;
 const THREADS: u64 = 2;
@@ -26,7 +25,7 @@ const TASKS: u64 = 60;
 const REQUESTS: usize = 150;
 
 /// A connection's handle; the task that owns the socket waits for its drop.
-type Handle = oneshot::Sender<()>;
+type Handle = Arc<oneshot::Sender<()>>;
 type CrowdPool = Pool<Handle, &'static str>;
 
 /// The sockets as the outside sees them: each is open from before its dial until after its close.
@@ -111,8 +110,8 @@ impl Crowd {
             };
         }
         let (handle, dropped) = oneshot::channel();
-        let peer = SocketAddr::from(([127, 0, 0, 1], 443));
-        let place = permit.established(handle, 0, peer, Instant::now(), rng.f64());
+        let dialled = Dialled { jitter: rng.f64(), ..DIALLED };
+        let place = permit.established(Arc::new(handle), dialled, Instant::now());
         self.socket(place, dropped, rng).await;
     }
 

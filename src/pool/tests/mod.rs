@@ -25,6 +25,7 @@ mod reconfigure;
 mod risky;
 mod scene;
 mod sharing;
+mod streams;
 mod tokens;
 mod urgency;
 mod warm;

@@ -19,8 +19,8 @@ type Id = u64;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Stage {
     Dialling,
-    InUse,
-    Idle { since: u64, turn: u64 },
+    Open,
+    Retiring(EndReason),
     Closing(EndReason),
     Lost(End),
 }
@@ -29,6 +29,11 @@ pub enum Stage {
 pub struct Connection {
     pub id: Id,
     pub stage: Stage,
+    /// The number of open streams, and the number that may be open.
+    pub open: u32,
+    pub limit: u32,
+    /// The time and the turn since which the connection has had room or was idle.
+    since: Option<(u64, u64)>,
     thread: usize,
     /// The time of establishment, and the connection's jitter in tenths; `None` during the dial.
     opened: Option<(u64, u64)>,
@@ -43,7 +48,6 @@ pub struct Connection {
     announced: Option<Duration>,
     last_use: Option<u64>,
     pub last_reuse: Option<Reuse>,
-    over: Option<EndReason>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +59,7 @@ enum Dial {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Outcome {
-    Leased { id: Id, reuse: Reuse },
+    Leased { id: Id, uses: u64, reuse: Reuse },
     Failed(Option<u8>),
 }
 
@@ -73,6 +77,24 @@ pub struct Waiter {
 }
 
 impl Connection {
+    pub fn is_idle(&self) -> bool {
+        self.stage == Stage::Open && self.open == 0
+    }
+
+    pub fn is_in_use(&self) -> bool {
+        self.takes_place_for_streams() && self.open > 0
+    }
+
+    /// True if a new stream may begin.
+    pub fn has_room(&self) -> bool {
+        self.stage == Stage::Open && self.open < self.limit
+    }
+
+    /// True if streams are open, or may be opened, on a socket that has not ended.
+    fn takes_place_for_streams(&self) -> bool {
+        matches!(self.stage, Stage::Open | Stage::Retiring(_))
+    }
+
     /// Returns the client that has claimed the connection.
     pub fn private_to(&self) -> Option<u64> {
         self.owner.filter(|_| self.private)
@@ -111,6 +133,8 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Model {
     settings: Settings,
+    /// The number of streams that is expected on a connection.
+    expected: usize,
     pub now: u64,
     pub connections: Vec<Connection>,
     pub waiters: Vec<Waiter>,
@@ -145,8 +169,9 @@ pub fn ms_up(duration: Duration) -> u64 {
 }
 
 impl Model {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, expected: usize) -> Self {
         Self {
+            expected,
             epoch: Instant::now(),
             refill: Refill::default(),
             lessons: Lessons::default(),
@@ -173,16 +198,27 @@ impl Model {
 
     // ---- the present state
 
-    fn count(&self, stage: impl Fn(Stage) -> bool) -> usize {
-        self.connections.iter().filter(|c| stage(c.stage)).count()
+    fn count(&self, counts: impl Fn(&Connection) -> bool) -> usize {
+        self.connections.iter().filter(|c| counts(c)).count()
+    }
+
+    /// Returns the number of connections that the open streams need.
+    fn in_use(&self) -> usize {
+        let in_use = self.connections.iter().filter(|c| c.is_in_use());
+        let streams: usize = in_use.map(|c| c.open as usize).sum();
+        streams.div_ceil(self.expected)
+    }
+
+    pub fn retiring(&self) -> usize {
+        self.count(|c| matches!(c.stage, Stage::Retiring(_)))
     }
 
     pub fn census(&self) -> Census {
         Census {
-            connecting: self.count(|stage| stage == Stage::Dialling),
-            active: self.count(|stage| stage == Stage::InUse),
-            idle: self.count(|stage| matches!(stage, Stage::Idle { .. })),
-            closing: self.count(|stage| matches!(stage, Stage::Closing(_))),
+            connecting: self.count(|c| c.stage == Stage::Dialling),
+            active: self.count(Connection::is_in_use),
+            idle: self.count(Connection::is_idle),
+            closing: self.count(|c| matches!(c.stage, Stage::Closing(_))),
         }
     }
 
@@ -222,23 +258,38 @@ impl Model {
         self.waiters.iter_mut().find(|w| w.id == id).unwrap()
     }
 
-    /// Returns the idle connections on threads that `on` accepts as (turn, id), oldest first.
-    fn idle(&self, on: impl Fn(usize) -> bool) -> Vec<(u64, Id)> {
-        let mut idle: Vec<_> = self
-            .connections
-            .iter()
-            .filter(|c| on(c.thread))
-            .filter_map(|c| match c.stage {
-                Stage::Idle { turn, .. } => Some((turn, c.id)),
-                _ => None,
-            })
-            .collect();
-        idle.sort_unstable();
-        idle
+    /// Returns the connections that have room or are idle and that `wanted` accepts as (turn, id), oldest first.
+    fn listed(&self, wanted: impl Fn(&Connection) -> bool) -> Vec<(u64, Id)> {
+        let wanted = self.connections.iter().filter(|c| wanted(c));
+        let mut listed: Vec<_> = wanted.filter_map(|c| Some((c.since?.1, c.id))).collect();
+        listed.sort_unstable();
+        listed
+    }
+
+    fn idle(&self) -> Vec<(u64, Id)> {
+        self.listed(Connection::is_idle)
+    }
+
+    fn find(&self, id: Id) -> &Connection {
+        self.connections.iter().find(|c| c.id == id).unwrap()
+    }
+
+    /// Notes that a connection has room, or is idle, from now on, or that neither is true any more.
+    fn settle(&mut self, id: Id) {
+        let turn = self.turns + 1;
+        let now = self.now;
+        let connection = self.connection(id);
+        if !connection.has_room() && !connection.is_idle() {
+            connection.since = None;
+        } else if connection.since.is_none() {
+            connection.since = Some((now, turn));
+            self.turns = turn;
+        }
     }
 
     fn newest(&self, ask: &Ask) -> Option<Id> {
-        let (own, all) = (self.idle(|of| of == ask.thread), self.idle(|_| true));
+        let own = self.listed(|c| c.thread == ask.thread);
+        let all = self.listed(|_| true);
         let private_first = all.iter().rev().filter(|(_, id)| self.is_private(*id));
         let newest_first = private_first.chain(own.iter().rev()).chain(all.iter().rev());
         let mut newest_first = newest_first.map(|(_, id)| *id);
@@ -246,9 +297,9 @@ impl Model {
     }
 
     pub fn may_take(&self, ask: &Ask, id: Id) -> bool {
-        let connection = self.connections.iter().find(|c| c.id == id).unwrap();
+        let connection = self.find(id);
         match (connection.uses, self.settings.sharing) {
-            _ if connection.doubted.is_some() => false,
+            _ if connection.doubted.is_some() || !connection.has_room() => false,
             (0, _) => true,
             _ if ask.fresh => false,
             _ if connection.private => connection.owner == Some(ask.client),
@@ -258,16 +309,20 @@ impl Model {
         }
     }
 
-    /// True if some idle connection may be taken by a waiter that is not a retry.
+    /// True if some connection may be taken by a waiter that is not a retry.
     pub fn waits_beside_its_own(&self) -> bool {
         let waits = |w: &&Waiter| w.unserved() && !w.ask.fresh;
-        let idle = self.idle(|_| true);
-        self.waiters.iter().filter(waits).any(|w| idle.iter().any(|i| self.may_take(&w.ask, i.1)))
+        let all = self.listed(|_| true);
+        self.waiters.iter().filter(waits).any(|w| all.iter().any(|i| self.may_take(&w.ask, i.1)))
     }
 
-    /// Returns when an idle connection must close, and why; of two reasons at one time the idle limit wins.
+    /// Returns when a connection that has room or is idle must end, and why; of two reasons at one time the idle limit
+    /// wins.
     fn limit(&self, connection: &Connection) -> Option<(u64, EndReason)> {
-        let Stage::Idle { since, .. } = connection.stage else { return None };
+        let (since, _) = connection.since?;
+        if !connection.is_idle() {
+            return self.retires(connection).map(|at| (at, EndReason::Aged));
+        }
         let timeout = ms(self.settings.idle_timeout);
         let learned = self
             .lessons
@@ -347,11 +402,11 @@ impl Model {
             return Answer::Refused(Rejection::Shed);
         }
         let id = self.join(ask, gambles);
-        if full
-            && self.queued() > self.places_coming()
-            && let Some((_, oldest)) = self.idle(|_| true).first()
-        {
-            self.close(*oldest, EndReason::Purged);
+        if full && self.queued() > self.places_coming() {
+            match self.idle().first() {
+                Some((_, oldest)) => self.close(*oldest, EndReason::Purged),
+                None => self.retire_for_places(),
+            }
         }
         self.adopt();
         self.grant();
@@ -359,9 +414,15 @@ impl Model {
     }
 
     fn leased_idle(&mut self, id: Id, ask: &Ask) -> Answer {
-        let idle = self.idle_for(id);
+        let idle = self.idle_for(id).or(self.find(id).idle_before);
         self.connection(id).idle_before = idle;
-        self.leased(id, ask, Reuse::Reused)
+        let answer = self.leased(id, ask, Reuse::Reused);
+        if self.find(id).has_room() {
+            self.give_room(id);
+            self.adopt();
+            self.grant();
+        }
+        answer
     }
 
     fn is_private(&self, id: Id) -> bool {
@@ -376,7 +437,7 @@ impl Model {
     pub fn doubt(&mut self, odd: bool, sent: u64) -> Vec<Id> {
         let until = self.now + PROOF_TIME.as_millis() as u64;
         let fits = |c: &&mut Connection| {
-            let unused = matches!(c.stage, Stage::Idle { since, .. } if since < sent);
+            let unused = c.is_idle() && c.since.is_some_and(|(since, _)| since < sent);
             unused && (c.id % 2 == 1) == odd && c.doubted.is_none()
         };
         let mut doubted: Vec<_> = self
@@ -394,9 +455,9 @@ impl Model {
 
     /// Ends the doubt about a connection.
     pub fn trust(&mut self, id: Id) {
-        if matches!(self.stage(id), Some(Stage::Idle { .. })) && self.is_doubted(id) {
+        if self.is_doubted(id) {
             self.connection(id).doubted = None;
-            self.give_to_whom_it_suits(id);
+            self.give_room(id);
             self.adopt();
             self.grant();
         }
@@ -411,7 +472,7 @@ impl Model {
     /// Counts another request on a lease; returns its uses, or `None` if the connection has ended.
     pub fn again(&mut self, id: Id) -> Option<u64> {
         let connection = self.connection(id);
-        if connection.stage != Stage::InUse || connection.over.is_some() {
+        if connection.stage != Stage::Open {
             return None;
         }
         connection.uses += 1;
@@ -426,19 +487,16 @@ impl Model {
             Reuse::Risky
         } else if ask.fresh || ask.first && never_used {
             Reuse::Policy
-        } else if census.idle > 0 {
-            let idle: Vec<_> = self.idle(|_| true).into_iter().map(|(_, id)| id).collect();
-            let doubted = |id: &Id| self.is_doubted(*id);
-            if idle.iter().any(|id| !self.is_private(*id) && !doubted(id)) {
-                Reuse::Policy
-            } else if idle.iter().any(doubted) {
-                Reuse::Stale
-            } else {
-                Reuse::Authenticated
-            }
+        } else if self.connections.iter().any(|c| c.has_room() && !c.private && c.doubted.is_none())
+        {
+            Reuse::Policy
+        } else if self.connections.iter().any(|c| c.is_idle() && c.doubted.is_some()) {
+            Reuse::Stale
+        } else if self.connections.iter().any(Connection::has_room) {
+            Reuse::Authenticated
         } else if !self.place_free() {
             Reuse::Cap
-        } else if census.active + census.connecting > 0 {
+        } else if census.active + census.connecting + census.idle > 0 {
             Reuse::Busy
         } else {
             let last = self.last_end.map(EndReason::as_str);
@@ -470,9 +528,8 @@ impl Model {
     pub fn collect(&mut self, waiter: Id, thread: usize) -> Answer {
         let Waiter { outcome, dial, queued_for, sent_back, .. } = *self.waiter(waiter);
         match (outcome, dial) {
-            (Some(Outcome::Leased { id, reuse }), _) => {
+            (Some(Outcome::Leased { id, uses, reuse }), _) => {
                 self.waiters.retain(|w| w.id != waiter);
-                let uses = self.connection(id).uses;
                 Answer::Leased { id, uses, reuse, queued_for }
             }
             (Some(Outcome::Failed(error)), _) => {
@@ -505,7 +562,7 @@ impl Model {
             if connection.uses == 0 {
                 connection.owner = None;
             }
-            self.returned(id);
+            self.end_stream(id, None);
         }
         self.adopt();
         self.grant();
@@ -595,7 +652,7 @@ impl Model {
             let idle = Duration::from_millis(self.idle_for(id).unwrap_or(0));
             self.lessons.survived(idle, at);
         }
-        self.close(id, reason);
+        self.retire(id, reason);
     }
 
     fn was_short_lived(&mut self, id: Id) -> bool {
@@ -606,10 +663,8 @@ impl Model {
     }
 
     fn idle_for(&self, id: Id) -> Option<u64> {
-        match self.stage(id) {
-            Some(Stage::Idle { since, .. }) => Some(self.now - since),
-            _ => None,
-        }
+        let idle = self.connections.iter().find(|c| c.id == id && c.is_idle());
+        idle.and_then(|c| c.since).map(|(since, _)| self.now - since)
     }
 
     /// Learns that the upstream closed a connection that had been idle for so long.
@@ -619,12 +674,12 @@ impl Model {
         }
     }
 
-    pub fn opens(&mut self, id: Id, generation: u64, jitter: u64) {
+    pub fn opens(&mut self, id: Id, generation: u64, jitter: u64, limit: u32) {
         self.loses_its_dial(id);
         let opened = Some((self.now, jitter));
         let connection = self.connection(id);
         (connection.opened, connection.generation) = (opened, generation);
-        connection.stage = Stage::InUse;
+        (connection.stage, connection.limit) = (Stage::Open, limit);
         self.returned(id);
         self.notice_warmth();
         self.adopt();
@@ -640,15 +695,16 @@ impl Model {
         self.loses_its_dial(id);
         // The place is granted first, because it is for the waiter that has just lost its dial. Otherwise that waiter
         // would adopt another dial.
-        self.grant();
+        self.grant_places();
         self.adopt();
+        self.grant();
     }
 
     pub fn check_in(&mut self, id: Id, hint: Option<KeepAlive>) {
-        if self.stage(id) == Some(Stage::InUse) {
+        if !matches!(self.stage(id), Some(Stage::Lost(_))) {
             self.learn(id, hint.unwrap_or_default());
         }
-        self.returned(id);
+        self.end_stream(id, None);
         self.adopt();
         self.grant();
     }
@@ -676,9 +732,9 @@ impl Model {
         let used_up = self.has_used_up_requests(connection);
         let ownerless = self.reason_if_ownerless(connection);
         let aged = self.retires(connection).is_some_and(|at| at <= self.now);
-        let surplus = self.staying() > self.settings.max_connections;
+        let retiring = if connection.is_idle() { 0 } else { self.retiring() };
+        let surplus = self.staying() > self.settings.max_connections + retiring;
         [
-            connection.over,
             old.then_some(self.outdated),
             used_up.then_some(EndReason::Requests),
             ownerless,
@@ -703,51 +759,107 @@ impl Model {
         }
     }
 
-    /// Finds the next use for a connection whose handle comes from a dial or a lease, or closes it.
-    fn returned(&mut self, id: Id) {
-        match (self.stage(id), self.unfit(id)) {
-            (Some(Stage::Lost(end)), _) => {
+    /// Ends a stream; `unfit` is the reason for which no other one may begin on its connection.
+    fn end_stream(&mut self, id: Id, unfit: Option<EndReason>) {
+        let connection = self.connection(id);
+        connection.open -= 1;
+        if connection.open == 0 {
+            connection.since = None;
+        }
+        match (connection.stage, connection.open) {
+            (Stage::Open, _) => match unfit {
+                Some(reason) => self.retire(id, reason),
+                None => self.returned(id),
+            },
+            (Stage::Retiring(reason), 0) => self.close(id, unfit.unwrap_or(reason)),
+            (Stage::Lost(end), 0) => {
+                let reason = unfit.unwrap_or(ended_by(end));
                 self.closed.push(id);
-                self.discard(id, ended_by(end));
+                self.last_end = Some(reason);
+                self.remove_ended(id, reason);
             }
-            (_, Some(reason)) => self.close(id, reason),
-            (_, None) => self.offer(id),
+            _ => self.settle(id),
         }
     }
 
-    /// Ends a lease of a connection that must not be used again. The caller drops the handle.
+    /// Finds the next use for a connection that comes from a dial, or on which a stream has ended; or ends it.
+    fn returned(&mut self, id: Id) {
+        match self.unfit(id) {
+            Some(reason) => self.retire(id, reason),
+            None => self.offer(id),
+        }
+    }
+
+    /// Ends a lease of a connection that must not be used again.
     pub fn discard(&mut self, id: Id, reason: EndReason) {
-        self.last_end = Some(reason);
         if reason == EndReason::Stale {
             let idle = self.connection(id).idle_before.take();
             self.cut_short(idle);
         }
-        match self.stage(id) {
-            Some(Stage::Lost(_)) => self.remove_ended(id, reason),
-            _ => self.connection(id).stage = Stage::Closing(reason),
+        self.end_stream(id, Some(reason));
+        self.adopt();
+        self.grant();
+    }
+
+    /// Puts another limit of streams in force on a connection.
+    pub fn allow(&mut self, id: Id, limit: u32) {
+        self.connection(id).limit = limit;
+        self.settle(id);
+        let open = self.find(id).stage == Stage::Open;
+        match self.unfit(id).filter(|_| open) {
+            Some(reason) => self.retire(id, reason),
+            None if self.give_room(id) => self.retire(id, EndReason::Purged),
+            None => self.watch(id),
         }
+        self.adopt();
+        self.grant();
+    }
+
+    /// Ends a connection now, or once its open streams have ended.
+    fn retire(&mut self, id: Id, reason: EndReason) {
+        if self.find(id).is_idle() {
+            self.close(id, reason);
+        } else {
+            self.connection(id).stage = Stage::Retiring(reason);
+            self.settle(id);
+        }
+    }
+
+    /// Retires connections with room, the least busy first, while more waiters are queued than places are coming.
+    fn retire_for_places(&mut self) {
+        while self.queued() > self.places_coming() + self.retiring()
+            && let Some(id) = self.least_busy()
+        {
+            self.retire(id, EndReason::Purged);
+        }
+    }
+
+    fn least_busy(&self) -> Option<Id> {
+        let busy = self.connections.iter().filter(|c| c.has_room() && c.open > 0);
+        busy.map(|c| (c.open, c.id)).min().map(|(_, id)| id)
     }
 
     pub fn socket_closes(&mut self, id: Id, by: Side) {
         let reason = if by == Side::Peer { EndReason::PeerClosed } else { EndReason::Unfit };
         match self.stage(id) {
-            Some(Stage::Idle { .. }) => {
+            Some(Stage::Open) if self.find(id).is_idle() => {
                 self.ends_idle(id, by, reason);
             }
-            Some(Stage::InUse) => self.connection(id).over = Some(reason),
+            Some(Stage::Open | Stage::Retiring(_)) => self.retire(id, reason),
             _ => {}
         }
     }
 
     pub fn socket_ends(&mut self, id: Id, end: End) {
         match self.stage(id).unwrap() {
-            Stage::InUse => {
-                self.connection(id).stage = Stage::Lost(end);
-                self.last_end = Some(ended_by(end));
-            }
-            Stage::Idle { .. } => {
+            Stage::Open if self.find(id).is_idle() => {
                 let reason = self.ends_idle(id, end.by, ended_by(end));
                 self.remove_ended(id, reason);
+            }
+            Stage::Open | Stage::Retiring(_) => {
+                self.connection(id).stage = Stage::Lost(end);
+                self.settle(id);
+                self.last_end = Some(ended_by(end));
             }
             Stage::Closing(reason) => self.remove_ended(id, reason),
             stage => panic!("no socket to end: {stage:?}"),
@@ -770,14 +882,15 @@ impl Model {
     fn leased(&mut self, id: Id, ask: &Ask, reuse: Reuse) -> Answer {
         let never = self.settings.sharing == Sharing::Never;
         let connection = self.connection(id);
-        connection.stage = Stage::InUse;
+        connection.open += 1;
         connection.uses += 1;
         connection.last_reuse = Some(reuse);
         if never {
             connection.owner = Some(ask.client);
         }
         let uses = connection.uses;
-        let in_use = self.census().active;
+        self.settle(id);
+        let in_use = self.in_use();
         (self.peak, self.need) = (self.peak.max(in_use), self.need.max(in_use));
         Answer::Leased { id, uses, reuse, queued_for: None }
     }
@@ -787,6 +900,7 @@ impl Model {
         self.closed.push(id);
         self.last_end = Some(reason);
         self.connection(id).stage = Stage::Closing(reason);
+        self.settle(id);
     }
 
     fn remove_ended(&mut self, id: Id, reason: EndReason) {
@@ -797,42 +911,43 @@ impl Model {
 
     // ---- the assignment of connections and places
 
-    /// Gives a connection to the first waiter that may take it, else keeps it idle. If a waiter that may not take it
-    /// would be overtaken, the connection closes for its place instead, unless enough places are coming.
+    /// Gives the room of a connection to the first waiters that may take it, and keeps the connection for what is left.
+    /// If a waiter that may not take it would be overtaken, the connection ends for its place instead, unless enough
+    /// places are coming.
     fn offer(&mut self, id: Id) {
-        let mut places_coming = self.places_coming();
-        for index in 0..self.waiters.len() {
-            let waiter = &self.waiters[index];
-            if waiter.outcome.is_some() {
-                continue;
-            }
-            if self.may_take(&waiter.ask, id) {
-                return self.give(id, waiter.id);
-            }
-            if waiter.queued() {
-                if places_coming == 0 {
-                    return self.close(id, EndReason::Purged);
-                }
-                places_coming -= 1;
-            }
-        }
-        self.keep(id);
+        if self.give_room(id) { self.retire(id, EndReason::Purged) } else { self.keep(id) }
     }
 
-    /// Gives an idle connection to the first waiter that may take it, unless another waiter would be overtaken.
-    fn give_to_whom_it_suits(&mut self, id: Id) {
+    /// Gives the room of a connection to the first waiters that may take it. Returns true if another one would be
+    /// overtaken by the next.
+    fn give_room(&mut self, id: Id) -> bool {
+        while self.find(id).has_room() {
+            match self.taker(id) {
+                Ok(waiter) => self.give(id, waiter),
+                Err(overtaken) => return overtaken,
+            }
+        }
+        self.find(id).is_idle() && self.queued() > self.places_coming()
+    }
+
+    /// Returns the first waiter that may take the connection, or whether another one would be overtaken.
+    fn taker(&self, id: Id) -> Result<Id, bool> {
         let mut places_coming = self.places_coming();
-        for waiter in self.waiters.iter().filter(|w| w.unserved()) {
+        if !self.find(id).is_idle() {
+            places_coming += self.retiring();
+        }
+        for waiter in self.waiters.iter().filter(|waiter| waiter.unserved()) {
             if self.may_take(&waiter.ask, id) {
-                return self.give(id, waiter.id);
+                return Ok(waiter.id);
             }
             if waiter.queued() {
                 if places_coming == 0 {
-                    return;
+                    return Err(true);
                 }
                 places_coming -= 1;
             }
         }
+        Err(false)
     }
 
     fn give(&mut self, id: Id, to: Id) {
@@ -840,9 +955,10 @@ impl Model {
         let Waiter { ask, reason, .. } = *self.waiter(to);
         let reuse = if unused { reason } else { Reuse::Reused };
         self.leased(id, &ask, reuse);
+        let uses = self.find(id).uses;
         self.note_wait(to);
         let waiter = self.waiter(to);
-        waiter.outcome = Some(Outcome::Leased { id, reuse });
+        waiter.outcome = Some(Outcome::Leased { id, uses, reuse });
         let dial = waiter.dial.take();
         self.pass_on(dial);
     }
@@ -871,8 +987,13 @@ impl Model {
         }
     }
 
-    /// Gives free places to the first queued waiters, as long as there are both.
     fn grant(&mut self) {
+        self.grant_places();
+        self.retire_for_places();
+    }
+
+    /// Gives free places to the first queued waiters, as long as there are both.
+    fn grant_places(&mut self) {
         while self.place_free()
             && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
         {
@@ -886,11 +1007,14 @@ impl Model {
         self.made += 1;
         let (id, stage) = (self.made, Stage::Dialling);
         let (thread, opened, generation) = (0, None, 0);
-        let (uses, owner, private, last_reuse, over) = (0, None, false, None, None);
+        let (uses, owner, private, last_reuse) = (0, None, false, None);
         let (idle_before, announced, last_use) = (None, None, None);
         let dial = Connection {
             id,
             stage,
+            open: 0,
+            limit: 0,
+            since: None,
             thread,
             opened,
             generation,
@@ -902,7 +1026,6 @@ impl Model {
             announced,
             last_use,
             last_reuse,
-            over,
         };
         self.connections.push(dial);
         id
@@ -921,16 +1044,20 @@ impl Model {
     }
 
     fn keep(&mut self, id: Id) {
+        if !self.find(id).is_idle() {
+            self.connection(id).since = None;
+            self.settle(id);
+            return self.watch(id);
+        }
         if self.draining {
             return self.close(id, EndReason::Drained);
         }
-        let idle = self.idle(|_| true);
+        let idle = self.idle();
         let mut most = self.most_idle();
         if self.lessons.has_habit() {
             // The idle connections, with the one that is to be kept, and the others in use are together at most as many
             // as were lately in use at once.
-            let others = self.count(|stage| stage == Stage::InUse) - 1;
-            let room = self.peak.max(self.need).saturating_sub(others);
+            let room = self.peak.max(self.need).saturating_sub(self.in_use());
             most = room.min(most).max(self.settings.min_idle);
         }
         if most == 0 {
@@ -939,13 +1066,19 @@ impl Model {
         if idle.len() >= most {
             self.close(idle[0].1, EndReason::Purged);
         }
-        self.turns += 1;
-        let (since, turn) = (self.now, self.turns);
-        self.connection(id).stage = Stage::Idle { since, turn };
+        self.connection(id).doubted = None;
+        self.settle(id);
         if let Some(reason) = self.over_limit(id) {
             return self.ends(id, reason);
         }
-        self.purge_period = self.purge_period.or(Some(self.now));
+        self.watch(id);
+    }
+
+    /// Begins a purge period if there is none, and the connection is idle or has room.
+    fn watch(&mut self, id: Id) {
+        if self.find(id).since.is_some() {
+            self.purge_period = self.purge_period.or(Some(self.now));
+        }
     }
 
     pub fn most_idle(&self) -> usize {
@@ -960,12 +1093,13 @@ impl Model {
         self.close_over_limit();
         if self.next_purge().is_some_and(|at| at <= self.now) {
             self.purge();
-            self.purge_period = (self.census().idle > 0).then_some(self.now);
+            let listed = self.connections.iter().any(|c| c.since.is_some());
+            self.purge_period = listed.then_some(self.now);
         }
     }
 
     fn close_over_limit(&mut self) {
-        for (_, id) in self.idle(|_| true) {
+        for (_, id) in self.listed(|_| true) {
             if let Some(reason) = self.over_limit(id) {
                 self.ends(id, reason);
             }
@@ -973,17 +1107,24 @@ impl Model {
     }
 
     /// Applies the purge rule: excess = in use + idle − max(peak, need); close ⌈excess/2⌉, oldest idle first, never the
-    /// newest; then need = max(peak, ⌊(need + peak)/2⌋) and peak = in use.
+    /// newest; then need = max(peak, ⌊(need + peak)/2⌋) and peak = in use. In use is ⌈open streams/expected⌉; so many
+    /// connections with open streams as are in excess of the need retire, those with the fewest first.
     fn purge(&mut self) {
         let Census { active, idle, .. } = self.census();
+        let surplus = (active - self.retiring()).saturating_sub(self.peak.max(self.need));
         let excess = (active + idle).saturating_sub(self.peak.max(self.need));
-        let candidates = self.idle(|_| true);
+        let candidates = self.idle();
         let all_but_newest = &candidates[..idle.saturating_sub(self.settings.min_idle.max(1))];
         for (_, id) in all_but_newest.iter().take(excess.div_ceil(2)) {
             self.close(*id, EndReason::Purged);
         }
         self.need = self.peak.max(usize::midpoint(self.need, self.peak));
-        self.peak = active;
+        self.peak = self.in_use();
+        for _ in 0..surplus {
+            if let Some(id) = self.least_busy() {
+                self.retire(id, EndReason::Purged);
+            }
+        }
     }
 
     // ---- changes
@@ -997,24 +1138,25 @@ impl Model {
             }
         }
         let old = |c: &&Connection| c.generation < self.generation;
-        let old: Vec<_> = self.connections.iter().filter(old).map(|c| (c.id, c.stage)).collect();
-        let idle = old.iter().filter(|(_, stage)| matches!(stage, Stage::Idle { .. }));
-        for (id, _) in idle.clone() {
-            self.close(*id, self.outdated);
+        let old: Vec<_> = self.connections.iter().filter(old).map(|c| c.id).collect();
+        let in_use = old.iter().filter(|id| self.find(**id).is_in_use()).count();
+        let idle = old.iter().filter(|id| self.find(**id).is_idle()).count();
+        for id in old {
+            if self.find(id).since.is_some() {
+                self.retire(id, self.outdated);
+            }
         }
-        (idle.count(), old.iter().filter(|(_, stage)| *stage == Stage::InUse).count())
+        (idle, in_use)
     }
 
     pub fn client_left(&mut self, client: u64) {
-        for (_, id) in self.idle(|_| true) {
-            let connection = self.connection(id);
-            if connection.owner == Some(client) {
-                let private = connection.private;
-                self.close(id, if private { EndReason::Authenticated } else { EndReason::Policy });
-            }
-        }
         for connection in &mut self.connections {
             connection.owner = connection.owner.filter(|owner| *owner != client);
+        }
+        for (_, id) in self.listed(|_| true) {
+            if let Some(reason) = self.reason_if_ownerless(self.find(id)) {
+                self.retire(id, reason);
+            }
         }
     }
 
@@ -1024,26 +1166,27 @@ impl Model {
         }
         self.settings = settings;
         self.close_over_limit();
-        for (_, id) in self.idle(|_| true) {
-            if self.has_used_up_requests(self.connections.iter().find(|c| c.id == id).unwrap()) {
-                self.close(id, EndReason::Requests);
+        for (_, id) in self.listed(|_| true) {
+            if self.has_used_up_requests(self.find(id)) {
+                self.retire(id, EndReason::Requests);
             }
         }
-        for (_, id) in self.idle(|_| true) {
-            let connection = self.connections.iter().find(|c| c.id == id).unwrap();
-            if let Some(reason) = self.reason_if_ownerless(connection) {
-                self.close(id, reason);
+        for (_, id) in self.listed(|_| true) {
+            if let Some(reason) = self.reason_if_ownerless(self.find(id)) {
+                self.retire(id, reason);
             }
         }
-        for (_, id) in self.idle(|_| true) {
+        for (_, id) in self.idle() {
             if self.staying() > self.settings.max_connections {
                 self.close(id, EndReason::Reconfigured);
             }
         }
-        for (_, id) in self.idle(|_| true) {
-            self.give_to_whom_it_suits(id);
+        for (_, id) in self.listed(|c| c.doubted.is_none()) {
+            if self.give_room(id) && !self.find(id).is_idle() {
+                self.retire(id, EndReason::Purged);
+            }
         }
-        for (_, id) in self.idle(|_| true) {
+        for (_, id) in self.idle() {
             if self.census().idle > self.most_idle() || self.queued() > self.places_coming() {
                 self.close(id, EndReason::Purged);
             }
@@ -1055,7 +1198,7 @@ impl Model {
 
     pub fn drain(&mut self) {
         self.draining = true;
-        for (_, id) in self.idle(|_| true) {
+        for (_, id) in self.idle() {
             self.close(id, EndReason::Drained);
         }
     }

@@ -15,7 +15,7 @@ use proptest::{
 };
 
 use super::{
-    model::{Answer, Model, Stage, ms_up},
+    model::{Answer, Connection, Model, Stage, ms_up},
     scene::{PEER_POLITE, US_POLITE, millis},
 };
 use crate::{
@@ -70,6 +70,11 @@ enum Step {
     /// A lease goes on with another request of its client.
     Again {
         pick: usize,
+    },
+    /// A connection allows another number of streams from now on.
+    Allow {
+        pick: usize,
+        limit: u32,
     },
     /// Bytes that were sent `ago` to the peer of the odd, or of the even, connections were never acknowledged.
     Doubt {
@@ -147,6 +152,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Makes a step of a life in which the connections' limits of streams change.
+fn step_with_limits() -> impl Strategy<Value = Step> {
+    let allow = (any::<usize>(), 0..4_u32).prop_map(|(pick, limit)| Step::Allow { pick, limit });
+    prop_oneof![15 => step(), 1 => allow]
+}
+
 /// Makes a `Keep-Alive` field whose timeout is in milliseconds, as the other times here, not in seconds.
 fn hint() -> impl Strategy<Value = Option<KeepAlive>> {
     let timeout = prop::option::weighted(0.5, prop::sample::select(&[0, 50, 200, 3000]));
@@ -216,6 +227,8 @@ enum Filler {
 /// The state and the model side by side, and what the outside holds of them.
 struct Life {
     settings: Settings,
+    /// The number of streams that a new connection allows.
+    limit: u32,
     state: State<Id, u8, Id>,
     model: Model,
     start: Instant,
@@ -226,7 +239,8 @@ struct Life {
     asleep: BTreeSet<Id>,
     filler: Filler,
     dials: BTreeSet<Id>,
-    leases: BTreeSet<Id>,
+    /// The connections of the leases.
+    leases: Vec<Id>,
     sockets: BTreeSet<Id>,
     /// The connections, past ones included, on which HTTP is over.
     closing: BTreeSet<Id>,
@@ -238,18 +252,19 @@ struct Life {
 }
 
 impl Life {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, limit: u32) -> Self {
         Self {
             settings: settings.clone(),
-            state: State::new(settings.clone(), 3),
-            model: Model::new(settings.clone()),
+            limit,
+            state: State::expecting(limit as usize, settings.clone(), 3),
+            model: Model::new(settings.clone(), limit as usize),
             start: Instant::now(),
             armed: None,
             waiters: BTreeSet::new(),
             asleep: BTreeSet::new(),
             filler: Filler::Awake,
             dials: BTreeSet::new(),
-            leases: BTreeSet::new(),
+            leases: Vec::new(),
             sockets: BTreeSet::new(),
             closing: BTreeSet::new(),
             made: BTreeSet::new(),
@@ -276,6 +291,7 @@ impl Life {
                 Step::Discard { reason, .. } => self.discard(id, reason),
                 Step::Claim { client, .. } => self.claim(id, client),
                 Step::Again { .. } => self.again(id),
+                Step::Allow { limit, .. } => self.allow(id, limit),
                 Step::Doubt { odd, ago } => self.doubt(odd, ago),
                 Step::Trust { .. } => self.trust(id),
                 Step::SocketCloses { by_peer, .. } => self.socket_closes(id, by_peer),
@@ -300,16 +316,19 @@ impl Life {
     /// Returns the waiter or connection that a step concerns; `None` if there is none, and 0 if the step needs none.
     fn concerned(&self, step: &Step) -> Option<Id> {
         let (among, pick) = match step {
+            Step::CheckIn { pick, .. }
+            | Step::Discard { pick, .. }
+            | Step::Claim { pick, .. }
+            | Step::Again { pick } => {
+                return self.leases.get(pick % self.leases.len().max(1)).copied();
+            }
             Step::Collect { pick, .. } | Step::Abandon { pick } | Step::TimeOut { pick } => {
                 (&self.waiters, pick)
             }
             Step::Opens { pick, .. } | Step::Fails { pick, .. } => (&self.dials, pick),
-            Step::CheckIn { pick, .. }
-            | Step::Discard { pick, .. }
-            | Step::Claim { pick, .. }
-            | Step::Again { pick } => (&self.leases, pick),
             Step::SocketCloses { pick, .. }
             | Step::SocketEnds { pick, .. }
+            | Step::Allow { pick, .. }
             | Step::Trust { pick } => (&self.sockets, pick),
             Step::CheckOut { .. }
             | Step::Doubt { .. }
@@ -338,7 +357,7 @@ impl Life {
         };
         assert_eq!(answer, self.model.check_out(ask));
         match answer {
-            Answer::Leased { id, .. } => assert!(self.leases.insert(id), "leased twice: {id}"),
+            Answer::Leased { id, .. } => self.leases(id),
             Answer::Waits(waiter) => assert!(self.waiters.insert(waiter)),
             _ => {}
         }
@@ -356,7 +375,7 @@ impl Life {
         assert_eq!(answer, self.model.collect(waiter, thread));
         match answer {
             Answer::Leased { id, .. } => {
-                assert!(self.leases.insert(id), "leased twice: {id}");
+                self.leases(id);
                 self.leaves(waiter);
             }
             Answer::Failed(_) => self.leaves(waiter),
@@ -370,6 +389,16 @@ impl Life {
                 self.asleep.insert(waiter);
             }
         }
+    }
+
+    /// Notes a lease, for which the model has found room.
+    fn leases(&mut self, id: Id) {
+        self.leases.push(id);
+    }
+
+    fn ends_lease(&mut self, id: Id) {
+        let index = self.leases.iter().position(|leased| *leased == id).unwrap();
+        self.leases.swap_remove(index);
     }
 
     fn leaves(&mut self, waiter: Id) {
@@ -400,9 +429,10 @@ impl Life {
         let (now, mut effects) = (self.now(), Effects::default());
         let peer = peer(id % 2 == 1);
         let generation = self.model.generation.saturating_sub(behind);
-        let dialled = Dialled { generation, peer, jitter: f64::from(jitter) / 10.0 };
+        let (streams, of_one) = (self.limit, f64::from(jitter) / 10.0);
+        let dialled = Dialled { generation, peer, streams, jitter: of_one };
         self.state.at(now, &mut effects).established(id, id, dialled);
-        self.model.opens(id, generation, u64::from(jitter));
+        self.model.opens(id, generation, u64::from(jitter), self.limit);
         self.follow_up(effects);
     }
 
@@ -415,16 +445,15 @@ impl Life {
     }
 
     fn check_in(&mut self, id: Id, hint: Option<KeepAlive>) {
-        self.leases.remove(&id);
+        self.ends_lease(id);
         let (now, mut effects) = (self.now(), Effects::default());
-        self.state.at(now, &mut effects).check_in(id, id, hint);
+        self.state.at(now, &mut effects).check_in(id, hint);
         self.model.check_in(id, hint);
         self.follow_up(effects);
     }
 
     fn discard(&mut self, id: Id, reason: EndReason) {
-        self.leases.remove(&id);
-        assert!(self.dropped.insert(id));
+        self.ends_lease(id);
         let (now, mut effects) = (self.now(), Effects::default());
         self.state.at(now, &mut effects).discard(id, reason);
         self.model.discard(id, reason);
@@ -433,14 +462,33 @@ impl Life {
 
     /// Claims a connection for a client; a private one for its owner, because no other client can have leased it.
     fn claim(&mut self, id: Id, client: u64) {
+        if self.is_shared(id) {
+            return;
+        }
         let leased = self.model.connections.iter().find(|c| c.id == id);
-        let owner = leased.and_then(super::model::Connection::private_to);
+        let owner = leased.and_then(Connection::private_to);
         let client = owner.unwrap_or(client);
         self.state.claim(id, client);
         self.model.claim(id, client);
     }
 
+    /// True if a connection carries, or could carry, more than one stream: clients authenticate themselves on none
+    /// such.
+    fn is_shared(&self, id: Id) -> bool {
+        self.model.connections.iter().any(|c| c.id == id && (c.open > 1 || c.has_room()))
+    }
+
+    fn allow(&mut self, id: Id, limit: u32) {
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).allow(id, limit);
+        self.model.allow(id, limit);
+        self.follow_up(effects);
+    }
+
     fn again(&mut self, id: Id) {
+        if self.is_shared(id) {
+            return;
+        }
         let again = self.state.lease_again(id, self.now()).map(|(uses, _)| uses);
         assert_eq!(again, self.model.again(id));
     }
@@ -571,6 +619,11 @@ impl Life {
         }
         if rearm {
             self.armed = self.model.due();
+            // The caller ticks at once. Unless work is due, that only sets the time of the next tick.
+            if self.armed.is_none_or(|at| at > self.model.now) {
+                let now = self.now();
+                self.state.at(now, &mut Effects::default()).tick();
+            }
         }
     }
 
@@ -607,8 +660,8 @@ impl Life {
         let living = self.model.connections.iter().filter_map(|c| {
             let phase = match c.stage {
                 Stage::Dialling => ConnectionPhase::Connecting,
-                Stage::InUse => ConnectionPhase::Active,
-                Stage::Idle { .. } => ConnectionPhase::Idle,
+                Stage::Open if c.is_idle() => ConnectionPhase::Idle,
+                Stage::Open | Stage::Retiring(_) => ConnectionPhase::Active,
                 Stage::Closing(_) => ConnectionPhase::Closing,
                 Stage::Lost(_) => return None,
             };
@@ -630,7 +683,7 @@ impl Life {
             self.model.orphans().is_empty() || self.state.queued() == 0,
             "somebody queues beside an orphan dial"
         );
-        assert!(!self.model.waits_beside_its_own(), "somebody waits beside an idle one");
+        assert!(!self.model.waits_beside_its_own(), "somebody waits beside one with room");
         if census.idle > 0 {
             assert!(
                 self.state.queued() <= self.model.places_coming(),
@@ -638,14 +691,16 @@ impl Life {
             );
         }
         assert!(census.idle <= self.model.most_idle(), "too many idle: {census:?}");
-        let idle_generations = self.model.connections.iter().filter_map(|c| match c.stage {
-            Stage::Idle { .. } => Some(c.generation),
-            _ => None,
-        });
+        if self.model.connections.iter().any(Connection::has_room) {
+            let coming = self.model.places_coming() + self.model.retiring();
+            assert!(self.state.queued() <= coming, "somebody waits beside room for no place");
+        }
+        let takes_streams = |c: &&Connection| c.is_idle() || c.has_room();
+        let generations = self.model.connections.iter().filter(takes_streams).map(|c| c.generation);
         let newest = self.model.generation;
-        assert!(idle_generations.min().is_none_or(|oldest| oldest >= newest), "an old one is idle");
-        let open = |c: &&super::model::Connection| {
-            matches!(c.stage, Stage::InUse | Stage::Idle { .. } | Stage::Closing(_))
+        assert!(generations.min().is_none_or(|oldest| oldest >= newest), "an old one has room");
+        let open = |c: &&Connection| {
+            matches!(c.stage, Stage::Open | Stage::Retiring(_) | Stage::Closing(_))
         };
         let oldest = self.model.connections.iter().filter(open).map(|c| c.generation).min();
         for generation in newest.saturating_sub(3)..=newest {
@@ -654,13 +709,20 @@ impl Life {
         }
     }
 
-    /// Checks that each handle is leased, idle or dropped (invariant 9).
+    /// Checks that each handle is held until its connection closes, and for as long as it is leased (invariant 9), and
+    /// that a connection which is to end has open streams (invariant 14).
     fn check_that_nothing_is_lost(&self) {
         assert!(self.dropped.is_subset(&self.made));
         let held = self.made.difference(&self.dropped).count();
-        let leased = self.model.connections.iter();
-        let leased = leased.filter(|c| matches!(c.stage, Stage::InUse | Stage::Lost(_))).count();
-        assert_eq!(held, leased + self.state.census().idle, "handles made and not dropped");
+        let holds =
+            |c: &&Connection| matches!(c.stage, Stage::Open | Stage::Retiring(_) | Stage::Lost(_));
+        let holding = self.model.connections.iter().filter(holds).count();
+        assert_eq!(held, holding, "handles made and not dropped");
+        for connection in &self.model.connections {
+            if matches!(connection.stage, Stage::Retiring(_) | Stage::Lost(_)) {
+                assert!(connection.open > 0, "nothing holds {}", connection.id);
+            }
+        }
         for id in &self.leases {
             assert!(!self.dropped.contains(id), "{id} is leased and dropped");
         }
@@ -693,6 +755,7 @@ impl Life {
             if let Some(waiter) = awake {
                 self.collect(waiter, 0);
             } else if let Some(id) = self.dials.first().copied() {
+                self.limit = 1;
                 self.opens(id, 0, 0);
             } else if let Some(id) = self.leases.first().copied() {
                 self.check_in(id, None);
@@ -731,14 +794,14 @@ fn leased_answer(leased: &Leased<Id>, queued_for: Option<Duration>) -> Answer {
     Answer::Leased { id, uses, reuse, queued_for: queued_for.map(|wait| wait.as_millis() as u64) }
 }
 
-#[test]
-fn whatever_happens_the_pool_does_as_the_model() {
+/// Plays lives whose connections allow this number of streams at first.
+fn live<S: Strategy<Value = Step>>(limit: impl Strategy<Value = u32>, step: impl Fn() -> S) {
     let soak = std::env::var("WARMLINE_SOAK").is_ok_and(|value| value == "1");
     let (cases, steps) = if soak { (50_000, 400) } else { (1_500, 200) };
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
-        .run(&(settings(), vec(step(), 1..steps)), |(settings, steps)| {
-            let mut life = Life::new(&settings);
+        .run(&(settings(), limit, vec(step(), 1..steps)), |(settings, limit, steps)| {
+            let mut life = Life::new(&settings, limit);
             for step in &steps {
                 life.play(step);
             }
@@ -746,4 +809,14 @@ fn whatever_happens_the_pool_does_as_the_model() {
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn whatever_happens_the_pool_does_as_the_model() {
+    live(prop::sample::select(&[1, 1, 3]), step);
+}
+
+#[test]
+fn whatever_limits_of_streams_the_peers_set_the_pool_does_as_the_model() {
+    live(1..4_u32, step_with_limits);
 }

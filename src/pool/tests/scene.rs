@@ -1,6 +1,9 @@
 //! A stage for a pool's state: a clock that the test moves, and connections whose handle is their id.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use crate::{
     pool::{
@@ -22,6 +25,14 @@ pub const ANYBODY: Ask = Ask {
     client: 0,
     first: false,
     urgency: DEFAULT_URGENCY,
+};
+
+/// A dial of the first generation, for one stream at a time.
+pub const DIALLED: Dialled = Dialled {
+    generation: 0,
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 443),
+    streams: 1,
+    jitter: 0.0,
 };
 
 /// A request like [`ANYBODY`] that cannot be sent again.
@@ -89,6 +100,8 @@ pub struct Scene {
     pub ended: Vec<(ConnectionId, EndReason)>,
     /// The time that the last waiter that got a connection was queued.
     pub queued_for: Option<Duration>,
+    /// The number of streams that a new connection allows.
+    pub streams: u32,
     settings: Settings,
 }
 
@@ -104,6 +117,7 @@ impl Scene {
             woken: Vec::new(),
             ended: Vec::new(),
             queued_for: None,
+            streams: 1,
             settings,
         }
     }
@@ -289,9 +303,8 @@ impl Scene {
 
     fn opens_as(&mut self, id: ConnectionId, generation: u64, jitter: f64) {
         let peer = ([127, 0, 0, 1], 443).into();
-        self.play(|operation| {
-            operation.established(id, id, Dialled { generation, peer, jitter });
-        });
+        let dialled = Dialled { generation, peer, streams: self.streams, jitter };
+        self.play(|operation| operation.established(id, id, dialled));
     }
 
     pub fn fails(&mut self, id: ConnectionId) {
@@ -299,13 +312,13 @@ impl Scene {
     }
 
     pub fn check_in(&mut self, id: ConnectionId) {
-        self.play(|operation| operation.check_in(id, id, None));
+        self.play(|operation| operation.check_in(id, None));
     }
 
     /// Checks in a connection whose response announced `timeout` seconds of idle time and `max` more requests.
     pub fn check_in_told(&mut self, id: ConnectionId, timeout: Option<u64>, max: Option<u64>) {
         let hint = Some(KeepAlive { timeout: timeout.map(secs), max });
-        self.play(|operation| operation.check_in(id, id, hint));
+        self.play(|operation| operation.check_in(id, hint));
     }
 
     /// Makes a leased connection private to a client that authenticates itself on it.
@@ -314,7 +327,15 @@ impl Scene {
     }
 
     pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
+        let before = self.closed.len();
         self.play(|operation| operation.discard(id, reason));
+        // The lease's own clone of the handle is dropped after the pool's.
+        self.closed.truncate(before);
+    }
+
+    /// Makes a connection allow another number of streams.
+    pub fn allow(&mut self, id: ConnectionId, limit: u32) {
+        self.play(|operation| operation.allow(id, limit));
     }
 
     /// Doubts the connections because bytes sent `ago` were not acknowledged; returns the doubted ones. All have one

@@ -12,19 +12,21 @@ use std::{
     time::Instant,
 };
 
-use super::scene::{ANYBODY, PEER_POLITE, US_POLITE, defaults, millis};
+use super::scene::{ANYBODY, DIALLED, PEER_POLITE, US_POLITE, defaults, millis};
 use crate::pool::{
     Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Step,
     Waiter,
 };
 
-/// A handle that counts its drops and locks the pool in each: dropped under the lock, it would hang.
-struct Handle {
+/// A handle that counts the drops of last clones and locks the pool in each: dropped under the lock, it would hang.
+type Handle = Arc<Counted>;
+
+struct Counted {
     drops: Arc<AtomicUsize>,
     pool: Arc<Pool<Handle, &'static str>>,
 }
 
-impl Drop for Handle {
+impl Drop for Counted {
     fn drop(&mut self) {
         let _ = self.pool.snapshot(Instant::now());
         self.drops.fetch_add(1, SeqCst);
@@ -79,8 +81,8 @@ impl Scene {
     }
 
     fn establish(&self, permit: TestPermit) -> TestPlace {
-        let handle = Handle { drops: Arc::clone(&self.drops), pool: Arc::clone(&self.pool) };
-        permit.established(handle, 0, ([127, 0, 0, 1], 443).into(), Instant::now(), 0.0)
+        let handle = Counted { drops: Arc::clone(&self.drops), pool: Arc::clone(&self.pool) };
+        permit.established(Arc::new(handle), DIALLED, Instant::now())
     }
 
     fn lease(&self, waiter: &mut TestWaiter) -> TestLease {

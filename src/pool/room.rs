@@ -1,0 +1,145 @@
+//! The connections with room in order: the newest of a thread comes first for a checkout, the oldest of all for a
+//! purge. Idle connections are listed here too if their upstream allows no exchange on them at the moment.
+
+use std::{collections::VecDeque, time::Instant};
+
+use super::ids::ConnectionId;
+
+/// The position of a connection among those with room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The time at which the connection came to this position: of an idle connection the time at which it became idle.
+    pub since: Instant,
+    /// The connection's number in the order of coming to a position, over the whole pool. Two connections may have the
+    /// same time.
+    pub turn: u64,
+    /// The list that holds the connection.
+    pub list: List,
+}
+
+/// The name of a list of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum List {
+    /// The connections that this thread drives, for all requests that the reuse mode lets take them.
+    Shared(usize),
+    /// The connections that only their owners may take, of all threads. A search for a shared connection skips this
+    /// list.
+    Private,
+    /// The connections that no request may take until they are proven to be alive.
+    Doubted,
+    /// The idle connections on which the upstream allows no exchange at the moment.
+    Full,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    turn: u64,
+    id: ConnectionId,
+}
+
+type Entries = VecDeque<Entry>;
+
+/// The connections with room. Each is in one list, and each list is sorted by turn.
+#[derive(Debug)]
+pub(super) struct RoomList {
+    threads: Vec<Entries>,
+    private: Entries,
+    doubted: Entries,
+    full: Entries,
+    next_turn: u64,
+}
+
+impl RoomList {
+    pub(super) fn new(threads: usize) -> Self {
+        let threads = (0..threads.max(1)).map(|_| VecDeque::new()).collect();
+        let (private, doubted, full) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { threads, private, doubted, full, next_turn: 0 }
+    }
+
+    /// Adds a connection as the newest of a list.
+    pub(super) fn push(&mut self, list: List, id: ConnectionId, now: Instant) -> Position {
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.entries(list).push_back(Entry { turn, id });
+        Position { since: now, turn, list }
+    }
+
+    /// Removes a connection; without effect if there is none at this position. The newest is found at once.
+    pub(super) fn remove(&mut self, position: Position) {
+        let list = self.entries(position.list);
+        if list.back().is_some_and(|entry| entry.turn == position.turn) {
+            list.pop_back();
+        } else if let Ok(index) = list.binary_search_by_key(&position.turn, |entry| entry.turn) {
+            list.remove(index);
+        }
+    }
+
+    /// Moves a connection to another list, where it keeps its turn in the order.
+    pub(super) fn shift(&mut self, id: ConnectionId, position: Position, list: List) -> Position {
+        self.remove(position);
+        let (turn, entries) = (position.turn, self.entries(list));
+        let index = entries.partition_point(|entry| entry.turn < turn);
+        entries.insert(index, Entry { turn, id });
+        Position { list, ..position }
+    }
+
+    /// True if there is a connection that a request without a claim may take, as far as the reuse mode allows.
+    pub(super) fn has_shared(&self) -> bool {
+        self.threads.iter().any(|list| !list.is_empty())
+    }
+
+    /// True if there is a connection in the private list.
+    pub(super) fn has_private(&self) -> bool {
+        !self.private.is_empty()
+    }
+
+    /// Returns the number of connections in the doubted list.
+    pub(super) fn doubted(&self) -> usize {
+        self.doubted.len()
+    }
+
+    /// Returns the newest allowed connection of this thread, else the newest allowed one of all others; none that is
+    /// private, doubted or full.
+    pub(super) fn newest(
+        &self,
+        thread: usize,
+        allowed: impl Fn(ConnectionId) -> bool,
+    ) -> Option<ConnectionId> {
+        let newest = |list: &Entries| {
+            let entry = list.iter().rev().find(|entry| allowed(entry.id))?;
+            Some((entry.turn, entry.id))
+        };
+        let others = || self.threads.iter().filter_map(newest).max();
+        newest(&self.threads[thread]).or_else(others).map(|(_, id)| id)
+    }
+
+    /// Returns the oldest connection of all lists that `wanted` accepts.
+    pub(super) fn oldest(&self, wanted: impl Fn(ConnectionId) -> bool) -> Option<ConnectionId> {
+        let oldest = |list: &'_ Entries| list.iter().find(|entry| wanted(entry.id)).copied();
+        let oldest = self.lists().filter_map(oldest).min_by_key(|entry| entry.turn);
+        oldest.map(|entry| entry.id)
+    }
+
+    pub(super) fn oldest_first(&self) -> Vec<ConnectionId> {
+        let mut all: Vec<_> = self.lists().flatten().map(|e| (e.turn, e.id)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, id)| id).collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.lists().flatten().map(|entry| entry.id)
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &Entries> {
+        self.threads.iter().chain([&self.private, &self.doubted, &self.full])
+    }
+
+    fn entries(&mut self, list: List) -> &mut Entries {
+        match list {
+            List::Shared(thread) => &mut self.threads[thread],
+            List::Private => &mut self.private,
+            List::Doubted => &mut self.doubted,
+            List::Full => &mut self.full,
+        }
+    }
+}
