@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use warmline::demo::{APPLICATION, ORIGIN, authority::Authority, client::OneShot, origin::Origin};
 
 /// The time that a test waits for an event before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The lock on the demo's usual ports, which one test at a time may use.
 static PORTS: Mutex<()> = Mutex::new(());

@@ -32,7 +32,7 @@ pub(crate) struct Answer {
 }
 
 /// The time that a test waits for an event before it fails; nothing here takes a tenth of that.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The pause between two checks of an awaited condition.
 const LOOK: Duration = Duration::from_millis(10);
 const HOST: &str = "api.payments.example";

@@ -168,7 +168,7 @@ fn a_crowd_that_sits_on_its_connections_keeps_neither_reviews_nor_probes_away() 
     let mut probing = Vec::new();
     for _ in 0..300 {
         let mut one = std::net::TcpStream::connect(injector.health).unwrap();
-        one.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        one.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         ask(&mut one);
         probing.push(one);
     }

@@ -25,7 +25,7 @@ use warmline::demo::authority::Authority;
 /// The name of the injector's service, which the API server verifies.
 pub const NAME: &str = "warmline-injector.warmline-system.svc";
 /// The time that a test waits for an event before it fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running injector with its certificate in files; killed when dropped.
 pub struct Injector {

@@ -17,7 +17,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// The time that a test waits for an event before it fails; nothing here takes a tenth of that.
-pub(crate) const WATCHDOG: Duration = Duration::from_secs(60);
+pub(crate) const WATCHDOG: Duration = Duration::from_mins(1);
 
 /// Finds a program, in the folders of administrators' programs too.
 ///

@@ -55,7 +55,7 @@ use std::{
 };
 
 /// The time that a test waits for an event before it fails; far longer than any event takes.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// True if the long versions of the tests are wanted (`WARMLINE_SOAK=1`); they run alone, with `--test-threads=1`.
 pub fn soaking() -> bool {

@@ -72,7 +72,7 @@ impl Program {
     /// Puts another number of clients in force (`limits.connections`), and waits until the log says so.
     pub fn allow_clients(&self, most: usize) {
         self.reconfigure(|document| {
-            document["listeners"][0]["limits"]["connections"] = most.into()
+            document["listeners"][0]["limits"]["connections"] = most.into();
         });
     }
 
