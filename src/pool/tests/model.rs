@@ -483,12 +483,10 @@ impl Model {
     fn join(&mut self, ask: Ask, gambles: bool) -> Id {
         let census = self.census();
         let never_used = matches!(self.settings.sharing, Sharing::Safe | Sharing::Never);
+        let is_shared = |c: &Connection| c.has_room() && !c.private && c.doubted.is_none();
         let reason = if gambles {
             Reuse::Risky
-        } else if ask.fresh || ask.first && never_used {
-            Reuse::Policy
-        } else if self.connections.iter().any(|c| c.has_room() && !c.private && c.doubted.is_none())
-        {
+        } else if ask.fresh || ask.first && never_used || self.connections.iter().any(is_shared) {
             Reuse::Policy
         } else if self.connections.iter().any(|c| c.is_idle() && c.doubted.is_some()) {
             Reuse::Stale
