@@ -104,14 +104,14 @@ fn keepalive(time: Duration, interval: Duration) -> TcpKeepalive {
 /// Makes the kernel end a connection on which sent bytes stay unacknowledged for so long; zero restores the kernel's
 /// own limit. A peer that acknowledges but has no room for more counts as gone, too: so the time must not be short once
 /// the peer has acknowledged something and is sent more than fits its window.
-pub(crate) fn set_patience(stream: &TcpStream, patience: Duration) -> io::Result<()> {
-    SockRef::from(stream).set_tcp_user_timeout(Some(patience))
+pub(crate) fn set_unacknowledged_limit(stream: &TcpStream, limit: Duration) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_user_timeout(Some(limit))
 }
 
 /// Makes the kernel probe the peer of a connection that has been silent for a second, and end the connection with an
 /// error within [`PROBE_TIME`] if the peer does not acknowledge.
 pub(crate) fn probe(stream: &TcpStream) -> io::Result<()> {
-    set_patience(stream, PROBE)?;
+    set_unacknowledged_limit(stream, PROBE)?;
     let socket = SockRef::from(stream);
     // The interval is set first: the other option may send the first probe at once, and the wait after that probe is
     // the interval of that moment.
@@ -122,7 +122,7 @@ pub(crate) fn probe(stream: &TcpStream) -> io::Result<()> {
 /// Restores the options that [`probe`] has changed.
 pub(crate) fn end_probe(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))?;
-    set_patience(stream, Duration::ZERO)
+    set_unacknowledged_limit(stream, Duration::ZERO)
 }
 
 /// Ends a connection with FIN, reads and discards what the peer still sends, within bounds, and closes. Resets the

@@ -98,7 +98,8 @@ fn watcher(sign: &Sender<()>) -> Result<RecommendedWatcher, Error> {
     })
 }
 
-/// Returns the folders that these paths name, and the folders that links in them lead to.
+/// Returns the folders in which these files lie, and the folders to which links lead: that of each file that is a link,
+/// and that of each folder.
 fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let (mut seen, mut known) = (HashSet::new(), HashMap::new());
     let mut folders = BTreeSet::new();

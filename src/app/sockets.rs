@@ -134,7 +134,7 @@ fn warn_of_few_descriptors(wanted: u64) {
         tracing::warn!(
             limit = most,
             wanted,
-            "the limit of open files is lower than limits.connections and pool.maxConnections together: raise it (ulimit -Hn, LimitNOFILE) or lower those"
+            "the limit of open files is lower than what limits.connections, pool.maxConnections and Warmline itself may need together: raise it (ulimit -Hn, LimitNOFILE) or lower those"
         );
     }
 }

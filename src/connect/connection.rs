@@ -162,7 +162,7 @@ pub struct Facts {
 
 impl Facts {
     /// True if a session was resumed under TLS 1.3: the server may still refuse after this side's handshake is done.
-    pub fn is_resumed_late(&self) -> bool {
+    pub fn is_resumed_tls13(&self) -> bool {
         self.version == Version::Tls13 && self.handshake == Handshake::Resumed
     }
 }
@@ -329,17 +329,13 @@ impl Connection {
         self.meter.fault()
     }
 
-    /// Returns the fate of the attempt that has just ended without a response; `sent` is false if its request was not
-    /// handed over, or was given back by [`Connection::send`].
+    /// Returns the fate of the attempt that has just ended without a response, and the part of the handshake on which
+    /// its end casts doubt, if any. `sent` is false if its request was not handed over, or was given back by
+    /// [`Connection::send`].
     #[cold]
-    pub fn fate(&self, sent: bool) -> Fate {
-        self.evidence(sent).fate()
-    }
-
-    /// Returns the part of the handshake on which the end of that attempt casts doubt, if any.
-    #[cold]
-    pub fn suspect(&self, sent: bool) -> Option<Suspect> {
-        self.evidence(sent).suspect()
+    pub fn fate(&self, sent: bool) -> (Fate, Option<Suspect>) {
+        let evidence = self.evidence(sent);
+        (evidence.fate(), evidence.suspect())
     }
 
     fn evidence(&self, sent: bool) -> Evidence {
@@ -354,7 +350,7 @@ impl Connection {
             refusal: self.meter.refusal(),
             past: self.past,
             version: self.facts.version,
-            resumed_late: self.facts.is_resumed_late(),
+            resumed_tls13: self.facts.is_resumed_tls13(),
         }
     }
 

@@ -124,7 +124,7 @@ impl ConnectError {
         }
     }
 
-    /// True if the error is a shortage on this machine, which is likely to pass.
+    /// True if this machine, or this process, has no local port or no descriptor left, which is likely to pass.
     pub(super) fn is_ours(error: &io::Error) -> bool {
         error.kind() == io::ErrorKind::AddrNotAvailable || descriptors::is_shortage(error)
     }

@@ -20,7 +20,8 @@ pub enum Fate {
     },
     /// A part of an answer came.
     Begun {
-        /// True if the answer cannot be read; false if the peer ended the connection behind informational responses.
+        /// False if the peer ended the connection behind whole informational responses; true in every other case: the
+        /// head cannot be read, or broke off.
         unreadable: bool,
     },
     /// The upstream refused Warmline's certificate with this alert, which another connection would get, too.
@@ -57,8 +58,9 @@ pub enum Past {
 }
 
 impl Past {
-    /// True if the connection was idle, so that it may have gone stale meanwhile.
-    pub fn was_idle(self) -> bool {
+    /// True if the peer may have ended the connection before this exchange: it was idle, or had an exchange before. A
+    /// connection that goes from one exchange straight to the next was not idle, and may be closing nevertheless.
+    pub fn may_be_stale(self) -> bool {
         self != Self::JustDialled
     }
 
@@ -75,7 +77,7 @@ pub(super) struct Evidence {
     pub(super) sent: bool,
     /// True if a byte of an answer came.
     pub(super) begun: bool,
-    /// True if nothing of a final response came, and no part of an informational one.
+    /// True if the next byte would begin a head: nothing came, or only whole informational responses.
     pub(super) awaits_head: bool,
     /// True if the peer ended the connection.
     pub(super) peer_ended: bool,
@@ -91,8 +93,9 @@ pub(super) struct Evidence {
     pub(super) past: Past,
     /// The connection's TLS version.
     pub(super) version: Version,
-    /// True if a session was resumed under TLS 1.3.
-    pub(super) resumed_late: bool,
+    /// True if the connection resumed a session under TLS 1.3, where the server judges it after the handshake is over
+    /// on this side.
+    pub(super) resumed_tls13: bool,
 }
 
 impl Evidence {
@@ -125,7 +128,8 @@ impl Evidence {
     /// Returns the fate, if the next attempt would meet the same one.
     fn refused(&self) -> Option<Fate> {
         if self.begun {
-            // Apache takes the body first, and asks the client for it with a 100.
+            // An informational response does not rule a refusal out: Apache answers 100 and reads the request's body
+            // before it asks for renegotiation.
             return self.refusal.filter(|_| self.awaits_head).map(Fate::Refused);
         }
         if self.suspects_session() {
@@ -144,7 +148,7 @@ impl Evidence {
     /// while may have gone stale instead.
     fn suspects_session(&self) -> bool {
         let refused = self.past.is_first() && self.alert.is_some();
-        self.resumed_late && self.ended.is_none() && (refused || self.past == Past::JustDialled)
+        self.resumed_tls13 && self.ended.is_none() && (refused || self.past == Past::JustDialled)
     }
 
     /// Returns the alert that came on a connection's first exchange in place of an answer. With TLS 1.2 the server

@@ -193,7 +193,8 @@ impl Meter {
         self.marks.has_informed()
     }
 
-    /// True if nothing of a final response came since the exchange began, and no part of an informational one.
+    /// True if the next byte would begin a head: since the exchange began nothing came, or only whole informational
+    /// responses.
     pub(super) fn awaits_head(&self) -> bool {
         self.marks.awaits_head()
     }
@@ -351,7 +352,9 @@ impl MeteredStream {
     #[cold]
     fn change_unacknowledged_limit(&mut self, limit: u32) {
         self.unacknowledged_limit = limit;
-        if let Err(error) = socket::set_patience(self.tcp(), Duration::from_millis(limit.into())) {
+        if let Err(error) =
+            socket::set_unacknowledged_limit(self.tcp(), Duration::from_millis(limit.into()))
+        {
             tracing::debug!(%error, "a socket takes no TCP_USER_TIMEOUT");
         }
     }

@@ -25,7 +25,7 @@ pub use handshake::Dialled;
 pub use idle_sender::Closed;
 pub use resolve::{NameFault, Resolver};
 
-/// An address to dial: one entry of `endpoints`, as written.
+/// A host and port to dial: one entry of `endpoints`, as written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
     /// A name or an IP address.

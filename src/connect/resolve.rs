@@ -24,7 +24,7 @@ use futures_util::{
     future::{BoxFuture, Shared, WeakShared, ready},
     stream::FuturesUnordered,
 };
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 pub use cache::by_turns;
 use cache::{Cache, Known};
@@ -331,6 +331,9 @@ struct Search<'a> {
     asked: Vec<String>,
 }
 
+/// The time after which the next of several names is asked for again: if both exist, the earlier one is meant.
+const PRECEDENCE: Duration = Duration::from_millis(50);
+
 /// The result of asking for one candidate name.
 enum Found {
     Addresses(Resolved),
@@ -384,8 +387,11 @@ impl Search<'_> {
         // them is named last, because a fault names the last one.
         self.asked.extend(passed_over.iter().rev().cloned());
         let pace = pace(self.limit, share);
-        let again =
-            passed_over.iter().map(|name| self.both(name, known, pace).map(move |f| (name, f)));
+        let search = &*self;
+        let again = passed_over.iter().zip(0..).map(|(name, before)| async move {
+            sleep(PRECEDENCE * before).await;
+            (name, search.both(name, known, pace).await)
+        });
         let mut again: FuturesUnordered<_> = again.collect();
         while let Some((candidate, found)) = again.next().await {
             match found {

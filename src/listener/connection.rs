@@ -75,7 +75,7 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     };
     // Boxed for the same reason.
     let how = Box::pin(end(ending, stream, unread, &inlet, &client)).await;
-    inlet.ends.increment((Facing::Downstream, how));
+    inlet.ends.increment((Facing::Client, how));
 }
 
 /// Serves requests until the connection rests or ends; returns the stream, the end, and the bytes that hyper had read

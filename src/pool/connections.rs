@@ -40,7 +40,7 @@ pub(super) struct LeaseFacts {
     pub streams: Streams,
     /// True if no request may take the connection until it is proven alive.
     pub doubted: bool,
-    /// The generation of certificates that the handshake used.
+    /// The generation that the connection was made under.
     pub generation: u64,
     /// The connection's uses and owner, which the reuse mode judges by.
     pub history: UseHistory,
@@ -75,7 +75,7 @@ pub(super) struct StayLimits {
 /// The facts about a dial that succeeded.
 #[derive(Debug, Clone, Copy)]
 pub struct Dialled {
-    /// The generation of certificates that the handshake used.
+    /// The generation that the connection was made under.
     pub generation: u64,
     /// The address at the other end.
     pub peer: SocketAddr,

@@ -275,7 +275,7 @@ impl Client {
 
     /// Notes that connections of this upstream may serve this client alone: they are closed when the client's
     /// connection ends.
-    pub fn owns_connections_of(&self, upstream: &Arc<Upstream>) {
+    pub fn note_own_connections(&self, upstream: &Arc<Upstream>) {
         let mut owning = self.owning.lock().unwrap_or_else(PoisonError::into_inner);
         if !owning.iter().any(|known| Arc::ptr_eq(known, upstream)) {
             owning.push(Arc::clone(upstream));
@@ -305,7 +305,7 @@ impl Client {
         self.kept_until.get()
     }
 
-    /// Closes the upstream connections on which the client has taken too long to continue a handshake.
+    /// Closes the upstream connections on which the client has not continued its authentication within [`KEPT_FOR`].
     #[cold]
     pub fn let_go(&self, now: Instant) {
         let overdue: Vec<_> = self.change_kept(|all| {
@@ -397,9 +397,9 @@ impl Client {
         self.whole.store(true, Relaxed);
     }
 
-    /// Notes that the client has ended its side behind bytes that hyper does not read yet: a next request, or a part of
-    /// one. Returns true if the client has thereby given up its request, which has come whole and is not answered;
-    /// where hyper reads the FIN itself, hyper concludes the same.
+    /// Takes the news of a FIN behind bytes that hyper does not read yet: a next request, or a part of one. Before all of
+    /// the request has come the FIN is ignored; while a response goes on, its time is noted. Before the response it means
+    /// that the client has given its request up: returns true, as hyper concludes where it reads the FIN itself.
     #[cold]
     pub fn note_fin_behind(&self, now: Instant) -> bool {
         if !self.whole.load(Relaxed) {

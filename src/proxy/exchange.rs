@@ -39,10 +39,10 @@ pub(super) struct Exchange<'a> {
     pub(super) worker: &'a Worker,
 }
 
-/// An attempt that gave no response, and what may follow from it.
+/// The verdict on an attempt whose response, if one came, is not for the client.
 struct FailedAttempt {
     /// The reason of a retry; `None` if the request must not be sent again.
-    repeats: Option<RetryReason>,
+    retry: Option<RetryReason>,
     /// The failure to answer with if there is no retry.
     failure: Failure,
     /// The reason for which the pool ends the connection.
@@ -50,13 +50,13 @@ struct FailedAttempt {
 }
 
 impl FailedAttempt {
-    /// Makes an attempt that is not repeated, whatever the evidence.
+    /// Returns a verdict without a retry, whatever the evidence.
     fn never(failure: Failure) -> Self {
-        Self { repeats: None, failure, end: EndReason::Unfit }
+        Self { retry: None, failure, end: EndReason::Unfit }
     }
 
     fn again(reason: RetryReason, failure: Failure, end: EndReason) -> Self {
-        Self { repeats: Some(reason), failure, end }
+        Self { retry: Some(reason), failure, end }
     }
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Responded {
     pub(super) lease: Lease,
     /// The effect of the response's framing on its connection.
     pub(super) fitness: Fitness,
-    /// True in the middle of a handshake that authenticates the connection.
+    /// True if the client has begun to authenticate the connection, and has not finished.
     pub(super) midway: bool,
 }
 
@@ -78,7 +78,7 @@ impl Responded {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::malformed("101 to a request that asked for no upgrade"));
         }
-        let fitness = fields::to_downstream(&mut response)?;
+        let fitness = fields::to_client(&mut response)?;
         Ok(Self { response, body, lease, fitness, midway })
     }
 }
@@ -110,21 +110,23 @@ impl Exchange<'_> {
             };
             // The next attempt sets a deadline of its own; the wait for its connection has none.
             self.client.alarm.clear();
-            let was_idle = past(&lease).was_idle();
+            let may_be_stale = past(&lease).may_be_stale();
             lease.discard(failed.end);
-            if continued && failed.repeats.is_some() {
+            if continued && failed.retry.is_some() {
                 return Err(Failure::HandshakeLost);
             }
-            self.prepare_again(failed, was_idle, outbound, record)?;
+            self.prepare_again(failed, may_be_stale, outbound, record)?;
             fresh = true;
         }
     }
 
+    /// Returns the facts about this request that the pool has to know. Under `reuse: never` also notes that connections
+    /// of the upstream will be this client's own.
     fn ask(&self, fresh: bool, outbound: &Outbound, record: &Record) -> Ask {
         let (client, first) = (self.client.id, self.client.is_first_exchange());
         let settings = self.upstream.settings();
         if settings.pool.sharing == Sharing::Never {
-            self.client.owns_connections_of(self.upstream);
+            self.client.note_own_connections(self.upstream);
         }
         let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
@@ -153,7 +155,7 @@ impl Exchange<'_> {
     /// Makes the connection this client's own: no other client is served over it from now on.
     #[cold]
     fn claim(&self, lease: &Lease) {
-        self.client.owns_connections_of(self.upstream);
+        self.client.note_own_connections(self.upstream);
         lease.claim(self.client.id);
     }
 
@@ -202,7 +204,7 @@ impl Exchange<'_> {
         record.attempt(lease, now);
         let connection = lease.handle();
         let meter = Arc::clone(&connection.meter);
-        let look = match (past.was_idle(), outbound.is_sent_once()) {
+        let look = match (past.may_be_stale(), outbound.is_sent_once()) {
             (false, _) => Look::Never,
             (true, true) => Look::Always,
             (true, false) => Look::IfIdle,
@@ -210,7 +212,7 @@ impl Exchange<'_> {
         let responding = connection.send(outbound.take(), look, now);
         let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
-            Ok(response) if past.was_idle() && is_idle_close(&response, &meter, upload) => {
+            Ok(response) if past.may_be_stale() && is_idle_close(&response, &meter, upload) => {
                 Err(idle_closed(record))
             }
             Ok(response) => {
@@ -240,21 +242,22 @@ impl Exchange<'_> {
         reason: String,
         record: &Record,
     ) -> FailedAttempt {
-        let (was_idle, connection) = (past(lease).was_idle(), lease.handle());
+        let (may_be_stale, connection) = (past(lease).may_be_stale(), lease.handle());
         let sent = !outbound.is_here();
-        let (fate, facts) = (connection.fate(sent), Arc::clone(&connection.facts));
-        self.note_suspect(connection.suspect(sent), &facts);
+        let ((fate, suspect), facts) = (connection.fate(sent), Arc::clone(&connection.facts));
+        self.note_suspect(suspect, &facts);
         if matches!(fate, Fate::Unanswered { .. }) {
+            // The peer may have ended the connection because of this request, which says nothing about its idle limit.
             lease.forget_idle_time();
         }
-        // Only a connection that was idle can have gone stale meanwhile.
-        let end = if was_idle { EndReason::Stale } else { EndReason::Unfit };
+        // A connection that was just dialled cannot have gone stale.
+        let end = if may_be_stale { EndReason::Stale } else { EndReason::Unfit };
         self.consequence(fate, reason, record.sends(), &facts, end)
     }
 
     /// Returns what may follow from an attempt with this fate: evidence that the upstream has processed nothing, or
-    /// silence, lets the request be sent again. `end` is the reason for which the pool ends the connection, unless
-    /// Warmline has ended it.
+    /// silence, lets the request be sent again. `end` is the reason for which the pool ends
+    /// a connection on which no answer began, unless Warmline itself has ended it.
     fn consequence(
         &self,
         fate: Fate,
@@ -272,13 +275,15 @@ impl Exchange<'_> {
                 again(RetryReason::Unanswered, Failure::Unanswered { reason, sent }, end)
             }
             Fate::Unanswered { forgotten: true } => {
-                let limit = self.upstream.settings().patience();
+                let limit = self.upstream.settings().unacknowledged_limit();
                 again(RetryReason::Unanswered, Failure::Forgotten { limit, sent }, end)
             }
             Fate::Ended { reason: why, begun: false } => {
                 again(RetryReason::Unanswered, replaced(why), why)
             }
-            Fate::Ended { reason: why, begun: true } => never(replaced(why)),
+            Fate::Ended { reason: why, begun: true } => {
+                FailedAttempt { end: why, ..never(replaced(why)) }
+            }
             Fate::Begun { unreadable: false } => never(Failure::Unanswered { reason, sent }),
             Fate::Begun { unreadable: true } => never(Failure::malformed(reason)),
             Fate::IdentityRefused(alert) => never(Failure::IdentityRefused { peer, alert, shown }),
@@ -286,7 +291,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// Tells the upstream on which part of a handshake the end of an attempt casts doubt.
+    /// Tells the upstream on which part of the TLS handshake the end of an attempt casts doubt.
     fn note_suspect(&self, suspect: Option<Suspect>, facts: &Facts) {
         match suspect {
             Some(Suspect::Session(alert)) => self.upstream.session_ended(facts, alert),
@@ -295,11 +300,11 @@ impl Exchange<'_> {
         }
     }
 
-    /// Sets the limits of an attempt: the longest time for which its bytes may stay unacknowledged, the time at which
-    /// the response is first found late, and the longest pause within the response.
+    /// Sets the limits of an attempt: the longest time for which its bytes may stay unacknowledged, the first
+    /// time at which [`Exchange::overdue`] looks for a limit that has passed, and the longest pause within the response.
     fn set_limits(&self, meter: &Meter, outbound: &Outbound, sent: Instant) {
         let limits = self.upstream.settings();
-        meter.limit_unacknowledged(limits.patience(), outbound.window());
+        meter.limit_unacknowledged(limits.unacknowledged_limit(), outbound.window());
         let late = match outbound.upload() {
             Some(_) => limits.response_timeout.min(limits.idle_timeout),
             None => limits.response_timeout,
@@ -384,25 +389,25 @@ impl Exchange<'_> {
     fn prepare_again(
         &self,
         failed: FailedAttempt,
-        was_idle: bool,
+        may_be_stale: bool,
         outbound: &mut Outbound,
         record: &mut Record,
     ) -> Result<(), Failure> {
-        let FailedAttempt { repeats, failure, .. } = failed;
-        let Some(reason) = repeats else { return Err(failure) };
+        let FailedAttempt { retry, failure, .. } = failed;
+        let Some(reason) = retry else { return Err(failure) };
         if !outbound.restore() {
             return Err(failure);
         }
-        self.allow_retry(record, was_idle).map_err(|why| why.on(failure))?;
+        self.allow_retry(record, may_be_stale).map_err(|why| why.on(failure))?;
         record.retried(reason);
         Ok(())
     }
 
-    /// Fails if the settings allow no more retries: by `retries.max`, and by the budget if the upstream has failed a
-    /// fresh connection. A connection that was idle and found dead does not count for the budget: there are no more of
-    /// those than there were idle connections, and reuse would not be safe without such retries.
-    fn allow_retry(&self, record: &Record, was_idle: bool) -> Result<(), RetryRefusal> {
-        self.upstream.allow_retry(record.retries(), (!was_idle).then(Instant::now))
+    /// Fails if `retries.max` is reached, or if the budget is used up. The budget is asked only if a dial failed, or an
+    /// attempt on a connection that was just dialled: there are no more of the other connections that are found dead
+    /// than were kept, and without such retries reuse would not be safe.
+    fn allow_retry(&self, record: &Record, may_be_stale: bool) -> Result<(), RetryRefusal> {
+        self.upstream.allow_retry(record.retries(), (!may_be_stale).then(Instant::now))
     }
 
     /// Waits for the future's output; returns `None` if the time for the drain is over before that.
@@ -431,7 +436,7 @@ fn past(lease: &Lease) -> Past {
     }
 }
 
-/// Makes the failed attempt of a request whose only answer says that its connection had been idle for too long.
+/// Returns the verdict on an attempt that brought only a 408 for an idle connection.
 #[cold]
 fn idle_closed(record: &Record) -> FailedAttempt {
     let reason = "a 408 that closes the connection came in its place, as to an idle client".into();

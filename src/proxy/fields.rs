@@ -91,7 +91,7 @@ pub(super) enum Fitness {
 }
 
 /// Makes a response's fields fit to be sent to the client, and judges its framing.
-pub(super) fn to_downstream(parts: &mut response::Parts) -> Result<Fitness, Failure> {
+pub(super) fn to_client(parts: &mut response::Parts) -> Result<Fitness, Failure> {
     let seen = Seen::in_fields(&parts.headers);
     if parts.version < Version::HTTP_11 && seen.codings > 0 {
         return Err(Failure::malformed("Transfer-Encoding in an HTTP/1.0 response"));
@@ -348,7 +348,7 @@ mod tests {
                 .collect();
             let mut parts = response(*version, &[]);
             parts.headers.extend(lines.clone());
-            let fitness = to_downstream(&mut parts).ok();
+            let fitness = to_client(&mut parts).ok();
             assert_eq!(matches!(fitness, Some(Fitness::Fit(_))), *fit, "{lines:?}");
         }
     }
@@ -370,7 +370,7 @@ mod tests {
         ] {
             let lines: Vec<_> =
                 codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
-            let passed = to_downstream(&mut response(Version::HTTP_11, &lines));
+            let passed = to_client(&mut response(Version::HTTP_11, &lines));
             assert_eq!(passed.is_ok(), passes, "{codings:?}");
         }
     }
@@ -413,7 +413,7 @@ mod tests {
                 .expect_err("400");
             assert!(refused.to_string().contains(told), "{codings:?}: {refused}");
             assert!(refused.to_string().contains("the client"), "{codings:?}: {refused}");
-            let refused = to_downstream(&mut down).expect_err("502");
+            let refused = to_client(&mut down).expect_err("502");
             assert!(refused.to_string().contains(told), "{codings:?}: {refused}");
             assert!(refused.to_string().contains("the server"), "{codings:?}: {refused}");
         }
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn a_length_written_twice_is_passed_once() {
         let mut parts = response(Version::HTTP_11, &[("content-length", "3, 3")]);
-        assert_eq!(to_downstream(&mut parts).ok(), Some(Fitness::Fit(None)));
+        assert_eq!(to_client(&mut parts).ok(), Some(Fitness::Fit(None)));
         assert_eq!(parts.headers[CONTENT_LENGTH], "3");
     }
 

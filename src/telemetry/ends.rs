@@ -29,7 +29,7 @@ label! {
     /// The kind of connection: a client's, or one to an upstream.
     pub enum Facing {
         /// A client's connection.
-        Downstream = "downstream",
+        Client = "downstream",
         /// A connection to an upstream.
         Upstream = "upstream",
     }

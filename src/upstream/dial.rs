@@ -189,7 +189,7 @@ impl Upstream {
     /// connection.
     fn note_refusal(&self, facts: &Facts, meter: &Meter) {
         let Some(alert) = meter.alert().filter(|_| facts.version == Version::Tls13) else { return };
-        if facts.is_resumed_late() {
+        if facts.is_resumed_tls13() {
             return self.session_ended(facts, Some(alert));
         }
         self.counters.identity_refused(facts.version);

@@ -1,4 +1,4 @@
-//! An endpoint of an upstream: the address to dial, and everything that is known of it.
+//! An endpoint of an upstream: its configured host and port, the addresses behind it, and their failures.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -9,12 +9,12 @@ use crate::connect::{
     dial::{self, Reached},
 };
 
-/// An endpoint of an upstream, and everything that is known of it. Endpoints differ if their configured addresses do.
+/// An endpoint of an upstream, with everything that is known of it. Two differ if their configured host or port differs.
 ///
 /// Shared: one value lives for as long as the upstream keeps the endpoint, and every generation that dials it shares
-/// the value, so that neither a rotation nor a drain forgets DNS answers or failures. Another endpoint begins anew.
+/// the value, so that neither a rotation nor `POST …/drain` forgets DNS answers or failures. Another endpoint begins anew.
 pub(super) struct Endpoint {
-    /// The address as configured.
+    /// The host and port, as configured.
     pub(super) configured: HostPort,
     /// The IP addresses by the newest DNS answers, and which of them failed lately.
     pub(super) addresses: Addresses,

@@ -89,7 +89,7 @@ impl Settings {
     /// Returns the time for which sent bytes may stay unacknowledged before their connection counts as dead: the time
     /// limit of a TCP connect, but at most half of `response_timeout`, which leaves time to send the request again.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn unacknowledged_limit(&self) -> Duration {
         self.connect.connect.min(self.response_timeout / 2).max(LEAST_PATIENCE)
     }
 }

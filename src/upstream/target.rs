@@ -1,4 +1,4 @@
-//! The target of handshakes: an endpoint, and the TLS that its servers are met with.
+//! The target of handshakes: an endpoint, and how TLS is spoken with its servers.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::tls::{self, Trust, Verifier};
 /// An endpoint, the TLS client for handshakes with its servers, and the name that their certificates must carry.
 ///
 /// Shared: generations whose TLS settings and endpoint are the same share one target, and with it the TLS sessions.
-/// After a change of certificates or trust alone, the next target shares the endpoint, and its TLS client takes over
-/// the lessons about addresses but no session. After any other change of TLS it shares the endpoint alone.
+/// The next target shares the endpoint, unless another is configured, and no session. If only certificates, keys or
+/// trust changed, `change.rs` passes on the lessons about addresses.
 pub(super) struct Target {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) tls: tls::Client,

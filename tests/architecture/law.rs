@@ -126,7 +126,7 @@ fn strangers<'a>(source: &'a Source, layers: &'a [Layer<'_>]) -> impl Iterator<I
     let of_code = |mention: &&Mention| !is_of_tests(&mention.within);
     source.mentions.iter().filter(of_code).filter_map(move |mention| {
         let (room, name) = (source.room()?, &mention.written[0]);
-        is_stranger(room, name, layers).then(|| Fault {
+        is_forbidden(room, name, layers).then(|| Fault {
             path: source.path.clone(),
             line: mention.line,
             wrong: format!("`{room}` knows the crate `{name}`"),
@@ -135,8 +135,9 @@ fn strangers<'a>(source: &'a Source, layers: &'a [Layer<'_>]) -> impl Iterator<I
     })
 }
 
-/// True if a room does not know a crate: `pool` and `tls` know no hyper, and the layers below `config` no serde.
-fn is_stranger(room: &str, name: &str, layers: &[Layer<'_>]) -> bool {
+/// True if this module must not name this crate: `pool` and `tls` must not name hyper, the layers below `config` not
+/// serde.
+fn is_forbidden(room: &str, name: &str, layers: &[Layer<'_>]) -> bool {
     let places = depth(layers, "config").zip(depth(layers, room));
     match name {
         "hyper" | "hyper_util" | "hyper_rustls" => matches!(room, "pool" | "tls"),

@@ -1,4 +1,5 @@
-//! The law of layers, proven from the code: imports point down, no knots, and each file says what it is for.
+//! The rules of the layers, checked in the code: imports point down, no cycles, and each file begins with a `//!`
+//! comment.
 
 #![allow(unreachable_pub, reason = "one crate without users: visibility inside it says enough")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
@@ -14,7 +15,7 @@ use std::{fs, path::Path};
 
 use source::Source;
 
-/// The most lines that nine of ten functions have.
+/// The length in lines that nine of ten functions must not exceed.
 const LINES: usize = 20;
 
 #[test]

@@ -177,6 +177,24 @@ fn a_body_that_is_under_way_at_the_rotation_deadline_is_broken_off_and_never_end
 }
 
 #[test]
+fn a_connection_that_the_rotation_ends_after_an_informational_response_counts_as_rotated() {
+    let origin = Origin::scripted(|mut peer| async move {
+        peer.request().await;
+        peer.write("HTTP/1.1 103 Early Hints\r\n\r\n").await;
+        peer.ended().await;
+        peer.close().await;
+    })
+    .start();
+    let scene = scene_before(origin, |setup| setup.set("pool.rotationDeadline", "100ms"));
+    let mut get = held_get(&scene);
+    scene.rotate(&Authority::shared().client("warmline"));
+    let answer = get.response();
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    scene.warmline.wait_for_closed("rotated", 1);
+    assert_eq!(scene.warmline.closed("unfit"), 0);
+}
+
+#[test]
 fn case_38_between_the_first_and_the_second_file_the_old_pair_stays_in_either_order() {
     for key_first in [true, false] {
         let scene = scene(|setup| setup);

@@ -135,7 +135,7 @@ fn what_was_counted_appears_under_its_labels() {
     counters.exchanges.failed.increment((Party::Upstream, Stage::Connect));
     state.proxy.unrouted.requests.increment(Code::ClientError);
     state.proxy.unrouted.failed.increment((Party::Client, Stage::Request));
-    state.ends.increment((Facing::Downstream, Manner::Reset));
+    state.ends.increment((Facing::Client, Manner::Reset));
     let series = series(&exposition(&state));
     for (key, value) in [
         (

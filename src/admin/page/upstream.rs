@@ -167,6 +167,7 @@ fn connections(upstream: &UpstreamSnapshot) -> Markup {
     )
 }
 
+/// Renders the tile of the request rate: now, over the last samples, the most, and the number of requests in all.
 fn requests(upstream: &UpstreamSnapshot) -> Markup {
     let rate = &upstream.activity.requests;
     let total = upstream.exchanges.requests.iter().map(|(_, count)| count).sum();

@@ -19,7 +19,7 @@ fn written(version: Version) -> Evidence {
         refusal: None,
         past: Past::Used,
         version,
-        resumed_late: false,
+        resumed_tls13: false,
     }
 }
 
@@ -88,8 +88,14 @@ fn a_resumed_connection_that_ends_at_once_casts_doubt_on_its_session() {
         (None, Past::JustDialled, Some(EndReason::Rotated), None),
     ] {
         let refusal = alert.map(Refusal::Alert);
-        let evidence =
-            Evidence { alert, refusal, past, ended, resumed_late: true, ..written(Version::Tls13) };
+        let evidence = Evidence {
+            alert,
+            refusal,
+            past,
+            ended,
+            resumed_tls13: true,
+            ..written(Version::Tls13)
+        };
         assert_eq!(evidence.suspect(), suspect, "{alert:?} {past:?}");
         let fate = match ended {
             Some(reason) => Fate::Ended { reason, begun: false },

@@ -108,7 +108,7 @@ impl Marks {
         self.informational.load(Relaxed) > 0
     }
 
-    /// True if nothing of a final response came, and no part of an informational one.
+    /// True if the next byte would begin a head: nothing came, or only whole informational responses.
     pub(super) fn awaits_head(&self) -> bool {
         HeadPlace(self.head.load(Relaxed)) == HeadPlace::START
     }

@@ -148,11 +148,15 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             self.close_oldest_idle(EndReason::Purged);
         }
         self.state.connections.keep(id, self.now);
-        if let Some(reason) = self.expired(id) {
+        let expiry = self.state.expiry(id);
+        if let Some((at, reason)) = expiry
+            && at <= self.now
+        {
             // The upstream announced an idle time of zero.
             return self.close_ended(id, reason);
         }
-        self.watch(id);
+        self.state.purge_period.get_or_insert(self.now);
+        self.arm(expiry.map(|(at, _)| at));
     }
 
     /// Arranges that [`Operation::tick`] looks after a connection that is idle or has room.

@@ -18,8 +18,8 @@
 //! 4. Of the waiters of one urgency, those with a dial came before those that are queued, except that a waiter whose
 //!    dial brought nothing is queued again in its old position, while later ones keep their dials.
 //! 5. No waiter that accepts a used connection may take one that has room: the reuse mode, or a doubt, forbids each.
-//! 6. While a connection is idle, no more waiters are queued than places are free or closing. While one with open
-//!    streams has room, no more than that and the connections that retire.
+//! 6. While a connection is idle, at most as many waiters are queued as places are free or closing. While a connection
+//!    with open streams has room, at most as many as places are free or closing and connections retire.
 //! 7. At most `maxIdle` connections are idle (none if `purgeDelay` is 0), or `minIdle` if that is more.
 //! 8. No connection that is idle or has room has an older generation than the pool, and none has a socket that is being
 //!    closed.
@@ -67,7 +67,7 @@ use crate::telemetry::ends::Side;
 pub struct Effects<C, W> {
     /// The wakers of waiters that have something to collect.
     pub wake: Vec<W>,
-    /// The handles to drop: the drop of a handle closes its connection.
+    /// The pool's handles to drop. A connection closes with the drop of its last handle, and each lease has a clone.
     pub close: Vec<C>,
     /// The connections whose socket and leases are all gone, to be counted and logged.
     pub ended: Vec<Ended>,
@@ -92,9 +92,9 @@ pub struct Operation<'a, C, E, W> {
 /// The result of a checkout that was not refused.
 #[derive(Debug)]
 pub enum Found<C> {
-    /// An idle connection, now leased to the caller.
+    /// A connection that had room, now leased to the caller.
     Leased(Leased<C>),
-    /// The caller's place among the waiters: no connection is idle for it, and it asks [`State::collect`] for its
+    /// The caller's place among the waiters: no connection has room for it, and it asks [`State::collect`] for its
     /// outcome.
     Waits(WaiterId),
 }
@@ -121,12 +121,12 @@ pub struct State<C, E, W> {
     connections: Connections<C>,
     waiters: Waiters<C, E, W>,
     purge: Purge,
-    /// The time at which the running period of the purge rule began; `None` while no connection has become idle, or has
-    /// got room, since the last one.
+    /// The time at which the running purge period began; `None` if no connection has become idle or got room since the
+    /// last period ended.
     purge_period: Option<Instant>,
-    /// The generation of the newest certificates. Connections of older ones are not leased any more, and close with the
-    /// reason `outdated`.
+    /// The number of the newest generation. Connections of older ones are not leased any more.
     generation: u64,
+    /// The reason for which connections of older generations close.
     outdated: EndReason,
     /// The time that the caller sleeps towards. May be earlier than the next deadline, but is never later.
     armed: Option<Instant>,
@@ -182,9 +182,9 @@ impl<C, E, W> State<C, E, W> {
 }
 
 impl<C: Clone, E, W> Operation<'_, C, E, W> {
-    /// Leases the newest idle connection of the caller's thread that the request may take, else the newest of another
-    /// thread; first of all a connection on which its client has authenticated itself. If there is none, the request
-    /// becomes a waiter, unless the queue is full or too slow for it.
+    /// Leases the connection on which the client has authenticated itself, if there is one; else the newest connection
+    /// with room that the request may take, of the caller's thread before others. If there is none, the request becomes
+    /// a waiter, unless the queue is full or too slow for it.
     pub fn check_out(&mut self, ask: Ask) -> Result<Found<C>, Rejection> {
         if let Some(leased) = self.lease_claimed(&ask) {
             return Ok(Found::Leased(leased));
@@ -201,15 +201,16 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         if queues && self.state.waiters.queued() >= self.state.settings.max_queue {
             return Err(Rejection::QueueFull);
         }
-        let patience = self.state.settings.queue_timeout;
-        if queues && self.state.waiters.is_too_slow(ask.urgency, self.now, patience) {
+        let timeout = self.state.settings.queue_timeout;
+        if queues && self.state.waiters.is_too_slow(ask.urgency, self.now, timeout) {
             return Err(Rejection::Shed);
         }
         let reason = if risky { Reuse::Risky } else { self.state.reason_for_new(&ask, place_free) };
         let at_cap = queues.then_some(self.now);
-        let waiter = self.state.waiters.join(Arrival { at_cap, ask, reason }, patience);
+        let waiter = self.state.waiters.join(Arrival { at_cap, ask, reason }, timeout);
         if queues && self.state.waiters.queued() > self.state.places_coming() {
-            // A connection that has room now may not be taken by this waiter, and takes the place that the waiter needs.
+            // If a connection has room now, this waiter must not take it, and yet it occupies a place: it ends, so that
+            // the waiter can dial.
             if !self.close_oldest_idle(EndReason::Purged) {
                 self.retire_for_places();
             }
@@ -292,8 +293,9 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.end_stream(id, None);
     }
 
-    /// Ends the lease of a connection that must not be used again. Its place stays taken until its socket is closed.
-    /// The caller drops the handle.
+    /// Ends the lease of a connection that must not be used again: the connection takes no more streams, and closes once
+    /// the open ones have ended. The caller drops the lease's clone of the handle. The place stays taken until the socket
+    /// is closed.
     pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
         if reason == EndReason::Stale {
             self.learn_from_stale(id);
@@ -352,7 +354,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.effects.ended.push(self.state.connections.remove_ended(id, reason, end, self.now));
     }
 
-    /// Closes the idle connections that have expired, and purges if the purge period is over. Returns the time at which
+    /// Ends the connections that are idle or have room and have reached a limit, and purges if the purge period is over. Returns the time at which
     /// this must be called again; `None` if there is none yet, and [`Effects::rearm`] tells once there is.
     pub fn tick(&mut self) -> Option<Instant> {
         self.close_expired();
@@ -410,7 +412,8 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Removes a waiter if it is still queued when its `queueTimeout` is over; returns true if so.
+    /// Removes a waiter whose `queueTimeout` has passed, unless it has got a dial or an outcome meanwhile; returns true if
+    /// it was removed. The caller knows the time limit.
     pub fn time_out(&mut self, waiter: WaiterId, now: Instant) -> bool {
         let queued = self.waiters.is_queued(waiter);
         if queued {

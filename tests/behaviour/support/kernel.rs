@@ -29,7 +29,7 @@ pub const CLOSE_WAIT: u32 = 8;
 
 /// A TCP socket of this machine.
 pub struct TcpSocket {
-    /// Its own address.
+    /// The address of the side that this socket belongs to.
     pub local: SocketAddrV4,
     /// The address of the other side.
     pub peer: SocketAddrV4,
