@@ -15,11 +15,9 @@ use super::{serve::Limits, *};
 use crate::{
     clients::Bounds,
     config::{self, Context, Credentials, Files, Plan, Source},
-    connect::{self, EndpointHost, HostPort},
-    pool,
     telemetry::log::{self, Access, AccessSwitch, Format, Level},
     tls::{self, Identity, KeyExchange, MinVersion, Policy, Trust, trust::TrustError},
-    upstream::{Exchanges, Retries, Settings},
+    upstream::{Exchanges, fixture},
 };
 
 /// The end of the certificates that [`credentials`] makes: 2031-02-03 00:00:00 UTC, in seconds since 1970.
@@ -49,36 +47,6 @@ fn tls_settings() -> tls::Settings {
         identity: Some(Arc::new(identity.unwrap())),
         min_version: MinVersion::Tls12,
         policy: Policy { resumption: true, key_exchange: KeyExchange::Auto },
-    }
-}
-
-fn settings(name: &str) -> Settings {
-    let second = Duration::from_secs(1);
-    Settings {
-        name: name.into(),
-        hosts: vec![format!("{name}.example")],
-        port: None,
-        endpoint: HostPort { host: EndpointHost::Name(format!("{name}.example")), port: 443 },
-        tls: tls_settings(),
-        pool: pool::Settings {
-            sharing: pool::Sharing::Always,
-            max_connections: 100,
-            max_idle: None,
-            min_idle: 0,
-            purge_delay: second,
-            idle_timeout: second,
-            max_age: second,
-            max_requests: None,
-            max_queue: 0,
-            queue_timeout: second,
-        },
-        connect: connect::Limits { connect: second, handshake: second },
-        response_timeout: second,
-        idle_timeout: second,
-        retries: Retries { max: 2, budget: 20, idempotency_key: false },
-        rotation_deadline: second,
-        priority: None,
-        header_case: connect::HeaderCase::Lower,
     }
 }
 
@@ -128,8 +96,10 @@ impl Files for Memory {
 
 fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> {
     let ends: Arc<Ends> = Arc::default();
-    let upstream =
-        |name: &&str| Upstream::new(Arc::new(settings(name)), 1, None, Arc::clone(&ends)).unwrap();
+    let upstream = |name: &&str| {
+        Upstream::new(Arc::new(fixture::settings(name, tls_settings())), 1, None, Arc::clone(&ends))
+            .unwrap()
+    };
     let upstreams: Vec<_> = names.iter().map(upstream).collect();
     let proxy = Arc::new(Proxy {
         access: AccessSwitch::new(Access::Off),

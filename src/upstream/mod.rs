@@ -6,6 +6,8 @@ mod change;
 mod counters;
 mod dial;
 mod endpoint;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod generation;
 mod open;
 mod retries;

@@ -1,15 +1,14 @@
 //! The parts that a generation shares with the one before.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
 use super::*;
 use crate::{
-    connect::{EndpointHost, HostPort, Limits},
-    pool,
+    connect::{EndpointHost, HostPort},
     tls::{self, KeyExchange, MinVersion, Policy},
-    upstream::{Retries, Upstream},
+    upstream::{Upstream, fixture},
 };
 
 fn trust() -> Arc<Trust> {
@@ -24,40 +23,15 @@ fn endpoint(name: &str) -> HostPort {
 }
 
 fn settings() -> Settings {
-    let second = Duration::from_secs(1);
-    Settings {
-        name: "a".into(),
-        hosts: vec!["a.example".into()],
-        port: None,
-        endpoint: endpoint("a.example"),
-        tls: tls::Settings {
-            server_name: None,
-            verify_name: ServerName::try_from("a.example").unwrap(),
-            trust: trust(),
-            identity: None,
-            min_version: MinVersion::Tls12,
-            policy: Policy { resumption: true, key_exchange: KeyExchange::Auto },
-        },
-        pool: pool::Settings {
-            sharing: pool::Sharing::Always,
-            max_connections: 1,
-            max_idle: None,
-            min_idle: 0,
-            purge_delay: second,
-            idle_timeout: second,
-            max_age: second,
-            max_requests: None,
-            max_queue: 0,
-            queue_timeout: second,
-        },
-        connect: Limits { connect: second, handshake: second },
-        response_timeout: second,
-        idle_timeout: second,
-        retries: Retries { max: 0, budget: 0, idempotency_key: false },
-        rotation_deadline: second,
-        priority: None,
-        header_case: HeaderCase::Lower,
-    }
+    let tls = tls::Settings {
+        server_name: None,
+        verify_name: ServerName::try_from("a.example").unwrap(),
+        trust: trust(),
+        identity: None,
+        min_version: MinVersion::Tls12,
+        policy: Policy { resumption: true, key_exchange: KeyExchange::Auto },
+    };
+    fixture::settings("a", tls)
 }
 
 /// The parts of a generation that the next one may share.
