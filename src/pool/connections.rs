@@ -13,7 +13,7 @@ use std::{
 use super::{
     ConnectionPhase, ConnectionView, End, EndReason, Reuse,
     ids::{ClientId, ConnectionId, IdMap, WaiterId},
-    room::{List, Position, RoomList},
+    room::{ListName, RoomList, RoomPosition},
     sharing::UseHistory,
     streams::Streams,
 };
@@ -172,7 +172,7 @@ struct Record<C> {
     /// it is closing.
     handle: Option<C>,
     /// The connection's position among those with room; `None` if it has none, unless it is idle.
-    position: Option<Position>,
+    position: Option<RoomPosition>,
     /// The number of the worker thread that dialled and drives the connection.
     thread: usize,
     /// The time at which the connection was established; before that, the time at which its dial was reserved.
@@ -205,7 +205,7 @@ struct Record<C> {
 /// The counts by phase and the set of orphan dials. Each change of a record's phase updates both: [`Record::enter`],
 /// and the addition and removal of records.
 #[derive(Default)]
-struct Roll {
+struct PhaseIndex {
     /// The number of records in each phase.
     census: Census,
     /// The number of streams that are open on connections in `Phase::Open` and `Phase::Retiring`.
@@ -216,7 +216,7 @@ struct Roll {
     orphans: BTreeSet<ConnectionId>,
 }
 
-impl Roll {
+impl PhaseIndex {
     fn add(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(count) = self.census.of(phase) {
             *count += 1;
@@ -249,7 +249,7 @@ impl Roll {
 /// The records of a pool's connections, by id. `C` is a connection's handle.
 pub(super) struct Connections<C> {
     records: IdMap<Record<C>>,
-    roll: Roll,
+    phase_index: PhaseIndex,
     /// The connections in [`Phase::Open`] that have room or are idle.
     room: RoomList,
     /// The connections that each client has claimed; rarely more than one.
@@ -261,7 +261,7 @@ impl<C> Connections<C> {
     pub(super) fn new(threads: usize) -> Self {
         Self {
             records: IdMap::default(),
-            roll: Roll::default(),
+            phase_index: PhaseIndex::default(),
             room: RoomList::new(threads),
             claimed: IdMap::default(),
             next_id: 1,
@@ -269,17 +269,17 @@ impl<C> Connections<C> {
     }
 
     pub(super) fn census(&self) -> Census {
-        self.roll.census
+        self.phase_index.census
     }
 
     /// Returns the number of streams that are open.
     pub(super) fn streams(&self) -> usize {
-        self.roll.streams
+        self.phase_index.streams
     }
 
     /// Returns the number of connections that take no more streams and still have open ones.
     pub(super) fn retiring(&self) -> usize {
-        self.roll.retiring
+        self.phase_index.retiring
     }
 
     pub(super) fn phase(&self, id: ConnectionId) -> Option<Phase> {
@@ -356,7 +356,7 @@ impl<C> Connections<C> {
 
     /// Returns the oldest dial that no waiter counts on.
     pub(super) fn oldest_orphan(&self) -> Option<ConnectionId> {
-        self.roll.orphans.first().copied()
+        self.phase_index.orphans.first().copied()
     }
 
     /// Returns the orphan dials twice: as the set remembers them, and as a look at every record finds them.
@@ -366,7 +366,7 @@ impl<C> Connections<C> {
             |(_, record): &(_, &Record<C>)| matches!(record.phase, Phase::Connecting(None));
         let mut found: Vec<_> = self.records.iter().filter(orphan).map(|(id, _)| *id).collect();
         found.sort_unstable();
-        [self.roll.orphans.iter().copied().collect(), found]
+        [self.phase_index.orphans.iter().copied().collect(), found]
     }
 
     /// Returns the newest shared connection with room that `allowed` accepts: of this thread, else of any other.
@@ -448,7 +448,7 @@ impl<C> Connections<C> {
     pub(super) fn claimed_with_room(&self, client: ClientId) -> Option<ConnectionId> {
         let position = |id: &ConnectionId| self.records.get(id)?.position;
         let room = self.claimed.get(&client)?.iter().filter_map(|id| match position(id)? {
-            Position { turn, list: List::Private, .. } => Some((turn, *id)),
+            RoomPosition { turn, list: ListName::Private, .. } => Some((turn, *id)),
             _ => None,
         });
         room.max().map(|(_, id)| id)
@@ -508,7 +508,7 @@ impl<C> Connections<C> {
 
     /// Returns the number of dials that no waiter counts on.
     pub(super) fn orphan_count(&self) -> usize {
-        self.roll.orphans.len()
+        self.phase_index.orphans.len()
     }
 
     /// Returns the time since the connection was established; before that, since its dial was reserved.
@@ -530,7 +530,7 @@ impl<C> Connections<C> {
     fn add(&mut self, now: Instant, phase: Phase) -> ConnectionId {
         let id = self.next_id;
         self.next_id += 1;
-        self.roll.add(id, phase);
+        self.phase_index.add(id, phase);
         let record = Record {
             phase,
             handle: None,
@@ -579,7 +579,12 @@ impl<C> Connections<C> {
     ) {
         let Dialled { generation, peer, streams, jitter } = dialled;
         if let Some(record) = self.records.get_mut(&id) {
-            record.enter(id, Phase::Open(Streams::new(streams)), &mut self.roll, &mut self.room);
+            record.enter(
+                id,
+                Phase::Open(Streams::new(streams)),
+                &mut self.phase_index,
+                &mut self.room,
+            );
             (record.opened, record.peer, record.generation) = (now, Some(peer), generation);
             record.handle = Some(handle);
             record.jitter = jitter.clamp(0.0, 1.0);
@@ -608,7 +613,7 @@ impl<C> Connections<C> {
         let Phase::Open(streams) = record.phase else { return None };
         let (streams, handle) = (streams.begin()?, record.handle.clone()?);
         record.idle_before = idle.or(record.idle_before);
-        record.enter(id, Phase::Open(streams), &mut self.roll, &mut self.room);
+        record.enter(id, Phase::Open(streams), &mut self.phase_index, &mut self.room);
         record.uses += 1;
         record.last_reuse = Some(reuse);
         let age = now.saturating_duration_since(record.opened);
@@ -625,7 +630,7 @@ impl<C> Connections<C> {
             Phase::Lost(streams, end, at) => Phase::Lost(streams.end(), end, at),
             other => other,
         };
-        record.enter(id, phase, &mut self.roll, &mut self.room);
+        record.enter(id, phase, &mut self.phase_index, &mut self.room);
         if record.is_idle() {
             record.unlist(&mut self.room);
         }
@@ -641,7 +646,7 @@ impl<C> Connections<C> {
             Phase::Retiring(streams, reason) => Phase::Retiring(streams.allow(limit), reason),
             other => other,
         };
-        record.enter(id, phase, &mut self.roll, &mut self.room);
+        record.enter(id, phase, &mut self.phase_index, &mut self.room);
         if record.position.is_none() {
             record.list(id, now, &mut self.room);
         }
@@ -683,7 +688,7 @@ impl<C> Connections<C> {
     /// Gives up a connection for this reason. Returns the handle to drop; `None` if the connection has none.
     pub(super) fn close(&mut self, id: ConnectionId, reason: EndReason) -> Option<C> {
         let record = self.records.get_mut(&id)?;
-        record.enter(id, Phase::Closing(reason), &mut self.roll, &mut self.room);
+        record.enter(id, Phase::Closing(reason), &mut self.phase_index, &mut self.room);
         record.handle.take()
     }
 
@@ -695,14 +700,14 @@ impl<C> Connections<C> {
     /// Changes a connection's phase, and the counts with it.
     pub(super) fn enter(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(record) = self.records.get_mut(&id) {
-            record.enter(id, phase, &mut self.roll, &mut self.room);
+            record.enter(id, phase, &mut self.phase_index, &mut self.room);
         }
     }
 
     /// Removes the record of a dial, or of a connection whose handle was taken.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.remove(&id) {
-            self.roll.remove(id, record.phase);
+            self.phase_index.remove(id, record.phase);
             if record.private
                 && let Some(owner) = record.owner
                 && let Some(its) = self.claimed.get_mut(&owner)
@@ -736,9 +741,15 @@ impl<C> Connections<C> {
 
 impl<C> Record<C> {
     /// Changes the phase, and with it the counts and the list that the connection is in.
-    fn enter(&mut self, id: ConnectionId, phase: Phase, roll: &mut Roll, room: &mut RoomList) {
-        roll.remove(id, self.phase);
-        roll.add(id, phase);
+    fn enter(
+        &mut self,
+        id: ConnectionId,
+        phase: Phase,
+        phase_index: &mut PhaseIndex,
+        room: &mut RoomList,
+    ) {
+        phase_index.remove(id, self.phase);
+        phase_index.add(id, phase);
         self.phase = phase;
         self.shift(id, room);
     }
@@ -765,14 +776,14 @@ impl<C> Record<C> {
     }
 
     /// Returns the list for this connection; `None` if it is neither idle nor has room.
-    fn list_now(&self) -> Option<List> {
+    fn list_now(&self) -> Option<ListName> {
         let Phase::Open(streams) = self.phase else { return None };
         match (streams.has_room(), streams.is_idle()) {
             (false, false) => None,
-            _ if self.doubted.is_some() => Some(List::Doubted),
-            (false, true) => Some(List::Full),
-            (true, _) if self.private => Some(List::Private),
-            (true, _) => Some(List::Shared(self.thread)),
+            _ if self.doubted.is_some() => Some(ListName::Doubted),
+            (false, true) => Some(ListName::Full),
+            (true, _) if self.private => Some(ListName::Private),
+            (true, _) => Some(ListName::Shared(self.thread)),
         }
     }
 
@@ -781,7 +792,7 @@ impl<C> Record<C> {
     }
 
     fn idle_limits(&self) -> Option<IdleLimits> {
-        let Position { since, .. } = self.position.filter(|_| self.is_idle())?;
+        let RoomPosition { since, .. } = self.position.filter(|_| self.is_idle())?;
         let (announced, doubted) = (self.announced, self.doubted);
         Some(IdleLimits { since, announced, used: self.uses > 0, doubted })
     }

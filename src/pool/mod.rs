@@ -44,9 +44,9 @@ pub use ids::ClientId;
 pub use learned::{KeepAlive, Learned, Source};
 pub use reasons::{EndReason, Rejection, Reuse};
 pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
-pub use state::{Advanced, Census, ConnectionId, Dialled, PROOF, PROOF_TIME};
-use state::{Effects, Ended, Found, Leased, Operation, State, Wanted};
-pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Step, Waiter};
+pub use state::{Advanced, Census, ConnectionId, Dialled, PROOF_TIME, PROVEN_AGE};
+use state::{CheckoutOutcome, Effects, Ended, Leased, Operation, State, WarmStep};
+pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Waiter, WaiterStep};
 
 use crate::telemetry::{
     Counter, Histogram, Tally,
@@ -219,8 +219,8 @@ impl<C: Clone, E> Pool<C, E> {
         ask: Ask,
     ) -> Result<Checkout<C, E>, Rejection> {
         match self.change(now, |operation| operation.check_out(ask)) {
-            Ok(Found::Leased(leased)) => Ok(Checkout::Leased(self.lease(leased, None))),
-            Ok(Found::Waits(id)) => {
+            Ok(CheckoutOutcome::Leased(leased)) => Ok(Checkout::Leased(self.lease(leased, None))),
+            Ok(CheckoutOutcome::Waits(id)) => {
                 Ok(Checkout::Waits(Waiter::new(Arc::clone(self), id, ask.thread)))
             }
             Err(rejection) => {
@@ -260,12 +260,12 @@ impl<C: Clone, E> Pool<C, E> {
             let lacking = self.lacking.notified();
             let now = Instant::now();
             match self.adjust(|state| state.want(now, thread, jitter)) {
-                Wanted::Dial(id) => return Permit::new(Arc::clone(self), id),
-                Wanted::After(at) => tokio::select! {
+                WarmStep::Dial(id) => return Permit::new(Arc::clone(self), id),
+                WarmStep::After(at) => tokio::select! {
                     () = tokio::time::sleep_until(at.into()) => {}
                     () = lacking => {}
                 },
-                Wanted::Nothing => lacking.await,
+                WarmStep::Nothing => lacking.await,
             }
         }
     }
@@ -275,7 +275,7 @@ impl<C: Clone, E> Pool<C, E> {
         self.until(State::is_warm).await;
     }
 
-    /// True if the warm floor is filled with connections that have lasted for [`PROOF`] or carried a request.
+    /// True if the warm floor is filled with connections that have lasted for [`PROVEN_AGE`] or carried a request.
     pub fn is_proven(&self, now: Instant) -> bool {
         self.lock().is_proven(now)
     }
@@ -460,7 +460,7 @@ impl<C: Clone, E> Pool<C, E> {
     fn locked<R>(&self, change: impl FnOnce(&mut State<C, E, Waker>) -> R) -> R {
         let mut state = self.lock();
         let result = change(&mut state);
-        let lacking = state.tells_of_lack();
+        let lacking = state.reports_shortage();
         drop(state);
         if lacking {
             self.lacking.notify_one();

@@ -13,12 +13,12 @@ use std::{
 };
 
 /// The number of steps for the estimate by the last few.
-const FEW: usize = 8;
-/// The least number of steps for an estimate; in a long queue one for each `PLACES` waiters, if that is more.
-const ENOUGH: usize = 4;
-const PLACES: usize = 8;
+const LAST_STEPS: usize = 8;
+/// The least number of steps for an estimate; in a long queue one for each `WAITERS_PER_STEP` waiters, if that is more.
+const MIN_STEPS: usize = 4;
+const WAITERS_PER_STEP: usize = 8;
 /// The number of steps that are remembered.
-const REMEMBERED: usize = 256;
+const MAX_REMEMBERED: usize = 256;
 
 /// The recent speed of a queue.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +54,7 @@ impl Pace {
             Duration::ZERO
         });
         self.marks.push_back(before + now.saturating_duration_since(since));
-        if self.marks.len() > REMEMBERED + 1 {
+        if self.marks.len() > MAX_REMEMBERED + 1 {
             self.marks.pop_front();
         }
     }
@@ -78,7 +78,7 @@ impl Pace {
     /// steps are known.
     fn wait(&self, places: usize) -> Option<Duration> {
         let steps = self.marks.len().saturating_sub(1);
-        if steps < (places / PLACES).clamp(ENOUGH, REMEMBERED) {
+        if steps < (places / WAITERS_PER_STEP).clamp(MIN_STEPS, MAX_REMEMBERED) {
             return None;
         }
         let by_the_last = |looked_at: usize| {
@@ -86,7 +86,7 @@ impl Pace {
             let time = self.marks[steps].saturating_sub(self.marks[steps - looked_at]);
             time.mul_f64(places as f64 / looked_at as f64)
         };
-        Some(by_the_last(FEW).min(by_the_last(places.max(FEW))))
+        Some(by_the_last(LAST_STEPS).min(by_the_last(places.max(LAST_STEPS))))
     }
 }
 

@@ -7,7 +7,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The age below which a connection that ends unused was dialled in vain.
 pub(super) const SHORT_LIFE: Duration = Duration::from_secs(1);
 /// The most dials for the warm floor that are under way at a time. A large floor is filled in turns.
-pub(super) const AT_ONCE: usize = 8;
+pub(super) const MAX_CONCURRENT_DIALS: usize = 8;
 
 /// The state of the pauses between dials for the warm floor.
 #[derive(Debug, Clone, Default)]

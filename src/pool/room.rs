@@ -7,19 +7,19 @@ use super::ids::ConnectionId;
 
 /// The position of a connection among those with room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
+pub(super) struct RoomPosition {
     /// The time at which the connection came to this position: of an idle connection the time at which it became idle.
     pub since: Instant,
     /// The connection's number in the order of coming to a position, over the whole pool. Two connections may have the
     /// same time.
     pub turn: u64,
     /// The list that holds the connection.
-    pub list: List,
+    pub list: ListName,
 }
 
 /// The name of a list of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum List {
+pub(super) enum ListName {
     /// The connections that this thread drives, for all requests that the reuse mode lets take them.
     Shared(usize),
     /// The connections that only their owners may take, of all threads. A search for a shared connection skips this
@@ -57,15 +57,15 @@ impl RoomList {
     }
 
     /// Adds a connection as the newest of a list.
-    pub(super) fn push(&mut self, list: List, id: ConnectionId, now: Instant) -> Position {
+    pub(super) fn push(&mut self, list: ListName, id: ConnectionId, now: Instant) -> RoomPosition {
         let turn = self.next_turn;
         self.next_turn += 1;
         self.entries(list).push_back(Entry { turn, id });
-        Position { since: now, turn, list }
+        RoomPosition { since: now, turn, list }
     }
 
     /// Removes a connection; without effect if there is none at this position. The newest is found at once.
-    pub(super) fn remove(&mut self, position: Position) {
+    pub(super) fn remove(&mut self, position: RoomPosition) {
         let list = self.entries(position.list);
         if list.back().is_some_and(|entry| entry.turn == position.turn) {
             list.pop_back();
@@ -75,12 +75,17 @@ impl RoomList {
     }
 
     /// Moves a connection to another list, where it keeps its turn in the order.
-    pub(super) fn shift(&mut self, id: ConnectionId, position: Position, list: List) -> Position {
+    pub(super) fn shift(
+        &mut self,
+        id: ConnectionId,
+        position: RoomPosition,
+        list: ListName,
+    ) -> RoomPosition {
         self.remove(position);
         let (turn, entries) = (position.turn, self.entries(list));
         let index = entries.partition_point(|entry| entry.turn < turn);
         entries.insert(index, Entry { turn, id });
-        Position { list, ..position }
+        RoomPosition { list, ..position }
     }
 
     /// True if there is a connection that a request without a claim may take, as far as the reuse mode allows.
@@ -134,12 +139,12 @@ impl RoomList {
         self.threads.iter().chain([&self.private, &self.doubted, &self.full])
     }
 
-    fn entries(&mut self, list: List) -> &mut Entries {
+    fn entries(&mut self, list: ListName) -> &mut Entries {
         match list {
-            List::Shared(thread) => &mut self.threads[thread],
-            List::Private => &mut self.private,
-            List::Doubted => &mut self.doubted,
-            List::Full => &mut self.full,
+            ListName::Shared(thread) => &mut self.threads[thread],
+            ListName::Private => &mut self.private,
+            ListName::Doubted => &mut self.doubted,
+            ListName::Full => &mut self.full,
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Waiter<C: Clone, E> {
 }
 
 /// The next step for the task that holds a [`Waiter`].
-pub enum Step<C: Clone, E> {
+pub enum WaiterStep<C: Clone, E> {
     /// The order to dial in this place, and to poll on meanwhile: the waiter may get another connection than the one it
     /// dials.
     Dial(Permit<C, E>),
@@ -41,21 +41,23 @@ impl<C: Clone, E> Waiter<C, E> {
         Self { pool, id, thread, left: false }
     }
 
-    /// Returns the waiter's next step. Must not be called again after [`Step::Leased`] or [`Step::Failed`].
-    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step<C, E>> {
+    /// Returns the waiter's next step. Must not be called again after [`WaiterStep::Leased`] or [`WaiterStep::Failed`].
+    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<WaiterStep<C, E>> {
         let waker = cx.waker().clone();
         let collected = self.pool.adjust(|state| state.collect(self.id, self.thread, waker));
         match collected {
             Collected::Nothing => Poll::Pending,
-            Collected::Queued => Poll::Ready(Step::Queued),
-            Collected::Dial(id) => Poll::Ready(Step::Dial(Permit::new(Arc::clone(&self.pool), id))),
+            Collected::Queued => Poll::Ready(WaiterStep::Queued),
+            Collected::Dial(id) => {
+                Poll::Ready(WaiterStep::Dial(Permit::new(Arc::clone(&self.pool), id)))
+            }
             Collected::Leased(leased, queued) => {
                 self.left = true;
-                Poll::Ready(Step::Leased(self.pool.lease(leased, queued)))
+                Poll::Ready(WaiterStep::Leased(self.pool.lease(leased, queued)))
             }
             Collected::Failed(error) => {
                 self.left = true;
-                Poll::Ready(Step::Failed(error))
+                Poll::Ready(WaiterStep::Failed(error))
             }
         }
     }

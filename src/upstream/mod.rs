@@ -44,7 +44,8 @@ use crate::{
     descriptors,
     latest::Latest,
     pool::{
-        self, Ask, Checkout, EndReason, KeepAlive, PROOF, Permit, Pool, Rejection, Step, Waiter,
+        self, Ask, Checkout, EndReason, KeepAlive, PROVEN_AGE, Permit, Pool, Rejection, Waiter,
+        WaiterStep,
     },
     resources::Resources,
     telemetry::ends::Ends,
@@ -259,14 +260,14 @@ impl Upstream {
                 step.await
             };
             match step {
-                Step::Dial(permit) => {
+                WaiterStep::Dial(permit) => {
                     self.check_outdated(&mut dials)?;
                     self.spawn_dial(permit, worker, Purpose::Waiter);
                 }
-                Step::Leased(lease) => return Ok(lease),
-                Step::Queued => deadline = self.queue_deadline(),
-                Step::Failed(Some(error)) => return Err(Unavailable::Dial(error)),
-                Step::Failed(None) => return Err(Unavailable::Abandoned),
+                WaiterStep::Leased(lease) => return Ok(lease),
+                WaiterStep::Queued => deadline = self.queue_deadline(),
+                WaiterStep::Failed(Some(error)) => return Err(Unavailable::Dial(error)),
+                WaiterStep::Failed(None) => return Err(Unavailable::Abandoned),
             }
         }
     }
@@ -290,7 +291,7 @@ impl Upstream {
         let until_warm = async {
             while !self.pool.is_proven(Instant::now()) {
                 self.pool.warmed().await;
-                sleep(PROOF).await;
+                sleep(PROVEN_AGE).await;
             }
             self.was_warm.store(true, SeqCst);
         };
@@ -321,7 +322,7 @@ impl Upstream {
     }
 
     /// True if at some time since the start as many connections as `minIdle` wants were idle or in use, and each had
-    /// lasted for [`PROOF`] or carried a request.
+    /// lasted for [`PROVEN_AGE`] or carried a request.
     pub fn was_warm(&self) -> bool {
         self.was_warm.load(SeqCst)
     }

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 
 pub use changes::Advanced;
 pub use doubts::PROOF_TIME;
-pub use warm::{PROOF, Wanted};
+pub use warm::{PROVEN_AGE, WarmStep};
 
 use super::{
     Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
@@ -91,7 +91,7 @@ pub struct Operation<'a, C, E, W> {
 
 /// The result of a checkout that was not refused.
 #[derive(Debug)]
-pub enum Found<C> {
+pub enum CheckoutOutcome<C> {
     /// A connection that had room, now leased to the caller.
     Leased(Leased<C>),
     /// The caller's place among the waiters: no connection has room for it, and it asks [`State::collect`] for its
@@ -137,7 +137,7 @@ pub struct State<C, E, W> {
     /// The pause after failed dials for the warm floor.
     refill: Refill,
     /// True if the task that dials for the warm floor knows that the floor lacks a connection.
-    told_of_lack: bool,
+    shortage_reported: bool,
     /// True once the warm floor was reached for the first time.
     warm: bool,
     /// True during a drain: no connection is kept idle.
@@ -151,7 +151,7 @@ impl<C, E, W> State<C, E, W> {
             warm: settings.min_idle == 0,
             lessons: Lessons::default(),
             refill: Refill::default(),
-            told_of_lack: false,
+            shortage_reported: false,
             settings,
             connections: Connections::new(threads),
             waiters: Waiters::new(),
@@ -185,16 +185,16 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Leases the connection on which the client has authenticated itself, if there is one; else the newest connection
     /// with room that the request may take, of the caller's thread before others. If there is none, the request becomes
     /// a waiter, unless the queue is full or too slow for it.
-    pub fn check_out(&mut self, ask: Ask) -> Result<Found<C>, Rejection> {
+    pub fn check_out(&mut self, ask: Ask) -> Result<CheckoutOutcome<C>, Rejection> {
         if let Some(leased) = self.lease_claimed(&ask) {
-            return Ok(Found::Leased(leased));
+            return Ok(CheckoutOutcome::Leased(leased));
         }
         let risky = self.state.is_risky_for(&ask);
         let ask = Ask { fresh: ask.fresh || risky, ..ask };
         if !ask.fresh
             && let Some(leased) = self.lease_newest(&ask)
         {
-            return Ok(Found::Leased(leased));
+            return Ok(CheckoutOutcome::Leased(leased));
         }
         let place_free = self.state.place_free();
         let queues = !place_free && self.state.connections.oldest_orphan().is_none();
@@ -216,7 +216,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             }
         }
         self.find_dials();
-        Ok(Found::Waits(waiter))
+        Ok(CheckoutOutcome::Waits(waiter))
     }
 
     /// Removes a waiter that no longer wants a connection. Its dial, or its uncollected connection, goes to the next

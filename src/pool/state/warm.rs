@@ -3,22 +3,22 @@
 use std::time::{Duration, Instant};
 
 use super::{ConnectionId, EndReason, Operation, State};
-use crate::pool::refill::{AT_ONCE, SHORT_LIFE};
+use crate::pool::refill::{MAX_CONCURRENT_DIALS, SHORT_LIFE};
 
 /// The next step of the task that dials for the warm floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum WarmStep {
     /// The order to dial in the place of this connection, and then to ask again.
     Dial(ConnectionId),
     /// The time at which to ask again: dials have failed, and the pause lasts until then.
     After(Instant),
-    /// The order to wait until [`State::tells_of_lack`] returns true: no dial is due.
+    /// The order to wait until [`State::reports_shortage`] returns true: no dial is due.
     Nothing,
 }
 
 /// The age at which an unused connection counts as accepted by the server. A server that refuses our certificate under
 /// TLS 1.3 ends the connection one round trip after the handshake.
-pub const PROOF: Duration = Duration::from_millis(250);
+pub const PROVEN_AGE: Duration = Duration::from_millis(250);
 
 impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Closes an idle connection that has expired or was ended. If it was short-lived and unused, dials for the floor
@@ -41,25 +41,25 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
 impl<C, E, W> State<C, E, W> {
     /// Reserves a place for a dial for the warm floor, if the floor lacks a connection. Waiters have precedence: while
     /// one of them has no dial, no place is free.
-    pub fn want(&mut self, now: Instant, thread: usize, jitter: f64) -> Wanted {
-        self.told_of_lack = self.lacks();
-        if !self.told_of_lack {
-            return Wanted::Nothing;
+    pub fn want(&mut self, now: Instant, thread: usize, jitter: f64) -> WarmStep {
+        self.shortage_reported = self.lacks();
+        if !self.shortage_reported {
+            return WarmStep::Nothing;
         }
         if let Some(end) = self.refill.paused_until(now) {
-            return Wanted::After(end);
+            return WarmStep::After(end);
         }
         self.refill.set_jitter(jitter);
         let id = self.connections.reserve(now, None);
         self.connections.dial_begins(id, thread);
-        Wanted::Dial(id)
+        WarmStep::Dial(id)
     }
 
     /// True once for each time that a dial for the floor has become due: the task that dials then has to call
     /// [`State::want`].
-    pub fn tells_of_lack(&mut self) -> bool {
-        let news = !self.told_of_lack && self.lacks();
-        self.told_of_lack |= news;
+    pub fn reports_shortage(&mut self) -> bool {
+        let news = !self.shortage_reported && self.lacks();
+        self.shortage_reported |= news;
         news
     }
 
@@ -68,10 +68,11 @@ impl<C, E, W> State<C, E, W> {
         self.warm
     }
 
-    /// True if as many connections as the floor wants are in use now, have been used, or are older than [`PROOF`].
+    /// True if as many connections as the floor wants are in use now, have been used, or are older than [`PROVEN_AGE`].
     pub fn is_proven(&self, now: Instant) -> bool {
-        let lasts =
-            |id: &ConnectionId| !self.is_unused(*id) || self.connections.age(*id, now) >= PROOF;
+        let lasts = |id: &ConnectionId| {
+            !self.is_unused(*id) || self.connections.age(*id, now) >= PROVEN_AGE
+        };
         let proven = self.connections.idle().filter(lasts).count() + self.census().active;
         proven >= self.floor()
     }
@@ -101,6 +102,6 @@ impl<C, E, W> State<C, E, W> {
             return false;
         }
         let orphans = self.connections.orphan_count();
-        orphans < AT_ONCE && self.census().idle + orphans < floor
+        orphans < MAX_CONCURRENT_DIALS && self.census().idle + orphans < floor
     }
 }

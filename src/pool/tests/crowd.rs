@@ -17,7 +17,9 @@ use tokio::{
 };
 
 use super::scene::{DIALLED, PEER_POLITE, US_POLITE, defaults};
-use crate::pool::{Ask, Checkout, Dialled, EndReason, Lease, Permit, Place, Pool, Settings, Step};
+use crate::pool::{
+    Ask, Checkout, Dialled, EndReason, Lease, Permit, Place, Pool, Settings, WaiterStep,
+};
 
 const CAP: usize = 7;
 const THREADS: u64 = 2;
@@ -87,10 +89,10 @@ impl Crowd {
                 () = yield_times(patience) => return None,
             };
             match step {
-                Step::Leased(lease) => return Some(lease),
-                Step::Queued => {}
-                Step::Failed(_) => return None,
-                Step::Dial(permit) => {
+                WaiterStep::Leased(lease) => return Some(lease),
+                WaiterStep::Queued => {}
+                WaiterStep::Failed(_) => return None,
+                WaiterStep::Dial(permit) => {
                     patience = patience.saturating_sub(1);
                     tokio::spawn(self.clone().dial(permit, rng.fork()));
                 }

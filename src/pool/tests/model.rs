@@ -9,7 +9,7 @@ use crate::{
         Ask, Census, End, EndReason, KeepAlive, PROOF_TIME, Rejection, Reuse, Settings, Sharing,
         learned::Lessons,
         pace::Pace,
-        refill::{AT_ONCE, Refill, SHORT_LIFE},
+        refill::{MAX_CONCURRENT_DIALS, Refill, SHORT_LIFE},
     },
     telemetry::ends::Side,
 };
@@ -620,7 +620,7 @@ impl Model {
     /// True if a dial for the warm floor is due, now or after the pause.
     pub fn lacks(&self) -> bool {
         let (idle, coming) = (self.census().idle, self.orphans().len());
-        let few = coming < AT_ONCE && idle + coming < self.settings.min_idle;
+        let few = coming < MAX_CONCURRENT_DIALS && idle + coming < self.settings.min_idle;
         few && self.place_free() && !self.draining
     }
 

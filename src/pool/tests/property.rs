@@ -21,7 +21,7 @@ use super::{
 use crate::{
     pool::{
         Advanced, Ask, ConnectionPhase, EndReason, KeepAlive, Settings, Sharing,
-        state::{Collected, Dialled, Effects, Found, Leased, State, Wanted},
+        state::{CheckoutOutcome, Collected, Dialled, Effects, Leased, State, WarmStep},
     },
     telemetry::ends::Side,
 };
@@ -219,7 +219,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 /// The task that dials for the warm floor.
 enum Filler {
     Awake,
-    /// The task sleeps until the state tells of a lack.
+    /// The task sleeps until the state reports that the floor is short.
     Sleeps,
     SleepsUntil(u64),
 }
@@ -351,8 +351,8 @@ impl Life {
         let (now, mut effects) = (self.now(), Effects::default());
         let found = self.state.at(now, &mut effects).check_out(ask);
         let answer = match found {
-            Ok(Found::Leased(leased)) => leased_answer(&leased, None),
-            Ok(Found::Waits(waiter)) => Answer::Waits(waiter),
+            Ok(CheckoutOutcome::Leased(leased)) => leased_answer(&leased, None),
+            Ok(CheckoutOutcome::Waits(waiter)) => Answer::Waits(waiter),
             Err(rejection) => Answer::Refused(rejection),
         };
         assert_eq!(answer, self.model.check_out(ask));
@@ -576,9 +576,9 @@ impl Life {
     fn want(&mut self, thread: usize, jitter: u32) {
         let jitter = f64::from(jitter) / 10.0;
         let wanted = match self.state.want(self.now(), thread, jitter) {
-            Wanted::Dial(id) => Ok(id),
-            Wanted::After(at) => Err(Some((at - self.start).as_millis() as u64)),
-            Wanted::Nothing => Err(None),
+            WarmStep::Dial(id) => Ok(id),
+            WarmStep::After(at) => Err(Some((at - self.start).as_millis() as u64)),
+            WarmStep::Nothing => Err(None),
         };
         assert_eq!(wanted, self.model.want(thread, jitter));
         if let Ok(id) = wanted {
@@ -629,7 +629,7 @@ impl Life {
 
     /// Checks all invariants. `before` is the number of places that were taken before the step.
     fn check(&mut self, before: usize) {
-        if self.state.tells_of_lack() {
+        if self.state.reports_shortage() {
             self.filler = Filler::Awake;
         }
         self.check_against_the_model();

@@ -9,7 +9,9 @@ use crate::{
     pool::{
         Advanced, Ask, Census, ClientId, ConnectionId, ConnectionPhase, DEFAULT_URGENCY, End,
         EndReason, KeepAlive, Rejection, Reuse, Settings, Sharing,
-        state::{Collected, Dialled, Effects, Found, Operation, State, WaiterId, Wanted},
+        state::{
+            CheckoutOutcome, Collected, Dialled, Effects, Operation, State, WaiterId, WarmStep,
+        },
     },
     telemetry::ends::{Manner, Side},
 };
@@ -192,11 +194,11 @@ impl Scene {
 
     pub fn ask(&mut self, ask: Ask) -> Got {
         match self.play(|operation| operation.check_out(ask)) {
-            Ok(Found::Leased(leased)) => {
+            Ok(CheckoutOutcome::Leased(leased)) => {
                 assert_eq!(leased.id, leased.handle);
                 Got::Lease(leased.id, leased.reuse)
             }
-            Ok(Found::Waits(waiter)) => Got::Wait(waiter),
+            Ok(CheckoutOutcome::Waits(waiter)) => Got::Wait(waiter),
             Err(rejection) => Got::Refused(rejection),
         }
     }
@@ -403,14 +405,14 @@ impl Scene {
 
     // ---- the warm floor
 
-    pub fn want(&mut self) -> Wanted {
+    pub fn want(&mut self) -> WarmStep {
         self.adjust(|state, now| state.want(now, 0, 0.0))
     }
 
     /// Returns the dials that the warm floor wants now.
     pub fn wanted(&mut self) -> Vec<ConnectionId> {
         let dial = |scene: &mut Self| match scene.want() {
-            Wanted::Dial(id) => Some(id),
+            WarmStep::Dial(id) => Some(id),
             _ => None,
         };
         std::iter::from_fn(|| dial(self)).collect()

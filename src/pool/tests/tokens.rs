@@ -14,8 +14,8 @@ use std::{
 
 use super::scene::{ANYBODY, DIALLED, PEER_POLITE, US_POLITE, defaults, millis};
 use crate::pool::{
-    Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Step,
-    Waiter,
+    Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Waiter,
+    WaiterStep,
 };
 
 /// A handle that counts the drops of last clones and locks the pool in each: dropped under the lock, it would hang.
@@ -68,14 +68,14 @@ impl Scene {
         }
     }
 
-    fn step(&self, waiter: &mut TestWaiter) -> Poll<Step<Handle, &'static str>> {
+    fn step(&self, waiter: &mut TestWaiter) -> Poll<WaiterStep<Handle, &'static str>> {
         let waker = Waker::from(Arc::clone(&self.wakes));
         waiter.poll_step(&mut Context::from_waker(&waker))
     }
 
     fn permit(&self, waiter: &mut TestWaiter) -> TestPermit {
         match self.step(waiter) {
-            Poll::Ready(Step::Dial(permit)) => permit,
+            Poll::Ready(WaiterStep::Dial(permit)) => permit,
             _ => panic!("expected a permit"),
         }
     }
@@ -87,7 +87,7 @@ impl Scene {
 
     fn lease(&self, waiter: &mut TestWaiter) -> TestLease {
         match self.step(waiter) {
-            Poll::Ready(Step::Leased(lease)) => lease,
+            Poll::Ready(WaiterStep::Leased(lease)) => lease,
             _ => panic!("expected a lease"),
         }
     }
@@ -149,7 +149,7 @@ fn a_dropped_permit_is_a_failed_dial_without_an_error() {
     let mut waiter = scene.waiter();
     drop(scene.permit(&mut waiter));
     assert_eq!(scene.counts(), [0, 0, 0, 0]);
-    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(None))));
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(WaiterStep::Failed(None))));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_permits_error_reaches_its_waiter() {
     assert!(scene.step(&mut waiter).is_pending());
     permit.failed("no route", Instant::now());
     assert_eq!(scene.wakes(), 1);
-    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(Some("no route")))));
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(WaiterStep::Failed(Some("no route")))));
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn fault_27_a_failed_dials_waiter_is_told_at_once_and_its_place_is_free_once_its
     let mut second = scene.waiter();
     assert!(scene.step(&mut waiter).is_pending() && scene.step(&mut second).is_pending());
     let open = permit.failed_open("an alert", Instant::now());
-    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(Some("an alert")))));
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(WaiterStep::Failed(Some("an alert")))));
     assert_eq!(scene.counts(), [0, 0, 0, 1], "the socket is closing");
     assert!(scene.step(&mut second).is_pending(), "there is no place for the next one yet");
     drop(open);
@@ -308,7 +308,7 @@ fn emptied_resolves_when_the_last_waiter_collects_its_failure() {
     let mut cx = Context::from_waker(&waker);
     let before = scene.wakes();
     assert!(emptied.as_mut().poll(&mut cx).is_pending());
-    assert!(matches!(scene.step(&mut waiter), Poll::Ready(Step::Failed(Some("refused")))));
+    assert!(matches!(scene.step(&mut waiter), Poll::Ready(WaiterStep::Failed(Some("refused")))));
     assert_eq!(scene.wakes() - before, 1, "whoever awaits it is told");
     assert!(emptied.as_mut().poll(&mut cx).is_ready());
 }

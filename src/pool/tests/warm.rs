@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::scene::{PEER_POLITE, Scene, Told, millis, secs};
-use crate::pool::{PROOF, Reuse, state::Wanted};
+use crate::pool::{PROVEN_AGE, Reuse, state::WarmStep};
 
 fn scene(min_idle: usize) -> Scene {
     Scene::new(|s| (s.min_idle, s.max_connections, s.idle_timeout) = (min_idle, 9, Duration::ZERO))
@@ -12,14 +12,14 @@ fn scene(min_idle: usize) -> Scene {
 #[test]
 fn without_a_floor_nothing_is_wanted_and_it_is_warm() {
     let mut scene = scene(0);
-    assert_eq!(scene.want(), Wanted::Nothing);
-    assert!(scene.state.is_warm() && !scene.state.tells_of_lack());
+    assert_eq!(scene.want(), WarmStep::Nothing);
+    assert!(scene.state.is_warm() && !scene.state.reports_shortage());
 }
 
 #[test]
 fn the_floor_is_dialled_at_once_and_warm_when_all_of_it_is_there() {
     let mut scene = scene(3);
-    assert!(scene.state.tells_of_lack());
+    assert!(scene.state.reports_shortage());
     let dials = scene.wanted();
     assert_eq!(scene.counts(), [3, 0, 0, 0]);
     for id in dials {
@@ -27,7 +27,7 @@ fn the_floor_is_dialled_at_once_and_warm_when_all_of_it_is_there() {
         scene.opens(id);
     }
     assert!(scene.state.is_warm());
-    assert_eq!((scene.counts(), scene.want()), ([0, 0, 3, 0], Wanted::Nothing));
+    assert_eq!((scene.counts(), scene.want()), ([0, 0, 3, 0], WarmStep::Nothing));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_cap_allows_no_more_and_those_who_wait_go_first() {
     let waiter = scene.wait();
     scene.collect(waiter);
     scene.socket_ends(held, PEER_POLITE);
-    assert_eq!(scene.want(), Wanted::Nothing, "the place is the waiter's");
+    assert_eq!(scene.want(), WarmStep::Nothing, "the place is the waiter's");
     assert!(matches!(scene.collect_if_woken(waiter), Told::Dial(_)));
 }
 
@@ -77,10 +77,10 @@ fn the_cap_allows_no_more_and_those_who_wait_go_first() {
 fn one_that_is_taken_is_replaced() {
     let mut scene = scene(2);
     let ids = scene.warm_up();
-    assert!(!scene.state.tells_of_lack());
+    assert!(!scene.state.reports_shortage());
     assert_eq!(scene.reuse(), ids[1]);
-    assert!(scene.state.tells_of_lack(), "it says so");
-    assert!(!scene.state.tells_of_lack(), "once");
+    assert!(scene.state.reports_shortage(), "it says so");
+    assert!(!scene.state.reports_shortage(), "once");
     assert_eq!(scene.wanted().len(), 1);
 }
 
@@ -122,9 +122,9 @@ fn at_the_cap_it_is_replaced_when_the_old_ones_have_closed() {
     let mut scene = Scene::new(|s| (s.min_idle, s.max_connections) = (2, 2));
     let old = scene.warm_up();
     scene.rotate(1);
-    assert_eq!(scene.want(), Wanted::Nothing);
+    assert_eq!(scene.want(), WarmStep::Nothing);
     scene.close_ends(old[0]);
-    assert!(scene.state.tells_of_lack());
+    assert!(scene.state.reports_shortage());
     assert_eq!(scene.warm_up().len(), 1);
 }
 
@@ -135,8 +135,8 @@ fn while_dials_fail_the_next_come_later_and_later() {
         let dials = scene.wanted();
         assert_eq!(dials.len(), 1);
         scene.fails(dials[0]);
-        assert_eq!(scene.want(), Wanted::After(scene.now + millis(pause)));
-        assert!(!scene.state.tells_of_lack(), "who waits so long is not told before");
+        assert_eq!(scene.want(), WarmStep::After(scene.now + millis(pause)));
+        assert!(!scene.state.reports_shortage(), "who waits so long is not told before");
         scene.clock(millis(pause));
     }
 }
@@ -154,9 +154,9 @@ fn dials_in_an_hour(min_idle: usize, life: Duration) -> usize {
             scene.socket_ends(id, PEER_POLITE);
         }
         match scene.want() {
-            Wanted::After(at) => scene.now = at,
-            Wanted::Dial(id) => scene.fails(id),
-            Wanted::Nothing => panic!("nothing is left of the floor"),
+            WarmStep::After(at) => scene.now = at,
+            WarmStep::Dial(id) => scene.fails(id),
+            WarmStep::Nothing => panic!("nothing is left of the floor"),
         }
     }
     dials
@@ -172,8 +172,8 @@ fn an_upstream_that_closes_at_once_causes_no_storm() {
 fn draining_nothing_is_wanted() {
     let mut scene = scene(2);
     scene.drain();
-    assert_eq!(scene.want(), Wanted::Nothing);
-    assert!(!scene.state.tells_of_lack());
+    assert_eq!(scene.want(), WarmStep::Nothing);
+    assert!(!scene.state.reports_shortage());
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_raised_floor_is_filled_and_a_lowered_one_closes_nothing() {
     let mut scene = scene(1);
     scene.warm_up();
     scene.reconfigure(|s| s.min_idle = 3);
-    assert!(scene.state.tells_of_lack());
+    assert!(scene.state.reports_shortage());
     scene.warm_up();
     scene.reconfigure(|s| s.min_idle = 0);
     assert_eq!(scene.counts(), [0, 0, 3, 0]);
@@ -192,7 +192,7 @@ fn a_floor_is_proven_by_what_lasts_or_was_used() {
     let mut scene = scene(2);
     scene.warm_up();
     assert!(scene.state.is_warm() && !scene.proven());
-    scene.pass(PROOF);
+    scene.pass(PROVEN_AGE);
     assert!(scene.proven());
 
     let mut scene = self::scene(1);
