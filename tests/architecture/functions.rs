@@ -27,9 +27,9 @@ impl fmt::Display for Length {
 /// Measures all functions but those of tests; the shortest comes first.
 pub fn lengths(sources: &[Source]) -> Vec<Length> {
     let of_source = |source| {
-        let mut ruler = Ruler { source, found: Vec::new() };
-        ruler.visit_file(&source.code);
-        ruler.found
+        let mut visitor = LengthVisitor { source, found: Vec::new() };
+        visitor.visit_file(&source.code);
+        visitor.found
     };
     let mut all: Vec<_> =
         sources.iter().filter(|source| !is_of_tests(&source.module)).flat_map(of_source).collect();
@@ -37,19 +37,19 @@ pub fn lengths(sources: &[Source]) -> Vec<Length> {
     all
 }
 
-/// Returns the length that so many of a hundred functions do not exceed.
+/// Returns the length that this share of the functions, in percent, does not exceed.
 pub fn percentile(sorted: &[Length], of_hundred: usize) -> usize {
     let count = (sorted.len() * of_hundred).div_ceil(100);
     sorted.get(count.saturating_sub(1)).map_or(0, |length| length.lines)
 }
 
 /// A walk through a file's code, which measures the functions.
-struct Ruler<'a> {
+struct LengthVisitor<'a> {
     source: &'a Source,
     found: Vec<Length>,
 }
 
-impl Ruler<'_> {
+impl LengthVisitor<'_> {
     fn measure(&mut self, signature: &Signature, block: &Block) {
         let line = |span: Span| span.start().line;
         let first = line(signature.fn_token.span);
@@ -62,7 +62,7 @@ impl Ruler<'_> {
     }
 }
 
-impl<'ast> Visit<'ast> for Ruler<'_> {
+impl<'ast> Visit<'ast> for LengthVisitor<'_> {
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
         if item.ident != "tests" {
             visit::visit_item_mod(self, item);

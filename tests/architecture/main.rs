@@ -4,12 +4,12 @@
 #![allow(unreachable_pub, reason = "one crate without users: visibility inside it says enough")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
-mod arrows;
-mod forged;
 mod functions;
-mod law;
+mod imports;
 mod layers;
+mod rules;
 mod source;
+mod violations;
 
 use std::{fs, path::Path};
 
@@ -19,10 +19,10 @@ use source::Source;
 const LINES: usize = 20;
 
 #[test]
-fn imports_point_down_without_a_knot_and_every_file_says_what_it_is_for() {
-    let faults = law::faults(&sources());
-    let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    assert!(told.is_empty(), "\n{}\n", told.join("\n"));
+fn imports_point_down_without_a_cycle_and_every_file_says_what_it_is_for() {
+    let violations = rules::violations(&sources());
+    let lines: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "\n{}\n", lines.join("\n"));
 }
 
 #[test]

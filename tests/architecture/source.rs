@@ -44,9 +44,9 @@ impl Source {
     pub fn read(path: &str, text: &str) -> Self {
         let code = syn::parse_file(text).unwrap_or_else(|error| panic!("{path}: {error}"));
         let module = module(path);
-        let mut reader = Reader { within: module.clone(), ..Reader::default() };
-        reader.visit_file(&code);
-        let Reader { mentions, aliases, .. } = reader;
+        let mut visitor = PathVisitor { within: module.clone(), ..PathVisitor::default() };
+        visitor.visit_file(&code);
+        let PathVisitor { mentions, aliases, .. } = visitor;
         Self { path: path.into(), text: text.into(), code, module, mentions, aliases }
     }
 
@@ -58,8 +58,8 @@ impl Source {
         self.code.attrs.first().is_some_and(opens)
     }
 
-    /// Returns the room, which is a module of the crate's root; `None` for the root itself.
-    pub fn room(&self) -> Option<&str> {
+    /// Returns the module of the crate's root that the file belongs to; `None` for the root itself.
+    pub fn top_module(&self) -> Option<&str> {
         self.module.first().map(String::as_str)
     }
 }
@@ -78,20 +78,20 @@ pub fn is_of_tests(module: &[String]) -> bool {
 
 /// A walk through a file's code, which collects the paths.
 #[derive(Default)]
-struct Reader {
+struct PathVisitor {
     within: Names,
     mentions: Vec<Mention>,
     aliases: BTreeMap<Names, Mention>,
 }
 
-impl Reader {
+impl PathVisitor {
     fn mention(&mut self, at: Span, written: Names) -> Mention {
         let mention = Mention { line: at.start().line, within: self.within.clone(), written };
         self.mentions.push(mention.clone());
         mention
     }
 
-    /// Takes what a `use` names; `leading` are the names before this part of its tree.
+    /// Notes the paths of a `use`; `leading` are the names before this part of its tree.
     fn take(&mut self, leading: &[String], tree: &UseTree) {
         let all = |name: &Ident| [leading, &[name.to_string()]].concat();
         match tree {
@@ -118,7 +118,7 @@ impl Reader {
         self.aliases.insert(alias, mention);
     }
 
-    /// Takes the paths of tokens whose grammar only a macro knows.
+    /// Notes the paths among tokens whose grammar only a macro knows.
     fn scan(&mut self, tokens: TokenStream) {
         let mut path: Vec<Ident> = Vec::new();
         let mut colons = 0;
@@ -152,7 +152,7 @@ impl Reader {
     }
 }
 
-impl<'ast> Visit<'ast> for Reader {
+impl<'ast> Visit<'ast> for PathVisitor {
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
         self.within.push(item.ident.to_string());
         visit::visit_item_mod(self, item);

@@ -1,6 +1,6 @@
-//! Libraries that each break one rule, and the words in which the law refuses them.
+//! Libraries that each break one rule, and the texts of the violations.
 
-use crate::{functions, law, source::Source};
+use crate::{functions, rules, source::Source};
 
 const LIBRARY: &str = "//! A library.
 
@@ -19,45 +19,48 @@ mod tls;
 pub mod clock;
 ";
 
-/// Returns what is wrong with a library that has these files besides `src/lib.rs`.
-fn wrong(files: &[(&str, &str)]) -> Vec<String> {
+/// Returns the violations in a library that has these files besides `src/lib.rs`.
+fn violations(files: &[(&str, &str)]) -> Vec<String> {
     let files = [("src/lib.rs", LIBRARY)].into_iter().chain(files.iter().copied());
     let sources: Vec<_> = files.map(|(path, text)| Source::read(path, text)).collect();
-    law::faults(&sources).iter().map(ToString::to_string).collect()
+    rules::violations(&sources).iter().map(ToString::to_string).collect()
 }
 
-/// Returns what is wrong with this code of a room `pool`, beside a file for each other room.
-fn wrong_in_pool(code: &str) -> Vec<String> {
+/// Returns the violations in this code of a module `pool`, which has a file for each other module beside it.
+fn violations_in_pool(code: &str) -> Vec<String> {
     let others = ["config", "plan", "shop", "tls", "clock"];
-    let others = others.map(|room| (format!("src/{room}.rs"), "//! A room.\n"));
+    let others = others.map(|module| (format!("src/{module}.rs"), "//! A module.\n"));
     let code = format!("//! The pool.\n{code}");
     let mut files: Vec<_> = others.iter().map(|(path, text)| (path.as_str(), *text)).collect();
     files.push(("src/pool/mod.rs", &code));
-    wrong(&files)
+    violations(&files)
 }
 
 const UP: &str = "`pool` imports `shop`, of a layer above it (Top); move what it needs down, or let the layer above hand it in";
 const SIDEWAYS: &str = "`pool` imports `tls`, of its own layer (Core); move what both need to a layer below, or one of the two to a layer of its own";
 
 #[test]
-fn imports_from_layers_below_are_in_order() {
+fn imports_from_layers_below_are_allowed() {
     let none: [String; 0] = [];
-    assert_eq!(wrong_in_pool("use crate::clock::{Clock, now};"), none);
-    assert_eq!(wrong_in_pool("use std::fmt; fn shop() { shop::open() }"), none);
+    assert_eq!(violations_in_pool("use crate::clock::{Clock, now};"), none);
+    assert_eq!(violations_in_pool("use std::fmt; fn shop() { shop::open() }"), none);
 }
 
 #[test]
 fn an_import_from_a_layer_above_is_refused_with_its_line() {
     let expected = [format!("src/pool/mod.rs:4: {UP}")];
-    assert_eq!(wrong_in_pool("use crate::{\n    clock::Clock,\n    shop::Till,\n};"), expected);
-    assert_eq!(wrong_in_pool("\n\nuse super::shop as market;"), expected);
+    assert_eq!(
+        violations_in_pool("use crate::{\n    clock::Clock,\n    shop::Till,\n};"),
+        expected
+    );
+    assert_eq!(violations_in_pool("\n\nuse super::shop as market;"), expected);
 }
 
 #[test]
 fn an_import_from_the_own_layer_is_refused() {
     let expected = [format!("src/pool/mod.rs:2: {SIDEWAYS}")];
-    assert_eq!(wrong_in_pool("pub use crate::tls::Key;"), expected);
-    assert_eq!(wrong_in_pool("use crate::tls::*;"), expected);
+    assert_eq!(violations_in_pool("pub use crate::tls::Key;"), expected);
+    assert_eq!(violations_in_pool("use crate::tls::*;"), expected);
 }
 
 #[test]
@@ -72,34 +75,34 @@ fn a_path_counts_wherever_it_is_written() {
         "mod inner { fn f() { super::super::shop::open() } }",
     ];
     for place in places {
-        assert_eq!(wrong_in_pool(place), [format!("src/pool/mod.rs:2: {UP}")], "{place}");
+        assert_eq!(violations_in_pool(place), [format!("src/pool/mod.rs:2: {UP}")], "{place}");
     }
 }
 
 #[test]
-fn tests_may_look_at_everything() {
+fn tests_may_import_everything() {
     let tests = "#[cfg(test)]\nmod tests { use crate::{shop, tls}; }";
-    assert_eq!(wrong_in_pool(tests), Vec::<String>::new());
+    assert_eq!(violations_in_pool(tests), Vec::<String>::new());
 }
 
 #[test]
-fn a_thing_is_looked_for_behind_each_use_that_hands_it_on() {
+fn an_import_is_followed_through_each_use_that_renames_or_reexports_it() {
     let files = [
         ("src/shop.rs", "//! The shop."),
         ("src/pool/mod.rs", "//! The pool.\nmod idle;\nuse crate::shop::Till;\n"),
         ("src/pool/idle.rs", "//! Idle.\nuse super::Till;\n"),
     ];
     let [pool, idle] = [("mod", 3), ("idle", 2)].map(|(f, l)| format!("src/pool/{f}.rs:{l}: {UP}"));
-    assert_eq!(wrong(&files), [pool, idle]);
+    assert_eq!(violations(&files), [pool, idle]);
 }
 
 #[test]
-fn an_exported_macro_belongs_to_the_room_that_defines_it() {
+fn an_exported_macro_belongs_to_the_module_that_defines_it() {
     let files = [
         ("src/shop.rs", "//! The shop.\n#[macro_export]\nmacro_rules! label { () => {} }\n"),
         ("src/pool.rs", "//! The pool.\ncrate::label!();\n"),
     ];
-    assert_eq!(wrong(&files), [format!("src/pool.rs:2: {UP}")]);
+    assert_eq!(violations(&files), [format!("src/pool.rs:2: {UP}")]);
 }
 
 #[test]
@@ -113,52 +116,52 @@ fn a_cycle_between_neighbours_is_refused_with_each_of_its_imports() {
     ];
     let expected = "src/pool/a.rs:2: a cycle: src/pool/a.rs:2 imports `pool::b`, src/pool/b/inner.rs:3 imports `pool::c`, \
         src/pool/c.rs:2 imports `pool::a`; move what the first and the last share to a module that both import";
-    assert_eq!(wrong(&files), [expected]);
+    assert_eq!(violations(&files), [expected]);
 }
 
 #[test]
-fn a_module_and_those_inside_it_may_import_each_other() {
+fn a_module_and_its_submodules_may_import_each_other() {
     let files = [
         ("src/pool/mod.rs", "//! The pool.\nmod idle;\nuse idle::Idle;\nstruct Pool(Idle);\n"),
         ("src/pool/idle.rs", "//! Idle.\nuse super::Pool;\n"),
     ];
-    assert_eq!(wrong(&files), Vec::<String>::new());
+    assert_eq!(violations(&files), Vec::<String>::new());
 }
 
 #[test]
 fn a_file_that_does_not_say_what_it_is_for_is_refused() {
-    for text in ["", "// A room.\n", "use std::fmt;\n", "/// A type.\nstruct S;\n"] {
+    for text in ["", "// A module.\n", "use std::fmt;\n", "/// A type.\nstruct S;\n"] {
         let expected = "src/pool.rs:1: the file does not say what it is for; begin it with a `//!` comment that does";
-        assert_eq!(wrong(&[("src/pool.rs", text)]), [expected]);
+        assert_eq!(violations(&[("src/pool.rs", text)]), [expected]);
     }
 }
 
 #[test]
-fn a_room_without_a_layer_is_refused() {
+fn a_module_without_a_layer_is_refused() {
     let files =
-        [("src/cellar.rs", "//! A room.\nuse crate::clock;\n"), ("src/clock.rs", "//! Time.\n")];
+        [("src/cellar.rs", "//! A module.\nuse crate::clock;\n"), ("src/clock.rs", "//! Time.\n")];
     let expected =
         "src/cellar.rs:2: `cellar` is in no layer; name it in a group of `mod` lines in src/lib.rs";
-    assert_eq!(wrong(&files), [expected]);
+    assert_eq!(violations(&files), [expected]);
 }
 
 #[test]
-fn a_crate_that_a_room_does_not_know_is_refused() {
+fn a_crate_that_is_forbidden_in_a_module_is_refused() {
     let end = "take a plain type, which a layer above makes";
     let expected = |name| [format!("src/pool/mod.rs:2: `pool` knows the crate `{name}`; {end}")];
-    assert_eq!(wrong_in_pool("use hyper::Request;"), expected("hyper"));
-    assert_eq!(wrong_in_pool("#[derive(serde::Serialize)] struct S;"), expected("serde"));
+    assert_eq!(violations_in_pool("use hyper::Request;"), expected("hyper"));
+    assert_eq!(violations_in_pool("#[derive(serde::Serialize)] struct S;"), expected("serde"));
     let config = ("src/config.rs", "//! Settings.\nuse serde_json::Value;\nuse hyper::Uri;\n");
-    assert_eq!(wrong(&[config]), Vec::<String>::new());
+    assert_eq!(violations(&[config]), Vec::<String>::new());
 }
 
 #[test]
 fn functions_are_measured_from_the_first_line_to_the_closing_brace_and_tests_are_not() {
-    let text = "//! A room.\nfn one() {}\ntrait T {\n    fn none();\n    fn two() {\n    }\n}\n\
+    let text = "//! A module.\nfn one() {}\ntrait T {\n    fn none();\n    fn two() {\n    }\n}\n\
         mod tests {\n    fn long() {\n\n\n\n\n    }\n}\nimpl S {\n    pub async fn three(\n    ) {}\n}\n";
     let lengths = functions::lengths(&[Source::read("src/pool.rs", text)]);
-    let told: Vec<_> = lengths.iter().map(ToString::to_string).collect();
+    let lines: Vec<_> = lengths.iter().map(ToString::to_string).collect();
     let expected = ["2: one: 1 lines", "5: two: 2 lines", "17: three: 2 lines"];
-    assert_eq!(told, expected.map(|length| format!("src/pool.rs:{length}")));
+    assert_eq!(lines, expected.map(|length| format!("src/pool.rs:{length}")));
     assert_eq!([33, 34, 100].map(|share| functions::percentile(&lengths, share)), [1, 2, 2]);
 }

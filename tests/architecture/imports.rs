@@ -1,4 +1,4 @@
-//! The arrows between files: each path in the code, followed to the module that it leads to.
+//! The imports between files: each path in the code, followed to the module that it leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use crate::source::{Mention, Names, Source, is_of_tests};
 const MOST_ALIASES: usize = 20;
 
 /// An import: a file whose code names something of another module.
-pub struct Arrow<'a> {
+pub struct Import<'a> {
     /// The file that imports.
     pub source: &'a Source,
     /// The line of the path.
@@ -17,18 +17,18 @@ pub struct Arrow<'a> {
     pub to: Names,
 }
 
-/// Returns the arrows of all code but tests: those may look at everything.
-pub fn arrows<'a>(sources: &'a [Source]) -> Vec<Arrow<'a>> {
+/// Returns the imports of all code but tests: tests may import everything.
+pub fn imports<'a>(sources: &'a [Source]) -> Vec<Import<'a>> {
     let map = Map::new(sources);
     let mentions = sources.iter().flat_map(|source| {
         let mentions = source.mentions.iter().filter(|mention| !is_of_tests(&mention.within));
         mentions.map(move |mention| (source, mention))
     });
-    let arrow = |(source, mention): (&'a Source, &Mention)| {
+    let import = |(source, mention): (&'a Source, &Mention)| {
         let to = map.follow(mention)?;
-        (to != source.module).then_some(Arrow { source, line: mention.line, to })
+        (to != source.module).then_some(Import { source, line: mention.line, to })
     };
-    mentions.filter_map(arrow).collect()
+    mentions.filter_map(import).collect()
 }
 
 /// The modules of the crate, and the names by which things of theirs are known elsewhere.
