@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::resolve::{ADDRESSES, Family, Part};
+use super::resolve::{ADDRESSES, Family, FamilyAnswer};
 
 /// The number of consecutive answers that an address must be missing from before it is given up.
 const MISSED: u32 = 3;
@@ -33,7 +33,7 @@ const AVOIDED_LONGEST: Duration = Duration::from_mins(10);
 
 /// The kind of an address's failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum FailureKind {
     /// The address refused the connection, or no route leads to it.
     Refused,
     /// The address did not answer, another one answered sooner, or its handshake failed.
@@ -43,15 +43,15 @@ pub enum Trouble {
 /// An endpoint's addresses, shared by its dials and its connections.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    book: RwLock<Book>,
+    records: RwLock<AddressRecords>,
     /// True if an address was given up since [`Addresses::take_loss`] was last called.
     lost_any: AtomicBool,
 }
 
 impl Addresses {
     /// Takes note of a DNS answer; an answer that comes from the cache counts once.
-    pub fn learn(&self, parts: &[Part]) {
-        self.write(|book| book.learn(parts));
+    pub fn learn(&self, parts: &[FamilyAnswer]) {
+        self.write(|records| records.learn(parts));
     }
 
     /// Returns true, once, if an address was given up: connections to it are of no more use.
@@ -69,22 +69,25 @@ impl Addresses {
     /// name: where answers are parts of a large whole, there is no room for all of them. Such addresses count as lost
     /// once none of them has been seen for ten minutes.
     pub fn lost(&self, address: IpAddr) -> bool {
-        let book = self.read();
-        book.find(address).map_or(book.forgotten == Forgotten::Lost, |known| !known.present)
+        let records = self.read();
+        records
+            .find(address)
+            .map_or(records.forgotten == ForgottenAddresses::Lost, |known| !known.present)
     }
 
     /// Sorts addresses for trying: in the given order, but addresses that failed lately come last.
     pub fn in_order(&self, mut given: Vec<IpAddr>, now: Instant) -> Vec<IpAddr> {
-        let book = self.read();
-        let again = book.tried_again(&given, now);
-        given.sort_by_key(|address| book.failed_at(*address).filter(|_| Some(*address) != again));
+        let records = self.read();
+        let again = records.tried_again(&given, now);
+        given
+            .sort_by_key(|address| records.failed_at(*address).filter(|_| Some(*address) != again));
         given
     }
 
     /// Notes that the address accepted a connection.
     pub fn answered(&self, address: IpAddr) {
-        self.write(|book| {
-            if let Some(known) = book.find_mut(address) {
+        self.write(|records| {
+            if let Some(known) = records.find_mut(address) {
                 known.failure = None;
             }
             false
@@ -92,18 +95,18 @@ impl Addresses {
     }
 
     /// Notes that a connection to the address failed.
-    pub fn failed(&self, address: IpAddr, trouble: Trouble, now: Instant) {
-        self.write(|book| book.find_mut(address).is_some_and(|known| known.fails(trouble, now)));
+    pub fn failed(&self, address: IpAddr, kind: FailureKind, now: Instant) {
+        self.write(|records| records.find_mut(address).is_some_and(|known| known.fails(kind, now)));
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Book> {
-        self.book.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, AddressRecords> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies a change that returns true if an address was given up by it.
-    fn write(&self, change: impl FnOnce(&mut Book) -> bool) {
-        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        if change(&mut book) {
+    fn write(&self, change: impl FnOnce(&mut AddressRecords) -> bool) {
+        let mut records = self.records.write().unwrap_or_else(PoisonError::into_inner);
+        if change(&mut records) {
             self.lost_any.store(true, Relaxed);
         }
     }
@@ -111,9 +114,9 @@ impl Addresses {
 
 /// Everything that is remembered of one endpoint's addresses.
 #[derive(Debug, Default)]
-struct Book {
+struct AddressRecords {
     /// The addresses in the order in which they were first seen; most names have few.
-    known: Vec<Known>,
+    known: Vec<KnownAddress>,
     /// The end of the time in which answers count as parts of the whole, because an address that was missing came back.
     partial_until: Option<Instant>,
     /// The time at which the newest answer of each family was heard, IPv4 first.
@@ -121,12 +124,12 @@ struct Book {
     /// The time at which the newest answer expires, if it does.
     runs_out: Option<Instant>,
     /// The state of the addresses that there was no room for.
-    forgotten: Forgotten,
+    forgotten: ForgottenAddresses,
 }
 
 /// The state, as a whole, of the addresses that are no longer remembered.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Forgotten {
+enum ForgottenAddresses {
     /// No address was forgotten.
     #[default]
     None,
@@ -138,7 +141,7 @@ enum Forgotten {
 
 /// An address that the name has or had.
 #[derive(Debug)]
-struct Known {
+struct KnownAddress {
     address: IpAddr,
     /// True until the address is given up; afterwards it is only remembered.
     present: bool,
@@ -153,7 +156,7 @@ struct Known {
 struct Failure {
     at: Instant,
     in_a_row: u32,
-    trouble: Trouble,
+    kind: FailureKind,
 }
 
 impl Failure {
@@ -163,17 +166,17 @@ impl Failure {
     }
 }
 
-impl Known {
+impl KnownAddress {
     /// Counts a failure, and returns true if the address is given up by it.
-    fn fails(&mut self, trouble: Trouble, now: Instant) -> bool {
+    fn fails(&mut self, kind: FailureKind, now: Instant) -> bool {
         let in_a_row = self.failure.map_or(1, |failure| failure.in_a_row.saturating_add(1));
-        self.failure = Some(Failure { at: now, in_a_row, trouble });
+        self.failure = Some(Failure { at: now, in_a_row, kind });
         self.goes_if(self.is_dead())
     }
 
     /// True if the address refused the last connection, and the newest answer does not have it any more.
     fn is_dead(&self) -> bool {
-        let refused = self.failure.is_some_and(|failure| failure.trouble == Trouble::Refused);
+        let refused = self.failure.is_some_and(|failure| failure.kind == FailureKind::Refused);
         refused && self.missed > 0
     }
 
@@ -194,17 +197,17 @@ impl Known {
     }
 }
 
-impl Book {
-    fn find(&self, address: IpAddr) -> Option<&Known> {
+impl AddressRecords {
+    fn find(&self, address: IpAddr) -> Option<&KnownAddress> {
         self.known.iter().find(|known| known.address == address)
     }
 
-    fn find_mut(&mut self, address: IpAddr) -> Option<&mut Known> {
+    fn find_mut(&mut self, address: IpAddr) -> Option<&mut KnownAddress> {
         self.known.iter_mut().find(|known| known.address == address)
     }
 
     /// Takes note of an answer's parts, and returns true if an address was given up.
-    fn learn(&mut self, parts: &[Part]) -> bool {
+    fn learn(&mut self, parts: &[FamilyAnswer]) -> bool {
         if parts.iter().all(|part| part.addresses.is_empty()) {
             return false;
         }
@@ -221,7 +224,7 @@ impl Book {
         lost_any
     }
 
-    fn take(&mut self, part: &Part) -> bool {
+    fn take(&mut self, part: &FamilyAnswer) -> bool {
         let now = part.heard;
         part.addresses.iter().for_each(|address| self.see(*address, now));
         let partial = self.partial_until.is_some_and(|until| until > now);
@@ -237,10 +240,10 @@ impl Book {
     /// Returns true, once, if the forgotten addresses have not been seen for so long that they count as lost. A
     /// forgotten address that is seen again is remembered again.
     fn loses_forgotten(&mut self, now: Instant) -> bool {
-        let Forgotten::Since(seen) = self.forgotten else { return false };
+        let ForgottenAddresses::Since(seen) = self.forgotten else { return false };
         let lost = now.saturating_duration_since(seen) >= REMEMBERED;
         if lost {
-            self.forgotten = Forgotten::Lost;
+            self.forgotten = ForgottenAddresses::Lost;
         }
         lost
     }
@@ -248,7 +251,7 @@ impl Book {
     /// Notes that the newest answer has the address.
     fn see(&mut self, address: IpAddr, now: Instant) {
         let Some(known) = self.find_mut(address) else {
-            let new = Known { address, present: true, seen: now, missed: 0, failure: None };
+            let new = KnownAddress { address, present: true, seen: now, missed: 0, failure: None };
             return self.known.push(new);
         };
         let is_back = known.missed > 0 && now < known.seen + REMEMBERED;
@@ -271,8 +274,10 @@ impl Book {
             let Some((oldest, _)) = unseen else { return };
             let seen = self.known.remove(oldest).seen;
             self.forgotten = match self.forgotten {
-                Forgotten::Since(last) => Forgotten::Since(last.max(seen)),
-                Forgotten::None | Forgotten::Lost => Forgotten::Since(seen),
+                ForgottenAddresses::Since(last) => ForgottenAddresses::Since(last.max(seen)),
+                ForgottenAddresses::None | ForgottenAddresses::Lost => {
+                    ForgottenAddresses::Since(seen)
+                }
             };
         }
     }

@@ -26,7 +26,7 @@ use hold::{Hold, Replay};
 use crate::stamp::Stamp;
 
 /// The longest time for which a body waits for the upstream's 100 (RFC 9110 section 10.1.1 asks for a bound).
-pub const PARKED_FOR: Duration = Duration::from_secs(1);
+pub const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The progress of a request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,14 +39,14 @@ pub enum Progress {
     /// All of the body was handed to the connection.
     Complete,
     /// The client broke the body off.
-    Broken,
+    ClientAborted,
     /// The upstream's answer was complete before the body's end: the rest is not sent.
     Stopped,
 }
 
 impl Progress {
     const ALL: [Self; 5] =
-        [Self::Parked, Self::Streaming, Self::Complete, Self::Broken, Self::Stopped];
+        [Self::Parked, Self::Streaming, Self::Complete, Self::ClientAborted, Self::Stopped];
 }
 
 /// The state of a body, shared by the connection that sends it and the exchange. The body itself is here: when the
@@ -131,7 +131,7 @@ impl Upload {
     /// held. The connection that had the body before gets nothing more.
     pub fn again(self: &Arc<Self>) -> Option<RequestBody> {
         let mut source = self.source();
-        if matches!(self.progress(), Progress::Broken | Progress::Stopped) {
+        if matches!(self.progress(), Progress::ClientAborted | Progress::Stopped) {
             return None;
         }
         source.begin_again()?;
@@ -187,7 +187,7 @@ impl Source {
             None => self.waker = Some(cx.waker().clone()),
         }
         if upload.progress() == Progress::Parked {
-            let sleep = || Box::pin(tokio::time::sleep(PARKED_FOR));
+            let sleep = || Box::pin(tokio::time::sleep(CONTINUE_TIMEOUT));
             ready!(self.parked_until.get_or_insert_with(sleep).as_mut().poll(cx));
             upload.shift(Progress::Parked, Progress::Streaming);
         }
@@ -319,7 +319,7 @@ impl Body for Streaming {
         let next = ready!(next);
         match &next {
             Some(Err(_)) => {
-                upload.shift(Progress::Streaming, Progress::Broken);
+                upload.shift(Progress::Streaming, Progress::ClientAborted);
             }
             Some(Ok(_)) if !source.is_over() => {}
             Some(Ok(_)) | None => upload.complete(),

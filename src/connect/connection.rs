@@ -34,7 +34,7 @@ use tokio_rustls::client::TlsStream;
 use super::{
     Dialled, Fate, HeaderCase, Past, RequestBody, Suspect,
     fate::Evidence,
-    idle_sender::{Closed, Found, Gone, IdleSender, RESTS_AFTER, Taken},
+    idle_sender::{Closed, DriverGone, IdleSender, REST_DELAY, SenderSource, TakenSender},
     meter::{Meter, MeteredStream},
     tcp::Tcp,
 };
@@ -50,7 +50,7 @@ use crate::{
 const BUFFER: usize = 64 * 1024;
 
 /// The time without an exchange after which a connection's socket is read once before the next request is written.
-const LOOKED_AFTER: Duration = Duration::from_millis(1);
+const STALE_CHECK_AFTER: Duration = Duration::from_millis(1);
 
 type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
@@ -65,7 +65,7 @@ pub struct Connection {
     /// known to be gone.
     sender: Option<SendRequest<RequestBody>>,
     /// A channel that closes once the driver has given up HTTP on the connection; with the sender between exchanges.
-    gone: Option<Gone>,
+    gone: Option<DriverGone>,
     /// The end of the last exchange; before the first, the time at which the connection was opened.
     released: Instant,
     /// The connection's past at the beginning of the exchange.
@@ -80,13 +80,13 @@ pub struct Shared {
     pub meter: Arc<Meter>,
     /// The facts about the connection that never change.
     pub facts: Arc<Facts>,
-    /// The switch that ends the connection; turned off at the latest when the last handle is dropped.
-    switch: Switch,
+    /// The control that ends the connection, at the latest when the last handle is dropped.
+    control: ConnectionControl,
 }
 
 /// The rule by which a connection reads its socket before it writes a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum StaleCheck {
     /// Never: the connection was just dialled, and never idle.
     Never,
     /// After a pause of a millisecond or more; for a request that can be sent again.
@@ -97,24 +97,24 @@ pub enum Look {
 
 /// A means to end a connection, or to have it examined, for code that does not hold its handle.
 #[derive(Clone)]
-pub struct Switch {
-    position: Arc<Mutex<Position>>,
+pub struct ConnectionControl {
+    state: Arc<Mutex<ControlState>>,
     idle_sender: Arc<IdleSender>,
 }
 
 #[derive(Debug)]
-enum Position {
+enum ControlState {
     /// The connection is to go on; the drop of this sender tells the driver to end it.
-    On { _alive: oneshot::Sender<()> },
+    Open { _alive: oneshot::Sender<()> },
     /// The connection was ended by the drop of its handle.
-    Off,
-    /// The connection was ended through its switch, for this reason.
-    OffFor(EndReason),
+    HandleDropped,
+    /// The connection was ended through its control, for this reason.
+    Ended(EndReason),
 }
 
-impl Switch {
-    fn on(alive: oneshot::Sender<()>, idle_sender: Arc<IdleSender>) -> Self {
-        Self { position: Arc::new(Mutex::new(Position::On { _alive: alive })), idle_sender }
+impl ConnectionControl {
+    fn new(alive: oneshot::Sender<()>, idle_sender: Arc<IdleSender>) -> Self {
+        Self { state: Arc::new(Mutex::new(ControlState::Open { _alive: alive })), idle_sender }
     }
 
     /// Makes the driver find out, while the connection is idle, whether its peer is alive.
@@ -122,20 +122,20 @@ impl Switch {
         self.idle_sender.doubt();
     }
 
-    /// Makes the driver end the connection now, for this reason. Without effect on a connection that is off already.
-    pub fn turn_off(&self, reason: EndReason) {
-        self.turn(Position::OffFor(reason));
+    /// Makes the driver end the connection now, for this reason. Without effect on a connection that was ended already.
+    pub fn end(&self, reason: EndReason) {
+        self.set_ended(ControlState::Ended(reason));
     }
 
-    fn turn(&self, off: Position) {
-        let mut position = self.lock();
-        if matches!(*position, Position::On { .. }) {
-            *position = off;
+    fn set_ended(&self, ended: ControlState) {
+        let mut state = self.lock();
+        if matches!(*state, ControlState::Open { .. }) {
+            *state = ended;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Position> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ControlState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -218,7 +218,7 @@ async fn over(
         idle_sender: Arc::clone(&idle_sender),
         meter: Arc::clone(&meter),
         facts: Arc::clone(&facts),
-        switch: Switch::on(alive, Arc::clone(&idle_sender)),
+        control: ConnectionControl::new(alive, Arc::clone(&idle_sender)),
     });
     let past = Past::JustDialled;
     let connection = Connection { shared, sender: None, gone: None, released: opened, past };
@@ -240,7 +240,7 @@ async fn handshake(
     Ok((sender, Box::new(http)))
 }
 
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+type SendResult = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Connection {
     /// Begins an exchange on the connection with this past.
@@ -251,11 +251,11 @@ impl Connection {
 
     /// Waits until the connection takes a request, or returns an error if it is closed.
     pub async fn ready(&mut self) -> Result<(), Closed> {
-        let Taken { sender, gone, since } = self.idle_sender.take()?;
+        let TakenSender { sender, gone, since } = self.idle_sender.take()?;
         (self.gone, self.released) = (Some(gone), since);
         let sender = match sender {
-            Found::Sender(sender) => sender,
-            Found::Waking(waking) => waking.await.map_err(|_| Closed)?,
+            SenderSource::Sender(sender) => sender,
+            SenderSource::Waking(waking) => waking.await.map_err(|_| Closed)?,
         };
         self.sender.insert(sender).ready().await.map_err(|_| Closed)
     }
@@ -272,8 +272,13 @@ impl Connection {
     /// A request that is pushed from another thread at the very moment in which the driver drops its queue is neither
     /// read nor given back as long as the queue's sender lives. Therefore the sender is dropped once the driver is
     /// gone, and the result is asked for again.
-    pub async fn send(&mut self, request: Request<RequestBody>, look: Look, now: Instant) -> Sent {
-        self.look_first(look, now);
+    pub async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        stale_check: StaleCheck,
+        now: Instant,
+    ) -> SendResult {
+        self.check_if_stale(stale_check, now);
         let mut responding = pin!(self.sender().try_send_request(request));
         let (sender, gone) = (&mut self.sender, &mut self.gone);
         poll_fn(|cx| {
@@ -296,13 +301,13 @@ impl Connection {
     /// request that cannot be sent again would be lost; or it may have sent a response without a request, which this
     /// request would get as its answer. For a request that can be sent again this is left out where the last exchange
     /// ended just now, as a read is a system call.
-    fn look_first(&self, look: Look, now: Instant) {
-        let looks = match look {
-            Look::Never => false,
-            Look::IfIdle => now.saturating_duration_since(self.released) >= LOOKED_AFTER,
-            Look::Always => true,
+    fn check_if_stale(&self, stale_check: StaleCheck, now: Instant) {
+        let checks = match stale_check {
+            StaleCheck::Never => false,
+            StaleCheck::IfIdle => now.saturating_duration_since(self.released) >= STALE_CHECK_AFTER,
+            StaleCheck::Always => true,
         };
-        if looks {
+        if checks {
             self.meter.look_at_socket();
         }
     }
@@ -330,22 +335,22 @@ impl Connection {
     }
 
     /// Returns the fate of the attempt that has just ended without a response, and the part of the handshake on which
-    /// its end casts doubt, if any. `sent` is false if its request was not handed over, or was given back by
+    /// its end casts doubt, if any. `handed_over` is false if its request was not handed over, or was given back by
     /// [`Connection::send`].
     #[cold]
-    pub fn fate(&self, sent: bool) -> (Fate, Option<Suspect>) {
-        let evidence = self.evidence(sent);
+    pub fn fate(&self, handed_over: bool) -> (Fate, Option<Suspect>) {
+        let evidence = self.evidence(handed_over);
         (evidence.fate(), evidence.suspect())
     }
 
-    fn evidence(&self, sent: bool) -> Evidence {
+    fn evidence(&self, handed_over: bool) -> Evidence {
         Evidence {
-            sent,
+            sent: handed_over,
             begun: self.meter.has_begun(),
             awaits_head: self.meter.awaits_head(),
             peer_ended: self.meter.peer_end().is_some(),
             forgotten: self.meter.is_forgotten(),
-            ended: self.switched_off(),
+            ended: self.ended_for(),
             alert: self.meter.alert(),
             refusal: self.meter.refusal(),
             past: self.past,
@@ -354,16 +359,16 @@ impl Connection {
         }
     }
 
-    /// Returns a switch with which other code can end the connection.
-    pub fn switch(&self) -> Switch {
-        self.switch.clone()
+    /// Returns a control with which other code can end the connection.
+    pub fn control(&self) -> ConnectionControl {
+        self.control.clone()
     }
 
-    /// Returns the reason for which the connection was ended through its switch, if it was.
-    pub fn switched_off(&self) -> Option<EndReason> {
-        match *self.switch.lock() {
-            Position::OffFor(reason) => Some(reason),
-            Position::On { .. } | Position::Off => None,
+    /// Returns the reason for which the connection was ended through its control, if it was.
+    pub fn ended_for(&self) -> Option<EndReason> {
+        match *self.control.lock() {
+            ControlState::Ended(reason) => Some(reason),
+            ControlState::Open { .. } | ControlState::HandleDropped => None,
         }
     }
 
@@ -389,7 +394,7 @@ impl Deref for Connection {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.switch.turn(Position::Off);
+        self.control.set_ended(ControlState::HandleDropped);
     }
 }
 
@@ -412,8 +417,8 @@ impl Driver {
             self.meter.lift_unacknowledged_limit();
             let resting = rest(stream, self.case, &self.idle_sender, &mut self.alive, &trusted);
             match Box::pin(resting).await {
-                Rested::Wanted(http) => self.http = http,
-                Rested::Over(stream) => break stream,
+                RestEnd::Wanted(http) => self.http = http,
+                RestEnd::Over(stream) => break stream,
             }
         };
         self.idle_sender.close();
@@ -432,7 +437,7 @@ impl Driver {
         let Self { http, idle_sender, meter, facts, alive, .. } = self;
         let unacknowledged =
             || facts.local.and_then(|local| socket::unacknowledged(local, facts.peer));
-        let mut timer = pin!(sleep(RESTS_AFTER));
+        let mut timer = pin!(sleep(REST_DELAY));
         let mut armed = false;
         poll_fn(|cx| {
             if let Poll::Ready(result) = http.poll_without_shutdown(cx) {
@@ -455,7 +460,7 @@ impl Driver {
                 if idle_sender.rest(now, meter.is_flushed(), cx.waker()) {
                     return Poll::Ready(true);
                 }
-                timer.as_mut().reset((now + RESTS_AFTER).into());
+                timer.as_mut().reset((now + REST_DELAY).into());
                 armed = false;
             }
             armed = true;
@@ -466,7 +471,7 @@ impl Driver {
 }
 
 /// The end of a connection's rest.
-enum Rested {
+enum RestEnd {
     /// An exchange needs the connection and has got its sender; HTTP goes on with this.
     Wanted(Box<HttpConnection>),
     /// The rest is over for good: the handle was dropped, or the peer sent something without a request: a byte, an
@@ -481,7 +486,7 @@ async fn rest(
     idle_sender: &IdleSender,
     alive: &mut oneshot::Receiver<()>,
     trusted: &impl Fn(),
-) -> Rested {
+) -> RestEnd {
     let mut probe = None::<Pin<Box<Sleep>>>;
     let wanted = poll_fn(|cx| {
         let mut byte = [0];
@@ -498,12 +503,12 @@ async fn rest(
             .map_or(Poll::Pending, |waiting| Poll::Ready(Some(waiting)))
     })
     .await;
-    let Some(waiting) = wanted else { return Rested::Over(stream) };
+    let Some(waiting) = wanted else { return RestEnd::Over(stream) };
     let hands = handshake(TokioIo::new(stream), case).await;
     let (sender, http) = hands.expect("hyper's handshake for HTTP/1.1 does nothing that can fail");
     // If the exchange has left, the handle is gone too, and the driver sees that next.
     let _ = waiting.send(sender);
-    Rested::Wanted(http)
+    RestEnd::Wanted(http)
 }
 
 /// Probes the peer with TCP keep-alive; ready once the kernel would have ended the connection of a peer that did not

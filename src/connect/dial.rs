@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use super::{
     ConnectError, EndpointHost, HostPort, Limits, Resolver,
     addresses::Addresses,
-    race::{self, Course, Lost},
+    race::{self, RaceConditions, RaceError},
     resolve::Resolved,
 };
 use crate::socket;
@@ -39,10 +39,11 @@ pub async fn reach<S: Send + 'static>(
     let answer = resolve(endpoint, resolver, limits.connect).await?;
     addresses.learn(&answer.parts);
     let deadline = begun + limits.connect;
-    let raced = race::run(answer, Course { port: endpoint.port, deadline, addresses, spare }).await;
+    let raced =
+        race::run(answer, RaceConditions { port: endpoint.port, deadline, addresses, spare }).await;
     let (stream, peer) = raced.map_err(|lost| match lost {
-        Lost::Failed(error) => error,
-        Lost::Late => {
+        RaceError::Failed(error) => error,
+        RaceError::Late => {
             ConnectError::ConnectTimeout { endpoint: endpoint.to_string(), limit: limits.connect }
         }
     })?;

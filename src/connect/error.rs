@@ -96,7 +96,7 @@ pub enum ConnectError {
     },
     /// The connection broke during the TLS handshake.
     #[error("the connection to {address} broke during the TLS handshake: {error}")]
-    Broken {
+    HandshakeBroken {
         /// The upstream's address.
         address: SocketAddr,
         /// The kernel's error.
@@ -109,7 +109,7 @@ impl ConnectError {
     pub fn may_retry(&self) -> bool {
         match self {
             Self::Tcp { error, others, .. } => !others.is_empty() || !is_lasting(error),
-            Self::Broken { .. } => true,
+            Self::HandshakeBroken { .. } => true,
             Self::Alert { alert, .. } => !alert::is_final(*alert),
             _ => false,
         }
@@ -137,7 +137,7 @@ impl ConnectError {
     ) -> Self {
         let note = &preparation.note;
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        let Some(tls) = tls else { return Self::Broken { address, error } };
+        let Some(tls) = tls else { return Self::HandshakeBroken { address, error } };
         if let rustls::Error::AlertReceived(alert) = tls {
             let (shown, only_large) = (note.shown(), preparation.large_got_an_alert());
             return Self::Alert { address, alert: *alert, shown, only_large };

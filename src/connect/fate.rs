@@ -30,7 +30,7 @@ pub enum Fate {
     Refused(Refusal),
     /// Warmline itself ended the connection.
     Ended {
-        /// The reason that the connection's switch was turned off for.
+        /// The reason for which Warmline ended the connection.
         reason: EndReason,
         /// True if a part of an answer had come.
         begun: bool,

@@ -20,7 +20,7 @@ const STRICT: &[&[u8]] = &[
 
 /// A place in the lines of a head, kept from one read to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum LinePlace {
     /// In the status line, or in a value that is not changed.
     Strict,
     /// In a field's name. `like` has a bit for each name of [`STRICT`] that begins as this one does, `length` is the
@@ -30,7 +30,7 @@ pub(super) enum Line {
     Value,
 }
 
-impl Line {
+impl LinePlace {
     /// The beginning of a line, before a field's name.
     const START: Self = Self::Name { like: u8::MAX, length: 0 };
     /// A length beyond that of each name in [`STRICT`].
@@ -99,13 +99,13 @@ fn keep(like: u8, test: impl Fn(&[u8]) -> bool) -> u8 {
 
 /// Cleans a head up to its end, however it is cut into pieces. `blank` and `line` say how the bytes before these end;
 /// the result says how these end.
-pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: Line) -> (Blank, Line) {
+pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: LinePlace) -> (Blank, LinePlace) {
     let Found { end, controls } = blank.look_through(bytes);
     let length = end.unwrap_or(bytes.len());
     let head = &mut bytes[..length];
     let odd = controls && head.iter().any(|byte| is_odd(*byte));
     match end {
-        Some(_) if !odd => (Blank::Whole, Line::START),
+        Some(_) if !odd => (Blank::Whole, LinePlace::START),
         Some(_) => (Blank::Whole, clean_lines(head, line)),
         None => (blank.behind(head), if odd { clean_lines(head, line) } else { line.behind(head) }),
     }
@@ -117,8 +117,8 @@ fn is_odd(byte: u8) -> bool {
 }
 
 #[cold]
-fn clean_lines(head: &mut [u8], line: Line) -> Line {
-    head.iter_mut().fold(line, Line::clean)
+fn clean_lines(head: &mut [u8], line: LinePlace) -> LinePlace {
+    head.iter_mut().fold(line, LinePlace::clean)
 }
 
 #[cfg(test)]
@@ -128,10 +128,10 @@ mod tests {
     /// Cleans bytes in pieces of this size, from behind the first digit of the status on, as the meter does.
     fn cleaned(bytes: &[u8], size: usize) -> (Vec<u8>, Blank) {
         let mut bytes = bytes.to_vec();
-        let (mut blank, mut line) = (Blank::No, Line::Strict);
+        let (mut blank, mut line) = (Blank::No, LinePlace::Strict);
         for piece in bytes.chunks_mut(size) {
             if blank != Blank::Whole {
-                (blank, line) = clean(piece, blank, Line::from_bits(line.to_bits()));
+                (blank, line) = clean(piece, blank, LinePlace::from_bits(line.to_bits()));
             }
         }
         (bytes, blank)

@@ -18,12 +18,12 @@ use super::RequestBody;
 
 type Sender = SendRequest<RequestBody>;
 /// A channel that closes once the driver has given up HTTP on the connection.
-pub(super) type Gone = oneshot::Receiver<()>;
+pub(super) type DriverGone = oneshot::Receiver<()>;
 
 /// The time without an exchange after which a connection may rest, and the interval at which the driver checks. Waking
 /// takes some microseconds, so this may be short. Connections check at different moments: where many free their memory
 /// all at once, mimalloc keeps that memory.
-pub(super) const RESTS_AFTER: Duration = Duration::from_millis(500);
+pub(super) const REST_DELAY: Duration = Duration::from_millis(500);
 
 /// A connection's sender of requests between exchanges.
 pub(super) struct IdleSender {
@@ -34,11 +34,11 @@ pub(super) struct IdleSender {
 
 enum SenderState {
     /// The sender is ready, since this time.
-    Free(Sender, Gone, Instant),
+    Free(Sender, DriverGone, Instant),
     /// The sender is with an exchange, or HTTP is over.
     Taken,
     /// The connection rests and has no sender, since this time; the waker wakes its driver.
-    Resting(Waker, Gone, Instant),
+    Resting(Waker, DriverGone, Instant),
     /// An exchange waits at this channel for the sender that the driver is about to make.
     Wanted(oneshot::Sender<Sender>),
 }
@@ -49,15 +49,15 @@ enum SenderState {
 pub struct Closed;
 
 /// The things that an exchange needs of its connection, for itself alone.
-pub(super) struct Taken {
-    pub(super) sender: Found,
-    pub(super) gone: Gone,
+pub(super) struct TakenSender {
+    pub(super) sender: SenderSource,
+    pub(super) gone: DriverGone,
     /// The end of the last exchange; before the first, the time at which the connection was opened.
     pub(super) since: Instant,
 }
 
 /// The state in which an exchange finds the sender.
-pub(super) enum Found {
+pub(super) enum SenderSource {
     /// The sender is ready.
     Sender(Sender),
     /// The connection rested: its sender comes through this channel once the driver is awake.
@@ -65,7 +65,7 @@ pub(super) enum Found {
 }
 
 impl IdleSender {
-    pub(super) fn new(sender: Sender, gone: Gone, now: Instant) -> Self {
+    pub(super) fn new(sender: Sender, gone: DriverGone, now: Instant) -> Self {
         let state = Mutex::new(SenderState::Free(sender, gone, now));
         Self { state, doubted: AtomicBool::new(false) }
     }
@@ -89,28 +89,28 @@ impl IdleSender {
     }
 
     /// Takes the sender for an exchange, or wakes the driver of a connection that rests; fails if HTTP is over.
-    pub(super) fn take(&self) -> Result<Taken, Closed> {
+    pub(super) fn take(&self) -> Result<TakenSender, Closed> {
         let mut state = self.lock();
         match replace(&mut *state, SenderState::Taken) {
             SenderState::Free(sender, gone, since) => {
-                Ok(Taken { sender: Found::Sender(sender), gone, since })
+                Ok(TakenSender { sender: SenderSource::Sender(sender), gone, since })
             }
             SenderState::Resting(driver, gone, since) => {
                 let (sender, waking) = oneshot::channel();
                 *state = SenderState::Wanted(sender);
                 driver.wake();
-                Ok(Taken { sender: Found::Waking(waking), gone, since })
+                Ok(TakenSender { sender: SenderSource::Waking(waking), gone, since })
             }
             SenderState::Taken | SenderState::Wanted(_) => Err(Closed),
         }
     }
 
     /// Returns the sender after an exchange that left the connection fit for another.
-    pub(super) fn give_back(&self, sender: Sender, gone: Gone, now: Instant) {
+    pub(super) fn give_back(&self, sender: Sender, gone: DriverGone, now: Instant) {
         *self.lock() = SenderState::Free(sender, gone, now);
     }
 
-    /// Returns true if the connection is to rest from now on, and drops the sender then: after [`RESTS_AFTER`] without
+    /// Returns true if the connection is to rest from now on, and drops the sender then: after [`REST_DELAY`] without
     /// an exchange, if hyper is between exchanges and all that it held is written.
     pub(super) fn rest(&self, now: Instant, flushed: bool, driver: &Waker) -> bool {
         let mut state = self.lock();
@@ -118,7 +118,7 @@ impl IdleSender {
             SenderState::Free(sender, gone, since)
                 if flushed
                     && sender.is_ready()
-                    && now.saturating_duration_since(since) >= RESTS_AFTER =>
+                    && now.saturating_duration_since(since) >= REST_DELAY =>
             {
                 *state = SenderState::Resting(driver.clone(), gone, since);
                 true

@@ -18,7 +18,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 pub use addresses::Addresses;
 pub use body::RequestBody;
-pub use connection::{Connection, Driver, Look, Switch};
+pub use connection::{Connection, ConnectionControl, Driver, StaleCheck};
 pub use error::{ConnectError, ended_with};
 pub use fate::{Fate, Past, Suspect};
 pub use handshake::Dialled;

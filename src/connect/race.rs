@@ -14,8 +14,8 @@ use tokio::{io::Interest, net::TcpStream, time::sleep_until};
 
 use super::{
     ConnectError,
-    addresses::{Addresses, Trouble},
-    resolve::{Part, Resolved, by_turns},
+    addresses::{Addresses, FailureKind},
+    resolve::{FamilyAnswer, Resolved, by_turns},
 };
 use crate::socket;
 
@@ -25,10 +25,10 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 const NEXT_ADDRESS_SOONEST: Duration = Duration::from_millis(10);
 
 /// The most sockets of one race at a time; if more addresses have their turn, the oldest socket is closed.
-const AT_ONCE: usize = 8;
+const MAX_SOCKETS: usize = 8;
 
 /// The conditions of a race. `S` is a place under the cap for one more socket than the dial itself has.
-pub(super) struct Course<'a, S> {
+pub(super) struct RaceConditions<'a, S> {
     /// The endpoint's port.
     pub port: u16,
     /// The time at which the race ends, won or not.
@@ -41,7 +41,7 @@ pub(super) struct Course<'a, S> {
 
 /// A race without a winner.
 #[derive(Debug)]
-pub(super) enum Lost {
+pub(super) enum RaceError {
     /// Each address failed.
     Failed(ConnectError),
     /// The time was over before each address had failed.
@@ -59,10 +59,10 @@ struct Attempt<S> {
 
 /// The addresses of a dial: those being tried, and those that wait for their turn.
 struct Race<'a, S> {
-    course: Course<'a, S>,
+    conditions: RaceConditions<'a, S>,
     waiting: VecDeque<IpAddr>,
     /// The addresses of the other family, while DNS has not answered for it.
-    late: Option<BoxFuture<'static, Option<Part>>>,
+    late: Option<BoxFuture<'static, Option<FamilyAnswer>>>,
     trying: Vec<Attempt<S>>,
     failed: Vec<(SocketAddr, io::Error)>,
     /// The time from one address's turn to the next.
@@ -74,27 +74,27 @@ struct Race<'a, S> {
 /// Runs a race: the next address is tried after a failure or when its turn comes; the first to answer wins.
 pub(super) async fn run<S: Send + 'static>(
     answer: Resolved,
-    course: Course<'_, S>,
-) -> Result<(TcpStream, SocketAddr), Lost> {
+    conditions: RaceConditions<'_, S>,
+) -> Result<(TcpStream, SocketAddr), RaceError> {
     let now = Instant::now();
-    let waiting = course.addresses.in_order(by_turns(&answer.parts), now);
-    let gap = gap(course.deadline.saturating_duration_since(now), waiting.len());
+    let waiting = conditions.addresses.in_order(by_turns(&answer.parts), now);
+    let gap = gap(conditions.deadline.saturating_duration_since(now), waiting.len());
     let (late, waiting) = (answer.late, waiting.into());
     let race =
-        Race { course, waiting, late, trying: Vec::new(), failed: Vec::new(), gap, turn: now };
+        Race { conditions, waiting, late, trying: Vec::new(), failed: Vec::new(), gap, turn: now };
     race.run().await
 }
 
 /// An event that a race waits for.
-enum Event {
+enum RaceEvent {
     Ended(usize, io::Result<()>),
-    Heard(Option<Part>),
+    Heard(Option<FamilyAnswer>),
     Turn,
     Over,
 }
 
 impl<S: Send + 'static> Race<'_, S> {
-    async fn run(mut self) -> Result<(TcpStream, SocketAddr), Lost> {
+    async fn run(mut self) -> Result<(TcpStream, SocketAddr), RaceError> {
         loop {
             if let Some(won) = self.begin_due(Instant::now()) {
                 return Ok(self.win(won));
@@ -103,31 +103,31 @@ impl<S: Send + 'static> Race<'_, S> {
                 return Err(self.lose());
             }
             match self.next().await {
-                Event::Ended(index, result) => {
+                RaceEvent::Ended(index, result) => {
                     let attempt = self.trying.swap_remove(index);
                     match result {
                         Ok(()) => return Ok(self.win(attempt)),
                         Err(error) => self.fails(attempt.address, error),
                     }
                 }
-                Event::Heard(part) => self.join(part),
-                Event::Turn if self.waiting.is_empty() => self.late = None,
-                Event::Turn => {}
-                Event::Over => return self.stop(),
+                RaceEvent::Heard(part) => self.join(part),
+                RaceEvent::Turn if self.waiting.is_empty() => self.late = None,
+                RaceEvent::Turn => {}
+                RaceEvent::Over => return self.stop(),
             }
         }
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> RaceEvent {
         // While the last addresses are being tried, there is no next turn.
         let has_turn = !self.waiting.is_empty() || self.trying.is_empty();
-        let (turn, deadline) = (self.turn.into(), self.course.deadline.into());
+        let (turn, deadline) = (self.turn.into(), self.conditions.deadline.into());
         let Self { trying, late, .. } = self;
         tokio::select! {
-            (index, result) = poll_fn(|cx| poll_any(trying, cx)) => Event::Ended(index, result),
-            part = heard(late) => Event::Heard(part),
-            () = sleep_until(turn), if has_turn => Event::Turn,
-            () = sleep_until(deadline) => Event::Over,
+            (index, result) = poll_fn(|cx| poll_any(trying, cx)) => RaceEvent::Ended(index, result),
+            part = heard(late) => RaceEvent::Heard(part),
+            () = sleep_until(turn), if has_turn => RaceEvent::Turn,
+            () = sleep_until(deadline) => RaceEvent::Over,
         }
     }
 
@@ -136,8 +136,8 @@ impl<S: Send + 'static> Race<'_, S> {
     fn begin_due(&mut self, now: Instant) -> Option<Attempt<S>> {
         while !self.waiting.is_empty() && (self.trying.is_empty() || self.turn <= now) {
             let own_is_free = self.trying.iter().all(|attempt| attempt.place.is_some());
-            let is_full = self.trying.len() >= AT_ONCE;
-            let spare = if own_is_free || is_full { None } else { (self.course.spare)() };
+            let is_full = self.trying.len() >= MAX_SOCKETS;
+            let spare = if own_is_free || is_full { None } else { (self.conditions.spare)() };
             if own_is_free || spare.is_some() {
                 self.begin(spare, now);
             } else if !is_full && now < self.makes_way() {
@@ -148,7 +148,7 @@ impl<S: Send + 'static> Race<'_, S> {
                 if oldest.is_connected() {
                     return Some(oldest);
                 }
-                self.note(oldest.address, Trouble::Slow, now);
+                self.note(oldest.address, FailureKind::Slow, now);
                 drop(oldest.stream);
                 self.begin(oldest.place, now);
             }
@@ -160,12 +160,12 @@ impl<S: Send + 'static> Race<'_, S> {
     /// share of the time.
     fn makes_way(&self) -> Instant {
         let begun = self.trying.first().map_or(self.turn, |oldest| oldest.begun);
-        begun + share(begun, self.course.deadline, self.waiting.len()).max(self.gap)
+        begun + share(begun, self.conditions.deadline, self.waiting.len()).max(self.gap)
     }
 
     fn begin(&mut self, place: Option<S>, now: Instant) {
         let Some(ip) = self.waiting.pop_front() else { return };
-        let address = SocketAddr::new(ip, self.course.port);
+        let address = SocketAddr::new(ip, self.conditions.port);
         // Counted from turn to turn: a thread that was held up catches up.
         self.turn = (self.turn + self.gap).max(now + NEXT_ADDRESS_SOONEST);
         match socket::begin_to_connect(address) {
@@ -186,7 +186,7 @@ impl<S: Send + 'static> Race<'_, S> {
     }
 
     /// Lets the addresses of the other family, which are known now, take turns with those that wait.
-    fn join(&mut self, part: Option<Part>) {
+    fn join(&mut self, part: Option<FamilyAnswer>) {
         self.late = None;
         let Some(part) = part else { return };
         let now = Instant::now();
@@ -197,20 +197,20 @@ impl<S: Send + 'static> Race<'_, S> {
             all.extend(waiting.next());
         }
         all.extend(waiting);
-        self.course.addresses.learn(&[part]);
-        self.waiting = self.course.addresses.in_order(all, now).into();
-        let left = self.course.deadline.saturating_duration_since(now);
+        self.conditions.addresses.learn(&[part]);
+        self.waiting = self.conditions.addresses.in_order(all, now).into();
+        let left = self.conditions.deadline.saturating_duration_since(now);
         self.gap = gap(left, self.waiting.len());
     }
 
     /// Takes the winner out; the other sockets are closed, each in its place until then.
     fn win(self, mut won: Attempt<S>) -> (TcpStream, SocketAddr) {
         let now = Instant::now();
-        self.course.addresses.answered(won.address.ip());
+        self.conditions.addresses.answered(won.address.ip());
         for mut loser in self.trying {
             // Timers are not exact, so that half of the gap counts.
             if now.saturating_duration_since(loser.begun) >= self.gap / 2 {
-                self.course.addresses.failed(loser.address.ip(), Trouble::Slow, now);
+                self.conditions.addresses.failed(loser.address.ip(), FailureKind::Slow, now);
             }
             // The dial's own place goes to the winner; the attempt that had it takes the winner's.
             loser.place = loser.place.or_else(|| won.place.take());
@@ -219,29 +219,29 @@ impl<S: Send + 'static> Race<'_, S> {
         (won.stream, won.address)
     }
 
-    fn lose(self) -> Lost {
+    fn lose(self) -> RaceError {
         let no_address = || ConnectError::Tcp {
-            address: SocketAddr::new([0, 0, 0, 0].into(), self.course.port),
+            address: SocketAddr::new([0, 0, 0, 0].into(), self.conditions.port),
             error: io::ErrorKind::AddrNotAvailable.into(),
             others: super::error::Others::default(),
         };
-        Lost::Failed(most_telling(self.failed).unwrap_or_else(no_address))
+        RaceError::Failed(most_telling(self.failed).unwrap_or_else(no_address))
     }
 
     /// Ends the race because its time is over; an address may have answered at the last moment.
-    fn stop(mut self) -> Result<(TcpStream, SocketAddr), Lost> {
+    fn stop(mut self) -> Result<(TcpStream, SocketAddr), RaceError> {
         if let Some(index) = self.trying.iter().position(Attempt::is_connected) {
             let won = self.trying.swap_remove(index);
             return Ok(self.win(won));
         }
         self.trying
             .iter()
-            .for_each(|attempt| self.note(attempt.address, Trouble::Slow, attempt.begun));
-        Err(Lost::Late)
+            .for_each(|attempt| self.note(attempt.address, FailureKind::Slow, attempt.begun));
+        Err(RaceError::Late)
     }
 
-    fn note(&self, address: SocketAddr, trouble: Trouble, now: Instant) {
-        self.course.addresses.failed(address.ip(), trouble, now);
+    fn note(&self, address: SocketAddr, trouble: FailureKind, now: Instant) {
+        self.conditions.addresses.failed(address.ip(), trouble, now);
     }
 }
 
@@ -280,7 +280,9 @@ impl<S: Send + 'static> Attempt<S> {
 }
 
 /// Waits for the addresses of the other family; for ever if there is nothing to wait for.
-async fn heard(late: &mut Option<BoxFuture<'static, Option<Part>>>) -> Option<Part> {
+async fn heard(
+    late: &mut Option<BoxFuture<'static, Option<FamilyAnswer>>>,
+) -> Option<FamilyAnswer> {
     match late {
         Some(late) => late.await,
         None => pending().await,
@@ -309,11 +311,11 @@ fn share(begun: Instant, deadline: Instant, waiting: usize) -> Duration {
     deadline.saturating_duration_since(begun) / (waiting as u32 + 1)
 }
 
-fn trouble(error: &io::Error) -> Trouble {
+fn trouble(error: &io::Error) -> FailureKind {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
     match error.kind() {
-        ConnectionRefused | HostUnreachable | NetworkUnreachable => Trouble::Refused,
-        _ => Trouble::Slow,
+        ConnectionRefused | HostUnreachable | NetworkUnreachable => FailureKind::Refused,
+        _ => FailureKind::Slow,
     }
 }
 

@@ -27,10 +27,10 @@ use futures_util::{
 use tokio::time::{sleep, sleep_until, timeout};
 
 pub use cache::by_turns;
-use cache::{Cache, Known};
-use file::Followed;
+use cache::{Cache, CachedAnswers};
+use file::FollowedFile;
 use hosts::{Hosts, undotted};
-use question::{Fault, Said, ask};
+use question::{NoAnswer, ServerAnswer, ask};
 use servers::Servers;
 
 /// The longest wait for the other family's answer once there are addresses (RFC 8305 section 3).
@@ -44,7 +44,7 @@ const PACE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_se
 pub const ADDRESSES: usize = 128;
 
 /// A function that gives the addresses of a name.
-pub type Answers = Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>;
+pub type ResolveFn = Arc<dyn Fn(&str) -> Vec<IpAddr> + Send + Sync>;
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +71,7 @@ impl Family {
 
 /// The part of a name's answer for one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct FamilyAnswer {
     /// The family.
     pub family: Family,
     /// The addresses; empty if the name has none of this family.
@@ -82,7 +82,7 @@ pub struct Part {
     pub fresh_until: Option<Instant>,
 }
 
-impl Part {
+impl FamilyAnswer {
     /// Creates a part without an expiry of its own; of more than [`ADDRESSES`] addresses the first ones.
     pub fn new(family: Family, mut addresses: Vec<IpAddr>, heard: Instant) -> Self {
         addresses.truncate(ADDRESSES);
@@ -93,9 +93,9 @@ impl Part {
 /// The addresses of a name, at least one, as far as they are known.
 pub struct Resolved {
     /// The parts heard so far.
-    pub parts: Vec<Part>,
+    pub parts: Vec<FamilyAnswer>,
     /// The part of the other family, if its answer has not come yet.
-    pub late: Option<BoxFuture<'static, Option<Part>>>,
+    pub late: Option<BoxFuture<'static, Option<FamilyAnswer>>>,
 }
 
 impl Resolved {
@@ -103,7 +103,7 @@ impl Resolved {
     pub fn given(addresses: &[IpAddr], heard: Instant) -> Self {
         let part = |family| {
             let of_family = addresses.iter().copied().filter(|ip| Family::of(*ip) == family);
-            Part::new(family, of_family.collect(), heard)
+            FamilyAnswer::new(family, of_family.collect(), heard)
         };
         Self { parts: vec![part(Family::V4), part(Family::V6)], late: None }
     }
@@ -172,7 +172,7 @@ pub enum Resolver {
     /// The hosts file, `resolv.conf` and the name servers that it names.
     System(Arc<System>),
     /// A function in place of them: for tests, which need answers that change.
-    Fixed(Answers),
+    Fixed(ResolveFn),
 }
 
 impl Resolver {
@@ -212,27 +212,27 @@ impl fmt::Debug for Resolver {
 }
 
 /// A question on its way; tasks of the same thread that have the same question wait for the same answer.
-type Asking = Shared<BoxFuture<'static, Result<Said, Fault>>>;
-type WeakAsking = WeakShared<BoxFuture<'static, Result<Said, Fault>>>;
+type SharedQuestion = Shared<BoxFuture<'static, Result<ServerAnswer, NoAnswer>>>;
+type WeakQuestion = WeakShared<BoxFuture<'static, Result<ServerAnswer, NoAnswer>>>;
 
 /// The configured name servers, or the reason why there are none.
-type Configured = Result<Arc<Servers>, Arc<str>>;
+type ServersOrError = Result<Arc<Servers>, Arc<str>>;
 
 /// The system's name resolution: one for all threads.
 pub struct System {
-    hosts: Mutex<Followed<Arc<Hosts>>>,
-    servers: Mutex<Followed<Configured>>,
+    hosts: Mutex<FollowedFile<Arc<Hosts>>>,
+    servers: Mutex<FollowedFile<ServersOrError>>,
     port: u16,
     cache: Mutex<Cache>,
     /// The questions on their way, by thread, as a question ends with the thread that asked it.
-    asking: Mutex<HashMap<(ThreadId, String, Family), WeakAsking>>,
+    asking: Mutex<HashMap<(ThreadId, String, Family), WeakQuestion>>,
 }
 
 impl System {
     fn new(hosts: PathBuf, resolv_conf: PathBuf, port: u16) -> Self {
         Self {
-            hosts: Mutex::new(Followed::new(hosts, Arc::default())),
-            servers: Mutex::new(Followed::new(resolv_conf, Err("it was not read".into()))),
+            hosts: Mutex::new(FollowedFile::new(hosts, Arc::default())),
+            servers: Mutex::new(FollowedFile::new(resolv_conf, Err("it was not read".into()))),
             port,
             cache: Mutex::default(),
             asking: Mutex::default(),
@@ -300,7 +300,13 @@ impl System {
     }
 
     /// Asks a question, or joins the same question of this thread if it is on its way.
-    fn ask(&self, servers: &Arc<Servers>, name: &str, family: Family, pace: Duration) -> Asking {
+    fn ask(
+        &self,
+        servers: &Arc<Servers>,
+        name: &str,
+        family: Family,
+        pace: Duration,
+    ) -> SharedQuestion {
         let mut asking = lock(&self.asking);
         asking.retain(|_, asking| asking.upgrade().is_some_and(|asking| asking.peek().is_none()));
         let key = (thread::current().id(), name.to_owned(), family);
@@ -313,8 +319,13 @@ impl System {
     }
 
     /// Caches a name server's answer for one family, and returns it; `None` if the answer has no part.
-    fn keep(&self, name: &str, asked: &str, said: &Result<Said, Fault>) -> Option<Part> {
-        let Ok(Said::Part(part)) = said else { return None };
+    fn keep(
+        &self,
+        name: &str,
+        asked: &str,
+        said: &Result<ServerAnswer, NoAnswer>,
+    ) -> Option<FamilyAnswer> {
+        let Ok(ServerAnswer::Addresses(part)) = said else { return None };
         lock(&self.cache).keep(name, asked, part.clone());
         Some(part.clone())
     }
@@ -335,21 +346,21 @@ struct Search<'a> {
 const PRECEDENCE: Duration = Duration::from_millis(50);
 
 /// The result of asking for one candidate name.
-enum Found {
+enum CandidateResult {
     Addresses(Resolved),
-    Missing(Lack),
-    Failed(Fault),
+    Missing(MissingKind),
+    Failed(NoAnswer),
 }
 
 /// A name server's word that a name has no address. Of several names the last in this order is told: a name that exists
 /// is more likely to be the one that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Lack {
+enum MissingKind {
     NoName,
     NoAddress,
 }
 
-impl Lack {
+impl MissingKind {
     const fn words(self) -> &'static str {
         match self {
             Self::NoName => "there is no such name",
@@ -363,7 +374,7 @@ impl Search<'_> {
     /// the time: a name server that is asked for names of the outside world may be cut off from it. If no other name has
     /// addresses, those without an answer are asked for again, for as long as there is time: the name server may only be
     /// slow.
-    async fn answer(&mut self, known: Option<&Known>) -> Result<Resolved, NameFault> {
+    async fn answer(&mut self, known: Option<&CachedAnswers>) -> Result<Resolved, NameFault> {
         let candidates = self.candidates(known);
         let share = self.share(candidates.len());
         let (mut missing, mut failed, mut passed_over) = (None, None, Vec::new());
@@ -374,13 +385,13 @@ impl Search<'_> {
             let found = if index == last {
                 found.await
             } else {
-                timeout(share, found).await.unwrap_or(Found::Failed(Fault::Silent))
+                timeout(share, found).await.unwrap_or(CandidateResult::Failed(NoAnswer::Silent))
             };
             match found {
-                Found::Addresses(answer) => return Ok(answer),
-                Found::Missing(what) => missing = missing.max(Some(what)),
-                Found::Failed(Fault::Silent) => passed_over.push(candidate),
-                Found::Failed(fault) => failed = failed.or(Some((candidate, fault))),
+                CandidateResult::Addresses(answer) => return Ok(answer),
+                CandidateResult::Missing(what) => missing = missing.max(Some(what)),
+                CandidateResult::Failed(NoAnswer::Silent) => passed_over.push(candidate),
+                CandidateResult::Failed(fault) => failed = failed.or(Some((candidate, fault))),
             }
         }
         // The others have no address: the time that is left belongs to those that nobody has answered for. The first of
@@ -395,9 +406,11 @@ impl Search<'_> {
         let mut again: FuturesUnordered<_> = again.collect();
         while let Some((candidate, found)) = again.next().await {
             match found {
-                Found::Addresses(answer) => return Ok(answer),
-                Found::Missing(what) => missing = missing.max(Some(what)),
-                Found::Failed(fault) => failed = failed.or(Some((candidate.clone(), fault))),
+                CandidateResult::Addresses(answer) => return Ok(answer),
+                CandidateResult::Missing(what) => missing = missing.max(Some(what)),
+                CandidateResult::Failed(fault) => {
+                    failed = failed.or(Some((candidate.clone(), fault)))
+                }
             }
         }
         drop(again);
@@ -410,9 +423,9 @@ impl Search<'_> {
     }
 
     /// Lists the names to ask for. If one family's part is known, the other's is asked for under the same name.
-    fn candidates(&self, known: Option<&Known>) -> Vec<String> {
+    fn candidates(&self, known: Option<&CachedAnswers>) -> Vec<String> {
         let now = Instant::now();
-        let fresh = |known: &&Known| {
+        let fresh = |known: &&CachedAnswers| {
             [Family::V4, Family::V6].into_iter().any(|family| known.fresh(family, now).is_some())
         };
         match known.filter(fresh) {
@@ -422,18 +435,23 @@ impl Search<'_> {
     }
 
     /// Asks for both families at once, and waits as long as [`judge`] says.
-    async fn both(&self, candidate: &str, known: Option<&Known>, pace: Duration) -> Found {
+    async fn both(
+        &self,
+        candidate: &str,
+        known: Option<&CachedAnswers>,
+        pace: Duration,
+    ) -> CandidateResult {
         let ask = |family| self.family(candidate, family, known, pace);
         let (mut v4, mut v6) = (ask(Family::V4), ask(Family::V6));
         let (mut said_v4, mut said_v6) = (None, None);
         let mut until = None;
         loop {
             match judge(said_v4.as_ref(), said_v6.as_ref()) {
-                Next::Wait => {}
-                Next::WaitALittle => {
+                SearchStep::Wait => {}
+                SearchStep::WaitALittle => {
                     until = until.or(Some(tokio::time::Instant::now() + OTHER_FAMILY));
                 }
-                Next::Enough => break,
+                SearchStep::Enough => break,
             }
             tokio::select! {
                 said = &mut v4, if said_v4.is_none() => said_v4 = Some(said),
@@ -450,22 +468,26 @@ impl Search<'_> {
         &self,
         candidate: &str,
         family: Family,
-        known: Option<&Known>,
+        known: Option<&CachedAnswers>,
         pace: Duration,
-    ) -> Asking {
+    ) -> SharedQuestion {
         let now = Instant::now();
         let kept = known.and_then(|known| known.fresh(family, now)).cloned();
-        let nothing = || Part::new(family, Vec::new(), now);
+        let nothing = || FamilyAnswer::new(family, Vec::new(), now);
         let kept = kept.or_else(|| (self.servers.no_ipv6 && family == Family::V6).then(nothing));
         match kept {
-            Some(part) => ready(Ok(Said::Part(part))).boxed().shared(),
+            Some(part) => ready(Ok(ServerAnswer::Addresses(part))).boxed().shared(),
             None => self.system.ask(&self.servers, candidate, family, pace),
         }
     }
 
     /// Returns a future that waits for the answer about the family that is still missing, caches its part, and returns
     /// the part; `None` if the answer has none.
-    fn late(&self, candidate: &str, asking: Asking) -> BoxFuture<'static, Option<Part>> {
+    fn late(
+        &self,
+        candidate: &str,
+        asking: SharedQuestion,
+    ) -> BoxFuture<'static, Option<FamilyAnswer>> {
         let (system, name) = (Arc::clone(self.system), self.name.to_owned());
         let candidate = candidate.to_owned();
         async move { system.keep(&name, &candidate, &asking.await) }.boxed()
@@ -474,32 +496,32 @@ impl Search<'_> {
     fn found(
         &self,
         candidate: &str,
-        said: [Option<Result<Said, Fault>>; 2],
-        late: Option<BoxFuture<'static, Option<Part>>>,
-    ) -> Found {
+        said: [Option<Result<ServerAnswer, NoAnswer>>; 2],
+        late: Option<BoxFuture<'static, Option<FamilyAnswer>>>,
+    ) -> CandidateResult {
         let said: Vec<_> = said.into_iter().flatten().collect();
         let parts: Vec<_> =
             said.iter().filter_map(|said| self.system.keep(self.name, candidate, said)).collect();
         if parts.iter().any(|part| !part.addresses.is_empty()) {
-            return Found::Addresses(Resolved { parts, late });
+            return CandidateResult::Addresses(Resolved { parts, late });
         }
-        if said.contains(&Ok(Said::NoName)) {
-            return Found::Missing(Lack::NoName);
+        if said.contains(&Ok(ServerAnswer::NoName)) {
+            return CandidateResult::Missing(MissingKind::NoName);
         }
         match said.into_iter().find_map(Result::err) {
-            Some(fault) => Found::Failed(fault),
-            None => Found::Missing(Lack::NoAddress),
+            Some(fault) => CandidateResult::Failed(fault),
+            None => CandidateResult::Missing(MissingKind::NoAddress),
         }
     }
 
-    fn fault(&self, missing: Option<Lack>, failed: Option<(String, Fault)>) -> NameFault {
+    fn fault(&self, missing: Option<MissingKind>, failed: Option<(String, NoAnswer)>) -> NameFault {
         let servers = self.servers.told();
         match (failed, missing) {
             (Some((name, fault)), _) => {
                 NameFault::Failed { fault: fault.to_string(), name, servers }
             }
             (None, missing) => {
-                let what = missing.unwrap_or(Lack::NoAddress).words();
+                let what = missing.unwrap_or(MissingKind::NoAddress).words();
                 NameFault::Missing { what, asked: self.asked.clone(), servers }
             }
         }
@@ -514,7 +536,7 @@ impl Search<'_> {
 
 /// The next step, given the answers that have come.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+enum SearchStep {
     /// Wait: no answer has come that allows a dial.
     Wait,
     /// Wait for [`OTHER_FAMILY`] at most: an answer has come that suffices, and the other family's may still come.
@@ -524,16 +546,21 @@ enum Next {
 }
 
 /// Decides whether the other family's answer is waited for (RFC 8305 section 3).
-fn judge(one: Option<&Result<Said, Fault>>, other: Option<&Result<Said, Fault>>) -> Next {
+fn judge(
+    one: Option<&Result<ServerAnswer, NoAnswer>>,
+    other: Option<&Result<ServerAnswer, NoAnswer>>,
+) -> SearchStep {
     match (one, other) {
-        (None, None) => Next::Wait,
-        (Some(_), Some(_)) => Next::Enough,
+        (None, None) => SearchStep::Wait,
+        (Some(_), Some(_)) => SearchStep::Enough,
         (Some(said), None) | (None, Some(said)) => match said {
-            Ok(Said::Part(part)) if !part.addresses.is_empty() => Next::WaitALittle,
+            Ok(ServerAnswer::Addresses(part)) if !part.addresses.is_empty() => {
+                SearchStep::WaitALittle
+            }
             // By rights this holds for the other family too; but some name servers answer this for a family that they
             // do not know (RFC 4074 section 4.2).
-            Ok(Said::NoName) => Next::WaitALittle,
-            _ => Next::Wait,
+            Ok(ServerAnswer::NoName) => SearchStep::WaitALittle,
+            _ => SearchStep::Wait,
         },
     }
 }

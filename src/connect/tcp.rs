@@ -59,7 +59,7 @@ impl Tcp {
 
     /// Returns a reader of what the kernel holds, whatever tokio knows of it.
     pub fn reading_now(&mut self) -> impl io::Read + '_ {
-        Now(self)
+        ReadNow(self)
     }
 
     fn went(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -85,9 +85,9 @@ impl Deref for Tcp {
     }
 }
 
-struct Now<'a>(&'a mut Tcp);
+struct ReadNow<'a>(&'a mut Tcp);
 
-impl io::Read for Now<'_> {
+impl io::Read for ReadNow<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = io::Read::read(&mut &*SockRef::from(&self.0.stream), buffer)?;
         self.0.came(&buffer[..read]);

@@ -12,9 +12,9 @@ use crate::{
 };
 
 /// The idle time after which a connection rests. Waking takes some microseconds, so this may be short.
-const RESTS_AFTER: Duration = Duration::from_millis(500);
+const REST_DELAY: Duration = Duration::from_millis(500);
 /// The idle time before a connection rests if hyper's buffer has grown, which may hold the beginning of a next request.
-const BULKY_RESTS_AFTER: Duration = Duration::from_millis(20);
+const BULKY_REST_DELAY: Duration = Duration::from_millis(20);
 /// The range in milliseconds over which connections spread their rests: where many free their memory all at once,
 /// mimalloc keeps that memory.
 const SPREAD: u64 = 256;
@@ -25,7 +25,7 @@ pub(super) fn due(client: &Client) -> Option<Instant> {
     if client.phase() != Phase::Idle || client.drain.has_begun() {
         return None;
     }
-    let after = if client.is_bulky() { BULKY_RESTS_AFTER } else { RESTS_AFTER };
+    let after = if client.is_bulky() { BULKY_REST_DELAY } else { REST_DELAY };
     let spread = Duration::from_millis(client.id % SPREAD);
     Some(client.since()? + after + spread)
 }

@@ -42,7 +42,7 @@ const GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// The time without a request after which a client in the middle of an authentication handshake loses its upstream
 /// connection, as other requests may wait for the place.
-pub(super) const KEPT_FOR: Duration = Duration::from_secs(10);
+pub(super) const AUTHENTICATION_PAUSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The phase of a client connection; the table at the top of this file says what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ pub struct Client {
 }
 
 /// An upstream connection that waits for the client's next request, and counts as in use until then: only the client,
-/// the connection's own end or [`KEPT_FOR`] may come between two messages of an authentication handshake.
+/// the connection's own end or [`AUTHENTICATION_PAUSE_LIMIT`] may come between two messages of an authentication handshake.
 pub(super) struct Kept {
     upstream: Arc<Upstream>,
     until: Instant,
@@ -285,7 +285,11 @@ impl Client {
     /// Keeps an upstream connection for the client's next request to this upstream.
     pub(super) fn keep(&self, upstream: Arc<Upstream>, mut lease: Lease, now: Instant) {
         lease.handle().release(now);
-        let kept = Kept { upstream, until: now + KEPT_FOR, lease: Some(Box::new(lease)) };
+        let kept = Kept {
+            upstream,
+            until: now + AUTHENTICATION_PAUSE_LIMIT,
+            lease: Some(Box::new(lease)),
+        };
         self.change_kept(|all| all.push(kept));
     }
 
@@ -305,7 +309,7 @@ impl Client {
         self.kept_until.get()
     }
 
-    /// Closes the upstream connections on which the client has not continued its authentication within [`KEPT_FOR`].
+    /// Closes the upstream connections on which the client has not continued its authentication within [`AUTHENTICATION_PAUSE_LIMIT`].
     #[cold]
     pub fn let_go(&self, now: Instant) {
         let overdue: Vec<_> = self.change_kept(|all| {

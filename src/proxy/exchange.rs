@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     connect::{
-        Fate, Look, Past, RequestBody, Suspect,
-        body::{PARKED_FOR, Progress, Upload},
+        Fate, Past, RequestBody, StaleCheck, Suspect,
+        body::{CONTINUE_TIMEOUT, Progress, Upload},
         connection::Facts,
         meter::Meter,
     },
@@ -143,7 +143,7 @@ impl Exchange<'_> {
                 if lease.again(Instant::now()) {
                     return Ok(Some(lease));
                 }
-                let reason = lease.handle().switched_off().unwrap_or(EndReason::PeerClosed);
+                let reason = lease.handle().ended_for().unwrap_or(EndReason::PeerClosed);
                 lease.discard(reason);
                 Failure::HandshakeLost
             }
@@ -204,12 +204,12 @@ impl Exchange<'_> {
         record.attempt(lease, now);
         let connection = lease.handle();
         let meter = Arc::clone(&connection.meter);
-        let look = match (past.may_be_stale(), outbound.is_sent_once()) {
-            (false, _) => Look::Never,
-            (true, true) => Look::Always,
-            (true, false) => Look::IfIdle,
+        let stale_check = match (past.may_be_stale(), outbound.is_sent_once()) {
+            (false, _) => StaleCheck::Never,
+            (true, true) => StaleCheck::Always,
+            (true, false) => StaleCheck::IfIdle,
         };
-        let responding = connection.send(outbound.take(), look, now);
+        let responding = connection.send(outbound.take(), stale_check, now);
         let upload = outbound.upload().map(Arc::as_ref);
         match self.response(responding, &meter, upload, now).await {
             Ok(response) if past.may_be_stale() && is_idle_close(&response, &meter, upload) => {
@@ -221,7 +221,7 @@ impl Exchange<'_> {
             }
             Err(NoResponse::Failed(failure)) => Err(FailedAttempt::never(failure)),
             Err(NoResponse::Error(mut error)) => {
-                if upload.is_some_and(|upload| upload.progress() == Progress::Broken) {
+                if upload.is_some_and(|upload| upload.progress() == Progress::ClientAborted) {
                     return Err(FailedAttempt::never(Failure::UploadBroken));
                 }
                 outbound.given_back(error.take_message());
@@ -243,8 +243,9 @@ impl Exchange<'_> {
         record: &Record,
     ) -> FailedAttempt {
         let (may_be_stale, connection) = (past(lease).may_be_stale(), lease.handle());
-        let sent = !outbound.is_here();
-        let ((fate, suspect), facts) = (connection.fate(sent), Arc::clone(&connection.facts));
+        let handed_over = !outbound.is_here();
+        let ((fate, suspect), facts) =
+            (connection.fate(handed_over), Arc::clone(&connection.facts));
         self.note_suspect(suspect, &facts);
         if matches!(fate, Fate::Unanswered { .. }) {
             // The peer may have ended the connection because of this request, which says nothing about its idle limit.
@@ -262,7 +263,7 @@ impl Exchange<'_> {
         &self,
         fate: Fate,
         reason: String,
-        sent: u32,
+        sends: u32,
         facts: &Facts,
         end: EndReason,
     ) -> FailedAttempt {
@@ -272,11 +273,11 @@ impl Exchange<'_> {
         match fate {
             Fate::NotSent => again(RetryReason::NotSent, Failure::NotSent { reason }, end),
             Fate::Unanswered { forgotten: false } => {
-                again(RetryReason::Unanswered, Failure::Unanswered { reason, sent }, end)
+                again(RetryReason::Unanswered, Failure::Unanswered { reason, sent: sends }, end)
             }
             Fate::Unanswered { forgotten: true } => {
                 let limit = self.upstream.settings().unacknowledged_limit();
-                again(RetryReason::Unanswered, Failure::Forgotten { limit, sent }, end)
+                again(RetryReason::Unanswered, Failure::Forgotten { limit, sent: sends }, end)
             }
             Fate::Ended { reason: why, begun: false } => {
                 again(RetryReason::Unanswered, replaced(why), why)
@@ -284,7 +285,7 @@ impl Exchange<'_> {
             Fate::Ended { reason: why, begun: true } => {
                 FailedAttempt { end: why, ..never(replaced(why)) }
             }
-            Fate::Begun { unreadable: false } => never(Failure::Unanswered { reason, sent }),
+            Fate::Begun { unreadable: false } => never(Failure::Unanswered { reason, sent: sends }),
             Fate::Begun { unreadable: true } => never(Failure::malformed(reason)),
             Fate::IdentityRefused(alert) => never(Failure::IdentityRefused { peer, alert, shown }),
             Fate::Refused(refusal) => never(Failure::Refused { peer, refusal }),
@@ -302,14 +303,14 @@ impl Exchange<'_> {
 
     /// Sets the limits of an attempt: the longest time for which its bytes may stay unacknowledged, the first
     /// time at which [`Exchange::overdue`] looks for a limit that has passed, and the longest pause within the response.
-    fn set_limits(&self, meter: &Meter, outbound: &Outbound, sent: Instant) {
+    fn set_limits(&self, meter: &Meter, outbound: &Outbound, sent_at: Instant) {
         let limits = self.upstream.settings();
         meter.limit_unacknowledged(limits.unacknowledged_limit(), outbound.window());
         let late = match outbound.upload() {
             Some(_) => limits.response_timeout.min(limits.idle_timeout),
             None => limits.response_timeout,
         };
-        self.client.alarm.set(sent + late);
+        self.client.alarm.set(sent_at + late);
         self.client.set_idle_limit(limits.idle_timeout);
     }
 
@@ -319,7 +320,7 @@ impl Exchange<'_> {
         responding: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
         meter: &Meter,
         upload: Option<&Upload>,
-        sent: Instant,
+        sent_at: Instant,
     ) -> Result<Response<Incoming>, NoResponse> {
         let mut responding = pin!(responding);
         poll_fn(|cx| {
@@ -334,7 +335,7 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(NoResponse::Failed(Failure::Ending(stage))));
             }
             if self.client.alarm.take_rung()
-                && let Some(failure) = self.overdue(meter, upload, sent)
+                && let Some(failure) = self.overdue(meter, upload, sent_at)
             {
                 return Poll::Ready(Err(NoResponse::Failed(failure)));
             }
@@ -344,10 +345,10 @@ impl Exchange<'_> {
     }
 
     /// Returns the failure if a limit has passed; else sets the alarm for the next one.
-    fn overdue(&self, meter: &Meter, upload: Option<&Upload>, sent: Instant) -> Option<Failure> {
+    fn overdue(&self, meter: &Meter, upload: Option<&Upload>, sent_at: Instant) -> Option<Failure> {
         let (deadline, failure) = match upload.filter(|upload| upload.completed().is_none()) {
-            Some(upload) => self.upload_limit(meter, upload, sent),
-            None => self.response_limit(meter, upload, sent),
+            Some(upload) => self.upload_limit(meter, upload, sent_at),
+            None => self.response_limit(meter, upload, sent_at),
         };
         if deadline <= Instant::now() {
             return Some(failure);
@@ -357,13 +358,13 @@ impl Exchange<'_> {
     }
 
     /// Returns the time at which a pause in the upload is too long, and the failure of the side that pauses.
-    fn upload_limit(&self, meter: &Meter, upload: &Upload, sent: Instant) -> (Instant, Failure) {
+    fn upload_limit(&self, meter: &Meter, upload: &Upload, sent_at: Instant) -> (Instant, Failure) {
         let limit = self.upstream.settings().idle_timeout;
-        let moved = meter.last_write().map_or(sent, |written| written.max(sent));
+        let moved = meter.last_write().map_or(sent_at, |written| written.max(sent_at));
         let idle = self.client.idle_deadline(limit).max(moved + limit);
         // A body that waits for the upstream's 100 has yet to move.
         let parked = upload.progress() == Progress::Parked;
-        let begins = if parked { PARKED_FOR } else { Duration::ZERO };
+        let begins = if parked { CONTINUE_TIMEOUT } else { Duration::ZERO };
         let failure = if upload.is_awaited() {
             Failure::UploadStalled(limit)
         } else {
@@ -377,11 +378,11 @@ impl Exchange<'_> {
         &self,
         meter: &Meter,
         upload: Option<&Upload>,
-        sent: Instant,
+        sent_at: Instant,
     ) -> (Instant, Failure) {
         let limit = self.upstream.settings().response_timeout;
         let written = meter.last_write().max(upload.and_then(Upload::completed));
-        let since = written.map_or(sent, |at| at.max(sent));
+        let since = written.map_or(sent_at, |at| at.max(sent_at));
         (since + limit, Failure::ResponseTimeout(limit))
     }
 

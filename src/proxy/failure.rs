@@ -20,7 +20,7 @@ use rustls::AlertDescription;
 
 use self::table::Row;
 use super::{
-    client::KEPT_FOR,
+    client::AUTHENTICATION_PAUSE_LIMIT,
     explain::{MEMBER, PROXY_STATUS},
 };
 use crate::{
@@ -155,7 +155,7 @@ pub enum Failure {
     HandshakeLost,
     /// The client sent no request for too long in the middle of an authentication handshake.
     #[error(
-        "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {KEPT_FOR:?} \
+        "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {AUTHENTICATION_PAUSE_LIMIT:?} \
          without a request of its, as others may wait for the place: begin it again on a new connection"
     )]
     HandshakeLate,
@@ -231,10 +231,10 @@ pub(super) enum Cut {
     RequestSilent(Duration),
     /// The client broke its request off.
     #[error("the request's body broke off after its response had begun")]
-    UploadBroken,
+    RequestBroken,
     /// The upstream broke the response off.
     #[error("the upstream's response broke off: {0}")]
-    Broken(String),
+    ResponseBroken(String),
     /// Warmline ended the connection of the exchange, for this reason.
     #[error(
         "{0} while its response was on its way; such exchanges end after pool.rotationDeadline, or at once where the \
@@ -250,8 +250,8 @@ impl Cut {
     /// Returns the side that caused the cut.
     pub(super) fn by(&self) -> Party {
         match self {
-            Self::UpstreamSilent(_) | Self::Broken(_) => Party::Upstream,
-            Self::ClientSilent(_) | Self::RequestSilent(_) | Self::UploadBroken => Party::Client,
+            Self::UpstreamSilent(_) | Self::ResponseBroken(_) => Party::Upstream,
+            Self::ClientSilent(_) | Self::RequestSilent(_) | Self::RequestBroken => Party::Client,
             Self::Replaced(_) | Self::Ending => Party::Warmline,
         }
     }

@@ -81,14 +81,14 @@ impl Completion {
     /// Ends an exchange whose response broke off with this error.
     fn broke(mut self, error: &hyper::Error) {
         self.client.set_broken();
-        let switched_off = self.lease.handle().switched_off();
-        let cut = match switched_off {
+        let ended_for = self.lease.handle().ended_for();
+        let cut = match ended_for {
             Some(reason) => Cut::Replaced(Replaced::of(&self.upstream, reason)),
             // hyper ends a connection whose request's body broke off.
-            None if self.uploading() == Some(Progress::Broken) => Cut::UploadBroken,
-            None => Cut::Broken(failure::cause(error)),
+            None if self.uploading() == Some(Progress::ClientAborted) => Cut::RequestBroken,
+            None => Cut::ResponseBroken(failure::cause(error)),
         };
-        self.lease.discard(switched_off.unwrap_or(EndReason::Unfit));
+        self.lease.discard(ended_for.unwrap_or(EndReason::Unfit));
         self.record.broke(&cut, Instant::now());
     }
 

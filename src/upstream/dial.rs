@@ -17,7 +17,7 @@ use super::{Party, Stage, Upstream, Worker, counters, generation::Generation, ta
 use crate::{
     connect::{
         ConnectError, Connection, Dialled, Driver, Limits, Resolver,
-        addresses::Trouble,
+        addresses::FailureKind,
         connection::{self, Facts},
         dial::Reached,
         ended_with,
@@ -312,14 +312,17 @@ impl Upstream {
         let reached = reached?;
         let address = reached.peer;
         let dialled = self.shake_hands(reached, tls, &limits).await.inspect_err(|_| {
-            endpoint.addresses.failed(address.ip(), Trouble::Slow, Instant::now());
+            endpoint.addresses.failed(address.ip(), FailureKind::Slow, Instant::now());
         })?;
         let chain = dialled.chain().to_vec();
         let (connection, driver) =
             connection::start(dialled, generation.number, generation.header_case).await.map_err(
-                |error| ConnectError::Broken { address, error: std::io::Error::other(error) },
+                |error| ConnectError::HandshakeBroken {
+                    address,
+                    error: std::io::Error::other(error),
+                },
             )?;
-        generation.open.opened(permit.id(), connection.switch(), &chain);
+        generation.open.opened(permit.id(), connection.control(), &chain);
         Ok(Ready { connection, driver, generation })
     }
 

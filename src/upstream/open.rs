@@ -9,7 +9,7 @@ use std::{
 use rustls::pki_types::CertificateDer;
 
 use crate::{
-    connect::Switch,
+    connect::ConnectionControl,
     pool::{ConnectionId, EndReason},
     tls::Verifier,
 };
@@ -35,7 +35,7 @@ struct Registry {
 }
 
 struct OpenConnection {
-    switch: Switch,
+    control: ConnectionControl,
     chain: Chain,
 }
 
@@ -55,7 +55,7 @@ enum Deadline {
 }
 
 /// The facts of a generation whose last connection is closed.
-pub(super) struct Gone {
+pub(super) struct ClosedGeneration {
     pub(super) reason: EndReason,
     /// The time since the generation was replaced.
     pub(super) after: Duration,
@@ -66,7 +66,7 @@ impl OpenConnections {
     pub(super) fn opened(
         &self,
         id: ConnectionId,
-        switch: Switch,
+        control: ConnectionControl,
         chain: &[CertificateDer<'static>],
     ) {
         let mut connections = self.lock();
@@ -75,7 +75,7 @@ impl OpenConnections {
             None => Arc::from(chain),
         };
         connections.chain = Some(Arc::clone(&chain));
-        connections.open.insert(id, OpenConnection { switch, chain });
+        connections.open.insert(id, OpenConnection { control, chain });
     }
 
     /// Notes that a connection's socket is closed.
@@ -111,15 +111,15 @@ impl OpenConnections {
     /// Has those of these connections that are of this generation probe whether their peers are alive.
     pub(super) fn doubt(&self, ids: &[ConnectionId]) {
         let connections = self.lock();
-        ids.iter().filter_map(|id| connections.open.get(id)).for_each(|open| open.switch.doubt());
+        ids.iter().filter_map(|id| connections.open.get(id)).for_each(|open| open.control.doubt());
     }
 
     /// Returns the facts of the generation's end, if it was replaced and has no connection left.
-    pub(super) fn gone(&self, now: Instant) -> Option<Gone> {
+    pub(super) fn gone(&self, now: Instant) -> Option<ClosedGeneration> {
         let connections = self.lock();
         let replaced = connections.replaced.as_ref().filter(|_| connections.open.is_empty())?;
         let after = now.saturating_duration_since(replaced.at);
-        Some(Gone { reason: replaced.reason, after })
+        Some(ClosedGeneration { reason: replaced.reason, after })
     }
 
     /// Returns the time at which exchanges on this generation are to end; `None` without a deadline, or after it.
@@ -140,7 +140,7 @@ impl OpenConnections {
         let Registry { open, replaced, .. } = &mut *connections;
         if let Some(replaced) = replaced {
             replaced.deadline = Deadline::Over;
-            turn_off(open, replaced.reason);
+            end_each(open, replaced.reason);
         }
         open.len()
     }
@@ -148,7 +148,7 @@ impl OpenConnections {
     /// Tells all connections to end. Returns their number.
     pub(super) fn end_all(&self, reason: EndReason) -> usize {
         let connections = self.lock();
-        turn_off(&connections.open, reason);
+        end_each(&connections.open, reason);
         connections.open.len()
     }
 
@@ -169,10 +169,10 @@ impl OpenConnections {
         // connection meanwhile, is of an older generation, so that the pool closes its connection.
         let open: Vec<_> = {
             let connections = self.lock();
-            connections.open.values().map(|o| (o.switch.clone(), Arc::clone(&o.chain))).collect()
+            connections.open.values().map(|o| (o.control.clone(), Arc::clone(&o.chain))).collect()
         };
         let untrusted = open.into_iter().filter(|(_, chain)| !believed(chain));
-        untrusted.map(|(switch, _)| switch.turn_off(EndReason::Rotated)).count()
+        untrusted.map(|(control, _)| control.end(EndReason::Rotated)).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, Registry> {
@@ -180,8 +180,8 @@ impl OpenConnections {
     }
 }
 
-fn turn_off(open: &HashMap<ConnectionId, OpenConnection>, reason: EndReason) {
+fn end_each(open: &HashMap<ConnectionId, OpenConnection>, reason: EndReason) {
     for open in open.values() {
-        open.switch.turn_off(reason);
+        open.control.end(reason);
     }
 }

@@ -24,7 +24,7 @@ impl Scene {
     /// Notes an answer of these addresses at this second.
     fn answer(&self, second: u64, addresses: &[u8]) {
         let addresses = addresses.iter().copied().map(v4).collect();
-        let part = Part::new(Family::V4, addresses, self.at(second));
+        let part = FamilyAnswer::new(Family::V4, addresses, self.at(second));
         self.addresses.learn(&[part]);
     }
 
@@ -98,7 +98,7 @@ fn fault_30_an_address_that_refuses_and_that_the_newest_answer_lacks_goes_at_onc
     for refused_first in [true, false] {
         let scene = Scene::new();
         scene.answer(0, &[1, 2]);
-        let refuse = || scene.addresses.failed(v4(1), Trouble::Refused, scene.at(1));
+        let refuse = || scene.addresses.failed(v4(1), FailureKind::Refused, scene.at(1));
         if refused_first {
             refuse();
             assert_eq!(scene.present(), [1, 2], "the name still has it");
@@ -112,10 +112,10 @@ fn fault_30_an_address_that_refuses_and_that_the_newest_answer_lacks_goes_at_onc
     }
     let scene = Scene::new();
     scene.answer(0, &[1, 2]);
-    scene.addresses.failed(v4(1), Trouble::Slow, scene.at(1));
+    scene.addresses.failed(v4(1), FailureKind::Slow, scene.at(1));
     scene.answer(2, &[2]);
     assert_eq!(scene.present(), [1, 2], "one that is slow may only be busy");
-    scene.addresses.failed(v4(2), Trouble::Refused, scene.at(3));
+    scene.addresses.failed(v4(2), FailureKind::Refused, scene.at(3));
     scene.addresses.answered(v4(2));
     scene.answer(4, &[1]);
     assert_eq!(scene.present(), [1, 2], "it answered since");
@@ -125,7 +125,7 @@ fn fault_30_an_address_that_refuses_and_that_the_newest_answer_lacks_goes_at_onc
 fn fault_30_an_answer_that_is_empty_takes_nothing_and_one_family_speaks_for_itself() {
     let scene = Scene::new();
     let v6: IpAddr = "2001:db8::1".parse().expect("an address");
-    let part = |family, addresses, second| Part::new(family, addresses, scene.at(second));
+    let part = |family, addresses, second| FamilyAnswer::new(family, addresses, scene.at(second));
     scene.addresses.learn(&[part(Family::V4, vec![v4(1)], 0), part(Family::V6, vec![v6], 0)]);
     for second in [20, 40, 60, 80] {
         scene
@@ -148,7 +148,7 @@ fn fault_30_what_is_remembered_of_a_name_has_a_bound() {
     let address = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
     for number in 0..2000_u32 {
         let heard = scene.begin + Duration::from_millis(number.into());
-        scene.addresses.learn(&[Part::new(Family::V4, vec![address(number)], heard)]);
+        scene.addresses.learn(&[FamilyAnswer::new(Family::V4, vec![address(number)], heard)]);
     }
     assert_eq!(scene.addresses.read().known.len(), REMEMBERED_AT_ONCE);
     assert!(scene.addresses.read().find(address(0)).is_none());
@@ -166,7 +166,7 @@ fn fault_30_an_address_that_there_was_no_room_for_is_lost_once_it_has_been_unsee
         // One answer has half of them, and the next the others.
         for (half, millis) in others.chunks(128).zip(0..) {
             let heard = scene.at(second) + Duration::from_millis(millis);
-            scene.addresses.learn(&[Part::new(Family::V4, half.to_vec(), heard)]);
+            scene.addresses.learn(&[FamilyAnswer::new(Family::V4, half.to_vec(), heard)]);
         }
         (scene.addresses.lost(v4(1)), scene.addresses.take_loss())
     };
@@ -195,7 +195,7 @@ fn fault_30_the_addresses_that_went_are_forgotten_first() {
     for number in 0..255_u32 {
         let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
         let heard = scene.at(31) + Duration::from_millis(number.into());
-        scene.addresses.learn(&[Part::new(Family::V4, vec![address], heard)]);
+        scene.addresses.learn(&[FamilyAnswer::new(Family::V4, vec![address], heard)]);
     }
     let book = scene.addresses.read();
     assert!(book.find(v4(2)).is_none());
@@ -206,7 +206,7 @@ fn fault_30_the_addresses_that_went_are_forgotten_first() {
 fn fault_30_an_address_that_went_long_ago_is_lost_until_it_comes_again() {
     let scene = Scene::new();
     scene.answer(0, &[1, 2]);
-    scene.addresses.failed(v4(2), Trouble::Slow, scene.at(1));
+    scene.addresses.failed(v4(2), FailureKind::Slow, scene.at(1));
     for second in [10, 20, 30, 2000] {
         scene.answer(second, &[1]);
     }
@@ -221,23 +221,23 @@ fn fault_31_addresses_that_failed_lately_are_tried_last() {
     let scene = Scene::new();
     scene.answer(0, &[1, 2, 3, 4]);
     assert_eq!(scene.order(0, &[4, 3, 2, 1]), [4, 3, 2, 1], "without failures the answer's order");
-    scene.addresses.failed(v4(4), Trouble::Slow, scene.at(2));
-    scene.addresses.failed(v4(3), Trouble::Refused, scene.at(1));
+    scene.addresses.failed(v4(4), FailureKind::Slow, scene.at(2));
+    scene.addresses.failed(v4(3), FailureKind::Refused, scene.at(1));
     // One address at a time takes its turn again.
     for (second, order) in
         [(2, [2, 1, 3, 4]), (30, [2, 1, 3, 4]), (31, [3, 2, 1, 4]), (32, [3, 2, 1, 4])]
     {
         assert_eq!(scene.order(second, &[4, 3, 2, 1]), order, "{second}");
     }
-    scene.addresses.failed(v4(3), Trouble::Slow, scene.at(33));
+    scene.addresses.failed(v4(3), FailureKind::Slow, scene.at(33));
     assert_eq!(scene.order(33, &[4, 3, 2, 1]), [4, 2, 1, 3], "the next one");
-    scene.addresses.failed(v4(4), Trouble::Slow, scene.at(40));
+    scene.addresses.failed(v4(4), FailureKind::Slow, scene.at(40));
     assert_eq!(scene.order(99, &[4, 1]), [1, 4], "the second time for twice as long");
     assert_eq!(scene.order(100, &[4, 1]), [4, 1]);
-    scene.addresses.failed(v4(4), Trouble::Slow, scene.at(101));
+    scene.addresses.failed(v4(4), FailureKind::Slow, scene.at(101));
     scene.addresses.answered(v4(4));
     assert_eq!(scene.order(101, &[4, 1]), [4, 1], "it answered");
-    (0..100).for_each(|_| scene.addresses.failed(v4(1), Trouble::Slow, scene.at(200)));
+    (0..100).for_each(|_| scene.addresses.failed(v4(1), FailureKind::Slow, scene.at(200)));
     assert_eq!(scene.order(799, &[1, 2]), [2, 1]);
     assert_eq!(scene.order(800, &[1, 2]), [1, 2], "ten minutes at the longest");
 }
@@ -246,7 +246,7 @@ fn fault_31_addresses_that_failed_lately_are_tried_last() {
 fn fault_31_an_address_that_is_not_known_is_tried_before_one_that_failed() {
     let scene = Scene::new();
     scene.answer(0, &[1]);
-    scene.addresses.failed(v4(1), Trouble::Slow, scene.at(0));
+    scene.addresses.failed(v4(1), FailureKind::Slow, scene.at(0));
     assert_eq!(scene.order(1, &[1, 9]), [9, 1]);
 }
 
@@ -271,9 +271,9 @@ fn fault_30_a_name_is_asked_for_again_when_its_answer_runs_out_but_not_at_once()
         (&[None], None),
     ] {
         let scene = Scene::new();
-        let part = |ttl: &Option<u64>| Part {
+        let part = |ttl: &Option<u64>| FamilyAnswer {
             fresh_until: ttl.map(|ttl| scene.at(ttl)),
-            ..Part::new(Family::V4, vec![v4(1)], scene.at(0))
+            ..FamilyAnswer::new(Family::V4, vec![v4(1)], scene.at(0))
         };
         scene.addresses.learn(&ttls.iter().map(part).collect::<Vec<_>>());
         assert_eq!(scene.addresses.asked_again_at(), due.map(|due| scene.at(due)), "{ttls:?}");

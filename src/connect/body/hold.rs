@@ -15,10 +15,10 @@ const TRAILER: usize = 32;
 
 /// The beginning of a body; empty once the body is not wanted any more or was too long.
 #[derive(Debug)]
-pub(super) struct Hold(Option<Kept>);
+pub(super) struct Hold(Option<HeldBytes>);
 
 #[derive(Debug, Default)]
-struct Kept {
+struct HeldBytes {
     /// The bytes that were held when the body was last sent again: shared with what sends them.
     sent_again: Bytes,
     /// The bytes read since then.
@@ -36,7 +36,7 @@ pub(super) struct Replay {
 impl Hold {
     /// Creates a copy to be filled, if `wanted`, and if a body of `at_least` this length can be held whole.
     pub(super) fn new(wanted: bool, at_least: u64) -> Self {
-        Self((wanted && at_least <= HELD as u64).then(Kept::default))
+        Self((wanted && at_least <= HELD as u64).then(HeldBytes::default))
     }
 
     /// Adds a frame; a frame beyond the bound ends the copy and frees all of it.
@@ -73,7 +73,7 @@ impl Hold {
     }
 }
 
-impl Kept {
+impl HeldBytes {
     fn size(&self) -> usize {
         let trailers = self.trailers.as_ref().map_or(0, trailers_size);
         self.sent_again.len() + self.since.len() + trailers

@@ -10,7 +10,7 @@ use std::{
 use http::{Method, Request};
 use http_body_util::BodyExt;
 
-use super::{Connection, Facts, LOOKED_AFTER, Look, over};
+use super::{Connection, Facts, STALE_CHECK_AFTER, StaleCheck, over};
 use crate::{
     connect::{
         HeaderCase, RequestBody,
@@ -52,7 +52,7 @@ async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
         peer
     });
     connection.ready().await.unwrap();
-    let sent = connection.send(request(Method::GET), Look::Never, Instant::now()).await;
+    let sent = connection.send(request(Method::GET), StaleCheck::Never, Instant::now()).await;
     let response = sent.unwrap_or_else(|error| panic!("{}", error.into_error()));
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "right");
     connection.release(Instant::now());
@@ -61,7 +61,7 @@ async fn exchange(connection: &mut Connection, mut peer: Peer) -> Peer {
 
 /// Makes the peer send a response without a request on an idle connection, and sends a request this long after the
 /// connection's last exchange or its opening: the request must come back unwritten.
-async fn cross(used: bool, method: Method, look: Look, after: Duration) {
+async fn cross(used: bool, method: Method, stale_check: StaleCheck, after: Duration) {
     let (stream, meter, mut peer) = connected().await;
     peer.sock.set_nodelay(true).unwrap();
     let (mut connection, driver) = over(stream, HeaderCase::Lower, meter, facts()).await.unwrap();
@@ -76,7 +76,7 @@ async fn cross(used: bool, method: Method, look: Look, after: Duration) {
     say(&mut peer, "evil");
     connection.ready().await.expect("it was noticed: this test shows nothing");
     let at = connection.released + after;
-    let sent = connection.send(request(method.clone()), look, at).await;
+    let sent = connection.send(request(method.clone()), stale_check, at).await;
     let Err(mut error) = sent else { panic!("{method} got an answer that nobody asked for") };
     assert!(error.take_message().is_some(), "{method}: nothing of it was written");
     drop((connection, peer));
@@ -86,12 +86,12 @@ async fn cross(used: bool, method: Method, look: Look, after: Duration) {
 #[tokio::test]
 async fn fault_37_a_request_on_an_idle_connection_does_not_get_an_unrequested_response() {
     for used in [true, false] {
-        for (method, look, after) in [
-            (Method::GET, Look::IfIdle, LOOKED_AFTER),
-            (Method::HEAD, Look::IfIdle, LOOKED_AFTER),
-            (Method::POST, Look::Always, Duration::ZERO),
+        for (method, stale_check, after) in [
+            (Method::GET, StaleCheck::IfIdle, STALE_CHECK_AFTER),
+            (Method::HEAD, StaleCheck::IfIdle, STALE_CHECK_AFTER),
+            (Method::POST, StaleCheck::Always, Duration::ZERO),
         ] {
-            cross(used, method, look, after).await;
+            cross(used, method, stale_check, after).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    connect::harmless::{self, Line},
+    connect::harmless::{self, LinePlace},
     head::Blank,
     stamp::Stamp,
 };
@@ -28,7 +28,7 @@ pub(super) struct Marks {
     informational: AtomicU32,
     /// The place up to which the response's heads were read: a [`HeadPlace`].
     head: AtomicU8,
-    /// The place in the lines of the head that is being read: a [`Line`].
+    /// The place in the lines of the head that is being read: a [`LinePlace`].
     line: AtomicU16,
     /// The number of bytes that had been written under TLS when the exchange began.
     sent_before: AtomicU64,
@@ -88,7 +88,7 @@ impl Marks {
         self.received.store(0, Relaxed);
         self.informational.store(0, Relaxed);
         self.head.store(HeadPlace::START.0, Relaxed);
-        self.line.store(Line::Strict.to_bits(), Relaxed);
+        self.line.store(LinePlace::Strict.to_bits(), Relaxed);
         self.first_byte.clear();
         self.sent_before.store(sent, Relaxed);
     }
@@ -133,8 +133,8 @@ impl Marks {
         let mut place = HeadPlace(self.head.load(Relaxed));
         let mut line = match place {
             HeadPlace::CONTENT => return Ok(()),
-            HeadPlace::START => Line::Strict,
-            _ => Line::from_bits(self.line.load(Relaxed)),
+            HeadPlace::START => LinePlace::Strict,
+            _ => LinePlace::from_bits(self.line.load(Relaxed)),
         };
         let ordinary = bytes.first() == Some(&b'H')
             && bytes.get(usize::from(STATUS)).is_some_and(|digit| *digit != b'1');
@@ -144,7 +144,7 @@ impl Marks {
         let mut from = 0;
         while let Some(byte) = bytes.get_mut(from).filter(|_| place.0 < HeadPlace::FINAL.0) {
             from += 1;
-            line = if place.0 > STATUS { line.clean(byte) } else { Line::Strict };
+            line = if place.0 > STATUS { line.clean(byte) } else { LinePlace::Strict };
             let (next, ended) = place.after(*byte);
             place = next;
             if ended && self.informational.fetch_add(1, Relaxed) >= INFORMATIONAL {

@@ -107,7 +107,7 @@ async fn raced(
     port: u16,
     given: &[IpAddr],
     Terms { test, spares, time }: Terms,
-) -> Result<IpAddr, Lost> {
+) -> Result<IpAddr, RaceError> {
     let answer = answer(given);
     addresses.learn(&answer.parts);
     let spare = || {
@@ -118,7 +118,9 @@ async fn raced(
         })
     };
     let deadline = Instant::now() + time;
-    run(answer, Course { port, deadline, addresses, spare: &spare }).await.map(|(_, a)| a.ip())
+    run(answer, RaceConditions { port, deadline, addresses, spare: &spare })
+        .await
+        .map(|(_, a)| a.ip())
 }
 
 /// Races to silent addresses on these terms until each was tried; returns the most sockets at once.
@@ -169,7 +171,7 @@ async fn fault_10_a_dial_has_no_more_than_eight_sockets_however_many_addresses_t
     let (silent, port) = silent(9, 10).await;
     // The addresses have their turns at the same times however long the race may take.
     let terms = Terms { time: Duration::from_mins(1), ..terms(3, 100) };
-    assert_eq!(most_sockets(&silent, port, terms).await, AT_ONCE);
+    assert_eq!(most_sockets(&silent, port, terms).await, MAX_SOCKETS);
 }
 
 #[tokio::test]
@@ -201,7 +203,7 @@ async fn fault_31_one_that_refuses_is_tried_last_the_next_time_and_said_where_al
         alive
     );
     assert_eq!(addresses.in_order(vec![dead, alive], Instant::now()), [alive, dead]);
-    let Err(Lost::Failed(error)) = raced(&addresses, port, &[dead], terms(2, 0)).await else {
+    let Err(RaceError::Failed(error)) = raced(&addresses, port, &[dead], terms(2, 0)).await else {
         panic!("nobody is there")
     };
     assert!(error.to_string().contains("127.0.5.1"), "{error}");
@@ -211,8 +213,9 @@ async fn fault_31_one_that_refuses_is_tried_last_the_next_time_and_said_where_al
 async fn fault_04_the_late_family_is_tried_when_it_comes() {
     let good = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = good.local_addr().expect("an address").port();
-    let heard =
-        |address| Part::new(crate::connect::resolve::Family::V4, vec![address], Instant::now());
+    let heard = |address| {
+        FamilyAnswer::new(crate::connect::resolve::Family::V4, vec![address], Instant::now())
+    };
     let dead = heard(IpAddr::from([127, 0, 5, 2]));
     for comes in [true, false] {
         let late = comes.then(|| heard([127, 0, 0, 1].into()));
@@ -220,11 +223,14 @@ async fn fault_04_the_late_family_is_tried_when_it_comes() {
         let answer = Resolved { parts: vec![dead.clone()], late: Some(late) };
         let (addresses, spare) = (Addresses::default(), || None::<()>);
         let deadline = Instant::now() + Duration::from_secs(2);
-        let course = Course { port, deadline, addresses: &addresses, spare: &spare };
-        assert_eq!(run(answer, course).await.is_ok(), comes);
+        let conditions = RaceConditions { port, deadline, addresses: &addresses, spare: &spare };
+        assert_eq!(run(answer, conditions).await.is_ok(), comes);
         let never: BoxFuture<'static, _> = Box::pin(std::future::pending());
         let answer = Resolved { parts: vec![dead.clone()], late: Some(never) };
-        let course = Course { port, deadline, addresses: &addresses, spare: &spare };
-        assert!(matches!(run(answer, course).await, Err(Lost::Failed(_))), "not waited for long");
+        let conditions = RaceConditions { port, deadline, addresses: &addresses, spare: &spare };
+        assert!(
+            matches!(run(answer, conditions).await, Err(RaceError::Failed(_))),
+            "not waited for long"
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Family, Part};
+use super::{Family, FamilyAnswer};
 
 /// The most names that are remembered.
 const NAMES: usize = 1024;
@@ -18,17 +18,17 @@ const AWAY: Duration = Duration::from_secs(5);
 
 /// The cached answers for a name.
 #[derive(Debug, Clone)]
-pub(super) struct Known {
+pub(super) struct CachedAnswers {
     /// The name that DNS was asked for, search domain included.
     pub asked: String,
-    v4: Option<Part>,
-    v6: Option<Part>,
+    v4: Option<FamilyAnswer>,
+    v6: Option<FamilyAnswer>,
     /// The end of the time in which no name server is waited for.
     away_until: Option<Instant>,
 }
 
-impl Known {
-    fn of(&self, family: Family) -> Option<&Part> {
+impl CachedAnswers {
+    fn of(&self, family: Family) -> Option<&FamilyAnswer> {
         match family {
             Family::V4 => self.v4.as_ref(),
             Family::V6 => self.v6.as_ref(),
@@ -37,9 +37,9 @@ impl Known {
 
     /// Returns a family's part until it expires. A part without addresses counts only beside the other family's
     /// addresses, and expires with those unless it has an expiry of its own.
-    pub(super) fn fresh(&self, family: Family, now: Instant) -> Option<&Part> {
+    pub(super) fn fresh(&self, family: Family, now: Instant) -> Option<&FamilyAnswer> {
         let part = self.of(family)?;
-        let is_fresh = |part: &&Part| part.fresh_until.is_some_and(|until| until > now);
+        let is_fresh = |part: &&FamilyAnswer| part.fresh_until.is_some_and(|until| until > now);
         if !part.addresses.is_empty() {
             return Some(part).filter(is_fresh);
         }
@@ -50,13 +50,13 @@ impl Known {
     }
 
     /// Returns both parts, if neither has to be asked for.
-    pub(super) fn whole(&self, now: Instant) -> Option<Vec<Part>> {
+    pub(super) fn whole(&self, now: Instant) -> Option<Vec<FamilyAnswer>> {
         Some(vec![self.fresh(Family::V4, now)?.clone(), self.fresh(Family::V6, now)?.clone()])
     }
 
     /// Returns the parts to use while no name server answers: those with addresses that expired less than 10 min ago.
-    pub(super) fn stale(&self, now: Instant) -> Option<Vec<Part>> {
-        let usable = |part: &&Part| {
+    pub(super) fn stale(&self, now: Instant) -> Option<Vec<FamilyAnswer>> {
+        let usable = |part: &&FamilyAnswer| {
             !part.addresses.is_empty() && part.fresh_until.is_some_and(|until| until + STALE > now)
         };
         let parts: Vec<_> =
@@ -77,20 +77,20 @@ impl Known {
 
 /// All cached names, by name as configured.
 #[derive(Debug, Default)]
-pub(super) struct Cache(HashMap<String, Known>);
+pub(super) struct Cache(HashMap<String, CachedAnswers>);
 
 impl Cache {
     /// Returns what is cached for a name.
-    pub(super) fn get(&self, name: &str) -> Option<&Known> {
+    pub(super) fn get(&self, name: &str) -> Option<&CachedAnswers> {
         self.0.get(name)
     }
 
     /// Caches a family's part, which DNS gave for the name `asked`.
-    pub(super) fn keep(&mut self, name: &str, asked: &str, part: Part) {
+    pub(super) fn keep(&mut self, name: &str, asked: &str, part: FamilyAnswer) {
         if self.0.len() >= NAMES && !self.0.contains_key(name) {
             self.forget_oldest();
         }
-        let none = || Known { asked: asked.into(), v4: None, v6: None, away_until: None };
+        let none = || CachedAnswers { asked: asked.into(), v4: None, v6: None, away_until: None };
         let known = self.0.entry(name.into()).or_insert_with(none);
         if known.asked != asked {
             *known = none();
@@ -130,7 +130,7 @@ pub(super) fn until(heard: Instant, ttl: u32) -> Instant {
 
 /// Orders both families' addresses by turns, IPv4 first (RFC 8305 section 4): a family that does not work costs one
 /// delay.
-pub fn by_turns(parts: &[Part]) -> Vec<IpAddr> {
+pub fn by_turns(parts: &[FamilyAnswer]) -> Vec<IpAddr> {
     let of = |family| {
         parts.iter().filter(move |part| part.family == family).flat_map(|part| &part.addresses)
     };
@@ -151,9 +151,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn part(family: Family, addresses: &[&str], heard: Instant, ttl: Option<u32>) -> Part {
+    fn part(family: Family, addresses: &[&str], heard: Instant, ttl: Option<u32>) -> FamilyAnswer {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        Part { family, addresses, heard, fresh_until: ttl.map(|ttl| until(heard, ttl)) }
+        FamilyAnswer { family, addresses, heard, fresh_until: ttl.map(|ttl| until(heard, ttl)) }
     }
 
     #[test]

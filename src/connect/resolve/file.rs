@@ -12,7 +12,7 @@ use std::{
 const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// A file as it was read just now.
-pub(super) struct Read {
+pub(super) struct FileRead {
     /// The text, or the kernel's error.
     pub text: io::Result<String>,
     /// The time since the last change of the file.
@@ -21,23 +21,23 @@ pub(super) struct Read {
 
 /// A file that is followed, and the meaning of its newest content.
 #[derive(Debug)]
-pub(super) struct Followed<T> {
+pub(super) struct FollowedFile<T> {
     path: PathBuf,
     /// The file's state when it was read last.
-    seen: Option<Stamp>,
+    seen: Option<FileStamp>,
     value: T,
 }
 
 /// The properties of a file that a change of its content changes.
 #[derive(Debug, PartialEq, Eq)]
-struct Stamp {
+struct FileStamp {
     file: (u64, u64),
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(path: &Path) -> Option<Self> {
         let about = fs::metadata(path).ok()?;
         Some(Self {
@@ -49,7 +49,7 @@ impl Stamp {
     }
 }
 
-impl<T: Clone> Followed<T> {
+impl<T: Clone> FollowedFile<T> {
     /// Creates a followed file that has yet to be read; until then the value is this.
     pub(super) fn new(path: PathBuf, value: T) -> Self {
         Self { path, seen: None, value }
@@ -67,8 +67,8 @@ impl<T: Clone> Followed<T> {
 
     /// Reads the file if it has changed, and returns the meaning of its content, and true if that is new. If `read`
     /// returns `None` for the content, the former meaning stays, and the file is read again at the next call.
-    pub(super) fn newest(&mut self, read: impl FnOnce(Read) -> Option<T>) -> (T, bool) {
-        let now = Stamp::of(&self.path);
+    pub(super) fn newest(&mut self, read: impl FnOnce(FileRead) -> Option<T>) -> (T, bool) {
+        let now = FileStamp::of(&self.path);
         let changed = now.is_none() || now != self.seen;
         let value = changed.then(|| read(read_file(&self.path))).flatten();
         let replaced = value.is_some();
@@ -85,7 +85,7 @@ impl<T: Clone> Followed<T> {
     }
 }
 
-fn read_file(path: &Path) -> Read {
+fn read_file(path: &Path) -> FileRead {
     let text = || {
         let mut bytes = Vec::new();
         File::open(path)?.take(LARGEST).read_to_end(&mut bytes)?;
@@ -93,5 +93,5 @@ fn read_file(path: &Path) -> Read {
     };
     let changed = fs::metadata(path).and_then(|about| about.modified()).ok();
     let age = changed.and_then(|changed| changed.elapsed().ok()).unwrap_or_default();
-    Read { text: text(), age }
+    FileRead { text: text(), age }
 }

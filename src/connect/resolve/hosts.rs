@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
-use super::file::Read;
+use super::file::FileRead;
 
 /// The time after its last change until which an empty file is taken for one that is being written.
 const BEING_WRITTEN: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ impl Hosts {
 
     /// Returns the content of a file that was read just now, or `None` to keep the former content: for a file that
     /// cannot be read, or is empty because it is being written, as a name in it must not reach DNS even for a moment.
-    pub(super) fn after(read: Read) -> Option<Arc<Self>> {
+    pub(super) fn after(read: FileRead) -> Option<Arc<Self>> {
         match read.text {
             Ok(text) if text.is_empty() && read.age < BEING_WRITTEN => None,
             Ok(text) => Some(Arc::new(Self::parse(&text))),
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn fault_03_a_hosts_file_that_is_being_written_or_cannot_be_read_leaves_what_was_known() {
-        let after = |text, age| Hosts::after(Read { text, age });
+        let after = |text, age| Hosts::after(FileRead { text, age });
         let error = |kind: io::ErrorKind| Err(io::Error::from(kind));
         let (new, old) = (Duration::ZERO, BEING_WRITTEN);
         assert_eq!(after(error(io::ErrorKind::PermissionDenied), old), None);

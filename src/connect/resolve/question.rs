@@ -21,7 +21,7 @@ use hickory_net::{
 use tokio::time::sleep;
 
 use super::{
-    Family, Part, cache,
+    Family, FamilyAnswer, cache,
     servers::{Servers, told},
 };
 
@@ -34,16 +34,16 @@ const ALIASES: usize = 8;
 
 /// The answer of a name server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum ServerAnswer {
     /// The addresses; an empty part if the name exists and has none of this family.
-    Part(Part),
+    Addresses(FamilyAnswer),
     /// The name does not exist.
     NoName,
 }
 
 /// The reason why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum NoAnswer {
     /// A name server answered with an error code.
     #[error("{} answered {code}", told(*.server))]
     Code {
@@ -74,18 +74,18 @@ pub(super) async fn ask(
     name: String,
     family: Family,
     pace: Duration,
-) -> Result<Said, Fault> {
+) -> Result<ServerAnswer, NoAnswer> {
     let mut asked =
-        Name::from_labels(name.split('.').map(str::as_bytes)).map_err(|_| Fault::NoName)?;
+        Name::from_labels(name.split('.').map(str::as_bytes)).map_err(|_| NoAnswer::NoName)?;
     for _ in 0..ALIASES {
         let (server, response) = answered(&servers, &asked, family, pace).await?;
         servers.answered(server);
         match read(&response, &asked, family, Instant::now()) {
-            Read::Said(said) => return Ok(said),
-            Read::Alias(alias) => asked = alias,
+            ParsedAnswer::Answer(said) => return Ok(said),
+            ParsedAnswer::Alias(alias) => asked = alias,
         }
     }
-    Ok(Said::NoName)
+    Ok(ServerAnswer::NoName)
 }
 
 /// Waits for the first usable answer. After a name server's failure the next one is asked at once; once each has
@@ -95,7 +95,7 @@ async fn answered(
     name: &Name,
     family: Family,
     pace: Duration,
-) -> Result<(SocketAddr, DnsResponse), Fault> {
+) -> Result<(SocketAddr, DnsResponse), NoAnswer> {
     let in_turn = servers.in_turn();
     let mut next = in_turn.iter().cycle().take(SENT);
     let (mut waiting, mut failed) = (FuturesUnordered::new(), Vec::new());
@@ -103,7 +103,7 @@ async fn answered(
         if let Some(server) = next.find(|server| !failed.contains(*server)) {
             waiting.push(send(servers, *server, name, family));
         } else if waiting.is_empty() {
-            return Err(Fault::Silent);
+            return Err(NoAnswer::Silent);
         }
         tokio::select! {
             Some((server, result)) = waiting.next() => match result {
@@ -126,7 +126,7 @@ async fn send(
     server: SocketAddr,
     name: &Name,
     family: Family,
-) -> (SocketAddr, Result<DnsResponse, Fault>) {
+) -> (SocketAddr, Result<DnsResponse, NoAnswer>) {
     let mut options = DnsRequestOptions::default();
     options.use_edns = servers.edns;
     let query = Query::query(name.clone(), family.record());
@@ -137,7 +137,7 @@ async fn send(
         Some(result) => result,
         None => over_tcp(server, request).await,
     };
-    let fault = |error: NetError| Fault::Unreachable { server, reason: in_our_words(&error) };
+    let fault = |error: NetError| NoAnswer::Unreachable { server, reason: in_our_words(&error) };
     (server, result.map_err(fault).and_then(|response| usable(server, response)))
 }
 
@@ -167,23 +167,23 @@ async fn over_tcp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse
 }
 
 /// Returns an answer that says something about the name, else the fault.
-fn usable(server: SocketAddr, response: DnsResponse) -> Result<DnsResponse, Fault> {
+fn usable(server: SocketAddr, response: DnsResponse) -> Result<DnsResponse, NoAnswer> {
     match response.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(response),
-        ResponseCode::ServFail => Err(Fault::Code { server, code: "SERVFAIL".into() }),
-        ResponseCode::Refused => Err(Fault::Code { server, code: "REFUSED".into() }),
-        other => Err(Fault::Code { server, code: other.to_str().into() }),
+        ResponseCode::ServFail => Err(NoAnswer::Code { server, code: "SERVFAIL".into() }),
+        ResponseCode::Refused => Err(NoAnswer::Code { server, code: "REFUSED".into() }),
+        other => Err(NoAnswer::Code { server, code: other.to_str().into() }),
     }
 }
 
 /// The meaning of an answer.
-enum Read {
-    Said(Said),
+enum ParsedAnswer {
+    Answer(ServerAnswer),
     /// The name is an alias of this name, whose addresses the answer does not have.
     Alias(Name),
 }
 
-fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) -> Read {
+fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) -> ParsedAnswer {
     let (owner, mut ttl) = canonical(response, asked);
     let mut addresses = Vec::new();
     for record in response.answers.iter().filter(|record| record.name == *owner) {
@@ -194,19 +194,22 @@ fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) ->
     }
     if !addresses.is_empty() {
         let fresh_until = Some(cache::until(heard, ttl));
-        let part = Part { fresh_until, ..Part::new(family, addresses, heard) };
-        return Read::Said(Said::Part(part));
+        let part = FamilyAnswer { fresh_until, ..FamilyAnswer::new(family, addresses, heard) };
+        return ParsedAnswer::Answer(ServerAnswer::Addresses(part));
     }
     if response.response_code == ResponseCode::NXDomain {
-        return Read::Said(Said::NoName);
+        return ParsedAnswer::Answer(ServerAnswer::NoName);
     }
     // An answer that tells how long the absence holds has followed the aliases to their end.
     let negative = response.negative_ttl();
     if owner != asked && negative.is_none() {
-        return Read::Alias(owner.clone());
+        return ParsedAnswer::Alias(owner.clone());
     }
     let fresh_until = negative.map(|negative| cache::until(heard, negative));
-    Read::Said(Said::Part(Part { fresh_until, ..Part::new(family, addresses, heard) }))
+    ParsedAnswer::Answer(ServerAnswer::Addresses(FamilyAnswer {
+        fresh_until,
+        ..FamilyAnswer::new(family, addresses, heard)
+    }))
 }
 
 /// Follows the aliases of an answer to the name that has the addresses; returns that name and the shortest time to live

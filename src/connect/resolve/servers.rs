@@ -10,7 +10,7 @@ use std::{
 
 use resolv_conf::{Config, ScopedIp};
 
-use super::{file::Read, hosts::undotted};
+use super::{file::FileRead, hosts::undotted};
 
 /// The name servers, and the way in which they are to be asked.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ impl Servers {
     /// Returns the content of a file that was read just now, or `None` to keep the former content: a file that is
     /// broken or gone leaves the name servers that were known, if there were any.
     pub(super) fn after(
-        read: Read,
+        read: FileRead,
         known: &Result<Arc<Self>, Arc<str>>,
         port: u16,
     ) -> Option<Result<Arc<Self>, Arc<str>>> {
@@ -160,7 +160,7 @@ mod tests {
         let nothing: Result<Arc<Servers>, Arc<str>> = Err("".into());
         let after = |text: Result<&str, io::ErrorKind>, known| {
             let text = text.map(str::to_owned).map_err(io::Error::from);
-            Servers::after(Read { text, age: Duration::ZERO }, known, 53)
+            Servers::after(FileRead { text, age: Duration::ZERO }, known, 53)
         };
         let gone = Err(io::ErrorKind::NotFound);
         for broken in ["", "nameserver", "nameserver 300.1.1.1", "search a"] {

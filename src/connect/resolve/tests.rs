@@ -439,19 +439,19 @@ async fn case_51_a_name_server_that_is_silent_costs_no_more_than_the_connect_lim
 fn fault_04_how_long_the_other_family_is_waited_for() {
     let part = |addresses: &[&str]| {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        Some(Ok(Said::Part(Part::new(Family::V4, addresses, Instant::now()))))
+        Some(Ok(ServerAnswer::Addresses(FamilyAnswer::new(Family::V4, addresses, Instant::now()))))
     };
     let (some, none) = (part(&["192.0.2.1"]), part(&[]));
-    let (gone, failed) = (Some(Ok(Said::NoName)), Some(Err(Fault::Silent)));
+    let (gone, failed) = (Some(Ok(ServerAnswer::NoName)), Some(Err(NoAnswer::Silent)));
     for (one, other, next) in [
-        (&None, &None, Next::Wait),
-        (&some, &None, Next::WaitALittle),
-        (&none, &None, Next::Wait),
-        (&failed, &None, Next::Wait),
-        (&gone, &None, Next::WaitALittle),
-        (&some, &none, Next::Enough),
-        (&failed, &some, Next::Enough),
-        (&failed, &gone, Next::Enough),
+        (&None, &None, SearchStep::Wait),
+        (&some, &None, SearchStep::WaitALittle),
+        (&none, &None, SearchStep::Wait),
+        (&failed, &None, SearchStep::Wait),
+        (&gone, &None, SearchStep::WaitALittle),
+        (&some, &none, SearchStep::Enough),
+        (&failed, &some, SearchStep::Enough),
+        (&failed, &gone, SearchStep::Enough),
     ] {
         assert_eq!(judge(one.as_ref(), other.as_ref()), next, "{one:?} {other:?}");
         assert_eq!(judge(other.as_ref(), one.as_ref()), next, "{other:?} {one:?}");

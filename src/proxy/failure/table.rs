@@ -92,7 +92,7 @@ impl Row {
             E::Certificate { .. }         => row(By::Upstream, S::BAD_GATEWAY, "tls_certificate_error"),
             E::Alert { .. }               => row(By::Upstream, S::BAD_GATEWAY, "tls_alert_received"),
             E::Tls { .. }                 => row(By::Upstream, S::BAD_GATEWAY, "tls_protocol_error"),
-            E::Broken { .. }              => row(By::Upstream, S::BAD_GATEWAY, "connection_terminated"),
+            E::HandshakeBroken { .. }              => row(By::Upstream, S::BAD_GATEWAY, "connection_terminated"),
         }
     }
 }

@@ -131,7 +131,7 @@ fn dials() -> Vec<ConnectError> {
         },
         ConnectError::Alert { address, alert, shown: Shown::NotAsked, only_large: false },
         ConnectError::Tls { address, reason: "a fault".into() },
-        ConnectError::Broken { address, error: io::ErrorKind::UnexpectedEof.into() },
+        ConnectError::HandshakeBroken { address, error: io::ErrorKind::UnexpectedEof.into() },
     ];
     let v6 = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 443));
     for address in [address, v6] {
@@ -148,8 +148,8 @@ fn cuts() -> Vec<Cut> {
         Cut::UpstreamSilent(second),
         Cut::ClientSilent(second),
         Cut::RequestSilent(second),
-        Cut::UploadBroken,
-        Cut::Broken("a fault".into()),
+        Cut::RequestBroken,
+        Cut::ResponseBroken("a fault".into()),
         Cut::Ending,
     ];
     all.extend(replaced().map(Cut::Replaced));
