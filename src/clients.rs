@@ -56,11 +56,11 @@ impl Bounds {
 struct ServedClient {
     task: AbortHandle,
     from: IpAddr,
-    activity: Arc<Mutex<Activity>>,
+    activity: Arc<Mutex<ClientActivity>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Activity {
+enum ClientActivity {
     /// The first request has been on its way since this time.
     Arriving(Instant),
     /// The request has arrived, and its answer has been awaited since this time.
@@ -72,7 +72,7 @@ enum Activity {
 /// The task's means to say that a client's request has arrived, and that the answer is ready.
 #[derive(Debug, Clone)]
 pub(crate) struct ActivityReport {
-    activity: Arc<Mutex<Activity>>,
+    activity: Arc<Mutex<ClientActivity>>,
     answered: Arc<Notify>,
 }
 
@@ -84,11 +84,11 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 impl ActivityReport {
     /// Marks the client as awaiting an answer from now on, until the returned future has produced it.
     pub(crate) fn during<F: Future>(&self, answer: F) -> impl Future<Output = F::Output> + use<F> {
-        *lock(&self.activity) = Activity::Asking(Instant::now());
+        *lock(&self.activity) = ClientActivity::Asking(Instant::now());
         let Self { activity, answered } = self.clone();
         async move {
             let answer = answer.await;
-            *lock(&activity) = Activity::Idle;
+            *lock(&activity) = ClientActivity::Idle;
             answered.notify_one();
             answer
         }
@@ -157,7 +157,7 @@ impl Clients {
     ) where
         C: Future<Output = ()> + Send + 'static,
     {
-        let activity = Arc::new(Mutex::new(Activity::Arriving(Instant::now())));
+        let activity = Arc::new(Mutex::new(ClientActivity::Arriving(Instant::now())));
         let report = ActivityReport {
             activity: Arc::clone(&activity),
             answered: Arc::clone(&self.answered),
@@ -178,7 +178,7 @@ impl Clients {
 /// one whose first request has been on its way for the longest, or, where there is none, whose answer has been awaited
 /// for the longest, if that exceeds the bound; else the oldest, if the newcomer's address has fewer connections.
 fn client_to_end(
-    all: &[(IpAddr, Activity)],
+    all: &[(IpAddr, ClientActivity)],
     newcomer: IpAddr,
     bounds: Bounds,
     now: Instant,
@@ -190,23 +190,23 @@ fn client_to_end(
     let most = counts.values().copied().max().unwrap_or_default();
     let has_fewer = counts.get(&newcomer).copied().unwrap_or_default() + 1 < most;
     let crowd = || all.iter().enumerate().filter(|(_, (from, _))| counts[from] == most);
-    if let Some((idle, _)) = crowd().find(|(_, (_, activity))| *activity == Activity::Idle) {
+    if let Some((idle, _)) = crowd().find(|(_, (_, activity))| *activity == ClientActivity::Idle) {
         return Ok(idle);
     }
-    let since = |of: fn(Activity) -> Option<Instant>, patience: Duration| {
+    let since = |of: fn(ClientActivity) -> Option<Instant>, patience: Duration| {
         let since =
             crowd().filter_map(|(index, (_, activity))| Some((of(*activity)? + patience, index)));
         since.min()
     };
-    let longest = since(Activity::arriving, bounds.arriving);
-    let longest = longest.or_else(|| since(Activity::asking, bounds.asking));
+    let longest = since(ClientActivity::arriving, bounds.arriving);
+    let longest = longest.or_else(|| since(ClientActivity::asking, bounds.asking));
     let left = longest.map_or(bounds.asking, |(until, _)| until.saturating_duration_since(now));
     let lasts = longest.filter(|_| left.is_zero()).map(|(_, index)| index);
     let oldest = || crowd().next().map(|(index, _)| index).filter(|_| has_fewer);
     lasts.or_else(oldest).ok_or(left)
 }
 
-impl Activity {
+impl ClientActivity {
     const fn arriving(self) -> Option<Instant> {
         if let Self::Arriving(since) = self { Some(since) } else { None }
     }
@@ -216,7 +216,7 @@ impl Activity {
     }
 }
 
-fn lock(activity: &Mutex<Activity>) -> MutexGuard<'_, Activity> {
+fn lock(activity: &Mutex<ClientActivity>) -> MutexGuard<'_, ClientActivity> {
     activity.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -231,7 +231,11 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
-    fn ended(all: &[(IpAddr, Activity)], newcomer: u8, now: Instant) -> Result<usize, Duration> {
+    fn ended(
+        all: &[(IpAddr, ClientActivity)],
+        newcomer: u8,
+        now: Instant,
+    ) -> Result<usize, Duration> {
         client_to_end(all, address(newcomer), BOUNDS, now)
     }
 
@@ -239,14 +243,14 @@ mod tests {
     fn the_idle_end_first_then_the_longest_to_send_a_request_then_the_longest_to_be_answered() {
         let long = Instant::now();
         let now = long + PATIENCE;
-        let (asking, arriving) = (Activity::Asking(long), Activity::Arriving(long));
-        let just = [Activity::Asking(now), Activity::Arriving(now)];
-        let of_one = |activities: &[Activity]| {
+        let (asking, arriving) = (ClientActivity::Asking(long), ClientActivity::Arriving(long));
+        let just = [ClientActivity::Asking(now), ClientActivity::Arriving(now)];
+        let of_one = |activities: &[ClientActivity]| {
             let all: Vec<_> = activities.iter().map(|activity| (address(1), *activity)).collect();
             ended(&all, 1, now)
         };
         let [asks, arrives] = just;
-        assert_eq!(of_one(&[asking, arriving, Activity::Idle, Activity::Idle]), Ok(2));
+        assert_eq!(of_one(&[asking, arriving, ClientActivity::Idle, ClientActivity::Idle]), Ok(2));
         assert_eq!(of_one(&[asks, asking, arriving, arriving]), Ok(2));
         assert_eq!(of_one(&[asks, asking, asking]), Ok(1));
         assert_eq!(
@@ -261,7 +265,10 @@ mod tests {
     fn fault_34_who_asks_nothing_has_less_time_than_who_waits_for_an_answer() {
         let now = Instant::now();
         let bounds = Bounds { arriving: PATIENCE / 10, ..BOUNDS };
-        let all = [(address(1), Activity::Asking(now)), (address(1), Activity::Arriving(now))];
+        let all = [
+            (address(1), ClientActivity::Asking(now)),
+            (address(1), ClientActivity::Arriving(now)),
+        ];
         let ended = |at| client_to_end(&all, address(1), bounds, at);
         assert_eq!(ended(now), Err(PATIENCE / 10));
         assert_eq!(ended(now + PATIENCE / 10), Ok(1));
@@ -281,8 +288,8 @@ mod tests {
     fn a_wait_is_over_when_the_first_was_busy_for_long() {
         let began = Instant::now();
         let all = [
-            (address(1), Activity::Asking(began + PATIENCE / 2)),
-            (address(1), Activity::Arriving(began)),
+            (address(1), ClientActivity::Asking(began + PATIENCE / 2)),
+            (address(1), ClientActivity::Arriving(began)),
         ];
         assert_eq!(ended(&all, 1, began + PATIENCE / 2), Err(PATIENCE / 2));
     }
@@ -290,9 +297,9 @@ mod tests {
     #[test]
     fn room_is_made_at_the_expense_of_the_address_with_the_most_and_at_once_for_another() {
         let now = Instant::now();
-        let busy = Activity::Asking(now);
+        let busy = ClientActivity::Asking(now);
         let crowd = [
-            (address(1), Activity::Idle),
+            (address(1), ClientActivity::Idle),
             (address(2), busy),
             (address(2), busy),
             (address(2), busy),
@@ -305,9 +312,12 @@ mod tests {
     #[test]
     fn where_all_have_one_a_newcomer_waits_for_the_first_idle_one() {
         let now = Instant::now();
-        let mut all = [(address(1), Activity::Asking(now)), (address(2), Activity::Arriving(now))];
+        let mut all = [
+            (address(1), ClientActivity::Asking(now)),
+            (address(2), ClientActivity::Arriving(now)),
+        ];
         assert_eq!(ended(&all, 3, now), Err(PATIENCE));
-        all[1].1 = Activity::Idle;
+        all[1].1 = ClientActivity::Idle;
         assert_eq!(ended(&all, 3, now), Ok(1));
     }
 }

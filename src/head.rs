@@ -11,34 +11,34 @@ const SHOWN: usize = 40;
 
 /// The part of an empty line that the bytes so far end with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blank {
+pub(crate) enum EmptyLineMatch {
     /// No part of an empty line.
-    No,
+    None,
     /// The end of the line before.
     Lf,
     /// The end of the line before, and a CR.
     LfCr,
     /// A whole empty line.
-    Whole,
+    Complete,
 }
 
-impl Blank {
+impl EmptyLineMatch {
     /// Returns the state behind this byte.
     #[must_use]
     pub(crate) fn after(self, byte: u8) -> Self {
         match (self, byte) {
-            (Self::No, b'\n') => Self::Lf,
-            (_, b'\n') => Self::Whole,
-            (Self::Lf | Self::Whole, b'\r') => Self::LfCr,
-            _ => Self::No,
+            (Self::None, b'\n') => Self::Lf,
+            (_, b'\n') => Self::Complete,
+            (Self::Lf | Self::Complete, b'\r') => Self::LfCr,
+            _ => Self::None,
         }
     }
 
     /// Returns the state behind these bytes, of which only the last few count.
     #[must_use]
-    pub(crate) fn behind(self, bytes: &[u8]) -> Self {
+    pub(crate) fn after_all(self, bytes: &[u8]) -> Self {
         let (blank, last) = match bytes.last_chunk::<3>() {
-            Some(last) => (Self::No, &last[..]),
+            Some(last) => (Self::None, &last[..]),
             None => (self, bytes),
         };
         last.iter().fold(blank, |blank, byte| blank.after(*byte))
@@ -46,32 +46,32 @@ impl Blank {
 
     /// Returns the length of these bytes up to the end of the first empty line, if there is one.
     #[must_use]
-    pub(crate) fn end_in(self, bytes: &[u8]) -> Option<usize> {
-        self.look_through(bytes).end
+    pub(crate) fn find_end(self, bytes: &[u8]) -> Option<usize> {
+        self.scan(bytes).end
     }
 
     /// Looks for the first empty line, and for control bytes before it.
     #[must_use]
-    pub(crate) fn look_through(self, bytes: &[u8]) -> Found {
+    pub(crate) fn scan(self, bytes: &[u8]) -> HeadScan {
         let (mut blank, mut controls) = (self, false);
         for (index, byte) in bytes.iter().enumerate() {
-            if blank == Self::No {
-                let behind = Found::in_line(&bytes[index..]);
-                let end = behind.end.map(|end| index + end);
-                return Found { end, controls: controls || behind.controls };
+            if blank == Self::None {
+                let rest = HeadScan::in_line(&bytes[index..]);
+                let end = rest.end.map(|end| index + end);
+                return HeadScan { end, controls: controls || rest.controls };
             }
             (blank, controls) = (blank.after(*byte), controls || is_control(*byte));
-            if blank == Self::Whole {
-                return Found { end: Some(index + 1), controls };
+            if blank == Self::Complete {
+                return HeadScan { end: Some(index + 1), controls };
             }
         }
-        Found { end: None, controls }
+        HeadScan { end: None, controls }
     }
 }
 
-/// The result of [`Blank::look_through`].
+/// The result of [`EmptyLineMatch::scan`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct HeadScan {
     /// The length up to the end of the first empty line; `None` if there is no such line.
     pub end: Option<usize>,
     /// True if a control byte other than CR and LF may be in these bytes up to there, or a few bytes further.
@@ -81,7 +81,7 @@ pub(crate) struct Found {
 /// The number of bytes that the processor compares at once.
 const CHUNK: usize = 32;
 
-impl Found {
+impl HeadScan {
     /// Looks through bytes that begin within a line.
     fn in_line(bytes: &[u8]) -> Self {
         let (mut from, mut controls) = (0, false);
@@ -339,10 +339,10 @@ mod tests {
 
     #[test]
     fn the_end_of_a_head_and_its_control_bytes_are_found_whatever_its_lines_end_in() {
-        let by_byte = |mut blank: Blank, bytes: &[u8]| {
+        let by_byte = |mut blank: EmptyLineMatch, bytes: &[u8]| {
             let mut ends = bytes.iter().map(|byte| {
                 blank = blank.after(*byte);
-                blank == Blank::Whole
+                blank == EmptyLineMatch::Complete
             });
             ends.position(|whole| whole).map(|index| index + 1)
         };
@@ -359,8 +359,8 @@ mod tests {
                     _ => vec![b'a'],
                 })
                 .collect();
-            for blank in [Blank::No, Blank::Lf, Blank::LfCr] {
-                let (found, shown) = (blank.look_through(&bytes), bytes.escape_ascii());
+            for blank in [EmptyLineMatch::None, EmptyLineMatch::Lf, EmptyLineMatch::LfCr] {
+                let (found, shown) = (blank.scan(&bytes), bytes.escape_ascii());
                 assert_eq!(found.end, by_byte(blank, &bytes), "{blank:?} {shown}");
                 let end = found.end.unwrap_or(bytes.len());
                 let near = &bytes[..bytes.len().min(end + CHUNK)];

@@ -10,7 +10,7 @@ mod way;
 
 use http::uri::PathAndQuery;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use warmline::listener::escape::{Escape, Judged, Noted};
+use warmline::listener::escape::{Escape, NewestRequest, LineFindings};
 use way::{Hyper, Way};
 
 /// A model of hyper that frames each body as its head says.
@@ -21,12 +21,12 @@ struct Framing {
 }
 
 impl Hyper for Framing {
-    fn read(&mut self, came: &[u8], mut judged: Judged) -> Judged {
+    fn read(&mut self, came: &[u8], mut judged: NewestRequest) -> NewestRequest {
         while let Some(head) = head(came.get(self.read..).unwrap_or_default()) {
             let body = body(&came[self.read..self.read + head]);
             self.read =
                 body.map_or(usize::MAX, |body| (self.read + head).saturating_add(body as usize));
-            judged = Judged { count: judged.count + 1, body, done: false };
+            judged = NewestRequest { count: judged.count + 1, body, done: false };
         }
         judged
     }

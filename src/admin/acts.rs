@@ -12,7 +12,7 @@ use axum::{
     response::{IntoResponse as _, Redirect, Response},
 };
 
-use super::{Looked, State, accept::accepts};
+use super::{LookOutcome, State, accept::accepts};
 use crate::upstream::Upstream;
 
 /// An act of an operator, and its outcome.
@@ -57,11 +57,13 @@ pub(super) async fn reload(Shared(state): Shared<Arc<State>>, headers: HeaderMap
         None => None,
     };
     let (status, outcome) = match looked {
-        Some(Looked::Applied) => (StatusCode::OK, "applied: the changes are in force now".into()),
-        Some(Looked::Unchanged) => {
+        Some(LookOutcome::Applied) => {
+            (StatusCode::OK, "applied: the changes are in force now".into())
+        }
+        Some(LookOutcome::Unchanged) => {
             (StatusCode::OK, "unchanged: what was read is in force already".into())
         }
-        Some(Looked::Refused(reason)) => {
+        Some(LookOutcome::Refused(reason)) => {
             (StatusCode::UNPROCESSABLE_ENTITY, format!("refused, the old stays in force: {reason}"))
         }
         None => (

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::{IdentityFiles, Plan},
-    tls::{self, Shown, Trust},
+    tls::{self, CertificateUse, Trust},
 };
 
 /// A certificate's end is near from this time before its end on.
@@ -52,7 +52,7 @@ pub(super) struct Group {
     /// The outcome of the last question for Warmline's certificate, for each of `upstreams` in their order. Empty
     /// unless the role is `Identity`.
     #[serde(skip)]
-    pub shown: Vec<Shown>,
+    pub shown: Vec<CertificateUse>,
 }
 
 /// A certificate, as pages show it.
@@ -147,7 +147,7 @@ pub(super) fn groups(snapshot: &Snapshot) -> Vec<Group> {
 }
 
 /// Returns the outcome of the last question for Warmline's certificate by the upstream of this name.
-fn identity_shown(snapshot: &Snapshot, name: &str) -> Shown {
+fn identity_shown(snapshot: &Snapshot, name: &str) -> CertificateUse {
     let upstream = snapshot.upstreams.iter().find(|upstream| upstream.name == name);
     upstream.map(|upstream| upstream.identity_shown).unwrap_or_default()
 }
@@ -201,15 +201,15 @@ impl Group {
     /// Returns the upstreams by the outcome of the question for Warmline's certificate: shown, not asked for, or asked
     /// for and not shown.
     fn shown_to(&self) -> String {
-        const WORDS: [(Shown, &str); 3] = [
-            (Shown::Sent, "shown to"),
-            (Shown::NotAsked, "not asked for so far by"),
+        const WORDS: [(CertificateUse, &str); 3] = [
+            (CertificateUse::Sent, "shown to"),
+            (CertificateUse::NotAsked, "not asked for so far by"),
             (
-                Shown::NoSignature,
+                CertificateUse::NoSignature,
                 "asked for and not shown, as its key can make no signature that is taken, by",
             ),
         ];
-        let of = |(what, words): (Shown, &str)| {
+        let of = |(what, words): (CertificateUse, &str)| {
             let shown = self.upstreams.iter().zip(&self.shown);
             let names: Vec<_> =
                 shown.filter(|(_, shown)| **shown == what).map(|(n, _)| &n[..]).collect();

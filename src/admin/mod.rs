@@ -32,7 +32,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-pub(crate) use follower::{Ask, Follower, Looked};
+pub(crate) use follower::{Follower, LookOutcome, LookRequest};
 pub(crate) use readiness::Readiness;
 pub(crate) use sampler::sample;
 
@@ -47,12 +47,12 @@ use crate::{
 };
 use acts::Act;
 use expiry::Expiry;
-use readiness::{Floor, Report};
-use sampler::Activity;
+use readiness::{Report, WarmStart};
+use sampler::RecentActivity;
 
 /// Everything that metrics, health and pages are made of.
 pub(crate) struct State {
-    upstreams: Latest<Vec<Arc<Observed>>>,
+    upstreams: Latest<Vec<Arc<ObservedUpstream>>>,
     proxy: Arc<Proxy>,
     ends: Arc<Ends>,
     readiness: Arc<Readiness>,
@@ -68,10 +68,10 @@ pub(crate) struct State {
 }
 
 /// An upstream with the facts that only operators need.
-struct Observed {
+struct ObservedUpstream {
     upstream: Arc<Upstream>,
     /// The recent rates and times of the upstream.
-    activity: Mutex<Activity>,
+    activity: Mutex<RecentActivity>,
     expiry: Expiry,
 }
 
@@ -116,22 +116,22 @@ impl State {
         let observed = upstreams.iter().map(|upstream| {
             let known = known.get(&Arc::as_ptr(upstream));
             let activity = known.map(|known| known.activity().clone());
-            let activity = activity.unwrap_or_else(|| Activity::new(now));
-            Arc::new(Observed::new(Arc::clone(upstream), activity))
+            let activity = activity.unwrap_or_else(|| RecentActivity::new(now));
+            Arc::new(ObservedUpstream::new(Arc::clone(upstream), activity))
         });
         self.upstreams.replace(observed.collect::<Vec<_>>());
     }
 }
 
-impl Observed {
-    fn new(upstream: Arc<Upstream>, activity: Activity) -> Self {
+impl ObservedUpstream {
+    fn new(upstream: Arc<Upstream>, activity: RecentActivity) -> Self {
         let expiry = Expiry::of(&upstream.settings().tls);
         Self { upstream, activity: Mutex::new(activity), expiry }
     }
 
-    fn floor(&self, required: &[String]) -> Floor {
+    fn floor(&self, required: &[String]) -> WarmStart {
         let (upstream, name) = (&self.upstream, self.upstream.name());
-        Floor {
+        WarmStart {
             name: name.to_owned(),
             wanted: upstream.settings().pool.min_idle,
             idle: upstream.pool().census().idle,
@@ -141,7 +141,7 @@ impl Observed {
         }
     }
 
-    fn activity(&self) -> MutexGuard<'_, Activity> {
+    fn activity(&self) -> MutexGuard<'_, RecentActivity> {
         self.activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

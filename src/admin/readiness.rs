@@ -22,7 +22,7 @@ pub(crate) struct Readiness {
 }
 
 /// The warm connections of an upstream, as the start sees them.
-pub(super) struct Floor {
+pub(super) struct WarmStart {
     pub name: String,
     /// The warm floor (`pool.minIdle`); 0 if there is nothing to wait for.
     pub wanted: usize,
@@ -79,7 +79,7 @@ impl Readiness {
     /// until the start is over.
     pub(super) fn ready(
         &self,
-        floors: impl IntoIterator<Item = Floor>,
+        floors: impl IntoIterator<Item = WarmStart>,
         draining: bool,
         now: Instant,
     ) -> Report {
@@ -95,8 +95,8 @@ impl Readiness {
         report("readyz", &checks)
     }
 
-    fn warm(&self, floor: &Floor, now: Instant) -> Check {
-        let Floor { name, wanted, idle, reached, required, failure } = floor;
+    fn warm(&self, floor: &WarmStart, now: Instant) -> Check {
+        let WarmStart { name, wanted, idle, reached, required, failure } = floor;
         let waited = self.opened.get().map(|at| now.saturating_duration_since(*at));
         let long_enough = waited.is_some_and(|waited| waited >= WARMING_TIME);
         let mut reason = format!("{idle} of {wanted} connections are there (pool.minIdle)");
@@ -151,9 +151,9 @@ mod tests {
         assert!(readiness.startup().good, "a drain does not undo the start");
     }
 
-    fn floor(reached: bool, required: bool) -> Floor {
+    fn floor(reached: bool, required: bool) -> WarmStart {
         let idle = if reached { 2 } else { 1 };
-        Floor { name: "payments".into(), wanted: 2, idle, reached, required, failure: None }
+        WarmStart { name: "payments".into(), wanted: 2, idle, reached, required, failure: None }
     }
 
     #[test]

@@ -24,7 +24,7 @@ const TIMES_EVERY: usize = 5;
 
 /// The recent rates and times of one upstream.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Activity {
+pub(super) struct RecentActivity {
     /// The rate of requests that ended.
     pub requests: Rate,
     /// The rate of handshakes, failed ones included.
@@ -63,7 +63,7 @@ impl Times {
     }
 }
 
-impl Activity {
+impl RecentActivity {
     /// Makes the activity of an upstream whose counters are zero.
     pub(super) fn new(at: Instant) -> Self {
         let rate = Rate::new(at);
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn times_are_those_of_the_last_minute() {
         let (start, counters) = (Instant::now(), Counters::default());
-        let mut activity = Activity::new(start);
+        let mut activity = RecentActivity::new(start);
         let exchanges = &counters.exchanges;
         exchanges.request_seconds.observe(Duration::from_secs(9));
         for second in 1..=200 {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn fault_25_what_came_before_the_first_sample_is_of_the_last_minute_too() {
         let (start, counters) = (Instant::now(), Counters::default());
-        let mut activity = Activity::new(start);
+        let mut activity = RecentActivity::new(start);
         let exchanges = &counters.exchanges;
         exchanges.request_seconds.observe(Duration::from_millis(3));
         for second in 1..=20 {
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn fault_25_samples_of_times_in_which_nothing_happened_share_their_memory() {
         let (start, counters) = (Instant::now(), Counters::default());
-        let mut activity = Activity::new(start);
+        let mut activity = RecentActivity::new(start);
         for second in 1..=200 {
             activity.sample(start + Duration::from_secs(second), &counters);
         }
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn handshakes_are_told_apart_by_how_they_went() {
         let (start, counters) = (Instant::now(), Counters::default());
-        let mut activity = Activity::new(start);
+        let mut activity = RecentActivity::new(start);
         counters.handshakes.increment((Handshake::Resumed, Version::Tls13));
         counters.handshakes.increment((Handshake::Resumed, Version::Tls12));
         counters.handshakes.increment((Handshake::Failed, Version::None));

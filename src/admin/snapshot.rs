@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
-    Observed, State,
+    ObservedUpstream, State,
     acts::Act,
     expiry::Expiry,
     process::Process,
     readiness::Report,
-    sampler::{Activity, Times},
+    sampler::{RecentActivity, Times},
 };
 use crate::{
     config::{
@@ -26,7 +26,7 @@ use crate::{
         ends::{Facing, Manner},
         recent::Noted,
     },
-    tls::{Handshake, Shown, VerifyFailure, Version},
+    tls::{CertificateUse, Handshake, VerifyFailure, Version},
     upstream::{Chain, Code, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage},
 };
 
@@ -83,7 +83,7 @@ pub(super) struct UpstreamSnapshot {
     pub handshakes: Counts<(Handshake, Version)>,
     pub handshake_seconds: HistogramSnapshot,
     /// The recent rates of the upstream.
-    pub activity: Activity,
+    pub activity: RecentActivity,
     /// The times of the requests of the last minute.
     pub times: Times,
     pub verify_failures: Counts<VerifyFailure>,
@@ -91,7 +91,7 @@ pub(super) struct UpstreamSnapshot {
     /// The certificate chain that the upstream showed last.
     pub shown: Option<Chain>,
     /// The outcome of the upstream's last question for Warmline's certificate.
-    pub identity_shown: Shown,
+    pub identity_shown: CertificateUse,
 }
 
 /// The counts of one upstream's pool.
@@ -196,7 +196,7 @@ fn contact(configmap: &ConfigMap) -> Result<(), Away> {
 }
 
 impl UpstreamSnapshot {
-    fn take(observed: &Observed, pool: impl Fn(&UpstreamPool) -> pool::Snapshot) -> Self {
+    fn take(observed: &ObservedUpstream, pool: impl Fn(&UpstreamPool) -> pool::Snapshot) -> Self {
         let upstream = &observed.upstream;
         let (settings, counters) = (upstream.settings(), upstream.counters());
         let activity = observed.activity().clone();
@@ -219,7 +219,7 @@ impl UpstreamSnapshot {
 }
 
 impl PoolSnapshot {
-    fn take(observed: &Observed, now: pool::Snapshot) -> Self {
+    fn take(observed: &ObservedUpstream, now: pool::Snapshot) -> Self {
         let pool = observed.upstream.pool();
         let counters = pool.counters();
         Self {

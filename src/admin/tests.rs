@@ -262,7 +262,7 @@ async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
 }
 
 /// Makes the state of a process that follows a file, and the receiver of the asks to look at the file.
-fn following() -> (Arc<State>, tokio::sync::mpsc::Receiver<Ask>) {
+fn following() -> (Arc<State>, tokio::sync::mpsc::Receiver<LookRequest>) {
     let (follower, asks) = Follower::new(&Source::file(Path::new("/etc/warmline/config.yaml")));
     (follow(plan(), &["payments"], Some(follower)), asks)
 }
@@ -342,9 +342,9 @@ async fn a_reload_answers_what_the_look_came_to() {
     let (state, mut asks) = following();
     let port = Port::open(|listener| serve_admin(listener, state, OPERATORS));
     let looks = [
-        (Looked::Applied, 200, "applied"),
-        (Looked::Unchanged, 200, "unchanged"),
-        (Looked::Refused("config.yaml:1:1: no".into()), 422, "config.yaml:1:1: no"),
+        (LookOutcome::Applied, 200, "applied"),
+        (LookOutcome::Unchanged, 200, "unchanged"),
+        (LookOutcome::Refused("config.yaml:1:1: no".into()), 422, "config.yaml:1:1: no"),
     ];
     for (looked, status, told) in looks {
         let asked = async { asks.recv().await.unwrap().send(looked).unwrap() };

@@ -16,7 +16,7 @@ use super::{
     StartError,
     routes::Entries,
     sockets::{Bound, bind, bind_own_port},
-    worker::{Job, Listening},
+    worker::{Job, ListeningSocket},
 };
 use crate::{
     config::{Bind, Listener, Plan},
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The state that all inlets share, and the workers that accept on them.
-pub(super) struct Common {
+pub(super) struct InletContext {
     pub(super) proxy: Arc<Proxy>,
     pub(super) ends: Arc<Ends>,
     pub(super) drain: Drain,
@@ -42,25 +42,25 @@ pub(super) struct Common {
 
 /// The open inlets in the plan's order: first the listeners', then the upstreams' own ports.
 #[derive(Default)]
-pub(super) struct Inlets(Vec<Open>);
+pub(super) struct Inlets(Vec<OpenInlet>);
 
 /// The purpose of an open address. If the next plan has an equal one, the socket stays open.
 #[derive(Debug, Clone)]
-enum Door {
+enum InletKey {
     /// A listener's configured address, and the number of equal ones before it in the plan (port 0 may occur often).
     Listener(Bind, usize),
     /// The own port of the upstream with this name.
-    Own(String, u16),
+    OwnPort(String, u16),
 }
 
 /// Two listener addresses are equal whether they were written or are defaults.
-impl PartialEq for Door {
+impl PartialEq for InletKey {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Listener(bind, nth), Self::Listener(other, other_nth)) => {
                 (bind.address, nth) == (other.address, other_nth)
             }
-            (Self::Own(name, port), Self::Own(other, other_port)) => {
+            (Self::OwnPort(name, port), Self::OwnPort(other, other_port)) => {
                 (name, port) == (other, other_port)
             }
             _ => false,
@@ -68,19 +68,19 @@ impl PartialEq for Door {
     }
 }
 
-impl Eq for Door {}
+impl Eq for InletKey {}
 
-impl Hash for Door {
+impl Hash for InletKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
             Self::Listener(bind, nth) => (bind.address, nth).hash(state),
-            Self::Own(name, port) => (name, port).hash(state),
+            Self::OwnPort(name, port) => (name, port).hash(state),
         }
     }
 }
 
-struct Open {
-    door: Door,
+struct OpenInlet {
+    key: InletKey,
     addresses: Vec<SocketAddr>,
     inlet: Arc<Inlet>,
     /// The destination of an upstream's own port; `None` for a listener's address.
@@ -88,8 +88,8 @@ struct Open {
 }
 
 /// An address that a plan wants open.
-struct Wanted<'a> {
-    door: Door,
+struct WantedInlet<'a> {
+    key: InletKey,
     /// The index of the listener in the plan; 0 for an own port, which has the first listener's limits.
     listener: usize,
     settings: &'a Listener,
@@ -98,12 +98,12 @@ struct Wanted<'a> {
 }
 
 /// The addresses that a plan wants, in its order; those that are not open yet come with new sockets.
-pub(super) struct Opening<'a>(Vec<(Wanted<'a>, Option<Sockets>)>);
+pub(super) struct PreparedInlets<'a>(Vec<(WantedInlet<'a>, Option<NewSockets>)>);
 
 /// New listening sockets; each worker gets a descriptor of each.
-struct Sockets {
+struct NewSockets {
     addresses: Vec<SocketAddr>,
-    for_workers: Vec<Vec<Listening>>,
+    for_workers: Vec<Vec<ListeningSocket>>,
 }
 
 impl Inlets {
@@ -112,14 +112,14 @@ impl Inlets {
         &self,
         plan: &'a Plan,
         workers: usize,
-    ) -> Result<Opening<'a>, StartError> {
-        let kept: HashSet<_> = self.0.iter().map(|open| &open.door).collect();
+    ) -> Result<PreparedInlets<'a>, StartError> {
+        let kept: HashSet<_> = self.0.iter().map(|open| &open.key).collect();
         let opened = wanted(plan).into_iter().map(|wanted| {
             let opened = || wanted.open(workers).map_err(|error| self.explain(error));
-            let sockets = if kept.contains(&wanted.door) { None } else { Some(opened()?) };
+            let sockets = if kept.contains(&wanted.key) { None } else { Some(opened()?) };
             Ok((wanted, sockets))
         });
-        opened.collect::<Result<_, _>>().map(Opening)
+        opened.collect::<Result<_, _>>().map(PreparedInlets)
     }
 
     /// Adds a remedy if this process itself has the port: an address that a plan widens or narrows is bound before the
@@ -143,21 +143,23 @@ impl Inlets {
     /// to begin.
     pub(super) fn commit(
         &mut self,
-        opening: Opening<'_>,
+        inlets: PreparedInlets<'_>,
         entries: &Entries<'_>,
-        common: &Common,
+        common: &InletContext,
     ) -> Vec<Drain> {
         let mut open = Vec::new();
         let mut bounds = ListenerBounds::default();
         let before = std::mem::take(&mut self.0).into_iter();
-        let mut before: HashMap<_, _> = before.map(|open| (open.door.clone(), open)).collect();
-        for (wanted, sockets) in opening.0 {
-            let kept = before.remove(&wanted.door);
+        let mut before: HashMap<_, _> = before.map(|open| (open.key.clone(), open)).collect();
+        for (wanted, sockets) in inlets.0 {
+            let kept = before.remove(&wanted.key);
             let had = kept.as_ref().map(|open| open.inlet.bound.share());
             let bound = bounds.of(&wanted, had);
             open.extend(match (kept, sockets) {
                 (Some(open), _) => Some(open.keep(&wanted, bound, entries)),
-                (None, Some(sockets)) => Some(Open::new(&wanted, sockets, bound, entries, common)),
+                (None, Some(sockets)) => {
+                    Some(OpenInlet::new(&wanted, sockets, bound, entries, common))
+                }
                 (None, None) => None,
             });
         }
@@ -178,50 +180,51 @@ impl Inlets {
 
 /// Returns the addresses that a plan wants: the listeners', then each upstream's own port, which has the first
 /// listener's limits.
-fn wanted(plan: &Plan) -> Vec<Wanted<'_>> {
-    let mut doors: Vec<Wanted<'_>> = Vec::new();
+fn wanted(plan: &Plan) -> Vec<WantedInlet<'_>> {
+    let mut wanted_inlets: Vec<WantedInlet<'_>> = Vec::new();
     let keeps = |upstream: &Arc<Settings>| upstream.header_case == HeaderCase::Kept;
     let keeps_case = plan.upstreams.iter().any(keeps);
     for (listener, settings) in plan.listeners.iter().enumerate() {
         for bind in &settings.binds {
-            let before = doors.iter().filter(|wanted| wanted.door.is_at(bind.address)).count();
-            doors.push(Wanted {
-                door: Door::Listener(*bind, before),
+            let before =
+                wanted_inlets.iter().filter(|wanted| wanted.key.is_at(bind.address)).count();
+            wanted_inlets.push(WantedInlet {
+                key: InletKey::Listener(*bind, before),
                 listener,
                 settings,
                 keeps_case,
             });
         }
     }
-    let Some(first) = plan.listeners.first() else { return doors };
+    let Some(first) = plan.listeners.first() else { return wanted_inlets };
     for upstream in &plan.upstreams {
         if let Some(port) = upstream.port {
-            let door = Door::Own(upstream.name.clone(), port);
+            let key = InletKey::OwnPort(upstream.name.clone(), port);
             let keeps_case = keeps(upstream);
-            doors.push(Wanted { door, listener: 0, settings: first, keeps_case });
+            wanted_inlets.push(WantedInlet { key, listener: 0, settings: first, keeps_case });
         }
     }
-    doors
+    wanted_inlets
 }
 
-impl Wanted<'_> {
-    fn open(&self, workers: usize) -> Result<Sockets, StartError> {
-        let bound = match &self.door {
-            Door::Listener(listed, _) => {
+impl WantedInlet<'_> {
+    fn open(&self, workers: usize) -> Result<NewSockets, StartError> {
+        let bound = match &self.key {
+            InletKey::Listener(listed, _) => {
                 bind(&format!("listeners[{}].bind", self.listener), &[*listed])?
             }
-            Door::Own(name, port) => bind_own_port(name, *port)?,
+            InletKey::OwnPort(name, port) => bind_own_port(name, *port)?,
         };
         let duplicate = |bound: &Bound| bound.listener.try_clone().map_err(StartError::Thread);
         let for_workers = (0..workers).map(|_| bound.iter().map(duplicate).collect());
-        Ok(Sockets {
+        Ok(NewSockets {
             for_workers: for_workers.collect::<Result<_, _>>()?,
             addresses: bound.iter().map(|bound| bound.address).collect(),
         })
     }
 }
 
-impl Door {
+impl InletKey {
     /// True if this is a listener's, with this address.
     fn is_at(&self, address: SocketAddr) -> bool {
         matches!(self, Self::Listener(bind, _) if bind.address == address)
@@ -241,10 +244,10 @@ impl ListenerBounds {
     /// now.
     fn of(
         &mut self,
-        wanted: &Wanted<'_>,
+        wanted: &WantedInlet<'_>,
         had: Option<Arc<ConnectionBound>>,
     ) -> Arc<ConnectionBound> {
-        let shared = matches!(wanted.door, Door::Listener(..));
+        let shared = matches!(wanted.key, InletKey::Listener(..));
         if let Some(bound) = self.shared.get(&wanted.listener).filter(|_| shared) {
             return Arc::clone(bound);
         }
@@ -260,18 +263,18 @@ impl ListenerBounds {
     }
 }
 
-impl Open {
+impl OpenInlet {
     fn new(
-        wanted: &Wanted<'_>,
-        sockets: Sockets,
+        wanted: &WantedInlet<'_>,
+        sockets: NewSockets,
         bound: Arc<ConnectionBound>,
         entries: &Entries<'_>,
-        common: &Common,
+        common: &InletContext,
     ) -> Self {
         let limits = wanted.settings.limits.clone();
-        let destination = match &wanted.door {
-            Door::Own(name, _) => entries.own(name).map(|own| Arc::new(Latest::new(own))),
-            Door::Listener(..) => None,
+        let destination = match &wanted.key {
+            InletKey::OwnPort(name, _) => entries.own(name).map(|own| Arc::new(Latest::new(own))),
+            InletKey::Listener(..) => None,
         };
         let entry = match &destination {
             Some(destination) => Entry::Own(Arc::clone(destination)),
@@ -294,15 +297,20 @@ impl Open {
                 let _ = worker.send(Job::Accept(listener, Arc::clone(&inlet)));
             }
         }
-        Self { door: wanted.door.clone(), addresses: sockets.addresses, inlet, destination }
+        Self { key: wanted.key.clone(), addresses: sockets.addresses, inlet, destination }
     }
 
-    fn keep(self, wanted: &Wanted<'_>, bound: Arc<ConnectionBound>, entries: &Entries<'_>) -> Self {
+    fn keep(
+        self,
+        wanted: &WantedInlet<'_>,
+        bound: Arc<ConnectionBound>,
+        entries: &Entries<'_>,
+    ) -> Self {
         ConnectionBound::move_to(&self.inlet.bound, bound);
         self.inlet.limits.replace(wanted.settings.limits.clone());
         self.inlet.explain.store(wanted.settings.explain, Relaxed);
         self.inlet.keeps_case.store(wanted.keeps_case, Relaxed);
-        if let (Door::Own(name, _), Some(destination)) = (&self.door, &self.destination)
+        if let (InletKey::OwnPort(name, _), Some(destination)) = (&self.key, &self.destination)
             && let Some(own) = entries.own(name)
         {
             destination.replace(own);

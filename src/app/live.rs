@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     ReconfigureError, StartError,
-    inlets::{Common, Inlets, Opening},
+    inlets::{InletContext, Inlets, PreparedInlets},
     routes::{Entries, table},
     sockets::{divide_descriptors, most_clients, own_descriptors, recheck_descriptor_limit},
     worker::Job,
@@ -36,23 +36,23 @@ const CHANGING: Duration = Duration::from_millis(20);
 /// The running parts of the plan in force.
 pub(super) struct Live {
     pub(super) configuration: Arc<ConfigurationStatus>,
-    common: Common,
+    common: InletContext,
     key_log: Option<Arc<dyn KeyLog>>,
     admin: Arc<admin::State>,
     /// The host table, which all listeners share; an upstream's own port does not use it.
     routes: Arc<Latest<Table<Destination>>>,
-    running: Arc<Running>,
+    running: Arc<RunningUpstreams>,
     /// The number of descriptors that are neither a connection's nor a listening socket's; set once everything runs.
     own: OnceLock<usize>,
-    changing: Mutex<Changing>,
+    changing: Mutex<ChangeState>,
 }
 
 /// The configured upstreams, and those that were configured and still have connections.
-pub(super) type Running = Latest<Vec<Arc<Upstream>>>;
+pub(super) type RunningUpstreams = Latest<Vec<Arc<Upstream>>>;
 
 /// The state that only a change of the plan touches.
 #[derive(Default)]
-struct Changing {
+struct ChangeState {
     /// The configured upstreams in the plan's order.
     upstreams: Vec<Arc<Upstream>>,
     inlets: Inlets,
@@ -61,17 +61,17 @@ struct Changing {
 }
 
 /// A plan that is ready to be put in force.
-struct Prepared<'a> {
+struct PreparedPlan<'a> {
     upstreams: Vec<Arc<Upstream>>,
     new: Vec<Arc<Upstream>>,
     changes: Vec<(Arc<Upstream>, Change)>,
-    opening: Opening<'a>,
+    inlets: PreparedInlets<'a>,
 }
 
 impl Live {
     pub(super) fn new(
-        common: Common,
-        running: Arc<Running>,
+        common: InletContext,
+        running: Arc<RunningUpstreams>,
         configuration: Arc<ConfigurationStatus>,
         admin: Arc<admin::State>,
         key_log: Option<Arc<dyn KeyLog>>,
@@ -138,7 +138,7 @@ impl Live {
         self.divide_descriptors(plan, &changing)
     }
 
-    fn divide_descriptors(&self, plan: &Plan, changing: &Changing) -> usize {
+    fn divide_descriptors(&self, plan: &Plan, changing: &ChangeState) -> usize {
         let Some(own) = self.own.get() else { return OPERATORS };
         let sockets = changing.inlets.sockets() * self.common.workers.len();
         let earlier = self.allowed_earlier(&changing.upstreams);
@@ -164,7 +164,11 @@ impl Live {
         self.running.share().iter().map(allowed_earlier).sum()
     }
 
-    fn prepare<'a>(&self, plan: &'a Plan, changing: &Changing) -> Result<Prepared<'a>, StartError> {
+    fn prepare<'a>(
+        &self,
+        plan: &'a Plan,
+        changing: &ChangeState,
+    ) -> Result<PreparedPlan<'a>, StartError> {
         let running = self.running.share();
         let running: HashMap<_, _> = running.iter().map(|known| (known.name(), known)).collect();
         let (mut upstreams, mut new, mut changes) = (Vec::new(), Vec::new(), Vec::new());
@@ -185,13 +189,18 @@ impl Live {
             };
             upstreams.push(upstream);
         }
-        let opening = changing.inlets.prepare(plan, self.common.workers.len())?;
-        Ok(Prepared { upstreams, new, changes, opening })
+        let inlets = changing.inlets.prepare(plan, self.common.workers.len())?;
+        Ok(PreparedPlan { upstreams, new, changes, inlets })
     }
 
-    fn commit(self: &Arc<Self>, drain: Duration, prepared: Prepared<'_>, changing: &mut Changing) {
+    fn commit(
+        self: &Arc<Self>,
+        drain: Duration,
+        prepared: PreparedPlan<'_>,
+        changing: &mut ChangeState,
+    ) {
         let now = Instant::now();
-        let Prepared { upstreams, new, changes, opening } = prepared;
+        let PreparedPlan { upstreams, new, changes, inlets } = prepared;
         for (upstream, change) in changes {
             upstream.apply(change, now);
         }
@@ -205,7 +214,7 @@ impl Live {
         self.routes.replace(table(&upstreams));
         changing.note_owners(&upstreams);
         let entries = Entries::new(&self.routes, &upstreams);
-        for closing in changing.inlets.commit(opening, &entries, &self.common) {
+        for closing in changing.inlets.commit(inlets, &entries, &self.common) {
             closing.begin();
             self.run_on_first(move |_| bound_drain(closing, drain));
         }
@@ -267,12 +276,12 @@ impl Live {
         Some(true)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Changing> {
+    fn lock(&self) -> MutexGuard<'_, ChangeState> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Changing {
+impl ChangeState {
     /// Refuses a plan in which a port that one upstream had for itself becomes another upstream's or a listener's:
     /// applications that hold the old URL would reach the wrong destination.
     fn refuse_other_owners(&self, plan: &Plan) -> Result<(), ReconfigureError> {

@@ -41,11 +41,11 @@ use crate::{
     upstream::{Exchanges, Upstream},
 };
 pub use beginning::{begin, follow_configmap};
-use inlets::Common;
+use inlets::InletContext;
 use live::Live;
 use sockets::{Bound, bind, raise_descriptor_limit};
 use watch::Watch;
-use worker::Work;
+use worker::WorkerContext;
 
 /// The settings of a run that are not part of the plan.
 #[derive(Debug, Default)]
@@ -197,7 +197,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         follower,
     );
     let running = Arc::new(Latest::new(Vec::new()));
-    let work = Arc::new(Work {
+    let work = Arc::new(WorkerContext {
         drain: drain.clone(),
         resolver: environment.resolver.unwrap_or_else(Resolver::system),
         resources: Arc::clone(&resources),
@@ -206,7 +206,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
     });
     let (sending, receiving): (Vec<_>, Vec<_>) =
         (0..plan.threads).map(|_| unbounded_channel()).unzip();
-    let common = Common { proxy, ends, drain: drain.clone(), resources, workers: sending };
+    let common = InletContext { proxy, ends, drain: drain.clone(), resources, workers: sending };
     let live = Live::new(common, running, configuration, Arc::clone(&state), key_log);
     live.begin(plan)?;
     let workers = receiving.into_iter().enumerate();

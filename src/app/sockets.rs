@@ -1,4 +1,4 @@
-//! Listening sockets, and the descriptors that they and their connections need.
+//! ListeningSocket sockets, and the descriptors that they and their connections need.
 
 use std::{
     io,
@@ -11,7 +11,7 @@ use super::StartError;
 use crate::{
     config::{Bind, Plan},
     descriptors,
-    resources::{Division, OPERATORS, Wanted},
+    resources::{DescriptorDemand, Division, OPERATORS},
     socket::{self, ipv4_instead, lacks_family},
 };
 
@@ -120,7 +120,7 @@ pub(super) fn divide_descriptors(plan: &Plan, own: usize, earlier: usize) -> Div
     let limit = getrlimit(Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     let (upstreams, ports) = (upstream_connections(plan) + earlier, operators_ports(plan));
-    Division::of(Wanted { limit, own, upstreams, ports })
+    Division::of(DescriptorDemand { limit, own, upstreams, ports })
 }
 
 /// Counts the descriptors that are open while no client is served, and adds a reserve for those that are open for

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{ReconfigureError, folders::Folders, live::Live};
 use crate::{
-    admin::{Ask, Looked},
+    admin::{LookOutcome, LookRequest},
     config::{
         self, Digests, Found, InForce, Kept, Loaded, Origin, Source, Stale, Unusable,
         configmap::Rejected,
@@ -44,7 +44,7 @@ pub(super) struct Watch {
     kept: Option<Kept>,
     live: Arc<Live>,
     /// Operators' requests for a look now; each is answered with the outcome.
-    asks: Receiver<Ask>,
+    look_requests: Receiver<LookRequest>,
     /// The reason why changed certificates are not in force beside a refused configuration, as it was logged last.
     not_followed: Option<String>,
     /// The digests that the last look took.
@@ -59,9 +59,9 @@ impl Watch {
         source: Source,
         kept: Option<Kept>,
         live: Arc<Live>,
-        asks: Receiver<Ask>,
+        look_requests: Receiver<LookRequest>,
     ) -> Self {
-        Self { source, kept, live, asks, not_followed: None, digests: None, seen: None }
+        Self { source, kept, live, look_requests, not_followed: None, digests: None, seen: None }
     }
 
     /// Follows for as long as it is polled.
@@ -77,13 +77,13 @@ impl Watch {
             let began = Instant::now();
             let looked = self.look();
             let patience = self.patience(&folders).max(LOOK_SHARE * began.elapsed());
-            if let Some(ask) = Option::<Ask>::take(&mut asking) {
+            if let Some(ask) = Option::<LookRequest>::take(&mut asking) {
                 // The operator who asked may have left.
                 let _ = ask.send(looked);
             }
             tokio::select! {
                 Some(()) = signs.recv() => settle(&mut signs).await,
-                Some(ask) = self.asks.recv() => asking = Some(ask),
+                Some(ask) = self.look_requests.recv() => asking = Some(ask),
                 Some(()) = next(&mut hangups) => tracing::info!("SIGHUP: the files are looked at"),
                 () = self.source.changed() => {}
                 () = sleep(patience) => {}
@@ -110,7 +110,7 @@ impl Watch {
     /// Reads the source and its files, compiles them, and puts the result in force if it is another plan. If the
     /// content is that of the plan in force, nothing is compiled: with many upstreams that takes a noticeable part of a
     /// core.
-    fn look(&mut self) -> Looked {
+    fn look(&mut self) -> LookOutcome {
         let in_force = self.live.configuration.in_force();
         let found = self.source.find();
         let files = in_force.plan.credentials.files();
@@ -118,7 +118,7 @@ impl Watch {
         let is_seen = digests == self.digests && self.has_seen(&in_force);
         self.digests = digests;
         if is_seen && self.is_well() {
-            return Looked::Unchanged;
+            return LookOutcome::Unchanged;
         }
         let looked = self.look_at(found, &in_force);
         let now_in_force = self.live.configuration.in_force();
@@ -131,7 +131,7 @@ impl Watch {
         self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, in_force))
     }
 
-    fn look_at(&mut self, found: Found, in_force: &Arc<InForce>) -> Looked {
+    fn look_at(&mut self, found: Found, in_force: &Arc<InForce>) -> LookOutcome {
         let credentials = Some(&in_force.plan.credentials);
         let refused = match self.source.load_found(found, self.digests.as_ref(), credentials) {
             Ok(loaded) => match self.put_in_force(loaded, in_force) {
@@ -140,7 +140,7 @@ impl Watch {
                     return looked;
                 }
                 // Warmline is ending; exchanges in flight finish under the old plan.
-                Err((_, ReconfigureError::Ending)) => return Looked::Unchanged,
+                Err((_, ReconfigureError::Ending)) => return LookOutcome::Unchanged,
                 Err((hash, error)) => self.reject(Some(hash), &error.to_string()),
             },
             Err(Unusable { errors, hash }) => self.reject(hash, &errors.to_string()),
@@ -172,14 +172,16 @@ impl Watch {
         &self,
         loaded: Loaded,
         in_force: &InForce,
-    ) -> Result<Looked, (String, ReconfigureError)> {
+    ) -> Result<LookOutcome, (String, ReconfigureError)> {
         let Loaded { mut plan, text, origin } = loaded;
         // The faults of files do not make this another plan.
         let stale = std::mem::take(&mut plan.credentials.stale);
         let same_text = text == in_force.text;
         if plan == in_force.plan && same_text {
             self.came_from(origin);
-            return Ok(self.tell_stale(&stale).map_or(Looked::Unchanged, Looked::Refused));
+            return Ok(self
+                .tell_stale(&stale)
+                .map_or(LookOutcome::Unchanged, LookOutcome::Refused));
         }
         let hash = config::hash(&text);
         self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
@@ -194,10 +196,10 @@ impl Watch {
             self.keep();
         }
         // A part of what is in force now may be older than its files.
-        Ok(stale.map_or(Looked::Applied, Looked::Refused))
+        Ok(stale.map_or(LookOutcome::Applied, LookOutcome::Refused))
     }
 
-    fn reject(&self, hash: Option<String>, reason: &str) -> Looked {
+    fn reject(&self, hash: Option<String>, reason: &str) -> LookOutcome {
         self.tell_cluster(Some(Rejected {
             // Without a text, rejections are told apart by their reason.
             hash: hash.clone().unwrap_or_else(|| config::hash(reason)),
@@ -209,7 +211,7 @@ impl Watch {
                 "the changed configuration cannot be used; the old one stays in force"
             );
         }
-        Looked::Refused(reason.into())
+        LookOutcome::Refused(reason.into())
     }
 
     fn accept(&self) {

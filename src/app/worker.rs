@@ -26,20 +26,20 @@ use crate::{
 const CLOSING_TIME: Duration = Duration::from_millis(1500);
 
 /// A worker's descriptor of a listening socket. The address closes when all workers have dropped theirs.
-pub(super) type Listening = std::net::TcpListener;
+pub(super) type ListeningSocket = std::net::TcpListener;
 
 pub(super) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A job for a worker.
 pub(super) enum Job {
     /// Accept on this socket until the inlet's drain begins.
-    Accept(Listening, Arc<Inlet>),
+    Accept(ListeningSocket, Arc<Inlet>),
     /// Run the task that this function makes.
     Run(Box<dyn FnOnce(Arc<Worker>) -> Task + Send>),
 }
 
 /// The state that all workers share.
-pub(super) struct Work {
+pub(super) struct WorkerContext {
     pub(super) drain: Drain,
     pub(super) resolver: Resolver,
     pub(super) resources: Arc<Resources>,
@@ -51,7 +51,7 @@ pub(super) struct Work {
 
 /// Starts one worker thread.
 pub(super) fn spawn(
-    work: &Arc<Work>,
+    work: &Arc<WorkerContext>,
     jobs: UnboundedReceiver<Job>,
     thread: usize,
 ) -> Result<JoinHandle<()>, StartError> {
@@ -63,7 +63,7 @@ pub(super) fn spawn(
         .map_err(StartError::Thread)
 }
 
-async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
+async fn run(work: &WorkerContext, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     let (resolver, resources) = (work.resolver.clone(), Arc::clone(&work.resources));
     let worker = Arc::new(Worker { thread, resolver, resources });
     let mut accepting = JoinSet::new();
@@ -85,7 +85,7 @@ async fn run(work: &Work, mut jobs: UnboundedReceiver<Job>, thread: usize) {
 /// Serves until the drain has begun and this thread has no client left. Jobs are taken first, so that a client that
 /// connected in time is served, even if the socket's job was still in the queue.
 async fn serve(
-    work: &Work,
+    work: &WorkerContext,
     jobs: &mut UnboundedReceiver<Job>,
     worker: &Arc<Worker>,
     accepting: &mut JoinSet<()>,

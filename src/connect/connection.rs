@@ -32,7 +32,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use super::{
-    Dialled, Fate, HeaderCase, Past, RequestBody, Suspect,
+    Dialled, Fate, HeaderCase, PriorUse, RequestBody, Suspect,
     fate::Evidence,
     idle_sender::{Closed, DriverGone, IdleSender, REST_DELAY, SenderSource, TakenSender},
     meter::{Meter, MeteredStream},
@@ -43,7 +43,7 @@ use crate::{
     pool::{End, EndReason},
     socket,
     telemetry::ends::{Manner, Side},
-    tls::{Handshake, Shown, Version},
+    tls::{CertificateUse, Handshake, Version},
 };
 
 /// The size limit in bytes of a header section that is read from an upstream, and of hyper's read buffer.
@@ -69,7 +69,7 @@ pub struct Connection {
     /// The end of the last exchange; before the first, the time at which the connection was opened.
     released: Instant,
     /// The connection's past at the beginning of the exchange.
-    past: Past,
+    past: PriorUse,
 }
 
 /// The part of a connection that all its handles have in common.
@@ -151,7 +151,7 @@ pub struct Facts {
     /// The kind of the TLS handshake.
     pub handshake: Handshake,
     /// The use of Warmline's certificate in the handshake.
-    pub shown: Shown,
+    pub shown: CertificateUse,
     /// The TLS version.
     pub version: Version,
     /// The time for name resolution and TCP.
@@ -220,7 +220,7 @@ async fn over(
         facts: Arc::clone(&facts),
         control: ConnectionControl::new(alive, Arc::clone(&idle_sender)),
     });
-    let past = Past::JustDialled;
+    let past = PriorUse::JustDialled;
     let connection = Connection { shared, sender: None, gone: None, released: opened, past };
     Ok((connection, Driver { http, case, idle_sender, meter, facts, alive: ended, present }))
 }
@@ -244,7 +244,7 @@ type SendResult = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>
 
 impl Connection {
     /// Begins an exchange on the connection with this past.
-    pub fn begin(&mut self, past: Past) {
+    pub fn begin(&mut self, past: PriorUse) {
         self.past = past;
         self.meter.begin_exchange();
     }

@@ -7,7 +7,7 @@ use rustls::AlertDescription;
 use super::resolve::NameFault;
 use crate::{
     descriptors,
-    tls::{Preparation, Shown, VerifyFailure, alert, alert_name, words},
+    tls::{CertificateUse, Preparation, VerifyFailure, alert, alert_name, words},
 };
 
 /// The failure of a dial. No byte of a request was sent before any of these failures.
@@ -82,7 +82,7 @@ pub enum ConnectError {
         /// The TLS alert.
         alert: AlertDescription,
         /// The use of Warmline's certificate in the handshake.
-        shown: Shown,
+        shown: CertificateUse,
         /// True if the alert was the only answer to a large first message, and may come of its size.
         only_large: bool,
     },
@@ -209,7 +209,7 @@ fn shortage(address: SocketAddr, error: &io::Error) -> String {
 
 /// Describes a TLS alert, to follow the address of its sender in a sentence. The use of Warmline's certificate comes
 /// first, as servers use nearly every alert to refuse that.
-pub fn ended_with(alert: AlertDescription, shown: Shown) -> String {
+pub fn ended_with(alert: AlertDescription, shown: CertificateUse) -> String {
     use AlertDescription as A;
     let name = alert_name(alert);
     let ended = format!("ended the TLS handshake with the alert {name}");
@@ -225,27 +225,29 @@ pub fn ended_with(alert: AlertDescription, shown: Shown) -> String {
             | A::AccessDenied
     );
     match shown {
-        Shown::NotConfigured if of_certificates || alert == A::HandshakeFailure => format!(
-            "asked for a client certificate and got none, as none is configured (set tls.identity), and {ended}"
-        ),
-        Shown::NoSignature if of_certificates || alert == A::HandshakeFailure => format!(
+        CertificateUse::NotConfigured if of_certificates || alert == A::HandshakeFailure => {
+            format!(
+                "asked for a client certificate and got none, as none is configured (set tls.identity), and {ended}"
+            )
+        }
+        CertificateUse::NoSignature if of_certificates || alert == A::HandshakeFailure => format!(
             "asked for a client certificate and got none: it takes no signature that our key (tls.identity) can make; give an \
              identity with a key of another kind; it {ended}"
         ),
-        Shown::Sent if of_certificates => format!(
+        CertificateUse::Sent if of_certificates => format!(
             "refused our client certificate (tls.identity) with the alert {name}{}",
             refusal(alert)
         ),
-        Shown::Sent | Shown::NotConfigured | Shown::NoSignature => {
+        CertificateUse::Sent | CertificateUse::NotConfigured | CertificateUse::NoSignature => {
             format!("{ended}{}", remedy(alert))
         }
-        Shown::Resumed if of_certificates => format!(
+        CertificateUse::Resumed if of_certificates => format!(
             "{ended}: a session was resumed, so it did not ask for our client certificate (tls.identity) again"
         ),
-        Shown::NotAsked if of_certificates => {
+        CertificateUse::NotAsked if of_certificates => {
             format!("{ended}, and had not asked for a client certificate (tls.identity)")
         }
-        Shown::Resumed | Shown::NotAsked => format!("{ended}{}", remedy(alert)),
+        CertificateUse::Resumed | CertificateUse::NotAsked => format!("{ended}{}", remedy(alert)),
     }
 }
 
@@ -294,7 +296,7 @@ mod tests {
     fn fault_17_a_handshake_that_an_alert_ended_is_tried_again_unless_that_is_final() {
         let address = "192.0.2.1:443".parse().expect("an address");
         for alert in (0..=u8::MAX).map(AlertDescription::from) {
-            let (shown, only_large) = (Shown::NotAsked, false);
+            let (shown, only_large) = (CertificateUse::NotAsked, false);
             let error = ConnectError::Alert { address, alert, shown, only_large };
             assert_eq!(error.may_retry(), !alert::is_final(alert), "{error}");
         }

@@ -48,7 +48,7 @@ pub enum Suspect {
 
 /// The past of a connection at the beginning of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Past {
+pub enum PriorUse {
     /// The connection was dialled for this exchange, or for another one that waited: it was never idle.
     JustDialled,
     /// The connection was idle, and this is its first exchange.
@@ -57,7 +57,7 @@ pub enum Past {
     Used,
 }
 
-impl Past {
+impl PriorUse {
     /// True if the peer may have ended the connection before this exchange: it was idle, or had an exchange before. A
     /// connection that goes from one exchange straight to the next was not idle, and may be closing nevertheless.
     pub fn may_be_stale(self) -> bool {
@@ -90,7 +90,7 @@ pub(super) struct Evidence {
     /// The end of the connection, if the next one would meet it again.
     pub(super) refusal: Option<Refusal>,
     /// The past of the connection at the beginning of the exchange.
-    pub(super) past: Past,
+    pub(super) past: PriorUse,
     /// The connection's TLS version.
     pub(super) version: Version,
     /// True if the connection resumed a session under TLS 1.3, where the server judges it after the handshake is over
@@ -148,7 +148,9 @@ impl Evidence {
     /// while may have gone stale instead.
     fn suspects_session(&self) -> bool {
         let refused = self.past.is_first() && self.alert.is_some();
-        self.resumed_tls13 && self.ended.is_none() && (refused || self.past == Past::JustDialled)
+        self.resumed_tls13
+            && self.ended.is_none()
+            && (refused || self.past == PriorUse::JustDialled)
     }
 
     /// Returns the alert that came on a connection's first exchange in place of an answer. With TLS 1.2 the server

@@ -18,7 +18,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{ConnectError, Limits, dial::Reached, tcp::Tcp};
 use crate::{
     socket,
-    tls::{self, Handshake, Lesson, Preparation, Shown, Version},
+    tls::{self, CertificateUse, Handshake, Lesson, Preparation, Version},
 };
 
 /// A connection that is ready for HTTP.
@@ -30,7 +30,7 @@ pub struct Dialled {
     /// The kind of handshake: full, resumed or refused.
     pub handshake: Handshake,
     /// The use of Warmline's certificate in the handshake.
-    pub shown: Shown,
+    pub shown: CertificateUse,
     /// The TLS version agreed on.
     pub version: Version,
     /// The time for name resolution and TCP.
@@ -50,14 +50,14 @@ impl Dialled {
 
 /// A handshake that failed. If the socket is still open, it is to be closed politely, and holds its place under the cap
 /// until then.
-pub struct Failed {
+pub struct FailedHandshake {
     /// The reason.
     pub error: ConnectError,
     /// The socket; `None` if it was dropped.
     pub socket: Option<TcpStream>,
 }
 
-impl From<ConnectError> for Failed {
+impl From<ConnectError> for FailedHandshake {
     fn from(error: ConnectError) -> Self {
         Self { error, socket: None }
     }
@@ -71,20 +71,20 @@ pub async fn shake_hands(
     client: &tls::Client,
     limits: &Limits,
     failed_first: impl FnOnce(&ConnectError),
-) -> Result<Dialled, Failed> {
+) -> Result<Dialled, FailedHandshake> {
     let Reached { stream, peer, connect_time } = reached;
     let (begun, limit) = (Instant::now(), limits.handshake);
-    let first = Try { preparation: client.prepare(peer.ip(), begun), peer, limit };
+    let first = HandshakeTry { preparation: client.prepare(peer.ip(), begun), peer, limit };
     let FailedTry { failed, again } = match first.shake_hands(stream, limit).await {
         Ok(stream) => return Ok(first.dialled(stream, connect_time)),
         Err(broken) => broken,
     };
-    let Some(opening) = again else { return Err(failed) };
+    let Some(allowed) = again else { return Err(failed) };
     failed_first(&failed.error);
     // The socket is closed for certain, and at once: the second connection takes its place under the cap.
     failed.socket.into_iter().for_each(socket::reset);
-    let preparation = client.prepare_again(peer.ip(), opening, begun);
-    let second = Try { preparation, peer, limit };
+    let preparation = client.prepare_again(peer.ip(), allowed, begun);
+    let second = HandshakeTry { preparation, peer, limit };
     let stream = reach_again(peer, limits.connect).await?;
     match second.shake_hands(stream, limit / 2).await {
         Ok(stream) => Ok(second.dialled(stream, connect_time)),
@@ -104,7 +104,7 @@ async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, Con
 }
 
 /// A try of a handshake.
-struct Try {
+struct HandshakeTry {
     preparation: Preparation,
     peer: SocketAddr,
     /// The limit of `timeouts.handshake`.
@@ -113,12 +113,12 @@ struct Try {
 
 /// A try that failed.
 struct FailedTry {
-    failed: Failed,
+    failed: FailedHandshake,
     /// The offer for the second try, if one may help and there is time for it.
-    again: Option<tls::Opening>,
+    again: Option<tls::AllowedOffer>,
 }
 
-impl Try {
+impl HandshakeTry {
     /// Makes the handshake within `limit`. A first try that offers something which may keep it from succeeding makes
     /// way for the second try after half of the time.
     async fn shake_hands(
@@ -155,7 +155,7 @@ impl Try {
         let offered_in_vain = !matches!(error, ConnectError::Certificate { .. });
         let again = offered_in_vain.then(|| self.preparation.failed(Instant::now())).flatten();
         socket::reset_when_dropped(&socket, false);
-        FailedTry { failed: Failed { error, socket: Some(socket.into_inner()) }, again }
+        FailedTry { failed: FailedHandshake { error, socket: Some(socket.into_inner()) }, again }
     }
 
     fn dialled(&self, mut stream: TlsStream<Tcp>, connect_time: Duration) -> Dialled {
@@ -166,7 +166,7 @@ impl Try {
         let now = Instant::now();
         let (handshake, lesson) = self.preparation.succeeded(connection, now);
         let shown = match handshake {
-            Handshake::Resumed => Shown::Resumed,
+            Handshake::Resumed => CertificateUse::Resumed,
             _ => self.preparation.note.shown(),
         };
         let handshake_time = now.saturating_duration_since(self.preparation.begun());

@@ -5,7 +5,7 @@
 //! CR or LF alone, are left for hyper to refuse; so are faults in a name, and all fields that frame the message or end
 //! at this hop: those mean exactly what they say.
 
-use crate::head::{Blank, Found};
+use crate::head::{EmptyLineMatch, HeadScan};
 
 /// The fields whose values are never changed.
 const STRICT: &[&[u8]] = &[
@@ -63,7 +63,7 @@ impl LinePlace {
     }
 
     /// Returns the place behind these bytes, of which only the last line counts.
-    fn behind(self, bytes: &[u8]) -> Self {
+    fn after_all(self, bytes: &[u8]) -> Self {
         let (line, last) = match memchr::memrchr(b'\n', bytes) {
             Some(lf) => (Self::START, &bytes[lf + 1..]),
             None => (self, bytes),
@@ -99,15 +99,22 @@ fn keep(like: u8, test: impl Fn(&[u8]) -> bool) -> u8 {
 
 /// Cleans a head up to its end, however it is cut into pieces. `blank` and `line` say how the bytes before these end;
 /// the result says how these end.
-pub(super) fn clean(bytes: &mut [u8], blank: Blank, line: LinePlace) -> (Blank, LinePlace) {
-    let Found { end, controls } = blank.look_through(bytes);
+pub(super) fn clean(
+    bytes: &mut [u8],
+    blank: EmptyLineMatch,
+    line: LinePlace,
+) -> (EmptyLineMatch, LinePlace) {
+    let HeadScan { end, controls } = blank.scan(bytes);
     let length = end.unwrap_or(bytes.len());
     let head = &mut bytes[..length];
     let odd = controls && head.iter().any(|byte| is_odd(*byte));
     match end {
-        Some(_) if !odd => (Blank::Whole, LinePlace::START),
-        Some(_) => (Blank::Whole, clean_lines(head, line)),
-        None => (blank.behind(head), if odd { clean_lines(head, line) } else { line.behind(head) }),
+        Some(_) if !odd => (EmptyLineMatch::Complete, LinePlace::START),
+        Some(_) => (EmptyLineMatch::Complete, clean_lines(head, line)),
+        None => (
+            blank.after_all(head),
+            if odd { clean_lines(head, line) } else { line.after_all(head) },
+        ),
     }
 }
 
@@ -126,11 +133,11 @@ mod tests {
     use super::*;
 
     /// Cleans bytes in pieces of this size, from behind the first digit of the status on, as the meter does.
-    fn cleaned(bytes: &[u8], size: usize) -> (Vec<u8>, Blank) {
+    fn cleaned(bytes: &[u8], size: usize) -> (Vec<u8>, EmptyLineMatch) {
         let mut bytes = bytes.to_vec();
-        let (mut blank, mut line) = (Blank::No, LinePlace::Strict);
+        let (mut blank, mut line) = (EmptyLineMatch::None, LinePlace::Strict);
         for piece in bytes.chunks_mut(size) {
-            if blank != Blank::Whole {
+            if blank != EmptyLineMatch::Complete {
                 (blank, line) = clean(piece, blank, LinePlace::from_bits(line.to_bits()));
             }
         }
@@ -180,7 +187,7 @@ mod tests {
             for size in 1..=bytes.len() {
                 let (cleaned, blank) = cleaned(&bytes, size);
                 assert_eq!(cleaned, bytes, "{size}");
-                assert_eq!(blank, Blank::Whole, "{size}");
+                assert_eq!(blank, EmptyLineMatch::Complete, "{size}");
             }
         }
     }

@@ -20,7 +20,7 @@ pub use addresses::Addresses;
 pub use body::RequestBody;
 pub use connection::{Connection, ConnectionControl, Driver, StaleCheck};
 pub use error::{ConnectError, ended_with};
-pub use fate::{Fate, Past, Suspect};
+pub use fate::{Fate, PriorUse, Suspect};
 pub use handshake::Dialled;
 pub use idle_sender::Closed;
 pub use resolve::{NameFault, Resolver};

@@ -8,11 +8,11 @@
 
 use bytes::{Buf as _, BytesMut};
 
-use crate::head::Blank;
+use crate::head::EmptyLineMatch;
 
 /// The newest request that hyper has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Judged {
+pub struct NewestRequest {
     /// The number of requests that hyper has read so far.
     pub count: u64,
     /// The length of that request's body; `None` if the body comes in chunks.
@@ -23,7 +23,7 @@ pub struct Judged {
 
 /// The findings in a request line that has passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Noted {
+pub struct LineFindings {
     /// The number of bytes that were escaped.
     pub escaped: u32,
     /// The position of a `#` in the request line, counted from 1; 0 without one.
@@ -39,9 +39,9 @@ pub struct Noted {
 pub struct Escape {
     part: MessagePart,
     /// Bytes that cannot go to hyper unchanged, or not yet.
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<WithheldBytes>>,
     /// The findings in the newest request line that was not plain, until they are taken.
-    noted: Option<Noted>,
+    noted: Option<LineFindings>,
 }
 
 /// The part of a message that the next byte belongs to.
@@ -53,20 +53,20 @@ enum MessagePart {
     /// Behind a CR at the beginning of a line; hyper gets the CR only if it does not end an empty line.
     StartCr,
     /// Within a request line.
-    Line(Box<Line>),
+    Line(Box<RequestLineEscape>),
     /// Behind the request line, within the fields.
-    Fields(Blank),
+    Fields(EmptyLineMatch),
     /// Behind a whole head whose body's length hyper has not told: `before` requests came before it, and `beyond` bytes
     /// behind it were handed over, which end in the state `blank`.
-    Head { before: u64, beyond: u64, blank: Blank },
+    Head { before: u64, beyond: u64, blank: EmptyLineMatch },
     /// Within a body, of which this number of bytes is still to come.
     Body(u64),
     /// Unknown: behind chunks. An empty line after which hyper waits for a request makes the part known again.
-    Unknown(Blank),
+    Unknown(EmptyLineMatch),
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct WithheldBytes {
     /// Bytes that hyper can have.
     ready: BytesMut,
     /// Bytes that were not examined yet.
@@ -75,11 +75,11 @@ struct Kept {
 
 impl Escape {
     /// True if hyper may have these bytes unchanged; if not, they must be passed to [`Escape::keep`].
-    pub fn passes(&mut self, bytes: &[u8], judged: Judged) -> bool {
+    pub fn passes(&mut self, bytes: &[u8], judged: NewestRequest) -> bool {
         self.settle(judged);
         match self.part {
             MessagePart::Start => match plain_line(bytes) {
-                Some(line) => self.passes_fields(bytes, line, Blank::Lf, judged),
+                Some(line) => self.passes_fields(bytes, line, EmptyLineMatch::Lf, judged),
                 None => false,
             },
             MessagePart::Fields(blank) => self.passes_fields(bytes, 0, blank, judged),
@@ -88,7 +88,7 @@ impl Escape {
                 true
             }
             MessagePart::Unknown(blank) => {
-                self.part = MessagePart::Unknown(blank.behind(bytes));
+                self.part = MessagePart::Unknown(blank.after_all(bytes));
                 true
             }
             MessagePart::StartCr
@@ -110,7 +110,7 @@ impl Escape {
 
     /// Gives hyper at most `most` of the kept bytes through `put`; possibly none, as the last of them may have to wait
     /// for the next.
-    pub fn give(&mut self, most: usize, judged: Judged, put: impl FnOnce(&[u8])) {
+    pub fn give(&mut self, most: usize, judged: NewestRequest, put: impl FnOnce(&[u8])) {
         let Some(mut kept) = self.kept.take() else { return };
         // Behind a whole head hyper must first tell the length of the body.
         while !(kept.raw.is_empty()
@@ -127,12 +127,12 @@ impl Escape {
     }
 
     /// Returns, once, the findings in the newest request line that was not plain.
-    pub fn take_noted(&mut self) -> Option<Noted> {
+    pub fn take_noted(&mut self) -> Option<LineFindings> {
         self.noted.take()
     }
 
     /// Learns from hyper the length of the newest request's body.
-    fn settle(&mut self, judged: Judged) {
+    fn settle(&mut self, judged: NewestRequest) {
         if let MessagePart::Head { before, beyond, blank } = self.part {
             let body = judged.body.filter(|_| judged.count == before + 1);
             self.part = match body.and_then(|body| body.checked_sub(beyond)) {
@@ -141,32 +141,38 @@ impl Escape {
             };
         }
         // The bytes that hyper holds behind the last body end with an empty line, so that they hold no part of a head.
-        if judged.done && matches!(self.part, MessagePart::Unknown(Blank::Whole)) {
+        if judged.done && matches!(self.part, MessagePart::Unknown(EmptyLineMatch::Complete)) {
             self.part = MessagePart::Start;
         }
     }
 
     /// True if these bytes can pass: fields, after `line` bytes of the request line (0 if that came before). Follows
     /// them to the end of the segment.
-    fn passes_fields(&mut self, bytes: &[u8], line: usize, blank: Blank, judged: Judged) -> bool {
-        let Some(length) = blank.end_in(&bytes[line..]) else {
-            self.part = MessagePart::Fields(blank.behind(&bytes[line..]));
+    fn passes_fields(
+        &mut self,
+        bytes: &[u8],
+        line: usize,
+        blank: EmptyLineMatch,
+        judged: NewestRequest,
+    ) -> bool {
+        let Some(length) = blank.find_end(&bytes[line..]) else {
+            self.part = MessagePart::Fields(blank.after_all(&bytes[line..]));
             return true;
         };
         let (head, rest) = bytes.split_at(line + length);
         // The rest may be the next request: hyper must first tell the length of this one's body.
         let passes = rest.is_empty() || line > 0 && names_body(head, rest.len() as u64);
         if passes {
-            let (beyond, blank) = (rest.len() as u64, Blank::Whole.behind(rest));
+            let (beyond, blank) = (rest.len() as u64, EmptyLineMatch::Complete.after_all(rest));
             self.part = MessagePart::Head { before: judged.count, beyond, blank };
         }
         passes
     }
 
     /// Makes more of the kept bytes ready for hyper.
-    fn advance(&mut self, kept: &mut Kept, judged: Judged) {
+    fn advance(&mut self, kept: &mut WithheldBytes, judged: NewestRequest) {
         self.settle(judged);
-        let Kept { ready, raw } = kept;
+        let WithheldBytes { ready, raw } = kept;
         let count = match &mut self.part {
             MessagePart::Start | MessagePart::StartCr => return self.begin_line(kept),
             MessagePart::Line(line) => {
@@ -174,18 +180,20 @@ impl Escape {
                 raw.advance(taken);
                 if line.is_over() {
                     self.noted = Some(line.noted);
-                    self.part = MessagePart::Fields(Blank::Lf);
+                    self.part = MessagePart::Fields(EmptyLineMatch::Lf);
                 }
                 return;
             }
             MessagePart::Fields(blank) => {
                 let blank = *blank;
-                let end = blank.end_in(raw);
+                let end = blank.find_end(raw);
                 self.part = match end {
-                    Some(_) => {
-                        MessagePart::Head { before: judged.count, beyond: 0, blank: Blank::Whole }
-                    }
-                    None => MessagePart::Fields(blank.behind(raw)),
+                    Some(_) => MessagePart::Head {
+                        before: judged.count,
+                        beyond: 0,
+                        blank: EmptyLineMatch::Complete,
+                    },
+                    None => MessagePart::Fields(blank.after_all(raw)),
                 };
                 end.unwrap_or(raw.len())
             }
@@ -195,7 +203,7 @@ impl Escape {
                 count
             }
             MessagePart::Unknown(blank) => {
-                *blank = blank.behind(raw);
+                *blank = blank.after_all(raw);
                 raw.len()
             }
             MessagePart::Head { .. } => 0,
@@ -206,7 +214,7 @@ impl Escape {
 
     /// Removes the empty lines before a request line (RFC 9112 section 2.2). hyper would skip them too, but hold them
     /// until then.
-    fn begin_line(&mut self, kept: &mut Kept) {
+    fn begin_line(&mut self, kept: &mut WithheldBytes) {
         let behind_cr = matches!(self.part, MessagePart::StartCr);
         match kept.raw[0] {
             b'\n' => self.part = MessagePart::Start,
@@ -215,7 +223,7 @@ impl Escape {
                 if behind_cr {
                     kept.ready.extend_from_slice(b"\r");
                 }
-                self.part = MessagePart::Line(Box::new(Line::new()));
+                self.part = MessagePart::Line(Box::new(RequestLineEscape::new()));
                 return;
             }
         }
@@ -254,7 +262,7 @@ fn names_body(head: &[u8], beyond: u64) -> bool {
 
 /// A request line on its way to hyper.
 #[derive(Debug)]
-struct Line {
+struct RequestLineEscape {
     part: LinePart,
     /// True while the method may be OPTIONS.
     options: bool,
@@ -262,7 +270,7 @@ struct Line {
     place: u32,
     /// The first bytes of a UTF-8 character whose last bytes are still to come.
     begun: BytesMut,
-    noted: Noted,
+    noted: LineFindings,
 }
 
 /// The part of a request line that a byte belongs to.
@@ -289,9 +297,9 @@ enum LinePart {
 
 const OPTIONS: &[u8] = b"OPTIONS ";
 
-impl Line {
+impl RequestLineEscape {
     fn new() -> Self {
-        let noted = Noted::default();
+        let noted = LineFindings::default();
         Self { part: LinePart::Before, options: true, place: 0, begun: BytesMut::new(), noted }
     }
 

@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::escape::{Escape, Judged, Noted};
+use super::escape::{Escape, LineFindings, NewestRequest};
 use crate::{
     proxy::{Client, Phase, RequestLine},
     resources::{Buffered, FREE, Resources},
@@ -172,9 +172,9 @@ impl ClientStream {
         self.refused_byte
     }
 
-    fn judged(&self) -> Judged {
+    fn judged(&self) -> NewestRequest {
         let (count, body) = self.client.newest_exchange();
-        Judged { count, body, done: self.client.phase() == Phase::Idle }
+        NewestRequest { count, body, done: self.client.phase() == Phase::Idle }
     }
 
     /// Reads bytes that have come into the buffer; true if the client's FIN came instead.
@@ -215,7 +215,7 @@ impl ClientStream {
         let judged = self.judged();
         self.escape.give(buffer.remaining(), judged, |bytes| buffer.put_slice(bytes));
         if let Some(noted) = self.escape.take_noted() {
-            let Noted { escaped, fragment, whole_server, refused } = noted;
+            let LineFindings { escaped, fragment, whole_server, refused } = noted;
             self.client.note_line(RequestLine { escaped, fragment, whole_server });
             self.refused_byte = refused;
         }

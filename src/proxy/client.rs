@@ -114,7 +114,7 @@ pub struct Client {
     /// Upstreams that may have connections that serve this client alone.
     owning: Mutex<Vec<Arc<Upstream>>>,
     /// The upstream connections on which the client is in the middle of an authentication handshake.
-    kept: Mutex<Vec<Kept>>,
+    kept: Mutex<Vec<AuthenticationLease>>,
     /// True if `kept` is not empty.
     keeps: AtomicBool,
     /// The time at which the next of the kept connections is to be given up.
@@ -153,7 +153,7 @@ pub struct Client {
 
 /// An upstream connection that waits for the client's next request, and counts as in use until then: only the client,
 /// the connection's own end or [`AUTHENTICATION_PAUSE_LIMIT`] may come between two messages of an authentication handshake.
-pub(super) struct Kept {
+pub(super) struct AuthenticationLease {
     upstream: Arc<Upstream>,
     until: Instant,
     /// The connection; `None` once it was given up. Boxed, as it is rare, and the future that takes it lives as long as
@@ -285,7 +285,7 @@ impl Client {
     /// Keeps an upstream connection for the client's next request to this upstream.
     pub(super) fn keep(&self, upstream: Arc<Upstream>, mut lease: Lease, now: Instant) {
         lease.handle().release(now);
-        let kept = Kept {
+        let kept = AuthenticationLease {
             upstream,
             until: now + AUTHENTICATION_PAUSE_LIMIT,
             lease: Some(Box::new(lease)),
@@ -294,7 +294,7 @@ impl Client {
     }
 
     /// Takes the upstream connection that the next request to this upstream has to use, if there is one.
-    pub(super) fn take_kept(&self, upstream: &Arc<Upstream>) -> Option<Kept> {
+    pub(super) fn take_kept(&self, upstream: &Arc<Upstream>) -> Option<AuthenticationLease> {
         if !self.keeps.load(Relaxed) {
             return None;
         }
@@ -334,7 +334,7 @@ impl Client {
         }
     }
 
-    fn change_kept<T>(&self, change: impl FnOnce(&mut Vec<Kept>) -> T) -> T {
+    fn change_kept<T>(&self, change: impl FnOnce(&mut Vec<AuthenticationLease>) -> T) -> T {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut kept);
         self.keeps.store(!kept.is_empty(), Relaxed);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     connect::{
-        Fate, Past, RequestBody, StaleCheck, Suspect,
+        Fate, PriorUse, RequestBody, StaleCheck, Suspect,
         body::{CONTINUE_TIMEOUT, Progress, Upload},
         connection::Facts,
         meter::Meter,
@@ -429,11 +429,11 @@ fn may_be_retried(record: &Record, settings: &Settings) -> bool {
 }
 
 /// Returns the past of a lease's connection: dialled for this exchange or for another one that waited, or idle.
-fn past(lease: &Lease) -> Past {
+fn past(lease: &Lease) -> PriorUse {
     match (lease.uses, lease.reuse) {
-        (1, Reuse::Reused) => Past::Unused,
-        (1, _) => Past::JustDialled,
-        _ => Past::Used,
+        (1, Reuse::Reused) => PriorUse::Unused,
+        (1, _) => PriorUse::JustDialled,
+        _ => PriorUse::Used,
     }
 }
 

@@ -79,13 +79,13 @@ impl fmt::Display for Explanation<'_> {
 /// True if a line of the upstream's field may precede Warmline's: each of its strings ends, and it has members, none of
 /// which has Warmline's name.
 fn may_precede(line: &[u8]) -> bool {
-    let mut scan = Scan::default();
+    let mut scan = ListScan::default();
     line.iter().all(|byte| scan.take(*byte)) && scan.ends()
 }
 
 /// A pass over the bytes of a list (RFC 8941 section 3.1) that looks at strings and at the members' names alone.
 #[derive(Default)]
-struct Scan {
+struct ListScan {
     quoted: bool,
     escaped: bool,
     /// True once the current member's first parameter has begun: the name is over.
@@ -93,7 +93,7 @@ struct Scan {
     name: String,
 }
 
-impl Scan {
+impl ListScan {
     fn take(&mut self, byte: u8) -> bool {
         if self.quoted {
             return self.take_quoted(byte);

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     connect::{ConnectError, ended_with, meter::Refusal},
     pool::{EndReason, Rejection},
-    tls::Shown,
+    tls::CertificateUse,
     upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
 
@@ -97,7 +97,7 @@ pub enum Failure {
         /// The TLS alert.
         alert: AlertDescription,
         /// The use of Warmline's certificate in that handshake: sent, or why not.
-        shown: Shown,
+        shown: CertificateUse,
     },
     /// The connection ended in a way in which the next one would end, too.
     #[error(

@@ -48,7 +48,7 @@ pub(super) fn to_upstream(
     host: HeaderValue,
     case: HeaderCase,
 ) -> Result<(), Failure> {
-    let seen = Seen::in_fields(&parts.headers);
+    let seen = FieldFindings::in_fields(&parts.headers);
     let chunked = seen.codings > 0;
     if chunked && !(seen.codings == 1 && seen.chunked) {
         // RFC 9112 section 6.1: Warmline takes this coding and no other.
@@ -92,7 +92,7 @@ pub(super) enum Fitness {
 
 /// Makes a response's fields fit to be sent to the client, and judges its framing.
 pub(super) fn to_client(parts: &mut response::Parts) -> Result<Fitness, Failure> {
-    let seen = Seen::in_fields(&parts.headers);
+    let seen = FieldFindings::in_fields(&parts.headers);
     if parts.version < Version::HTTP_11 && seen.codings > 0 {
         return Err(Failure::malformed("Transfer-Encoding in an HTTP/1.0 response"));
     }
@@ -127,7 +127,7 @@ pub(super) fn closes<B: Body>(response: &Response<B>) -> bool {
     };
     let old = response.version() < Version::HTTP_11 && !has(b"keep-alive");
     // The length of a chunked body is unknown, too.
-    let chunked = Seen::in_fields(headers).ends_chunked;
+    let chunked = FieldFindings::in_fields(headers).ends_chunked;
     old || has(b"close") || response.body().size_hint().exact().is_none() && !chunked
 }
 
@@ -143,7 +143,7 @@ fn is_close(option: &[u8]) -> bool {
 /// The findings of one pass over the fields: most messages have nothing to remove, and need no look-up afterwards.
 #[derive(Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a field that was there or not")]
-struct Seen {
+struct FieldFindings {
     /// The number of Transfer-Encoding fields.
     codings: usize,
     /// True if the last Transfer-Encoding field is exactly `chunked`.
@@ -167,7 +167,7 @@ struct Seen {
     proxy_authorization: bool,
 }
 
-impl Seen {
+impl FieldFindings {
     fn in_fields(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {
@@ -323,7 +323,7 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("accept", "*/*"),
         ]);
-        Seen::in_fields(&map).remove_hop_by_hop(&mut map);
+        FieldFindings::in_fields(&map).remove_hop_by_hop(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "content-length", "host"]);

@@ -1,4 +1,4 @@
-//! A request's journey: route, pick, lease, send, relay, retry; and the one mapping from failure to answer.
+//! A request's routed: route, pick, lease, send, relay, retry; and the one mapping from failure to answer.
 
 mod alarm;
 mod attempt;
@@ -61,14 +61,14 @@ impl Proxy {
         entry: &Entry,
         client: &Arc<Client>,
         explain: bool,
-    ) -> Prepared {
+    ) -> PreparedRequest {
         // The last byte of the request's header came just now.
         let now = client.last_io().unwrap_or_else(Instant::now);
         client.exchange_begins(now, request.body().size_hint().exact());
         let mut record = Record::new(self, client, now);
         record.unread = !request.body().is_end_stream();
-        let journey = Journey::of(request, entry, &mut record);
-        Prepared { record, journey, explain }
+        let routed = RoutedRequest::of(request, entry, &mut record);
+        PreparedRequest { record, routed, explain }
     }
 
     /// Counts and logs a request whose header could not be read; the listener answers it, with this number of bytes of
@@ -109,19 +109,19 @@ impl Proxy {
 
 /// A request that was judged. Its future keeps it in one place, as it is large and should not be moved from call to
 /// call.
-pub struct Prepared {
+pub struct PreparedRequest {
     record: Record,
-    journey: Result<Journey, Failure>,
+    routed: Result<RoutedRequest, Failure>,
     explain: bool,
 }
 
 /// A request whose upstream is known.
-struct Journey {
+struct RoutedRequest {
     upstream: Arc<Upstream>,
     outbound: Outbound,
 }
 
-impl Journey {
+impl RoutedRequest {
     fn of(request: Request<Incoming>, entry: &Entry, record: &mut Record) -> Result<Self, Failure> {
         let (mut parts, incoming) = request.into_parts();
         record.request(&parts.method, &parts.uri);
@@ -134,7 +134,7 @@ impl Journey {
     }
 }
 
-impl Prepared {
+impl PreparedRequest {
     /// Sends the request to its upstream and returns the response, or Warmline's answer to a failure.
     #[allow(clippy::manual_async_fn, reason = "an async fn keeps room for its arguments twice")]
     pub fn serve(
@@ -145,13 +145,13 @@ impl Prepared {
     ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> {
         async move {
             let explain = self.explain;
-            let journey = match &mut self.journey {
-                Ok(journey) => journey,
+            let routed = match &mut self.routed {
+                Ok(routed) => routed,
                 Err(failure) => {
                     return Ok(proxy.refuse(failure, None, self.record, &client, explain));
                 }
             };
-            let Journey { upstream, outbound } = journey;
+            let RoutedRequest { upstream, outbound } = routed;
             let exchange = Exchange { upstream, client: &client, worker: &worker };
             let responded = exchange.run(outbound, &mut self.record).await;
             self.record.unread = outbound.is_unread();
@@ -162,7 +162,7 @@ impl Prepared {
                         self.record.explanation().join(&mut responded.response.headers);
                     }
                     let unread = self.record.unread;
-                    let answer = relay(responded, journey, &client, self.record);
+                    let answer = relay(responded, routed, &client, self.record);
                     finished(answer, unread, &client)
                 }
                 Err(failure) => {
@@ -192,13 +192,13 @@ fn finished(
 /// Returns the response for the client; if it has no body, the exchange ends here.
 fn relay(
     responded: Responded,
-    journey: &Journey,
+    routed: &RoutedRequest,
     client: &Arc<Client>,
     record: Record,
 ) -> Response<AnswerBody> {
     let Responded { response, body, lease, fitness, midway } = responded;
-    let upstream = Arc::clone(&journey.upstream);
-    let upload = journey.outbound.upload().cloned();
+    let upstream = Arc::clone(&routed.upstream);
+    let upload = routed.outbound.upload().cloned();
     client.body_begins(Instant::now());
     let client = Arc::clone(client);
     let completion = Completion { upstream, lease, client, upload, record, fitness, midway };

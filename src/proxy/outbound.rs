@@ -29,7 +29,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) struct Outbound {
     /// The request; `None` while hyper has it.
     request: Option<Request<RequestBody>>,
-    copy: Option<Copy>,
+    copy: Option<RequestCopy>,
     upload: Option<Arc<Upload>>,
     authenticates: bool,
 }
@@ -40,7 +40,7 @@ impl Outbound {
     pub(super) fn new(parts: request::Parts, incoming: Incoming, upstream: &Upstream) -> Self {
         let by_key = || upstream.settings().retries.idempotency_key;
         let idempotent = is_idempotent(&parts, by_key);
-        let copy = idempotent.then(|| Copy::of(&parts));
+        let copy = idempotent.then(|| RequestCopy::of(&parts));
         let authenticates = authentication::is_in(&parts.headers);
         let (body, upload) = guard(incoming, &parts, idempotent);
         let mut request = Request::from_parts(parts, body);
@@ -134,7 +134,7 @@ fn has_key(headers: &HeaderMap) -> bool {
 }
 
 /// The head of a request that may be sent twice.
-struct Copy {
+struct RequestCopy {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -142,7 +142,7 @@ struct Copy {
     extensions: Extensions,
 }
 
-impl Copy {
+impl RequestCopy {
     fn of(parts: &request::Parts) -> Self {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
         let (headers, extensions) = (parts.headers.clone(), parts.extensions.clone());

@@ -236,16 +236,16 @@ impl Record {
             retried = self.retried.map(RetryReason::as_str),
             end = %end,
             error = error.map(display),
-            req = self.request.as_ref().map(|(method, uri)| display(Line(method, uri))),
+            req = self.request.as_ref().map(|(method, uri)| display(LoggedRequestLine(method, uri))),
             escaped = Some(self.line.escaped).filter(|escaped| *escaped > 0),
         );
     }
 }
 
 /// A request line in the form that log lines have, without passwords.
-struct Line<'a>(&'a Method, &'a Uri);
+struct LoggedRequestLine<'a>(&'a Method, &'a Uri);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for LoggedRequestLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(method, uri) = self;
         match uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')) {
@@ -279,7 +279,7 @@ mod tests {
             ("http://me:secret@a.example/x", "GET http://...@a.example/x"),
         ] {
             let uri = target.parse().expect("a URI");
-            assert_eq!(Line(&Method::GET, &uri).to_string(), logged);
+            assert_eq!(LoggedRequestLine(&Method::GET, &uri).to_string(), logged);
         }
     }
 }

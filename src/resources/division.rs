@@ -14,7 +14,7 @@ pub struct Division {
 
 /// The limit that is divided, and the demands on it.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct DescriptorDemand {
     /// The limit of the process on open descriptors.
     pub limit: usize,
     /// The number of descriptors that belong to no connection: listening sockets, files, and those that the threads
@@ -33,7 +33,7 @@ impl Division {
     /// Divides the limit. Operators get at most a quarter of what the process itself leaves, upstreams less than half
     /// of the rest, and clients what is left then. Every share is at least 1.
     #[must_use]
-    pub fn of(wanted: Wanted) -> Self {
+    pub fn of(wanted: DescriptorDemand) -> Self {
         let left = wanted.limit.saturating_sub(wanted.own);
         let ports = wanted.ports.max(1);
         let operators = OPERATORS.min(left / 4 / ports).max(1);
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     fn divide(limit: usize, own: usize, upstreams: usize) -> Division {
-        Division::of(Wanted { limit, own, upstreams, ports: 2 })
+        Division::of(DescriptorDemand { limit, own, upstreams, ports: 2 })
     }
 
     #[test]

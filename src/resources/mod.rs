@@ -12,7 +12,7 @@ use std::{
 
 pub use buffers::{BUFFERED, Buffered, Buffers, FREE};
 pub use connection_bound::{ConnectionBound, Slot};
-pub use division::{Division, OPERATORS, Wanted};
+pub use division::{DescriptorDemand, Division, OPERATORS};
 
 use crate::{
     label,

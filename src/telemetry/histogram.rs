@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::log::Human;
+use super::log::HumanDuration;
 use fine::Fine;
 
 /// Counts of durations in buckets, whose bounds are in microseconds, ascending.
@@ -108,9 +108,9 @@ impl Quantile {
 impl fmt::Display for Quantile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Below(bound) => write!(f, "< {}", Human(*bound)),
-            Self::About(time) => Human(*time).fmt(f),
-            Self::Above(bound) => write!(f, "> {}", Human(*bound)),
+            Self::Below(bound) => write!(f, "< {}", HumanDuration(*bound)),
+            Self::About(time) => HumanDuration(*time).fmt(f),
+            Self::Above(bound) => write!(f, "> {}", HumanDuration(*bound)),
         }
     }
 }

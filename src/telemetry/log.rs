@@ -31,7 +31,7 @@ use tracing_subscriber::{
 
 pub use rate::Line;
 use rate::Rate;
-pub use text::Human;
+pub use text::HumanDuration;
 use text::Text;
 use writer::Queue;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use rustls::AlertDescription;
 
-use super::{alert, tolerance::Answer};
+use super::{alert, tolerance::AnswerKind};
 
 /// The bytes of a record's header: type, version and length.
 const HEADER: usize = 5;
@@ -33,7 +33,7 @@ const RETRY: [u8; 32] = [
 pub struct Inflow {
     /// The number of bytes that were not application data: handshake, tickets, the frames of records.
     outside: AtomicU64,
-    /// The kind of the answer so far: the number of an [`Answer`].
+    /// The kind of the answer so far: the number of an [`AnswerKind`].
     answer: AtomicU8,
     /// True once the server asked for another handshake during the exchange.
     renegotiation: AtomicBool,
@@ -41,12 +41,12 @@ pub struct Inflow {
 
 impl Inflow {
     /// Returns the kind of the server's answer so far.
-    pub fn answer(&self) -> Answer {
+    pub fn answer(&self) -> AnswerKind {
         match self.answer.load(Relaxed) {
-            0 => Answer::Nothing,
-            1 => Answer::Retry,
-            2 => Answer::Alert,
-            _ => Answer::Something,
+            0 => AnswerKind::Nothing,
+            1 => AnswerKind::Retry,
+            2 => AnswerKind::Alert,
+            _ => AnswerKind::Something,
         }
     }
 
@@ -77,7 +77,7 @@ impl Inflow {
         self.outside.store(self.outside.load(Relaxed).saturating_sub(bytes as u64), Relaxed);
     }
 
-    fn answered(&self, how: Answer) {
+    fn answered(&self, how: AnswerKind) {
         self.answer.store(how as u8, Relaxed);
     }
 }
@@ -91,42 +91,42 @@ pub struct Records {
     known: usize,
     /// The number of bytes of the record's content that are still to come.
     left: usize,
-    first: First,
+    first: FirstRecords,
     /// True once the handshake is done: a handshake record after that asks for another one.
     done: bool,
 }
 
 /// The server's first records, as far as they tell the kind of its answer.
 #[derive(Debug)]
-struct First {
+struct FirstRecords {
     /// The kind of the answer, as far as whole records tell.
-    answer: Answer,
+    answer: AnswerKind,
     /// The content of the current record, up to the end of a random value.
     content: [u8; RANDOM.end],
     known: usize,
 }
 
-impl Default for First {
+impl Default for FirstRecords {
     fn default() -> Self {
-        Self { answer: Answer::Nothing, content: [0; RANDOM.end], known: 0 }
+        Self { answer: AnswerKind::Nothing, content: [0; RANDOM.end], known: 0 }
     }
 }
 
-impl First {
+impl FirstRecords {
     /// Begins a record of this type, whose content has `length` bytes.
     fn begin(&mut self, kind: u8, length: usize) {
         match (self.answer, kind) {
             (_, ALERT) if length == ALERT_BYTES => self.known = 0,
             // The latter is sent behind a request for another share, for the sake of middleboxes.
-            (Answer::Nothing, HANDSHAKE) | (Answer::Retry, CHANGE_CIPHER_SPEC) => {}
-            _ => self.answer = Answer::Something,
+            (AnswerKind::Nothing, HANDSHAKE) | (AnswerKind::Retry, CHANGE_CIPHER_SPEC) => {}
+            _ => self.answer = AnswerKind::Something,
         }
     }
 
     /// Reads content of a record of this type.
     fn read(&mut self, kind: u8, bytes: &[u8]) {
         let needed = match (self.answer, kind) {
-            (Answer::Something, _) | (_, CHANGE_CIPHER_SPEC) => return,
+            (AnswerKind::Something, _) | (_, CHANGE_CIPHER_SPEC) => return,
             (_, ALERT) => ALERT_BYTES,
             (..) => RANDOM.end,
         };
@@ -144,14 +144,14 @@ impl First {
             self.known = 0;
             self.answer = match self.answer {
                 answer if level == WARNING => answer,
-                _ if !alert::may_be_for_size(AlertDescription::from(code)) => Answer::Something,
-                Answer::Nothing => Answer::Alert,
+                _ if !alert::may_be_for_size(AlertDescription::from(code)) => AnswerKind::Something,
+                AnswerKind::Nothing => AnswerKind::Alert,
                 answer => answer,
             };
             return;
         }
         let retries = self.content[0] == SERVER_HELLO && self.content[RANDOM] == RETRY;
-        self.answer = if retries { Answer::Retry } else { Answer::Something };
+        self.answer = if retries { AnswerKind::Retry } else { AnswerKind::Something };
     }
 }
 
@@ -187,11 +187,11 @@ impl Records {
     }
 
     /// Returns the kind of the server's answer so far.
-    fn answer(&self) -> Answer {
+    fn answer(&self) -> AnswerKind {
         let midway = self.known + self.left + self.first.known > 0;
         match self.first.answer {
             // Bytes of unknown meaning came.
-            Answer::Nothing if midway => Answer::Something,
+            AnswerKind::Nothing if midway => AnswerKind::Something,
             answer => answer,
         }
     }
@@ -237,29 +237,29 @@ mod tests {
         let (warning, politely) = (alert(1, 112), alert(1, 0));
         let (refusal, final_one) = (alert(2, 40), alert(2, 70));
         for (bytes, answer) in [
-            (vec![], Answer::Nothing),
-            (retry.clone(), Answer::Retry),
-            ([&retry[..], &spec].concat(), Answer::Retry),
-            ([&retry[..], &spec, &final_one].concat(), Answer::Something),
-            ([&retry[..], &spec, &refusal].concat(), Answer::Retry),
-            ([&retry[..], &politely].concat(), Answer::Retry),
-            ([&retry[..], &other].concat(), Answer::Something),
-            ([&retry[..], &other[..9]].concat(), Answer::Something),
-            (other.clone(), Answer::Something),
-            (warning.clone(), Answer::Nothing),
-            (politely.clone(), Answer::Nothing),
-            ([&warning[..], &politely].concat(), Answer::Nothing),
-            (refusal.clone(), Answer::Alert),
-            ([&warning[..], &refusal].concat(), Answer::Alert),
-            (refusal[..6].to_vec(), Answer::Something),
-            (final_one.clone(), Answer::Something),
-            (record(ALERT, &[1, 0, 1, 0]), Answer::Something),
-            ([&warning[..], &other].concat(), Answer::Something),
-            ([&warning[..], &retry].concat(), Answer::Retry),
-            ([&final_one[..], &retry].concat(), Answer::Something),
-            ([&other[..], &refusal].concat(), Answer::Something),
-            (retry[..20].to_vec(), Answer::Something),
-            (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Answer::Something),
+            (vec![], AnswerKind::Nothing),
+            (retry.clone(), AnswerKind::Retry),
+            ([&retry[..], &spec].concat(), AnswerKind::Retry),
+            ([&retry[..], &spec, &final_one].concat(), AnswerKind::Something),
+            ([&retry[..], &spec, &refusal].concat(), AnswerKind::Retry),
+            ([&retry[..], &politely].concat(), AnswerKind::Retry),
+            ([&retry[..], &other].concat(), AnswerKind::Something),
+            ([&retry[..], &other[..9]].concat(), AnswerKind::Something),
+            (other.clone(), AnswerKind::Something),
+            (warning.clone(), AnswerKind::Nothing),
+            (politely.clone(), AnswerKind::Nothing),
+            ([&warning[..], &politely].concat(), AnswerKind::Nothing),
+            (refusal.clone(), AnswerKind::Alert),
+            ([&warning[..], &refusal].concat(), AnswerKind::Alert),
+            (refusal[..6].to_vec(), AnswerKind::Something),
+            (final_one.clone(), AnswerKind::Something),
+            (record(ALERT, &[1, 0, 1, 0]), AnswerKind::Something),
+            ([&warning[..], &other].concat(), AnswerKind::Something),
+            ([&warning[..], &retry].concat(), AnswerKind::Retry),
+            ([&final_one[..], &retry].concat(), AnswerKind::Something),
+            ([&other[..], &refusal].concat(), AnswerKind::Something),
+            (retry[..20].to_vec(), AnswerKind::Something),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), AnswerKind::Something),
         ] {
             for size in [1, 3, 5, 43, 1000] {
                 assert_eq!(read(&bytes, size, false).answer(), answer, "{size} {bytes:?}");

@@ -38,11 +38,11 @@ use rustls::{
 use crate::label;
 pub use identity::Identity;
 pub use inflow::{Inflow, Records};
-use note::LastShown;
-pub use note::{Note, Shown};
-use session::{Offer, Sessions};
-use tolerance::Hello;
-pub use tolerance::{Answer, KeyExchange, Lesson, Opening, Policy};
+use note::LastCertificateUse;
+pub use note::{CertificateUse, Note};
+use session::{HandshakeView, Sessions};
+use tolerance::KeyShare;
+pub use tolerance::{AllowedOffer, AnswerKind, KeyExchange, Lesson, Policy};
 pub use trust::Trust;
 pub use verify::{Verifier, VerifyFailure};
 pub use words::{alert_name, in_words, words};
@@ -133,7 +133,7 @@ pub struct Client {
     trust: Arc<Trust>,
     verifier: Arc<Verifier>,
     sessions: Arc<Sessions>,
-    shown: Arc<LastShown>,
+    shown: Arc<LastCertificateUse>,
 }
 
 impl Client {
@@ -165,7 +165,7 @@ impl Client {
     }
 
     /// Returns the use of Warmline's certificate in the handshakes so far.
-    pub fn shown(&self) -> Shown {
+    pub fn shown(&self) -> CertificateUse {
         self.shown.get()
     }
 
@@ -182,27 +182,33 @@ impl Client {
 
     /// Prepares one handshake with this address.
     pub fn prepare(&self, address: IpAddr, now: Instant) -> Preparation {
-        self.prepare_with(address, self.sessions.opening(address, now), now)
+        self.prepare_with(address, self.sessions.first_offer(address, now), now)
     }
 
     /// Prepares the second try of a handshake that began at `begun` and failed.
-    pub fn prepare_again(&self, address: IpAddr, opening: Opening, begun: Instant) -> Preparation {
-        self.prepare_with(address, opening, begun)
+    pub fn prepare_again(
+        &self,
+        address: IpAddr,
+        allowed: AllowedOffer,
+        begun: Instant,
+    ) -> Preparation {
+        self.prepare_with(address, allowed, begun)
     }
 
-    fn prepare_with(&self, address: IpAddr, opening: Opening, begun: Instant) -> Preparation {
-        let offer = Arc::new(Offer::new(Arc::clone(&self.sessions), address, opening, begun));
-        let template = match opening.hello {
-            Hello::Large | Hello::Small => &self.hybrid,
-            Hello::Classic => &self.classic,
+    fn prepare_with(&self, address: IpAddr, allowed: AllowedOffer, begun: Instant) -> Preparation {
+        let view =
+            Arc::new(HandshakeView::new(Arc::clone(&self.sessions), address, allowed, begun));
+        let template = match allowed.key_share {
+            KeyShare::Large | KeyShare::Small => &self.hybrid,
+            KeyShare::Classic => &self.classic,
         };
         let mut config = template.clone();
-        config.resumption = Resumption::store(Arc::clone(&offer) as _);
+        config.resumption = Resumption::store(Arc::clone(&view) as _);
         if !self.sessions.resumes() {
             config.resumption = config.resumption.tls12_resumption(Tls12Resumption::Disabled);
         }
         let (name, verifier) = (self.name.clone(), Arc::clone(&self.verifier));
-        Preparation { config: Arc::new(config), name, offer, verifier, note: Arc::default() }
+        Preparation { config: Arc::new(config), name, view, verifier, note: Arc::default() }
     }
 
     /// Forgets the sessions of an address, as a connection that was resumed ended before anything came over it. Returns
@@ -270,21 +276,26 @@ static CLASSIC: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(provider)
 });
 
-fn resolver(identity: Option<&Identity>, shown: &Arc<LastShown>) -> Arc<dyn ResolvesClientCert> {
+fn resolver(
+    identity: Option<&Identity>,
+    shown: &Arc<LastCertificateUse>,
+) -> Arc<dyn ResolvesClientCert> {
     let shown = Arc::clone(shown);
     match identity {
-        Some(identity) => Arc::new(Always { key: Arc::clone(identity.certified_key()), shown }),
-        None => Arc::new(Never(shown)),
+        Some(identity) => {
+            Arc::new(CertificateResolver { key: Arc::clone(identity.certified_key()), shown })
+        }
+        None => Arc::new(NoCertificateResolver(shown)),
     }
 }
 
 /// A resolver that presents no certificate.
 #[derive(Debug)]
-struct Never(Arc<LastShown>);
+struct NoCertificateResolver(Arc<LastCertificateUse>);
 
-impl ResolvesClientCert for Never {
+impl ResolvesClientCert for NoCertificateResolver {
     fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.0.note(Shown::NotConfigured);
+        self.0.note(CertificateUse::NotConfigured);
         None
     }
 
@@ -295,16 +306,16 @@ impl ResolvesClientCert for Never {
 
 /// A resolver that presents one certificate to each server that asks.
 #[derive(Debug)]
-struct Always {
+struct CertificateResolver {
     key: Arc<CertifiedKey>,
-    shown: Arc<LastShown>,
+    shown: Arc<LastCertificateUse>,
 }
 
-impl ResolvesClientCert for Always {
+impl ResolvesClientCert for CertificateResolver {
     fn resolve(&self, _: &[&[u8]], taken: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         // rustls sends no certificate if the key can make none of the signatures that the server takes.
         let signs = self.key.key.choose_scheme(taken).is_some();
-        self.shown.note(if signs { Shown::Sent } else { Shown::NoSignature });
+        self.shown.note(if signs { CertificateUse::Sent } else { CertificateUse::NoSignature });
         Some(Arc::clone(&self.key))
     }
 
@@ -320,7 +331,7 @@ pub struct Preparation {
     pub config: Arc<ClientConfig>,
     /// The name to connect with.
     pub name: ServerName<'static>,
-    offer: Arc<Offer>,
+    view: Arc<HandshakeView>,
     verifier: Arc<Verifier>,
     /// The facts that the handshake leaves behind; it must run as `note.of(handshake)`.
     pub note: Arc<Note>,
@@ -329,22 +340,22 @@ pub struct Preparation {
 impl Preparation {
     /// Returns the count of the bytes that come from the server, which the reader of the socket keeps.
     pub fn inflow(&self) -> Arc<Inflow> {
-        Arc::clone(self.offer.inflow())
+        Arc::clone(self.view.inflow())
     }
 
     /// True if a first try that has not succeeded so far is to make way for a second one that offers less.
     pub fn makes_way(&self) -> bool {
-        self.offer.makes_way()
+        self.view.makes_way()
     }
 
     /// True if the first message was large, and got an alert that its size may cause.
     pub fn large_got_an_alert(&self) -> bool {
-        self.offer.large_got_an_alert()
+        self.view.large_got_an_alert()
     }
 
     /// Returns the beginning of the handshake, or of the first try if this is the second.
     pub fn begun(&self) -> Instant {
-        self.offer.begun()
+        self.view.begun()
     }
 
     /// Notes that the handshake of a connection is done; returns its kind, and what was learned of the address, if the
@@ -356,7 +367,7 @@ impl Preparation {
     ) -> (Handshake, Option<Lesson>) {
         let handshake = match connection.handshake_kind() {
             Some(HandshakeKind::Resumed) => Handshake::Resumed,
-            Some(_) if self.offer.made() => Handshake::Refused,
+            Some(_) if self.view.has_offered_session() => Handshake::Refused,
             Some(_) => Handshake::Full,
             None => Handshake::Failed,
         };
@@ -364,13 +375,13 @@ impl Preparation {
         let certificates = chain.iter().map(|certificate| certificate.len()).sum();
         let end = || chain_end::of(chain, &self.verifier, UnixTime::now());
         let resumed = handshake == Handshake::Resumed;
-        (handshake, self.offer.succeeded(resumed, end, certificates, now))
+        (handshake, self.view.succeeded(resumed, end, certificates, now))
     }
 
     /// Notes that the handshake failed, and not because of the server's certificate; forgets the sessions of its
     /// address if it offered one. Returns the offer for a second try, if one may help.
-    pub fn failed(&self, now: Instant) -> Option<Opening> {
-        self.offer.failed(now)
+    pub fn failed(&self, now: Instant) -> Option<AllowedOffer> {
+        self.view.failed(now)
     }
 }
 

@@ -18,7 +18,7 @@ tokio::task_local! {
 label! {
     /// The use of Warmline's certificate in a handshake.
     #[derive(Default)]
-    pub enum Shown {
+    pub enum CertificateUse {
         /// The server did not ask for a certificate.
         #[default]
         NotAsked = "not-asked",
@@ -36,16 +36,16 @@ label! {
 /// The last use of Warmline's certificate in the handshakes under one configuration; once a certificate was sent, that
 /// stays.
 #[derive(Debug, Default)]
-pub(super) struct LastShown(AtomicUsize);
+pub(super) struct LastCertificateUse(AtomicUsize);
 
-impl LastShown {
-    pub(super) fn get(&self) -> Shown {
-        Shown::at(self.0.load(Relaxed))
+impl LastCertificateUse {
+    pub(super) fn get(&self) -> CertificateUse {
+        CertificateUse::at(self.0.load(Relaxed))
     }
 
     /// Notes a use, here and in the note of its handshake.
-    pub(super) fn note(&self, shown: Shown) {
-        if self.get() != Shown::Sent {
+    pub(super) fn note(&self, shown: CertificateUse) {
+        if self.get() != CertificateUse::Sent {
             self.0.store(shown.index(), Relaxed);
         }
         // Without a note there is no handshake: some tests call a resolver by hand.
@@ -56,7 +56,7 @@ impl LastShown {
 /// The facts of one handshake.
 #[derive(Debug, Default)]
 pub struct Note {
-    shown: OnceLock<Shown>,
+    shown: OnceLock<CertificateUse>,
     refusal: OnceLock<String>,
 }
 
@@ -67,7 +67,7 @@ impl Note {
     }
 
     /// Returns the use of Warmline's certificate.
-    pub fn shown(&self) -> Shown {
+    pub fn shown(&self) -> CertificateUse {
         self.shown.get().copied().unwrap_or_default()
     }
 

@@ -123,7 +123,7 @@ pub enum Flaw {
 }
 
 /// The kinds of sections that are read.
-enum Kind {
+enum SectionKind {
     Certificate,
     Key,
     /// Parameters, which a key holds too, or which only servers need.
@@ -138,9 +138,9 @@ enum Marker<'a> {
 }
 
 /// A section whose end has not come yet.
-struct Open<'a> {
+struct OpenSection<'a> {
     label: &'a str,
-    kind: Kind,
+    kind: SectionKind,
     line: usize,
     base64: Vec<u8>,
 }
@@ -150,7 +150,7 @@ pub fn read(text: &[u8]) -> Result<Contents, PemError> {
     if let Some(error) = no_text(text) {
         return Err(error);
     }
-    let mut reader = Reader::default();
+    let mut reader = PemReader::default();
     for (line, number) in lines(text).zip(1..) {
         reader.take(line, number)?;
     }
@@ -162,12 +162,12 @@ pub fn read(text: &[u8]) -> Result<Contents, PemError> {
 
 /// A PEM text as far as its lines were taken.
 #[derive(Default)]
-struct Reader<'a> {
+struct PemReader<'a> {
     contents: Contents,
-    open: Option<Open<'a>>,
+    open: Option<OpenSection<'a>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PemReader<'a> {
     /// Takes the line with this number.
     fn take(&mut self, line: &'a [u8], number: usize) -> Result<(), PemError> {
         let refused = |flaw| PemError { line: number, flaw };
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         match (marker, self.open.take()) {
             (Marker::Begin(label), None) => {
                 let kind = kind(label).map_err(refused)?;
-                self.open = Some(Open { label, kind, line: number, base64: Vec::new() });
+                self.open = Some(OpenSection { label, kind, line: number, base64: Vec::new() });
                 Ok(())
             }
             (Marker::Begin(_), Some(open)) => Err(PemError { line: open.line, flaw: Flaw::NoEnd }),
@@ -208,27 +208,27 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Open<'_> {
+impl OpenSection<'_> {
     /// Decodes a finished section. rustls' decoder reads a canonical text of the section: for keys in constant time.
     fn decode(self, contents: &mut Contents) -> Result<(), PemError> {
         let Self { label, kind, line, base64 } = self;
-        let label = if matches!(kind, Kind::Certificate) { "CERTIFICATE" } else { label };
+        let label = if matches!(kind, SectionKind::Certificate) { "CERTIFICATE" } else { label };
         let framed = |word: &str| format!("-----{word} {label}-----\n").into_bytes();
         let text = [framed("BEGIN"), base64, b"\n".to_vec(), framed("END")].concat();
         let cut_short = |_| PemError { line, flaw: Flaw::CutShort };
         match kind {
-            Kind::Certificate => {
+            SectionKind::Certificate => {
                 let certificate = CertificateDer::from_pem_slice(&text).map_err(cut_short)?;
                 if certificate.is_empty() {
                     return Err(PemError { line, flaw: Flaw::CutShort });
                 }
                 contents.certificates.push((certificate, line));
             }
-            Kind::Key => {
+            SectionKind::Key => {
                 let key = PrivateKeyDer::from_pem_slice(&text).map_err(cut_short)?;
                 contents.keys.push((key, line));
             }
-            Kind::Parameters => {}
+            SectionKind::Parameters => {}
         }
         Ok(())
     }
@@ -384,11 +384,11 @@ fn is_encryption_header(line: &[u8]) -> bool {
 }
 
 /// Returns the kind of section that a label means.
-fn kind(label: &str) -> Result<Kind, Flaw> {
+fn kind(label: &str) -> Result<SectionKind, Flaw> {
     match label {
-        "CERTIFICATE" | "X509 CERTIFICATE" => Ok(Kind::Certificate),
-        "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Ok(Kind::Key),
-        "EC PARAMETERS" | "DH PARAMETERS" | "X9.42 DH PARAMETERS" => Ok(Kind::Parameters),
+        "CERTIFICATE" | "X509 CERTIFICATE" => Ok(SectionKind::Certificate),
+        "PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => Ok(SectionKind::Key),
+        "EC PARAMETERS" | "DH PARAMETERS" | "X9.42 DH PARAMETERS" => Ok(SectionKind::Parameters),
         "ENCRYPTED PRIVATE KEY" => Err(Flaw::EncryptedKey),
         "OPENSSH PRIVATE KEY" => Err(Flaw::OpenSsh),
         "DSA PRIVATE KEY" | "DSA PARAMETERS" => Err(Flaw::Dsa),

@@ -17,7 +17,7 @@ use super::{Trust, x509};
 use crate::telemetry::Moment;
 
 /// A chain that was refused, its leaf first, and what it was judged by.
-pub(super) struct Refused<'a> {
+pub(super) struct RefusedChain<'a> {
     pub(super) chain: Vec<&'a CertificateDer<'a>>,
     pub(super) trust: &'a Trust,
     pub(super) name: &'a ServerName<'a>,
@@ -29,7 +29,7 @@ const REISSUE: &str = "have it issued again";
 const COMPARED: usize = 16;
 const PIN: &str = "put this very certificate into tls.trust";
 
-impl Refused<'_> {
+impl RefusedChain<'_> {
     /// Returns the explanation of this error.
     pub(super) fn explain(&self, error: &Error) -> String {
         let Error::InvalidCertificate(refusal) = error else { return self.malformed() };

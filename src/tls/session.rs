@@ -24,7 +24,9 @@ use rustls::{
 
 use super::{
     inflow::Inflow,
-    tolerance::{self, Answer, Hello, Lesson, Opening, Policy, Tolerance, Tried},
+    tolerance::{
+        self, AllowedOffer, AnswerKind, KeyShare, Lesson, Policy, Tolerance, TriedHandshake,
+    },
 };
 
 /// The most tickets kept per address; each is used once, so that a burst of dials needs one for each connection.
@@ -46,12 +48,12 @@ pub(super) struct Sessions {
 struct Store<Ticket = Tls13ClientSessionValue, Session = Tls12ClientSessionValue> {
     /// The most tickets kept per address.
     tickets: usize,
-    by_address: HashMap<IpAddr, Kept<Ticket, Session>>,
+    by_address: HashMap<IpAddr, AddressSessions<Ticket, Session>>,
     /// The addresses in the order in which they came; the same ones as in the map.
     arrival: VecDeque<IpAddr>,
 }
 
-struct Kept<Ticket, Session> {
+struct AddressSessions<Ticket, Session> {
     /// The TLS 1.3 tickets, newest last.
     tickets: VecDeque<Stored<Ticket>>,
     /// The TLS 1.2 session, by session ID or ticket; it may be used many times.
@@ -93,9 +95,9 @@ impl Sessions {
     }
 
     /// Returns the offer of a first try with this address.
-    pub(super) fn opening(&self, address: IpAddr, now: Instant) -> Opening {
+    pub(super) fn first_offer(&self, address: IpAddr, now: Instant) -> AllowedOffer {
         let policy = self.policy;
-        self.lock().kept(address).tolerance.opening(policy, now)
+        self.lock().kept(address).tolerance.first_offer(policy, now)
     }
 
     /// Notes that a resumed connection to this address ended before anything came over it; returns what was learned, if
@@ -160,7 +162,7 @@ impl<Ticket, Session> Store<Ticket, Session> {
         self.by_address.values_mut().for_each(|kept| kept.keep_newest(tickets));
     }
 
-    fn kept(&mut self, address: IpAddr) -> &mut Kept<Ticket, Session> {
+    fn kept(&mut self, address: IpAddr) -> &mut AddressSessions<Ticket, Session> {
         if !self.by_address.contains_key(&address) {
             if self.arrival.len() == ADDRESSES
                 && let Some(oldest) = self.arrival.pop_front()
@@ -186,7 +188,7 @@ impl<Ticket, Session> Store<Ticket, Session> {
     }
 
     fn keep_within_bytes(&mut self) {
-        while self.by_address.values().map(Kept::bytes).sum::<usize>() > BYTES
+        while self.by_address.values().map(AddressSessions::bytes).sum::<usize>() > BYTES
             && let Some(largest) = self.by_address.values_mut().max_by_key(|kept| kept.bytes())
         {
             largest.forget_oldest();
@@ -194,7 +196,7 @@ impl<Ticket, Session> Store<Ticket, Session> {
     }
 }
 
-impl<Ticket, Session> Default for Kept<Ticket, Session> {
+impl<Ticket, Session> Default for AddressSessions<Ticket, Session> {
     fn default() -> Self {
         Self {
             tickets: VecDeque::new(),
@@ -205,7 +207,7 @@ impl<Ticket, Session> Default for Kept<Ticket, Session> {
     }
 }
 
-impl<Ticket, Session> Kept<Ticket, Session> {
+impl<Ticket, Session> AddressSessions<Ticket, Session> {
     fn keep_newest(&mut self, tickets: usize) {
         let surplus = self.tickets.len().saturating_sub(tickets);
         self.tickets.drain(..surplus);
@@ -241,39 +243,39 @@ impl<Ticket, Session> Kept<Ticket, Session> {
 }
 
 /// The view that one handshake has of the store: it knows the address, and notes what was offered.
-pub(super) struct Offer {
+pub(super) struct HandshakeView {
     sessions: Arc<Sessions>,
     address: IpAddr,
-    opening: Opening,
+    allowed: AllowedOffer,
     /// The beginning of the handshake, or of the first try if this is the second.
     begun: Instant,
     /// The count of the bytes that come from the server.
     inflow: Arc<Inflow>,
     /// True once a session was offered.
-    made: AtomicBool,
+    offered_session: AtomicBool,
     /// True once a share of a hybrid group was offered.
     large: AtomicBool,
-    arrivals: Mutex<Arrivals>,
+    arrivals: Mutex<ArrivingSessions>,
 }
 
 /// The treatment of sessions that arrive.
-enum Arrivals {
+enum ArrivingSessions {
     /// Until the handshake is done, sessions wait for the end of its chain. `offered` is the end of the session that
     /// was offered.
-    Wait { arrived: Vec<Arrived>, offered: Option<UnixTime> },
+    Wait { arrived: Vec<ArrivedSession>, offered: Option<UnixTime> },
     /// After the handshake, sessions are stored on these terms.
-    Stored(Terms),
+    Stored(StorageTerms),
 }
 
 /// A session on its way into the store.
-enum Arrived {
+enum ArrivedSession {
     Ticket(Tls13ClientSessionValue),
     Session(Tls12ClientSessionValue),
 }
 
 /// The properties that all sessions of a connection are stored with.
 #[derive(Clone, Copy)]
-struct Terms {
+struct StorageTerms {
     until: UnixTime,
     /// The bytes of the server's certificates, of which each session holds a copy.
     certificates: usize,
@@ -281,22 +283,22 @@ struct Terms {
     counted: u64,
 }
 
-impl Offer {
+impl HandshakeView {
     pub(super) fn new(
         sessions: Arc<Sessions>,
         address: IpAddr,
-        opening: Opening,
+        allowed: AllowedOffer,
         begun: Instant,
     ) -> Self {
         Self {
             sessions,
             address,
-            opening,
+            allowed,
             begun,
             inflow: Arc::default(),
-            made: AtomicBool::new(false),
+            offered_session: AtomicBool::new(false),
             large: AtomicBool::new(false),
-            arrivals: Mutex::new(Arrivals::Wait { arrived: Vec::new(), offered: None }),
+            arrivals: Mutex::new(ArrivingSessions::Wait { arrived: Vec::new(), offered: None }),
         }
     }
 
@@ -310,18 +312,18 @@ impl Offer {
     }
 
     /// True if the handshake offered a session.
-    pub(super) fn made(&self) -> bool {
-        self.made.load(Relaxed)
+    pub(super) fn has_offered_session(&self) -> bool {
+        self.offered_session.load(Relaxed)
     }
 
     /// True if a first try that has not succeeded so far is to make way for a second one that offers less.
     pub(super) fn makes_way(&self) -> bool {
-        tolerance::remedy(self.sessions.policy, self.tried(), self.inflow.answer()).is_some()
+        tolerance::second_offer(self.sessions.policy, self.tried(), self.inflow.answer()).is_some()
     }
 
     /// True if the first message was large, and got an alert that its size may cause.
     pub(super) fn large_got_an_alert(&self) -> bool {
-        self.large.load(Relaxed) && self.inflow.answer() == Answer::Alert
+        self.large.load(Relaxed) && self.inflow.answer() == AnswerKind::Alert
     }
 
     /// Notes that the handshake succeeded, and stores its sessions. `end` returns the end of the chain of a full
@@ -335,14 +337,14 @@ impl Offer {
         now: Instant,
     ) -> Option<Lesson> {
         let mut arrivals = self.arrivals();
-        if let Arrivals::Wait { arrived, offered } = &mut *arrivals {
+        if let ArrivingSessions::Wait { arrived, offered } = &mut *arrivals {
             let until = offered.filter(|_| resumed).unwrap_or_else(end);
-            let mut terms = Terms { until, certificates, counted: 0 };
+            let mut terms = StorageTerms { until, certificates, counted: 0 };
             for arrived in std::mem::take(arrived) {
                 self.store(arrived, &mut terms);
             }
             terms.counted = self.inflow.outside();
-            *arrivals = Arrivals::Stored(terms);
+            *arrivals = ArrivingSessions::Stored(terms);
         }
         drop(arrivals);
         let tried = self.tried();
@@ -351,7 +353,7 @@ impl Offer {
 
     /// Notes that the handshake failed, and not because of the server's certificate; returns the offer for a second
     /// try, if one may help.
-    pub(super) fn failed(&self, now: Instant) -> Option<Opening> {
+    pub(super) fn failed(&self, now: Instant) -> Option<AllowedOffer> {
         let (policy, tried, answer) = (self.sessions.policy, self.tried(), self.inflow.answer());
         self.with(|kept| {
             if tried.session {
@@ -361,32 +363,34 @@ impl Offer {
         })
     }
 
-    fn tried(&self) -> Tried {
-        let (session, large) = (self.made(), self.large.load(Relaxed));
-        Tried { opening: self.opening, session, large, begun: self.begun }
+    fn tried(&self) -> TriedHandshake {
+        let (session, large) = (self.has_offered_session(), self.large.load(Relaxed));
+        TriedHandshake { allowed: self.allowed, session, large, begun: self.begun }
     }
 
     fn with<R>(
         &self,
-        operation: impl FnOnce(&mut Kept<Tls13ClientSessionValue, Tls12ClientSessionValue>) -> R,
+        operation: impl FnOnce(
+            &mut AddressSessions<Tls13ClientSessionValue, Tls12ClientSessionValue>,
+        ) -> R,
     ) -> R {
         operation(self.sessions.lock().kept(self.address))
     }
 
-    fn arrives(&self, arrived: Arrived) {
+    fn arrives(&self, arrived: ArrivedSession) {
         if !self.sessions.policy.resumption {
             return;
         }
         match &mut *self.arrivals() {
-            Arrivals::Wait { arrived: waiting, .. } if waiting.len() < TICKETS => {
+            ArrivingSessions::Wait { arrived: waiting, .. } if waiting.len() < TICKETS => {
                 waiting.push(arrived);
             }
-            Arrivals::Wait { .. } => {}
-            Arrivals::Stored(terms) => self.store(arrived, terms),
+            ArrivingSessions::Wait { .. } => {}
+            ArrivingSessions::Stored(terms) => self.store(arrived, terms),
         }
     }
 
-    fn store(&self, arrived: Arrived, terms: &mut Terms) {
+    fn store(&self, arrived: ArrivedSession, terms: &mut StorageTerms) {
         let outside = self.inflow.outside();
         let came = outside.saturating_sub(terms.counted);
         terms.counted = outside;
@@ -394,10 +398,10 @@ impl Offer {
         let until = terms.until;
         let mut store = self.sessions.lock();
         match arrived {
-            Arrived::Ticket(session) => {
+            ArrivedSession::Ticket(session) => {
                 store.keep_ticket(self.address, Stored { session, until, bytes });
             }
-            Arrived::Session(session) => {
+            ArrivedSession::Session(session) => {
                 store.keep_session(self.address, Stored { session, until, bytes });
             }
         }
@@ -405,37 +409,37 @@ impl Offer {
 
     fn offered<S>(&self, session: Option<Stored<S>>) -> Option<S> {
         let Stored { session, until, .. } = session?;
-        self.made.store(true, Relaxed);
-        if let Arrivals::Wait { offered, .. } = &mut *self.arrivals() {
+        self.offered_session.store(true, Relaxed);
+        if let ArrivingSessions::Wait { offered, .. } = &mut *self.arrivals() {
             *offered = Some(until);
         }
         Some(session)
     }
 
-    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+    fn arrivals(&self) -> MutexGuard<'_, ArrivingSessions> {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::fmt::Debug for Offer {
+impl std::fmt::Debug for HandshakeView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Offer").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("HandshakeView").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
 /// The store that rustls uses in one handshake. The name is ignored: a client has one name.
-impl ClientSessionStore for Offer {
+impl ClientSessionStore for HandshakeView {
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
         // A small message names the hybrid group without a share of it: if the server took the share that was there,
         // that says nothing about the group.
-        if self.opening.hello == Hello::Large || group != NamedGroup::X25519 {
+        if self.allowed.key_share == KeyShare::Large || group != NamedGroup::X25519 {
             self.with(|kept| kept.group = Some(group));
         }
     }
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
         let chosen = self.with(|kept| kept.group);
-        if self.opening.hello == Hello::Large {
+        if self.allowed.key_share == KeyShare::Large {
             self.large.store(chosen.is_none_or(is_large), Relaxed);
             return chosen;
         }
@@ -443,11 +447,11 @@ impl ClientSessionStore for Offer {
     }
 
     fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.arrives(Arrived::Session(session));
+        self.arrives(ArrivedSession::Session(session));
     }
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        if !self.opening.session {
+        if !self.allowed.session {
             return None;
         }
         let session = self.with(|kept| kept.session(UnixTime::now()).cloned());
@@ -459,11 +463,11 @@ impl ClientSessionStore for Offer {
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.arrives(Arrived::Ticket(ticket));
+        self.arrives(ArrivedSession::Ticket(ticket));
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        if !self.opening.session {
+        if !self.allowed.session {
             return None;
         }
         let ticket = self.with(|kept| kept.take_ticket(UnixTime::now()));
@@ -530,7 +534,7 @@ mod tests {
         let large = BYTES / 4;
         for number in 2..=9 {
             store.keep_ticket(address(2), stored(number, 1, large));
-            let bytes = store.by_address.values().map(Kept::bytes).sum::<usize>();
+            let bytes = store.by_address.values().map(AddressSessions::bytes).sum::<usize>();
             assert!(bytes <= BYTES, "{bytes}");
         }
         assert_eq!(ticket(&mut store, 1, 0), Some(1));

@@ -45,7 +45,7 @@ pub enum KeyExchange {
 
 /// The key share in a handshake's first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hello {
+pub enum KeyShare {
     /// A share of the hybrid group, unless the server chose another before: about 1.5 kB, two segments.
     Large,
     /// A share of a classic group; the hybrid group is named, and the server can ask for its share.
@@ -56,20 +56,20 @@ pub enum Hello {
 
 /// The offer that a handshake may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opening {
+pub struct AllowedOffer {
     /// True if a session may be offered.
     pub session: bool,
     /// The key share.
-    pub hello: Hello,
+    pub key_share: KeyShare,
     /// The suspected cause of the first try's failure, if this is the second one.
     second: Option<Cause>,
 }
 
 /// A handshake as it was made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tried {
+pub(super) struct TriedHandshake {
     /// The offer that it could make.
-    pub opening: Opening,
+    pub allowed: AllowedOffer,
     /// True if a session was offered.
     pub session: bool,
     /// True if the first message had the hybrid group's share.
@@ -80,7 +80,7 @@ pub(super) struct Tried {
 
 /// The kind of the server's answer before a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum AnswerKind {
     /// The server sent no byte, or a warning alone.
     Nothing,
     /// The server asked for another key share (`HelloRetryRequest`), and answered that with nothing, or with an alert
@@ -96,13 +96,13 @@ pub enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Session,
-    Hello(Refused),
-    Either(Refused),
+    KeyShare(RefusedShare),
+    Either(RefusedShare),
 }
 
 /// The key share that ends a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refused {
+enum RefusedShare {
     /// The share in the first message.
     Large,
     /// The share in the message that the server asked for.
@@ -213,7 +213,7 @@ pub(super) struct Tolerance {
     classic: Pause,
     /// The suspected share, after a second try without session and share succeeded, and the time until which it is not
     /// known which of them was the cause.
-    undecided: Option<(Refused, Instant)>,
+    undecided: Option<(RefusedShare, Instant)>,
     /// The pause after both tries failed.
     failing: Pause,
     /// True if a large first message was read there, and none was found to be lost since.
@@ -241,33 +241,33 @@ impl Default for Tolerance {
 
 impl Tolerance {
     /// Returns the offer of a first try that begins now.
-    pub(super) fn opening(&self, policy: Policy, now: Instant) -> Opening {
-        Opening {
+    pub(super) fn first_offer(&self, policy: Policy, now: Instant) -> AllowedOffer {
+        AllowedOffer {
             session: policy.resumption
                 && !self.without_sessions.is_on(now)
                 && !self.failing.is_on(now),
-            hello: self.hello(policy.key_exchange, now),
+            key_share: self.key_share(policy.key_exchange, now),
             second: None,
         }
     }
 
-    fn hello(&self, key_exchange: KeyExchange, now: Instant) -> Hello {
+    fn key_share(&self, key_exchange: KeyExchange, now: Instant) -> KeyShare {
         match key_exchange {
-            KeyExchange::Classic => Hello::Classic,
-            KeyExchange::Hybrid => Hello::Large,
-            KeyExchange::Auto => self.learned_hello(now),
+            KeyExchange::Classic => KeyShare::Classic,
+            KeyExchange::Hybrid => KeyShare::Large,
+            KeyExchange::Auto => self.learned_key_share(now),
         }
     }
 
-    fn learned_hello(&self, now: Instant) -> Hello {
+    fn learned_key_share(&self, now: Instant) -> KeyShare {
         let undecided =
             self.undecided.filter(|(_, until)| now < *until).map(|(refused, _)| refused);
-        if undecided == Some(Refused::Asked) || self.classic.is_on(now) {
-            Hello::Classic
+        if undecided == Some(RefusedShare::Asked) || self.classic.is_on(now) {
+            KeyShare::Classic
         } else if undecided.is_some() || self.small.is_on(now) || self.failing.is_on(now) {
-            Hello::Small
+            KeyShare::Small
         } else {
-            Hello::Large
+            KeyShare::Large
         }
     }
 
@@ -276,37 +276,37 @@ impl Tolerance {
     pub(super) fn failed(
         &mut self,
         policy: Policy,
-        tried: Tried,
-        answer: Answer,
+        tried: TriedHandshake,
+        answer: AnswerKind,
         now: Instant,
-    ) -> Option<Opening> {
-        if tried.opening.second.is_some() {
+    ) -> Option<AllowedOffer> {
+        if tried.allowed.second.is_some() {
             self.second_failed(refused(policy.key_exchange, tried, answer), now);
         }
-        let mut opening = remedy(policy, tried, answer)?;
+        let mut allowed = second_offer(policy, tried, answer)?;
         // An alert says that something arrived. The message of the second try is small nevertheless, as that serves for
         // either cause.
-        if answer == Answer::Alert && self.reads_large && tried.session {
-            opening.second = Some(Cause::Session);
+        if answer == AnswerKind::Alert && self.reads_large && tried.session {
+            allowed.second = Some(Cause::Session);
         }
-        Some(opening)
+        Some(allowed)
     }
 
-    fn second_failed(&mut self, refused: Option<Refused>, now: Instant) {
+    fn second_failed(&mut self, refused: Option<RefusedShare>, now: Instant) {
         self.reads_large = false;
         // The next handshake that succeeds will show what was learned.
         let _ = match refused {
-            Some(Refused::Asked) => self.classic.begin(now),
+            Some(RefusedShare::Asked) => self.classic.begin(now),
             _ => self.failing.begin(now),
         };
     }
 
     /// Notes that a handshake succeeded; returns what was learned, if the log is to tell it.
-    pub(super) fn succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
-        match tried.opening.second {
+    pub(super) fn succeeded(&mut self, tried: TriedHandshake, now: Instant) -> Option<Lesson> {
+        match tried.allowed.second {
             None => self.first_succeeded(tried, now),
             Some(Cause::Session) => self.session_failed(tried.begun, now),
-            Some(Cause::Hello(refused)) => self.pause(refused, now),
+            Some(Cause::KeyShare(refused)) => self.pause(refused, now),
             Some(Cause::Either(refused)) => {
                 let until = now.checked_add(FIRST_PAUSE)?;
                 let first = self.undecided.replace((refused, until)).is_none();
@@ -316,7 +316,7 @@ impl Tolerance {
     }
 
     /// Clears everything that a first try offered of suspicion; if there were two suspects, the other one is the cause.
-    fn first_succeeded(&mut self, tried: Tried, now: Instant) -> Option<Lesson> {
+    fn first_succeeded(&mut self, tried: TriedHandshake, now: Instant) -> Option<Lesson> {
         if tried.large {
             self.reads_large = true;
             self.small.forget();
@@ -363,38 +363,48 @@ impl Tolerance {
         if again { self.without_sessions.begin(now).map(Lesson::SessionsOff) } else { None }
     }
 
-    fn pause(&mut self, refused: Refused, now: Instant) -> Option<Lesson> {
+    fn pause(&mut self, refused: RefusedShare, now: Instant) -> Option<Lesson> {
         self.reads_large = false;
         match refused {
-            Refused::Large => self.small.begin(now).map(Lesson::Small),
-            Refused::Asked => self.classic.begin(now).map(Lesson::Classic),
+            RefusedShare::Large => self.small.begin(now).map(Lesson::Small),
+            RefusedShare::Asked => self.classic.begin(now).map(Lesson::Classic),
         }
     }
 }
 
 /// Returns the offer of a second try after a first one that failed or takes long, if one may help.
-pub(super) fn remedy(policy: Policy, tried: Tried, answer: Answer) -> Option<Opening> {
+pub(super) fn second_offer(
+    policy: Policy,
+    tried: TriedHandshake,
+    answer: AnswerKind,
+) -> Option<AllowedOffer> {
     let refused = refused(policy.key_exchange, tried, answer);
-    let cause = match (tried.opening.second, tried.session, refused) {
+    let cause = match (tried.allowed.second, tried.session, refused) {
         (Some(_), ..) | (None, false, None) => return None,
         (None, true, None) => Cause::Session,
-        (None, false, Some(refused)) => Cause::Hello(refused),
+        (None, false, Some(refused)) => Cause::KeyShare(refused),
         (None, true, Some(refused)) => Cause::Either(refused),
     };
-    let hello = match refused {
-        Some(Refused::Large) => Hello::Small,
-        Some(Refused::Asked) => Hello::Classic,
-        None => tried.opening.hello,
+    let key_share = match refused {
+        Some(RefusedShare::Large) => KeyShare::Small,
+        Some(RefusedShare::Asked) => KeyShare::Classic,
+        None => tried.allowed.key_share,
     };
-    Some(Opening { session: false, hello, second: Some(cause) })
+    Some(AllowedOffer { session: false, key_share, second: Some(cause) })
 }
 
 /// Returns the share that may be the cause of a failure, if another share may succeed.
-fn refused(key_exchange: KeyExchange, tried: Tried, answer: Answer) -> Option<Refused> {
+fn refused(
+    key_exchange: KeyExchange,
+    tried: TriedHandshake,
+    answer: AnswerKind,
+) -> Option<RefusedShare> {
     match (key_exchange, answer) {
-        (KeyExchange::Auto, Answer::Nothing | Answer::Alert) if tried.large => Some(Refused::Large),
-        (KeyExchange::Auto, Answer::Retry) if tried.opening.hello != Hello::Classic => {
-            Some(Refused::Asked)
+        (KeyExchange::Auto, AnswerKind::Nothing | AnswerKind::Alert) if tried.large => {
+            Some(RefusedShare::Large)
+        }
+        (KeyExchange::Auto, AnswerKind::Retry) if tried.allowed.key_share != KeyShare::Classic => {
+            Some(RefusedShare::Asked)
         }
         _ => None,
     }

@@ -22,7 +22,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Trust, note, refusal::Refused, x509};
+use super::{Trust, note, refusal::RefusedChain, x509};
 use crate::label;
 
 label! {
@@ -175,7 +175,7 @@ impl Verifier {
         note::refused(|| {
             let chain = std::iter::once(leaf).chain(intermediates).collect();
             let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
-            Refused { chain, trust: &self.trust, name: &self.name, now }.explain(error)
+            RefusedChain { chain, trust: &self.trust, name: &self.name, now }.explain(error)
         });
     }
 }

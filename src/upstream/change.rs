@@ -17,7 +17,7 @@ use super::{
 use crate::{
     pool::{Advanced, ConnectionId, EndReason},
     telemetry::log::seconds,
-    tls::{self, Shown, Trust},
+    tls::{self, CertificateUse, Trust},
 };
 
 /// The shortest time between two rounds that end connections of a retired upstream, so that a `rotationDeadline` of 0
@@ -27,11 +27,11 @@ const SHORTEST_RETIREMENT: Duration = Duration::from_millis(50);
 /// Prepared settings for an upstream. Applying them cannot fail any more.
 pub struct Change {
     settings: Arc<Settings>,
-    next: Option<Next>,
+    next: Option<NextGeneration>,
 }
 
 /// The parts of a new generation, and the reason for it.
-struct Next {
+struct NextGeneration {
     reason: EndReason,
     target: Arc<Target>,
     /// The new trust, if it differs. Connections to servers that the new trust does not cover end at once, even during
@@ -55,7 +55,7 @@ impl Upstream {
         reason: EndReason,
         old: &Settings,
         new: &Settings,
-    ) -> Result<Next, rustls::Error> {
+    ) -> Result<NextGeneration, rustls::Error> {
         let known = Arc::clone(&self.generation.get().target);
         let target = if old.tls == new.tls && old.endpoint == new.endpoint {
             known
@@ -67,7 +67,7 @@ impl Upstream {
             target
         };
         let trust = (old.tls.trust != new.tls.trust).then(|| Arc::clone(&new.tls.trust));
-        Ok(Next { reason, target, trust })
+        Ok(NextGeneration { reason, target, trust })
     }
 
     /// Puts prepared settings in force. If the upstream was retired, that is taken back.
@@ -85,7 +85,7 @@ impl Upstream {
         }
         self.pool.reconfigure(settings.pool.clone(), now);
         self.generation.get().target.tls.resize(settings.pool.max_connections);
-        if let Some(Next { reason, target, trust }) = next {
+        if let Some(NextGeneration { reason, target, trust }) = next {
             self.begin_generation(&settings, reason, target, now);
             if let Some(trust) = trust {
                 self.end_untrusted(&trust);
@@ -253,7 +253,7 @@ impl Upstream {
     }
 
     /// Returns the outcome of the upstream's last question for Warmline's certificate, under the newest generation.
-    pub fn identity_shown(&self) -> Shown {
+    pub fn identity_shown(&self) -> CertificateUse {
         self.generation.get().target.tls.shown()
     }
 

@@ -21,7 +21,7 @@ use crate::{
         connection::{self, Facts},
         dial::Reached,
         ended_with,
-        handshake::{self, Failed},
+        handshake::{self, FailedHandshake},
         meter::Meter,
     },
     descriptors,
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// A connection that is ready for its first exchange.
-struct Ready {
+struct EstablishedConnection {
     connection: Connection,
     driver: Driver,
     generation: Arc<Generation>,
@@ -154,7 +154,7 @@ impl Upstream {
             };
             match upstream.dial(&permit, &resolver).await {
                 Ok(ready) => upstream.spawn_driver(permit, ready, slot),
-                Err(Failed { error, socket }) => {
+                Err(FailedHandshake { error, socket }) => {
                     failed(&error);
                     match socket {
                         None => {
@@ -221,10 +221,10 @@ impl Upstream {
     fn spawn_driver(
         self: Arc<Self>,
         permit: Permit<Connection, ConnectError>,
-        ready: Ready,
+        ready: EstablishedConnection,
         slot: Slot,
     ) {
-        let Ready { connection, driver, generation } = ready;
+        let EstablishedConnection { connection, driver, generation } = ready;
         let (id, peer) = (permit.id(), connection.facts.peer);
         let (facts, meter) = (Arc::clone(&connection.facts), Arc::clone(&connection.meter));
         let dialled = pool::Dialled {
@@ -302,7 +302,7 @@ impl Upstream {
         &self,
         permit: &Permit<Connection, ConnectError>,
         resolver: &Resolver,
-    ) -> Result<Ready, Failed> {
+    ) -> Result<EstablishedConnection, FailedHandshake> {
         let generation = self.generation.share();
         let limits = self.settings().connect.clone();
         let Target { endpoint, tls, .. } = &*generation.target;
@@ -323,7 +323,7 @@ impl Upstream {
                 },
             )?;
         generation.open.opened(permit.id(), connection.control(), &chain);
-        Ok(Ready { connection, driver, generation })
+        Ok(EstablishedConnection { connection, driver, generation })
     }
 
     /// Makes the TLS handshake of a dial, a second one where that may help, and counts both. Logs the lesson that a
@@ -333,7 +333,7 @@ impl Upstream {
         reached: Reached,
         client: &tls::Client,
         limits: &Limits,
-    ) -> Result<Dialled, Failed> {
+    ) -> Result<Dialled, FailedHandshake> {
         let mut first_error = None;
         let failed_first = |error: &ConnectError| {
             self.counters.handshake_failed(error);

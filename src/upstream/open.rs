@@ -22,16 +22,16 @@ pub type Chain = Arc<[CertificateDer<'static>]>;
 /// Not shared: each generation has its own. The pool, with its cap, its queue and its lessons, the retry budget and the
 /// counters are the upstream's: all generations share them.
 #[derive(Default)]
-pub(super) struct OpenConnections(Mutex<Registry>);
+pub(super) struct OpenConnections(Mutex<OpenRegistry>);
 
 #[derive(Default)]
-struct Registry {
+struct OpenRegistry {
     /// The connections whose sockets are open.
     open: HashMap<ConnectionId, OpenConnection>,
     /// The certificate chain that a server showed last.
     chain: Option<Chain>,
     /// The facts of the replacement, once another generation has taken this one's place.
-    replaced: Option<Replaced>,
+    replaced: Option<Replacement>,
 }
 
 struct OpenConnection {
@@ -39,7 +39,7 @@ struct OpenConnection {
     chain: Chain,
 }
 
-struct Replaced {
+struct Replacement {
     at: Instant,
     reason: EndReason,
     deadline: Deadline,
@@ -96,7 +96,7 @@ impl OpenConnections {
     /// Notes that another generation has taken this one's place. Exchanges end at the deadline, if there is one.
     pub(super) fn replace(&self, reason: EndReason, at: Instant, deadline: Option<Instant>) {
         let deadline = deadline.map_or(Deadline::Never, Deadline::At);
-        self.lock().replaced = Some(Replaced { at, reason, deadline });
+        self.lock().replaced = Some(Replacement { at, reason, deadline });
     }
 
     /// Sets the deadline and the reason of a replaced generation that has no deadline yet.
@@ -133,11 +133,12 @@ impl OpenConnections {
     /// Tells all connections to end if the deadline has come. Returns their number.
     pub(super) fn end_overdue(&self, now: Instant) -> usize {
         let mut connections = self.lock();
-        let due = |replaced: &Replaced| matches!(replaced.deadline, Deadline::At(at) if at <= now);
+        let due =
+            |replaced: &Replacement| matches!(replaced.deadline, Deadline::At(at) if at <= now);
         if !connections.replaced.as_ref().is_some_and(due) {
             return 0;
         }
-        let Registry { open, replaced, .. } = &mut *connections;
+        let OpenRegistry { open, replaced, .. } = &mut *connections;
         if let Some(replaced) = replaced {
             replaced.deadline = Deadline::Over;
             end_each(open, replaced.reason);
@@ -175,7 +176,7 @@ impl OpenConnections {
         untrusted.map(|(control, _)| control.end(EndReason::Rotated)).count()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Registry> {
+    fn lock(&self) -> MutexGuard<'_, OpenRegistry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

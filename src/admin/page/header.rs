@@ -12,7 +12,7 @@ use super::{
     numbers::{Count, plural},
     upstream::{Health, health},
 };
-use crate::{config::Outcome, telemetry::log::Human};
+use crate::{config::Outcome, telemetry::log::HumanDuration};
 
 /// Returns the title for the browser's tab: a drain or the number of failing upstreams first.
 pub(super) fn title(snapshot: &Snapshot) -> String {
@@ -144,7 +144,7 @@ pub(super) fn footer(snapshot: &Snapshot) -> Markup {
                     "memory " b { (format!("{:.1} MiB", bytes as f64 / 1_048_576.0)) } " · "
                 }
                 @if let Some(seconds) = process.cpu_seconds {
-                    "CPU " b { (Human(std::time::Duration::from_secs_f64(seconds))) } " · "
+                    "CPU " b { (HumanDuration(std::time::Duration::from_secs_f64(seconds))) } " · "
                 }
                 @if let Some(open) = process.open_fds { b { (plural(open, "descriptor")) } }
                 @if let Some(max) = process.max_fds { " of " (Count(max)) }

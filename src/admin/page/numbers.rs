@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::telemetry::{Quantile, log::Human};
+use crate::telemetry::{Quantile, log::HumanDuration};
 
 /// A count, with a comma between thousands.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ impl fmt::Display for Percent {
 
 /// Returns a duration for people, or a dash if there is none.
 pub(super) fn time(time: Option<Duration>) -> String {
-    time.map_or_else(|| "–".into(), |time| Human(time).to_string())
+    time.map_or_else(|| "–".into(), |time| HumanDuration(time).to_string())
 }
 
 /// Returns a quantile for people, or a dash if there is none.

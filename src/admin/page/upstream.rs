@@ -17,7 +17,7 @@ use super::{
     words,
 };
 use crate::{
-    telemetry::{log::Human, recent::Noted},
+    telemetry::{log::HumanDuration, recent::Noted},
     upstream::{Failed, Party},
 };
 
@@ -190,7 +190,7 @@ fn latency(upstream: &UpstreamSnapshot) -> Markup {
             p { b { (quantile(times.request.quantile(0.99))) } " p99" }
             @if let Some(cost) = times.cost() {
                 p { "mean " (time(times.request.mean())) ", of it upstream " (time(times.upstream())) }
-                p { "Warmline adds " b { (Human(cost)) } ", queue and connecting included" }
+                p { "Warmline adds " b { (HumanDuration(cost)) } ", queue and connecting included" }
             }
         },
     )

@@ -2,7 +2,7 @@
 
 use crate::{
     pool::{EndReason, Learned, Rejection, Reuse, Source},
-    telemetry::log::Human,
+    telemetry::log::HumanDuration,
     tls::{Handshake, VerifyFailure},
     upstream::{RetryReason, RetryRefusal},
 };
@@ -110,5 +110,5 @@ pub(super) fn learned(learned: Learned) -> String {
     if learned.limit.is_zero() {
         return format!("no connection is kept idle: {how}");
     }
-    format!("idle connections retire after {}: {how}", Human(learned.limit))
+    format!("idle connections retire after {}: {how}", HumanDuration(learned.limit))
 }

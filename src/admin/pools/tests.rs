@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::super::{State, sampler::Activity, snapshot::Snapshot, tests::state};
+use super::super::{State, sampler::RecentActivity, snapshot::Snapshot, tests::state};
 use crate::{
     pool::{Census, ConnectionPhase, ConnectionView, EndReason, Reuse},
     tls::{Handshake, Version},
@@ -34,7 +34,7 @@ fn snapshot(state: &State) -> Snapshot {
     snapshot.uptime = Duration::from_secs(90);
     let payments = &mut snapshot.upstreams[0];
     let start = Instant::now();
-    payments.activity = Activity::new(start);
+    payments.activity = RecentActivity::new(start);
     payments.activity.handshakes.sample(start + Duration::from_secs(1), 3);
     payments.activity.handshakes.sample(start + Duration::from_secs(2), 4);
     payments.pool.now.census = Census { idle: 1, connecting: 1, ..Census::default() };

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     pool::{ConnectionPhase, ConnectionView, Reuse},
-    telemetry::log::Human,
+    telemetry::log::HumanDuration,
     upstream::Failed,
 };
 
@@ -28,7 +28,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
     let mut page = format!(
         "warmline {}, up {}, configuration {} from {}\n",
         env!("CARGO_PKG_VERSION"),
-        Human(snapshot.uptime),
+        HumanDuration(snapshot.uptime),
         snapshot.configuration.hash(),
         snapshot.configuration.source.as_str(),
     );
@@ -67,7 +67,7 @@ fn latency(upstream: &UpstreamSnapshot) -> String {
     match quantiles.zip(times.cost()) {
         Some(((median, p99), cost)) => format!(
             "{median} median, {p99} p99 in the last minute; Warmline adds {} in the mean",
-            Human(cost)
+            HumanDuration(cost)
         ),
         None => "no request in the last minute".into(),
     }
@@ -128,7 +128,7 @@ fn connections(page: &mut String, connections: &[ConnectionView]) {
             row!(),
             connection.id,
             phase(connection.phase),
-            Human(connection.age).to_string(),
+            HumanDuration(connection.age).to_string(),
             connection.uses,
             generation(connection),
             connection.last_reuse.map_or("-", Reuse::as_str),

@@ -16,7 +16,7 @@ use crate::{
         HeaderCase, RequestBody,
         meter::doubted::{Peer, connected},
     },
-    tls::{Handshake, Shown, Version},
+    tls::{CertificateUse, Handshake, Version},
 };
 
 fn facts() -> Arc<Facts> {
@@ -25,7 +25,7 @@ fn facts() -> Arc<Facts> {
         peer: SocketAddr::from(([127, 0, 0, 1], 443)),
         local: None,
         handshake: Handshake::Full,
-        shown: Shown::default(),
+        shown: CertificateUse::default(),
         version: Version::Tls13,
         connect_time: Duration::ZERO,
         handshake_time: Duration::ZERO,

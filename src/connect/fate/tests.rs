@@ -17,7 +17,7 @@ fn written(version: Version) -> Evidence {
         ended: None,
         alert: None,
         refusal: None,
-        past: Past::Used,
+        past: PriorUse::Used,
         version,
         resumed_tls13: false,
     }
@@ -57,11 +57,16 @@ fn an_alert_on_a_first_exchange_is_a_refusal_of_the_certificate_in_tls_1_3_alone
     let refused = Refusal::Alert(FINAL);
     let silence = Fate::Unanswered { forgotten: false };
     for (version, past, fate, suspect) in [
-        (Version::Tls13, Past::JustDialled, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
-        (Version::Tls13, Past::Unused, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
-        (Version::Tls13, Past::Used, silence, None),
-        (Version::Tls12, Past::JustDialled, Fate::Refused(refused), None),
-        (Version::Tls12, Past::Used, silence, None),
+        (
+            Version::Tls13,
+            PriorUse::JustDialled,
+            Fate::IdentityRefused(FINAL),
+            Some(Suspect::Identity),
+        ),
+        (Version::Tls13, PriorUse::Unused, Fate::IdentityRefused(FINAL), Some(Suspect::Identity)),
+        (Version::Tls13, PriorUse::Used, silence, None),
+        (Version::Tls12, PriorUse::JustDialled, Fate::Refused(refused), None),
+        (Version::Tls12, PriorUse::Used, silence, None),
     ] {
         let evidence =
             Evidence { alert: Some(FINAL), refusal: Some(refused), past, ..written(version) };
@@ -72,7 +77,7 @@ fn an_alert_on_a_first_exchange_is_a_refusal_of_the_certificate_in_tls_1_3_alone
 #[test]
 fn an_alert_that_may_pass_casts_doubt_on_the_certificate_and_refuses_nothing() {
     let evidence =
-        Evidence { alert: Some(PASSING), past: Past::JustDialled, ..written(Version::Tls13) };
+        Evidence { alert: Some(PASSING), past: PriorUse::JustDialled, ..written(Version::Tls13) };
     assert_eq!(evidence.fate(), Fate::Unanswered { forgotten: false });
     assert_eq!(evidence.suspect(), Some(Suspect::Identity));
 }
@@ -80,12 +85,12 @@ fn an_alert_that_may_pass_casts_doubt_on_the_certificate_and_refuses_nothing() {
 #[test]
 fn a_resumed_connection_that_ends_at_once_casts_doubt_on_its_session() {
     for (alert, past, ended, suspect) in [
-        (None, Past::JustDialled, None, Some(Suspect::Session(None))),
-        (Some(FINAL), Past::JustDialled, None, Some(Suspect::Session(Some(FINAL)))),
-        (Some(FINAL), Past::Unused, None, Some(Suspect::Session(Some(FINAL)))),
-        (None, Past::Unused, None, None),
-        (None, Past::Used, None, None),
-        (None, Past::JustDialled, Some(EndReason::Rotated), None),
+        (None, PriorUse::JustDialled, None, Some(Suspect::Session(None))),
+        (Some(FINAL), PriorUse::JustDialled, None, Some(Suspect::Session(Some(FINAL)))),
+        (Some(FINAL), PriorUse::Unused, None, Some(Suspect::Session(Some(FINAL)))),
+        (None, PriorUse::Unused, None, None),
+        (None, PriorUse::Used, None, None),
+        (None, PriorUse::JustDialled, Some(EndReason::Rotated), None),
     ] {
         let refusal = alert.map(Refusal::Alert);
         let evidence = Evidence {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     connect::harmless::{self, LinePlace},
-    head::Blank,
+    head::EmptyLineMatch,
     stamp::Stamp,
 };
 
@@ -49,19 +49,19 @@ impl HeadPlace {
     const LINE_START: Self = Self(11);
     /// The place behind a CR at the start of a line of an informational head.
     const EMPTY_LINE: Self = Self(12);
-    /// The place behind the first digit of the final status, within the final head; the number of a [`Blank`] is added
+    /// The place behind the first digit of the final status, within the final head; the number of a [`EmptyLineMatch`] is added
     /// to it. Once the head is whole, content follows.
     const FINAL: Self = Self(13);
     /// The place behind the final head.
-    const CONTENT: Self = Self(Self::FINAL.0 + Blank::Whole as u8);
+    const CONTENT: Self = Self(Self::FINAL.0 + EmptyLineMatch::Complete as u8);
 
-    fn of_final_head(blank: Blank) -> Self {
+    fn of_final_head(blank: EmptyLineMatch) -> Self {
         Self(Self::FINAL.0 + blank as u8)
     }
 
     /// Returns how the final head ends so far; `None` before that head and behind it.
-    fn in_final_head(self) -> Option<Blank> {
-        [Blank::No, Blank::Lf, Blank::LfCr]
+    fn in_final_head(self) -> Option<EmptyLineMatch> {
+        [EmptyLineMatch::None, EmptyLineMatch::Lf, EmptyLineMatch::LfCr]
             .into_iter()
             .find(|blank| Self::of_final_head(*blank) == self)
     }

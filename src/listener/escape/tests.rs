@@ -11,14 +11,14 @@ use super::*;
 struct Bodies<'a>(&'a [Option<u64>]);
 
 impl Hyper for Bodies<'_> {
-    fn read(&mut self, came: &[u8], mut judged: Judged) -> Judged {
+    fn read(&mut self, came: &[u8], mut judged: NewestRequest) -> NewestRequest {
         let mut rest = came;
         for (body, count) in self.0.iter().zip(1..) {
             let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else {
                 return judged;
             };
             if count > judged.count {
-                judged = Judged { count, body: *body, done: false };
+                judged = NewestRequest { count, body: *body, done: false };
             }
             rest = &rest[end + 4..];
             let body = match body {
@@ -162,7 +162,7 @@ fn fault_11_a_body_that_hyper_frames_in_another_way_is_left_alone() {
 fn fault_11_a_fragment_and_the_number_of_escapes_are_noted_with_their_place() {
     let mut way = way(&[Some(0)]);
     way.send(b"\r\nGET /a?b<>c#d<e HTTP/1.1\r\n\r\n");
-    assert_eq!(way.noted, [Noted { escaped: 2, fragment: 12, ..Noted::default() }]);
+    assert_eq!(way.noted, [LineFindings { escaped: 2, fragment: 12, ..LineFindings::default() }]);
 }
 
 #[test]

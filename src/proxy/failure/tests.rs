@@ -79,7 +79,7 @@ fn failures() -> Vec<Failure> {
         all.push(Failure::Queue { rejection, max: 2 });
     }
     let alert = AlertDescription::AccessDenied;
-    for shown in Shown::ALL {
+    for shown in CertificateUse::ALL {
         all.push(Failure::IdentityRefused { peer: peer(), alert, shown: *shown });
     }
     for refusal in [Refusal::Renegotiation, Refusal::Alert(alert), Refusal::Violation] {
@@ -129,7 +129,7 @@ fn dials() -> Vec<ConnectError> {
             kind: VerifyFailure::Name,
             reason: "another name".into(),
         },
-        ConnectError::Alert { address, alert, shown: Shown::NotAsked, only_large: false },
+        ConnectError::Alert { address, alert, shown: CertificateUse::NotAsked, only_large: false },
         ConnectError::Tls { address, reason: "a fault".into() },
         ConnectError::HandshakeBroken { address, error: io::ErrorKind::UnexpectedEof.into() },
     ];

@@ -147,7 +147,7 @@ fn setting_the_log_up_twice_is_no_error() {
 #[test]
 fn durations_are_written_as_people_write_them() {
     let written: Vec<_> = [0, 4, 5, 184, 2_134, 9_960, 15_400, 236_000, 1_530_000, 41_300_000]
-        .map(|micros| Human(Duration::from_micros(micros)).to_string())
+        .map(|micros| HumanDuration(Duration::from_micros(micros)).to_string())
         .into();
     let wanted =
         ["0ms", "0ms", "0.01ms", "0.18ms", "2.1ms", "10.0ms", "15ms", "236ms", "1.53s", "41s"];

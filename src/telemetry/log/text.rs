@@ -70,7 +70,7 @@ impl Pairs<'_> {
 impl Visit for Pairs<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         match Duration::try_from_secs_f64(value) {
-            Ok(duration) if self.ours => self.pair(field, &Human(duration)),
+            Ok(duration) if self.ours => self.pair(field, &HumanDuration(duration)),
             _ => self.pair(field, &value),
         }
     }
@@ -115,9 +115,9 @@ impl Display for Escaped<'_> {
 
 /// Displays a duration as people write it: `0.18ms`, `2.1ms`, `236ms`, `1.53s`, `41s`.
 #[derive(Debug, Clone, Copy)]
-pub struct Human(pub Duration);
+pub struct HumanDuration(pub Duration);
 
-impl Display for Human {
+impl Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs_f64();
         let millis = seconds * 1e3;

@@ -37,19 +37,19 @@ impl Server {
     }
 
     /// Returns the answer to a handshake that fails there.
-    fn answer(self, policy: Policy, tried: Tried) -> Option<Answer> {
-        let Tried { opening, session, .. } = tried;
-        match (opening.hello, self.lost) {
-            (_, Lost::Everything) | (Hello::Large, Lost::Large | Lost::LargeAndAsked) => {
-                Some(Answer::Nothing)
+    fn answer(self, policy: Policy, tried: TriedHandshake) -> Option<AnswerKind> {
+        let TriedHandshake { allowed, session, .. } = tried;
+        match (allowed.key_share, self.lost) {
+            (_, Lost::Everything) | (KeyShare::Large, Lost::Large | Lost::LargeAndAsked) => {
+                Some(AnswerKind::Nothing)
             }
-            (Hello::Small, Lost::Asked | Lost::LargeAndAsked) => Some(Answer::Retry),
+            (KeyShare::Small, Lost::Asked | Lost::LargeAndAsked) => Some(AnswerKind::Retry),
             _ if self.slow => {
-                let has_half = remedy(policy, tried, Answer::Something).is_some();
-                (has_half || opening.second.is_some()).then_some(Answer::Something)
+                let has_half = second_offer(policy, tried, AnswerKind::Something).is_some();
+                (has_half || allowed.second.is_some()).then_some(AnswerKind::Something)
             }
-            _ if self.by_any_alert => (session && self.ends_sessions).then_some(Answer::Alert),
-            _ => (session && self.ends_sessions).then_some(Answer::Something),
+            _ if self.by_any_alert => (session && self.ends_sessions).then_some(AnswerKind::Alert),
+            _ => (session && self.ends_sessions).then_some(AnswerKind::Something),
         }
     }
 }
@@ -75,11 +75,16 @@ impl Scene {
         self.now += Duration::from_secs(1);
         let begun = self.now;
         let mut seen = Vec::new();
-        let mut next = Some(self.tolerance.opening(self.policy, self.now));
-        while let Some(opening) = next.take() {
+        let mut next = Some(self.tolerance.first_offer(self.policy, self.now));
+        while let Some(allowed) = next.take() {
             self.now += Duration::from_millis(10);
-            let session = opening.session && self.has_session;
-            let tried = Tried { opening, session, large: opening.hello == Hello::Large, begun };
+            let session = allowed.session && self.has_session;
+            let tried = TriedHandshake {
+                allowed,
+                session,
+                large: allowed.key_share == KeyShare::Large,
+                begun,
+            };
             let answer = server.answer(self.policy, tried);
             seen.push(told(tried, answer.is_none()));
             if let Some(answer) = answer {
@@ -102,15 +107,15 @@ impl Scene {
     }
 }
 
-fn told(tried: Tried, good: bool) -> String {
-    let hello = match tried.opening.hello {
-        Hello::Large => "large",
-        Hello::Small => "small",
-        Hello::Classic => "classic",
+fn told(tried: TriedHandshake, good: bool) -> String {
+    let key_share = match tried.allowed.key_share {
+        KeyShare::Large => "large",
+        KeyShare::Small => "small",
+        KeyShare::Classic => "classic",
     };
     let (session, mark) =
         (if tried.session { "session+" } else { "" }, if good { "" } else { "!" });
-    format!("{session}{hello}{mark}")
+    format!("{session}{key_share}{mark}")
 }
 
 #[test]
@@ -175,17 +180,19 @@ fn fault_02_only_failures_in_a_row_turn_resumption_off() {
 fn fault_02_handshakes_that_were_under_way_at_once_count_as_one_failure() {
     let mut scene = Scene::new(AUTO);
     let (begun, later) = (scene.now, scene.now + Duration::from_millis(5));
-    let opening = scene.tolerance.opening(AUTO, begun);
-    let tried = Tried { opening, session: true, large: true, begun };
+    let allowed = scene.tolerance.first_offer(AUTO, begun);
+    let tried = TriedHandshake { allowed, session: true, large: true, begun };
     let seconds: Vec<_> = (0..50)
-        .map(|_| scene.tolerance.failed(AUTO, tried, Answer::Something, later).expect("a second"))
+        .map(|_| {
+            scene.tolerance.failed(AUTO, tried, AnswerKind::Something, later).expect("a second")
+        })
         .collect();
-    for opening in seconds {
-        let tried = Tried { opening, session: false, ..tried };
+    for allowed in seconds {
+        let tried = TriedHandshake { allowed, session: false, ..tried };
         scene.lessons.extend(scene.tolerance.succeeded(tried, later));
     }
     assert_eq!(scene.lessons, [Lesson::SessionsForgotten]);
-    assert!(scene.tolerance.opening(AUTO, later).session);
+    assert!(scene.tolerance.first_offer(AUTO, later).session);
 }
 
 #[test]
@@ -210,7 +217,7 @@ fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
     assert_eq!(scene.connects(server), ["classic", "session+classic"]);
     let asks = Server::losing(Lost::Asked);
     let mut scene = Scene::new(AUTO);
-    scene.tolerance.pause(Refused::Large, scene.now);
+    scene.tolerance.pause(RefusedShare::Large, scene.now);
     assert_eq!(scene.connects(asks), ["small! classic", "session+classic"]);
     assert_eq!(scene.lessons, [Lesson::Classic(FIRST_PAUSE)]);
 }

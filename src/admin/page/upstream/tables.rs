@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     pool::{ConnectionView, EndReason, Rejection, Reuse},
-    telemetry::log::Human,
+    telemetry::log::HumanDuration,
     tls::{Handshake, VerifyFailure},
     upstream::{Code, RetryReason, RetryRefusal},
 };
@@ -169,7 +169,7 @@ fn row(connection: &ConnectionView) -> Markup {
         tr {
             td.number { (connection.id) }
             td { (phase(connection.phase)) }
-            td.number { (Human(connection.age)) }
+            td.number { (HumanDuration(connection.age)) }
             td.number { (Count(connection.uses)) }
             td { (connection.last_reuse.map_or("–", Reuse::as_str)) }
             td { @if let Some(peer) = connection.peer { (peer) } @else { "–" } }
