@@ -18,7 +18,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    config::{IdentityFiles, Plan},
+    config::Plan,
     tls::{self, CertificateUse, Trust},
 };
 
@@ -253,21 +253,4 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         }
     }
     page
-}
-
-/// Returns the file that an upstream's trust was read from; `None` for the system's roots.
-pub(super) fn trust_file<'a>(plan: &'a Plan, settings: &tls::Settings) -> Option<&'a PathBuf> {
-    let mut trusts = plan.credentials.trusts.iter();
-    trusts.find(|(_, trust)| Arc::ptr_eq(trust, &settings.trust))?.0.as_ref()
-}
-
-/// Returns the files that an upstream's identity was read from; `None` if the upstream has none.
-pub(super) fn identity_files<'a>(
-    plan: &'a Plan,
-    settings: &tls::Settings,
-) -> Option<&'a IdentityFiles> {
-    let mut identities = plan.credentials.identities.iter();
-    let used = settings.identity.as_ref()?;
-    let (files, _) = identities.find(|(_, identity)| Arc::ptr_eq(identity, used))?;
-    Some(files)
 }

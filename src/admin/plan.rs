@@ -1,8 +1,6 @@
 //! `/plan`: the configuration in force, in the form in which users write it, with every default. No secret is shown: of
 //! certificates and keys only the paths.
 
-mod written;
-
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -10,8 +8,7 @@ use super::{
     moment::Moment,
     snapshot::{Configuration, Snapshot},
 };
-use crate::config::Origin;
-use written::Document;
+use crate::config::{Origin, ShownPlan};
 
 /// Renders the page as JSON, for programs: the configuration, its hash and source, and the changes that were refused
 /// since.
@@ -29,8 +26,8 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
 
 /// Renders the configuration alone, as YAML.
 pub(super) fn yaml(snapshot: &Snapshot) -> String {
-    let document = Document::of(&snapshot.configuration.in_force.plan);
-    serde_yaml::to_string(&document).unwrap_or_else(|error| format!("# {error}\n"))
+    let plan = ShownPlan(&snapshot.configuration.in_force.plan);
+    serde_yaml::to_string(&plan).unwrap_or_else(|error| format!("# {error}\n"))
 }
 
 /// Returns the source of the configuration, as part of a sentence.
@@ -50,7 +47,7 @@ struct Page<'a> {
     place: Option<&'a str>,
     since: String,
     refused: Value,
-    plan: Document<'a>,
+    plan: ShownPlan<'a>,
 }
 
 impl<'a> Page<'a> {
@@ -62,7 +59,7 @@ impl<'a> Page<'a> {
             place: configuration.place.as_deref(),
             since: Moment(configuration.in_force.since).to_string(),
             refused: refused(snapshot),
-            plan: Document::of(&configuration.in_force.plan),
+            plan: ShownPlan(&configuration.in_force.plan),
         }
     }
 }

@@ -14,9 +14,9 @@ use tokio::{
 use super::{serve::Limits, *};
 use crate::{
     clients::Bounds,
-    config::{self, Context, Credentials, Files, Plan, Source},
-    telemetry::log::{self, Access, AccessSwitch, Format, Level},
-    tls::{self, Identity, KeyExchange, MinVersion, Policy, Trust, trust::TrustError},
+    config::{self, Context, Files, Plan, Source},
+    telemetry::log::{self, Access, AccessSwitch},
+    tls::{self, Identity, Trust, trust::TrustError},
     upstream::{Exchanges, fixture},
 };
 
@@ -40,14 +40,9 @@ fn tls_settings() -> tls::Settings {
     let (certificate, key) = credentials();
     let now = SystemTime::now();
     let identity = Identity::from_pem(certificate.as_bytes(), key.as_bytes(), now);
-    tls::Settings {
-        server_name: None,
-        verify_name: ServerName::try_from("a.example").unwrap(),
-        trust: Arc::new(Trust::from_pem(certificate.as_bytes()).unwrap()),
-        identity: Some(Arc::new(identity.unwrap())),
-        min_version: MinVersion::Tls12,
-        policy: Policy { resumption: true, key_exchange: KeyExchange::Auto },
-    }
+    let name = ServerName::try_from("a.example").unwrap();
+    let trust = Trust::from_pem(certificate.as_bytes()).unwrap();
+    tls::Settings::new(None, name, Arc::new(trust), Some(Arc::new(identity.unwrap())))
 }
 
 /// Makes a state with unused upstreams of these names.
@@ -123,23 +118,8 @@ fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> 
 
 /// Makes a plan without listeners and upstreams.
 fn plan() -> Plan {
-    Plan {
-        threads: 1,
-        log: log::Settings {
-            format: Format::Text,
-            level: Level::Info,
-            access: Access::Off,
-            access_rate: 0,
-        },
-        metrics: Vec::new(),
-        admin: Vec::new(),
-        drain: Duration::ZERO,
-        required_upstreams: Vec::new(),
-        unnamed_upstreams: Vec::new(),
-        listeners: Vec::new(),
-        upstreams: Vec::new(),
-        credentials: Credentials::default(),
-    }
+    let log = log::Settings { access: Access::Off, ..log::Settings::by_default(true) };
+    Plan::new(Vec::new(), Vec::new(), log)
 }
 
 /// A port that is served until the value is dropped.

@@ -140,10 +140,9 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 fn log_settings() -> log::Settings {
     let terminal = io::stderr().is_terminal();
     log::Settings {
-        format: if terminal { log::Format::Text } else { log::Format::Json },
-        level: log::Level::Info,
         access: log::Access::Off,
         access_rate: 0,
+        ..log::Settings::by_default(terminal)
     }
 }
 

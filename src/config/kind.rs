@@ -1,9 +1,10 @@
 //! The kinds of plain values: durations, sizes, numbers, and words of a fixed set.
 
-use std::time::Duration;
+use std::{marker::PhantomData, num::NonZeroU64, time::Duration};
 
 use http::HeaderName;
 use schemars::{Schema, json_schema};
+use serde::Serialize;
 
 use super::written::Kind;
 use crate::{
@@ -51,6 +52,19 @@ impl Kind for Time {
             .ok_or_else(|| format!("{} is longer than a year; write at most 8760h", quote(text)))
     }
 
+    /// Shows the duration in its largest whole unit: `200ms`, `90s`, `1h`.
+    fn show(value: &Duration) -> impl Serialize {
+        let millis = value.as_millis();
+        let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+        let unit =
+            units.into_iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit));
+        match unit {
+            Some((name, unit)) => format!("{}{name}", millis / unit),
+            None if millis == 0 => "0".into(),
+            None => format!("{millis}ms"),
+        }
+    }
+
     fn schema() -> Schema {
         json_schema!({
             "type": ["string", "integer"],
@@ -75,6 +89,10 @@ impl Kind for PositiveTime {
             ));
         }
         Ok(duration)
+    }
+
+    fn show(value: &Duration) -> impl Serialize {
+        Time::show(value)
     }
 
     fn schema() -> Schema {
@@ -115,6 +133,10 @@ impl<const LEAST: usize, const MOST: usize> Kind for Bytes<LEAST, MOST> {
         })
     }
 
+    fn show(value: &usize) -> impl Serialize {
+        *value
+    }
+
     fn schema() -> Schema {
         json_schema!({
             "type": ["string", "integer"],
@@ -125,26 +147,53 @@ impl<const LEAST: usize, const MOST: usize> Kind for Bytes<LEAST, MOST> {
     }
 }
 
-/// A whole number within bounds.
+/// A whole number within bounds, read as an `N`.
 #[derive(Debug)]
-pub(super) struct Count<const LEAST: usize, const MOST: usize>;
+pub(super) struct Count<const LEAST: usize, const MOST: usize, N = usize>(PhantomData<N>);
 
-impl<const LEAST: usize, const MOST: usize> Kind for Count<LEAST, MOST> {
-    type Value = usize;
+impl<const LEAST: usize, const MOST: usize, N> Kind for Count<LEAST, MOST, N>
+where
+    N: TryFrom<i64> + TryInto<usize> + Copy + Serialize,
+{
+    type Value = N;
 
-    fn read(text: &str) -> Result<usize, String> {
+    fn read(text: &str) -> Result<N, String> {
         let count = whole(text).ok_or_else(|| {
             format!("{} is not a whole number; write one from {LEAST} to {MOST}", quote(text))
         })?;
         refuse_leading_zero(text)?;
-        usize::try_from(count)
+        N::try_from(count)
             .ok()
-            .filter(|count| (LEAST..=MOST).contains(count))
+            .filter(|count| (*count).try_into().is_ok_and(|count| (LEAST..=MOST).contains(&count)))
             .ok_or_else(|| format!("{} is out of bounds; write {LEAST} to {MOST}", quote(text)))
+    }
+
+    fn show(value: &N) -> impl Serialize {
+        *value
     }
 
     fn schema() -> Schema {
         json_schema!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
+    }
+}
+
+/// A whole number up to a bound, read as `None` for 0, which is no limit.
+#[derive(Debug)]
+pub(super) struct Limit<const MOST: usize>;
+
+impl<const MOST: usize> Kind for Limit<MOST> {
+    type Value = Option<NonZeroU64>;
+
+    fn read(text: &str) -> Result<Self::Value, String> {
+        Count::<0, MOST, u64>::read(text).map(NonZeroU64::new)
+    }
+
+    fn show(value: &Self::Value) -> impl Serialize {
+        value.map_or(0, NonZeroU64::get)
+    }
+
+    fn schema() -> Schema {
+        Count::<0, MOST, u64>::schema()
     }
 }
 
@@ -167,6 +216,10 @@ impl Kind for MaxIdle {
         }
     }
 
+    fn show(value: &Self::Value) -> impl Serialize {
+        value.map_or(-1, |count| i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
     fn schema() -> Schema {
         json_schema!({ "type": "integer", "minimum": -1, "maximum": 1_000_000 })
     }
@@ -187,6 +240,10 @@ impl Kind for Percent {
             .ok_or_else(|| format!("{} is not a percentage; write 0% to 100%", quote(text)))?;
         refuse_leading_zero(text)?;
         Ok(percent)
+    }
+
+    fn show(value: &u32) -> impl Serialize {
+        format!("{value}%")
     }
 
     fn schema() -> Schema {
@@ -225,7 +282,7 @@ fn refuse_leading_zero(text: &str) -> Result<(), String> {
 macro_rules! words {
     (
         $(#[$doc:meta])*
-        $name:ident -> $value:ty { $($text:literal => $to:expr),+ $(,)? }
+        $name:ident -> $value:ty { $($text:literal => $to:path),+ $(,)? }
         right: $right:literal
     ) => {
         $(#[$doc])*
@@ -239,6 +296,12 @@ macro_rules! words {
                 match text {
                     $($text => Ok($to),)+
                     _ => Err(format!("{} is not known here; write {}", quote(text), $right)),
+                }
+            }
+
+            fn show(value: &$value) -> impl Serialize {
+                match value {
+                    $($to => $text,)+
                 }
             }
 
@@ -278,30 +341,23 @@ impl Kind for Flag {
         text.parse().map_err(|_| format!("{} is not known here; write true or false", quote(text)))
     }
 
+    fn show(value: &bool) -> impl Serialize {
+        *value
+    }
+
     fn schema() -> Schema {
         json_schema!({ "type": "boolean" })
     }
 }
 
-/// The groups that TLS keys are agreed with.
-#[derive(Debug)]
-pub(super) struct KeyExchangeKind;
-
-impl Kind for KeyExchangeKind {
-    type Value = KeyExchange;
-
-    fn read(text: &str) -> Result<KeyExchange, String> {
-        match text {
-            "auto" => Ok(KeyExchange::Auto),
-            "classic" => Ok(KeyExchange::Classic),
-            "hybrid" => Ok(KeyExchange::Hybrid),
-            _ => Err(format!("{} is not known here; write auto, classic or hybrid", quote(text))),
-        }
+words! {
+    /// The groups that TLS keys are agreed with.
+    KeyExchangeKind -> KeyExchange {
+        "auto" => KeyExchange::Auto,
+        "classic" => KeyExchange::Classic,
+        "hybrid" => KeyExchange::Hybrid,
     }
-
-    fn schema() -> Schema {
-        json_schema!({ "enum": ["auto", "classic", "hybrid"] })
-    }
+    right: "auto, classic or hybrid"
 }
 
 /// The requests that get an access line. `off` and `false` mean the same, because Helm's YAML turns `off` into `false`.
@@ -317,6 +373,14 @@ impl Kind for AccessKind {
             "errors" => Ok(Access::Errors),
             "all" => Ok(Access::All),
             _ => Err(format!("{} is not known here; write off, errors or all", quote(text))),
+        }
+    }
+
+    fn show(value: &Access) -> impl Serialize {
+        match value {
+            Access::Off => "off",
+            Access::Errors => "errors",
+            Access::All => "all",
         }
     }
 
@@ -343,55 +407,37 @@ impl Kind for MinVersionKind {
         }
     }
 
+    fn show(value: &MinVersion) -> impl Serialize {
+        match value {
+            MinVersion::Tls12 => "1.2",
+            MinVersion::Tls13 => "1.3",
+        }
+    }
+
     fn schema() -> Schema {
         json_schema!({ "enum": ["1.2", "1.3", 1.2, 1.3] })
     }
 }
 
-/// The case of field names in requests and responses.
-#[derive(Debug)]
-pub(super) struct HeaderCaseKind;
-
-impl Kind for HeaderCaseKind {
-    type Value = HeaderCase;
-
-    fn read(text: &str) -> Result<HeaderCase, String> {
-        match text {
-            "kept" => Ok(HeaderCase::Kept),
-            "lower" => Ok(HeaderCase::Lower),
-            "title" => Ok(HeaderCase::Title),
-            _ => Err(format!("{} is not known here; write kept, lower or title", quote(text))),
-        }
+words! {
+    /// The case of field names in requests and responses.
+    HeaderCaseKind -> HeaderCase {
+        "kept" => HeaderCase::Kept,
+        "lower" => HeaderCase::Lower,
+        "title" => HeaderCase::Title,
     }
-
-    fn schema() -> Schema {
-        json_schema!({ "enum": ["kept", "lower", "title"] })
-    }
+    right: "kept, lower or title"
 }
 
-/// The rule by which requests share idle connections (`pool.reuse`).
-#[derive(Debug)]
-pub(super) struct ReuseKind;
-
-impl Kind for ReuseKind {
-    type Value = Sharing;
-
-    fn read(text: &str) -> Result<Sharing, String> {
-        match text {
-            "always" => Ok(Sharing::Always),
-            "aggressive" => Ok(Sharing::Aggressive),
-            "safe" => Ok(Sharing::Safe),
-            "never" => Ok(Sharing::Never),
-            _ => Err(format!(
-                "{} is not known here; write always, aggressive, safe or never",
-                quote(text)
-            )),
-        }
+words! {
+    /// The rule by which requests share idle connections (`pool.reuse`).
+    ReuseKind -> Sharing {
+        "always" => Sharing::Always,
+        "aggressive" => Sharing::Aggressive,
+        "safe" => Sharing::Safe,
+        "never" => Sharing::Never,
     }
-
-    fn schema() -> Schema {
-        json_schema!({ "enum": ["always", "aggressive", "safe", "never"] })
-    }
+    right: "always, aggressive, safe or never"
 }
 
 /// The name of a request field, or `off`, which is read as `None`.
@@ -412,6 +458,10 @@ impl Kind for FieldName {
                 format!("{} is not a field name; write one, such as Priority, or off", quote(text))
             }),
         }
+    }
+
+    fn show(value: &Self::Value) -> impl Serialize {
+        value.as_ref().map_or("off", HeaderName::as_str)
     }
 
     fn schema() -> Schema {

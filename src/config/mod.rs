@@ -7,7 +7,6 @@
 mod compile;
 pub mod configmap;
 mod credentials;
-mod defaults;
 mod digests;
 mod document;
 mod errors;
@@ -20,6 +19,8 @@ mod origin;
 mod outline;
 mod plan;
 mod quick;
+mod section;
+mod shown;
 mod source;
 mod spec;
 mod status;
@@ -36,6 +37,7 @@ pub use files::{Disk, Files};
 pub use kept::Kept;
 pub use origin::Origin;
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
+pub(crate) use shown::ShownPlan;
 pub use source::{Found, Loaded, Source, Terms, Unusable};
 pub use status::{ConfigurationStatus, InForce, Outcome, Refusal, Refused};
 pub use warnings::{expired_trust, unread_roots, warnings};
@@ -75,7 +77,7 @@ impl<'a> Context<'a> {
 /// Returns the addresses that metrics and health are bound to if the configuration names none.
 #[must_use]
 pub fn default_metrics() -> Vec<Bind> {
-    defaults::binds(defaults::METRICS_BIND)
+    plan::default_binds(plan::METRICS_BIND)
 }
 
 /// Makes a plan from a text, or returns everything that is wrong with the text.

@@ -7,6 +7,7 @@ use std::{
 
 use rustls::pki_types::{DnsName, ServerName};
 use schemars::{Schema, json_schema};
+use serde::Serialize;
 
 use super::{kind::quote, written::Kind};
 use crate::connect::{EndpointHost, HostPort};
@@ -24,6 +25,10 @@ impl Kind for UpstreamName {
             return Ok(text.into());
         }
         Err(format!("{} is not a name; write 1 to 63 of a-z, 0-9 and -", quote(text)))
+    }
+
+    fn show(value: &String) -> impl Serialize {
+        value
     }
 
     fn schema() -> Schema {
@@ -70,6 +75,10 @@ impl Kind for Host {
         }
     }
 
+    fn show(value: &String) -> impl Serialize {
+        value
+    }
+
     fn schema() -> Schema {
         json_schema!({ "type": "string", "minLength": 1 })
     }
@@ -113,6 +122,10 @@ impl Kind for EndpointAddress {
         Ok(HostPort { host, port })
     }
 
+    fn show(value: &HostPort) -> impl Serialize {
+        value.to_string()
+    }
+
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": "^[^/]+:[0-9]{1,5}$" })
     }
@@ -154,6 +167,10 @@ impl Kind for BindAddress {
         })
     }
 
+    fn show(value: &SocketAddr) -> impl Serialize {
+        value.to_string()
+    }
+
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": ":[0-9]{1,5}$" })
     }
@@ -183,6 +200,10 @@ impl Kind for ServerNameKind {
                 quote(text)
             )
         })
+    }
+
+    fn show(value: &Self::Value) -> impl Serialize {
+        value.as_ref().map_or("none", AsRef::as_ref)
     }
 
     fn schema() -> Schema {
@@ -216,6 +237,10 @@ impl Kind for VerifyName {
         })
     }
 
+    fn show(value: &Self::Value) -> impl Serialize {
+        value.to_str()
+    }
+
     fn schema() -> Schema {
         json_schema!({ "type": "string", "minLength": 1 })
     }
@@ -236,6 +261,10 @@ impl Kind for FilePath {
             return Err(format!("{} is not a path; write the path of a PEM file", quote(text)));
         }
         Ok(text.into())
+    }
+
+    fn show(value: &PathBuf) -> impl Serialize {
+        value
     }
 
     fn schema() -> Schema {

@@ -5,6 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::Credentials;
 use crate::{telemetry::log, upstream};
 
+/// The default addresses of metrics and health: every address of the pod, IPv4 too.
+pub(super) const METRICS_BIND: &[&str] = &["[::]:13320"];
+/// The default address of administration: loopback only.
+pub(super) const ADMIN_BIND: &[&str] = &["127.0.0.1:13321"];
+/// The default addresses of traffic: both loopback families, because many machines resolve `localhost` to `::1` first.
+pub(super) const LISTENER_BIND: &[&str] = &["127.0.0.1:13301", "[::1]:13301"];
+
 /// A whole configuration, validated and immutable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -65,4 +72,47 @@ pub struct ListenerLimits {
     pub idle_timeout: Duration,
     /// The most client connections at once; above that number none is accepted.
     pub connections: usize,
+}
+
+impl Plan {
+    /// Makes a plan that serves operators at these addresses, and nobody else, with the default settings.
+    pub(crate) fn new(metrics: Vec<Bind>, admin: Vec<Bind>, log: log::Settings) -> Self {
+        Self {
+            threads: 1,
+            log,
+            metrics,
+            admin,
+            drain: Duration::from_secs(25),
+            required_upstreams: Vec::new(),
+            unnamed_upstreams: Vec::new(),
+            listeners: Vec::new(),
+            upstreams: Vec::new(),
+            credentials: Credentials::default(),
+        }
+    }
+}
+
+impl Listener {
+    /// Makes a listener on these addresses, with the default settings.
+    pub(super) fn new(binds: Vec<Bind>) -> Self {
+        Self { binds, explain: false, limits: ListenerLimits::default() }
+    }
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 32 * 1024,
+            header_fields: 100,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_mins(5),
+            connections: 4096,
+        }
+    }
+}
+
+/// Makes default addresses, not marked as written by the user.
+pub(super) fn default_binds(addresses: &[&str]) -> Vec<Bind> {
+    let parse = |text: &&str| text.parse().expect("the defaults are addresses; a test reads them");
+    addresses.iter().map(|text| Bind { address: parse(text), written: false }).collect()
 }

@@ -8,7 +8,6 @@ use std::{
 
 use super::{
     Context, Credentials, Errors, Plan, compile,
-    compile::default_log,
     configmap::{Away, ConfigMap, Known},
     digests::Digests,
     files::{Disk, Files},
@@ -176,7 +175,7 @@ impl Source {
     /// Returns the log settings to use until there is a configuration.
     #[must_use]
     pub fn log(&self) -> log::Settings {
-        let mut settings = default_log(self.terms.terminal);
+        let mut settings = log::Settings::by_default(self.terms.terminal);
         settings.level = self.terms.level.unwrap_or(settings.level);
         settings
     }

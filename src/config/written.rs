@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{Error as _, SeqAccess, Visitor},
 };
 use serde_yaml::{Location, Spanned};
@@ -24,13 +24,16 @@ impl From<Location> for Position {
     }
 }
 
-/// A kind of scalar value: how its text is read, and how the schema describes it.
+/// A kind of scalar value: the way between text and value in both directions, and the schema of the text.
 pub(super) trait Kind {
     /// The type of the value that is read.
     type Value;
 
     /// Reads the value's text. The error says what is wrong, and after a semicolon what would be right.
     fn read(text: &str) -> Result<Self::Value, String>;
+
+    /// Returns the value as users would write it; `read` makes the same value of it again.
+    fn show(value: &Self::Value) -> impl Serialize;
 
     /// Returns the JSON Schema of the values of this kind.
     fn schema() -> Schema;

@@ -44,11 +44,12 @@ pub enum EndpointHost {
 }
 
 /// The spelling of field names on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HeaderCase {
     /// The sender's spelling, in both directions.
     Kept,
     /// Lower case, in both directions.
+    #[default]
     Lower,
     /// `Content-Length` to the upstream, lower case to the client.
     Title,
@@ -61,6 +62,12 @@ pub struct Limits {
     pub connect: Duration,
     /// The limit on the TLS handshake.
     pub handshake: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), handshake: Duration::from_secs(5) }
+    }
 }
 
 impl fmt::Display for EndpointHost {

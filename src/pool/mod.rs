@@ -80,6 +80,23 @@ pub struct Settings {
     pub queue_timeout: Duration,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sharing: Sharing::Always,
+            max_connections: 100,
+            max_idle: None,
+            min_idle: 0,
+            purge_delay: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(55),
+            max_age: Duration::from_hours(1),
+            max_requests: None,
+            max_queue: 1024,
+            queue_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 /// The end of a connection's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {

@@ -116,6 +116,16 @@ pub struct Settings {
     pub access_rate: u32,
 }
 
+impl Settings {
+    /// Returns the default settings: on a terminal those for people, else those for programs that read logs.
+    #[must_use]
+    pub const fn by_default(terminal: bool) -> Self {
+        let (format, access) =
+            if terminal { (Format::Text, Access::All) } else { (Format::Json, Access::Errors) };
+        Self { format, level: Level::Info, access, access_rate: 1000 }
+    }
+}
+
 /// Sends all events to standard error from now on. Only the first call in a process has an effect.
 ///
 /// A thread of its own writes the lines, so that code that logs never waits for the reader of standard error. A line

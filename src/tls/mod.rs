@@ -64,10 +64,31 @@ pub struct Settings {
     pub policy: Policy,
 }
 
+impl Settings {
+    /// Makes settings of these names, this trust and this identity; all others have their defaults.
+    #[must_use]
+    pub fn new(
+        server_name: Option<DnsName<'static>>,
+        verify_name: ServerName<'static>,
+        trust: Arc<Trust>,
+        identity: Option<Arc<Identity>>,
+    ) -> Self {
+        Self {
+            server_name,
+            verify_name,
+            trust,
+            identity,
+            min_version: MinVersion::default(),
+            policy: Policy::default(),
+        }
+    }
+}
+
 /// The lowest TLS version that is allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MinVersion {
     /// TLS 1.2 and 1.3.
+    #[default]
     Tls12,
     /// TLS 1.3 alone.
     Tls13,

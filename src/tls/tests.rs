@@ -56,13 +56,11 @@ impl Scene {
         let mut params = rcgen::CertificateParams::new(["a.example".into()]).unwrap();
         params.not_after = rcgen::date_time_ymd(2091, 1, 1);
         let certificate = params.self_signed(&key).unwrap();
+        let name = "a.example";
+        let trust = Arc::new(Trust::from_pem(certificate.pem().as_bytes()).unwrap());
         let settings = Settings {
-            server_name: Some("a.example".try_into().unwrap()),
-            verify_name: "a.example".try_into().unwrap(),
-            trust: Arc::new(Trust::from_pem(certificate.pem().as_bytes()).unwrap()),
-            identity: None,
-            min_version: MinVersion::Tls12,
-            policy: Policy { resumption, key_exchange: KeyExchange::Auto },
+            policy: Policy { resumption, ..Policy::default() },
+            ..Settings::new(Some(name.try_into().unwrap()), name.try_into().unwrap(), trust, None)
         };
         let mut server = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()

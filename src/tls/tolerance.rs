@@ -32,10 +32,17 @@ pub struct Policy {
     pub key_exchange: KeyExchange,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self { resumption: true, key_exchange: KeyExchange::default() }
+    }
+}
+
 /// The configured groups of the key exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum KeyExchange {
     /// The hybrid (post-quantum) group first; if its large message gets no answer, a small one that still names it.
+    #[default]
     Auto,
     /// No hybrid group.
     Classic,

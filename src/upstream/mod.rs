@@ -89,6 +89,31 @@ pub struct Settings {
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Settings {
+    /// Makes settings of an upstream with this name, these hosts, endpoint and TLS; all others have their defaults.
+    #[must_use]
+    pub fn new(
+        name: String,
+        hosts: Vec<String>,
+        endpoint: connect::HostPort,
+        tls: tls::Settings,
+    ) -> Self {
+        Self {
+            name,
+            hosts,
+            port: None,
+            endpoint,
+            tls,
+            pool: pool::Settings::default(),
+            connect: connect::Limits::default(),
+            response_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(1),
+            retries: Retries::default(),
+            rotation_deadline: Duration::from_mins(5),
+            priority: None,
+            header_case: connect::HeaderCase::default(),
+        }
+    }
+
     /// Returns the time for which sent bytes may stay unacknowledged before their connection counts as dead: the time
     /// limit of a TCP connect, but at most half of `response_timeout`, which leaves time to send the request again.
     #[must_use]

@@ -21,6 +21,12 @@ pub struct Retries {
     pub idempotency_key: bool,
 }
 
+impl Default for Retries {
+    fn default() -> Self {
+        Self { max: 2, budget: 20, idempotency_key: false }
+    }
+}
+
 /// The number of retries a second that are always allowed.
 pub(super) const LEAST: u64 = 3;
 /// The least size of a full bucket: ten seconds' worth of [`LEAST`] retries.

@@ -8,7 +8,7 @@ use super::super::{
     snapshot::Snapshot,
     tests::{Memory, example, state_of},
 };
-use crate::config;
+use crate::config::{self, ShownPlan};
 
 /// Asserts that every key of the tree `wanted` is in the tree `shown` too.
 fn assert_keys(wanted: &Value, shown: &Value, path: &str) {
@@ -56,4 +56,42 @@ fn the_text_is_a_configuration_that_comes_to_the_same_plan() {
     let again = Memory::new().compile(&super::text(&snapshot));
     let again = Snapshot::take(&state_of(again, &[]), Instant::now());
     assert_eq!(super::yaml(&again), super::yaml(&snapshot));
+}
+
+#[test]
+fn a_setting_is_shown_as_it_was_written() {
+    let text = "
+threads: 3
+log: {format: text, level: warn, access: 'off', accessRate: 7}
+drain: 90s
+listeners:
+- bind: ['0.0.0.0:80']
+  allowNonLoopback: true
+  explain: true
+  limits: {headerBytes: 9000, headerFields: 7, headerTimeout: 1500ms, idleTimeout: 2h, connections: 7}
+upstreams:
+- name: a
+  hosts: [b.example]
+  port: 7
+  endpoints: ['a.example:443']
+  tls:
+    serverName: none
+    verifyName: v.example
+    trust: /trust.crt
+    identity: {certificate: /client.crt, key: /client.key}
+    minVersion: '1.3'
+    resumption: false
+    keyExchange: hybrid
+  pool: {reuse: safe, maxConnections: 7, maxIdle: 7, minIdle: 7, purgeDelay: 7s, idleTimeout: '0', maxAge: 7m,
+    maxRequests: 7, maxQueue: 7, queueTimeout: 7s, priority: x-y, rotationDeadline: 7s}
+  timeouts: {connect: 7s, handshake: 7s, response: 7s, idle: 7s}
+  retries: {max: 7, budget: 7%, idempotencyKey: true}
+  headerCase: title
+metrics: {bind: ['127.0.0.1:1']}
+admin: {bind: ['127.0.0.1:2']}
+readiness: {requireUpstreams: [a]}
+";
+    let plan = Memory::new().compile(text);
+    let shown: Value = serde_json::to_value(ShownPlan(&plan)).unwrap();
+    assert_eq!(shown, serde_yaml::from_str::<Value>(text).unwrap());
 }

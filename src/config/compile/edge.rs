@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use super::claim::{Claim, Ports};
 use crate::config::{
-    defaults,
     errors::{Finding, Findings, Section},
     kind::Flag,
     name::BindAddress,
-    plan::{Bind, Listener, ListenerLimits},
+    plan::{self, Bind, Listener},
+    section::Keys as _,
     spec,
     written::{Placed, Position, Written},
 };
@@ -40,7 +40,7 @@ pub(super) fn metrics(
     let bind = edge.and_then(|edge| edge.bind.as_ref());
     binds(
         bind,
-        defaults::METRICS_BIND,
+        plan::METRICS_BIND,
         if confined { Reach::Default } else { Reach::Anywhere },
         None,
         ports,
@@ -56,7 +56,7 @@ pub(super) fn admin(
 ) -> Vec<Bind> {
     let bind = edge.and_then(|edge| edge.bind.as_ref());
     let reach = if confined { Reach::Default } else { Reach::Loopback };
-    binds(bind, defaults::ADMIN_BIND, reach, None, ports, &mut findings.section("admin"))
+    binds(bind, plan::ADMIN_BIND, reach, None, ports, &mut findings.section("admin"))
 }
 
 pub(super) fn listeners(
@@ -96,14 +96,11 @@ fn listener(
     ports: &mut Ports,
     section: &mut Section<'_>,
 ) -> Listener {
-    let reach = reach(spec.allow_non_loopback.as_ref(), confined, section);
-    let binds = binds(spec.bind.as_ref(), defaults::LISTENER_BIND, reach, at, ports, section);
-    let explain = section.value("explain", spec.explain.as_ref(), defaults::EXPLAIN);
-    Listener {
-        binds,
-        explain,
-        limits: limits(spec.limits.as_ref(), &mut section.section("limits")),
-    }
+    let reach = reach(spec.allowNonLoopback.as_ref(), confined, section);
+    let binds = binds(spec.bind.as_ref(), plan::LISTENER_BIND, reach, at, ports, section);
+    let mut listener = Listener::new(binds);
+    spec.set_keys(Some(&mut listener), section);
+    listener
 }
 
 fn reach(
@@ -122,34 +119,6 @@ fn reach(
             }
             Reach::Anywhere
         }
-    }
-}
-
-fn limits(written: Option<&spec::Limits>, section: &mut Section<'_>) -> ListenerLimits {
-    let default = defaults::LISTENER_LIMITS;
-    let Some(limits) = written else { return default };
-    ListenerLimits {
-        header_bytes: section.value(
-            "headerBytes",
-            limits.header_bytes.as_ref(),
-            default.header_bytes,
-        ),
-        header_fields: section.value(
-            "headerFields",
-            limits.header_fields.as_ref(),
-            default.header_fields,
-        ),
-        header_timeout: section.value(
-            "headerTimeout",
-            limits.header_timeout.as_ref(),
-            default.header_timeout,
-        ),
-        idle_timeout: section.value(
-            "idleTimeout",
-            limits.idle_timeout.as_ref(),
-            default.idle_timeout,
-        ),
-        connections: section.value("connections", limits.connections.as_ref(), default.connections),
     }
 }
 
@@ -190,7 +159,7 @@ fn default_binds(
     section: &mut Section<'_>,
 ) -> Vec<Bind> {
     let path = section.path("bind");
-    let binds = defaults::binds(default);
+    let binds = plan::default_binds(default);
     for Bind { address, .. } in &binds {
         claim(Claim { address: *address, path: path.clone(), at }, ports, section);
     }

@@ -9,12 +9,13 @@ mod upstream;
 use std::sync::Arc;
 
 use super::{
-    Context, Credentials, defaults,
+    Context, Credentials,
     document::START,
     errors::{Finding, Findings},
     kind::quote,
     plan::Plan,
-    spec::{Document, Log, Readiness},
+    section::Keys as _,
+    spec::{Document, Readiness},
 };
 use crate::{connect::EndpointHost, telemetry::log, upstream::Settings};
 
@@ -24,52 +25,21 @@ pub(super) fn plan(
     context: &Context<'_>,
     findings: &mut Findings,
 ) -> Option<Plan> {
-    let mut root = findings.section("");
-    let threads = root.value("threads", document.threads.as_ref(), defaults::THREADS);
-    let drain = root.value("drain", document.drain.as_ref(), defaults::DRAIN);
-    let log = log_settings(document.log.as_ref(), context.terminal, findings);
     let (mut ports, confined) = (claim::Ports::default(), context.confined);
     let metrics = edge::metrics(document.metrics.as_ref(), confined, &mut ports, findings);
     let admin = edge::admin(document.admin.as_ref(), confined, &mut ports, findings);
     let listeners = edge::listeners(document.listeners.as_ref(), confined, &mut ports, findings);
-    let (upstreams, credentials) = upstreams(document, context, &mut ports, findings)?;
-    let required_upstreams = required(document.readiness.as_ref(), &upstreams, findings);
-    let unnamed_upstreams = unnamed(document, &upstreams);
-    Some(Plan {
-        threads,
-        log,
-        metrics,
-        admin,
-        drain,
-        required_upstreams,
-        unnamed_upstreams,
+    let upstreams = upstreams(document, context, &mut ports, findings);
+    let mut plan = upstreams.map(|(upstreams, credentials)| Plan {
+        required_upstreams: required(document.readiness.as_ref(), &upstreams, findings),
+        unnamed_upstreams: unnamed(document, &upstreams),
         listeners,
         upstreams,
         credentials,
-    })
-}
-
-/// Returns the log settings if no configuration sets them.
-pub(super) fn default_log(terminal: bool) -> log::Settings {
-    log_settings(None, terminal, &mut Findings::default())
-}
-
-fn log_settings(log: Option<&Log>, terminal: bool, findings: &mut Findings) -> log::Settings {
-    let (format, access) = if terminal {
-        (defaults::TERMINAL_LOG_FORMAT, defaults::TERMINAL_LOG_ACCESS)
-    } else {
-        (defaults::LOG_FORMAT, defaults::LOG_ACCESS)
-    };
-    let left_out = Log::default();
-    let log = log.unwrap_or(&left_out);
-    let mut section = findings.section("log");
-    let rate = section.value("accessRate", log.access_rate.as_ref(), defaults::ACCESS_RATE);
-    log::Settings {
-        format: section.value("format", log.format.as_ref(), format),
-        level: section.value("level", log.level.as_ref(), defaults::LOG_LEVEL),
-        access: section.value("access", log.access.as_ref(), access),
-        access_rate: u32::try_from(rate).unwrap_or(u32::MAX),
-    }
+        ..Plan::new(metrics, admin, log::Settings::by_default(context.terminal))
+    });
+    document.set_keys(plan.as_mut(), &mut findings.section(""));
+    plan
 }
 
 /// Returns the upstreams that readiness waits for; each must exist and have a `minIdle` above 0.
@@ -78,7 +48,7 @@ fn required(
     upstreams: &[Arc<Settings>],
     findings: &mut Findings,
 ) -> Vec<String> {
-    let list = readiness.and_then(|readiness| readiness.require_upstreams.as_ref());
+    let list = readiness.and_then(|readiness| readiness.requireUpstreams.as_ref());
     let Some(list) = list else { return Vec::new() };
     let mut section = findings.section("readiness");
     let mut names = Vec::new();
@@ -106,7 +76,7 @@ fn unnamed(document: &Document, upstreams: &[Arc<Settings>]) -> Vec<String> {
     let written = document.upstreams.iter().flat_map(|list| &list.value);
     let names = written.zip(upstreams).filter_map(|(placed, settings)| {
         let tls = placed.value.tls.as_ref();
-        let says_nothing = tls.is_none_or(|tls| tls.server_name.is_none());
+        let says_nothing = tls.is_none_or(|tls| tls.serverName.is_none());
         let at_address = matches!(settings.endpoint.host, EndpointHost::Address(_));
         (says_nothing && at_address).then(|| settings.name.clone())
     });

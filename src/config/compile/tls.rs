@@ -10,14 +10,15 @@ use rustls::pki_types::{DnsName, ServerName};
 use super::credentials::{Reader, Wrong};
 use crate::{
     config::{
-        self, Context, IdentityFiles, defaults,
+        self, Context, IdentityFiles,
         errors::Section,
         name::{FilePath, dns_name},
+        section::Keys as _,
         spec,
         written::{Placed, Position, Written},
     },
     connect::EndpointHost,
-    tls::{Identity, Policy, Settings, Trust, identity::Concern},
+    tls::{Identity, Settings, Trust, identity::Concern},
 };
 
 /// The compiler of all upstreams' TLS settings; they share one reader of files.
@@ -53,17 +54,14 @@ impl<'a> Credentials<'a> {
         let verify_name = verify_name(tls, server_name.as_ref(), endpoint, section);
         let trust = self.trust(tls.trust.as_ref(), at, section);
         let identity = self.identity(tls.identity.as_ref(), section);
-        let min_version =
-            section.value("minVersion", tls.min_version.as_ref(), defaults::MIN_VERSION);
-        let policy = policy(tls, section);
-        Some(Settings {
-            server_name,
-            verify_name: verify_name?,
-            trust: trust?,
-            identity: identity.ok()?,
-            min_version,
-            policy,
-        })
+        let mut settings = match (verify_name, trust, identity) {
+            (Some(verify_name), Some(trust), Ok(identity)) => {
+                Some(Settings::new(server_name, verify_name, trust, identity))
+            }
+            _ => None,
+        };
+        tls.set_keys(settings.as_mut(), section);
+        settings
     }
 
     fn trust(
@@ -170,21 +168,13 @@ fn wrong_parts(certificate: bool, key: bool, bundle: bool) -> &'static str {
     }
 }
 
-fn policy(tls: &spec::Tls, section: &mut Section<'_>) -> Policy {
-    let Policy { resumption, key_exchange } = defaults::TLS_POLICY;
-    Policy {
-        resumption: section.value("resumption", tls.resumption.as_ref(), resumption),
-        key_exchange: section.value("keyExchange", tls.key_exchange.as_ref(), key_exchange),
-    }
-}
-
 /// Returns the server name (SNI): the written one, else the endpoint's host if it is a name.
 fn server_name(
     tls: &spec::Tls,
     endpoint: Option<&EndpointHost>,
     section: &mut Section<'_>,
 ) -> Option<DnsName<'static>> {
-    match &tls.server_name {
+    match &tls.serverName {
         Some(written) => section.written("serverName", Some(written)).flatten(),
         None => match endpoint? {
             EndpointHost::Name(name) => dns_name(name),
@@ -201,7 +191,7 @@ fn verify_name(
     endpoint: Option<&EndpointHost>,
     section: &mut Section<'_>,
 ) -> Option<ServerName<'static>> {
-    if let Some(written) = &tls.verify_name {
+    if let Some(written) = &tls.verifyName {
         return section.written("verifyName", Some(written));
     }
     match (server_name, endpoint?) {

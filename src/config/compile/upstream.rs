@@ -1,23 +1,20 @@
 //! Compiles upstreams, one after the other.
 
-use std::{num::NonZeroU64, time::Duration};
-
-use http::HeaderName;
-
 use super::{
     claim::{Claim, Names, Owner, Ports},
     tls::Credentials,
 };
 use crate::{
     config::{
-        self, Context, defaults,
+        self, Context,
         errors::{Finding, Findings, Section},
+        section::Keys as _,
         spec,
-        written::{Placed, Position},
+        written::{Kind, Placed, Position, Written},
     },
-    connect::{EndpointHost, HostPort, Limits},
+    connect::{EndpointHost, HostPort},
     pool,
-    upstream::{Retries, Settings},
+    upstream::Settings,
 };
 
 /// The compiler of all upstreams; it knows the names, hosts and ports that the earlier ones have claimed.
@@ -58,28 +55,17 @@ impl<'a> Compiler<'a> {
         let host = endpoint.as_ref().map(|(endpoint, _)| &endpoint.host);
         let tls =
             self.credentials.settings(spec.tls.as_ref(), *at, host, &mut section.section("tls"));
-        let times = timeouts(spec.timeouts.as_ref(), &mut section.section("timeouts"));
-        let pool = pool(spec.pool.as_ref(), &mut section.section("pool"));
-        let priority = priority(spec.pool.as_ref(), &mut section.section("pool"));
-        let rotation_deadline = rotation_deadline(spec.pool.as_ref(), &mut section.section("pool"));
-        let retries = retries(spec.retries.as_ref(), &mut section.section("retries"));
-        let header_case =
-            section.value("headerCase", spec.header_case.as_ref(), defaults::HEADER_CASE);
-        Some(Settings {
-            name: name?,
-            hosts,
-            port,
-            endpoint: endpoint?.0,
-            tls: tls?,
-            pool,
-            connect: times.connect,
-            response_timeout: times.response,
-            idle_timeout: times.idle,
-            retries,
-            rotation_deadline,
-            priority,
-            header_case,
-        })
+        let mut settings = match (name, endpoint, tls) {
+            (Some(name), Some((endpoint, _)), Some(tls)) => {
+                Some(Settings { port, ..Settings::new(name, hosts, endpoint, tls) })
+            }
+            _ => None,
+        };
+        spec.set_keys(settings.as_mut(), &mut section);
+        if let Some(pool) = &spec.pool {
+            refuse_unreachable_floor(pool, &mut section.section("pool"));
+        }
+        settings
     }
 }
 
@@ -166,7 +152,7 @@ fn own_host(host: &EndpointHost) -> String {
 /// Returns the upstream's own port, and claims it on both loopback addresses.
 fn port(spec: &spec::Upstream, ports: &mut Ports, section: &mut Section<'_>) -> Option<u16> {
     let written = spec.port.as_ref()?;
-    let port = u16::try_from(section.written("port", Some(written))?).ok()?;
+    let port = section.written("port", Some(written))?;
     let claims = ["127.0.0.1", "::1"].map(|ip| {
         let address = (ip.parse::<std::net::IpAddr>().expect("a loopback address"), port).into();
         ports.claim(Claim { address, path: section.path("port"), at: Some(written.at) })
@@ -177,102 +163,26 @@ fn port(spec: &spec::Upstream, ports: &mut Ports, section: &mut Section<'_>) -> 
     Some(port)
 }
 
-/// The values of `timeouts`: two for connecting, two for the exchange.
-struct Times {
-    connect: Limits,
-    response: Duration,
-    idle: Duration,
-}
-
-fn timeouts(written: Option<&spec::Timeouts>, section: &mut Section<'_>) -> Times {
-    let left_out = spec::Timeouts::default();
-    let timeouts = written.unwrap_or(&left_out);
-    let default = defaults::CONNECT;
-    let connect = Limits {
-        connect: section.value("connect", timeouts.connect.as_ref(), default.connect),
-        handshake: section.value("handshake", timeouts.handshake.as_ref(), default.handshake),
-    };
-    let response = timeouts.response.as_ref();
-    Times {
-        connect,
-        response: section.value("response", response, defaults::RESPONSE_TIMEOUT),
-        idle: section.value("idle", timeouts.idle.as_ref(), defaults::IDLE_TIMEOUT),
-    }
-}
-
-fn retries(written: Option<&spec::Retries>, section: &mut Section<'_>) -> Retries {
-    let default = defaults::RETRIES;
-    let Some(retries) = written else { return default };
-    let max = section.written("max", retries.max.as_ref());
-    let key = retries.idempotency_key.as_ref();
-    Retries {
-        max: max.map_or(default.max, |max| u32::try_from(max).unwrap_or(u32::MAX)),
-        budget: section.value("budget", retries.budget.as_ref(), default.budget),
-        idempotency_key: section.value("idempotencyKey", key, default.idempotency_key),
-    }
-}
-
-fn priority(written: Option<&spec::Pool>, section: &mut Section<'_>) -> Option<HeaderName> {
-    section.value("priority", written.and_then(|pool| pool.priority.as_ref()), None)
-}
-
-fn rotation_deadline(written: Option<&spec::Pool>, section: &mut Section<'_>) -> Duration {
-    let deadline = written.and_then(|pool| pool.rotation_deadline.as_ref());
-    section.value("rotationDeadline", deadline, defaults::ROTATION_DEADLINE)
-}
-
-fn pool(written: Option<&spec::Pool>, section: &mut Section<'_>) -> pool::Settings {
-    let default = defaults::POOL;
-    let Some(pool) = written else { return default };
-    let max_requests = section.written("maxRequests", pool.max_requests.as_ref());
-    let settings = pool::Settings {
-        sharing: section.value("reuse", pool.reuse.as_ref(), default.sharing),
-        max_connections: section.value(
-            "maxConnections",
-            pool.max_connections.as_ref(),
-            default.max_connections,
-        ),
-        max_idle: section.value("maxIdle", pool.max_idle.as_ref(), default.max_idle),
-        min_idle: section.value("minIdle", pool.min_idle.as_ref(), default.min_idle),
-        purge_delay: section.value("purgeDelay", pool.purge_delay.as_ref(), default.purge_delay),
-        idle_timeout: section.value(
-            "idleTimeout",
-            pool.idle_timeout.as_ref(),
-            default.idle_timeout,
-        ),
-        max_age: section.value("maxAge", pool.max_age.as_ref(), default.max_age),
-        max_requests: max_requests
-            .map_or(default.max_requests, |requests| NonZeroU64::new(requests as u64)),
-        max_queue: section.value("maxQueue", pool.max_queue.as_ref(), default.max_queue),
-        queue_timeout: section.value(
-            "queueTimeout",
-            pool.queue_timeout.as_ref(),
-            default.queue_timeout,
-        ),
-    };
-    refuse_unreachable_floor(&settings, pool, section);
-    settings
-}
-
 /// Refuses a warm floor (`minIdle`) that the pool can never reach under its other settings.
-fn refuse_unreachable_floor(
-    settings: &pool::Settings,
-    written: &spec::Pool,
-    section: &mut Section<'_>,
-) {
-    let Some(floor) = &written.min_idle else { return };
-    let min = settings.min_idle;
-    let limit = match settings.max_idle {
+fn refuse_unreachable_floor(written: &spec::Pool, section: &mut Section<'_>) {
+    let Some(floor) = &written.minIdle else { return };
+    let default = pool::Settings::default();
+    let min = or_default(Some(floor), default.min_idle);
+    let max_idle = or_default(written.maxIdle.as_ref(), default.max_idle);
+    let max_connections = or_default(written.maxConnections.as_ref(), default.max_connections);
+    let purge_delay = or_default(written.purgeDelay.as_ref(), default.purge_delay);
+    let limit = match max_idle {
         Some(max) if max < min => format!("maxIdle, {max}"),
-        _ if settings.max_connections < min => {
-            format!("maxConnections, {}", settings.max_connections)
-        }
-        _ if min > 0 && settings.purge_delay.is_zero() => {
-            "purgeDelay 0, which keeps none idle".into()
-        }
+        _ if max_connections < min => format!("maxConnections, {max_connections}"),
+        _ if min > 0 && purge_delay.is_zero() => "purgeDelay 0, which keeps none idle".into(),
         _ => return,
     };
     let message =
         format!("{min} are never idle within {limit}; write a lower number, or raise that");
     section.add("minIdle", floor.at, message);
+}
+
+/// Returns the written value, or the default if none is written or it is wrong, which is reported elsewhere.
+fn or_default<K: Kind>(written: Option<&Written<K>>, default: K::Value) -> K::Value {
+    written.and_then(|written| written.read().ok()).unwrap_or(default)
 }

@@ -16,7 +16,7 @@ use proptest::{
 
 use super::{
     model::{Answer, Connection, Model, Stage, ms_up},
-    scene::{PEER_POLITE, US_POLITE, millis},
+    scene::{PEER_POLITE, US_POLITE, defaults, millis},
 };
 use crate::{
     pool::{
@@ -200,18 +200,18 @@ fn settings() -> impl Strategy<Value = Settings> {
             max_requests,
             max_queue,
         )| {
-            Settings {
-                sharing,
-                max_connections,
-                max_idle,
-                min_idle,
-                purge_delay,
-                idle_timeout,
-                max_age,
-                max_requests,
-                max_queue,
-                queue_timeout: millis(max_age.as_millis() as u64 / 2 + 100),
-            }
+            let mut settings = defaults();
+            settings.sharing = sharing;
+            settings.max_connections = max_connections;
+            settings.max_idle = max_idle;
+            settings.min_idle = min_idle;
+            settings.purge_delay = purge_delay;
+            settings.idle_timeout = idle_timeout;
+            settings.max_age = max_age;
+            settings.max_requests = max_requests;
+            settings.max_queue = max_queue;
+            settings.queue_timeout = millis(max_age.as_millis() as u64 / 2 + 100);
+            settings
         },
     )
 }

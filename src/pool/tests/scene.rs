@@ -8,7 +8,7 @@ use std::{
 use crate::{
     pool::{
         Advanced, Ask, Census, ClientId, ConnectionId, ConnectionPhase, DEFAULT_URGENCY, End,
-        EndReason, KeepAlive, Rejection, Reuse, Settings, Sharing,
+        EndReason, KeepAlive, Rejection, Reuse, Settings,
         state::{
             CheckoutOutcome, Collected, Dialled, Effects, Operation, State, WaiterId, WarmStep,
         },
@@ -50,18 +50,7 @@ pub fn millis(milliseconds: u64) -> Duration {
 
 /// Returns the default settings of a pool.
 pub fn defaults() -> Settings {
-    Settings {
-        sharing: Sharing::Always,
-        max_connections: 100,
-        max_idle: None,
-        min_idle: 0,
-        purge_delay: secs(30),
-        idle_timeout: secs(55),
-        max_age: secs(3600),
-        max_requests: None,
-        max_queue: 1024,
-        queue_timeout: secs(5),
-    }
+    Settings::default()
 }
 
 impl<C, E, W> State<C, E, W> {

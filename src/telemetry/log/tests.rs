@@ -35,7 +35,7 @@ impl Write for Broken {
 fn logged(format: Format, level: Level, access: Access, events: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     let writer = lines.clone();
-    let settings = Settings { format, level, access, access_rate: 0 };
+    let settings = Settings { format, level, access, ..Settings::by_default(false) };
     let (subscriber, _) = subscriber(&settings, move || writer.clone());
     tracing::subscriber::with_default(subscriber, events);
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -130,16 +130,18 @@ fn the_level_and_the_access_setting_choose_the_lines() {
 #[test]
 fn a_broken_pipe_loses_the_line_and_nothing_else() {
     for format in [Format::Text, Format::Json] {
-        let settings =
-            Settings { format, level: Level::Trace, access: Access::All, access_rate: 0 };
+        let settings = Settings { format, level: Level::Trace, ..Settings::by_default(true) };
         tracing::subscriber::with_default(subscriber(&settings, || Broken).0, one_of_each);
     }
 }
 
+fn quiet() -> Settings {
+    Settings { level: Level::Error, access: Access::Off, ..Settings::by_default(true) }
+}
+
 #[test]
 fn setting_the_log_up_twice_is_no_error() {
-    let settings =
-        Settings { format: Format::Text, level: Level::Error, access: Access::Off, access_rate: 0 };
+    let settings = quiet();
     init(&settings);
     init(&settings);
 }
@@ -158,8 +160,7 @@ fn durations_are_written_as_people_write_them() {
 fn another_level_and_another_access_apply_to_the_events_that_come_then() {
     let lines = Lines::default();
     let writer = lines.clone();
-    let quiet =
-        Settings { format: Format::Text, level: Level::Error, access: Access::Off, access_rate: 0 };
+    let quiet = quiet();
     let (subscriber, filtering) = subscriber(&quiet, move || writer.clone());
     tracing::subscriber::with_default(subscriber, || {
         one_of_each();

@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use super::*;
 use crate::{
     connect::{EndpointHost, HostPort},
-    tls::{self, KeyExchange, MinVersion, Policy},
+    tls::{self, MinVersion},
     upstream::{Upstream, fixture},
 };
 
@@ -23,15 +23,8 @@ fn endpoint(name: &str) -> HostPort {
 }
 
 fn settings() -> Settings {
-    let tls = tls::Settings {
-        server_name: None,
-        verify_name: ServerName::try_from("a.example").unwrap(),
-        trust: trust(),
-        identity: None,
-        min_version: MinVersion::Tls12,
-        policy: Policy { resumption: true, key_exchange: KeyExchange::Auto },
-    };
-    fixture::settings("a", tls)
+    let name = ServerName::try_from("a.example").unwrap();
+    fixture::settings("a", tls::Settings::new(None, name, trust(), None))
 }
 
 /// The parts of a generation that the next one may share.
