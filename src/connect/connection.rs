@@ -40,7 +40,7 @@ use super::{
 };
 use crate::{
     head,
-    pool::{End, EndReason},
+    pool::{End, EndReason, Verdict},
     socket,
     telemetry::ends::{Manner, Side},
     tls::{CertificateUse, Handshake, Version},
@@ -56,6 +56,10 @@ type HttpConnection = http1::Connection<TokioIo<MeteredStream>, RequestBody>;
 
 /// The number of exchanges that a connection carries at a time: HTTP/1.1 has responses in the order of requests.
 pub const STREAMS: u32 = 1;
+
+/// The verdict on an exchange that is given up before its response is complete. In HTTP/1.1 no other exchange can
+/// follow, because the rest of the response is in its way.
+pub const GIVEN_UP: Verdict = Verdict::Unfit(EndReason::Unfit);
 
 /// A handle of a connection. The pool has one, and each exchange has a clone. The drop of the last handle closes the
 /// connection.
@@ -341,6 +345,12 @@ impl Connection {
     pub fn fate(&self, handed_over: bool) -> (Fate, Option<Suspect>) {
         let evidence = self.evidence(handed_over);
         (evidence.fate(), evidence.suspect())
+    }
+
+    /// Returns the state in which an attempt with this fate leaves the connection.
+    #[cold]
+    pub fn verdict(&self, fate: Fate) -> Verdict {
+        fate.verdict(self.past)
     }
 
     fn evidence(&self, handed_over: bool) -> Evidence {

@@ -4,7 +4,7 @@ use rustls::AlertDescription;
 
 use super::meter::Refusal;
 use crate::{
-    pool::EndReason,
+    pool::{EndReason, Verdict},
     tls::{Version, alert},
 };
 
@@ -35,6 +35,19 @@ pub enum Fate {
         /// True if a part of an answer had come.
         begun: bool,
     },
+}
+
+impl Fate {
+    /// Returns the state in which an attempt leaves its connection, whose past this is. In HTTP/1.1 none outlives an
+    /// attempt that brought no response.
+    pub(super) fn verdict(self, past: PriorUse) -> Verdict {
+        Verdict::Unfit(match self {
+            Self::Ended { reason, .. } => reason,
+            // A connection that was just dialled cannot have gone stale.
+            Self::NotSent | Self::Unanswered { .. } if past.may_be_stale() => EndReason::Stale,
+            _ => EndReason::Unfit,
+        })
+    }
 }
 
 /// A part of the handshake that the end of an attempt casts doubt on.

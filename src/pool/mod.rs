@@ -25,6 +25,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod verdict;
 mod waiters;
 
 use std::{
@@ -47,6 +48,7 @@ pub use sharing::{Ask, DEFAULT_URGENCY, Sharing};
 pub use state::{Advanced, Census, ConnectionId, Dialled, PROOF_TIME, PROVEN_AGE};
 use state::{CheckoutOutcome, Effects, Ended, Leased, Operation, State, WarmStep};
 pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Waiter, WaiterStep};
+pub use verdict::Verdict;
 
 use crate::telemetry::{
     Counter, Histogram, Tally,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ClientId, ConnectionId, End, EndReason, KeepAlive, Pool, Rejection, Reuse,
+    ClientId, ConnectionId, End, EndReason, Pool, Rejection, Reuse, Verdict,
     state::{Collected, Dialled, Leased, WaiterId},
 };
 use crate::telemetry::ends::{Manner, Side};
@@ -226,7 +226,7 @@ impl<C: Clone, E> Drop for Place<C, E> {
     }
 }
 
-/// A connection for one exchange. A lease ends checked in or discarded; its drop discards the connection as unfit.
+/// A connection for one exchange. A lease ends with a verdict; if it is dropped instead, the connection is unfit.
 pub struct Lease<C: Clone, E> {
     /// The connection's number within its pool.
     pub id: ConnectionId,
@@ -270,37 +270,30 @@ impl<C: Clone, E> Lease<C, E> {
         again.is_some()
     }
 
-    /// Ends the lease of a connection that is fit for another exchange. `hint` is the content of the response's
-    /// `Keep-Alive` field.
-    pub fn check_in(mut self, now: Instant, hint: Option<KeepAlive>) {
-        if let Some(handle) = self.handle.take() {
-            self.pool.change(now, |operation| operation.check_in(self.id, hint));
-            drop(handle);
-        }
-    }
-
     /// Forgets how long the connection was idle before this lease, so that the lease teaches nothing about the idle
     /// limit: the peer may have ended the connection because of the exchange.
     pub fn forget_idle_time(&self) {
         self.pool.adjust(|state| state.forget_idle_time(self.id));
     }
 
-    /// Ends the lease of a connection that must not be used again.
-    pub fn discard(mut self, reason: EndReason) {
-        self.end(reason);
-    }
-
-    fn end(&mut self, reason: EndReason) {
+    /// Ends the lease. The verdict says whether the connection may be leased again.
+    pub fn end(mut self, verdict: Verdict, now: Instant) {
         if let Some(handle) = self.handle.take() {
-            let (id, now) = (self.id, Instant::now());
-            self.pool.change(now, |operation| operation.discard(id, reason));
+            self.give_back(verdict, now);
             drop(handle);
         }
+    }
+
+    fn give_back(&self, verdict: Verdict, now: Instant) {
+        self.pool.change(now, |operation| operation.end_lease(self.id, verdict));
     }
 }
 
 impl<C: Clone, E> Drop for Lease<C, E> {
     fn drop(&mut self) {
-        self.end(EndReason::Unfit);
+        if let Some(handle) = self.handle.take() {
+            self.give_back(Verdict::Unfit(EndReason::Unfit), Instant::now());
+            drop(handle);
+        }
     }
 }

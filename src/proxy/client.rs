@@ -32,7 +32,7 @@ use std::{
 use super::Alarm;
 use crate::{
     drain::Drain,
-    pool::{ClientId, EndReason},
+    pool::{ClientId, EndReason, Verdict},
     stamp::Stamp,
     upstream::{Lease, Upstream},
 };
@@ -317,7 +317,7 @@ impl Client {
             overdue.filter_map(|kept| kept.lease.take()).collect()
         });
         for lease in overdue {
-            lease.discard(EndReason::Authenticated);
+            lease.end(Verdict::Unfit(EndReason::Authenticated), now);
         }
     }
 
@@ -326,7 +326,7 @@ impl Client {
     #[cold]
     pub fn leave(&self) {
         for lease in self.change_kept(std::mem::take).into_iter().filter_map(|kept| kept.lease) {
-            lease.discard(EndReason::Authenticated);
+            lease.end(Verdict::Unfit(EndReason::Authenticated), Instant::now());
         }
         let mut owning = self.owning.lock().unwrap_or_else(PoisonError::into_inner);
         for upstream in owning.drain(..) {

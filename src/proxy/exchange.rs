@@ -25,10 +25,10 @@ use crate::{
     connect::{
         Fate, PriorUse, RequestBody, StaleCheck, Suspect,
         body::{CONTINUE_TIMEOUT, Progress, Upload},
-        connection::Facts,
+        connection::{self, Facts},
         meter::Meter,
     },
-    pool::{Ask, DEFAULT_URGENCY, EndReason, Reuse, Sharing},
+    pool::{Ask, DEFAULT_URGENCY, EndReason, Reuse, Sharing, Verdict},
     upstream::{Lease, RetryReason, RetryRefusal, Settings, Stage, Unavailable, Upstream, Worker},
 };
 
@@ -39,24 +39,20 @@ pub(super) struct Exchange<'a> {
     pub(super) worker: &'a Worker,
 }
 
-/// The verdict on an attempt whose response, if one came, is not for the client.
+/// The consequence of an attempt whose response, if one came, is not for the client.
 struct FailedAttempt {
     /// The reason of a retry; `None` if the request must not be sent again.
     retry: Option<RetryReason>,
     /// The failure to answer with if there is no retry.
     failure: Failure,
-    /// The reason for which the pool ends the connection.
-    end: EndReason,
+    /// The state in which the attempt leaves its connection.
+    verdict: Verdict,
 }
 
 impl FailedAttempt {
-    /// Returns a verdict without a retry, whatever the evidence.
-    fn never(failure: Failure) -> Self {
-        Self { retry: None, failure, end: EndReason::Unfit }
-    }
-
-    fn again(reason: RetryReason, failure: Failure, end: EndReason) -> Self {
-        Self { retry: Some(reason), failure, end }
+    /// Returns the consequence of an attempt that Warmline gives up: it is not made again.
+    fn given_up(failure: Failure) -> Self {
+        Self { retry: None, failure, verdict: connection::GIVEN_UP }
     }
 }
 
@@ -111,7 +107,7 @@ impl Exchange<'_> {
             // The next attempt sets a deadline of its own; the wait for its connection has none.
             self.client.alarm.clear();
             let may_be_stale = past(&lease).may_be_stale();
-            lease.discard(failed.end);
+            lease.end(failed.verdict, Instant::now());
             if continued && failed.retry.is_some() {
                 return Err(Failure::HandshakeLost);
             }
@@ -144,7 +140,7 @@ impl Exchange<'_> {
                     return Ok(Some(lease));
                 }
                 let reason = lease.handle().ended_for().unwrap_or(EndReason::PeerClosed);
-                lease.discard(reason);
+                lease.end(Verdict::Unfit(reason), Instant::now());
                 Failure::HandshakeLost
             }
             None => Failure::HandshakeLate,
@@ -219,10 +215,10 @@ impl Exchange<'_> {
                 record.responded(response.status(), meter.first_byte());
                 Ok(response)
             }
-            Err(NoResponse::Failed(failure)) => Err(FailedAttempt::never(failure)),
+            Err(NoResponse::Failed(failure)) => Err(FailedAttempt::given_up(failure)),
             Err(NoResponse::Error(mut error)) => {
                 if upload.is_some_and(|upload| upload.progress() == Progress::ClientAborted) {
-                    return Err(FailedAttempt::never(Failure::UploadBroken));
+                    return Err(FailedAttempt::given_up(Failure::UploadBroken));
                 }
                 outbound.given_back(error.take_message());
                 let error = error.into_error();
@@ -242,49 +238,46 @@ impl Exchange<'_> {
         reason: String,
         record: &Record,
     ) -> FailedAttempt {
-        let (may_be_stale, connection) = (past(lease).may_be_stale(), lease.handle());
+        let connection = lease.handle();
         let handed_over = !outbound.is_here();
         let ((fate, suspect), facts) =
             (connection.fate(handed_over), Arc::clone(&connection.facts));
+        let verdict = connection.verdict(fate);
         self.note_suspect(suspect, &facts);
         if matches!(fate, Fate::Unanswered { .. }) {
             // The peer may have ended the connection because of this request, which says nothing about its idle limit.
             lease.forget_idle_time();
         }
-        // A connection that was just dialled cannot have gone stale.
-        let end = if may_be_stale { EndReason::Stale } else { EndReason::Unfit };
-        self.consequence(fate, reason, record.sends(), &facts, end)
+        let (retry, failure) = self.consequence(fate, reason, record.sends(), &facts);
+        FailedAttempt { retry, failure, verdict }
     }
 
     /// Returns what may follow from an attempt with this fate: evidence that the upstream has processed nothing, or
-    /// silence, lets the request be sent again. `end` is the reason for which the pool ends
-    /// a connection on which no answer began, unless Warmline itself has ended it.
+    /// silence, lets the request be sent again.
     fn consequence(
         &self,
         fate: Fate,
         reason: String,
         sends: u32,
         facts: &Facts,
-        end: EndReason,
-    ) -> FailedAttempt {
-        let (again, never) = (FailedAttempt::again, FailedAttempt::never);
+    ) -> (Option<RetryReason>, Failure) {
+        let again = |reason, failure| (Some(reason), failure);
+        let never = |failure| (None, failure);
         let replaced = |why| Failure::Replaced(Replaced::of(self.upstream, why));
         let (peer, shown) = (facts.peer, facts.shown);
         match fate {
-            Fate::NotSent => again(RetryReason::NotSent, Failure::NotSent { reason }, end),
+            Fate::NotSent => again(RetryReason::NotSent, Failure::NotSent { reason }),
             Fate::Unanswered { forgotten: false } => {
-                again(RetryReason::Unanswered, Failure::Unanswered { reason, sent: sends }, end)
+                again(RetryReason::Unanswered, Failure::Unanswered { reason, sent: sends })
             }
             Fate::Unanswered { forgotten: true } => {
                 let limit = self.upstream.settings().unacknowledged_limit();
-                again(RetryReason::Unanswered, Failure::Forgotten { limit, sent: sends }, end)
+                again(RetryReason::Unanswered, Failure::Forgotten { limit, sent: sends })
             }
             Fate::Ended { reason: why, begun: false } => {
-                again(RetryReason::Unanswered, replaced(why), why)
+                again(RetryReason::Unanswered, replaced(why))
             }
-            Fate::Ended { reason: why, begun: true } => {
-                FailedAttempt { end: why, ..never(replaced(why)) }
-            }
+            Fate::Ended { reason: why, begun: true } => never(replaced(why)),
             Fate::Begun { unreadable: false } => never(Failure::Unanswered { reason, sent: sends }),
             Fate::Begun { unreadable: true } => never(Failure::malformed(reason)),
             Fate::IdentityRefused(alert) => never(Failure::IdentityRefused { peer, alert, shown }),
@@ -437,12 +430,13 @@ fn past(lease: &Lease) -> PriorUse {
     }
 }
 
-/// Returns the verdict on an attempt that brought only a 408 for an idle connection.
+/// Returns the consequence of an attempt that brought only a 408 for an idle connection.
 #[cold]
 fn idle_closed(record: &Record) -> FailedAttempt {
     let reason = "a 408 that closes the connection came in its place, as to an idle client".into();
     let failure = Failure::Unanswered { reason, sent: record.sends() };
-    FailedAttempt::again(RetryReason::Unanswered, failure, EndReason::Stale)
+    let verdict = Verdict::Unfit(EndReason::Stale);
+    FailedAttempt { retry: Some(RetryReason::Unanswered), failure, verdict }
 }
 
 /// True if a response says only that its connection was idle for too long. An upstream may close an idle connection

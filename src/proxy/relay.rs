@@ -20,8 +20,11 @@ use super::{
     record::Record,
 };
 use crate::{
-    connect::body::{Progress, Upload},
-    pool::EndReason,
+    connect::{
+        body::{Progress, Upload},
+        connection,
+    },
+    pool::{EndReason, Verdict},
     upstream::{Lease, Upstream},
 };
 
@@ -73,7 +76,7 @@ impl Completion {
             Fitness::Fit(announced) if uploaded => {
                 self.upstream.check_in(self.lease, announced, now);
             }
-            _ => self.lease.discard(EndReason::Unfit),
+            _ => self.lease.end(Verdict::Unfit(EndReason::Unfit), now),
         }
         self.record.finish(now);
     }
@@ -88,8 +91,9 @@ impl Completion {
             None if self.uploading() == Some(Progress::ClientAborted) => Cut::RequestBroken,
             None => Cut::ResponseBroken(failure::cause(error)),
         };
-        self.lease.discard(ended_for.unwrap_or(EndReason::Unfit));
-        self.record.broke(&cut, Instant::now());
+        let now = Instant::now();
+        self.lease.end(ended_for.map_or(connection::GIVEN_UP, Verdict::Unfit), now);
+        self.record.broke(&cut, now);
     }
 
     /// Ends an exchange whose client connection ended in the middle of the response; `waiting` is true if the upstream

@@ -44,8 +44,8 @@ use crate::{
     descriptors,
     latest::Latest,
     pool::{
-        self, Ask, Checkout, EndReason, KeepAlive, PROVEN_AGE, Permit, Pool, Rejection, Waiter,
-        WaiterStep,
+        self, Ask, Checkout, EndReason, KeepAlive, PROVEN_AGE, Permit, Pool, Rejection, Verdict,
+        Waiter, WaiterStep,
     },
     resources::Resources,
     telemetry::ends::Ends,
@@ -254,10 +254,10 @@ impl Upstream {
     /// (Keep-Alive).
     pub fn check_in(&self, mut lease: Lease, announced: Option<KeepAlive>, now: Instant) {
         if self.generation.get().has_moved(lease.handle()) {
-            lease.discard(EndReason::Moved);
+            lease.end(Verdict::Unfit(EndReason::Moved), now);
         } else {
             lease.handle().release(now);
-            lease.check_in(now, announced);
+            lease.end(Verdict::Fit(announced), now);
         }
     }
 

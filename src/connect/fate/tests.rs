@@ -40,6 +40,25 @@ fn the_marks_of_an_exchange_tell_how_far_it_came() {
 }
 
 #[test]
+fn an_attempt_without_a_response_leaves_its_connection_unfit_and_stale_only_if_it_may_have_been() {
+    let reason = EndReason::Rotated;
+    let alert = Fate::IdentityRefused(FINAL);
+    for (fate, used, fresh) in [
+        (Fate::NotSent, EndReason::Stale, EndReason::Unfit),
+        (Fate::Unanswered { forgotten: true }, EndReason::Stale, EndReason::Unfit),
+        (Fate::Begun { unreadable: true }, EndReason::Unfit, EndReason::Unfit),
+        (alert, EndReason::Unfit, EndReason::Unfit),
+        (Fate::Refused(Refusal::Renegotiation), EndReason::Unfit, EndReason::Unfit),
+        (Fate::Ended { reason, begun: false }, reason, reason),
+        (Fate::Ended { reason, begun: true }, reason, reason),
+    ] {
+        assert_eq!(fate.verdict(PriorUse::Used), Verdict::Unfit(used), "{fate:?}");
+        assert_eq!(fate.verdict(PriorUse::Unused), Verdict::Unfit(used), "{fate:?}");
+        assert_eq!(fate.verdict(PriorUse::JustDialled), Verdict::Unfit(fresh), "{fate:?}");
+    }
+}
+
+#[test]
 fn an_end_that_warmline_made_is_told_with_its_reason_unless_nothing_was_sent() {
     let reason = EndReason::Rotated;
     for (sent, begun, fate) in [

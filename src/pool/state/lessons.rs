@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    Ask, ConnectionId, EndReason, IdleLimits, KeepAlive, Learned, Lessons, Operation, Side, State,
-    reason_of,
+    Ask, ConnectionId, EndReason, IdleLimits, KeepAlive, Learned, Lessons, Operation, Phase, Side,
+    State, reason_of,
 };
 
 impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Learns from an exchange that went well: the response's announcement, and that the idle period before it did no
-    /// harm.
+    /// harm. A connection whose socket has ended meanwhile teaches nothing.
     pub(super) fn learn(&mut self, id: ConnectionId, hint: Option<KeepAlive>) {
+        if matches!(self.state.connections.phase(id), Some(Phase::Lost(..))) {
+            return;
+        }
         let changed = self.state.lessons.time_passes(self.now);
         if let Some(idle) = self.state.connections.take_idle_before(id) {
             self.state.lessons.survived(idle, self.now);

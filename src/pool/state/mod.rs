@@ -48,7 +48,7 @@ pub use doubts::PROOF_TIME;
 pub use warm::{PROVEN_AGE, WarmStep};
 
 use super::{
-    Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing,
+    Ask, ClientId, ConnectionView, End, EndReason, Rejection, Reuse, Settings, Sharing, Verdict,
     connections::{Connections, IdleLimits, LeaseFacts, Phase, StayLimits},
     learned::{KeepAlive, Learned, Lessons},
     purge::Purge,
@@ -285,22 +285,16 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.tell_if_queued(owner);
     }
 
-    /// Takes back a connection whose exchange left it fit for another one. `hint` is the response's `Keep-Alive` field.
-    pub fn check_in(&mut self, id: ConnectionId, hint: Option<KeepAlive>) {
-        if !matches!(self.state.connections.phase(id), Some(Phase::Lost(..))) {
-            self.learn(id, hint);
+    /// Ends a lease, and decides by its verdict what becomes of the connection. One that is fit goes to the first waiter
+    /// or becomes idle; one that is not takes no more streams, and closes once the open ones have ended. The caller drops
+    /// the lease's clone of the handle. The place stays taken until the socket is closed.
+    pub fn end_lease(&mut self, id: ConnectionId, verdict: Verdict) {
+        match verdict {
+            Verdict::Fit(hint) => self.learn(id, hint),
+            Verdict::Unfit(EndReason::Stale) => self.learn_from_stale(id),
+            Verdict::StreamFailed | Verdict::Unfit(_) => {}
         }
-        self.end_stream(id, None);
-    }
-
-    /// Ends the lease of a connection that must not be used again: the connection takes no more streams, and closes once
-    /// the open ones have ended. The caller drops the lease's clone of the handle. The place stays taken until the socket
-    /// is closed.
-    pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
-        if reason == EndReason::Stale {
-            self.learn_from_stale(id);
-        }
-        self.end_stream(id, Some(reason));
+        self.end_stream(id, verdict.unfit());
     }
 
     /// Notes that HTTP on a connection is over and that its socket is being closed: the connection must not be leased

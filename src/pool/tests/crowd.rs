@@ -18,7 +18,7 @@ use tokio::{
 
 use super::scene::{DIALLED, PEER_POLITE, US_POLITE, defaults};
 use crate::pool::{
-    Ask, Checkout, Dialled, EndReason, Lease, Permit, Place, Pool, Settings, WaiterStep,
+    Ask, Checkout, Dialled, EndReason, Lease, Permit, Place, Pool, Settings, Verdict, WaiterStep,
 };
 
 const CAP: usize = 7;
@@ -140,9 +140,9 @@ impl Crowd {
 
 fn end(lease: Lease<Handle, &'static str>, rng: &mut Rng) {
     match rng.u8(..10) {
-        0 => lease.discard(EndReason::Stale),
+        0 => lease.end(Verdict::Unfit(EndReason::Stale), Instant::now()),
         1 => drop(lease),
-        _ => lease.check_in(Instant::now(), None),
+        _ => lease.end(Verdict::Fit(None), Instant::now()),
     }
 }
 

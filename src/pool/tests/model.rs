@@ -707,6 +707,13 @@ impl Model {
         self.grant();
     }
 
+    /// Ends a lease whose exchange failed, while its connection did not.
+    pub fn fail_stream(&mut self, id: Id) {
+        self.end_stream(id, None);
+        self.adopt();
+        self.grant();
+    }
+
     fn learn(&mut self, id: Id, hint: KeepAlive) {
         let at = self.at();
         self.lessons.time_passes(at);

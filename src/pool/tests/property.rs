@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     pool::{
-        Advanced, Ask, ConnectionPhase, EndReason, KeepAlive, Settings, Sharing,
+        Advanced, Ask, ConnectionPhase, EndReason, KeepAlive, Settings, Sharing, Verdict,
         state::{CheckoutOutcome, Collected, Dialled, Effects, Leased, State, WarmStep},
     },
     telemetry::ends::Side,
@@ -61,6 +61,10 @@ enum Step {
     Discard {
         pick: usize,
         reason: EndReason,
+    },
+    /// An exchange fails, and its connection does not.
+    FailStream {
+        pick: usize,
     },
     /// A client authenticates itself on a connection that is leased.
     Claim {
@@ -132,6 +136,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (pick(), hint()).prop_map(|(pick, hint)| Step::CheckIn { pick, hint }),
         3 => (pick(), prop::sample::select(EndReason::ALL))
             .prop_map(|(pick, reason)| Step::Discard { pick, reason }),
+        2 => pick().prop_map(|pick| Step::FailStream { pick }),
         2 => (pick(), 0..4_u64).prop_map(|(pick, client)| Step::Claim { pick, client }),
         1 => pick().prop_map(|pick| Step::Again { pick }),
         2 => (any::<bool>(), 0..50_u64).prop_map(|(odd, ago)| Step::Doubt { odd, ago }),
@@ -289,6 +294,7 @@ impl Life {
                 Step::Fails { error, .. } => self.fails(id, error),
                 Step::CheckIn { hint, .. } => self.check_in(id, hint),
                 Step::Discard { reason, .. } => self.discard(id, reason),
+                Step::FailStream { .. } => self.fail_stream(id),
                 Step::Claim { client, .. } => self.claim(id, client),
                 Step::Again { .. } => self.again(id),
                 Step::Allow { limit, .. } => self.allow(id, limit),
@@ -318,6 +324,7 @@ impl Life {
         let (among, pick) = match step {
             Step::CheckIn { pick, .. }
             | Step::Discard { pick, .. }
+            | Step::FailStream { pick }
             | Step::Claim { pick, .. }
             | Step::Again { pick } => {
                 return self.leases.get(pick % self.leases.len().max(1)).copied();
@@ -447,15 +454,23 @@ impl Life {
     fn check_in(&mut self, id: Id, hint: Option<KeepAlive>) {
         self.ends_lease(id);
         let (now, mut effects) = (self.now(), Effects::default());
-        self.state.at(now, &mut effects).check_in(id, hint);
+        self.state.at(now, &mut effects).end_lease(id, Verdict::Fit(hint));
         self.model.check_in(id, hint);
+        self.follow_up(effects);
+    }
+
+    fn fail_stream(&mut self, id: Id) {
+        self.ends_lease(id);
+        let (now, mut effects) = (self.now(), Effects::default());
+        self.state.at(now, &mut effects).end_lease(id, Verdict::StreamFailed);
+        self.model.fail_stream(id);
         self.follow_up(effects);
     }
 
     fn discard(&mut self, id: Id, reason: EndReason) {
         self.ends_lease(id);
         let (now, mut effects) = (self.now(), Effects::default());
-        self.state.at(now, &mut effects).discard(id, reason);
+        self.state.at(now, &mut effects).end_lease(id, Verdict::Unfit(reason));
         self.model.discard(id, reason);
         self.follow_up(effects);
     }

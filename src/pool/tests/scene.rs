@@ -8,7 +8,7 @@ use std::{
 use crate::{
     pool::{
         Advanced, Ask, Census, ClientId, ConnectionId, ConnectionPhase, DEFAULT_URGENCY, End,
-        EndReason, KeepAlive, Rejection, Reuse, Settings,
+        EndReason, KeepAlive, Rejection, Reuse, Settings, Verdict,
         state::{
             CheckoutOutcome, Collected, Dialled, Effects, Operation, State, WaiterId, WarmStep,
         },
@@ -303,13 +303,13 @@ impl Scene {
     }
 
     pub fn check_in(&mut self, id: ConnectionId) {
-        self.play(|operation| operation.check_in(id, None));
+        self.play(|operation| operation.end_lease(id, Verdict::Fit(None)));
     }
 
     /// Checks in a connection whose response announced `timeout` seconds of idle time and `max` more requests.
     pub fn check_in_told(&mut self, id: ConnectionId, timeout: Option<u64>, max: Option<u64>) {
         let hint = Some(KeepAlive { timeout: timeout.map(secs), max });
-        self.play(|operation| operation.check_in(id, hint));
+        self.play(|operation| operation.end_lease(id, Verdict::Fit(hint)));
     }
 
     /// Makes a leased connection private to a client that authenticates itself on it.
@@ -317,9 +317,14 @@ impl Scene {
         self.adjust(|state, _| state.claim(id, client));
     }
 
+    /// Ends the stream of an exchange that failed on a connection which did not.
+    pub fn fail_stream(&mut self, id: ConnectionId) {
+        self.play(|operation| operation.end_lease(id, Verdict::StreamFailed));
+    }
+
     pub fn discard(&mut self, id: ConnectionId, reason: EndReason) {
         let before = self.closed.len();
-        self.play(|operation| operation.discard(id, reason));
+        self.play(|operation| operation.end_lease(id, Verdict::Unfit(reason)));
         // The lease's own clone of the handle is dropped after the pool's.
         self.closed.truncate(before);
     }

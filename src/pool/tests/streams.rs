@@ -72,6 +72,33 @@ fn an_unfit_stream_leaves_the_others_on_its_connection_alone() {
 }
 
 #[test]
+fn a_stream_that_fails_makes_room_and_ends_neither_the_others_nor_their_connection() {
+    let mut scene = scene(2);
+    scene.reconfigure(|settings| settings.max_connections = 1);
+    let id = leased(&mut scene, 2);
+    let waiter = scene.wait();
+    assert_eq!(scene.collect(waiter), Told::Nothing);
+    scene.fail_stream(id);
+    assert_eq!(scene.collect_if_woken(waiter), Told::Lease(id, Reuse::Reused));
+    scene.fail_stream(id);
+    scene.fail_stream(id);
+    assert_eq!((scene.counts(), scene.closed.len()), ([0, 0, 1, 0], 0));
+    assert_eq!(scene.reuse(), id);
+}
+
+#[test]
+fn a_retiring_connection_closes_for_its_own_reason_when_its_last_stream_fails() {
+    let mut scene = scene(3);
+    let id = leased(&mut scene, 2);
+    scene.rotate(1);
+    scene.fail_stream(id);
+    assert!(scene.closed.is_empty());
+    scene.fail_stream(id);
+    scene.close_ends(id);
+    assert_eq!(scene.ended, [(id, EndReason::Rotated)]);
+}
+
+#[test]
 fn a_socket_that_ends_under_streams_is_reported_once_the_last_has_ended() {
     let mut scene = scene(3);
     let id = leased(&mut scene, 2);

@@ -14,8 +14,8 @@ use std::{
 
 use super::scene::{ANYBODY, DIALLED, PEER_POLITE, US_POLITE, defaults, millis};
 use crate::pool::{
-    Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Waiter,
-    WaiterStep,
+    Census, Checkout, EndReason, Lease, Permit, Place, Pool, Rejection, Reuse, Settings, Verdict,
+    Waiter, WaiterStep,
 };
 
 /// A handle that counts the drops of last clones and locks the pool in each: dropped under the lock, it would hang.
@@ -208,7 +208,7 @@ fn a_dropped_lease_closes_its_connection_and_keeps_the_place_for_the_socket() {
 fn a_dropped_place_is_an_ended_socket() {
     let scene = Scene::new(|_| {});
     let (place, lease) = scene.new_lease();
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 1, 0], 0));
     drop(place);
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 0], 1));
@@ -218,7 +218,7 @@ fn a_dropped_place_is_an_ended_socket() {
 fn a_place_that_is_closing_drops_an_idle_handle_and_stays_taken_until_the_socket_ends() {
     let scene = Scene::new(|_| {});
     let (place, lease) = scene.new_lease();
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     place.closing(PEER_POLITE.by, Instant::now());
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
     place.socket_ended(PEER_POLITE, Instant::now());
@@ -230,10 +230,10 @@ fn a_place_that_is_closing_drops_an_idle_handle_and_stays_taken_until_the_socket
 fn a_checked_in_lease_drops_no_handle_and_a_discarded_one_drops_it_once() {
     let scene = Scene::new(|_| {});
     let (_place, lease) = scene.new_lease();
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     assert_eq!(scene.drops(), 0);
     match scene.pool.check_out(Instant::now(), ANYBODY) {
-        Ok(Checkout::Leased(lease)) => lease.discard(EndReason::Stale),
+        Ok(Checkout::Leased(lease)) => lease.end(Verdict::Unfit(EndReason::Stale), Instant::now()),
         _ => panic!("none was idle"),
     }
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
@@ -245,7 +245,7 @@ fn a_connection_that_ends_under_its_lease_is_counted_when_the_lease_ends() {
     let (place, lease) = scene.new_lease();
     place.socket_ended(PEER_POLITE, Instant::now());
     assert_eq!((scene.counts(), scene.pool.counters().closed.total()), ([0, 0, 0, 0], 0));
-    lease.discard(EndReason::Stale);
+    lease.end(Verdict::Unfit(EndReason::Stale), Instant::now());
     assert_eq!(scene.pool.counters().closed.get(EndReason::Stale), 1);
     assert_eq!(scene.drops(), 1);
 }
@@ -254,7 +254,7 @@ fn a_connection_that_ends_under_its_lease_is_counted_when_the_lease_ends() {
 fn draining_drops_the_idle_handles() {
     let scene = Scene::new(|_| {});
     let (_place, lease) = scene.new_lease();
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     scene.pool.drain();
     assert_eq!((scene.counts(), scene.drops()), ([0, 0, 0, 1], 1));
 }
@@ -266,9 +266,9 @@ fn a_waiter_is_woken_for_a_connection_and_for_a_place() {
     let (mut first, mut second) = (scene.waiter(), scene.waiter());
     assert!(scene.step(&mut first).is_pending() && scene.step(&mut second).is_pending());
     let before = scene.wakes();
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     assert_eq!(scene.wakes() - before, 1);
-    scene.lease(&mut first).discard(EndReason::Unfit);
+    scene.lease(&mut first).end(Verdict::Unfit(EndReason::Unfit), Instant::now());
     assert_eq!(scene.wakes() - before, 1);
     place.socket_ended(US_POLITE, Instant::now());
     assert_eq!(scene.wakes() - before, 2);
@@ -282,7 +282,7 @@ fn checkouts_refusals_and_waits_are_counted() {
     let mut waiter = scene.waiter();
     let refused = scene.pool.check_out(Instant::now(), ANYBODY);
     assert!(matches!(refused, Err(Rejection::QueueFull)));
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     let lease = scene.lease(&mut waiter);
     assert!(lease.queued.is_some());
     let mut late = scene.waiter();
@@ -322,11 +322,11 @@ fn exchanges_wake_nobody_that_waits_for_the_end_of_a_pool_whose_end_has_not_begu
     assert!(drained.as_mut().poll(&mut cx).is_pending());
     let (place, lease) = scene.new_lease();
     let before = scene.wakes();
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     let Ok(Checkout::Leased(lease)) = scene.pool.check_out(Instant::now(), ANYBODY) else {
         panic!("one is idle")
     };
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     assert_eq!(scene.wakes(), before);
     scene.pool.drain();
     assert_eq!(scene.wakes(), before + 1);
@@ -348,7 +348,7 @@ async fn maintain_closes_what_has_been_idle_for_too_long_also_when_it_slept_alre
     });
     tokio::task::yield_now().await;
     let (place, lease) = scene.new_lease();
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     let closed = async {
         while scene.drops() == 0 {
             tokio::task::yield_now().await;
@@ -379,7 +379,7 @@ async fn what_the_warm_floor_wants_is_given_at_once_and_again_when_one_is_taken(
         panic!("the floor lacks one")
     };
     assert_eq!(scene.counts(), [1, 1, 0, 0]);
-    lease.check_in(Instant::now(), None);
+    lease.end(Verdict::Fit(None), Instant::now());
     drop((permit, place));
 }
 
