@@ -4,6 +4,7 @@ mod diagnosis;
 
 use std::{
     io,
+    mem::MaybeUninit,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     time::Duration,
 };
@@ -123,6 +124,32 @@ pub(crate) fn probe(stream: &TcpStream) -> io::Result<()> {
 pub(crate) fn end_probe(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))?;
     set_unacknowledged_limit(stream, Duration::ZERO)
+}
+
+/// Reads bytes that have arrived, also those of which the runtime has not told yet.
+pub(crate) fn read_arrived(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    io::Read::read(&mut &*SockRef::from(stream), buffer)
+}
+
+/// True if bytes have arrived that are not read yet, also if the runtime has not told of them yet.
+pub(crate) fn has_arrived_bytes(stream: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    SockRef::from(stream).peek(&mut byte).is_ok_and(|count| count > 0)
+}
+
+/// Accepts the next connection of a listening socket that does not block; `None` once the kernel's backlog is empty.
+pub(crate) fn accept_waiting(listener: &TcpListener) -> Option<TcpStream> {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true).ok()?;
+                return TcpStream::from_std(stream).ok();
+            }
+            // This one was given up by its client; others may wait behind it.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Ends a connection with FIN, reads and discards what the peer still sends, within bounds, and closes. Resets the

@@ -167,8 +167,10 @@ enum ServingEnd {
     HeaderTimeout,
     /// The connection was idle between requests for too long, or when the drain began.
     Idle,
-    /// A body moved no byte for too long, or the time for the drain was over in the middle of a body.
-    Stuck,
+    /// A body moved no byte for too long.
+    BodyTimeout,
+    /// The time for the drain was over in the middle of a header or a body.
+    DrainOver,
     /// The client ended its side in the middle of a response, and counts as gone.
     Left,
 }
@@ -194,6 +196,8 @@ struct Serving<'a, S: HttpService<Incoming>> {
     client: &'a Client,
     limits: &'a ListenerLimits,
     drain_changed: Pin<Box<OwnedNotified>>,
+    /// The newest stage of the drain that the connection has followed.
+    followed: Stage,
     /// The connection's only timer.
     timer: Pin<Box<Sleep>>,
     /// The time at which the timer rings, never later than the nearest deadline; `None` if it is not set.
@@ -214,24 +218,26 @@ where
     ) -> Self {
         let drain_changed = Box::pin(client.drain.changed());
         let timer = Box::pin(sleep_until(tokio::time::Instant::now()));
-        let mut serving =
-            Self { http, client, limits, drain_changed, timer, armed: None, looked: None };
-        if client.drain.has_begun() {
-            serving.follow_drain();
-        }
-        serving
+        let followed = Stage::Serving;
+        Self { http, client, limits, drain_changed, followed, timer, armed: None, looked: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ServingEnd> {
         loop {
+            let stage = self.client.drain.stage();
+            // First, as this reads a request that came before the drain began.
             if let Poll::Ready(result) = Pin::new(&mut self.http).poll(cx) {
                 return Poll::Ready(ServingEnd::Done(result));
             }
-            if self.drain_changed.as_mut().poll(cx).is_ready() {
-                self.drain_changed = Box::pin(self.client.drain.changed());
-                if let Some(ending) = self.follow_drain() {
+            if self.followed < stage && !self.takes_request(stage) {
+                self.followed = stage;
+                if let Some(ending) = self.follow_drain(stage) {
                     return Poll::Ready(ending);
                 }
+                continue;
+            }
+            if self.drain_changed.as_mut().poll(cx).is_ready() {
+                self.drain_changed = Box::pin(self.client.drain.changed());
                 continue;
             }
             match self.poll_deadline(cx) {
@@ -245,15 +251,22 @@ where
         }
     }
 
-    /// Follows the drain's next stage: no request is taken after the current one, and in the last stage the current one
+    /// True if a request whose header has begun is still taken at this stage of the drain. hyper is told of the drain
+    /// after that, as it would drop the half header.
+    fn takes_request(&self, stage: Stage) -> bool {
+        stage < Stage::Aborting && self.client.phase() == Phase::Header
+    }
+
+    /// Follows the drain to this stage: no request is taken after the current one, and in the last stage the current one
     /// has no more time. Returns the end of the connection if that is now.
-    fn follow_drain(&mut self) -> Option<ServingEnd> {
+    fn follow_drain(&mut self, stage: Stage) -> Option<ServingEnd> {
         Pin::new(&mut self.http).graceful_shutdown();
-        if self.client.drain.stage() < Stage::Aborting {
+        if stage < Stage::Aborting {
             return None;
         }
         self.client.abort();
-        matches!(self.client.phase(), Phase::Body | Phase::Flushing).then_some(ServingEnd::Stuck)
+        let ends = matches!(self.client.phase(), Phase::Header | Phase::Body | Phase::Flushing);
+        ends.then_some(ServingEnd::DrainOver)
     }
 
     /// Pending until the nearest deadline; then the end of the connection, or `None` if the exchange is to decide.
@@ -327,7 +340,7 @@ where
             Due::BodyEnd if self.client.has_left(now) => Some(ServingEnd::Left),
             Due::BodyEnd => {
                 self.client.set_stuck();
-                Some(ServingEnd::Stuck)
+                Some(ServingEnd::BodyTimeout)
             }
         }
     }
@@ -350,14 +363,19 @@ impl ServingEnd {
             Self::Done(Err(error)) if error.is_parse_too_large() => Some(Failure::HeaderTooLarge),
             Self::Done(Err(error)) if error.is_parse() => Some(unreadable(error, unread, refused)),
             Self::HeaderTimeout => Some(Failure::HeaderTimeout),
-            Self::Rest | Self::Done(_) | Self::Idle | Self::Stuck | Self::Left => None,
+            Self::Rest
+            | Self::Done(_)
+            | Self::Idle
+            | Self::BodyTimeout
+            | Self::DrainOver
+            | Self::Left => None,
         }
     }
 
     async fn close(self, tcp: TcpStream, client: &Client, inlet: &Inlet) -> Manner {
         match self {
-            Self::Done(_) | Self::Stuck if client.is_broken() => reset(tcp),
-            Self::Stuck | Self::Left => reset(tcp),
+            Self::BodyTimeout | Self::DrainOver | Self::Left => reset(tcp),
+            Self::Done(_) if client.is_broken() => reset(tcp),
             Self::Done(_) if client.is_unread() => close_behind_rest(tcp, inlet).await,
             Self::Rest | Self::Done(_) | Self::Idle | Self::HeaderTimeout => {
                 Manner::of_close(socket::close_politely(tcp).await)

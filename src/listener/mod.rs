@@ -75,8 +75,10 @@ pub async fn accept(listener: TcpListener, inlet: Arc<Inlet>, worker: Arc<Worker
             () = crowd.gives_back() => {}
         }
     }
-    accept_backlog(&listener, &mut connections, &inlet, &worker);
-    drop(listener);
+    match listener.into_std() {
+        Ok(listener) => accept_backlog(&listener, &mut connections, &inlet, &worker),
+        Err(error) => tracing::warn!(%error, "the connections of the backlog cannot be accepted"),
+    }
     while connections.join_next().await.is_some() {}
 }
 
@@ -167,17 +169,16 @@ fn spawn(
     });
 }
 
-/// Serves the connections that were made before the drain began and wait in the kernel's backlog.
+/// Serves the connections that were made before the drain began and wait in the kernel's backlog. The kernel is asked, as
+/// the runtime may not have told of them yet.
 fn accept_backlog(
-    listener: &TcpListener,
+    listener: &std::net::TcpListener,
     connections: &mut JoinSet<()>,
     inlet: &Arc<Inlet>,
     worker: &Arc<Worker>,
 ) {
-    let waker = std::task::Waker::noop();
-    let mut cx = std::task::Context::from_waker(waker);
     while let Some(slots) = inlet.free_slots() {
-        let Poll::Ready(Ok((stream, _))) = listener.poll_accept(&mut cx) else { return };
+        let Some(stream) = socket::accept_waiting(listener) else { return };
         spawn(connections, Ok((stream, slots)), inlet, worker);
     }
 }

@@ -41,8 +41,8 @@ pub(super) async fn rest(stream: &ClientStream, client: &Client, limits: &Listen
         tokio::select! {
             biased;
             () = stream.readable() => return true,
-            // A client that connected before the drain is served once.
-            () = client.drain.begun() => return client.is_new(),
+            // A request that came before the drain began is served.
+            () = client.drain.begun() => return stream.has_arrived_bytes(),
             () = sleep_until(kept_until.unwrap_or(ends).into()) => match kept_until {
                 Some(_) => client.let_go(Instant::now()),
                 None => return false,

@@ -20,6 +20,7 @@ use super::escape::{Escape, LineFindings, NewestRequest};
 use crate::{
     proxy::{Client, Phase, RequestLine},
     resources::{Buffered, FREE, Resources},
+    socket,
 };
 
 /// The stream that hyper reads and writes.
@@ -83,6 +84,11 @@ impl ClientStream {
     pub(super) async fn readable(&self) {
         // Peeks at the first byte, as tokio takes a new socket for readable. The next read reports an error.
         let _ = self.tcp.peek(&mut [0]).await;
+    }
+
+    /// True if there are bytes to read, also if the runtime has not told of them yet.
+    pub(super) fn has_arrived_bytes(&self) -> bool {
+        socket::has_arrived_bytes(&self.tcp)
     }
 
     /// True if the newest request's head was refused because of the bound on what is buffered.
@@ -194,7 +200,7 @@ impl ClientStream {
             if self.must_be_frugal(buffer.remaining()) {
                 ready!(self.poll_read_little(cx, buffer))?;
             } else {
-                ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+                ready!(self.poll_tcp(cx, buffer))?;
             }
             if buffer.filled().len() == before {
                 return Poll::Ready(Ok(true));
@@ -207,6 +213,35 @@ impl ClientStream {
             self.escape.keep(bytes);
             buffer.set_filled(before);
             self.client.note_io(Instant::now());
+        }
+    }
+
+    /// Reads from the socket. Once the drain has begun, bytes between two requests count although the runtime has not
+    /// told of them yet: the connection closes if there are none.
+    fn poll_tcp(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        if polled.is_pending()
+            && self.client.phase() == Phase::Idle
+            && self.client.drain.has_begun()
+        {
+            return self.read_arrived(buffer);
+        }
+        polled
+    }
+
+    /// Reads bytes that have arrived; pending if there are none, and then the socket's readiness wakes the task, as
+    /// tokio was asked before.
+    #[cold]
+    fn read_arrived(&self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; FREE];
+        let room = bytes.len().min(buffer.remaining());
+        match socket::read_arrived(&self.tcp, &mut bytes[..room]) {
+            Ok(count) => {
+                buffer.put_slice(&bytes[..count]);
+                Poll::Ready(Ok(()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
         }
     }
 

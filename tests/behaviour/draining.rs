@@ -1,11 +1,17 @@
 //! The drain: exchanges in flight finish, idle connections close, exchanges that take too long are aborted, and metrics
 //! end last.
 
-use std::{net::TcpStream, thread};
+use std::{
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
+use serde_json::{Value, json};
 
 use crate::support::{
     client::{Client, Ending},
     origin::{self, End, Origin},
+    program::Program,
     running::Running,
     setup::Setup,
     wait_for,
@@ -170,5 +176,84 @@ fn an_upload_in_flight_finishes() {
     wait_for("the drain", || warmline.health("/readyz").status == 503);
     client.send("cd");
     assert_eq!(client.response().text(), "abcd");
+    warmline.join();
+}
+
+#[test]
+fn requests_that_were_sent_before_the_drain_are_answered_although_nothing_has_read_them() {
+    let origin = Origin::serving().start();
+    let program = Program::start(&origin, "exec \"$0\" run --config \"$1\"");
+    let silent: Vec<Client> = (0..8).map(|_| program.connect()).collect();
+    let mut used: Vec<Client> = (0..8).map(|_| program.connect()).collect();
+    for client in &mut used {
+        // Connections are accepted in turn: once these are answered, the silent ones are accepted.
+        assert_eq!(client.get(origin::NAME, "/any").status, 200);
+    }
+    program.signal("-STOP");
+    let fresh = (0..64).map(|_| program.connect());
+    let mut clients: Vec<Client> = silent.into_iter().chain(used).chain(fresh).collect();
+    for client in &mut clients {
+        client.send(format!("GET /any HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+    }
+    program.signal("-TERM");
+    program.signal("-CONT");
+    for (number, client) in clients.iter_mut().enumerate() {
+        let answer = client.response_to("GET").expect("it is answered");
+        assert_eq!((number, answer.status), (number, 200));
+        assert_eq!(answer.head.field("connection"), Some("close"), "{number}");
+    }
+}
+
+#[test]
+fn requests_that_were_sent_before_a_reload_removes_their_listener_are_answered() {
+    let origin = Origin::serving().start();
+    let goes = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let setup = Setup::before(&origin);
+    let without: Value = serde_json::from_str(&setup.text()).unwrap();
+    let mut with = without.clone();
+    with["listeners"].as_array_mut().unwrap().push(json!({ "bind": [goes.to_string()] }));
+    let warmline = setup.start();
+    for round in 0..10 {
+        warmline.reconfigure(&with);
+        let mut clients: Vec<Client> = (0..40).map(|_| Client::connect(goes)).collect();
+        for client in &mut clients {
+            client.send(format!("GET /any HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+        }
+        warmline.reconfigure(&without);
+        let answered = clients.iter_mut().filter_map(|client| client.response_to("GET").ok());
+        assert_eq!(answered.filter(|answer| answer.status == 200).count(), 40, "round {round}");
+        wait_for("the listener's end", || TcpStream::connect(goes).is_err());
+    }
+}
+
+#[test]
+fn the_rest_of_a_header_that_began_before_the_drain_is_waited_for_on_a_used_connection_too() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    let mut used = warmline.connect();
+    assert_eq!(used.get(origin::NAME, "/any").status, 200);
+    used.send(format!("GET /any HTTP/1.1\r\nHost: {}\r\n", origin::NAME));
+    // Warmline has read the half header by the time the origin has the request sent after it.
+    let mut held = warmline.ask("/hold");
+    origin.wait_for("the request", |record| record.request_count == 2);
+    warmline.shutdown();
+    wait_for("the drain", || warmline.health("/readyz").status == 503);
+    used.send("\r\n");
+    let answer = used.response();
+    assert_eq!((answer.status, answer.head.field("connection")), (200, Some("close")));
+    origin.release();
+    assert_eq!(held.response().status, 200);
+    warmline.join();
+}
+
+#[test]
+fn a_header_that_is_not_whole_at_the_drains_end_is_waited_for_no_longer() {
+    let origin = Origin::serving().start();
+    let setup = Setup::before(&origin).set_global("drain", "100ms").set_global("threads", 1);
+    let warmline = setup.set_global("listeners.0.limits.headerTimeout", "1h").start();
+    let mut client = half_asked(&warmline, "/any");
+    assert_eq!(warmline.one_shot("/any").status, 200);
+    warmline.shutdown();
+    assert_eq!(client.end(), (Ending::Reset, Vec::new()));
     warmline.join();
 }
