@@ -8,7 +8,7 @@ use super::{
     moment::Moment,
     snapshot::{Configuration, Snapshot},
 };
-use crate::config::{Origin, ShownPlan};
+use crate::config::{ShownPlan, SourceKind};
 
 /// Renders the page as JSON, for programs: the configuration, its hash and source, and the changes that were refused
 /// since.
@@ -35,8 +35,10 @@ pub(super) fn source(snapshot: &Snapshot) -> String {
     let Configuration { source, place, .. } = &snapshot.configuration;
     match (place, source) {
         (None, _) => "made by the program itself, follows no file".into(),
-        (Some(place), Origin::Kept) => format!("kept from before the last restart, for {place}"),
-        (Some(place), Origin::File | Origin::Watch) => format!("from {place}"),
+        (Some(place), SourceKind::Kept) => {
+            format!("kept from before the last restart, for {place}")
+        }
+        (Some(place), SourceKind::File | SourceKind::Watch) => format!("from {place}"),
     }
 }
 

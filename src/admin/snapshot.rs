@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     config::{
-        InForce, Origin, Outcome, Refused,
-        configmap::{Away, ConfigMap, Known},
+        InForce, Outcome, RefusedChanges, SourceKind,
+        configmap::{ConfigMap, ConfigMapState, LostContact},
     },
     connect::{ConnectError, Connection},
     pool::{self, EndReason, Learned, Rejection, Reuse},
@@ -58,16 +58,16 @@ pub(super) struct Snapshot {
 /// The configuration in force, and the outcomes of later ones.
 pub(super) struct Configuration {
     /// The source of the configuration in force.
-    pub source: Origin,
+    pub source: SourceKind,
     /// The source's name for people; `None` if no source is followed.
     pub place: Option<String>,
     /// The contact of the watch with the API server, or the reason that there is none; `None` if no `ConfigMap` is
     /// watched.
-    pub watch: Option<Result<(), Away>>,
+    pub watch: Option<Result<(), LostContact>>,
     /// The plan in force, with its hash and the time since when it is in force.
     pub in_force: Arc<InForce>,
     /// The later content of the sources that cannot be used.
-    pub refused: Refused,
+    pub refused: RefusedChanges,
     pub reloads: Counts<Outcome>,
     pub credentials: Counts<Outcome>,
 }
@@ -185,13 +185,14 @@ impl Configuration {
     }
 }
 
-fn contact(configmap: &ConfigMap) -> Result<(), Away> {
+fn contact(configmap: &ConfigMap) -> Result<(), LostContact> {
     match configmap.known() {
-        Known { away: Some(away), .. } => Err(away),
-        Known { content: Some(_), away: None, .. } => Ok(()),
-        Known { content: None, away: None, .. } => {
-            Err(Away { since: Instant::now(), reason: "the first contact is under way".into() })
-        }
+        ConfigMapState { away: Some(away), .. } => Err(away),
+        ConfigMapState { content: Some(_), away: None, .. } => Ok(()),
+        ConfigMapState { content: None, away: None, .. } => Err(LostContact {
+            since: Instant::now(),
+            reason: "the first contact is under way".into(),
+        }),
     }
 }
 

@@ -14,8 +14,8 @@ use super::{StartError, current_thread_runtime, sockets::bind};
 use crate::{
     admin,
     config::{
-        Bind, Errors, Kept, Loaded, Origin, Source, Unusable,
-        configmap::{self, Away, ConfigMap, Reference},
+        Bind, Errors, KeptConfiguration, Loaded, Source, SourceKind, Unusable,
+        configmap::{self, ConfigMap, LostContact, Reference},
     },
     drain::Drain,
     latest::Latest,
@@ -41,7 +41,7 @@ pub fn follow_configmap(reference: Reference, has_copy: bool) -> Result<ConfigMa
         Ok(client) => client,
         Err(error) if !has_copy => return Err(StartError::NotFollowed(error)),
         Err(error) => {
-            let away = Away { since: Instant::now(), reason: error.to_string() };
+            let away = LostContact { since: Instant::now(), reason: error.to_string() };
             feed.known.send_modify(|known| known.away = Some(away));
             return Ok(configmap);
         }
@@ -58,7 +58,7 @@ pub fn follow_configmap(reference: Reference, has_copy: bool) -> Result<ConfigMa
 /// the addresses in `metrics`. `None` if the drain has begun before.
 pub fn begin(
     source: &mut Source,
-    kept: Option<&Kept>,
+    kept: Option<&KeptConfiguration>,
     drain: &Drain,
     metrics: &[Bind],
 ) -> Result<Option<Loaded>, StartError> {
@@ -77,7 +77,7 @@ pub fn begin(
 
 async fn wait(
     source: &mut Source,
-    kept: Option<&Kept>,
+    kept: Option<&KeptConfiguration>,
     drain: &Drain,
     metrics: &[Bind],
     mut unusable: Unusable,
@@ -119,7 +119,7 @@ async fn wait(
 }
 
 /// Returns the configuration from before the last restart, if it was kept and can still be used.
-fn from_kept(source: &Source, kept: Option<&Kept>, errors: &Errors) -> Option<Loaded> {
+fn from_kept(source: &Source, kept: Option<&KeptConfiguration>, errors: &Errors) -> Option<Loaded> {
     let text = match kept?.read() {
         Ok(text) => text?,
         Err(error) => {
@@ -127,7 +127,7 @@ fn from_kept(source: &Source, kept: Option<&Kept>, errors: &Errors) -> Option<Lo
             return None;
         }
     };
-    match source.compile(text, Origin::Kept, None) {
+    match source.compile(text, SourceKind::Kept, None) {
         Ok(loaded) => {
             tracing::warn!(reason = %errors, "begun with the configuration from before the last restart, because the current one cannot be used");
             Some(loaded)

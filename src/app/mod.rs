@@ -30,7 +30,10 @@ use tokio::{
 use crate::{
     address_space::{self, TooLittle},
     admin::{self, Follower, Readiness},
-    config::{ConfigurationStatus, Errors, Kept, Origin, Plan, Source, configmap::FollowError},
+    config::{
+        ConfigurationStatus, Errors, KeptConfiguration, Plan, Source, SourceKind,
+        configmap::FollowError,
+    },
     connect::Resolver,
     drain::Drain,
     latest::Latest,
@@ -60,9 +63,9 @@ pub struct Environment {
     /// followed.
     pub source: Option<Source>,
     /// The kind of source that the configuration's text came from.
-    pub origin: Origin,
+    pub origin: SourceKind,
     /// The folder in which the configuration in force is kept for the next start.
-    pub kept: Option<Kept>,
+    pub kept: Option<KeptConfiguration>,
     /// The drain, which any thread may begin.
     pub drain: Drain,
 }

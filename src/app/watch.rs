@@ -20,8 +20,8 @@ use super::{ReconfigureError, folders::Folders, live::Live};
 use crate::{
     admin::{LookOutcome, LookRequest},
     config::{
-        self, Digests, Found, InForce, Kept, Loaded, Origin, Source, Stale, Unusable,
-        configmap::Rejected,
+        self, Digests, InForce, KeptConfiguration, Loaded, Source, SourceKind, SourceReading,
+        Unusable, UnusableFiles, configmap::Rejected,
     },
 };
 
@@ -41,7 +41,7 @@ const LOOK_SHARE: u32 = 50;
 /// The follower of the configuration's source and files.
 pub(super) struct Watch {
     source: Source,
-    kept: Option<Kept>,
+    kept: Option<KeptConfiguration>,
     live: Arc<Live>,
     /// Operators' requests for a look now; each is answered with the outcome.
     look_requests: Receiver<LookRequest>,
@@ -57,7 +57,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(
         source: Source,
-        kept: Option<Kept>,
+        kept: Option<KeptConfiguration>,
         live: Arc<Live>,
         look_requests: Receiver<LookRequest>,
     ) -> Self {
@@ -131,7 +131,7 @@ impl Watch {
         self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, in_force))
     }
 
-    fn look_at(&mut self, found: Found, in_force: &Arc<InForce>) -> LookOutcome {
+    fn look_at(&mut self, found: SourceReading, in_force: &Arc<InForce>) -> LookOutcome {
         let credentials = Some(&in_force.plan.credentials);
         let refused = match self.source.load_found(found, self.digests.as_ref(), credentials) {
             Ok(loaded) => match self.put_in_force(loaded, in_force) {
@@ -227,7 +227,7 @@ impl Watch {
         }
     }
 
-    fn came_from(&self, origin: Origin) {
+    fn came_from(&self, origin: SourceKind) {
         if self.live.configuration.came_from(origin) {
             let name = self.source.name(origin);
             tracing::info!(source = origin.as_str(), name, "another source leads now");
@@ -244,7 +244,7 @@ impl Watch {
 
     /// Records the files that cannot be used, and logs new ones and their end; returns the reasons of all of them, or
     /// `None`.
-    fn tell_stale(&self, stale: &[Stale]) -> Option<String> {
+    fn tell_stale(&self, stale: &[UnusableFiles]) -> Option<String> {
         if stale.is_empty() && self.live.configuration.has_stale() {
             tracing::info!("certificates, keys and trust are good again");
         }

@@ -49,7 +49,7 @@ const TRAINING_CLIENTS: usize = 32;
 /// The longest simulated round trip, in milliseconds; longer ones only make people wait.
 const LONGEST_ROUND_TRIP: u64 = 500;
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     show(arguments).unwrap_or_else(|error| {
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-fn show(arguments: &Arguments) -> Result<ExitCode, Failed> {
+fn show(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let scene = Scene::set(arguments)?;
     say(&scene.introduction());
     say(&scene.measure()?);
@@ -94,7 +94,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn set(&Arguments { round_trip, requests, .. }: &Arguments) -> Result<Self, Failed> {
+    fn set(&Arguments { round_trip, requests, .. }: &Arguments) -> Result<Self, CommandError> {
         let authority = Authority::new()?;
         let application = authority.client(APPLICATION)?;
         let origin = Origin::start(&authority, &authority.server(ORIGIN)?, round_trip)?;
@@ -116,20 +116,20 @@ impl Scene {
         format!("{}{introduction}", self.replaced)
     }
 
-    fn measure(&self) -> Result<String, Failed> {
+    fn measure(&self) -> Result<String, CommandError> {
         let report = client_runtime()?.block_on(async {
             let straight = self.way(&format!("https://{}/", self.origin.address())).await?;
             let through = self.way(&self.traffic()).await?;
             let own = self.running.upstream(UPSTREAM).map(|upstream| OwnCount::of(&upstream));
             let own = own.unwrap_or_default();
-            Ok::<_, Failed>(Report { round_trip: self.round_trip, straight, through, own })
+            Ok::<_, CommandError>(Report { round_trip: self.round_trip, straight, through, own })
         })?;
         Ok(report.to_string())
     }
 
     /// Sends the requests again from many clients that keep their connections, the usual case in production, so that the
     /// compiler learns its path too.
-    fn train(&self) -> Result<(), Failed> {
+    fn train(&self) -> Result<(), CommandError> {
         let to: Uri = self.traffic().parse()?;
         client_runtime()?.block_on(send_kept(&to, TRAINING_CLIENTS, self.requests))?;
         Ok(())
@@ -140,7 +140,7 @@ impl Scene {
         format!("http://{}/", first(&self.running.listeners()))
     }
 
-    async fn way(&self, to: &str) -> Result<Way, Failed> {
+    async fn way(&self, to: &str) -> Result<Way, CommandError> {
         let to: Uri = to.parse()?;
         let before = self.origin.seen();
         let times = self.client.send(&to, self.requests).await?;
@@ -153,7 +153,7 @@ fn client_runtime() -> Result<Runtime, Error> {
 }
 
 /// Starts Warmline; if a usual port is taken, any free one takes its place.
-fn start(origin: SocketAddr, memory: &Memory) -> Result<(Running, Plan), Failed> {
+fn start(origin: SocketAddr, memory: &Memory) -> Result<(Running, Plan), CommandError> {
     let mut ports = Ports::USUAL;
     loop {
         let document = plan::document(ports, origin);

@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     timeout: u64,
 }
 
-type Failed = Box<dyn std::error::Error + Send + Sync>;
+type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
 const HOSTS: &str = "write a name, an IPv4 address, or an IPv6 address in brackets behind ://";
 
@@ -50,7 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Failed::from)
+        .map_err(CommandError::from)
         .and_then(|runtime| runtime.block_on(bounded(&url, arguments.timeout)));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-async fn bounded(url: &Uri, seconds: u64) -> Result<bool, Failed> {
+async fn bounded(url: &Uri, seconds: u64) -> Result<bool, CommandError> {
     let limit = Duration::from_secs(seconds);
     timeout(limit, get(url.clone()))
         .await
@@ -70,7 +70,7 @@ async fn bounded(url: &Uri, seconds: u64) -> Result<bool, Failed> {
 }
 
 /// Makes the request and prints the response's body; true if the status was 2xx.
-async fn get(url: Uri) -> Result<bool, Failed> {
+async fn get(url: Uri) -> Result<bool, CommandError> {
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
         .map_err(|error| format!("the system's roots cannot be read: {error}"))?

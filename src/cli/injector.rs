@@ -14,8 +14,8 @@ use super::run::end_on_signals;
 use crate::{
     drain::Drain,
     injector::{
-        self, Bounds, Certificate, ConfigSource, Defaults, Own, Platform, PullPolicy, Settings,
-        Sidecar,
+        self, Bounds, Certificate, ConfigSource, Defaults, OwnCertificate, Platform, PullPolicy,
+        Settings, Sidecar,
     },
     telemetry::log,
 };
@@ -62,12 +62,12 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     certificate_files: Option<PathBuf>,
     #[command(flatten)]
-    own: OwnCertificate,
+    own: OwnCertificateArguments,
 }
 
 /// The names and lifetimes of the CA and the serving certificate that the injector makes itself.
 #[derive(Debug, clap::Args)]
-struct OwnCertificate {
+struct OwnCertificateArguments {
     /// The namespace of the service and the Secret (default: the pod's)
     #[arg(long)]
     namespace: Option<String>,
@@ -174,9 +174,9 @@ fn lifetime(text: &str) -> Result<Duration, &'static str> {
     Ok(Duration::from_secs(seconds))
 }
 
-impl From<OwnCertificate> for Own {
-    fn from(own: OwnCertificate) -> Self {
-        let OwnCertificate {
+impl From<OwnCertificateArguments> for OwnCertificate {
+    fn from(own: OwnCertificateArguments) -> Self {
+        let OwnCertificateArguments {
             namespace,
             service,
             webhook,

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     app::{self, Environment, Running, StartError},
-    config::{self, Kept, Source, Terms, configmap::Reference},
+    config::{self, CommandLineOverrides, KeptConfiguration, Source, configmap::Reference},
     drain::Drain,
     telemetry::log,
 };
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 /// Starts Warmline; `None` if the end was requested before there was a configuration.
 fn start(arguments: Arguments) -> Result<Option<Running>, Stop> {
     let mut source = source(&arguments)?;
-    let (drain, kept) = (Drain::default(), arguments.keep.as_deref().map(Kept::new));
+    let (drain, kept) = (Drain::default(), arguments.keep.as_deref().map(KeptConfiguration::new));
     end_on_signals(drain.clone());
     let metrics = config::default_metrics();
     let Some(loaded) = app::begin(&mut source, kept.as_ref(), &drain, &metrics)? else {
@@ -136,7 +136,7 @@ impl From<StartError> for Stop {
 }
 
 fn source(arguments: &Arguments) -> Result<Source, Stop> {
-    let terms = Terms {
+    let overrides = CommandLineOverrides {
         terminal: io::stderr().is_terminal(),
         access: arguments.access.map(Into::into),
         level: arguments.log_level.map(Into::into),
@@ -149,9 +149,9 @@ fn source(arguments: &Arguments) -> Result<Source, Stop> {
             let reference =
                 reference.map_err(|wrong| Stop::Arguments(format!("--configmap: {wrong}")))?;
             let configmap = app::follow_configmap(reference, copy.is_some())?;
-            Ok(Source::of_configmap(configmap, copy, terms))
+            Ok(Source::of_configmap(configmap, copy, overrides))
         }
-        (None, Some(file)) => Ok(Source::of_file(file, terms)),
+        (None, Some(file)) => Ok(Source::of_file(file, overrides)),
         (None, None) => {
             Err(Stop::Arguments("name a configuration with --config or --configmap".into()))
         }

@@ -16,7 +16,7 @@ pub struct Credentials {
     /// The client certificates with their keys.
     pub identities: BTreeMap<IdentityFiles, Arc<Identity>>,
     /// The files among these that cannot be used now; for each, what was in force before stays.
-    pub stale: Vec<Stale>,
+    pub stale: Vec<UnusableFiles>,
     /// The digests of the files that everything was read from. They are not compared by `==`, which is about the
     /// certificates and keys alone.
     pub contents: Contents,
@@ -57,7 +57,7 @@ pub enum IdentityFiles {
 
 /// The files of a trust or identity that cannot be used now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stale {
+pub struct UnusableFiles {
     /// The paths of the files.
     pub files: Vec<PathBuf>,
     /// The words for people: what is wrong with which file, and what would be right.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     files::{Disk, Files as _},
-    origin::Origin,
+    source_kind::SourceKind,
 };
 use crate::tls::sha256;
 
@@ -20,7 +20,7 @@ use crate::tls::sha256;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Digests {
     text: Vec<u8>,
-    origin: Origin,
+    origin: SourceKind,
     files: HashMap<PathBuf, FileDigest>,
 }
 
@@ -29,7 +29,7 @@ impl Digests {
     /// files are copied.
     pub(super) fn take(
         text: &str,
-        origin: Origin,
+        origin: SourceKind,
         files: Vec<PathBuf>,
         before: Option<&Self>,
         now: SystemTime,

@@ -57,14 +57,14 @@ fn outline(text: &str) -> Result<Placed<Outline>, Finding> {
 
 /// The place of each value of a document, by the value's path.
 #[derive(Debug, Default)]
-pub(super) struct Places(HashMap<String, Position>);
+pub(super) struct Positions(HashMap<String, Position>);
 
 /// Finds the place of each value in a text that was accepted; empty if the text cannot be parsed.
-pub(super) fn places(text: &str) -> Places {
-    outline(text).map(|outline| Places(outline.places())).unwrap_or_default()
+pub(super) fn places(text: &str) -> Positions {
+    outline(text).map(|outline| Positions(outline.places())).unwrap_or_default()
 }
 
-impl Places {
+impl Positions {
     /// Returns the place of the value at a path. If the value is not written, returns the place of the nearest mapping
     /// or list around it.
     pub(super) fn nearest<'p>(&self, path: &'p str) -> Position {

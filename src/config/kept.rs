@@ -10,9 +10,9 @@ use super::files::{Disk, Files as _};
 
 /// The folder (`--keep`) that the configuration is kept in.
 #[derive(Debug, Clone)]
-pub struct Kept(PathBuf);
+pub struct KeptConfiguration(PathBuf);
 
-impl Kept {
+impl KeptConfiguration {
     /// Uses this folder, which must exist.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn what_was_kept_last_is_read() {
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = Kept::new(folder.path());
+        let kept = KeptConfiguration::new(folder.path());
         assert_eq!(kept.read().expect("nothing is no error"), None);
         for text in ["first: 1\n", "second: 2\n"] {
             kept.write(text).expect("it is written");
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_an_error_to_write_to_and_keeps_nothing() {
-        let kept = Kept::new(Path::new("/nowhere/at/all"));
+        let kept = KeptConfiguration::new(Path::new("/nowhere/at/all"));
         assert!(kept.write("text").is_err());
         assert_eq!(kept.read().expect("nothing is no error"), None);
     }

@@ -15,13 +15,13 @@ mod kept;
 mod kind;
 mod lead;
 mod name;
-mod origin;
 mod outline;
 mod plan;
 mod quick;
 mod section;
 mod shown;
 mod source;
+mod source_kind;
 mod spec;
 mod status;
 mod suggestion;
@@ -30,16 +30,16 @@ mod written;
 
 use serde_json::Value;
 
-pub use credentials::{Credentials, IdentityFiles, Stale};
+pub use credentials::{Credentials, IdentityFiles, UnusableFiles};
 pub use digests::Digests;
 pub use errors::{Errors, Finding};
 pub use files::{Disk, Files};
-pub use kept::Kept;
-pub use origin::Origin;
+pub use kept::KeptConfiguration;
 pub use plan::{Bind, Listener, ListenerLimits, Plan};
 pub(crate) use shown::ShownPlan;
-pub use source::{Found, Loaded, Source, Terms, Unusable};
-pub use status::{ConfigurationStatus, InForce, Outcome, Refusal, Refused};
+pub use source::{CommandLineOverrides, Loaded, Source, SourceReading, Unusable};
+pub use source_kind::SourceKind;
+pub use status::{ConfigurationStatus, InForce, Outcome, Refusal, RefusedChanges};
 pub use warnings::{expired_trust, unread_roots, warnings};
 pub use written::Position;
 

@@ -30,17 +30,17 @@ pub(super) fn read(text: &str) -> Option<Document> {
 
 /// The error for anything that the thorough reader must judge: a tag, an alias, an unknown key, a key without a value.
 #[derive(Debug)]
-struct Unusual;
+struct NeedsThoroughReader;
 
-impl fmt::Display for Unusual {
+impl fmt::Display for NeedsThoroughReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the document is out of the ordinary")
     }
 }
 
-impl std::error::Error for Unusual {}
+impl std::error::Error for NeedsThoroughReader {}
 
-impl Error for Unusual {
+impl Error for NeedsThoroughReader {
     fn custom<T: fmt::Display>(_: T) -> Self {
         Self
     }
@@ -58,33 +58,33 @@ impl<'t> Reader<'t> {
         Self { events: Parser::new_from_str_with_options(text, options), taken: 0 }
     }
 
-    fn begin(&mut self) -> Result<(), Unusual> {
+    fn begin(&mut self) -> Result<(), NeedsThoroughReader> {
         match (self.take()?, self.take()?) {
             (Event::StreamStart, Event::DocumentStart(_, None)) => Ok(()),
-            _ => Err(Unusual),
+            _ => Err(NeedsThoroughReader),
         }
     }
 
-    fn end(&mut self) -> Result<(), Unusual> {
+    fn end(&mut self) -> Result<(), NeedsThoroughReader> {
         match (self.take()?, self.take()?) {
             (Event::DocumentEnd, Event::StreamEnd) => Ok(()),
-            _ => Err(Unusual),
+            _ => Err(NeedsThoroughReader),
         }
     }
 
-    fn take(&mut self) -> Result<Event<'t>, Unusual> {
+    fn take(&mut self) -> Result<Event<'t>, NeedsThoroughReader> {
         self.taken += 1;
         match self.events.next_event() {
             Some(Ok((event, _))) if self.taken <= MOST_EVENTS => Ok(event),
-            _ => Err(Unusual),
+            _ => Err(NeedsThoroughReader),
         }
     }
 
     /// Takes the next event if it equals `wanted`; true if it did.
-    fn take_if(&mut self, wanted: &Event<'_>) -> Result<bool, Unusual> {
+    fn take_if(&mut self, wanted: &Event<'_>) -> Result<bool, NeedsThoroughReader> {
         let is_wanted = match self.events.peek() {
             Some(Ok((event, _))) => event == wanted,
-            _ => return Err(Unusual),
+            _ => return Err(NeedsThoroughReader),
         };
         if is_wanted {
             self.take()?;
@@ -93,21 +93,21 @@ impl<'t> Reader<'t> {
     }
 
     /// Returns the line and column at which the next event begins.
-    fn place(&mut self) -> Result<[u64; 2], Unusual> {
+    fn place(&mut self) -> Result<[u64; 2], NeedsThoroughReader> {
         match self.events.peek() {
             Some(Ok((_, span))) => Ok([span.start.line() as u64, span.start.col() as u64 + 1]),
-            _ => Err(Unusual),
+            _ => Err(NeedsThoroughReader),
         }
     }
 
-    fn text(&mut self) -> Result<Cow<'t, str>, Unusual> {
+    fn text(&mut self) -> Result<Cow<'t, str>, NeedsThoroughReader> {
         match self.take()? {
             Event::Scalar(text, style, 0, None)
                 if style != ScalarStyle::Plain || is_plain_text(&text) =>
             {
                 Ok(text)
             }
-            _ => Err(Unusual),
+            _ => Err(NeedsThoroughReader),
         }
     }
 }
@@ -123,26 +123,32 @@ fn is_plain_text(text: &str) -> bool {
 }
 
 impl<'t> Deserializer<'t> for &mut Reader<'t> {
-    type Error = Unusual;
+    type Error = NeedsThoroughReader;
 
     /// Fails: the type of each value comes from the document's fields, never from the value's text.
-    fn deserialize_any<V: Visitor<'t>>(self, _: V) -> Result<V::Value, Unusual> {
-        Err(Unusual)
+    fn deserialize_any<V: Visitor<'t>>(self, _: V) -> Result<V::Value, NeedsThoroughReader> {
+        Err(NeedsThoroughReader)
     }
 
     /// Reads the value of a key that is written; a key without a value was refused as unusual.
-    fn deserialize_option<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+    fn deserialize_option<V: Visitor<'t>>(
+        self,
+        visitor: V,
+    ) -> Result<V::Value, NeedsThoroughReader> {
         visitor.visit_some(self)
     }
 
-    fn deserialize_str<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+    fn deserialize_str<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, NeedsThoroughReader> {
         match self.text()? {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
             Cow::Owned(text) => visitor.visit_string(text),
         }
     }
 
-    fn deserialize_string<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+    fn deserialize_string<V: Visitor<'t>>(
+        self,
+        visitor: V,
+    ) -> Result<V::Value, NeedsThoroughReader> {
         self.deserialize_str(visitor)
     }
 
@@ -151,15 +157,15 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Unusual> {
+    ) -> Result<V::Value, NeedsThoroughReader> {
         let place = self.place()?;
         visitor.visit_seq(WithPlace { reader: self, place, given: 0 })
     }
 
-    fn deserialize_seq<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, Unusual> {
+    fn deserialize_seq<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, NeedsThoroughReader> {
         match self.take()? {
-            Event::SequenceStart(_, 0, None) => visitor.visit_seq(Inside(self)),
-            _ => Err(Unusual),
+            Event::SequenceStart(_, 0, None) => visitor.visit_seq(Entries(self)),
+            _ => Err(NeedsThoroughReader),
         }
     }
 
@@ -168,10 +174,10 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Unusual> {
+    ) -> Result<V::Value, NeedsThoroughReader> {
         match self.take()? {
-            Event::MappingStart(_, 0, None) => visitor.visit_map(Inside(self)),
-            _ => Err(Unusual),
+            Event::MappingStart(_, 0, None) => visitor.visit_map(Entries(self)),
+            _ => Err(NeedsThoroughReader),
         }
     }
 
@@ -183,15 +189,15 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
 }
 
 /// The elements of a list, or the entries of a mapping.
-struct Inside<'r, 't>(&'r mut Reader<'t>);
+struct Entries<'r, 't>(&'r mut Reader<'t>);
 
-impl<'t> SeqAccess<'t> for Inside<'_, 't> {
-    type Error = Unusual;
+impl<'t> SeqAccess<'t> for Entries<'_, 't> {
+    type Error = NeedsThoroughReader;
 
     fn next_element_seed<T: DeserializeSeed<'t>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, Unusual> {
+    ) -> Result<Option<T::Value>, NeedsThoroughReader> {
         if self.0.take_if(&Event::SequenceEnd)? {
             return Ok(None);
         }
@@ -199,13 +205,13 @@ impl<'t> SeqAccess<'t> for Inside<'_, 't> {
     }
 }
 
-impl<'t> MapAccess<'t> for Inside<'_, 't> {
-    type Error = Unusual;
+impl<'t> MapAccess<'t> for Entries<'_, 't> {
+    type Error = NeedsThoroughReader;
 
     fn next_key_seed<K: DeserializeSeed<'t>>(
         &mut self,
         seed: K,
-    ) -> Result<Option<K::Value>, Unusual> {
+    ) -> Result<Option<K::Value>, NeedsThoroughReader> {
         if self.0.take_if(&Event::MappingEnd)? {
             return Ok(None);
         }
@@ -216,7 +222,10 @@ impl<'t> MapAccess<'t> for Inside<'_, 't> {
         key.map(Some)
     }
 
-    fn next_value_seed<V: DeserializeSeed<'t>>(&mut self, seed: V) -> Result<V::Value, Unusual> {
+    fn next_value_seed<V: DeserializeSeed<'t>>(
+        &mut self,
+        seed: V,
+    ) -> Result<V::Value, NeedsThoroughReader> {
         seed.deserialize(&mut *self.0)
     }
 }
@@ -229,12 +238,12 @@ struct WithPlace<'r, 't> {
 }
 
 impl<'t> SeqAccess<'t> for WithPlace<'_, 't> {
-    type Error = Unusual;
+    type Error = NeedsThoroughReader;
 
     fn next_element_seed<T: DeserializeSeed<'t>>(
         &mut self,
         seed: T,
-    ) -> Result<Option<T::Value>, Unusual> {
+    ) -> Result<Option<T::Value>, NeedsThoroughReader> {
         let given = self.given;
         self.given += 1;
         match self.place.get(given) {

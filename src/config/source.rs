@@ -8,12 +8,12 @@ use std::{
 
 use super::{
     Context, Credentials, Errors, Plan, compile,
-    configmap::{Away, ConfigMap, Known},
+    configmap::{ConfigMap, ConfigMapState, LostContact},
     digests::Digests,
     files::{Disk, Files},
     hash,
     lead::Lead,
-    origin::Origin,
+    source_kind::SourceKind,
 };
 use crate::{
     telemetry::log::{self, Access, Level},
@@ -23,19 +23,19 @@ use crate::{
 /// The source that is followed for configurations, with the settings of the command line that override them.
 #[derive(Debug, Clone)]
 pub struct Source {
-    places: Places,
-    terms: Terms,
+    location: SourceLocation,
+    overrides: CommandLineOverrides,
 }
 
 #[derive(Debug, Clone)]
-enum Places {
+enum SourceLocation {
     File(PathBuf),
     ConfigMap { configmap: ConfigMap, copy: Option<PathBuf>, lead: Lead },
 }
 
 /// Settings of the command line, which override those of the configuration.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Terms {
+pub struct CommandLineOverrides {
     /// True if the log goes to a terminal.
     pub terminal: bool,
     /// The requests that get an access line; `None`: as configured.
@@ -55,7 +55,7 @@ pub struct Loaded {
     /// The YAML text.
     pub text: String,
     /// The kind of source that the text came from.
-    pub origin: Origin,
+    pub origin: SourceKind,
 }
 
 /// A configuration that cannot be used.
@@ -68,12 +68,12 @@ pub struct Unusable {
 }
 
 /// The result of reading a source once: the text, or the reason why there is none.
-pub struct Found {
-    origin: Origin,
+pub struct SourceReading {
+    origin: SourceKind,
     text: Result<String, String>,
 }
 
-impl Found {
+impl SourceReading {
     /// Returns the digests of the text and of the given files. A file that has not changed since `before` was taken is
     /// not read again. `None` if there is no text.
     #[must_use]
@@ -85,9 +85,9 @@ impl Found {
 
 /// The [`Files`] of `check --without-files`, which cannot be read here.
 #[derive(Debug, Clone, Copy)]
-struct Elsewhere;
+struct UnreadFiles;
 
-impl Files for Elsewhere {
+impl Files for UnreadFiles {
     fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
         Err(io::ErrorKind::NotFound.into())
     }
@@ -103,9 +103,9 @@ impl Files for Elsewhere {
 
 /// The file system, with digests that were taken of some of its files a moment ago.
 #[derive(Debug, Clone, Copy)]
-struct Noted<'a>(&'a Digests);
+struct DigestedFiles<'a>(&'a Digests);
 
-impl Files for Noted<'_> {
+impl Files for DigestedFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         Disk.read(path)
     }
@@ -127,56 +127,63 @@ impl Source {
     /// Makes a source that is a file, without settings of the command line.
     #[must_use]
     pub fn file(path: &Path) -> Self {
-        Self::of_file(path.into(), Terms::default())
+        Self::of_file(path.into(), CommandLineOverrides::default())
     }
 
     /// Makes a source that is a file, with settings of the command line.
     #[must_use]
-    pub const fn of_file(path: PathBuf, terms: Terms) -> Self {
-        Self { places: Places::File(path), terms }
+    pub const fn of_file(path: PathBuf, overrides: CommandLineOverrides) -> Self {
+        Self { location: SourceLocation::File(path), overrides }
     }
 
     /// Makes a source that is a `ConfigMap`, with the path of its mounted copy if there is one.
     #[must_use]
-    pub const fn of_configmap(configmap: ConfigMap, copy: Option<PathBuf>, terms: Terms) -> Self {
-        Self { places: Places::ConfigMap { configmap, copy, lead: Lead::Watch }, terms }
+    pub const fn of_configmap(
+        configmap: ConfigMap,
+        copy: Option<PathBuf>,
+        overrides: CommandLineOverrides,
+    ) -> Self {
+        Self {
+            location: SourceLocation::ConfigMap { configmap, copy, lead: Lead::Watch },
+            overrides,
+        }
     }
 
     /// Returns the followed `ConfigMap`; `None` if the source is a file alone.
     #[must_use]
     pub const fn configmap(&self) -> Option<&ConfigMap> {
-        match &self.places {
-            Places::File(_) => None,
-            Places::ConfigMap { configmap, .. } => Some(configmap),
+        match &self.location {
+            SourceLocation::File(_) => None,
+            SourceLocation::ConfigMap { configmap, .. } => Some(configmap),
         }
     }
 
     /// Returns the path of the file or of the mounted copy; `None` if there is neither.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
-        match &self.places {
-            Places::File(path) => Some(path),
-            Places::ConfigMap { copy, .. } => copy.as_deref(),
+        match &self.location {
+            SourceLocation::File(path) => Some(path),
+            SourceLocation::ConfigMap { copy, .. } => copy.as_deref(),
         }
     }
 
     /// Returns the source's name for messages and log lines: the file's path, or `configmap/NAME/KEY`.
     #[must_use]
-    pub fn name(&self, origin: Origin) -> String {
-        match (&self.places, origin) {
-            (Places::File(path), _)
-            | (Places::ConfigMap { copy: Some(path), .. }, Origin::File) => {
+    pub fn name(&self, origin: SourceKind) -> String {
+        match (&self.location, origin) {
+            (SourceLocation::File(path), _)
+            | (SourceLocation::ConfigMap { copy: Some(path), .. }, SourceKind::File) => {
                 path.display().to_string()
             }
-            (Places::ConfigMap { configmap, .. }, _) => configmap.reference().to_string(),
+            (SourceLocation::ConfigMap { configmap, .. }, _) => configmap.reference().to_string(),
         }
     }
 
     /// Returns the log settings to use until there is a configuration.
     #[must_use]
     pub fn log(&self) -> log::Settings {
-        let mut settings = log::Settings::by_default(self.terms.terminal);
-        settings.level = self.terms.level.unwrap_or(settings.level);
+        let mut settings = log::Settings::by_default(self.overrides.terminal);
+        settings.level = self.overrides.level.unwrap_or(settings.level);
         settings
     }
 
@@ -184,14 +191,14 @@ impl Source {
     /// start: other programs create them if the source is a `ConfigMap` or the process is confined.
     #[must_use]
     pub const fn may_come(&self) -> bool {
-        self.terms.confined || matches!(self.places, Places::ConfigMap { .. })
+        self.overrides.confined || matches!(self.location, SourceLocation::ConfigMap { .. })
     }
 
     /// Waits for a change of the followed `ConfigMap`; for ever if the source is a file.
     pub async fn changed(&mut self) {
-        match &mut self.places {
-            Places::File(_) => std::future::pending().await,
-            Places::ConfigMap { configmap, .. } => configmap.changed().await,
+        match &mut self.location {
+            SourceLocation::File(_) => std::future::pending().await,
+            SourceLocation::ConfigMap { configmap, .. } => configmap.changed().await,
         }
     }
 
@@ -203,21 +210,21 @@ impl Source {
     }
 
     /// Reads the leading text: the file's, the `ConfigMap`'s, or that of its mounted copy.
-    pub fn find(&mut self) -> Found {
-        self.places.find(Instant::now())
+    pub fn find(&mut self) -> SourceReading {
+        self.location.find(Instant::now())
     }
 
     /// Compiles a text that [`Source::find`] returned, as [`Source::load`] does. Given `digests`, files whose digest is
     /// that of the credentials `in_force` are not read again.
     pub fn load_found(
         &self,
-        found: Found,
+        found: SourceReading,
         digests: Option<&Digests>,
         in_force: Option<&Credentials>,
     ) -> Result<Loaded, Unusable> {
-        let noted = digests.map(Noted);
+        let noted = digests.map(DigestedFiles);
         let files = noted.as_ref().map_or(&Disk as &dyn Files, |noted| noted);
-        let Found { origin, text } = found;
+        let SourceReading { origin, text } = found;
         match text {
             Ok(text) => self.compile_with(text, origin, in_force, files),
             Err(reason) => Err(self.unreadable(origin, reason)),
@@ -227,14 +234,14 @@ impl Source {
     /// Reads and compiles the leading text without the files that it names, because they are on another machine. The
     /// plan then trusts no certificate.
     pub fn load_without_files(&mut self) -> Result<Loaded, Unusable> {
-        let Found { origin, text } = self.places.find(Instant::now());
+        let SourceReading { origin, text } = self.location.find(Instant::now());
         match text {
-            Ok(text) => self.compile_with(text, origin, None, &Elsewhere),
+            Ok(text) => self.compile_with(text, origin, None, &UnreadFiles),
             Err(reason) => Err(self.unreadable(origin, reason)),
         }
     }
 
-    fn unreadable(&self, origin: Origin, reason: String) -> Unusable {
+    fn unreadable(&self, origin: SourceKind, reason: String) -> Unusable {
         Unusable { errors: Errors::unreadable(&self.name(origin), reason), hash: None }
     }
 
@@ -242,7 +249,7 @@ impl Source {
     pub fn compile(
         &self,
         text: String,
-        origin: Origin,
+        origin: SourceKind,
         in_force: Option<&Credentials>,
     ) -> Result<Loaded, Unusable> {
         self.compile_with(text, origin, in_force, &Disk)
@@ -251,11 +258,11 @@ impl Source {
     fn compile_with(
         &self,
         text: String,
-        origin: Origin,
+        origin: SourceKind,
         in_force: Option<&Credentials>,
         files: &dyn Files,
     ) -> Result<Loaded, Unusable> {
-        let Terms { terminal, access, level, confined } = self.terms;
+        let CommandLineOverrides { terminal, access, level, confined } = self.overrides;
         let name = self.name(origin);
         let now = SystemTime::now();
         let context = Context { source: &name, terminal, files, now, in_force, confined };
@@ -270,33 +277,38 @@ impl Source {
     }
 }
 
-impl Places {
+impl SourceLocation {
     /// Reads the leading text: the mounted copy's until the watch has answered for the first time, and after that as
     /// [`Lead`] decides.
-    fn find(&mut self, now: Instant) -> Found {
+    fn find(&mut self, now: Instant) -> SourceReading {
         let (configmap, copy, lead) = match self {
-            Self::File(path) => return Found { origin: Origin::File, text: read_text(path) },
+            Self::File(path) => {
+                return SourceReading { origin: SourceKind::File, text: read_text(path) };
+            }
             Self::ConfigMap { configmap, copy, lead } => (configmap, copy.as_deref(), lead),
         };
-        let Known { content, away, .. } = configmap.known();
+        let ConfigMapState { content, away, .. } = configmap.known();
         match (content, copy) {
             (Some(content), copy) => {
                 let since = away.map(|away| away.since);
                 let read = || copy.and_then(|path| read_text(path).ok());
                 match lead.copy(since, now, read) {
-                    Some(text) => Found { origin: Origin::File, text: Ok(text) },
-                    None => {
-                        Found { origin: Origin::Watch, text: content.map(|text| text.to_string()) }
-                    }
+                    Some(text) => SourceReading { origin: SourceKind::File, text: Ok(text) },
+                    None => SourceReading {
+                        origin: SourceKind::Watch,
+                        text: content.map(|text| text.to_string()),
+                    },
                 }
             }
-            (None, Some(path)) => Found { origin: Origin::File, text: read_text(path) },
-            (None, None) => Found { origin: Origin::Watch, text: Err(unknown(away.as_ref())) },
+            (None, Some(path)) => SourceReading { origin: SourceKind::File, text: read_text(path) },
+            (None, None) => {
+                SourceReading { origin: SourceKind::Watch, text: Err(unknown(away.as_ref())) }
+            }
         }
     }
 }
 
-fn unknown(away: Option<&Away>) -> String {
+fn unknown(away: Option<&LostContact>) -> String {
     match away {
         Some(away) => format!("not read yet: {}", away.reason),
         None => "not read yet".into(),

@@ -5,7 +5,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Credentials, Origin, Plan, Stale, hash};
+use super::{Credentials, Plan, SourceKind, UnusableFiles, hash};
 use crate::{label, latest::Latest, telemetry::Tally};
 
 label! {
@@ -24,9 +24,9 @@ pub struct ConfigurationStatus {
     in_force: Latest<InForce>,
     /// The kind of source that the configuration in force came from; if several sources have the same text, the leading
     /// one.
-    origin: Latest<Origin>,
+    origin: Latest<SourceKind>,
     /// The newest configuration and the credentials that cannot be used, until they are replaced.
-    refused: Mutex<Refused>,
+    refused: Mutex<RefusedChanges>,
     /// The outcomes of changed configurations since the start.
     pub configurations: Tally<Outcome>,
     /// The outcomes of changed certificates, keys and trusts since the start.
@@ -48,11 +48,11 @@ pub struct InForce {
 
 /// The configuration and the credentials that cannot be used as their sources have them now.
 #[derive(Debug, Clone, Default)]
-pub struct Refused {
+pub struct RefusedChanges {
     /// The newest configuration, if it was refused.
     pub configuration: Option<Refusal>,
     /// Certificates, keys and trusts whose files cannot be used, each with the time since when.
-    pub credentials: Vec<(Stale, SystemTime)>,
+    pub credentials: Vec<(UnusableFiles, SystemTime)>,
 }
 
 /// A configuration that cannot be used.
@@ -73,7 +73,7 @@ impl ConfigurationStatus {
         let hash = hash(&text);
         Arc::new(Self {
             in_force: Latest::new(InForce { plan, text, hash, since: now }),
-            origin: Latest::new(Origin::File),
+            origin: Latest::new(SourceKind::File),
             refused: Mutex::default(),
             configurations: Tally::default(),
             credentials: Tally::default(),
@@ -88,18 +88,18 @@ impl ConfigurationStatus {
 
     /// Returns the kind of source that the configuration in force came from.
     #[must_use]
-    pub fn origin(&self) -> Origin {
+    pub fn origin(&self) -> SourceKind {
         **self.origin.get()
     }
 
     /// Records the source of the configuration in force; returns true if it was another one before.
-    pub fn came_from(&self, origin: Origin) -> bool {
+    pub fn came_from(&self, origin: SourceKind) -> bool {
         *self.origin.replace(origin) != origin
     }
 
     /// Returns the configuration and the credentials that cannot be used now.
     #[must_use]
-    pub fn refused(&self) -> Refused {
+    pub fn refused(&self) -> RefusedChanges {
         self.lock().clone()
     }
 
@@ -143,10 +143,11 @@ impl ConfigurationStatus {
     }
 
     /// Records the credentials whose files cannot be used now, in place of those recorded before; returns the new ones.
-    pub fn stale(&self, stale: &[Stale], now: SystemTime) -> Vec<Stale> {
+    pub fn stale(&self, stale: &[UnusableFiles], now: SystemTime) -> Vec<UnusableFiles> {
         let mut refused = self.lock();
         refused.credentials.retain(|(known, _)| stale.contains(known));
-        let known = |one: &&Stale| !refused.credentials.iter().any(|(known, _)| known == *one);
+        let known =
+            |one: &&UnusableFiles| !refused.credentials.iter().any(|(known, _)| known == *one);
         let new: Vec<_> = stale.iter().filter(known).cloned().collect();
         for one in &new {
             self.credentials.increment(Outcome::Rejected);
@@ -155,7 +156,7 @@ impl ConfigurationStatus {
         new
     }
 
-    fn lock(&self) -> MutexGuard<'_, Refused> {
+    fn lock(&self) -> MutexGuard<'_, RefusedChanges> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

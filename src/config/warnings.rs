@@ -36,7 +36,7 @@ struct OfKey {
 /// Returns each warning with its key's place before it, as errors have it: `FILE:LINE:COLUMN: PATH: warning`.
 fn placed(warnings: Vec<OfKey>, source: &str, text: &str) -> Vec<String> {
     let places =
-        if warnings.is_empty() { document::Places::default() } else { document::places(text) };
+        if warnings.is_empty() { document::Positions::default() } else { document::places(text) };
     let with_place = |OfKey { path, message }: OfKey| {
         let at = places.nearest(&path);
         format!("{source}:{}:{}: {path}: {message}", at.line, at.column)

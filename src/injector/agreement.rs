@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{
     certificate::{Serving, Unusable},
     readiness::{Readiness, Trust},
-    rotation::{self, Content, Data, Step, Terms},
+    rotation::{self, CertificateTerms, Data, RotationStep, SecretContent},
     webhook,
 };
 use crate::{api_server, backoff::Backoff};
@@ -38,13 +38,13 @@ use crate::{api_server, backoff::Backoff};
 pub(super) struct Agreement {
     secrets: Api<Secret>,
     configurations: Api<Configuration>,
-    names: Names,
-    terms: Terms,
+    names: AgreementNames,
+    terms: CertificateTerms,
     readiness: Arc<Readiness>,
-    secret: Seen<Secret>,
-    configuration: Seen<Configuration>,
+    secret: WatchedObject<Secret>,
+    configuration: WatchedObject<Configuration>,
     /// The Secret's content that is in use: as data, and parsed.
-    adopted: Option<(Data, Content)>,
+    adopted: Option<(Data, SecretContent)>,
     /// The time from which on the webhook configuration may be patched again. Another program may want another CA in
     /// it, and both would patch without end.
     patient_until: Instant,
@@ -60,7 +60,7 @@ pub(super) struct Agreement {
 
 /// The names of the objects that the agreement is about.
 #[derive(Debug, Clone)]
-pub(super) struct Names {
+pub(super) struct AgreementNames {
     pub(super) namespace: String,
     pub(super) secret: String,
     pub(super) configuration: String,
@@ -68,7 +68,7 @@ pub(super) struct Names {
 
 /// The reason that the agreement could not be kept this time.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum AgreementError {
     #[error(
         "the Secret {0} is not there, or may not be read (the chart makes it, empty, and its Role)"
     )]
@@ -98,7 +98,7 @@ enum Failed {
 }
 
 /// The state of a watch of one object.
-struct Seen<K> {
+struct WatchedObject<K> {
     object: Option<K>,
     /// True if the object was in the list that is being received.
     listed: bool,
@@ -110,7 +110,7 @@ struct Seen<K> {
 
 /// The pauses between attempts to watch. They are short, because changes are not seen meanwhile, and the few replicas
 /// are no burden for an API server.
-struct Pause(Backoff);
+struct WatchPause(Backoff);
 
 /// The field manager: the owner of the fields that the injector writes.
 const MANAGER: &str = "warmline-injector";
@@ -132,8 +132,8 @@ const STEPS_AT_ONCE: usize = 3;
 impl Agreement {
     pub(super) fn new(
         client: Client,
-        names: Names,
-        terms: Terms,
+        names: AgreementNames,
+        terms: CertificateTerms,
         readiness: Arc<Readiness>,
     ) -> Self {
         Self {
@@ -142,8 +142,8 @@ impl Agreement {
             names,
             terms,
             readiness,
-            secret: Seen::NOTHING,
-            configuration: Seen::NOTHING,
+            secret: WatchedObject::NOTHING,
+            configuration: WatchedObject::NOTHING,
             adopted: None,
             patient_until: Instant::now(),
             written_until: Instant::now(),
@@ -158,8 +158,8 @@ impl Agreement {
         let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
         let secrets = watcher(self.secrets.clone(), only(&self.names.secret));
         let configurations = watcher(self.configurations.clone(), only(&self.names.configuration));
-        let mut secrets = pin!(secrets.backoff(Pause::default()));
-        let mut configurations = pin!(configurations.backoff(Pause::default()));
+        let mut secrets = pin!(secrets.backoff(WatchPause::default()));
+        let mut configurations = pin!(configurations.backoff(WatchPause::default()));
         loop {
             let wake = self.wake(Instant::now());
             tokio::select! {
@@ -184,7 +184,7 @@ impl Agreement {
         ahead.fold(now + rest, Instant::min)
     }
 
-    fn tell(&mut self, outcome: Result<(), Failed>) {
+    fn tell(&mut self, outcome: Result<(), AgreementError>) {
         let text = outcome.err().map(|failed| failed.to_string()).unwrap_or_default();
         if self.adopted.is_none() {
             self.readiness.set_trust(Trust::Missing(text.clone()));
@@ -199,7 +199,7 @@ impl Agreement {
     }
 
     /// Takes all steps that are due. After a success the CA in the Secret is in use and in the webhook configuration.
-    async fn settle(&mut self) -> Result<(), Failed> {
+    async fn settle(&mut self) -> Result<(), AgreementError> {
         // A Secret that cannot be written is still adopted as it is. A Secret that cannot be read is an error, but the
         // content in use is still put in place.
         let advanced = self.advance_all().await;
@@ -211,13 +211,13 @@ impl Agreement {
         match &placed {
             Ok(()) => self.readiness.set_trust(Trust::InPlace),
             // Nothing is known about the webhook configuration, so that the last trust stays.
-            Err(Failed::Silence) => {}
+            Err(AgreementError::Silence) => {}
             Err(failed) => self.readiness.set_trust(Trust::Missing(failed.to_string())),
         }
         advanced.and(placed)
     }
 
-    async fn advance_all(&mut self) -> Result<(), Failed> {
+    async fn advance_all(&mut self) -> Result<(), AgreementError> {
         if Instant::now() < self.written_until {
             return Ok(());
         }
@@ -232,15 +232,15 @@ impl Agreement {
 
     /// Takes one step: writes the Secret if a change is due. Returns true if the Secret changed, by this replica or by
     /// another that was first.
-    async fn advance(&mut self) -> Result<bool, Failed> {
+    async fn advance(&mut self) -> Result<bool, AgreementError> {
         let secret = self.secret.object.as_ref().ok_or_else(|| self.no_secret())?;
         let data = secret.data.clone().unwrap_or_default();
-        let bundle = Content::read(&data).map(|content| content.bundle());
+        let bundle = SecretContent::read(&data).map(|content| content.bundle());
         let announced = match (&bundle, self.configuration.object.as_ref()) {
             (Some(bundle), Some(configuration)) => webhook::holds(configuration, bundle),
             _ => false,
         };
-        let Step::Write(data, why) =
+        let RotationStep::Write(data, why) =
             rotation::step(&data, SystemTime::now(), &self.terms, announced)?
         else {
             return Ok(false);
@@ -249,7 +249,7 @@ impl Agreement {
         let field_manager = Some(MANAGER.to_owned());
         let parameters = PostParams { field_manager, ..PostParams::default() };
         let written = self.secrets.replace(&self.names.secret, &parameters, &wanted);
-        match timeout(PATIENCE, written).await.map_err(|_| Failed::Silence)? {
+        match timeout(PATIENCE, written).await.map_err(|_| AgreementError::Silence)? {
             Ok(secret) => {
                 tracing::info!(why, secret = %self.names.secret, "the webhook's certificates changed");
                 self.secret.object = Some(secret);
@@ -260,24 +260,25 @@ impl Agreement {
                 self.reload().await?;
                 Ok(true)
             }
-            Err(error) => Err(Failed::Write(error)),
+            Err(error) => Err(AgreementError::Write(error)),
         }
     }
 
-    async fn reload(&mut self) -> Result<(), Failed> {
+    async fn reload(&mut self) -> Result<(), AgreementError> {
         let found = timeout(PATIENCE, self.secrets.get_opt(&self.names.secret)).await;
-        self.secret.object = found.map_err(|_| Failed::Silence)?.map_err(Failed::Read)?;
+        self.secret.object =
+            found.map_err(|_| AgreementError::Silence)?.map_err(AgreementError::Read)?;
         Ok(())
     }
 
     /// Puts the certificate of the Secret in use, unless it is in use already.
-    fn adopt(&mut self) -> Result<(), Failed> {
+    fn adopt(&mut self) -> Result<(), AgreementError> {
         let data = self.secret.object.as_ref().and_then(|secret| secret.data.as_ref());
         if data.is_some() && data == self.adopted.as_ref().map(|(data, _)| data) {
             return Ok(());
         }
         let (data, content) = data
-            .and_then(|data| Some((data.clone(), Content::read(data)?)))
+            .and_then(|data| Some((data.clone(), SecretContent::read(data)?)))
             .ok_or_else(|| self.no_secret())?;
         let pair = &content.serving;
         let serving =
@@ -288,39 +289,39 @@ impl Agreement {
         Ok(())
     }
 
-    async fn put_in_place(&mut self, bundle: &str) -> Result<(), Failed> {
+    async fn put_in_place(&mut self, bundle: &str) -> Result<(), AgreementError> {
         let name = || self.names.configuration.clone();
         let Some(configuration) = self.configuration.object.as_ref() else {
-            return Err(Failed::NoConfiguration(name()));
+            return Err(AgreementError::NoConfiguration(name()));
         };
         if webhook::holds(configuration, bundle) {
             return Ok(());
         }
         let patch = webhook::patch(configuration, bundle);
         if patch.0.is_empty() {
-            return Err(Failed::NoWebhooks(name()));
+            return Err(AgreementError::NoWebhooks(name()));
         }
         if Instant::now() < self.patient_until {
-            return Err(Failed::Contested);
+            return Err(AgreementError::Contested);
         }
         self.patient_until = Instant::now() + PAUSE;
         let patch = Patch::Json::<()>(patch);
         let field_manager = Some(MANAGER.to_owned());
         let parameters = PatchParams { field_manager, ..PatchParams::default() };
         let patched = self.configurations.patch(&self.names.configuration, &parameters, &patch);
-        let patched = timeout(PATIENCE, patched).await.map_err(|_| Failed::Silence)?;
-        self.configuration.object = Some(patched.map_err(Failed::Patch)?);
+        let patched = timeout(PATIENCE, patched).await.map_err(|_| AgreementError::Silence)?;
+        self.configuration.object = Some(patched.map_err(AgreementError::Patch)?);
         self.readiness.patched();
         tracing::info!(configuration = %self.names.configuration, "our CA is in place");
         Ok(())
     }
 
-    fn no_secret(&self) -> Failed {
-        Failed::NoSecret(format!("{}/{}", self.names.namespace, self.names.secret))
+    fn no_secret(&self) -> AgreementError {
+        AgreementError::NoSecret(format!("{}/{}", self.names.namespace, self.names.secret))
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Seen<K> {
+impl<K: Resource<DynamicType = ()>> WatchedObject<K> {
     const NOTHING: Self = Self { object: None, listed: false, known: false, told: false };
 
     /// Records an event of the watch. An event may be older than the injector's own last write; a write that is based
@@ -354,13 +355,13 @@ impl<K: Resource<DynamicType = ()>> Seen<K> {
     }
 }
 
-impl Default for Pause {
+impl Default for WatchPause {
     fn default() -> Self {
         Self(Backoff::new(FIRST_PAUSE))
     }
 }
 
-impl Iterator for Pause {
+impl Iterator for WatchPause {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
@@ -368,7 +369,7 @@ impl Iterator for Pause {
     }
 }
 
-impl utils::Backoff for Pause {
+impl utils::Backoff for WatchPause {
     fn reset(&mut self) {
         self.0.reset();
     }
@@ -417,8 +418,9 @@ mod tests {
         });
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-        let names = Names { namespace: "a".into(), secret: "b".into(), configuration: "c".into() };
-        let terms = Terms {
+        let names =
+            AgreementNames { namespace: "a".into(), secret: "b".into(), configuration: "c".into() };
+        let terms = CertificateTerms {
             authority: Duration::from_hours(3),
             certificate: Duration::from_hours(1),
             name: "d.a.svc".into(),

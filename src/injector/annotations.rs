@@ -10,17 +10,17 @@ use super::{
 
 /// The settings that a pod's annotations give for its sidecar; `None` where there is no annotation.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Wishes<'a> {
+pub(super) struct AnnotatedSettings<'a> {
     /// The name of the `ConfigMap` that holds the sidecar's configuration.
     pub(super) config: Option<&'a str>,
     pub(super) log_level: Option<&'a str>,
-    pub(super) cpu: Wish<'a>,
-    pub(super) memory: Wish<'a>,
+    pub(super) cpu: AnnotatedResource<'a>,
+    pub(super) memory: AnnotatedResource<'a>,
 }
 
 /// The request and the limit that a pod's annotations give for one resource, as Kubernetes quantities.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wish<'a> {
+pub(super) struct AnnotatedResource<'a> {
     pub(super) request: Option<&'a str>,
     pub(super) limit: Option<&'a str>,
 }
@@ -37,7 +37,7 @@ const MOST_NAMED: usize = 8;
 /// The largest length of a `ConfigMap`'s name, in bytes.
 const LONGEST_NAME: usize = 253;
 
-impl<'a> Wishes<'a> {
+impl<'a> AnnotatedSettings<'a> {
     /// Reads the pod's annotations. Fails with all that is wrong with them, one text for each error.
     pub(super) fn read(pod: Pod<'a>) -> Result<Self, Vec<String>> {
         let mut errors: Vec<_> = unknown(pod).into_iter().collect();
@@ -120,7 +120,7 @@ mod tests {
 
     fn errors(annotations: &Value) -> String {
         let object = pod(annotations);
-        Wishes::read(Pod::read(&object).unwrap()).err().unwrap_or_default().join("; ")
+        AnnotatedSettings::read(Pod::read(&object).unwrap()).err().unwrap_or_default().join("; ")
     }
 
     #[test]
@@ -132,12 +132,12 @@ mod tests {
             "prometheus.io/scrape": "false", "sidecar.istio.io/inject": "true",
             "x.warmline.dev/image": "evil",
         }));
-        let wishes = Wishes::read(Pod::read(&object).unwrap()).unwrap();
-        let expected = Wishes {
+        let wishes = AnnotatedSettings::read(Pod::read(&object).unwrap()).unwrap();
+        let expected = AnnotatedSettings {
             config: Some("payments.v2"),
             log_level: Some("debug"),
-            cpu: Wish { request: Some("20m"), limit: Some("0.5") },
-            memory: Wish { request: Some("48Mi"), limit: Some("1Gi") },
+            cpu: AnnotatedResource { request: Some("20m"), limit: Some("0.5") },
+            memory: AnnotatedResource { request: Some("48Mi"), limit: Some("1Gi") },
         };
         assert_eq!(wishes, expected);
         assert_eq!(errors(&Value::Null), "");

@@ -27,7 +27,7 @@ use crate::tls::pem;
 
 /// A certificate and its key, both in PEM.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Pair {
+pub(super) struct PemPair {
     pub(super) certificate: String,
     pub(super) key: String,
 }
@@ -35,7 +35,7 @@ pub(super) struct Pair {
 /// A certificate authority with its key. `Debug` does not show the key.
 #[derive(Clone)]
 pub(super) struct Authority {
-    pub(super) pair: Pair,
+    pub(super) pair: PemPair,
     der: CertificateDer<'static>,
     name: String,
     pub(super) not_after: SystemTime,
@@ -57,14 +57,14 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
-        let pair = Pair { certificate: certificate.pem(), key: key.serialize_pem() };
+        let pair = PemPair { certificate: certificate.pem(), key: key.serialize_pem() };
         let not_after = not_after(certificate.der()).unwrap_or(now);
         Ok(Self { pair, der: certificate.der().clone(), name, not_after })
     }
 
     /// Reads an authority that [`Authority::make`] made. Returns `None` if the pair is not that: wrong name, not a CA,
     /// or a key that does not match.
-    pub(super) fn read(pair: Pair) -> Option<Self> {
+    pub(super) fn read(pair: PemPair) -> Option<Self> {
         let read = pem::read(pair.certificate.as_bytes()).ok()?;
         let (der, _) = read.certificates.into_iter().next()?;
         let (_, parsed) = X509Certificate::from_der(&der).ok()?;
@@ -82,7 +82,7 @@ impl Authority {
         name: &str,
         lifetime: Duration,
         now: SystemTime,
-    ) -> Result<Pair, rcgen::Error> {
+    ) -> Result<PemPair, rcgen::Error> {
         // Only the issuer's name and key matter here: nothing else of its certificate goes into what it signs.
         let issuer = named(&self.name, lifetime, now);
         let issuer = Issuer::new(issuer, KeyPair::from_pem(&self.pair.key)?);
@@ -93,7 +93,7 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &issuer)?;
-        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+        Ok(PemPair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
     /// True if a client that trusts only this authority accepts the certificate for this name.
@@ -134,8 +134,8 @@ impl fmt::Debug for Authority {
     }
 }
 
-impl fmt::Debug for Pair {
+impl fmt::Debug for PemPair {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pair").finish_non_exhaustive()
+        f.debug_struct("PemPair").finish_non_exhaustive()
     }
 }

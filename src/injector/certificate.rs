@@ -73,9 +73,9 @@ pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> 
 
 /// The serving certificate in use; empty until the first is there.
 #[derive(Debug, Default)]
-pub(super) struct Current(ArcSwapOption<Serving>);
+pub(super) struct CurrentCertificate(ArcSwapOption<Serving>);
 
-impl Current {
+impl CurrentCertificate {
     pub(super) fn get(&self) -> Option<Arc<Serving>> {
         self.0.load_full()
     }
@@ -86,7 +86,7 @@ impl Current {
     }
 }
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.load().as_ref().map(|serving| Arc::clone(&serving.certified))
     }

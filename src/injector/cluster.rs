@@ -7,11 +7,11 @@ use kube::Client;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Error, Own,
-    agreement::{Agreement, Names},
+    Error, OwnCertificate,
+    agreement::{Agreement, AgreementNames},
     cluster_version,
     readiness::Readiness,
-    rotation::Terms,
+    rotation::CertificateTerms,
 };
 use crate::{api_server, backoff::Backoff};
 
@@ -23,19 +23,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Agrees with the other replicas on the CA for as long as the future is polled. Fails if the lifetimes leave no time
 /// for rotation, if there is no way to the API server, or if the cluster is too old.
-pub(super) async fn agree(own: Own, readiness: Arc<Readiness>) -> Result<Infallible, Error> {
+pub(super) async fn agree(
+    own: OwnCertificate,
+    readiness: Arc<Readiness>,
+) -> Result<Infallible, Error> {
     if own.certificate_lifetime > own.ca_lifetime / 3 {
         return Err(Error::Lifetimes);
     }
     let client = client().await?;
     require_new_enough(&client).await?;
     let namespace = own.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-    let terms = Terms {
+    let terms = CertificateTerms {
         authority: own.ca_lifetime,
         certificate: own.certificate_lifetime,
         name: format!("{}.{namespace}.svc", own.service),
     };
-    let names = Names { namespace, secret: own.secret, configuration: own.webhook };
+    let names = AgreementNames { namespace, secret: own.secret, configuration: own.webhook };
     Ok(Agreement::new(client, names, terms, readiness).keep().await)
 }
 

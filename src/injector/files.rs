@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// The reason that the files cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum FilesError {
     #[error("{path}: {error}", path = path.display())]
     Read { path: PathBuf, error: io::Error },
     #[error(transparent)]
@@ -54,11 +54,11 @@ pub(super) async fn follow(folder: &Path, readiness: Arc<Readiness>) -> Result<I
 }
 
 /// The certificate and the key, as bytes.
-type Pair = (Vec<u8>, Vec<u8>);
+type PemFiles = (Vec<u8>, Vec<u8>);
 
 /// Reads the files, and returns the certificate if they changed since the last successful call. `known` is the pair of
 /// that call.
-fn look(folder: &Path, known: &mut Option<Pair>) -> Result<Option<Serving>, Failed> {
+fn look(folder: &Path, known: &mut Option<PemFiles>) -> Result<Option<Serving>, FilesError> {
     // Both files must be of the same write: the kubelet updates a mounted volume by swapping the link `..data`.
     let folder = folder.join("..data").canonicalize().unwrap_or_else(|_| folder.to_owned());
     let pair = (read(folder.join("tls.crt"))?, read(folder.join("tls.key"))?);
@@ -70,6 +70,6 @@ fn look(folder: &Path, known: &mut Option<Pair>) -> Result<Option<Serving>, Fail
     Ok(Some(serving))
 }
 
-fn read(path: PathBuf) -> Result<Vec<u8>, Failed> {
-    fs::read(&path).map_err(|error| Failed::Read { path, error })
+fn read(path: PathBuf) -> Result<Vec<u8>, FilesError> {
+    fs::read(&path).map_err(|error| FilesError::Read { path, error })
 }

@@ -39,7 +39,7 @@ pub(crate) use resources::{Bounds, Defaults};
 pub(crate) use sidecar::{ConfigSource, Platform, PullPolicy, Settings as Sidecar};
 
 use crate::drain::Drain;
-use certificate::Current;
+use certificate::CurrentCertificate;
 pub(crate) use cluster_version::TooOld;
 use readiness::Readiness;
 use routes::ReviewState;
@@ -64,12 +64,12 @@ pub(crate) enum Certificate {
     /// Somebody else, such as cert-manager, puts certificate and key into this folder.
     Files(PathBuf),
     /// The injector makes its own, together with the other replicas.
-    Own(Own),
+    Own(OwnCertificate),
 }
 
 /// The objects by which replicas agree on a CA, and the lifetimes of certificates.
 #[derive(Debug)]
-pub(crate) struct Own {
+pub(crate) struct OwnCertificate {
     /// The namespace of the Secret and of the service; `None`: the namespace of the injector's own pod.
     pub namespace: Option<String>,
     /// The name of the service through which the API server calls the injector.
@@ -178,7 +178,7 @@ fn bound(address: SocketAddr) -> Result<TcpListener, Error> {
 
 /// Makes the TLS acceptor, which shows the newest certificate in each handshake. Session resumption is off, so that no
 /// client goes on relying on a certificate that it verified earlier.
-fn acceptor(current: Arc<Current>) -> Result<TlsAcceptor, rustls::Error> {
+fn acceptor(current: Arc<CurrentCertificate>) -> Result<TlsAcceptor, rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut tls = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

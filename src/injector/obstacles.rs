@@ -1,7 +1,7 @@
 //! The reasons that a pod cannot have a sidecar, in the same words as the validating policy's.
 
 use super::{
-    annotations::Wishes,
+    annotations::AnnotatedSettings,
     filling,
     pod::{Container, Pod, SIDECAR},
     resources::Resources,
@@ -14,7 +14,7 @@ use super::{
 pub(super) fn clear<'a>(
     pod: Pod<'a>,
     settings: &Settings,
-) -> Result<(Wishes<'a>, Resources), String> {
+) -> Result<(AnnotatedSettings<'a>, Resources), String> {
     let mut obstacles: Vec<String> = [
         host(pod),
         processes(pod, settings.platform),
@@ -29,7 +29,7 @@ pub(super) fn clear<'a>(
     .into_iter()
     .flatten()
     .collect();
-    let wishes = match Wishes::read(pod) {
+    let wishes = match AnnotatedSettings::read(pod) {
         Ok(wishes) => {
             let resources = Resources::of(pod, &wishes, &settings.resources);
             obstacles.extend(contradictions(&resources));

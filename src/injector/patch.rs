@@ -4,7 +4,7 @@ use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
 use serde_json::{Map, Value};
 
 use super::{
-    annotations::Wishes,
+    annotations::AnnotatedSettings,
     filling,
     pod::{Container, List, Pod},
     resources::Resources,
@@ -21,7 +21,7 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 pub(super) fn injection(
     pod: Pod<'_>,
     settings: &Settings,
-    wishes: &Wishes<'_>,
+    wishes: &AnnotatedSettings<'_>,
     resources: &Resources,
 ) -> Patch {
     let mut additions = Additions::default();

@@ -11,12 +11,12 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use super::{certificate::Current, review::Outcome};
+use super::{certificate::CurrentCertificate, review::Outcome};
 use crate::drain::Drain;
 
 /// The injector's readiness and its metrics, shared by all that change or read them.
 pub(super) struct Readiness {
-    pub(super) current: Arc<Current>,
+    pub(super) current: Arc<CurrentCertificate>,
     pub(super) drain: Drain,
     trust: Mutex<Trust>,
     counters: Counters,

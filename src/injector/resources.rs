@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    annotations::{Wish, Wishes},
+    annotations::{AnnotatedResource, AnnotatedSettings},
     pod::{Budget, Container, Pod},
     quantity::amount,
 };
@@ -43,11 +43,13 @@ pub(super) struct Resources {
 
 impl Resources {
     /// Computes the requests and limits of this pod's sidecar.
-    pub(super) fn of(pod: Pod<'_>, wishes: &Wishes<'_>, defaults: &Defaults) -> Self {
+    pub(super) fn of(pod: Pod<'_>, wishes: &AnnotatedSettings<'_>, defaults: &Defaults) -> Self {
         let cpu_limit = defaults.cpu.limit.as_deref().unwrap_or(GUARANTEED_CPU);
         let memory_limit = defaults.memory.limit.as_deref().unwrap_or(&defaults.memory.request);
         let guaranteed = is_guaranteed(pod);
-        let bounds = |name, wish: Wish<'_>, defaults: &Bounds, limit: &str| match pod.budget(name) {
+        let bounds = |name, wish: AnnotatedResource<'_>, defaults: &Bounds, limit: &str| match pod
+            .budget(name)
+        {
             Some(budget) => Bounds::within(budget, wish, defaults),
             None if guaranteed => Bounds::fixed(wish, limit),
             None => Bounds::loose(wish, defaults),
@@ -84,7 +86,7 @@ impl Bounds {
     /// Returns the bounds of a sidecar in a pod with a budget. Without a wish the request is 0: any other would count
     /// towards the pod's budget, and the containers together could then request more than the pod. The 0 is written
     /// out, because a missing request would be set by a `LimitRange` or from the limit.
-    fn within(budget: Budget, wish: Wish<'_>, defaults: &Self) -> Self {
+    fn within(budget: Budget, wish: AnnotatedResource<'_>, defaults: &Self) -> Self {
         let limit = defaults.limit.as_deref().filter(|_| !budget.is_limited);
         Self {
             request: wish.request.unwrap_or(NOTHING).into(),
@@ -94,7 +96,7 @@ impl Bounds {
 
     /// Returns bounds whose request equals the limit, as a Guaranteed pod needs them. A request above the limit, both
     /// from annotations, is returned as written, so that the contradiction is reported.
-    fn fixed(wish: Wish<'_>, limit: &str) -> Self {
+    fn fixed(wish: AnnotatedResource<'_>, limit: &str) -> Self {
         let limit = wish.limit.or(wish.request).unwrap_or(limit);
         let asked =
             Self { request: wish.request.unwrap_or(limit).into(), limit: Some(limit.into()) };
@@ -104,7 +106,7 @@ impl Bounds {
         Self { request: limit.into(), limit: Some(limit.into()) }
     }
 
-    fn loose(wish: Wish<'_>, defaults: &Self) -> Self {
+    fn loose(wish: AnnotatedResource<'_>, defaults: &Self) -> Self {
         Self {
             request: wish.request.unwrap_or(&defaults.request).into(),
             limit: wish.limit.or(defaults.limit.as_deref()).map(Into::into),

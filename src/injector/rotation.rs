@@ -12,7 +12,7 @@ use std::{
 use k8s_openapi::ByteString;
 
 use super::{
-    authority::{Authority, Pair},
+    authority::{Authority, PemPair},
     certificate::Serving,
 };
 
@@ -21,7 +21,7 @@ pub(super) type Data = BTreeMap<String, ByteString>;
 
 /// The wanted lifetimes and the wanted name of certificates.
 #[derive(Debug, Clone)]
-pub(super) struct Terms {
+pub(super) struct CertificateTerms {
     pub(super) authority: Duration,
     pub(super) certificate: Duration,
     /// The DNS name by which the API server calls the injector.
@@ -30,7 +30,7 @@ pub(super) struct Terms {
 
 /// The change of the Secret that is due.
 #[derive(Debug)]
-pub(super) enum Step {
+pub(super) enum RotationStep {
     /// No change is due.
     Rest,
     /// The Secret is to be replaced by this data; the text is the reason, for the log.
@@ -39,10 +39,10 @@ pub(super) enum Step {
 
 /// The Secret's data, parsed.
 #[derive(Debug, Clone)]
-pub(super) struct Content {
+pub(super) struct SecretContent {
     /// The CA that signs.
     pub(super) authority: Authority,
-    pub(super) serving: Pair,
+    pub(super) serving: PemPair,
     /// The announced CA, which will sign once every API server trusts it.
     next: Option<Authority>,
     /// The certificate of the CA that signed before, in PEM, as long as it must be trusted.
@@ -55,7 +55,7 @@ const AUTHORITY: (&str, &str) = ("ca.crt", "ca.key");
 const NEXT: (&str, &str) = ("next-ca.crt", "next-ca.key");
 const PREVIOUS: &str = "previous-ca.crt";
 const SERVING: (&str, &str) = ("tls.crt", "tls.key");
-/// The key of [`Content::changed`], in seconds since 1970.
+/// The key of [`SecretContent::changed`], in seconds since 1970.
 const CHANGED: &str = "changed";
 
 /// A successor is due when less than this part of the lifetime is left: a third.
@@ -64,7 +64,7 @@ const LAST_PART: u32 = 3;
 const OVERLAP_PART: u32 = 12;
 const LONGEST_OVERLAP: Duration = Duration::from_mins(10);
 
-impl Terms {
+impl CertificateTerms {
     /// Returns the least time between two writes of a rotation. By then every API server and every replica has seen the
     /// first of them.
     pub(super) fn overlap(&self) -> Duration {
@@ -77,14 +77,18 @@ impl Terms {
 pub(super) fn step(
     data: &Data,
     now: SystemTime,
-    terms: &Terms,
+    terms: &CertificateTerms,
     announced: bool,
-) -> Result<Step, rcgen::Error> {
-    let write = |content: &Content, why| Ok(Step::Write(content.write(data), why));
-    let Some(mut content) = Content::read(data).filter(|content| content.authority.not_after > now)
+) -> Result<RotationStep, rcgen::Error> {
+    let write = |content: &SecretContent, why| Ok(RotationStep::Write(content.write(data), why));
+    let Some(mut content) =
+        SecretContent::read(data).filter(|content| content.authority.not_after > now)
     else {
         let authority = Authority::make(terms.authority, now)?;
-        return write(&Content::beginning(authority, now, terms)?, "there is no CA to go on with");
+        return write(
+            &SecretContent::beginning(authority, now, terms)?,
+            "there is no CA to go on with",
+        );
     };
     if !content.serves(now, terms) {
         content.serving = content.authority.issue(&terms.name, terms.certificate, now)?;
@@ -94,15 +98,18 @@ pub(super) fn step(
     let overlapped = elapsed >= terms.overlap();
     if let Some(next) = content.next.clone() {
         if !(announced && overlapped) {
-            return Ok(Step::Rest);
+            return Ok(RotationStep::Rest);
         }
         let previous = content.authority.pair.certificate;
-        let content = Content { previous: Some(previous), ..Content::beginning(next, now, terms)? };
+        let content = SecretContent {
+            previous: Some(previous),
+            ..SecretContent::beginning(next, now, terms)?
+        };
         return write(&content, "the new CA takes over");
     }
     if content.previous.is_some() {
         if !overlapped {
-            return Ok(Step::Rest);
+            return Ok(RotationStep::Rest);
         }
         content.previous = None;
         return write(&content, "the CA of before is dropped");
@@ -112,20 +119,20 @@ pub(super) fn step(
         content.changed = now;
         return write(&content, "a new CA is announced");
     }
-    Ok(Step::Rest)
+    Ok(RotationStep::Rest)
 }
 
-impl Content {
+impl SecretContent {
     /// Parses the data. Returns `None` if it holds no CA that can sign.
     pub(super) fn read(data: &Data) -> Option<Self> {
         let text = |key| data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok());
         let pair =
-            |(certificate, key)| Some(Pair { certificate: text(certificate)?, key: text(key)? });
+            |(certificate, key)| Some(PemPair { certificate: text(certificate)?, key: text(key)? });
         let changed = text(CHANGED).and_then(|text| text.parse().ok()).unwrap_or_default();
         Some(Self {
             authority: Authority::read(pair(AUTHORITY)?)?,
             serving: pair(SERVING)
-                .unwrap_or(Pair { certificate: String::new(), key: String::new() }),
+                .unwrap_or(PemPair { certificate: String::new(), key: String::new() }),
             next: pair(NEXT).and_then(Authority::read),
             previous: text(PREVIOUS),
             changed: UNIX_EPOCH.checked_add(Duration::from_secs(changed)).unwrap_or(UNIX_EPOCH),
@@ -142,15 +149,15 @@ impl Content {
     fn beginning(
         authority: Authority,
         now: SystemTime,
-        terms: &Terms,
+        terms: &CertificateTerms,
     ) -> Result<Self, rcgen::Error> {
         let serving = authority.issue(&terms.name, terms.certificate, now)?;
         Ok(Self { authority, serving, next: None, previous: None, changed: now })
     }
 
     /// True if the serving certificate is accepted now and no successor is due for it.
-    fn serves(&self, now: SystemTime, terms: &Terms) -> bool {
-        let Pair { certificate, key } = &self.serving;
+    fn serves(&self, now: SystemTime, terms: &CertificateTerms) -> bool {
+        let PemPair { certificate, key } = &self.serving;
         Serving::from_pem(certificate.as_bytes(), key.as_bytes(), now).is_ok_and(|serving| {
             // A certificate that ends with its CA cannot be replaced by one that lasts longer.
             let longest = serving.not_after >= self.authority.not_after;
@@ -167,7 +174,7 @@ impl Content {
         let pairs =
             [(AUTHORITY, Some(&self.authority.pair)), (SERVING, Some(&self.serving)), (NEXT, next)];
         let texts = pairs.into_iter().flat_map(|((certificate, key), pair)| {
-            let of = |part: fn(&Pair) -> &String| pair.map(|pair| part(pair).clone());
+            let of = |part: fn(&PemPair) -> &String| pair.map(|pair| part(pair).clone());
             [(certificate, of(|pair| &pair.certificate)), (key, of(|pair| &pair.key))]
         });
         let rest = [(PREVIOUS, self.previous.clone()), (CHANGED, Some(seconds.to_string()))];

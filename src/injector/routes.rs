@@ -63,11 +63,11 @@ impl ReviewState {
 }
 
 /// The reason that a review gets no answer.
-enum Refused {
+enum ReviewError {
     TooLarge,
     TooSlow,
     Busy,
-    Broken,
+    BodyBroken,
     NotAReview(review::NotAReview),
 }
 
@@ -92,7 +92,7 @@ async fn reviewed(State(state): State<Arc<ReviewState>>, request: Request) -> Re
     let outcome = async {
         let (_place, body) = receive(&state.room, request).await?;
         let begun = Instant::now();
-        let reviewed = review::answer(&body, &state.settings).map_err(Refused::NotAReview)?;
+        let reviewed = review::answer(&body, &state.settings).map_err(ReviewError::NotAReview)?;
         state.readiness.reviewed(reviewed.result, begun.elapsed());
         Ok(reviewed)
     };
@@ -103,7 +103,7 @@ async fn reviewed(State(state): State<Arc<ReviewState>>, request: Request) -> Re
         }
         Err(refused) => {
             state.readiness.refused();
-            let refused: Refused = refused;
+            let refused: ReviewError = refused;
             let (status, why) = refused.say();
             tracing::warn!(status = status.as_u16(), reason = %why, "a review cannot be answered");
             (status, format!("warmline injector: {why}\n")).into_response()
@@ -129,12 +129,12 @@ fn tell(reviewed: &Reviewed) {
 async fn receive(
     room: &Semaphore,
     request: Request,
-) -> Result<(Option<SemaphorePermit<'_>>, Bytes), Refused> {
+) -> Result<(Option<SemaphorePermit<'_>>, Bytes), ReviewError> {
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(|length| length.parse().ok()).unwrap_or(LARGEST);
     if declared > LARGEST {
         discard(request.into_body()).await;
-        return Err(Refused::TooLarge);
+        return Err(ReviewError::TooLarge);
     }
     let place = if declared > SMALL { Some(place(room, declared).await?) } else { None };
     let mut body = request.into_body();
@@ -143,17 +143,17 @@ async fn receive(
         Ok(Ok(body)) => Ok((place, body.to_bytes())),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             discard(body).await;
-            Err(Refused::TooLarge)
+            Err(ReviewError::TooLarge)
         }
-        Ok(Err(_)) => Err(Refused::Broken),
-        Err(_) => Err(Refused::TooSlow),
+        Ok(Err(_)) => Err(ReviewError::BodyBroken),
+        Err(_) => Err(ReviewError::TooSlow),
     }
 }
 
-async fn place(room: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, Refused> {
+async fn place(room: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, ReviewError> {
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     let place = timeout(PATIENCE, room.acquire_many(bytes)).await;
-    place.ok().and_then(Result::ok).ok_or(Refused::Busy)
+    place.ok().and_then(Result::ok).ok_or(ReviewError::Busy)
 }
 
 /// Reads and drops the rest of a body that is too large, up to four times the limit: a client that is still writing
@@ -163,7 +163,7 @@ async fn discard(body: Body) {
     let _ = timeout(PATIENCE, async { while let Some(Ok(_)) = body.frame().await {} }).await;
 }
 
-impl Refused {
+impl ReviewError {
     fn say(&self) -> (StatusCode, String) {
         let (status, text) = match self {
             Self::TooLarge => (
@@ -177,7 +177,7 @@ impl Refused {
             Self::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many reviews at once; try again".into())
             }
-            Self::Broken => (StatusCode::BAD_REQUEST, "the review's body broke off".into()),
+            Self::BodyBroken => (StatusCode::BAD_REQUEST, "the review's body broke off".into()),
             Self::NotAReview(error) => (StatusCode::BAD_REQUEST, error.to_string()),
         };
         (status, text)

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    annotations::Wishes,
+    annotations::AnnotatedSettings,
     filling,
     pod::{Pod, SIDECAR},
     resources::{Defaults, Resources},
@@ -79,7 +79,7 @@ pub(crate) enum Platform {
 pub(super) fn container(
     pod: Pod<'_>,
     settings: &Settings,
-    wishes: &Wishes<'_>,
+    wishes: &AnnotatedSettings<'_>,
     resources: &Resources,
 ) -> Value {
     json!({
@@ -101,7 +101,7 @@ pub(super) fn container(
 }
 
 /// Makes the sidecar's volumes, without those that the pod brings itself.
-pub(super) fn volumes(pod: Pod<'_>, wishes: &Wishes<'_>) -> Vec<Value> {
+pub(super) fn volumes(pod: Pod<'_>, wishes: &AnnotatedSettings<'_>) -> Vec<Value> {
     let config = wishes.config.unwrap_or(CONFIG);
     let all = [
         json!({"name": CONFIG_VOLUME, "configMap": {"name": config}}),
@@ -119,7 +119,7 @@ pub(super) fn urls() -> Value {
     json!({"configMapRef": {"name": URLS, "optional": true}})
 }
 
-fn arguments(pod: Pod<'_>, settings: &Settings, wishes: &Wishes<'_>) -> Vec<String> {
+fn arguments(pod: Pod<'_>, settings: &Settings, wishes: &AnnotatedSettings<'_>) -> Vec<String> {
     let mut words = vec!["run", "--confined", "--config", "/etc/warmline/config/config.yaml"];
     if let (ConfigSource::Watch, Some(config)) = (settings.config_source, watched(pod, wishes)) {
         words.extend(["--configmap", config]);
@@ -134,7 +134,7 @@ fn arguments(pod: Pod<'_>, settings: &Settings, wishes: &Wishes<'_>) -> Vec<Stri
 /// Returns the `ConfigMap` that the sidecar watches: the one that an annotation names, else the one that the pod's own
 /// configuration volume mounts, else the default. Returns `None` if containers fill that volume and no annotation names
 /// a `ConfigMap`: then the mounted files are the configuration.
-fn watched<'a>(pod: Pod<'a>, wishes: &Wishes<'a>) -> Option<&'a str> {
+fn watched<'a>(pod: Pod<'a>, wishes: &AnnotatedSettings<'a>) -> Option<&'a str> {
     let of_volume = match pod.volume(CONFIG_VOLUME) {
         Some(own) if filling::is_filled_by_containers(own) => None,
         Some(own) => {

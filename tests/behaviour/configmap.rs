@@ -7,8 +7,8 @@ use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 
 use serde_json::json;
 use warmline::config::{
-    Kept, Source, Terms,
-    configmap::{Away, ConfigMap, Feed, Known, Reference},
+    CommandLineOverrides, KeptConfiguration, Source,
+    configmap::{ConfigMap, ConfigMapState, Feed, LostContact, Reference},
 };
 
 use crate::support::{
@@ -30,7 +30,7 @@ impl Cluster {
     }
 
     fn source(&self, copy: Option<PathBuf>) -> Source {
-        Source::of_configmap(self.configmap.clone(), copy, Terms::default())
+        Source::of_configmap(self.configmap.clone(), copy, CommandLineOverrides::default())
     }
 
     fn holds(&self, text: &str) {
@@ -38,11 +38,13 @@ impl Cluster {
     }
 
     fn says(&self, content: Result<Arc<str>, String>) {
-        self.feed.known.send_replace(Known { content: Some(content), ..Known::default() });
+        self.feed
+            .known
+            .send_replace(ConfigMapState { content: Some(content), ..ConfigMapState::default() });
     }
 
     fn is_away(&self) {
-        let away = Away { since: Instant::now(), reason: "connection refused".into() };
+        let away = LostContact { since: Instant::now(), reason: "connection refused".into() };
         self.feed.known.send_modify(|known| known.away = Some(away));
     }
 
@@ -52,7 +54,7 @@ impl Cluster {
 }
 
 /// Writes the configuration into the mounted copy and starts Warmline on the `ConfigMap` with that copy.
-fn with_copy(setup: Setup, cluster: &Cluster, kept: Option<Kept>) -> Following {
+fn with_copy(setup: Setup, cluster: &Cluster, kept: Option<KeptConfiguration>) -> Following {
     let path = setup.folder().join("config.yaml");
     fs::write(&path, setup.text()).unwrap();
     setup.start_from(cluster.source(Some(path.clone())), path, kept)
@@ -134,7 +136,7 @@ fn a_config_map_deleted_emptied_or_invalid_leaves_the_last_good_in_force_and_is_
 fn what_is_in_force_is_kept_and_a_restart_begins_with_it_where_the_current_one_is_invalid() {
     let origin = Origin::serving().start();
     let folder = tempfile::tempdir().unwrap();
-    let kept = Kept::new(folder.path());
+    let kept = KeptConfiguration::new(folder.path());
     let cluster = Cluster::new();
     let mut warmline = with_copy(Setup::before(&origin), &cluster, Some(kept.clone()));
     warmline.set("upstreams.0.hosts", json!(["kept.test"])).apply();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warmline::{
-    config::{Origin, Outcome},
+    config::{Outcome, SourceKind as Origin},
     pool::{EndReason, Rejection, Reuse},
     telemetry::ends::{Facing, Manner, Side},
     tls::{Handshake, VerifyFailure, Version},

@@ -7,7 +7,7 @@ use std::{
 
 use super::super::{State, acts::Act, snapshot::Snapshot, tests::state};
 use crate::{
-    config::Stale,
+    config::UnusableFiles,
     pool::{EndReason, Reuse},
     upstream::{Code, Failed, Party, Stage, Upstream},
 };
@@ -66,7 +66,7 @@ fn nothing_that_others_wrote_becomes_markup() {
     let act = Act { what: HOSTILE.into(), outcome: HOSTILE.into() };
     state.acts.note(act, SystemTime::now());
     state.configuration.rejected(None, HOSTILE, SystemTime::now());
-    let credentials = Stale { files: Vec::new(), reason: HOSTILE.into() };
+    let credentials = UnusableFiles { files: Vec::new(), reason: HOSTILE.into() };
     state.configuration.stale(&[credentials], SystemTime::now());
     let page = page(&state);
     assert_eq!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 6, "{page}");

@@ -9,7 +9,7 @@ use crate::config::{errors::Finding, written::Position};
 
 /// A claim on an address to listen on.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct AddressClaim {
     pub(super) address: SocketAddr,
     /// The path of the key that claims the address.
     pub(super) path: String,
@@ -19,11 +19,11 @@ pub(super) struct Claim {
 
 /// The claimed addresses, by port.
 #[derive(Debug, Default)]
-pub(super) struct Ports(HashMap<u16, Vec<Claim>>);
+pub(super) struct ClaimedPorts(HashMap<u16, Vec<AddressClaim>>);
 
-impl Ports {
+impl ClaimedPorts {
     /// Claims an address; the error says which key has it already. Port 0 means any free port, and never clashes.
-    pub(super) fn claim(&mut self, claim: Claim) -> Result<(), Finding> {
+    pub(super) fn claim(&mut self, claim: AddressClaim) -> Result<(), Finding> {
         let port = claim.address.port();
         if port == 0 {
             return Ok(());
@@ -58,20 +58,20 @@ fn overlap(a: IpAddr, b: IpAddr) -> bool {
 
 /// The claimed names and hosts, each with its upstream.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct ClaimedNames {
     names: HashMap<String, usize>,
-    hosts: HashMap<String, Owner>,
+    hosts: HashMap<String, HostOwner>,
 }
 
 /// The upstream that has a host, by its index in the document.
 #[derive(Debug, Clone)]
-pub(super) struct Owner {
+pub(super) struct HostOwner {
     pub(super) upstream: usize,
     /// True if the host is written under `hosts`; false if it is the endpoint's host, which is the default.
     pub(super) written: bool,
 }
 
-impl Names {
+impl ClaimedNames {
     /// Claims an upstream's name; the error says which upstream has it already.
     pub(super) fn claim_name(&mut self, name: &str, upstream: usize) -> Result<(), String> {
         match self.names.entry(name.into()) {
@@ -89,7 +89,7 @@ impl Names {
 
     /// Claims a host for an upstream. Fails if another upstream has it, which the error names, or if this upstream lists
     /// it twice.
-    pub(super) fn claim_host(&mut self, host: &str, owner: Owner) -> Result<(), String> {
+    pub(super) fn claim_host(&mut self, host: &str, owner: HostOwner) -> Result<(), String> {
         match self.hosts.entry(host.into()) {
             Entry::Vacant(free) => {
                 free.insert(owner);
@@ -103,7 +103,7 @@ impl Names {
     }
 }
 
-fn clash(host: &str, earlier: &Owner, later: &Owner) -> String {
+fn clash(host: &str, earlier: &HostOwner, later: &HostOwner) -> String {
     let other = format!("upstreams[{}]", earlier.upstream);
     match (later.written, earlier.written) {
         (true, true) => format!(

@@ -12,24 +12,24 @@ use std::{
 use crate::{
     config::{
         Context,
-        credentials::{Credentials, IdentityFiles, Stale},
+        credentials::{Credentials, IdentityFiles, UnusableFiles},
     },
     tls::{Identity, Trust, identity::Concern, sha256},
 };
 
 /// The reader of certificates and keys for one compilation.
-pub(super) struct Reader<'a> {
+pub(super) struct CredentialReader<'a> {
     context: &'a Context<'a>,
     found: Credentials,
 }
 
 /// An error of an identity, and the part of the identity that it concerns.
-pub(super) struct Wrong {
+pub(super) struct IdentityFinding {
     pub(super) concern: Concern,
     pub(super) message: String,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> CredentialReader<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Self {
         Self { context, found: Credentials::default() }
     }
@@ -51,7 +51,9 @@ impl<'a> Reader<'a> {
         let trust = match (self.read_trust(path.as_deref(), kept), kept) {
             (Ok(trust), _) => trust,
             (Err(reason), Some(kept)) => {
-                self.found.stale.push(Stale { files: path.iter().cloned().collect(), reason });
+                self.found
+                    .stale
+                    .push(UnusableFiles { files: path.iter().cloned().collect(), reason });
                 self.keep_trust_digest(path.as_deref());
                 Arc::clone(kept)
             }
@@ -123,14 +125,14 @@ impl<'a> Reader<'a> {
     pub(super) fn identity(
         &mut self,
         files: IdentityFiles,
-    ) -> Result<Option<Arc<Identity>>, Vec<Wrong>> {
+    ) -> Result<Option<Arc<Identity>>, Vec<IdentityFinding>> {
         if self.context.files.are_elsewhere() {
             return Ok(None);
         }
         self.read_once(files).map(Some)
     }
 
-    fn read_once(&mut self, files: IdentityFiles) -> Result<Arc<Identity>, Vec<Wrong>> {
+    fn read_once(&mut self, files: IdentityFiles) -> Result<Arc<Identity>, Vec<IdentityFinding>> {
         if let Some(identity) = self.found.identities.get(&files) {
             return Ok(Arc::clone(identity));
         }
@@ -139,7 +141,9 @@ impl<'a> Reader<'a> {
             (Ok(identity), _) => identity,
             (Err(wrong), Some(kept)) => {
                 let reasons: Vec<_> = wrong.into_iter().map(|wrong| wrong.message).collect();
-                self.found.stale.push(Stale { files: files.paths(), reason: reasons.join("; ") });
+                self.found
+                    .stale
+                    .push(UnusableFiles { files: files.paths(), reason: reasons.join("; ") });
                 self.keep_identity_digest(&files);
                 Arc::clone(kept)
             }
@@ -153,7 +157,7 @@ impl<'a> Reader<'a> {
         &mut self,
         files: &IdentityFiles,
         kept: Option<&Arc<Identity>>,
-    ) -> Result<Arc<Identity>, Vec<Wrong>> {
+    ) -> Result<Arc<Identity>, Vec<IdentityFinding>> {
         let before = self.context.in_force.and_then(|before| before.contents.identities.get(files));
         // If the file holds several certificates, another one may be right now, though the bytes are the same.
         let known = kept.filter(|kept| !kept.is_one_of_several()).zip(before);
@@ -183,7 +187,7 @@ impl<'a> Reader<'a> {
         files: &IdentityFiles,
         known: Option<(&Arc<Identity>, &Vec<u8>)>,
         kept: Option<&Arc<Identity>>,
-    ) -> Result<(Arc<Identity>, Vec<u8>), Vec<Wrong>> {
+    ) -> Result<(Arc<Identity>, Vec<u8>), Vec<IdentityFinding>> {
         let [chain, secret] = self.read_files(files)?;
         let digest = [sha256(&chain), sha256(&secret)].concat();
         let identity = match known.filter(|(_, before)| **before == digest) {
@@ -206,7 +210,7 @@ impl<'a> Reader<'a> {
         files: &IdentityFiles,
         [chain, secret]: [&[u8]; 2],
         kept: Option<&Arc<Identity>>,
-    ) -> Result<Arc<Identity>, Vec<Wrong>> {
+    ) -> Result<Arc<Identity>, Vec<IdentityFinding>> {
         let identity = Identity::from_pem(chain, secret, self.context.now);
         let identity = identity.map(|identity| unchanged(kept, identity));
         let valid = identity.and_then(|identity| {
@@ -217,12 +221,12 @@ impl<'a> Reader<'a> {
         });
         valid.map_err(|error| {
             let message = about_files(files, error.concern(), &error);
-            vec![Wrong { concern: error.concern(), message }]
+            vec![IdentityFinding { concern: error.concern(), message }]
         })
     }
 
     /// Reads the PEM texts of chain and key; for a bundle both are the same text.
-    fn read_files(&self, files: &IdentityFiles) -> Result<[Vec<u8>; 2], Vec<Wrong>> {
+    fn read_files(&self, files: &IdentityFiles) -> Result<[Vec<u8>; 2], Vec<IdentityFinding>> {
         match files {
             IdentityFiles::Pair { certificate, key } => self.read_pair(certificate, key),
             IdentityFiles::Bundle(path) => {
@@ -234,7 +238,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads both files as of one moment, or returns what is wrong with each.
-    fn read_pair(&self, certificate: &Path, key: &Path) -> Result<[Vec<u8>; 2], Vec<Wrong>> {
+    fn read_pair(
+        &self,
+        certificate: &Path,
+        key: &Path,
+    ) -> Result<[Vec<u8>; 2], Vec<IdentityFinding>> {
         match self.context.files.read_together([certificate, key]) {
             [Ok(chain), Ok(secret)] => Ok([chain, secret]),
             [chain, secret] => {
@@ -254,8 +262,8 @@ fn unchanged<T: PartialEq>(kept: Option<&Arc<T>>, found: T) -> Arc<T> {
     }
 }
 
-fn missing(concern: Concern, path: &Path, error: &io::Error) -> Wrong {
-    Wrong { concern, message: unreadable(path, error) }
+fn missing(concern: Concern, path: &Path, error: &io::Error) -> IdentityFinding {
+    IdentityFinding { concern, message: unreadable(path, error) }
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {
@@ -328,7 +336,7 @@ mod tests {
 
     fn load(files: &dyn Files, in_force: Option<&Credentials>) -> Credentials {
         let context = Context { in_force, ..Context::new("config.yaml", files, SystemTime::now()) };
-        let mut reader = Reader::new(&context);
+        let mut reader = CredentialReader::new(&context);
         reader.trust(Some("trust".into())).unwrap();
         reader.identity(pair()).map_err(|_| "no identity").unwrap();
         reader.into_found()

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::claim::{Claim, Ports};
+use super::claim::{AddressClaim, ClaimedPorts};
 use crate::config::{
     errors::{Finding, Findings, Section},
     kind::Flag,
@@ -34,7 +34,7 @@ enum Reach {
 pub(super) fn metrics(
     edge: Option<&spec::Edge>,
     confined: bool,
-    ports: &mut Ports,
+    ports: &mut ClaimedPorts,
     findings: &mut Findings,
 ) -> Vec<Bind> {
     let bind = edge.and_then(|edge| edge.bind.as_ref());
@@ -51,7 +51,7 @@ pub(super) fn metrics(
 pub(super) fn admin(
     edge: Option<&spec::Edge>,
     confined: bool,
-    ports: &mut Ports,
+    ports: &mut ClaimedPorts,
     findings: &mut Findings,
 ) -> Vec<Bind> {
     let bind = edge.and_then(|edge| edge.bind.as_ref());
@@ -62,7 +62,7 @@ pub(super) fn admin(
 pub(super) fn listeners(
     written: Option<&Placed<Vec<Placed<spec::Listener>>>>,
     confined: bool,
-    ports: &mut Ports,
+    ports: &mut ClaimedPorts,
     findings: &mut Findings,
 ) -> Vec<Listener> {
     let Some(list) = written else {
@@ -93,7 +93,7 @@ fn listener(
     spec: &spec::Listener,
     at: Option<Position>,
     confined: bool,
-    ports: &mut Ports,
+    ports: &mut ClaimedPorts,
     section: &mut Section<'_>,
 ) -> Listener {
     let reach = reach(spec.allowNonLoopback.as_ref(), confined, section);
@@ -128,7 +128,7 @@ fn binds(
     default: &[&str],
     reach: Reach,
     at: Option<Position>,
-    ports: &mut Ports,
+    ports: &mut ClaimedPorts,
     section: &mut Section<'_>,
 ) -> Vec<Bind> {
     let Some(list) = written else {
@@ -146,7 +146,7 @@ fn binds(
         if let Some(message) = too_far(address, reach, default) {
             section.push(Finding { path: path.clone(), at: Some(at), message });
         }
-        claim(Claim { address, path, at: Some(at) }, ports, section);
+        claim(AddressClaim { address, path, at: Some(at) }, ports, section);
         binds.push(Bind { address, written: true });
     }
     binds
@@ -155,18 +155,18 @@ fn binds(
 fn default_binds(
     default: &[&str],
     at: Option<Position>,
-    ports: &mut Ports,
+    ports: &mut ClaimedPorts,
     section: &mut Section<'_>,
 ) -> Vec<Bind> {
     let path = section.path("bind");
     let binds = plan::default_binds(default);
     for Bind { address, .. } in &binds {
-        claim(Claim { address: *address, path: path.clone(), at }, ports, section);
+        claim(AddressClaim { address: *address, path: path.clone(), at }, ports, section);
     }
     binds
 }
 
-fn claim(claim: Claim, ports: &mut Ports, section: &mut Section<'_>) {
+fn claim(claim: AddressClaim, ports: &mut ClaimedPorts, section: &mut Section<'_>) {
     if let Err(clash) = ports.claim(claim) {
         section.push(clash);
     }

@@ -25,7 +25,7 @@ pub(super) fn plan(
     context: &Context<'_>,
     findings: &mut Findings,
 ) -> Option<Plan> {
-    let (mut ports, confined) = (claim::Ports::default(), context.confined);
+    let (mut ports, confined) = (claim::ClaimedPorts::default(), context.confined);
     let metrics = edge::metrics(document.metrics.as_ref(), confined, &mut ports, findings);
     let admin = edge::admin(document.admin.as_ref(), confined, &mut ports, findings);
     let listeners = edge::listeners(document.listeners.as_ref(), confined, &mut ports, findings);
@@ -90,7 +90,7 @@ const MINIMAL: &str = "write at least one, such as:\n  upstreams:\n    - name: p
 fn upstreams(
     document: &Document,
     context: &Context<'_>,
-    ports: &mut claim::Ports,
+    ports: &mut claim::ClaimedPorts,
     findings: &mut Findings,
 ) -> Option<(Vec<Arc<Settings>>, Credentials)> {
     let Some(written) = document.upstreams.as_ref().filter(|list| !list.value.is_empty()) else {

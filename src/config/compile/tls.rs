@@ -7,7 +7,7 @@ use std::{
 
 use rustls::pki_types::{DnsName, ServerName};
 
-use super::credentials::{Reader, Wrong};
+use super::credentials::{CredentialReader, IdentityFinding};
 use crate::{
     config::{
         self, Context, IdentityFiles,
@@ -23,7 +23,7 @@ use crate::{
 
 /// The compiler of all upstreams' TLS settings; they share one reader of files.
 pub(super) struct Credentials<'a> {
-    reader: Reader<'a>,
+    reader: CredentialReader<'a>,
     confined: bool,
 }
 
@@ -32,7 +32,7 @@ const OWN_FOLDER: &str = "/etc/warmline";
 
 impl<'a> Credentials<'a> {
     pub(super) fn new(context: &'a Context<'a>) -> Self {
-        Self { reader: Reader::new(context), confined: context.confined }
+        Self { reader: CredentialReader::new(context), confined: context.confined }
     }
 
     /// Returns all certificates and keys that were read.
@@ -89,7 +89,7 @@ impl<'a> Credentials<'a> {
         let mut section = section.section("identity");
         let files = self.identity_files(placed, &mut section).ok_or(())?;
         self.reader.identity(files).map_err(|wrong| {
-            for Wrong { concern, message } in wrong {
+            for IdentityFinding { concern, message } in wrong {
                 let (key, at) = concerned(placed, concern);
                 section.add_file(key, at, message);
             }

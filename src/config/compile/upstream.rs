@@ -1,7 +1,7 @@
 //! Compiles upstreams, one after the other.
 
 use super::{
-    claim::{Claim, Names, Owner, Ports},
+    claim::{AddressClaim, ClaimedNames, ClaimedPorts, HostOwner},
     tls::Credentials,
 };
 use crate::{
@@ -20,18 +20,23 @@ use crate::{
 /// The compiler of all upstreams; it knows the names, hosts and ports that the earlier ones have claimed.
 pub(super) struct Compiler<'a> {
     credentials: Credentials<'a>,
-    names: Names,
-    ports: &'a mut Ports,
+    names: ClaimedNames,
+    ports: &'a mut ClaimedPorts,
     findings: &'a mut Findings,
 }
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(
         context: &'a Context<'a>,
-        ports: &'a mut Ports,
+        ports: &'a mut ClaimedPorts,
         findings: &'a mut Findings,
     ) -> Self {
-        Self { credentials: Credentials::new(context), names: Names::default(), ports, findings }
+        Self {
+            credentials: Credentials::new(context),
+            names: ClaimedNames::default(),
+            ports,
+            findings,
+        }
     }
 
     /// Returns the certificates and keys of all upstreams.
@@ -73,7 +78,7 @@ fn name(
     spec: &spec::Upstream,
     index: usize,
     at: Position,
-    names: &mut Names,
+    names: &mut ClaimedNames,
     section: &mut Section<'_>,
 ) -> Option<String> {
     let Some(written) = &spec.name else {
@@ -116,7 +121,7 @@ fn hosts(
     spec: &spec::Upstream,
     index: usize,
     endpoint: Option<&(HostPort, Position)>,
-    names: &mut Names,
+    names: &mut ClaimedNames,
     section: &mut Section<'_>,
 ) -> Vec<String> {
     let written = spec.hosts.is_some();
@@ -136,7 +141,7 @@ fn hosts(
     };
     let mut hosts = Vec::new();
     for (host, path, at) in claims {
-        if let Err(message) = names.claim_host(&host, Owner { upstream: index, written }) {
+        if let Err(message) = names.claim_host(&host, HostOwner { upstream: index, written }) {
             section.push(Finding { path, at: Some(at), message });
         }
         hosts.push(host);
@@ -150,12 +155,12 @@ fn own_host(host: &EndpointHost) -> String {
 }
 
 /// Returns the upstream's own port, and claims it on both loopback addresses.
-fn port(spec: &spec::Upstream, ports: &mut Ports, section: &mut Section<'_>) -> Option<u16> {
+fn port(spec: &spec::Upstream, ports: &mut ClaimedPorts, section: &mut Section<'_>) -> Option<u16> {
     let written = spec.port.as_ref()?;
     let port = section.written("port", Some(written))?;
     let claims = ["127.0.0.1", "::1"].map(|ip| {
         let address = (ip.parse::<std::net::IpAddr>().expect("a loopback address"), port).into();
-        ports.claim(Claim { address, path: section.path("port"), at: Some(written.at) })
+        ports.claim(AddressClaim { address, path: section.path("port"), at: Some(written.at) })
     });
     if let Some(clash) = claims.into_iter().find_map(Result::err) {
         section.push(clash);

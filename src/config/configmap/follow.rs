@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Away, Feed, Known, Reference, content, notice};
+use super::{ConfigMapState, Feed, LostContact, Reference, content, notice};
 use crate::{
     api_server::{self, NoWay},
     backoff::Backoff,
@@ -62,7 +62,7 @@ pub enum FollowError {
 
 /// The reasons for which contact was lost, or never begun.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+enum ContactError {
     #[error("{}", api_server::reason(.0))]
     Api(#[from] kube::Error),
     #[error("{0}")]
@@ -105,7 +105,7 @@ pub async fn follow(client: Client, reference: Reference, feed: Feed, jitter: Du
 struct Follower {
     api: Api<v1::ConfigMap>,
     reference: Reference,
-    known: Sender<Known>,
+    known: Sender<ConfigMapState>,
     /// The resource version of the last list or event; `None` before the first, and once the API server has forgotten
     /// it.
     version: Option<String>,
@@ -144,7 +144,7 @@ impl Follower {
     }
 
     /// Makes a list if there is no version, and then one watch until its end.
-    async fn contact(&mut self) -> Result<(), Lost> {
+    async fn contact(&mut self) -> Result<(), ContactError> {
         if self.version.is_none() {
             self.version = Some(self.list().await?);
         }
@@ -162,10 +162,10 @@ impl Follower {
             let left = patience.saturating_duration_since(Instant::now());
             match timeout(left, stream.try_next()).await {
                 Ok(Ok(Some(event))) => self.take(event)?,
-                Ok(Ok(None)) if !is_settled => return Err(Lost::Short),
+                Ok(Ok(None)) if !is_settled => return Err(ContactError::Short),
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) if is_settled => return Err(Lost::Silent),
+                Err(_) if is_settled => return Err(ContactError::Silent),
                 Err(_) => {}
             }
             is_settled = true;
@@ -180,7 +180,7 @@ impl Follower {
     /// Requests the whole `ConfigMap`; returns the version from which a watch goes on. The first list may be of any
     /// version, from the API server's memory, because the watch then brings what is newer. Later lists must be of the
     /// newest, so that nothing goes back.
-    async fn list(&mut self) -> Result<String, Lost> {
+    async fn list(&mut self) -> Result<String, ContactError> {
         let newest = ListParams::default().fields(&self.selector());
         let is_first = self.known.borrow().content.is_none();
         let params = if is_first { newest.match_any() } else { newest };
@@ -194,16 +194,16 @@ impl Follower {
     async fn answered<T>(
         &mut self,
         question: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, Lost> {
+    ) -> Result<T, ContactError> {
         let Ok(answer) = timeout(self.answer, question).await else {
             self.answer = LONGEST_ANSWER.min(2 * self.answer);
-            return Err(Lost::Silent);
+            return Err(ContactError::Silent);
         };
         self.answer = ANSWER;
         Ok(answer?)
     }
 
-    fn take(&mut self, event: WatchEvent<v1::ConfigMap>) -> Result<(), Lost> {
+    fn take(&mut self, event: WatchEvent<v1::ConfigMap>) -> Result<(), ContactError> {
         let newest = match event {
             WatchEvent::Added(found) | WatchEvent::Modified(found) => {
                 self.found(Some(&found));
@@ -214,7 +214,7 @@ impl Follower {
                 gone.metadata.resource_version
             }
             WatchEvent::Bookmark(mark) => Some(mark.metadata.resource_version),
-            WatchEvent::Error(status) => return Err(Lost::Status(status)),
+            WatchEvent::Error(status) => return Err(ContactError::Status(status)),
         };
         self.version = newest.or(self.version.take());
         Ok(())
@@ -243,7 +243,7 @@ impl Follower {
         });
     }
 
-    fn lose(&self, lost: &Lost) {
+    fn lose(&self, lost: &ContactError) {
         let reason = lost.to_string();
         self.known.send_if_modified(|known| {
             let before = known.away.as_ref();
@@ -252,7 +252,7 @@ impl Follower {
             }
             let since = before.map_or_else(Instant::now, |away| away.since);
             tracing::warn!(configmap = %self.reference, reason, "the ConfigMap cannot be watched; tried again");
-            known.away = Some(Away { since, reason });
+            known.away = Some(LostContact { since, reason });
             true
         });
     }
@@ -263,7 +263,7 @@ impl Follower {
     }
 }
 
-impl Lost {
+impl ContactError {
     /// True if the API server has forgotten the version that the watch was to go on from (410, as the answer or in the
     /// stream).
     fn is_expired(&self) -> bool {
@@ -340,7 +340,7 @@ mod tests {
         let expired = r#"{"type":"ERROR","object":{"kind":"Status","code":410,"status":"Failure","message":"too old","reason":"Expired"}}"#;
         let (client, questions) = api_server(expired);
         let (mut follower, configmap) = follower(client);
-        follower.lose(&Lost::Silent);
+        follower.lose(&ContactError::Silent);
         let lost = configmap.known().away;
         for _ in 0..3 {
             assert!(follower.contact().await.unwrap_err().is_expired());
@@ -360,8 +360,8 @@ mod tests {
     #[tokio::test]
     async fn a_watch_that_ends_at_once_is_no_contact_either() {
         let (mut follower, configmap) = follower(api_server("").0);
-        follower.lose(&Lost::Silent);
-        assert!(matches!(follower.contact().await, Err(Lost::Short)));
+        follower.lose(&ContactError::Silent);
+        assert!(matches!(follower.contact().await, Err(ContactError::Short)));
         assert!(configmap.known().away.is_some());
     }
 
@@ -369,7 +369,7 @@ mod tests {
     async fn a_watch_with_an_event_is_contact() {
         let mark = r#"{"type":"BOOKMARK","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"resourceVersion":"7"}}}"#;
         let (mut follower, configmap) = follower(api_server(mark).0);
-        follower.lose(&Lost::Silent);
+        follower.lose(&ContactError::Silent);
         tokio::select! {
             // The follower waits before the next watch, because this one ended early.
             _ = follower.contact() => {}
@@ -388,14 +388,18 @@ mod tests {
     fn a_forgotten_version_is_known_in_the_stream_and_as_the_answer_and_who_is_refused_waits_longest()
      {
         let status = |code: u16| Box::new(Status { code, ..Status::default() });
-        for lost in [Lost::Status(status(410)), Lost::Api(kube::Error::Api(status(410)))] {
+        for lost in
+            [ContactError::Status(status(410)), ContactError::Api(kube::Error::Api(status(410)))]
+        {
             assert!(lost.is_expired(), "{lost:?}");
             assert_eq!(lost.longest_wait(), LONGEST_WAIT);
         }
-        for lost in [Lost::Status(status(403)), Lost::Api(kube::Error::Api(status(404)))] {
+        for lost in
+            [ContactError::Status(status(403)), ContactError::Api(kube::Error::Api(status(404)))]
+        {
             assert!(!lost.is_expired(), "{lost:?}");
             assert_eq!(lost.longest_wait(), LONGEST_WAIT_REFUSED);
         }
-        assert!(!Lost::Silent.is_expired());
+        assert!(!ContactError::Silent.is_expired());
     }
 }

@@ -29,18 +29,18 @@ pub type Content = Result<Arc<str>, String>;
 
 /// The content of a `ConfigMap` and the state of contact with the API server, as known at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct ConfigMapState {
     /// The content as of the last contact; `None` before the first.
     pub content: Option<Content>,
     /// The UID of the `ConfigMap`, by which an Event refers to it.
     pub uid: Option<String>,
     /// The loss of contact, if there is none now; also `None` until the first try has ended.
-    pub away: Option<Away>,
+    pub away: Option<LostContact>,
 }
 
 /// A loss of contact with the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Away {
+pub struct LostContact {
     /// The time of the loss.
     pub since: Instant,
     /// The words for people: why there is no contact.
@@ -60,7 +60,7 @@ pub struct Rejected {
 #[derive(Debug, Clone)]
 pub struct ConfigMap {
     reference: Reference,
-    known: Receiver<Known>,
+    known: Receiver<ConfigMapState>,
     rejected: Arc<Sender<Option<Rejected>>>,
 }
 
@@ -68,7 +68,7 @@ pub struct ConfigMap {
 #[derive(Debug)]
 pub struct Feed {
     /// The channel on which the follower tells what it knows.
-    pub known: Sender<Known>,
+    pub known: Sender<ConfigMapState>,
     /// The channel on which the reader tells that the current content was refused.
     pub rejected: Receiver<Option<Rejected>>,
 }
@@ -77,7 +77,7 @@ impl ConfigMap {
     /// Makes the two ends for a `ConfigMap` of which nothing is known yet.
     #[must_use]
     pub fn new(reference: Reference) -> (Self, Feed) {
-        let (knowing, known) = channel(Known::default());
+        let (knowing, known) = channel(ConfigMapState::default());
         let (rejecting, rejected) = channel(None);
         let feed = Feed { known: knowing, rejected };
         (Self { reference, known, rejected: Arc::new(rejecting) }, feed)
@@ -91,7 +91,7 @@ impl ConfigMap {
 
     /// Returns what is known now.
     #[must_use]
-    pub fn known(&self) -> Known {
+    pub fn known(&self) -> ConfigMapState {
         self.known.borrow().clone()
     }
 

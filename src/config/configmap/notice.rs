@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Known, Reference, Rejected};
+use super::{ConfigMapState, Reference, Rejected};
 
 /// The time within which each pod publishes at random, so that chance decides which pod is first.
 const SPREAD: Duration = Duration::from_secs(10);
@@ -31,7 +31,7 @@ pub(super) async fn publish(
     client: Client,
     namespace: String,
     reference: Reference,
-    known: Receiver<Known>,
+    known: Receiver<ConfigMapState>,
     mut rejected: Receiver<Option<Rejected>>,
 ) {
     let events: Api<Event> = Api::namespaced(client, &namespace);

@@ -9,8 +9,8 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 const NAME: &str = "warmline-injector.warmline-system.svc";
 
-fn terms() -> Terms {
-    Terms { authority: 90 * DAY, certificate: 30 * DAY, name: NAME.into() }
+fn terms() -> CertificateTerms {
+    CertificateTerms { authority: 90 * DAY, certificate: 30 * DAY, name: NAME.into() }
 }
 
 fn start() -> SystemTime {
@@ -18,19 +18,19 @@ fn start() -> SystemTime {
 }
 
 /// Returns the data and the reason of a step that must be a write.
-fn written(step: Step) -> (Data, &'static str) {
+fn written(step: RotationStep) -> (Data, &'static str) {
     match step {
-        Step::Write(data, why) => (data, why),
-        Step::Rest => panic!("nothing was due"),
+        RotationStep::Write(data, why) => (data, why),
+        RotationStep::Rest => panic!("nothing was due"),
     }
 }
 
-fn go(data: &Data, now: SystemTime, announced: bool) -> Step {
+fn go(data: &Data, now: SystemTime, announced: bool) -> RotationStep {
     step(data, now, &terms(), announced).unwrap()
 }
 
 fn assert_rests(data: &Data, now: SystemTime, announced: bool) {
-    if let Step::Write(_, why) = go(data, now, announced) {
+    if let RotationStep::Write(_, why) = go(data, now, announced) {
         panic!("{why}");
     }
 }
@@ -49,7 +49,7 @@ fn keys(data: &Data) -> Vec<&str> {
 
 /// True if a client that trusts this bundle accepts the serving certificate of this data.
 fn trusts(bundle: &str, data: &Data, now: SystemTime) -> bool {
-    let served = Content::read(data).unwrap().serving;
+    let served = SecretContent::read(data).unwrap().serving;
     let serving =
         Serving::from_pem(served.certificate.as_bytes(), served.key.as_bytes(), now).unwrap();
     CertificateDer::pem_slice_iter(bundle.as_bytes()).any(|authority| {
@@ -64,7 +64,7 @@ fn an_empty_secret_gets_a_ca_and_a_certificate_for_the_service() {
     let (data, why) = written(go(&Data::new(), start(), false));
     assert_eq!(why, "there is no CA to go on with");
     assert_eq!(keys(&data), ["ca.crt", "ca.key", "changed", "tls.crt", "tls.key"]);
-    let content = Content::read(&data).unwrap();
+    let content = SecretContent::read(&data).unwrap();
     assert_eq!(content.bundle(), text(&data, "ca.crt"));
     assert!(trusts(&content.bundle(), &data, start()));
     assert!(!trusts(&content.bundle(), &data, start() + 31 * DAY), "expired");
@@ -94,14 +94,14 @@ fn a_serving_certificate_is_renewed_in_its_last_third_and_the_ca_stays() {
 #[test]
 fn whoever_is_a_step_behind_or_ahead_trusts_the_certificate_all_through_a_rotation() {
     let (mut data, mut now) = (begun(), start());
-    let mut bundles = vec![Content::read(&data).unwrap().bundle()];
+    let mut bundles = vec![SecretContent::read(&data).unwrap().bundle()];
     let mut reasons = Vec::new();
     let end = start() + 200 * DAY;
     while now < end {
-        if let Step::Write(next, why) = go(&data, now, true) {
+        if let RotationStep::Write(next, why) = go(&data, now, true) {
             let old_bundle = bundles.last().unwrap().clone();
             assert!(trusts(&old_bundle, &next, now), "{why}: an API server that lags");
-            let bundle = Content::read(&next).unwrap().bundle();
+            let bundle = SecretContent::read(&next).unwrap().bundle();
             assert!(trusts(&bundle, &data, now), "{why}: a replica that lags");
             assert!(trusts(&bundle, &next, now), "{why}");
             if why != "a new serving certificate is due" {
@@ -123,7 +123,7 @@ fn whoever_is_a_step_behind_or_ahead_trusts_the_certificate_all_through_a_rotati
 fn a_new_ca_takes_over_only_once_it_is_announced_and_the_overlap_is_over() {
     let due = start() + 60 * DAY + HOUR;
     let (data, _) = written(go(&begun(), due, true));
-    assert_eq!(Content::read(&data).unwrap().serving.certificate, text(&data, "tls.crt"));
+    assert_eq!(SecretContent::read(&data).unwrap().serving.certificate, text(&data, "tls.crt"));
     // The serving certificate comes first, because it is overdue as well: nothing renewed it for 60 days.
     let (data, why) = written(go(&data, due, true));
     assert_eq!(why, "a new CA is announced");
@@ -138,7 +138,7 @@ fn a_new_ca_takes_over_only_once_it_is_announced_and_the_overlap_is_over() {
     assert_eq!(text(&taken, "previous-ca.crt"), text(&data, "ca.crt"));
     assert!(!taken.contains_key("next-ca.key"));
     let sorted = |data: &Data| {
-        let bundle = Content::read(data).unwrap().bundle();
+        let bundle = SecretContent::read(data).unwrap().bundle();
         let mut parts: Vec<_> = bundle.split("-----BEGIN").map(str::to_owned).collect();
         parts.sort();
         parts
@@ -151,7 +151,7 @@ fn a_new_ca_takes_over_only_once_it_is_announced_and_the_overlap_is_over() {
 
 #[test]
 fn certificates_are_renewed_while_a_new_ca_waits_to_be_announced_until_none_can_be_better() {
-    let terms = Terms { certificate: 10 * DAY, ..terms() };
+    let terms = CertificateTerms { certificate: 10 * DAY, ..terms() };
     let go = |data: &Data, day: u32| step(data, start() + day * DAY, &terms, false).unwrap();
     let (data, _) = written(go(&begun(), 61));
     let (announced, why) = written(go(&data, 61));
@@ -161,11 +161,11 @@ fn certificates_are_renewed_while_a_new_ca_waits_to_be_announced_until_none_can_
         let (renewed, why) = written(go(&data, day));
         assert_eq!(why, "a new serving certificate is due");
         assert_eq!(text(&renewed, "next-ca.crt"), text(&announced, "next-ca.crt"));
-        assert!(matches!(go(&renewed, day), Step::Rest));
+        assert!(matches!(go(&renewed, day), RotationStep::Rest));
         data = renewed;
     }
     // The serving certificate ends with its CA, so that a new one would not last longer.
-    assert!(matches!(go(&data, 89), Step::Rest));
+    assert!(matches!(go(&data, 89), RotationStep::Rest));
     let (_, why) = written(go(&data, 90));
     assert_eq!(why, "there is no CA to go on with");
 }
@@ -213,7 +213,7 @@ fn whatever_is_broken_in_the_secret_is_made_anew() {
     ] {
         let (data, why) = written(go(&data, start(), false));
         assert_eq!(why, reason);
-        assert!(trusts(&Content::read(&data).unwrap().bundle(), &data, start()));
+        assert!(trusts(&SecretContent::read(&data).unwrap().bundle(), &data, start()));
         assert_rests(&data, start(), false);
     }
     assert_rests(&with("next-ca.crt", b"x"), start(), false);
@@ -222,15 +222,15 @@ fn whatever_is_broken_in_the_secret_is_made_anew() {
 
 #[test]
 fn a_certificate_for_another_service_is_replaced() {
-    let other = Terms { name: "other.warmline-system.svc".into(), ..terms() };
+    let other = CertificateTerms { name: "other.warmline-system.svc".into(), ..terms() };
     let (data, why) = written(step(&begun(), start(), &other, true).unwrap());
     assert_eq!(why, "a new serving certificate is due");
-    assert!(matches!(step(&data, start(), &other, true).unwrap(), Step::Rest));
+    assert!(matches!(step(&data, start(), &other, true).unwrap(), RotationStep::Rest));
 }
 
 #[test]
 fn lifetimes_of_seconds_rotate_in_seconds() {
-    let terms = Terms {
+    let terms = CertificateTerms {
         authority: Duration::from_secs(24),
         certificate: Duration::from_secs(8),
         name: NAME.into(),
@@ -238,11 +238,11 @@ fn lifetimes_of_seconds_rotate_in_seconds() {
     let (mut data, mut now) = (Data::new(), start());
     let mut whys = BTreeMap::new();
     for _ in 0..240 {
-        if let Step::Write(next, why) = step(&data, now, &terms, true).unwrap() {
+        if let RotationStep::Write(next, why) = step(&data, now, &terms, true).unwrap() {
             *whys.entry(why).or_insert(0) += 1;
             data = next;
         }
-        assert!(trusts(&Content::read(&data).unwrap().bundle(), &data, now));
+        assert!(trusts(&SecretContent::read(&data).unwrap().bundle(), &data, now));
         now += Duration::from_millis(500);
     }
     assert_eq!(whys["there is no CA to go on with"], 1);

@@ -20,9 +20,9 @@ impl Write for Lines {
     }
 }
 
-struct Broken;
+struct FailingWriter;
 
-impl Write for Broken {
+impl Write for FailingWriter {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
         Err(io::ErrorKind::BrokenPipe.into())
     }
@@ -131,7 +131,7 @@ fn the_level_and_the_access_setting_choose_the_lines() {
 fn a_broken_pipe_loses_the_line_and_nothing_else() {
     for format in [Format::Text, Format::Json] {
         let settings = Settings { format, level: Level::Trace, ..Settings::by_default(true) };
-        tracing::subscriber::with_default(subscriber(&settings, || Broken).0, one_of_each);
+        tracing::subscriber::with_default(subscriber(&settings, || FailingWriter).0, one_of_each);
     }
 }
 

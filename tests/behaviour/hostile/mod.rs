@@ -21,14 +21,14 @@ mod upgrades;
 use std::sync::Arc;
 
 use crate::support::{
-    client::{Broken, Client, Response},
+    client::{Client, IncompleteResponse, Response},
     origin::{self, Connection, Gate, Origin},
     running::Running,
     setup::Setup,
 };
 
 /// The client's result of the request that was answered with hostile bytes.
-pub type Outcome = Result<Response, Box<Broken>>;
+pub type Outcome = Result<Response, Box<IncompleteResponse>>;
 
 /// The upstream's behaviour after its hostile bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,7 +41,7 @@ pub struct Response {
 
 /// A response that did not come completely.
 #[derive(Debug)]
-pub struct Broken {
+pub struct IncompleteResponse {
     /// The end of the connection, or the reason why the bytes are not a response.
     pub end: Ending,
     /// The part that came; the status is 0 if no complete head came.
@@ -142,7 +142,7 @@ impl Client {
     }
 
     /// Reads the response to a request of this method, from which follows whether a body comes.
-    pub fn response_to(&mut self, method: &str) -> Result<Response, Box<Broken>> {
+    pub fn response_to(&mut self, method: &str) -> Result<Response, Box<IncompleteResponse>> {
         let mut body = Vec::new();
         let result = self.response_into(method, &mut |bytes| body.extend_from_slice(bytes));
         match result {
@@ -159,11 +159,11 @@ impl Client {
         &mut self,
         method: &str,
         sink: &mut dyn FnMut(&[u8]),
-    ) -> Result<Response, Box<Broken>> {
+    ) -> Result<Response, Box<IncompleteResponse>> {
         let mut response = Response::default();
         match self.read_response(method, &mut response, sink) {
             Ok(()) => Ok(response),
-            Err(end) => Err(Box::new(Broken { end, partial: response })),
+            Err(end) => Err(Box::new(IncompleteResponse { end, partial: response })),
         }
     }
 

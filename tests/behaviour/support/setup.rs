@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use warmline::{
     app::{self, Environment, StartError},
-    config::{self, Bind, Context, Disk, Errors, Kept, Loaded, Plan, Source},
+    config::{self, Bind, Context, Disk, Errors, KeptConfiguration, Loaded, Plan, Source},
     connect::Resolver,
     drain::Drain,
 };
@@ -173,7 +173,12 @@ impl Setup {
 
     /// Starts Warmline with this source, whose changes are followed; [`Following::write`] rewrites the file at the
     /// path.
-    pub fn start_from(self, mut source: Source, path: PathBuf, kept: Option<Kept>) -> Following {
+    pub fn start_from(
+        self,
+        mut source: Source,
+        path: PathBuf,
+        kept: Option<KeptConfiguration>,
+    ) -> Following {
         // Waiting for a configuration logs lines; they have to be caught whichever test of the process begins.
         log_lines::catch();
         let metrics = Bind { address: (Ipv4Addr::LOCALHOST, 0).into(), written: true };

@@ -5,7 +5,7 @@ use crate::label;
 label! {
     /// The kind of source that a configuration was read from.
     #[derive(Default)]
-    pub enum Origin {
+    pub enum SourceKind {
         /// A file. If a `ConfigMap` is watched, the copy of it that kubelet mounted.
         #[default]
         File = "file",
