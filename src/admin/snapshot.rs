@@ -18,7 +18,7 @@ use crate::{
         InForce, Outcome, RefusedChanges, SourceKind,
         configmap::{ConfigMap, ConfigMapState, LostContact},
     },
-    connect::{ConnectError, Connection},
+    connect::Connection,
     pool::{self, EndReason, Learned, Rejection, Reuse},
     resources::Resource,
     telemetry::{
@@ -27,10 +27,12 @@ use crate::{
         recent::Noted,
     },
     tls::{CertificateUse, Handshake, VerifyFailure, Version},
-    upstream::{Chain, Code, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage},
+    upstream::{
+        Chain, Code, DialFailure, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage,
+    },
 };
 
-type UpstreamPool = pool::Pool<Connection, ConnectError>;
+type UpstreamPool = pool::Pool<Connection, DialFailure>;
 
 /// Each value of a label with its count, zeros included.
 pub(super) type Counts<L> = Vec<(L, u64)>;

@@ -141,8 +141,9 @@ impl Census {
 /// The phase of a connection's life.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Phase {
-    /// A dial that is reserved or under way, for this waiter; an orphan dial if for `None`.
-    Connecting(Option<WaiterId>),
+    /// A dial that is reserved or under way, with the streams that are promised to the waiters which count on it. A dial
+    /// without a promise is an orphan.
+    Connecting(Streams),
     /// A further socket of a dial that tries several addresses at once; no waiter counts on it.
     Spare,
     /// A connection that takes streams while it has room.
@@ -168,6 +169,8 @@ impl Phase {
 /// The record of one connection.
 struct Record<C> {
     phase: Phase,
+    /// The waiters that count on the dial, in the order in which they came to it; empty once the dial is over.
+    waiters: Vec<WaiterId>,
     /// The connection's handle, of which each lease has a clone; `None` before the connection is established, and once
     /// it is closing.
     handle: Option<C>,
@@ -202,7 +205,7 @@ struct Record<C> {
     last_reuse: Option<Reuse>,
 }
 
-/// The counts by phase and the set of orphan dials. Each change of a record's phase updates both: [`Record::enter`],
+/// The counts by phase and the set of dials with room. Each change of a record's phase updates both: [`Record::enter`],
 /// and the addition and removal of records.
 #[derive(Default)]
 struct PhaseIndex {
@@ -212,8 +215,10 @@ struct PhaseIndex {
     streams: usize,
     /// The number of records in `Phase::Retiring`.
     retiring: usize,
-    /// The dials in `Phase::Connecting(None)`. Ids ascend, so the first is the oldest.
-    orphans: BTreeSet<ConnectionId>,
+    /// The dials that one more waiter may count on. Ids ascend, so the first is the oldest.
+    dials_with_room: BTreeSet<ConnectionId>,
+    /// The number of dials that no waiter counts on.
+    orphans: usize,
 }
 
 impl PhaseIndex {
@@ -223,8 +228,11 @@ impl PhaseIndex {
         }
         self.streams += phase.streams().map_or(0, |streams| streams.open() as usize);
         match phase {
-            Phase::Connecting(None) => {
-                self.orphans.insert(id);
+            Phase::Connecting(promised) => {
+                self.orphans += usize::from(promised.is_idle());
+                if promised.has_room() {
+                    self.dials_with_room.insert(id);
+                }
             }
             Phase::Retiring(..) => self.retiring += 1,
             _ => {}
@@ -237,8 +245,11 @@ impl PhaseIndex {
         }
         self.streams -= phase.streams().map_or(0, |streams| streams.open() as usize);
         match phase {
-            Phase::Connecting(None) => {
-                self.orphans.remove(&id);
+            Phase::Connecting(promised) => {
+                self.orphans -= usize::from(promised.is_idle());
+                if promised.has_room() {
+                    self.dials_with_room.remove(&id);
+                }
             }
             Phase::Retiring(..) => self.retiring -= 1,
             _ => {}
@@ -254,16 +265,19 @@ pub(super) struct Connections<C> {
     room: RoomList,
     /// The connections that each client has claimed; rarely more than one.
     claimed: IdMap<Vec<ConnectionId>>,
+    /// The number of streams that a new connection is expected to allow: so many waiters may count on a dial.
+    expected: u32,
     next_id: ConnectionId,
 }
 
 impl<C> Connections<C> {
-    pub(super) fn new(threads: usize) -> Self {
+    pub(super) fn new(expected: u32, threads: usize) -> Self {
         Self {
             records: IdMap::default(),
             phase_index: PhaseIndex::default(),
             room: RoomList::new(threads),
             claimed: IdMap::default(),
+            expected,
             next_id: 1,
         }
     }
@@ -354,19 +368,32 @@ impl<C> Connections<C> {
         self.records.values().filter(older).count()
     }
 
-    /// Returns the oldest dial that no waiter counts on.
-    pub(super) fn oldest_orphan(&self) -> Option<ConnectionId> {
-        self.phase_index.orphans.first().copied()
+    /// Returns the oldest dial that one more waiter may count on.
+    pub(super) fn oldest_dial_with_room(&self) -> Option<ConnectionId> {
+        self.phase_index.dials_with_room.first().copied()
     }
 
-    /// Returns the orphan dials twice: as the set remembers them, and as a look at every record finds them.
+    /// True if one more waiter may count on this dial.
+    pub(super) fn has_dial_room(&self, dial: ConnectionId) -> bool {
+        self.phase_index.dials_with_room.contains(&dial)
+    }
+
+    /// Returns the waiters that count on a dial, in the order in which they came to it.
+    pub(super) fn waiters_of(&self, dial: ConnectionId) -> &[WaiterId] {
+        self.records.get(&dial).map_or(&[], |record| &record.waiters)
+    }
+
+    /// Returns the dials that one more waiter may count on twice: as the set remembers them, and as a look at every
+    /// record finds them.
     #[cfg(test)]
-    pub(super) fn orphans(&self) -> [Vec<ConnectionId>; 2] {
-        let orphan =
-            |(_, record): &(_, &Record<C>)| matches!(record.phase, Phase::Connecting(None));
-        let mut found: Vec<_> = self.records.iter().filter(orphan).map(|(id, _)| *id).collect();
+    pub(super) fn dials_with_room(&self) -> [Vec<ConnectionId>; 2] {
+        let room = |(_, record): &(_, &Record<C>)| {
+            let dials = matches!(record.phase, Phase::Connecting(_));
+            dials && record.waiters.len() < self.expected as usize
+        };
+        let mut found: Vec<_> = self.records.iter().filter(room).map(|(id, _)| *id).collect();
         found.sort_unstable();
-        [self.phase_index.orphans.iter().copied().collect(), found]
+        [self.phase_index.dials_with_room.iter().copied().collect(), found]
     }
 
     /// Returns the newest shared connection with room that `allowed` accepts: of this thread, else of any other.
@@ -508,7 +535,7 @@ impl<C> Connections<C> {
 
     /// Returns the number of dials that no waiter counts on.
     pub(super) fn orphan_count(&self) -> usize {
-        self.phase_index.orphans.len()
+        self.phase_index.orphans
     }
 
     /// Returns the time since the connection was established; before that, since its dial was reserved.
@@ -517,9 +544,9 @@ impl<C> Connections<C> {
         now.saturating_duration_since(opened)
     }
 
-    /// Takes a place under the cap for a dial, for this waiter or as an orphan.
-    pub(super) fn reserve(&mut self, now: Instant, owner: Option<WaiterId>) -> ConnectionId {
-        self.add(now, Phase::Connecting(owner))
+    /// Takes a place under the cap for a dial, which no waiter counts on yet.
+    pub(super) fn reserve(&mut self, now: Instant) -> ConnectionId {
+        self.add(now, Phase::Connecting(Streams::new(self.expected)))
     }
 
     /// Takes a place under the cap for one more socket of a dial.
@@ -533,6 +560,7 @@ impl<C> Connections<C> {
         self.phase_index.add(id, phase);
         let record = Record {
             phase,
+            waiters: Vec::new(),
             handle: None,
             position: None,
             thread: 0,
@@ -561,11 +589,38 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Makes another waiter, or none, the one that counts on this dial.
-    pub(super) fn pass_dial(&mut self, dial: ConnectionId, next_waiter: Option<WaiterId>) {
-        if matches!(self.phase(dial), Some(Phase::Connecting(_))) {
-            self.enter(dial, Phase::Connecting(next_waiter));
+    /// Promises a stream of a dial that has room to a waiter, which counts on the dial from now on.
+    pub(super) fn promise(&mut self, dial: ConnectionId, waiter: WaiterId) {
+        if let Some(record) = self.records.get_mut(&dial)
+            && let Phase::Connecting(promised) = record.phase
+            && let Some(promised) = promised.begin()
+        {
+            record.waiters.push(waiter);
+            record.enter(dial, Phase::Connecting(promised), &mut self.phase_index, &mut self.room);
         }
+    }
+
+    /// Takes back the promise to a waiter that counts on a dial no more.
+    pub(super) fn take_promise(&mut self, dial: ConnectionId, waiter: WaiterId) {
+        if let Some(record) = self.records.get_mut(&dial)
+            && let Phase::Connecting(promised) = record.phase
+        {
+            record.waiters.retain(|other| *other != waiter);
+            record.enter(
+                dial,
+                Phase::Connecting(promised.end()),
+                &mut self.phase_index,
+                &mut self.room,
+            );
+        }
+    }
+
+    /// Returns the waiters that count on a dial that is over; the record forgets them.
+    pub(super) fn take_waiters(&mut self, dial: ConnectionId) -> Vec<WaiterId> {
+        self.records
+            .get_mut(&dial)
+            .map(|record| std::mem::take(&mut record.waiters))
+            .unwrap_or_default()
     }
 
     /// Makes an open connection of a dial that succeeded; its age counts from now.

@@ -208,9 +208,10 @@ impl Drop for Watching<'_> {
 }
 
 impl<C: Clone, E> Pool<C, E> {
-    /// Makes an empty pool for the worker threads 0 up to, not including, `threads`; the name appears in log lines.
+    /// Makes an empty pool for the worker threads 0 up to, not including, `threads`; the name appears in log lines. A
+    /// connection is expected to allow `streams` streams at a time, at least 1.
     #[must_use]
-    pub fn new(name: &str, settings: Settings, threads: usize) -> Arc<Self> {
+    pub fn new(name: &str, settings: Settings, streams: u32, threads: usize) -> Arc<Self> {
         let counters = Counters {
             opened: Counter::default(),
             closed: Tally::default(),
@@ -220,7 +221,7 @@ impl<C: Clone, E> Pool<C, E> {
         };
         Arc::new(Self {
             name: name.to_owned(),
-            state: Mutex::new(State::new(settings, threads)),
+            state: Mutex::new(State::new(settings, streams, threads)),
             counters,
             rearmed: Notify::new(),
             lacking: Notify::new(),

@@ -3,9 +3,6 @@
 //! The rule is HAProxy's (`pool-purge-delay`), but without its extra connection per thread, and it never closes the
 //! newest idle connection.
 
-/// The number of streams that a connection is expected to carry at a time: HTTP/1.1 allows one.
-const EXPECTED_STREAMS: usize = 1;
-
 /// The memory of the purge rule between two purges.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Purge {
@@ -17,17 +14,10 @@ pub(super) struct Purge {
     need: usize,
 }
 
-impl Default for Purge {
-    fn default() -> Self {
-        Self { expected: EXPECTED_STREAMS, peak: 0, need: 0 }
-    }
-}
-
 impl Purge {
     /// Makes a rule for connections that are expected to carry so many streams at a time.
-    #[cfg(test)]
-    pub(super) fn expecting(expected: usize) -> Self {
-        Self { expected, ..Self::default() }
+    pub(super) fn new(expected: u32) -> Self {
+        Self { expected: expected as usize, peak: 0, need: 0 }
     }
 
     /// Notes that a checkout made so many streams open.
@@ -69,7 +59,7 @@ mod tests {
     /// Runs the rule over periods of (most in use, in use at the end, idle at the end), and returns how many each
     /// closes.
     fn closes(periods: &[(usize, usize, usize)]) -> Vec<usize> {
-        let mut purge = Purge::default();
+        let mut purge = Purge::new(1);
         periods
             .iter()
             .map(|&(most, in_use, idle)| {
@@ -100,7 +90,7 @@ mod tests {
 
     #[test]
     fn those_in_use_count_towards_the_excess_but_only_idle_ones_close() {
-        let mut purge = Purge::default();
+        let mut purge = Purge::new(1);
         purge.checked_out(4);
         assert_eq!(purge.period_ended(4, 4, 6), 3, "ten exist, four were needed: half of six");
         assert_eq!(purge.period_ended(4, 4, 1), 0, "one idle: it is the newest");
@@ -108,7 +98,7 @@ mod tests {
 
     #[test]
     fn connections_with_streams_are_surplus_once_fewer_would_carry_the_streams_of_late() {
-        let mut purge = Purge::expecting(10);
+        let mut purge = Purge::new(10);
         purge.checked_out(100);
         let surplus: Vec<_> = (0..6)
             .map(|_| {
@@ -122,7 +112,7 @@ mod tests {
 
     #[test]
     fn where_one_stream_is_expected_on_each_connection_none_that_is_in_use_is_surplus() {
-        let mut purge = Purge::default();
+        let mut purge = Purge::new(1);
         for open in [4, 9, 1, 0, 7] {
             purge.checked_out(open);
             assert_eq!(purge.surplus(open), 0);

@@ -32,8 +32,9 @@ pub enum WaiterStep<C: Clone, E> {
     /// The loss of the waiter's dial, which brought it nothing: [`Waiter::is_queued`] is true, and `queueTimeout`
     /// applies.
     Queued,
-    /// The failure of the waiter's own dial; `None` if the dial was dropped before its end.
-    Failed(Option<E>),
+    /// The failure of the waiter's own dial, which it may have in common with other waiters; `None` if the dial was
+    /// dropped before its end.
+    Failed(Option<Arc<E>>),
 }
 
 impl<C: Clone, E> Waiter<C, E> {
@@ -125,12 +126,12 @@ impl<C: Clone, E> Permit<C, E> {
         Some(Spare { pool: Arc::clone(&self.pool), id })
     }
 
-    /// Ends a dial that failed, and frees its place. The waiter that began the dial gets the error.
+    /// Ends a dial that failed, and frees its place. The waiters for which the dial began get the error.
     pub fn failed(mut self, error: E, now: Instant) {
         self.fail(Some(error), now);
     }
 
-    /// Ends a dial that failed while its socket is still open. The waiter gets the error at once, but the place stays
+    /// Ends a dial that failed while its socket is still open. Its waiters get the error at once, but the place stays
     /// taken until the returned token is dropped.
     #[must_use]
     pub fn failed_open(mut self, error: E, now: Instant) -> FailedDial<C, E> {

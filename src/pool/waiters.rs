@@ -7,6 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,10 +26,21 @@ pub(super) enum Dial {
     None,
     /// A reserved place, whose dial begins when the waiter collects it.
     Granted(ConnectionId),
-    /// A dial under way that this waiter began.
+    /// A dial whose failure is this waiter's own: the waiter began it, or came to it while a waiter counted on it for which
+    /// it began.
     Own(ConnectionId),
-    /// A dial under way that began for another waiter, which has left or was served, or for the warm floor.
+    /// A dial under way that began for other waiters, which have left or were served, or for the warm floor.
     Adopted(ConnectionId),
+}
+
+impl Dial {
+    /// Returns the connection that the dial is to make.
+    pub(super) fn id(self) -> Option<ConnectionId> {
+        match self {
+            Self::None => None,
+            Self::Granted(id) | Self::Own(id) | Self::Adopted(id) => Some(id),
+        }
+    }
 }
 
 /// The right to a connection that has become free.
@@ -43,12 +55,12 @@ pub(super) enum Taker {
 
 /// A waiter's final result: a connection, or the failure of its own dial (`None` if the dial was dropped before its
 /// end).
-pub(super) type Outcome<C, E> = Result<Leased<C>, Option<E>>;
+pub(super) type Outcome<C, E> = Result<Leased<C>, Option<Arc<E>>>;
 
 /// A request that joins the waiters.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
-    /// The time of arrival, if the request has to queue because there is neither a free place nor an orphan dial.
+    /// The time of arrival, if the request has to queue because there is neither a free place nor a dial with room.
     pub at_cap: Option<Instant>,
     /// The demands of the request.
     pub ask: Ask,
@@ -163,6 +175,11 @@ impl<C, E, W> Waiters<C, E, W> {
     /// True if a request of this urgency that queues now would wait for longer than `patience`.
     pub(super) fn is_too_slow(&self, urgency: u8, now: Instant, patience: Duration) -> bool {
         self.pace.is_too_slow(self.queue.before(urgency), now, patience)
+    }
+
+    /// Returns the first of these waiters: the most urgent one, of those the one that came first.
+    pub(super) fn first_of(&self, waiters: &[WaiterId]) -> Option<WaiterId> {
+        waiters.iter().copied().min_by_key(|waiter| self.rank(*waiter))
     }
 
     fn rank(&self, waiter: WaiterId) -> Rank {

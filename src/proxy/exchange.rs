@@ -173,8 +173,10 @@ impl Exchange<'_> {
             };
             match leased {
                 Ok(leased) => return Ok(leased),
-                Err(Unavailable::Dial(error)) if error.may_retry() => {
-                    self.allow_retry(record, false).map_err(|why| why.on(Failure::Dial(error)))?;
+                Err(Unavailable::Dial(failed)) if failed.error.may_retry() => {
+                    let allowed =
+                        self.upstream.allow_redial(record.retries(), &failed, Instant::now());
+                    allowed.map_err(|why| why.on(Failure::Dial(failed)))?;
                     record.retried(RetryReason::DialFailed);
                     ask.repeatable &= may_be_retried(record, &self.upstream.settings());
                 }
@@ -397,9 +399,9 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Fails if `retries.max` is reached, or if the budget is used up. The budget is asked only if a dial failed, or an
-    /// attempt on a connection that was just dialled: there are no more of the other connections that are found dead
-    /// than were kept, and without such retries reuse would not be safe.
+    /// Fails if `retries.max` is reached, or if the budget is used up. The budget is asked only if an attempt failed on a
+    /// connection that was just dialled: of the other connections, no more are found dead than were kept, and without
+    /// such retries reuse would not be safe.
     fn allow_retry(&self, record: &Record, may_be_stale: bool) -> Result<(), RetryRefusal> {
         self.upstream.allow_retry(record.retries(), (!may_be_stale).then(Instant::now))
     }

@@ -7,6 +7,7 @@ use std::{
     error::Error,
     fmt::{self, Write as _},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,10 +25,10 @@ use super::{
     explain::{MEMBER, PROXY_STATUS},
 };
 use crate::{
-    connect::{ConnectError, ended_with, meter::Refusal},
+    connect::{ended_with, meter::Refusal},
     pool::{EndReason, Rejection},
     tls::CertificateUse,
-    upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
+    upstream::{DialFailure, Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
 
 /// The most characters of `details` in `Proxy-Status`.
@@ -82,7 +83,7 @@ pub enum Failure {
     },
     /// The dial for the request failed.
     #[error(transparent)]
-    Dial(ConnectError),
+    Dial(Arc<DialFailure>),
     /// Each new connection was outdated before it was ready, as settings changed during its handshake.
     #[error(
         "no connection within {0:?} (timeouts.connect and timeouts.handshake together): each new connection was outdated \
@@ -279,7 +280,7 @@ impl Failure {
             Unavailable::Rejected(rejection) => {
                 Self::Queue { rejection, max: upstream.settings().pool.max_connections }
             }
-            Unavailable::Dial(error) => Self::Dial(error),
+            Unavailable::Dial(failed) => Self::Dial(failed),
             Unavailable::Outdated(limit) => Self::Outdated(limit),
             Unavailable::Abandoned => Self::Ending(stage),
         }

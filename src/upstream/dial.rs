@@ -13,7 +13,9 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use super::{Party, Stage, Upstream, Worker, counters, generation::Generation, target::Target};
+use super::{
+    Party, Permit, Stage, Upstream, Worker, counters, generation::Generation, target::Target,
+};
 use crate::{
     connect::{
         ConnectError, Connection, Dialled, Driver, Limits, Resolver,
@@ -24,8 +26,7 @@ use crate::{
         handshake::{self, FailedHandshake},
         meter::Meter,
     },
-    descriptors,
-    pool::{self, Permit},
+    descriptors, pool,
     resources::{Resource, Resources, Slot},
     socket::{self, CLOSE_TIME},
     telemetry::{ends::Facing, log::seconds},
@@ -118,13 +119,8 @@ fn tell_shortage(error: &ConnectError) {
 
 /// Reports the dial's failure to the pool, and only then ends the dial's socket politely: alert, FIN, close. Until it
 /// is closed, the socket counts under the cap.
-async fn close_failed(
-    permit: Permit<Connection, ConnectError>,
-    slot: Slot,
-    error: ConnectError,
-    socket: TcpStream,
-) {
-    let place = permit.failed_open(error, Instant::now());
+async fn close_failed(permit: Permit, slot: Slot, error: ConnectError, socket: TcpStream) {
+    let place = permit.failed_open(error.into(), Instant::now());
     socket::close_politely(socket).await;
     drop(slot);
     drop(place);
@@ -132,12 +128,7 @@ async fn close_failed(
 
 impl Upstream {
     /// Dials in a task of its own: the connection is kept even if the waiter leaves.
-    pub(super) fn spawn_dial(
-        self: &Arc<Self>,
-        permit: Permit<Connection, ConnectError>,
-        worker: &Worker,
-        purpose: Purpose,
-    ) {
+    pub(super) fn spawn_dial(self: &Arc<Self>, permit: Permit, worker: &Worker, purpose: Purpose) {
         let upstream = Arc::clone(self);
         let (resolver, resources) = (worker.resolver.clone(), Arc::clone(&worker.resources));
         tokio::spawn(async move {
@@ -149,7 +140,7 @@ impl Upstream {
                 Ok(slot) => slot,
                 Err(error) => {
                     failed(&error);
-                    return permit.failed(error, Instant::now());
+                    return permit.failed(error.into(), Instant::now());
                 }
             };
             match upstream.dial(&permit, &resolver).await {
@@ -161,7 +152,7 @@ impl Upstream {
                             // The descriptor is freed before the place under the cap, because the next dial in that
                             // place, on another thread, looks for a descriptor at once.
                             drop(slot);
-                            permit.failed(error, Instant::now());
+                            permit.failed(error.into(), Instant::now());
                         }
                         Some(socket) => close_failed(permit, slot, error, socket).await,
                     }
@@ -218,12 +209,7 @@ impl Upstream {
 
     /// Drives the connection in a task of its own, whose state is smaller than that of the dial's task, which ends
     /// here.
-    fn spawn_driver(
-        self: Arc<Self>,
-        permit: Permit<Connection, ConnectError>,
-        ready: EstablishedConnection,
-        slot: Slot,
-    ) {
+    fn spawn_driver(self: Arc<Self>, permit: Permit, ready: EstablishedConnection, slot: Slot) {
         let EstablishedConnection { connection, driver, generation } = ready;
         let (id, peer) = (permit.id(), connection.facts.peer);
         let (facts, meter) = (Arc::clone(&connection.facts), Arc::clone(&connection.meter));
@@ -300,7 +286,7 @@ impl Upstream {
 
     async fn dial(
         &self,
-        permit: &Permit<Connection, ConnectError>,
+        permit: &Permit,
         resolver: &Resolver,
     ) -> Result<EstablishedConnection, FailedHandshake> {
         let generation = self.generation.share();

@@ -36,16 +36,16 @@ use dial::{Dials, Purpose};
 use generation::Generation;
 pub use open::Chain;
 use retries::Budget;
-pub use retries::Retries;
+pub use retries::{DialFailure, Retries};
 use target::Target;
 
 use crate::{
-    connect::{self, ConnectError, Connection, Resolver},
+    connect::{self, Connection, Resolver, connection},
     descriptors,
     latest::Latest,
     pool::{
-        self, Ask, Checkout, EndReason, KeepAlive, PROVEN_AGE, Permit, Pool, Rejection, Verdict,
-        Waiter, WaiterStep,
+        self, Ask, Checkout, EndReason, KeepAlive, PROVEN_AGE, Pool, Rejection, Verdict, Waiter,
+        WaiterStep,
     },
     resources::Resources,
     telemetry::ends::Ends,
@@ -123,7 +123,10 @@ impl Settings {
 }
 
 /// A connection for one exchange.
-pub type Lease = pool::Lease<Connection, ConnectError>;
+pub type Lease = pool::Lease<Connection, DialFailure>;
+
+/// The right to dial one connection.
+type Permit = pool::Permit<Connection, DialFailure>;
 
 /// The thread that an exchange runs on, and the thread's own resources.
 #[derive(Debug, Clone)]
@@ -142,9 +145,9 @@ pub enum Unavailable {
     /// The queue refused the request.
     #[error("no connection: {0}")]
     Rejected(Rejection),
-    /// The request's dial failed.
+    /// The dial that the request counted on failed.
     #[error(transparent)]
-    Dial(#[from] ConnectError),
+    Dial(Arc<DialFailure>),
     /// Dials of the request were outdated one after the other, by changes of the settings, for this long.
     #[error("no connection was made under settings that were still in force, for {0:?}")]
     Outdated(Duration),
@@ -167,7 +170,7 @@ pub struct Upstream {
     retired_until: Mutex<Option<Instant>>,
     /// Notified when a generation was replaced or the upstream was retired: there may be a new deadline to watch.
     replaced: Notify,
-    pool: Arc<Pool<Connection, ConnectError>>,
+    pool: Arc<Pool<Connection, DialFailure>>,
     was_warm: AtomicBool,
     /// True once the log says that the configured idle timeout is longer than the upstream's own.
     timeout_told: AtomicBool,
@@ -191,7 +194,7 @@ impl Upstream {
         let generation = Generation::first(target, settings.header_case);
         Ok(Arc::new(Self {
             name: settings.name.clone(),
-            pool: Pool::new(&settings.name, settings.pool.clone(), threads),
+            pool: Pool::new(&settings.name, settings.pool.clone(), connection::STREAMS, threads),
             settings: Latest::new(settings),
             generation: Latest::new(generation),
             succeeding: Mutex::default(),
@@ -219,7 +222,7 @@ impl Upstream {
     }
 
     /// Returns the upstream's pool.
-    pub fn pool(&self) -> &Arc<Pool<Connection, ConnectError>> {
+    pub fn pool(&self) -> &Arc<Pool<Connection, DialFailure>> {
         &self.pool
     }
 
@@ -263,7 +266,7 @@ impl Upstream {
 
     async fn wait(
         self: &Arc<Self>,
-        mut waiter: Waiter<Connection, ConnectError>,
+        mut waiter: Waiter<Connection, DialFailure>,
         worker: &Worker,
         stands: &mut (dyn FnMut(bool) + Send),
     ) -> Result<Lease, Unavailable> {
@@ -337,12 +340,12 @@ impl Upstream {
 
     /// Waits until the warm floor lacks a connection, and returns the permit for [`Upstream::dial_warm`] on this
     /// thread. There is only one caller at a time, which calls again at once.
-    pub async fn lacks_warm(&self, thread: usize) -> Permit<Connection, ConnectError> {
+    pub async fn lacks_warm(&self, thread: usize) -> Permit {
         self.pool.wanted(thread, fastrand::f64()).await
     }
 
     /// Dials for the warm floor, on the calling thread.
-    pub fn dial_warm(self: &Arc<Self>, permit: Permit<Connection, ConnectError>, worker: &Worker) {
+    pub fn dial_warm(self: &Arc<Self>, permit: Permit, worker: &Worker) {
         self.spawn_dial(permit, worker, Purpose::Floor);
     }
 

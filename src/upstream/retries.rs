@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use super::{RetryRefusal, Upstream};
+use crate::connect::ConnectError;
 
 /// The rules and limits of retries. A change applies in place, without a new generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,12 @@ impl Budget {
         bucket.saved = left.unwrap_or(bucket.saved);
         left.is_some()
     }
+
+    /// Takes one retry for all requests together that counted on a failed dial. Returns false if none was left when the
+    /// first of them asked.
+    fn take_for(&self, failed: &DialFailure, allowance: Allowance, now: Instant) -> bool {
+        *failed.budget.get_or_init(|| self.take(allowance, now))
+    }
 }
 
 impl Bucket {
@@ -94,6 +101,23 @@ impl Bucket {
     }
 }
 
+/// The failure of a dial, shared by the requests that counted on the dial.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct DialFailure {
+    /// The error that ended the dial.
+    pub error: ConnectError,
+    /// The budget's answer to the first of the requests that asked. The answer holds for all of them, because together
+    /// they dial once more.
+    budget: OnceLock<bool>,
+}
+
+impl From<ConnectError> for DialFailure {
+    fn from(error: ConnectError) -> Self {
+        Self { error, budget: OnceLock::new() }
+    }
+}
+
 impl Upstream {
     /// Notes that a request begins, which earns its share of a retry.
     pub fn note_request(&self) {
@@ -103,12 +127,31 @@ impl Upstream {
     /// Allows or refuses another retry of a request that was retried `retries` times already. With a time, the retry is
     /// taken from the budget; with `None` it costs nothing. A refusal is counted.
     pub fn allow_retry(&self, retries: u32, now: Option<Instant>) -> Result<(), RetryRefusal> {
+        self.allow(retries, |allowance| now.is_none_or(|now| self.budget.take(allowance, now)))
+    }
+
+    /// Allows or refuses another retry of a request whose dial failed, as [`Upstream::allow_retry`] does. The requests
+    /// that counted on the dial cost the budget one retry together.
+    pub fn allow_redial(
+        &self,
+        retries: u32,
+        failed: &DialFailure,
+        now: Instant,
+    ) -> Result<(), RetryRefusal> {
+        self.allow(retries, |allowance| self.budget.take_for(failed, allowance, now))
+    }
+
+    fn allow(
+        &self,
+        retries: u32,
+        within_budget: impl FnOnce(Allowance) -> bool,
+    ) -> Result<(), RetryRefusal> {
         let settings = self.settings();
         let allowance =
             Allowance { percent: settings.retries.budget, saved: settings.pool.max_connections };
         let refusal = if retries >= settings.retries.max {
             RetryRefusal::Max
-        } else if now.is_none_or(|now| self.budget.take(allowance, now)) {
+        } else if within_budget(allowance) {
             return Ok(());
         } else {
             RetryRefusal::Budget
@@ -179,6 +222,22 @@ mod tests {
         granted(&budget, TWENTY, 100, now + Duration::from_secs(5));
         assert_eq!(granted(&budget, TWENTY, 100, now), 0);
         assert_eq!(granted(&budget, TWENTY, 100, now + Duration::from_secs(6)), 3);
+    }
+
+    #[test]
+    fn the_requests_that_counted_on_a_failed_dial_cost_the_budget_one_retry_and_share_its_answer() {
+        let (budget, now) = (Budget::default(), Instant::now());
+        let failed = || DialFailure::from(ConnectError::NoDescriptor { most: 1 });
+        let answers =
+            |failed: &DialFailure, now| [(); 32].map(|()| budget.take_for(failed, TWENTY, now));
+        for _ in 0..30 {
+            assert_eq!(answers(&failed(), now), [true; 32]);
+        }
+        let refused = failed();
+        assert_eq!(answers(&refused, now), [false; 32]);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(answers(&refused, later), [false; 32]);
+        assert_eq!(granted(&budget, TWENTY, 100, later), 3);
     }
 
     #[derive(Debug, Clone)]

@@ -123,7 +123,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         let (leased, _) = leased.expect("a waiter is served from a connection with room");
         let dial = self.state.waiters.serve(waiter, Ok(leased), self.now);
         self.effects.wake.extend(self.state.waiters.take_waker(waiter));
-        self.release_dial(dial);
+        self.release_dial(waiter, dial);
     }
 
     /// Lists a connection that has room, so that requests to come find it. An idle one closes instead if the settings

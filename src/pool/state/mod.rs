@@ -4,9 +4,9 @@
 //!
 //! [`Connections`] and [`Waiters`] hold the data; the rules that join the two are here. A connection takes a place
 //! under the cap (`maxConnections`) from the reservation of its dial until its socket is closed. A waiter counts on at
-//! most one dial: its own, or one that it adopted. It is queued while it has neither a dial nor an outcome. A dial
-//! that no waiter counts on is an orphan: the waiter that it began for has left or was served, or it began for the warm
-//! floor.
+//! most one dial, and is queued while it has neither a dial nor an outcome. A dial has room for as many waiters as its
+//! connection is expected to allow streams: for one in HTTP/1.1. A dial that no waiter counts on is an orphan: those that
+//! it began for have left or were served, or it began for the warm floor.
 //!
 //! Invariants. Each operation restores them before it returns; `Life::check` and `Life::follow_up` in
 //! `tests/property.rs` check them after each random step, by these numbers (4 by comparison with the model in
@@ -14,7 +14,7 @@
 //!
 //! 1. At most `maxConnections` places are taken, or, after the cap was lowered, no more than before the operation.
 //! 2. While a place is free, no waiter is queued.
-//! 3. While a dial is an orphan, no waiter is queued.
+//! 3. While a dial has room for one more waiter, no waiter is queued.
 //! 4. Of the waiters of one urgency, those with a dial came before those that are queued, except that a waiter whose
 //!    dial brought nothing is queued again in its old position, while later ones keep their dials.
 //! 5. No waiter that accepts a used connection may take one that has room: the reuse mode, or a doubt, forbids each.
@@ -41,7 +41,10 @@ mod leases;
 mod lessons;
 mod warm;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use changes::Advanced;
 pub use doubts::PROOF_TIME;
@@ -110,8 +113,9 @@ pub enum Collected<C, E> {
     Queued,
     /// A connection, and how long the waiter was queued for it; `None` if it never was. The waiter has left.
     Leased(Leased<C>, Option<Duration>),
-    /// The failure of the waiter's own dial; `None` if the dial was dropped before its end. The waiter has left.
-    Failed(Option<E>),
+    /// The failure of the waiter's own dial, which it may have in common with other waiters; `None` if the dial was
+    /// dropped before its end. The waiter has left.
+    Failed(Option<Arc<E>>),
 }
 
 /// The pool of one upstream, without its lock. `C` is a connection's handle, `E` a failed dial's error, `W` a waiter's
@@ -146,16 +150,17 @@ pub struct State<C, E, W> {
 
 impl<C, E, W> State<C, E, W> {
     /// Makes an empty pool for the worker threads 0 up to, not including, `threads`.
-    pub fn new(settings: Settings, threads: usize) -> Self {
+    /// A connection is expected to allow `streams` streams at a time, at least 1.
+    pub fn new(settings: Settings, streams: u32, threads: usize) -> Self {
         Self {
             warm: settings.min_idle == 0,
             lessons: Lessons::default(),
             refill: Refill::default(),
             shortage_reported: false,
             settings,
-            connections: Connections::new(threads),
+            connections: Connections::new(streams, threads),
             waiters: Waiters::new(),
-            purge: Purge::default(),
+            purge: Purge::new(streams),
             purge_period: None,
             generation: 0,
             outdated: EndReason::Rotated,
@@ -163,12 +168,6 @@ impl<C, E, W> State<C, E, W> {
             last_end: None,
             draining: false,
         }
-    }
-
-    /// Makes an empty pool whose purge rule expects so many streams on each connection.
-    #[cfg(test)]
-    pub fn expecting(streams: usize, settings: Settings, threads: usize) -> Self {
-        Self { purge: Purge::expecting(streams), ..Self::new(settings, threads) }
     }
 
     /// Begins an operation at this time, whose follow-up work is added to `effects`.
@@ -197,7 +196,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             return Ok(CheckoutOutcome::Leased(leased));
         }
         let place_free = self.state.place_free();
-        let queues = !place_free && self.state.connections.oldest_orphan().is_none();
+        let queues = !place_free && self.state.connections.oldest_dial_with_room().is_none();
         if queues && self.state.waiters.queued() >= self.state.settings.max_queue {
             return Err(Rejection::QueueFull);
         }
@@ -208,13 +207,6 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         let reason = if risky { Reuse::Risky } else { self.state.reason_for_new(&ask, place_free) };
         let at_cap = queues.then_some(self.now);
         let waiter = self.state.waiters.join(Arrival { at_cap, ask, reason }, timeout);
-        if queues && self.state.waiters.queued() > self.state.places_coming() {
-            // If a connection has room now, this waiter must not take it, and yet it occupies a place: it ends, so that
-            // the waiter can dial.
-            if !self.close_oldest_idle(EndReason::Purged) {
-                self.retire_for_places();
-            }
-        }
         self.find_dials();
         Ok(CheckoutOutcome::Waits(waiter))
     }
@@ -226,45 +218,46 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         else {
             return;
         };
-        self.release_dial(dial);
+        self.release_dial(waiter, dial);
         if let Some(Ok(leased)) = outcome {
             self.take_back(&leased);
         }
         self.find_dials();
     }
 
-    /// Takes in the connection of a dial that succeeded: it goes to the first waiter or becomes idle. It closes if it
-    /// is of an older generation, or if the cap was lowered meanwhile.
+    /// Takes in the connection of a dial that succeeded: it goes to the first waiters or becomes idle. If it allows fewer
+    /// streams than waiters counted on it, the others are queued again, in their old positions. It closes if it is of an
+    /// older generation, or if the cap was lowered meanwhile.
     pub fn established(&mut self, id: ConnectionId, handle: C, dialled: Dialled) {
-        let Some(Phase::Connecting(owner)) = self.state.connections.phase(id) else {
+        let Some(counted) = self.end_dial(id) else {
             return self.effects.close.push(handle);
         };
         let max_age = self.state.settings.max_age;
         self.state.connections.established(id, handle, dialled, max_age, self.now);
-        if let Some(owner) = owner {
-            // Even where the connection goes to another waiter, this waiter's dial is over.
-            self.state.waiters.lose_dial(owner, self.now, self.state.settings.queue_timeout);
+        for waiter in &counted {
+            // Even where the connection goes to other waiters, this waiter's dial is over.
+            self.state.waiters.lose_dial(*waiter, self.now, self.state.settings.queue_timeout);
         }
         self.returned(id);
         self.find_dials();
         self.state.notice_warmth();
-        self.tell_if_queued(owner);
+        self.tell_queued(&counted);
     }
 
-    /// Ends a dial that failed, or was dropped (`error` is then `None`): its place is free, and the waiter that began
-    /// the dial gets the error if it still waits.
+    /// Ends a dial that failed, or was dropped (`error` is then `None`): its place is free, and the waiters for which the
+    /// dial began get the error if they still wait.
     pub fn dial_failed(&mut self, id: ConnectionId, error: Option<E>) {
-        let Some(Phase::Connecting(owner)) = self.state.connections.phase(id) else { return };
+        let Some(counted) = self.end_dial(id) else { return };
         self.state.connections.forget(id);
-        self.fail_dial(id, owner, error);
+        self.fail_dial(id, &counted, error);
     }
 
-    /// Ends a failed dial whose socket is still open: the waiter gets the error now, but the place is only free once
+    /// Ends a failed dial whose socket is still open: its waiters get the error now, but the place is only free once
     /// the socket is closed ([`Operation::place_given_back`]).
     pub fn dial_failed_open(&mut self, id: ConnectionId, error: E) {
-        let Some(Phase::Connecting(owner)) = self.state.connections.phase(id) else { return };
+        let Some(counted) = self.end_dial(id) else { return };
         self.state.connections.enter(id, Phase::Closing(EndReason::Unfit));
-        self.fail_dial(id, owner, Some(error));
+        self.fail_dial(id, &counted, Some(error));
     }
 
     /// Frees the place of a closed socket that never became a connection: that of a failed dial, or a spare one.
@@ -273,16 +266,23 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.find_dials();
     }
 
-    fn fail_dial(&mut self, id: ConnectionId, owner: Option<WaiterId>, error: Option<E>) {
+    /// Returns the waiters that count on a dial which is over; `None` if there is no such dial.
+    fn end_dial(&mut self, id: ConnectionId) -> Option<Vec<WaiterId>> {
+        let dials = matches!(self.state.connections.phase(id), Some(Phase::Connecting(_)));
+        dials.then(|| self.state.connections.take_waiters(id))
+    }
+
+    fn fail_dial(&mut self, id: ConnectionId, counted: &[WaiterId], error: Option<E>) {
         self.state.refill.failed(self.now);
-        if let Some(owner) = owner {
-            self.fail_waiter(owner, id, error);
+        let error = error.map(Arc::new);
+        for waiter in counted {
+            self.fail_waiter(*waiter, id, error.clone());
         }
         // The freed place goes to the first queued waiter, which is the one that adopted this dial if that has just
         // failed it. Otherwise the waiter would adopt one orphan dial after the other and fail with each.
         self.grant_dials();
         self.find_dials();
-        self.tell_if_queued(owner);
+        self.tell_queued(counted);
     }
 
     /// Ends a lease, and decides by its verdict what becomes of the connection. One that is fit goes to the first waiter
@@ -456,10 +456,11 @@ impl<C, E, W> State<C, E, W> {
         self.connections.views(now)
     }
 
-    /// Returns the orphan dials twice: as the set remembers them, and as found by looking at all connections.
+    /// Returns the dials that one more waiter may count on twice: as the set remembers them, and as found by looking at
+    /// all connections.
     #[cfg(test)]
-    pub fn orphans(&self) -> [Vec<ConnectionId>; 2] {
-        self.connections.orphans()
+    pub fn dials_with_room(&self) -> [Vec<ConnectionId>; 2] {
+        self.connections.dials_with_room()
     }
 }
 

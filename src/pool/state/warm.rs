@@ -50,7 +50,7 @@ impl<C, E, W> State<C, E, W> {
             return WarmStep::After(end);
         }
         self.refill.set_jitter(jitter);
-        let id = self.connections.reserve(now, None);
+        let id = self.connections.reserve(now);
         self.connections.dial_begins(id, thread);
         WarmStep::Dial(id)
     }

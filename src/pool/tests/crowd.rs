@@ -192,7 +192,7 @@ fn run_thread(crowd: &Crowd, last_client: &Barrier) {
 #[test]
 fn a_crowd_on_two_threads_never_exceeds_the_cap_and_loses_nothing() {
     let settings = Settings { max_connections: CAP, max_queue: usize::MAX, ..defaults() };
-    let pool = Pool::new("crowd", settings, THREADS as usize);
+    let pool = Pool::new("crowd", settings, 1, THREADS as usize);
     let world = Arc::new(World::default());
     let last_client = Barrier::new(THREADS as usize);
     std::thread::scope(|scope| {

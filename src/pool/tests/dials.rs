@@ -173,3 +173,130 @@ fn who_has_left_is_told_that_there_is_nothing() {
     assert!(scene.state.is_empty());
     assert!(matches!(scene.check_out(0, false), Got::Wait(_)));
 }
+
+/// Makes a stage with this cap, whose connections are expected to allow three streams.
+fn sharing(cap: usize) -> Scene {
+    let mut scene = Scene::with_cap(cap);
+    scene.expect(3);
+    scene
+}
+
+/// Plays a dial for the first of four waiters, of which three count on it. Returns the waiters and the dial.
+fn shared(scene: &mut Scene) -> ([u64; 4], u64) {
+    let waiters = [(); 4].map(|()| scene.wait());
+    let dial = scene.dial(waiters[0]);
+    for waiter in &waiters[1..] {
+        assert_eq!(scene.collect(*waiter), Told::Nothing);
+    }
+    (waiters, dial)
+}
+
+fn queued(scene: &Scene, waiters: [u64; 4]) -> [bool; 4] {
+    waiters.map(|waiter| scene.state.is_queued(waiter))
+}
+
+#[test]
+fn as_many_waiters_count_on_a_dial_as_streams_are_expected_and_only_the_others_are_queued() {
+    let mut scene = sharing(1);
+    let (waiters, dial) = shared(&mut scene);
+    assert_eq!(
+        (scene.counts(), queued(&scene, waiters)),
+        ([1, 0, 0, 0], [false, false, false, true])
+    );
+    scene.reconfigure(|settings| settings.max_queue = 1);
+    assert!(matches!(scene.check_out(0, false), Got::Refused(_)), "the queue is full");
+    scene.streams = 3;
+    scene.opens(dial);
+    for (waiter, reuse) in [(0, Reuse::First), (1, Reuse::Reused), (2, Reuse::Reused)] {
+        assert!(
+            matches!(scene.collect_if_woken(waiters[waiter]), Told::Lease(id, _) if id == dial),
+            "{reuse}"
+        );
+    }
+    assert_eq!(scene.collect_if_woken(waiters[3]), Told::Nothing);
+}
+
+#[test]
+fn the_last_of_those_that_count_on_a_dial_queue_again_in_their_old_places_if_it_brings_fewer_streams()
+ {
+    let mut scene = sharing(1);
+    let (waiters, dial) = shared(&mut scene);
+    scene.opens(dial);
+    assert!(matches!(scene.collect_if_woken(waiters[0]), Told::Lease(..)));
+    assert_eq!(queued(&scene, waiters), [false, true, true, true]);
+    for waiter in [waiters[1], waiters[2]] {
+        assert_eq!(scene.collect_if_woken(waiter), Told::Queued, "its time in the queue begins");
+    }
+    for waiter in &waiters[1..] {
+        scene.check_in(dial);
+        assert_eq!(scene.collect_if_woken(*waiter), Told::Lease(dial, Reuse::Reused));
+    }
+}
+
+#[test]
+fn a_dial_that_fails_fails_all_for_which_it_began_and_the_rest_of_the_queue_dials() {
+    let mut scene = sharing(1);
+    let (waiters, dial) = shared(&mut scene);
+    scene.fails(dial);
+    for waiter in &waiters[..3] {
+        assert_eq!(scene.collect_if_woken(*waiter), Told::Failed(Some("refused")));
+    }
+    assert!(matches!(scene.collect_if_woken(waiters[3]), Told::Dial(_)));
+}
+
+#[test]
+fn who_joins_after_the_starter_has_left_fails_with_those_that_are_left() {
+    let mut scene = sharing(1);
+    let (waiters, dial) = shared(&mut scene);
+    scene.abandon(waiters[0]);
+    assert_eq!(queued(&scene, waiters), [false; 4], "the last one has got the room");
+    scene.fails(dial);
+    for waiter in &waiters[1..] {
+        assert_eq!(scene.collect_if_woken(*waiter), Told::Failed(Some("refused")));
+    }
+}
+
+#[test]
+fn who_counts_on_a_dial_that_began_for_nobody_shares_the_next_one_when_that_fails() {
+    let mut scene = sharing(1);
+    let starter = scene.wait();
+    let dial = scene.dial(starter);
+    scene.abandon(starter);
+    let waiters = [(); 3].map(|()| scene.wait());
+    for waiter in &waiters {
+        assert_eq!(scene.collect(*waiter), Told::Nothing);
+    }
+    scene.fails(dial);
+    let Told::Dial(next) = scene.collect_if_woken(waiters[0]) else { panic!("nobody dials") };
+    scene.fails(next);
+    for waiter in &waiters {
+        assert_eq!(scene.collect_if_woken(*waiter), Told::Failed(Some("refused")));
+    }
+}
+
+#[test]
+fn a_place_that_others_count_on_passes_to_the_first_of_them_if_its_waiter_leaves_before_it_dials() {
+    let mut scene = sharing(1);
+    let waiters = [(); 4].map(|()| scene.wait());
+    for waiter in &waiters[1..] {
+        assert_eq!(scene.collect(*waiter), Told::Nothing);
+    }
+    scene.abandon(waiters[0]);
+    assert!(matches!(scene.collect_if_woken(waiters[1]), Told::Dial(_)));
+    assert_eq!((scene.counts(), queued(&scene, waiters)), ([1, 0, 0, 0], [false; 4]));
+}
+
+#[test]
+fn who_is_served_elsewhere_leaves_its_part_of_a_dial_to_the_queue() {
+    let mut scene = sharing(2);
+    let held = scene.lease_new();
+    let (waiters, dial) = shared(&mut scene);
+    scene.check_in(held);
+    assert_eq!(scene.collect(waiters[0]), Told::Lease(held, Reuse::Reused));
+    assert_eq!(queued(&scene, waiters), [false; 4]);
+    scene.streams = 3;
+    scene.opens(dial);
+    for waiter in &waiters[1..] {
+        assert!(matches!(scene.collect_if_woken(*waiter), Told::Lease(id, _) if id == dial));
+    }
+}

@@ -229,9 +229,21 @@ impl Model {
         dials.filter(|id| !owned(*id)).collect()
     }
 
+    /// Returns the dials that one more waiter may count on, oldest first.
+    pub fn dials_with_room(&self) -> Vec<Id> {
+        let dials = self.connections.iter().filter(|c| c.stage == Stage::Dialling).map(|c| c.id);
+        dials.filter(|id| self.counting_on(*id).len() < self.expected).collect()
+    }
+
+    /// Returns the waiters that count on a dial, in the order of the queue.
+    fn counting_on(&self, dial: Id) -> Vec<Id> {
+        let counting = self.waiters.iter().filter(|w| w.dial.is_some_and(|(id, _)| id == dial));
+        counting.map(|w| w.id).collect()
+    }
+
     /// True if a new request finds neither a free place nor a dial to count on.
     fn full(&self) -> bool {
-        !self.place_free() && self.orphans().is_empty()
+        !self.place_free() && self.dials_with_room().is_empty()
     }
 
     pub fn queued(&self) -> usize {
@@ -553,7 +565,7 @@ impl Model {
         if left.queued() {
             self.a_line_may_end();
         }
-        self.pass_on(left.dial);
+        self.release(left.dial);
         if let Some(Outcome::Leased { id, .. }) = left.outcome {
             let connection = self.connection(id);
             connection.uses -= 1;
@@ -588,15 +600,14 @@ impl Model {
         }
     }
 
-    /// Takes a dial from the waiter that counts on it.
-    fn loses_its_dial(&mut self, id: Id) {
-        let owner = self.waiters.iter().position(|w| w.dial.is_some_and(|dial| dial.0 == id));
-        if let Some(owner) = owner {
-            if self.waiters[owner].outcome.is_none() {
+    /// Takes a dial from the waiters that count on it.
+    fn lose_their_dial(&mut self, id: Id) {
+        for waiter in self.counting_on(id) {
+            if self.waiter(waiter).outcome.is_none() {
                 self.a_line_begins();
             }
-            self.waiters[owner].dial = None;
-            self.waiters[owner].sent_back = true;
+            self.waiter(waiter).dial = None;
+            self.waiter(waiter).sent_back = true;
         }
     }
 
@@ -673,7 +684,7 @@ impl Model {
     }
 
     pub fn opens(&mut self, id: Id, generation: u64, jitter: u64, limit: u32) {
-        self.loses_its_dial(id);
+        self.lose_their_dial(id);
         let opened = Some((self.now, jitter));
         let connection = self.connection(id);
         (connection.opened, connection.generation) = (opened, generation);
@@ -687,12 +698,12 @@ impl Model {
     pub fn fails(&mut self, id: Id, error: Option<u8>) {
         self.refill.failed(self.at());
         self.connections.retain(|c| c.id != id);
-        if let Some(owner) = self.waiters.iter_mut().find(|w| w.dial == Some((id, Dial::Own))) {
-            owner.outcome = Some(Outcome::Failed(error));
+        for waiter in self.waiters.iter_mut().filter(|w| w.dial == Some((id, Dial::Own))) {
+            waiter.outcome = Some(Outcome::Failed(error));
         }
-        self.loses_its_dial(id);
-        // The place is granted first, because it is for the waiter that has just lost its dial. Otherwise that waiter
-        // would adopt another dial.
+        self.lose_their_dial(id);
+        // The place is granted first, because it is for the waiters that have just lost their dial. Otherwise those
+        // waiters would adopt another dial.
         self.grant_places();
         self.adopt();
         self.grant();
@@ -830,8 +841,14 @@ impl Model {
         }
     }
 
-    /// Retires connections with room, the least busy first, while more waiters are queued than places are coming.
+    /// Closes idle connections, and then retires connections with room, the least busy first, while more waiters are
+    /// queued than places are coming.
     fn retire_for_places(&mut self) {
+        for (_, id) in self.idle() {
+            if self.queued() > self.places_coming() {
+                self.close(id, EndReason::Purged);
+            }
+        }
         while self.queued() > self.places_coming() + self.retiring()
             && let Some(id) = self.least_busy()
         {
@@ -965,30 +982,38 @@ impl Model {
         let waiter = self.waiter(to);
         waiter.outcome = Some(Outcome::Leased { id, uses, reuse });
         let dial = waiter.dial.take();
-        self.pass_on(dial);
+        self.release(dial);
     }
 
-    /// Passes on a dial that has lost its waiter.
-    fn pass_on(&mut self, dial: Option<(Id, Dial)>) {
-        match dial {
-            None => {}
-            Some((id, Dial::Granted)) => self.connections.retain(|c| c.id != id),
-            Some((id, _)) => {
-                if let Some(next_waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id) {
-                    self.note_wait(next_waiter);
-                    self.waiter(next_waiter).dial = Some((id, Dial::Adopted));
-                }
+    /// Passes on a dial that a waiter has left. A place where no dial has begun goes to the next waiter that counts on
+    /// it, if there is one.
+    fn release(&mut self, dial: Option<(Id, Dial)>) {
+        let Some((id, kind)) = dial else { return };
+        if kind == Dial::Granted {
+            match self.counting_on(id).first() {
+                Some(next) => self.waiter(*next).dial = Some((id, Dial::Granted)),
+                None => self.connections.retain(|c| c.id != id),
             }
         }
+        self.fill(id);
     }
 
-    /// Gives the oldest orphan dials to the first queued waiters, as long as there are both.
-    fn adopt(&mut self) {
-        while let Some(orphan) = self.orphans().first().copied()
+    /// Lets the first queued waiters count on a dial, as long as it has room.
+    fn fill(&mut self, dial: Id) {
+        while self.dials_with_room().contains(&dial)
             && let Some(waiter) = self.waiters.iter().find(|w| w.queued()).map(|w| w.id)
         {
             self.note_wait(waiter);
-            self.waiter(waiter).dial = Some((orphan, Dial::Adopted));
+            let theirs = |w: &Waiter| matches!(w.dial, Some((id, kind)) if id == dial && kind != Dial::Adopted);
+            let kind = if self.waiters.iter().any(theirs) { Dial::Own } else { Dial::Adopted };
+            self.waiter(waiter).dial = Some((dial, kind));
+        }
+    }
+
+    /// Lets the first queued waiters count on the oldest dials with room, as long as there are both.
+    fn adopt(&mut self) {
+        for dial in self.dials_with_room() {
+            self.fill(dial);
         }
     }
 
@@ -1005,6 +1030,7 @@ impl Model {
             let id = self.dial();
             self.note_wait(waiter);
             self.waiter(waiter).dial = Some((id, Dial::Granted));
+            self.fill(id);
         }
     }
 

@@ -80,6 +80,10 @@ enum Step {
         pick: usize,
         limit: u32,
     },
+    /// New connections allow another number of streams from now on than their dials are expected to bring.
+    Grant {
+        limit: u32,
+    },
     /// Bytes that were sent `ago` to the peer of the odd, or of the even, connections were never acknowledged.
     Doubt {
         odd: bool,
@@ -160,7 +164,8 @@ fn step() -> impl Strategy<Value = Step> {
 /// Makes a step of a life in which the connections' limits of streams change.
 fn step_with_limits() -> impl Strategy<Value = Step> {
     let allow = (any::<usize>(), 0..4_u32).prop_map(|(pick, limit)| Step::Allow { pick, limit });
-    prop_oneof![15 => step(), 1 => allow]
+    let grant = (0..4_u32).prop_map(|limit| Step::Grant { limit });
+    prop_oneof![30 => step(), 2 => allow, 1 => grant]
 }
 
 /// Makes a `Keep-Alive` field whose timeout is in milliseconds, as the other times here, not in seconds.
@@ -261,7 +266,7 @@ impl Life {
         Self {
             settings: settings.clone(),
             limit,
-            state: State::expecting(limit as usize, settings.clone(), 3),
+            state: State::new(settings.clone(), limit, 3),
             model: Model::new(settings.clone(), limit as usize),
             start: Instant::now(),
             armed: None,
@@ -298,6 +303,7 @@ impl Life {
                 Step::Claim { client, .. } => self.claim(id, client),
                 Step::Again { .. } => self.again(id),
                 Step::Allow { limit, .. } => self.allow(id, limit),
+                Step::Grant { limit } => self.limit = limit,
                 Step::Doubt { odd, ago } => self.doubt(odd, ago),
                 Step::Trust { .. } => self.trust(id),
                 Step::SocketCloses { by_peer, .. } => self.socket_closes(id, by_peer),
@@ -338,6 +344,7 @@ impl Life {
             | Step::Allow { pick, .. }
             | Step::Trust { pick } => (&self.sockets, pick),
             Step::CheckOut { .. }
+            | Step::Grant { .. }
             | Step::Doubt { .. }
             | Step::Habit
             | Step::Pass { .. }
@@ -377,7 +384,7 @@ impl Life {
             Collected::Dial(id) => Answer::Dial(id),
             Collected::Queued => Answer::Queued,
             Collected::Leased(leased, queued_for) => leased_answer(&leased, queued_for),
-            Collected::Failed(error) => Answer::Failed(error),
+            Collected::Failed(error) => Answer::Failed(error.map(|error| *error)),
         };
         assert_eq!(answer, self.model.collect(waiter, thread));
         match answer {
@@ -663,8 +670,8 @@ impl Life {
         for waiter in &self.waiters {
             assert_eq!(self.state.is_queued(*waiter), self.model.is_queued(*waiter));
         }
-        let orphans = self.model.orphans();
-        assert_eq!(self.state.orphans(), [orphans.clone(), orphans]);
+        let dials = self.model.dials_with_room();
+        assert_eq!(self.state.dials_with_room(), [dials.clone(), dials]);
         let mut views = self.state.views(self.now());
         views.sort_unstable_by_key(|view| view.id);
         for view in views.iter().filter(|view| view.phase == ConnectionPhase::Idle) {
@@ -695,8 +702,8 @@ impl Life {
             "a place is free: {census:?}"
         );
         assert!(
-            self.model.orphans().is_empty() || self.state.queued() == 0,
-            "somebody queues beside an orphan dial"
+            self.model.dials_with_room().is_empty() || self.state.queued() == 0,
+            "somebody queues beside a dial with room"
         );
         assert!(!self.model.waits_beside_its_own(), "somebody waits beside one with room");
         if census.idle > 0 {

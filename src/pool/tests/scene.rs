@@ -102,7 +102,7 @@ impl Scene {
         let mut settings = defaults();
         change(&mut settings);
         Self {
-            state: State::new(settings.clone(), 2),
+            state: State::new(settings.clone(), 1, 2),
             now: Instant::now(),
             closed: Vec::new(),
             woken: Vec::new(),
@@ -115,6 +115,11 @@ impl Scene {
 
     pub fn with_cap(cap: usize) -> Self {
         Self::new(|settings| settings.max_connections = cap)
+    }
+
+    /// Empties the stage; its connections are expected to allow so many streams from now on.
+    pub fn expect(&mut self, streams: u32) {
+        self.state = State::new(self.settings.clone(), streams, 2);
     }
 
     /// Plays one operation, notes its effects, and checks the cap.
@@ -244,7 +249,7 @@ impl Scene {
                 self.queued_for = queued_for;
                 Told::Lease(leased.id, leased.reuse)
             }
-            Collected::Failed(error) => Told::Failed(error),
+            Collected::Failed(error) => Told::Failed(error.map(|error| *error)),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::pool::{EndReason, Reuse, state::State};
 /// Makes a stage whose new connections allow and expect so many streams.
 fn scene(streams: u32) -> Scene {
     let mut scene = Scene::new(|_| {});
-    scene.state = State::expecting(streams as usize, defaults(), 2);
+    scene.state = State::new(defaults(), streams, 2);
     scene.streams = streams;
     scene
 }

@@ -47,7 +47,7 @@ impl Row {
             F::UnknownHost { .. }     => row(At::Request, By::Client, S::NOT_FOUND, "destination_not_found"),
             F::Connect                => row(At::Request, By::Client, S::METHOD_NOT_ALLOWED, "http_request_denied"),
             F::Queue { .. }           => row(At::Queue, By::Warmline, S::SERVICE_UNAVAILABLE, "connection_limit_reached"),
-            F::Dial(error)            => Self::of_dial(error),
+            F::Dial(failed)           => Self::of_dial(&failed.error),
             F::Outdated(_)            => row(At::Connect, By::Warmline, S::GATEWAY_TIMEOUT, "connection_timeout"),
             F::IdentityRefused { .. } => row(At::Connect, By::Upstream, S::BAD_GATEWAY, "tls_alert_received"),
             F::NotSent { .. }         => row(At::Connect, By::Upstream, S::BAD_GATEWAY, "connection_terminated"),

@@ -1,9 +1,12 @@
 //! Tests of the table of failures and of the answers that come of it.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use super::*;
-use crate::{connect::NameFault, tls::VerifyFailure};
+use crate::{
+    connect::{ConnectError, NameFault},
+    tls::VerifyFailure,
+};
 
 /// The expected rows, a line for each failure: side, stage, status and `Proxy-Status` type of its answer, fields that it
 /// has beside those, and the text.
@@ -22,7 +25,7 @@ fn a_failed_connect_has_the_error_type_of_its_kind() {
         (24, "connection_limit_reached"),
     ] {
         let error = ConnectError::tcp(peer(), io::Error::from_raw_os_error(errno));
-        assert_eq!(Row::of(&Failure::Dial(error)).error_type, told, "{errno}");
+        assert_eq!(Row::of(&dial(error)).error_type, told, "{errno}");
     }
 }
 
@@ -88,8 +91,8 @@ fn failures() -> Vec<Failure> {
     all.extend(replaced().map(Failure::Replaced));
     all.extend(Stage::ALL.iter().copied().map(Failure::Ending));
     let dials = dials();
-    all.extend(dials.into_iter().map(Failure::Dial));
-    let exhausted = Failure::Dial(ConnectError::NoDescriptor { most: 2 });
+    all.extend(dials.into_iter().map(dial));
+    let exhausted = dial(ConnectError::NoDescriptor { most: 2 });
     for failure in [Failure::NotSent { reason: "its end".into() }, exhausted] {
         all.push(Failure::BudgetUsedUp(Box::new(failure)));
     }
@@ -98,6 +101,10 @@ fn failures() -> Vec<Failure> {
 
 fn replaced() -> impl Iterator<Item = Replaced> {
     [Replaced::Credentials, Replaced::Configuration, Replaced::Removed].into_iter()
+}
+
+fn dial(error: ConnectError) -> Failure {
+    Failure::Dial(Arc::new(error.into()))
 }
 
 fn dials() -> Vec<ConnectError> {
