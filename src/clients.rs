@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_34_who_asks_nothing_has_less_time_than_who_waits_for_an_answer() {
+    fn fault_34_a_client_without_a_request_has_less_time_than_a_client_that_waits_for_an_answer() {
         let now = Instant::now();
         let bounds = Bounds { arriving: PATIENCE / 10, ..BOUNDS };
         let all = [
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_have_one_a_newcomer_waits_for_the_first_idle_one() {
+    fn if_each_address_has_one_client_a_newcomer_waits_for_the_first_idle_one() {
         let now = Instant::now();
         let mut all = [
             (address(1), ClientActivity::Asking(now)),

@@ -64,8 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_33_it_is_looked_for_free_memory_when_half_of_a_crowd_has_left_and_again_at_each_half()
-    {
+    fn fault_33_free_memory_is_returned_when_half_of_a_crowd_has_left_and_again_at_each_half() {
         let (mut crowd, now) = (Crowd::default(), Instant::now());
         let mut looks = |connections| {
             crowd.looks.clear();
@@ -79,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_33_it_is_looked_for_free_memory_at_each_time_once() {
+    async fn fault_33_free_memory_is_returned_at_most_once_at_a_time() {
         let mut crowd = Crowd { most: 0, looks: vec![Instant::now(), Instant::now()] };
         crowd.gives_back().await;
         crowd.gives_back().await;

@@ -694,7 +694,7 @@ fn an_address_is_listened_on_once() {
 }
 
 #[test]
-fn what_is_not_loopback_must_be_asked_for_in_so_many_words() {
+fn an_address_beyond_loopback_must_be_asked_for_explicitly() {
     table(&[
         (
             "admin: {bind: [\"0.0.0.0:13321\"]}",

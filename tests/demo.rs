@@ -193,7 +193,7 @@ fn take(address: SocketAddr) -> TcpListener {
 }
 
 #[test]
-fn it_goes_on_serving_and_logs_each_request_until_ctrl_c() {
+fn the_demo_goes_on_serving_and_logs_each_request_until_ctrl_c() {
     let _ports = ports();
     let demo = Demo::start(&["--round-trip", "0"]);
     let (line, before) = wait_for(&demo.out, |line| line.contains("what the application does"));

@@ -43,7 +43,7 @@ pub(super) async fn drain(
     headers: HeaderMap,
 ) -> Response {
     on_upstream(&state, &name, "drain", &headers, |upstream| {
-        let advanced = upstream.renew(Instant::now());
+        let advanced = upstream.replace_connections(Instant::now());
         let (idle, in_use) = (advanced.idle_closed, advanced.in_use);
         let idle = connections(idle, "idle ");
         format!("{idle} closed, {in_use} in use to close after their exchange")

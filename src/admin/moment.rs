@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_to_come_is_just_now() {
+    fn a_moment_in_the_future_is_just_now() {
         let at = UNIX_EPOCH + Duration::from_secs(9);
         assert_eq!(Ago(at, at + Duration::from_secs(61)).to_string(), "1m 1s ago");
         for later in [at, at - Duration::from_secs(5)] {

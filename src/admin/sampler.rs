@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_25_what_came_before_the_first_sample_is_of_the_last_minute_too() {
+    fn fault_25_requests_before_the_first_sample_count_for_the_last_minute_too() {
         let (start, counters) = (Instant::now(), Counters::default());
         let mut activity = RecentActivity::new(start);
         let exchanges = &counters.exchanges;

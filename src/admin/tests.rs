@@ -276,7 +276,7 @@ async fn certificates_and_the_plan_come_as_text_or_as_json() {
 }
 
 #[tokio::test]
-async fn what_changes_something_is_served_to_post_alone() {
+async fn acts_are_served_to_post_alone() {
     let port = Port::open(|listener| serve_admin(listener, state(&["payments"]), OPERATORS));
     for path in ["/upstreams/payments/flush", "/upstreams/payments/drain", "/reload"] {
         for method in ["GET", "HEAD", "PUT", "DELETE"] {
@@ -386,7 +386,7 @@ async fn a_crowd_that_never_ends_its_headers_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn whoever_is_being_answered_is_not_sent_away_for_a_crowd() {
+async fn a_client_that_is_being_answered_is_not_disconnected_for_a_crowd() {
     let (asked, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let held = {
         let (asked, release) = (Arc::clone(&asked), Arc::clone(&release));

@@ -1,4 +1,4 @@
-//! ListeningSocket sockets, and the descriptors that they and their connections need.
+//! Listening sockets, and the descriptors that they and their connections need.
 
 use std::{
     io,

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_kept_last_is_read() {
+    fn the_text_that_was_kept_last_is_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let kept = KeptConfiguration::new(folder.path());
         assert_eq!(kept.read().expect("nothing is no error"), None);

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_17_what_the_kernel_will_refuse_again_is_not_tried_again() {
+    fn fault_17_a_dial_that_the_kernel_will_refuse_again_is_not_tried_again() {
         let address = "192.0.2.1:443".parse().expect("an address");
         let error = |errno| ConnectError::tcp(address, io::Error::from_raw_os_error(errno));
         for (errno, may) in [
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_on_this_side_is_named() {
+    fn a_shortage_on_this_side_is_named() {
         let unavailable = io::ErrorKind::AddrNotAvailable;
         for (address, error, says) in [
             ("192.0.2.1:443", io::Error::from_raw_os_error(24), "no descriptor is left"),

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_has_no_amount() {
+    fn text_that_is_not_a_quantity_has_no_amount() {
         for text in [
             "",
             ".",

@@ -251,7 +251,7 @@ where
         }
     }
 
-    /// True if a request whose header has begun is still taken at this stage of the drain. hyper is told of the drain
+    /// True if a request whose header has begun is still taken at this stage of the drain. hyper learns of the drain
     /// after that, as it would drop the half header.
     fn takes_request(&self, stage: Stage) -> bool {
         stage < Stage::Aborting && self.client.phase() == Phase::Header

@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_35_what_is_left_of_empty_lines_begins_no_request() {
+    fn fault_35_the_rest_of_an_empty_line_begins_no_request() {
         for (bytes, left, begins) in [
             (&b""[..], &b""[..], false),
             (b"\r\n", b"", false),

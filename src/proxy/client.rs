@@ -152,7 +152,8 @@ pub struct Client {
 }
 
 /// An upstream connection that waits for the client's next request, and counts as in use until then: only the client,
-/// the connection's own end or [`AUTHENTICATION_PAUSE_LIMIT`] may come between two messages of an authentication handshake.
+/// the connection's own end or [`AUTHENTICATION_PAUSE_LIMIT`] may come between two messages of an authentication
+/// handshake.
 pub(super) struct AuthenticationLease {
     upstream: Arc<Upstream>,
     until: Instant,
@@ -309,7 +310,8 @@ impl Client {
         self.kept_until.get()
     }
 
-    /// Closes the upstream connections on which the client has not continued its authentication within [`AUTHENTICATION_PAUSE_LIMIT`].
+    /// Closes the upstream connections on which the client has not continued its authentication within
+    /// [`AUTHENTICATION_PAUSE_LIMIT`].
     #[cold]
     pub fn let_go(&self, now: Instant) {
         let overdue: Vec<_> = self.change_kept(|all| {

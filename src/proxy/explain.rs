@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_taken_for_ours_or_swallows_it_does_not_pass() {
+    fn a_member_that_could_be_taken_for_warmlines_or_hides_it_does_not_pass() {
         for line in [
             "warmline; conn=1",
             "cdn, warmline",

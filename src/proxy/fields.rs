@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_connection_names_does_not_pass_but_framing_stays() {
+    fn fields_that_connection_names_do_not_pass_but_framing_stays() {
         let mut map = headers(&[
             ("connection", "close, X-Secret, content-length, host"),
             ("x-secret", "1"),

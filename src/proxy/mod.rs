@@ -1,4 +1,4 @@
-//! A request's routed: route, pick, lease, send, relay, retry; and the one mapping from failure to answer.
+//! A request's journey: route, pick, lease, send, relay, retry; and the one mapping from failure to answer.
 
 mod alarm;
 mod attempt;

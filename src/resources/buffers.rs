@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_33_what_is_buffered_of_all_clients_together_has_a_bound_and_what_each_has_is_free() {
+    fn fault_33_the_buffered_bytes_of_all_clients_have_a_bound_beyond_a_free_part_for_each() {
         let resources = Arc::new(Resources::default());
         let client = || Buffered::new(Arc::clone(&resources));
         let mut small: Vec<_> = (0..10_000).map(|_| client()).collect();

@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_one_entry_with_its_count() {
+    fn a_repeated_event_is_one_entry_with_its_count() {
         let recent = Recent::default();
         for (what, when, new) in [("a", 1, true), ("b", 2, true), ("a", 3, false), ("a", 4, false)]
         {

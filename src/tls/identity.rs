@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_with_the_reason_and_the_part_it_concerns() {
+    fn unusable_credentials_are_refused_with_the_reason_and_the_part_concerned() {
         let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let (chain, secret) = (certificate(&key), key.serialize_pem());
         let legacy =

@@ -426,7 +426,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn fault_05_what_has_one_meaning_only_is_read_whole() {
+    fn fault_05_text_with_one_possible_meaning_is_read_whole() {
         let (a, b) = (certificate(&key()), certificate(&key()));
         let joined = format!("{}{b}", a.trim_end());
         assert!(joined.contains("-----END CERTIFICATE----------BEGIN CERTIFICATE-----"));
@@ -558,7 +558,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn fault_05_what_is_no_ascii_is_told_as_what_it_is() {
+    fn fault_05_text_that_is_not_ascii_is_reported_as_such() {
         let a = certificate(&key());
         let little: Vec<u8> =
             format!("\u{feff}{a}").encode_utf16().flat_map(u16::to_le_bytes).collect();

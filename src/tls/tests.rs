@@ -159,7 +159,7 @@ fn fault_02_without_resumption_nothing_is_stored() {
 }
 
 #[test]
-fn fault_12_what_is_known_of_an_address_outlives_a_replaced_certificate_and_its_sessions_do_not() {
+fn fault_12_lessons_about_an_address_outlive_a_replaced_certificate_and_its_sessions_do_not() {
     let (old, new) = (Scene::new(true), Scene::new(true));
     old.connect(true);
     let now = Instant::now();

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_14_what_others_wrote_is_legible_and_never_more_than_text() {
+    fn fault_14_text_of_others_is_legible_and_never_more_than_text() {
         for (text, shown) in [
             ("C=US, O=Let's Encrypt, CN=R11", "C=US, O=Let's Encrypt, CN=R11"),
             ("O=Müller GmbH, CN=日本", "O=Müller GmbH, CN=日本"),

@@ -104,8 +104,8 @@ impl Upstream {
         }
     }
 
-    /// Replaces every connection that exists now as soon as its exchange is over. Settings and TLS sessions stay.
-    pub fn renew(&self, now: Instant) -> Advanced {
+    /// Replaces every connection that exists now as soon as its exchange is over (`POST /upstreams/NAME/drain`). Settings and TLS sessions stay.
+    pub fn replace_connections(&self, now: Instant) -> Advanced {
         let (old, advanced) = self.succeed(Generation::successor, EndReason::Drained, None, now);
         self.report_gone(&old, now);
         advanced

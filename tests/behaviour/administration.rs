@@ -78,7 +78,7 @@ fn a_process_that_follows_no_file_says_so() {
 }
 
 #[test]
-fn why_a_502_is_told_with_its_stage_and_equal_ones_are_one_entry() {
+fn the_reason_of_a_502_is_shown_with_its_stage_and_equal_ones_are_one_entry() {
     let (origin, warmline) = serving();
     drop(origin);
     for _ in 0..3 {

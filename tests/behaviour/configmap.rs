@@ -67,7 +67,7 @@ fn leads(warmline: &Following, source: &str) -> bool {
 }
 
 #[test]
-fn what_the_watch_finds_is_put_in_force_and_named_as_the_source() {
+fn the_watchs_content_is_put_in_force_and_named_as_the_source() {
     let origin = Origin::serving().start();
     let (cluster, setup) = (Cluster::new(), Setup::before(&origin));
     cluster.holds(&setup.text());
@@ -133,7 +133,7 @@ fn a_config_map_deleted_emptied_or_invalid_leaves_the_last_good_in_force_and_is_
 }
 
 #[test]
-fn what_is_in_force_is_kept_and_a_restart_begins_with_it_where_the_current_one_is_invalid() {
+fn the_configuration_in_force_is_kept_and_a_restart_begins_with_it_if_the_current_one_is_invalid() {
     let origin = Origin::serving().start();
     let folder = tempfile::tempdir().unwrap();
     let kept = KeptConfiguration::new(folder.path());

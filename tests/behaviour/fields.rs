@@ -39,7 +39,7 @@ fn names(head: &Head) -> Vec<String> {
 }
 
 #[test]
-fn what_belongs_to_the_hop_does_not_go_up() {
+fn hop_by_hop_fields_are_not_sent_to_the_upstream() {
     let (origin, warmline) = serving();
     let head = goes_up(
         &origin,
@@ -53,7 +53,7 @@ fn what_belongs_to_the_hop_does_not_go_up() {
 }
 
 #[test]
-fn what_belongs_to_the_hop_does_not_come_down() {
+fn hop_by_hop_fields_are_not_sent_to_the_client() {
     let (_origin, warmline) = answering(
         "connection: keep-alive, x-own\r\nx-own: 1\r\nkeep-alive: timeout=5\r\nproxy-connection: close\r\n\
          te: trailers\r\nupgrade: foo\r\nserver: origin\r\ndate: yesterday\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n",
@@ -76,7 +76,7 @@ fn we_add_nothing_of_our_own() {
 }
 
 #[test]
-fn what_was_forwarded_before_us_passes_unharmed() {
+fn forwarding_fields_of_earlier_proxies_pass_unchanged() {
     let (origin, warmline) = serving();
     let head = goes_up(
         &origin,

@@ -114,7 +114,7 @@ fn case_36_a_second_upstream_is_not_fooled_by_the_firsts_verified_name() {
 }
 
 #[test]
-fn case_41_on_an_upstreams_own_port_another_host_changes_nothing_about_who_is_verified() {
+fn case_41_on_an_upstreams_own_port_another_host_does_not_change_the_verified_name() {
     let origin = Origin::serving().start();
     let names = Names::default().fixed("api.test", &["127.0.0.1"]);
     let setup = Setup::new().names(&names).upstream("x", &origin).set("hosts", json!(["x.test"]));

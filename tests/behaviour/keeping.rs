@@ -203,7 +203,7 @@ fn an_announced_maximum_of_requests_retires_a_connection_before_it_is_refused() 
 }
 
 #[test]
-fn why_a_warm_connection_is_missing_is_said_by_readyz() {
+fn readyz_says_why_a_warm_connection_is_missing() {
     let setup = Setup::new().upstream_at("origin", "127.0.0.1:1").set("pool.minIdle", 1);
     let warmline = setup.set_global("readiness", json!({ "requireUpstreams": ["origin"] })).start();
     wait_for("the reason", || {

@@ -35,6 +35,6 @@ mod risky;
 mod rotation;
 mod saturation;
 mod stale;
-mod stalled_log;
 mod streaming;
 mod trust;
+mod unread_log;

@@ -219,7 +219,7 @@ fn remove_first(warmline: &Following) {
 }
 
 #[test]
-fn what_a_removed_upstream_has_in_flight_ends_at_the_rotation_deadline() {
+fn exchanges_of_a_removed_upstream_end_at_the_rotation_deadline() {
     let set = |setup: Setup| setup.set("pool.rotationDeadline", "100ms");
     let origin = Origin::unanswering().start();
     let (warmline, mut held) = held_beside_another(&origin, set, "POST");
@@ -231,7 +231,7 @@ fn what_a_removed_upstream_has_in_flight_ends_at_the_rotation_deadline() {
 }
 
 #[test]
-fn what_goes_again_on_a_removed_upstream_ends_likewise() {
+fn a_repeated_request_to_a_removed_upstream_ends_likewise() {
     let set = |setup: Setup| setup.set("pool.rotationDeadline", "500ms").set("retries.max", 1);
     let origin = Origin::unanswering().start();
     let (warmline, mut held) = held_beside_another(&origin, set, "GET");
@@ -334,7 +334,7 @@ fn an_address_that_moves_to_another_listener_takes_that_one_s_bound_and_leaves_t
 }
 
 #[test]
-fn what_needs_a_restart_is_refused_by_its_name_and_nothing_else_of_it_applies() {
+fn a_change_that_needs_a_restart_is_refused_by_its_name_and_nothing_else_of_it_applies() {
     let origin = Origin::serving().start();
     let mut warmline = Setup::before(&origin).start_following();
     warmline.set("threads", 2).set("upstreams.0.hosts", json!(["new.test"]));

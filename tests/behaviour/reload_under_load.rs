@@ -192,7 +192,7 @@ fn whatever_an_operator_drains_meanwhile_new_connections_are_as_was_configured_l
             let _ends_all = Over(&over);
             scope.spawn(|| {
                 while !over.load(Relaxed) {
-                    upstream.renew(Instant::now());
+                    upstream.replace_connections(Instant::now());
                 }
             });
             warmline.reconfigure(&document);

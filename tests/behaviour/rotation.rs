@@ -122,7 +122,7 @@ fn a_new_pair_is_shown_at_once_idle_connections_close_and_no_session_of_the_old_
 }
 
 #[test]
-fn case_37_what_is_in_flight_finishes_on_the_old_pair_and_the_next_request_shows_the_new_one() {
+fn case_37_a_request_in_flight_finishes_on_the_old_pair_and_the_next_request_shows_the_new_one() {
     let scene = scene(|setup| setup);
     let mut waiting = held_get(&scene);
     let second = Authority::shared().client("warmline");
@@ -336,10 +336,10 @@ fn case_37_a_trust_that_shrinks_after_a_rotation_ends_what_is_left_of_every_gene
 }
 
 #[test]
-fn what_an_operator_drained_is_bound_by_the_rotation_that_follows() {
+fn connections_that_an_operator_drained_end_at_the_deadline_of_the_rotation_that_follows() {
     let scene = scene(|setup| setup.set("pool.rotationDeadline", "100ms"));
     let mut post = held_post(&scene);
-    scene.warmline.upstream("origin").renew(Instant::now());
+    scene.warmline.upstream("origin").replace_connections(Instant::now());
     scene.rotate(&Authority::shared().client("warmline"));
     let answer = post.response();
     assert_eq!(answer.status, 504, "{}", answer.text());

@@ -134,7 +134,7 @@ fn sni_and_the_verified_name_may_differ() {
 }
 
 #[test]
-fn when_sni_and_the_verified_name_differ_a_certificate_for_the_sni_is_refused() {
+fn if_sni_and_the_verified_name_differ_a_certificate_for_the_sni_is_refused() {
     refused(Authority::shared().server(&["outer.test"]), |setup| {
         setup.set("tls.serverName", "outer.test").set("tls.verifyName", "inner.test")
     });

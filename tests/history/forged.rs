@@ -235,7 +235,7 @@ fn an_id_that_is_sent_twice_is_a_breach_of_the_load_itself() {
 }
 
 #[test]
-fn one_connection_too_many_at_one_instant_is_a_breach() {
+fn a_connection_too_many_at_one_instant_is_a_breach() {
     assert_eq!(breaches(|run| run.connections(&[(0, 9), (1, 4), (5, 9)])), []);
     let Verdict { breaches, figures } = verdict(|run| run.connections(&[(0, 9), (1, 6), (5, 9)]));
     assert_eq!(breaches, [Breach::AboveCap { upstream: 0, at_once: 3 }]);
@@ -268,7 +268,7 @@ fn a_connection_that_never_ends_is_a_breach() {
 }
 
 #[test]
-fn what_is_left_in_a_pool_after_the_drain_is_a_breach() {
+fn a_connection_left_in_a_pool_after_the_drain_is_a_breach() {
     assert_eq!(breaches(|run| run.account().left = 1), [Breach::LeftInPool(1)]);
 }
 

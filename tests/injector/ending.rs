@@ -41,7 +41,7 @@ fn after_sigterm_it_is_unready_at_once_and_reviews_in_flight_and_late_ones_are_a
 }
 
 #[test]
-fn what_it_cannot_start_with_is_told_with_exit_status_2() {
+fn a_demo_that_cannot_start_says_why_with_exit_status_2() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (arguments, words) in [

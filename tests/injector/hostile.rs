@@ -133,7 +133,7 @@ fn a_body_that_does_not_come_ends_in_408_and_holds_nobody_up() {
 }
 
 #[test]
-fn who_says_nothing_is_let_go_and_who_speaks_no_tls_too() {
+fn silent_clients_and_clients_without_tls_are_disconnected() {
     let injector = Injector::start();
     let mut silent = injector.connect();
     let mut plain = std::net::TcpStream::connect(injector.webhook).unwrap();

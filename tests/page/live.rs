@@ -144,7 +144,7 @@ fn while_nobody_looks_at_its_tab_the_page_rests() {
 }
 
 #[test]
-fn when_the_process_is_gone_the_page_says_since_when_it_is_stale() {
+fn after_the_process_has_ended_the_page_says_since_when_it_is_stale() {
     let (_origin, warmline) = serving();
     let browser = look(&warmline);
     assert_eq!(browser.value("document.getElementById('stale').hidden"), true);

@@ -25,7 +25,7 @@ const LOAD: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_hours(24);
 
 #[test]
-fn it_fits_a_wide_and_a_narrow_screen_in_light_and_dark() {
+fn the_page_fits_a_wide_and_a_narrow_screen_in_light_and_dark() {
     let pictures = env::var_os("WARMLINE_SCREENSHOTS");
     let payments = Origin::serving().start();
     let close = IdleClose { within: Duration::from_millis(400), seed: 7, how: IdleEnd::Polite };

@@ -131,7 +131,7 @@ fn fault_02_no_session_outlives_the_certificate_that_it_was_made_with() {
 }
 
 #[test]
-fn case_52_what_is_under_way_is_not_ended_by_a_jump() {
+fn case_52_a_jump_of_the_clock_ends_no_exchange_under_way() {
     let certificates = Certificates::generate();
     let (server, port) = silent();
     let clock = Clock::new(&certificates);

@@ -119,7 +119,7 @@ fn gauges_histograms_and_requests_exist_before_anything_happened_and_nothing_els
 }
 
 #[test]
-fn what_was_counted_appears_under_its_labels() {
+fn counts_appear_under_their_labels() {
     let state = state(&["payments"]);
     let upstream = state.upstreams.share()[0].upstream.clone();
     let (pool, counters) = (upstream.pool().counters(), upstream.counters());

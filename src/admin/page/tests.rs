@@ -32,7 +32,7 @@ fn upstream(state: &State) -> Arc<Upstream> {
 }
 
 #[test]
-fn it_tells_why_in_words_that_need_no_document() {
+fn the_page_explains_reasons_in_words_that_need_no_document() {
     let state = state(&["payments"]);
     state.readiness.set_started();
     let upstream = upstream(&state);
@@ -74,7 +74,7 @@ fn nothing_that_others_wrote_becomes_markup() {
 }
 
 #[test]
-fn nothing_is_inline_and_nothing_comes_from_elsewhere() {
+fn the_page_has_nothing_inline_and_loads_nothing_from_elsewhere() {
     let page = page(&state(&["payments", "orders"]));
     for forbidden in ["style=", "javascript:", "//", "<style"] {
         assert!(!page.contains(forbidden), "{forbidden}: {page}");

@@ -143,7 +143,7 @@ fn fault_30_an_answer_that_is_empty_takes_nothing_and_one_family_speaks_for_itse
 }
 
 #[test]
-fn fault_30_what_is_remembered_of_a_name_has_a_bound() {
+fn fault_30_the_remembered_addresses_of_a_name_are_bounded() {
     let scene = Scene::new();
     let address = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
     for number in 0..2000_u32 {
@@ -251,7 +251,7 @@ fn fault_31_an_address_that_is_not_known_is_tried_before_one_that_failed() {
 }
 
 #[test]
-fn fault_30_that_an_address_went_is_told_once() {
+fn fault_30_the_loss_of_an_address_is_reported_once() {
     let scene = Scene::new();
     scene.answer(0, &[1, 2]);
     assert!(!scene.addresses.take_loss());

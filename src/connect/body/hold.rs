@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_comes_again_in_order_as_often_as_it_is_wanted_with_what_came_since() {
+    fn a_held_body_is_replayed_in_order_as_often_as_wanted_with_the_bytes_read_since() {
         let mut hold = Hold::new(true, 0);
         hold.keep(&Frame::data(Bytes::from_static(b"one ")));
         assert_eq!(replayed(&mut hold), (b"one ".to_vec(), None));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_or_known_to_be_too_long_is_never_kept() {
+    fn a_body_that_is_not_wanted_or_known_to_be_too_long_is_never_held() {
         for (wanted, length, held) in
             [(true, HELD as u64, true), (true, HELD as u64 + 1, false), (false, 1, false)]
         {

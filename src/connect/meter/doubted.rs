@@ -125,7 +125,7 @@ async fn a_reset_is_found() {
 }
 
 #[tokio::test]
-async fn what_is_no_end_keeps_the_connection_and_is_read_as_ever() {
+async fn bytes_that_do_not_end_a_connection_keep_it_and_are_read_as_ever() {
     let (mut stream, meter, mut peer) = connected().await;
     peer.conn.refresh_traffic_keys().unwrap();
     peer.flush().unwrap();
@@ -137,7 +137,7 @@ async fn what_is_no_end_keeps_the_connection_and_is_read_as_ever() {
 }
 
 #[tokio::test]
-async fn what_did_not_fit_into_one_read_comes_with_the_next() {
+async fn bytes_that_did_not_fit_into_one_read_come_with_the_next() {
     let (mut stream, meter, mut peer) = connected().await;
     peer.write_all(&[b'x'; 100]).unwrap();
     meter.look_at_socket();
@@ -157,7 +157,7 @@ async fn after_a_write_the_socket_is_not_looked_at_again() {
 }
 
 #[tokio::test]
-async fn fault_06_what_a_peer_had_said_before_it_reset_is_read_although_writing_fails() {
+async fn fault_06_bytes_that_a_peer_sent_before_it_reset_are_read_although_writing_fails() {
     let (mut stream, meter, mut peer) = connected().await;
     peer.sock.set_nodelay(true).unwrap();
     peer.write_all(b"its answer").unwrap();

@@ -49,8 +49,8 @@ impl HeadPlace {
     const LINE_START: Self = Self(11);
     /// The place behind a CR at the start of a line of an informational head.
     const EMPTY_LINE: Self = Self(12);
-    /// The place behind the first digit of the final status, within the final head; the number of a [`EmptyLineMatch`] is added
-    /// to it. Once the head is whole, content follows.
+    /// The place behind the first digit of the final status, within the final head; the number of an [`EmptyLineMatch`]
+    /// is added to it. Once the head is whole, content follows.
     const FINAL: Self = Self(13);
     /// The place behind the final head.
     const CONTENT: Self = Self(Self::FINAL.0 + EmptyLineMatch::Complete as u8);

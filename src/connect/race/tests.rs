@@ -175,7 +175,7 @@ async fn fault_10_a_dial_has_no_more_than_eight_sockets_however_many_addresses_t
 }
 
 #[tokio::test]
-async fn fault_31_what_was_silent_is_tried_last_the_next_time() {
+async fn fault_31_an_address_that_was_silent_is_tried_last_the_next_time() {
     let good = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = good.local_addr().expect("an address").port();
     let silent: Vec<_> =
@@ -193,7 +193,7 @@ async fn fault_31_what_was_silent_is_tried_last_the_next_time() {
 }
 
 #[tokio::test]
-async fn fault_31_one_that_refuses_is_tried_last_the_next_time_and_said_where_all_do() {
+async fn fault_31_an_address_that_refuses_is_tried_last_the_next_time_and_named_if_all_do() {
     let good = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = good.local_addr().expect("an address").port();
     let (dead, alive) = (IpAddr::from([127, 0, 5, 1]), IpAddr::from([127, 0, 0, 1]));

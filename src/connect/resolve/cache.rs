@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_04_that_a_family_has_no_address_is_kept_beside_the_other_s_answer() {
+    fn fault_04_a_family_without_addresses_is_cached_beside_the_others_answer() {
         let (mut cache, t) = (Cache::default(), Instant::now());
         cache.keep("a", "a", part(Family::V6, &[], t, Some(3600)));
         let known = cache.get("a").expect("known");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_has_a_bound() {
+    fn the_remembered_entries_are_bounded() {
         let (mut cache, t) = (Cache::default(), Instant::now());
         for number in 0..NAMES + 2 {
             let heard = t + number as u32 * SECOND;

@@ -189,7 +189,7 @@ async fn fault_04_a_lost_question_is_asked_again_well_within_the_limit() {
 }
 
 #[tokio::test]
-async fn fault_04_that_a_family_is_missing_is_kept_as_long_as_the_other_s_answer() {
+async fn fault_04_a_missing_family_is_cached_as_long_as_the_others_answer() {
     for none_for in [None, Some(3600)] {
         let scene = Scene::new();
         scene.says(A, Says::addresses(&["192.0.2.1"])).says(Aaaa, Says::NoData(none_for));
@@ -406,7 +406,7 @@ async fn case_51_an_answer_without_time_to_live_is_asked_for_again_and_one_with_
 }
 
 #[tokio::test]
-async fn case_51_that_there_is_no_such_name_does_not_stick_whatever_the_zone_says() {
+async fn case_51_the_answer_that_a_name_does_not_exist_is_not_cached_whatever_the_zone_says() {
     let scene = Scene::new();
     for last in [1, 2] {
         scene.says(A, Says::Code(3)).says(Aaaa, Says::Code(3));
@@ -436,7 +436,7 @@ async fn case_51_a_name_server_that_is_silent_costs_no_more_than_the_connect_lim
 }
 
 #[test]
-fn fault_04_how_long_the_other_family_is_waited_for() {
+fn fault_04_the_wait_for_the_other_family_is_bounded() {
     let part = |addresses: &[&str]| {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
         Some(Ok(ServerAnswer::Addresses(FamilyAnswer::new(Family::V4, addresses, Instant::now()))))

@@ -155,7 +155,7 @@ fn a_pod_without_labels_and_with_null_lists_is_injected() {
 }
 
 #[test]
-fn nothing_is_overwritten_and_nothing_is_lost() {
+fn a_patch_overwrites_nothing_and_loses_nothing() {
     let pod = asking(&json!({
         "metadata": {
             "labels": {"app": "x", "warmline.dev/injected": "mine"},
@@ -246,7 +246,7 @@ fn volumes_that_the_pod_brings_are_mounted_instead_of_ours() {
 
 /// The cluster autoscaler counts an `emptyDir` on disk as data that a pod would lose, and leaves the pod's node alone.
 #[test]
-fn fault_22_what_injection_adds_keeps_no_node_from_being_scaled_down() {
+fn fault_22_volumes_that_injection_adds_keep_no_node_from_being_scaled_down() {
     let after = injected(&asking(&json!({})));
     for volume in after["spec"]["volumes"].as_array().unwrap() {
         assert!(volume.get("hostPath").is_none(), "{volume}");
@@ -316,7 +316,7 @@ fn fault_21_a_native_sidecar_that_goes_on_writing_comes_before_ours_too() {
 }
 
 #[test]
-fn fault_21_who_only_reads_or_writes_what_others_fill_leaves_the_sidecar_first() {
+fn fault_21_containers_that_only_read_or_write_volumes_that_others_fill_leave_the_sidecar_first() {
     for (source, mounts) in [
         (json!({"emptyDir": {}}), read("warmline-identity")),
         (json!({"secret": {"secretName": "x"}}), written("warmline-identity")),
@@ -564,7 +564,7 @@ fn pods_that_said_no_that_have_a_sidecar_or_that_nobody_can_change_are_left_alon
 }
 
 #[test]
-fn what_is_no_pod_is_refused() {
+fn an_object_that_is_not_a_pod_is_refused() {
     for object in [
         json!(null),
         json!("pod"),

@@ -73,7 +73,7 @@ fn an_empty_secret_gets_a_ca_and_a_certificate_for_the_service() {
 }
 
 #[test]
-fn what_others_keep_in_the_secret_stays() {
+fn data_of_others_in_the_secret_stays() {
     let foreign = Data::from([("note".to_owned(), ByteString(b"theirs".to_vec()))]);
     let (data, _) = written(go(&foreign, start(), false));
     assert_eq!(text(&data, "note"), "theirs");
@@ -92,7 +92,7 @@ fn a_serving_certificate_is_renewed_in_its_last_third_and_the_ca_stays() {
 }
 
 #[test]
-fn whoever_is_a_step_behind_or_ahead_trusts_the_certificate_all_through_a_rotation() {
+fn a_client_one_write_behind_or_ahead_trusts_the_certificate_all_through_a_rotation() {
     let (mut data, mut now) = (begun(), start());
     let mut bundles = vec![SecretContent::read(&data).unwrap().bundle()];
     let mut reasons = Vec::new();

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_bytes_too() {
+    fn the_log_queue_is_bounded_in_bytes_too() {
         let mut scene = stalled(Format::Text);
         let line = format!("{}\n", "x".repeat(BYTES / 4));
         for _ in 0..10 {
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_26_what_the_rate_left_out_is_told_at_the_end_too() {
+    fn fault_26_lines_that_the_rate_left_out_are_reported_at_the_end_too() {
         let (rate, out) = (Arc::new(Rate::default()), Arc::new(Mutex::new(Vec::new())));
         let (entered, gate) = (mpsc::channel().0, mpsc::channel().1);
         let sink = Stalled { entered, gate, open: true, out: Arc::clone(&out) };

@@ -223,7 +223,7 @@ fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
 }
 
 #[test]
-fn fault_12_where_session_and_share_may_both_be_the_cause_they_are_tried_one_at_a_time() {
+fn fault_12_if_session_and_share_may_both_be_the_cause_they_are_tried_one_at_a_time() {
     let mut scene = Scene::new(AUTO);
     scene.connect(GOOD);
     let shares = Server::losing(Lost::Large);
@@ -274,7 +274,7 @@ fn fault_02_a_slow_server_fails_once_in_a_while_and_between_has_the_whole_time()
 }
 
 #[test]
-fn fault_12_what_the_configuration_says_holds() {
+fn fault_12_the_configured_key_exchange_is_used() {
     let lost = Server::losing(Lost::Large);
     let mut classic = Scene::new(Policy { key_exchange: KeyExchange::Classic, ..AUTO });
     assert_eq!(classic.connects(lost), ["classic", "session+classic"]);

@@ -90,6 +90,6 @@ fn another_endpoint_begins_a_generation_that_shares_nothing() {
 fn a_drain_keeps_the_target() {
     let upstream = Upstream::new(Arc::new(settings()), 1, None, Arc::default()).unwrap();
     let before = upstream.generation.share();
-    upstream.renew(std::time::Instant::now());
+    upstream.replace_connections(std::time::Instant::now());
     assert_eq!(shared(&before, &upstream.generation.share()), Shares::Target);
 }

@@ -125,7 +125,7 @@ fn fault_14_a_ca_in_another_spelling_is_found_beside_one_with_another_key_in_the
 
 /// The server omits its intermediate certificate and sends a certificate that issued nothing.
 #[test]
-fn fault_14_what_a_certificate_that_issued_nothing_lacks_is_not_called_the_reason() {
+fn fault_14_a_fault_of_a_certificate_that_issued_nothing_is_not_called_the_reason() {
     let middle = Authority::shared().intermediate("middle");
     let missing = ["certificate 1 (CN=a server of the tests", "was issued by CN=middle"];
     let leaf = || {

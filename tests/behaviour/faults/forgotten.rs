@@ -151,18 +151,21 @@ fn fault_08_after_one_was_forgotten_the_dead_ones_close_unused_and_the_living_on
 }
 
 #[test]
-fn fault_08_what_cannot_be_sent_again_is_told_soon_and_in_words() {
-    in_a_network_of_its_own("fault_08_what_cannot_be_sent_again_is_told_soon_and_in_words", || {
-        let origin = Origin::serving().start();
-        let warmline = before(&origin);
-        idle(&origin, &warmline, 1);
-        forget(&origin, &[0]);
-        let answer = warmline.connect().post(NAME, "/echo", "body");
-        assert_eq!(answer.status, 502);
-        let text = answer.text();
-        assert!(text.contains("nothing of the request was acknowledged within 1s"), "{text}");
-        assert_eq!(origin.record().request_count, 1);
-    });
+fn fault_08_a_request_that_cannot_be_sent_again_fails_soon_and_with_the_reason() {
+    in_a_network_of_its_own(
+        "fault_08_a_request_that_cannot_be_sent_again_fails_soon_and_with_the_reason",
+        || {
+            let origin = Origin::serving().start();
+            let warmline = before(&origin);
+            idle(&origin, &warmline, 1);
+            forget(&origin, &[0]);
+            let answer = warmline.connect().post(NAME, "/echo", "body");
+            assert_eq!(answer.status, 502);
+            let text = answer.text();
+            assert!(text.contains("nothing of the request was acknowledged within 1s"), "{text}");
+            assert_eq!(origin.record().request_count, 1);
+        },
+    );
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn plain(bytes: &'static [u8]) -> Origin {
 }
 
 #[test]
-fn fault_38_what_get_meets_is_told_in_our_words() {
+fn fault_38_failures_of_get_are_reported_in_warmlines_words() {
     let begun = "warmline get URL: ";
     let closed = "the connection was closed before the answer was complete";
     let cut = "the answer broke off: the connection was closed in the middle of it";

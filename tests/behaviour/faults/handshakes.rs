@@ -333,7 +333,7 @@ fn held(port: u16) -> usize {
 }
 
 #[test]
-fn fault_02_what_was_learned_of_sessions_is_said_once_and_once_when_they_are_off() {
+fn fault_02_a_lesson_about_sessions_is_logged_once_and_once_when_they_are_off() {
     log_lines::catch();
     let picky = Picky::start(&TLS12, How::Alert, |message| message.session);
     let setup = Setup::new().upstream("ends-sessions", &picky.origin).set("retries.max", 0);
@@ -463,7 +463,7 @@ fn fault_12_a_request_for_another_share_that_nothing_follows_is_met_without_the_
 }
 
 #[test]
-fn fault_12_where_session_and_large_message_may_both_be_the_cause_they_are_tried_one_at_a_time() {
+fn fault_12_if_session_and_large_message_may_both_be_the_cause_they_are_tried_one_at_a_time() {
     let lost = Arc::new(Mutex::new(false));
     let (config, loses) = (config(&TLS13, aws_lc_rs::default_provider()), Arc::clone(&lost));
     // The server chooses a hybrid group, so that the next first message is large again.
@@ -513,7 +513,7 @@ fn fault_12_a_share_that_the_server_asks_for_in_vain_is_not_named_any_more() {
 }
 
 #[test]
-fn fault_12_what_the_configuration_says_of_the_key_exchange_holds() {
+fn fault_12_the_configured_key_exchange_is_always_used() {
     for (key_exchange, status, seen) in
         [("classic", 200, ["classic", "classic"]), ("hybrid", 502, ["large", "large"])]
     {

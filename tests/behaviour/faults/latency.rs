@@ -68,7 +68,7 @@ fn fault_25_median_and_p99_are_between_what_the_origin_took_and_what_the_client_
 }
 
 #[test]
-fn fault_25_what_warmline_adds_leaves_out_the_time_out_of_a_response() {
+fn fault_25_the_added_time_leaves_out_the_time_out_of_a_response() {
     let origin = Origin::scripted(|mut peer| async move {
         peer.request().await;
         peer.ended().await;
@@ -82,7 +82,7 @@ fn fault_25_what_warmline_adds_leaves_out_the_time_out_of_a_response() {
 }
 
 #[test]
-fn fault_25_what_warmline_adds_leaves_out_an_attempt_that_was_repeated() {
+fn fault_25_the_added_time_leaves_out_an_attempt_that_was_repeated() {
     let origin = Origin::scripted(|mut peer| async move {
         while peer.request().await.is_some() {
             if peer.number() == 0 {
@@ -101,7 +101,7 @@ fn fault_25_what_warmline_adds_leaves_out_an_attempt_that_was_repeated() {
 }
 
 #[test]
-fn fault_25_what_warmline_adds_leaves_out_a_dial_that_timed_out() {
+fn fault_25_the_added_time_leaves_out_a_dial_that_timed_out() {
     let origin = Origin::serving().start();
     let silent = Silent::at(SocketAddr::from(([127, 0, 9, 1], origin.port())));
     let names = Names::default().fixed(NAME, &[&silent.address.ip().to_string()]);
@@ -113,7 +113,7 @@ fn fault_25_what_warmline_adds_leaves_out_a_dial_that_timed_out() {
 }
 
 #[test]
-fn fault_25_what_warmline_adds_leaves_out_each_dial_that_failed_and_was_repeated() {
+fn fault_25_the_added_time_leaves_out_each_dial_that_failed_and_was_repeated() {
     let origin = Origin::scripted(|mut peer| async move {
         tokio::time::sleep(LIMIT).await;
         peer.half_close().await;
@@ -129,7 +129,7 @@ fn fault_25_what_warmline_adds_leaves_out_each_dial_that_failed_and_was_repeated
 }
 
 #[test]
-fn fault_25_what_warmline_adds_includes_the_dial_that_brought_a_connection() {
+fn fault_25_the_added_time_includes_the_dial_that_brought_a_connection() {
     let origin = Origin::serving().far_away(LIMIT).start();
     let warmline = Setup::before(&origin).start();
     assert_eq!(warmline.one_shot("/any").status, 200);

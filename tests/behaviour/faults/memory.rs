@@ -116,7 +116,7 @@ fn fault_33_half_headers_of_a_crowd_are_bounded_in_sum_and_small_requests_go_on(
 }
 
 #[test]
-fn fault_33_what_a_request_held_is_given_back_when_it_is_answered() {
+fn fault_33_the_memory_of_a_request_is_freed_when_it_is_answered() {
     let (_origin, warmline) = serving();
     let mut client = warmline.connect();
     for _ in 0..2 * BUFFERED / (24 * 1024) {

@@ -77,7 +77,7 @@ fn fault_04_lost_questions_cost_no_request() {
 }
 
 #[test]
-fn fault_04_where_no_name_server_answers_the_name_is_to_blame_and_not_tcp() {
+fn fault_04_if_no_name_server_answers_the_error_is_about_the_name_and_not_about_tcp() {
     let origin = Origin::serving().start();
     let setup = Setup::before(&origin).set("timeouts.connect", "100ms");
     let Scene { setup, server, .. } = Scene::new(setup);

@@ -167,7 +167,7 @@ fn fault_16_control_bytes_pass_as_spaces_also_where_each_byte_comes_alone_behind
 }
 
 #[test]
-fn fault_16_what_cannot_pass_is_told_by_the_field_and_the_byte() {
+fn fault_16_a_refused_head_is_reported_with_the_field_and_the_byte() {
     for (line, told) in [
         ("x-a: 1\x002", "the byte 0x00 at place 2 of the value of the field \"x-a\""),
         ("x-a: 1\r2", "the byte 0x0D at place 2 of the value of the field \"x-a\""),

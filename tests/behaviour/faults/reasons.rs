@@ -140,7 +140,7 @@ fn drained(warmline: &Running, mut client: Client, target: &str) -> String {
 }
 
 #[test]
-fn fault_24_what_the_end_of_the_drain_cuts_off_is_told_in_the_stage_that_it_was_in() {
+fn fault_24_an_exchange_that_the_end_of_the_drain_cuts_off_is_logged_with_its_stage() {
     let origin = Origin::serving().before_handshake(Gate::new()).start();
     let setup = logged(&origin).set("pool.maxConnections", 1).set("pool.queueTimeout", "20s");
     let warmline = setup.set_global("drain", "100ms").start();

@@ -29,7 +29,7 @@ fn assert_untouched(origin: &Origin, warmline: &Running) {
 }
 
 #[test]
-fn case_35_what_changes_something_is_refused_to_every_method_but_post() {
+fn case_35_acts_are_refused_to_every_method_but_post() {
     let (origin, warmline) = serving();
     assert_eq!(warmline.one_shot("/any").status, 200);
     for path in CHANGES {

@@ -219,7 +219,7 @@ fn case_29_broken_chunks_of_a_request_end_both_connections() {
 }
 
 #[test]
-fn case_30_what_follows_an_upgrade_that_was_not_taken_is_the_next_request() {
+fn case_30_bytes_after_an_upgrade_that_was_not_accepted_are_the_next_request() {
     let (first, second) = (Origin::serving().start(), Origin::serving().start());
     let setup = Setup::before(&first).set("hosts", vec!["one.test"]);
     let warmline = setup.upstream("second", &second).set("hosts", vec!["two.test"]).start();

@@ -56,7 +56,7 @@ fn case_04_bytes_on_an_idle_connection_destroy_it() {
 }
 
 #[test]
-fn case_04_stray_bytes_are_nobodys_on_two_threads_too() {
+fn case_04_stray_bytes_are_part_of_no_response_on_two_threads_too() {
     let origin = Origin::scripted(|mut peer| async move {
         while let Some(head) = peer.head().await {
             let target = head.start.split(' ').nth(1).unwrap();
@@ -162,7 +162,7 @@ fn case_08_a_transfer_coding_in_http_10_is_faulty() {
 }
 
 #[test]
-fn case_13_what_has_no_body_leaves_the_connection_fit_whatever_its_fields_say() {
+fn case_13_a_response_without_a_body_leaves_the_connection_fit_whatever_its_fields_say() {
     for (method, head) in [
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 5"),
         ("HEAD", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked"),
@@ -183,7 +183,7 @@ fn case_13_what_has_no_body_leaves_the_connection_fit_whatever_its_fields_say() 
 }
 
 #[test]
-fn case_13_body_bytes_where_no_body_may_be_reach_nobody() {
+fn case_13_body_bytes_where_no_body_may_be_are_sent_to_no_client() {
     for (method, head) in [
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 4"),
         ("HEAD", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked"),
@@ -213,7 +213,7 @@ fn case_13_a_client_goes_on_after_a_response_without_a_body() {
 }
 
 #[test]
-fn case_18_after_connection_close_the_bytes_of_another_response_reach_nobody() {
+fn case_18_after_connection_close_the_bytes_of_another_response_are_sent_to_no_client() {
     let bytes = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok\
                  HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
     let answer = Case::answered(bytes).then(Then::Serves).destroys().expect("a whole one");

@@ -158,7 +158,7 @@ fn case_16_malformed_fields_are_502() {
 }
 
 #[test]
-fn case_17_what_is_no_status_line_is_502() {
+fn case_17_a_malformed_status_line_is_502() {
     for line in [
         "hello, this is HTTP/0.9",
         "HTTP/0.9 200 OK",
@@ -200,7 +200,7 @@ fn case_17_an_unusual_status_passes() {
 }
 
 #[test]
-fn case_24_clear_text_before_the_handshake_is_502_and_reaches_nobody() {
+fn case_24_clear_text_before_the_handshake_is_502_and_is_sent_to_no_client() {
     let origin = Origin::scripted(|mut peer| async move {
         peer.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx-evil: 1\r\n\r\nevil").await;
         peer.ended().await;

@@ -18,7 +18,7 @@ fn locals(origin: &Origin) -> Vec<String> {
 }
 
 #[test]
-fn case_51_where_a_name_moves_the_old_address_s_connection_drains_once_nobody_is_there() {
+fn case_51_after_a_name_has_moved_the_old_addresss_connection_drains_once_the_address_is_lost() {
     let leaving = Leaving { asked: Gate::new(), left: Gate::new() };
     let origin = Origin::serving().addresses(&["127.0.0.2", "127.0.0.3"]);
     let origin = origin.leaving_first_address(&leaving).start();
@@ -93,7 +93,7 @@ fn case_51_of_fifty_addresses_the_one_that_lives_is_found_wherever_it_stands() {
 }
 
 #[test]
-fn case_51_where_no_address_answers_each_of_the_first_few_is_named() {
+fn case_51_if_no_address_answers_each_of_the_first_few_is_named() {
     let endpoint = format!("{NAME}:1");
     let names = Names::default().fixed(NAME, &["127.0.1.1", "127.0.1.2"]);
     let warmline = Setup::new().upstream_at("origin", &endpoint).names(&names).start();

@@ -41,7 +41,7 @@ fn assert_refused(origin: &Origin) {
 }
 
 #[test]
-fn case_25_an_answer_in_the_flight_of_finished_is_nobodys() {
+fn case_25_an_answer_in_the_flight_of_finished_is_sent_to_no_client() {
     let config = config(|config| config.send_half_rtt_data = true);
     let origin = Origin::scripted(move |peer| {
         let config = Arc::clone(&config);

@@ -88,7 +88,7 @@ fn fill(client: &mut Client) {
 }
 
 #[test]
-fn requests_go_on_while_nobody_reads_the_log_and_its_end_tells_how_many_lines_were_lost() {
+fn requests_go_on_while_nobody_reads_the_log_and_a_later_line_says_how_many_lines_were_lost() {
     let mut program = Program::start();
     fill(&mut program.serving());
     program.signal(rustix::process::Signal::TERM);
