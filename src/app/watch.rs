@@ -201,7 +201,7 @@ impl Watch {
 
     fn reject(&self, hash: Option<String>, reason: &str) -> LookOutcome {
         self.tell_cluster(Some(Rejected {
-            // Without a text, rejections are told apart by their reason.
+            // Without a text, rejections are distinguished by their reason.
             hash: hash.clone().unwrap_or_else(|| config::hash(reason)),
             reason: reason.into(),
         }));
@@ -259,7 +259,7 @@ impl Watch {
     }
 }
 
-/// Returns the stream of SIGHUP, the signal by which servers are told to read their files again; `None` if it cannot be
+/// Returns the stream of SIGHUP, the signal that makes servers read their files again; `None` if it cannot be
 /// had.
 fn hangups() -> Option<Signal> {
     let followed = signal(SignalKind::hangup());

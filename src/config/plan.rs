@@ -43,7 +43,7 @@ pub struct Plan {
 pub struct Listener {
     /// The addresses; loopback only, unless `allowNonLoopback` was set.
     pub binds: Vec<Bind>,
-    /// True if each answer tells in its `Proxy-Status` field which connection it came by.
+    /// True if the `Proxy-Status` field of each answer says which connection it came by.
     pub explain: bool,
     /// Bounds on what the application may send and hold.
     pub limits: ListenerLimits,

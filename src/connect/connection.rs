@@ -108,7 +108,7 @@ pub struct ConnectionControl {
 
 #[derive(Debug)]
 enum ControlState {
-    /// The connection is to go on; the drop of this sender tells the driver to end it.
+    /// The connection is to go on; the drop of this sender makes the driver end it.
     Open { _alive: oneshot::Sender<()> },
     /// The connection was ended by the drop of its handle.
     HandleDropped,
@@ -180,7 +180,7 @@ pub struct Driver {
     meter: Arc<Meter>,
     facts: Arc<Facts>,
     alive: oneshot::Receiver<()>,
-    /// Dropped once HTTP is given up: tells the handle that its requests are not read any more.
+    /// Dropped once HTTP is given up, from which the handle learns that its requests are not read any more.
     present: oneshot::Sender<()>,
 }
 

@@ -152,8 +152,8 @@ impl ConnectError {
     }
 }
 
-/// Addresses that failed before the one whose error is told first: the first few with their errors, the number of the
-/// rest.
+/// Addresses that failed before the one whose error is reported first: the first few with their errors, the number of
+/// the rest.
 #[derive(Debug, Default)]
 pub struct Others {
     told: Vec<String>,

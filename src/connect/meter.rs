@@ -130,7 +130,7 @@ impl Meter {
     /// would apply the limit to its keep-alive probes too, and end a long exchange as soon as one of them is lost. It
     /// would also end the connection of a peer whose receive window is full: where that is to be expected, the limit is
     /// lifted once a part is acknowledged, and elsewhere once a part is and the rest is not. `unacknowledged` returns
-    /// the number of bytes that are not, if the kernel tells.
+    /// the number of bytes that are not, if the kernel reports it.
     pub fn relax_unacknowledged_limit(
         &self,
         now: Instant,

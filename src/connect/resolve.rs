@@ -76,7 +76,7 @@ pub struct FamilyAnswer {
     pub family: Family,
     /// The addresses; empty if the name has none of this family.
     pub addresses: Vec<IpAddr>,
-    /// The time at which a name server gave this answer; tells answers from the cache from new ones.
+    /// The time at which a name server gave this answer; distinguishes answers from the cache from new ones.
     pub heard: Instant,
     /// The time at which the part expires; `None`: when the other family's part does.
     pub fresh_until: Option<Instant>,
@@ -352,8 +352,8 @@ enum CandidateResult {
     Failed(NoAnswer),
 }
 
-/// A name server's word that a name has no address. Of several names the last in this order is told: a name that exists
-/// is more likely to be the one that is meant.
+/// A name server's statement that a name has no address. Of several names the last in this order is reported: a name
+/// that exists is more likely to be the one that is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum MissingKind {
     NoName,

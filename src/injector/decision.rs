@@ -1,7 +1,7 @@
 //! The injector's decision about one pod. Pure: pod and settings in, decision out.
 //!
 //! The API server sends two kinds of pods: those that asked by a label of their own, and those of a namespace that
-//! asked for all of its pods. The pod's own label tells the two apart.
+//! asked for all of its pods. The pod's own label distinguishes the two.
 
 use json_patch::Patch;
 use serde_json::Value;

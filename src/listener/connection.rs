@@ -347,8 +347,8 @@ where
 }
 
 impl ServingEnd {
-    /// Returns the failure of a request whose header could not be read, if the client is to be told. `refused` is the
-    /// byte for which the target's host was refused, with its position.
+    /// Returns the failure of a request whose header could not be read, if the client is to get an answer. `refused` is
+    /// the byte for which the target's host was refused, with its position.
     fn refusal(&self, unread: &[u8], refused: Option<(u8, u32)>) -> Option<Failure> {
         match self {
             Self::Done(Err(error))

@@ -4,7 +4,7 @@
 //! Go, Java, `curl -g` and urllib write JSON and Latin-1 into a URL unescaped, and servers accept that; hyper refuses
 //! such a request and keeps none of its bytes. [`Escape`] follows a client's bytes from request line to request line,
 //! however they are cut into segments. It changes no byte behind a request line: the next line begins behind the body,
-//! whose length hyper tells, or behind the head if there is none. Where that is not known, nothing is changed.
+//! whose length hyper reports, or behind the head if there is none. Where that is not known, nothing is changed.
 
 use bytes::{Buf as _, BytesMut};
 
@@ -56,8 +56,8 @@ enum MessagePart {
     Line(Box<RequestLineEscape>),
     /// Behind the request line, within the fields.
     Fields(EmptyLineMatch),
-    /// Behind a whole head whose body's length hyper has not told: `before` requests came before it, and `beyond` bytes
-    /// behind it were handed over, which end in the state `blank`.
+    /// Behind a whole head whose body's length hyper has not reported: `before` requests came before it, and `beyond`
+    /// bytes behind it were handed over, which end in the state `blank`.
     Head { before: u64, beyond: u64, blank: EmptyLineMatch },
     /// Within a body, of which this number of bytes is still to come.
     Body(u64),

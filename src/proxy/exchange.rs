@@ -166,8 +166,8 @@ impl Exchange<'_> {
     /// Gets a connection, over as many dials as `retries.max` allows.
     async fn lease(&self, mut ask: Ask, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
-            let mut stands = |queued| record.waits(queued);
-            let leasing = self.upstream.lease(ask, self.worker, &mut stands);
+            let mut on_wait = |queued| record.waits(queued);
+            let leasing = self.upstream.lease(ask, self.worker, &mut on_wait);
             let Some(leased) = self.unless_ending(leasing).await else {
                 return Err(Failure::Ending(record.stage));
             };

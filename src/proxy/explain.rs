@@ -17,7 +17,7 @@ pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-statu
 /// The name of Warmline's member of the field.
 pub(super) const MEMBER: &str = "warmline";
 
-/// The facts of an exchange that its response tells.
+/// The facts of an exchange that its response reports.
 pub(super) struct Explanation<'a> {
     /// The last connection that took the request, if one did.
     pub(super) attempt: Option<&'a Attempt>,

@@ -1,7 +1,7 @@
 //! The facts that the headers of a server's TLS records tell: the kind of its answer to Warmline's first message, a
 //! request for another handshake, and how many of the bytes were not application data.
 //!
-//! rustls tells none of the three: a handshake that fails takes its state along, a request for renegotiation is
+//! rustls reports none of the three: a handshake that fails takes its state along, a request for renegotiation is
 //! answered and forgotten, and the size of a stored ticket is private.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -28,7 +28,7 @@ const RETRY: [u8; 32] = [
     0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
 ];
 
-/// The facts told by records' headers so far. The task that reads the socket writes here; others read.
+/// The facts that records' headers have shown so far. The task that reads the socket writes here; others read.
 #[derive(Debug, Default)]
 pub struct Inflow {
     /// The number of bytes that were not application data: handshake, tickets, the frames of records.

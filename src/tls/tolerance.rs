@@ -213,7 +213,7 @@ pub(super) struct Tolerance {
     /// The number of consecutive handshakes that an offered session ended.
     failures: u32,
     last_failure: Option<Instant>,
-    /// True if the log has told of the first handshake that an offered session ended.
+    /// True if the first handshake that an offered session ended was logged.
     told: bool,
     without_sessions: Pause,
     small: Pause,

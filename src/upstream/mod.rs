@@ -233,19 +233,19 @@ impl Upstream {
 
     /// Leases a connection: an idle one or a new one, at the cap whichever is free first. Returns the time as well,
     /// because the caller needs the time and another reading of the clock would cost more. While the request waits,
-    /// `stands` is called with true if it waits in the queue, and with false if it waits for a dial.
+    /// `on_wait` is called with true if it waits in the queue, and with false if it waits for a dial.
     pub async fn lease(
         self: &Arc<Self>,
         ask: Ask,
         worker: &Worker,
-        stands: &mut (dyn FnMut(bool) + Send),
+        on_wait: &mut (dyn FnMut(bool) + Send),
     ) -> Result<(Lease, Instant), Unavailable> {
         let now = Instant::now();
         match self.pool.check_out(now, ask) {
             Ok(Checkout::Leased(lease)) => Ok((lease, now)),
             // Boxed, so that the future of the warm path is not enlarged by this one, and need not be moved with it.
             Ok(Checkout::Waits(waiter)) => {
-                let lease = Box::pin(self.wait(waiter, worker, stands)).await?;
+                let lease = Box::pin(self.wait(waiter, worker, on_wait)).await?;
                 Ok((lease, Instant::now()))
             }
             Err(rejection) => Err(Unavailable::Rejected(rejection)),
@@ -268,13 +268,13 @@ impl Upstream {
         self: &Arc<Self>,
         mut waiter: Waiter<Connection, DialFailure>,
         worker: &Worker,
-        stands: &mut (dyn FnMut(bool) + Send),
+        on_wait: &mut (dyn FnMut(bool) + Send),
     ) -> Result<Lease, Unavailable> {
         let mut deadline = self.queue_deadline();
         let mut dials = Dials::default();
         loop {
             let queued = waiter.is_queued();
-            stands(queued);
+            on_wait(queued);
             let step = poll_fn(|cx| waiter.poll_step(cx));
             let step = if queued {
                 match timeout_at(deadline, step).await {

@@ -50,7 +50,7 @@ enum Deadline {
     /// Exchanges may take as long as they need, because nothing about them is outdated.
     Never,
     At(Instant),
-    /// The deadline has come, and the connections were told to end.
+    /// The deadline has passed, and the connections were ended.
     Over,
 }
 
