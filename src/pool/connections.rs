@@ -530,7 +530,12 @@ impl<C> Connections<C> {
 
     /// Returns all connections that have room or are idle, oldest first.
     pub(super) fn listed_oldest_first(&self) -> Vec<ConnectionId> {
-        self.room.oldest_first()
+        self.room.oldest_first().collect()
+    }
+
+    /// Returns at most so many idle connections, oldest first, private and doubted ones included.
+    pub(super) fn idle_oldest_first(&self, most: usize) -> Vec<ConnectionId> {
+        self.room.oldest_first().filter(|id| self.is_idle(*id)).take(most).collect()
     }
 
     /// Returns the number of dials that no waiter counts on.

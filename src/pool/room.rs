@@ -125,10 +125,17 @@ impl RoomList {
         oldest.map(|entry| entry.id)
     }
 
-    pub(super) fn oldest_first(&self) -> Vec<ConnectionId> {
-        let mut all: Vec<_> = self.lists().flatten().map(|e| (e.turn, e.id)).collect();
-        all.sort_unstable();
-        all.into_iter().map(|(_, id)| id).collect()
+    /// Returns the connections of all lists, oldest first.
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        let mut lists: Vec<_> = self.lists().map(|list| list.iter().peekable()).collect();
+        std::iter::from_fn(move || {
+            let heads = lists.iter_mut().enumerate().filter_map(|(index, list)| {
+                let turn = list.peek()?.turn;
+                Some((turn, index))
+            });
+            let (_, index) = heads.min()?;
+            lists[index].next().map(|entry| entry.id)
+        })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = ConnectionId> + '_ {

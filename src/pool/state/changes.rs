@@ -49,13 +49,12 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             state.reason_if_ownerless(facts.history).is_some()
         };
         self.end_listed_that(ownerless, EndReason::Policy);
-        while self.state.census().staying() > self.state.settings.max_connections
-            && self.close_oldest_idle(EndReason::Reconfigured)
-        {}
+        let surplus =
+            self.state.census().staying().saturating_sub(self.state.settings.max_connections);
+        self.close_idle(surplus, EndReason::Reconfigured);
         self.offer_room();
-        while self.state.census().idle > self.state.most_idle()
-            && self.close_oldest_idle(EndReason::Purged)
-        {}
+        let surplus = self.state.census().idle.saturating_sub(self.state.most_idle());
+        self.close_idle(surplus, EndReason::Purged);
         // A lower cap takes away the places that waiters which may take no idle connection were waiting for.
         while self.state.waiters.queued() > self.state.places_coming()
             && self.close_oldest_idle(EndReason::Purged)
@@ -69,7 +68,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// Closes all idle connections; returns their number.
     pub fn flush(&mut self) -> usize {
         let before = self.state.census().idle;
-        while self.close_oldest_idle(EndReason::Drained) {}
+        self.close_idle(usize::MAX, EndReason::Drained);
         before - self.state.census().idle
     }
 
@@ -78,9 +77,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     pub fn close_older_half(&mut self) {
         let Census { idle, closing, .. } = self.state.census();
         let half = if closing == 0 { idle / 2 } else { 0 };
-        for _ in 0..half {
-            self.close_oldest_idle(EndReason::Purged);
-        }
+        self.close_idle(half, EndReason::Purged);
     }
 
     /// Closes the idle connections to the addresses for which `lost` is true.

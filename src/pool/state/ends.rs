@@ -63,6 +63,14 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         oldest.is_some()
     }
 
+    /// Closes so many of the idle connections, oldest first, or all if there are fewer. Looks at each connection once, as
+    /// there may be many, and requests wait for the lock.
+    pub(super) fn close_idle(&mut self, most: usize, reason: EndReason) {
+        for id in self.state.connections.idle_oldest_first(most) {
+            self.close(id, reason);
+        }
+    }
+
     pub(super) fn close_expired(&mut self) {
         for id in self.state.connections.listed_oldest_first() {
             if let Some(reason) = self.expired(id) {
@@ -77,9 +85,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             (self.state.connections.streams(), self.state.connections.retiring());
         let above_floor = idle.saturating_sub(self.state.settings.min_idle);
         let surplus = self.state.purge.surplus(active - retiring);
-        for _ in 0..self.state.purge.period_ended(streams, active, idle).min(above_floor) {
-            self.close_oldest_idle(EndReason::Purged);
-        }
+        let excess = self.state.purge.period_ended(streams, active, idle).min(above_floor);
+        self.close_idle(excess, EndReason::Purged);
         for _ in 0..surplus {
             if let Some(id) = self.state.connections.least_busy() {
                 self.retire(id, EndReason::Purged);

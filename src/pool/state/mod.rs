@@ -374,7 +374,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     /// them.
     pub fn drain(&mut self) {
         self.state.draining = true;
-        while self.close_oldest_idle(EndReason::Drained) {}
+        self.close_idle(usize::MAX, EndReason::Drained);
     }
 }
 
