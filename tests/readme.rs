@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proc_macro2::{TokenStream, TokenTree};
+
 /// The variable that, if set, has the example written into the page instead of compared with the page's copy.
 const WRITE: &str = "WARMLINE_WRITE";
 
@@ -285,4 +287,62 @@ fn the_fixed_bounds_on_their_page_are_those_of_the_source() {
     for (file, constant) in rows {
         assert!(text(&file).contains(&constant), "{file} has no `{constant}`");
     }
+}
+
+/// Returns the text of every `warn!` and `error!` in these tokens, also of those in the braces of other macros.
+fn warnings(tokens: TokenStream, found: &mut BTreeSet<String>) {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    for (at, token) in tokens.iter().enumerate() {
+        let TokenTree::Group(group) = token else { continue };
+        let is_warning = match &tokens[..at] {
+            [.., TokenTree::Ident(name), TokenTree::Punct(mark)] => {
+                mark.as_char() == '!' && (name == "warn" || name == "error")
+            }
+            _ => false,
+        };
+        if is_warning {
+            found.extend(message(group.stream()));
+        } else {
+            warnings(group.stream(), found);
+        }
+    }
+}
+
+/// Returns the message of a line of the log: the first text in the macro's tokens that is not a field's value.
+fn message(tokens: TokenStream) -> Option<String> {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    let is_value = |at: usize| {
+        at > 0 && matches!(&tokens[at - 1], TokenTree::Punct(mark) if mark.as_char() == '=')
+    };
+    let mut texts = tokens.iter().enumerate().filter(|(at, _)| !is_value(*at));
+    texts.find_map(|(_, token)| {
+        let TokenTree::Literal(literal) = token else { return None };
+        syn::parse_str::<syn::LitStr>(&literal.to_string()).ok().map(|text| text.value())
+    })
+}
+
+#[test]
+fn every_warning_and_error_of_the_log_stands_in_the_list_of_its_messages() {
+    let page = text("docs/log.md");
+    let mut files = Vec::new();
+    sources(&here("src"), &mut files);
+    files.retain(|file| !file.ends_with("tests.rs"));
+    let mut found = BTreeSet::new();
+    for file in files {
+        let code: TokenStream = fs::read_to_string(&file).unwrap().parse().unwrap();
+        warnings(code, &mut found);
+    }
+    assert!(found.len() > 35, "{found:?}");
+    let resources = text("src/resources/mod.rs");
+    let shortages =
+        between(&resources, "fn consequence", "#[cfg(test)]").split('"').skip(1).step_by(2);
+    found.extend(shortages.map(|text| text.split(':').next().unwrap().to_owned()));
+    // A part in braces is filled in while the program runs.
+    let fixed = |message: &str| {
+        let parts =
+            message.split('{').map(|part| part.rsplit('}').next().unwrap().trim().to_owned());
+        parts.max_by_key(String::len).unwrap()
+    };
+    let missing: Vec<_> = found.iter().filter(|text| !page.contains(&fixed(text))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

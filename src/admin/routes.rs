@@ -35,8 +35,8 @@ const METRICS_PORT: &str = "\
 warmline: metrics and health
   /metrics    counters, gauges and histograms for Prometheus
   /livez      200 as long as the process answers
-  /readyz     503 until the start is over and during the drain; ?verbose shows each check
-  /startupz   200 once the start is over
+  /readyz     503 until warm connections are there, and in the drain; ?verbose shows each check
+  /startupz   200 once every port is open
 ";
 
 const ADMIN_PORT: &str = "\

@@ -236,7 +236,7 @@ async fn only_reading_is_served_and_a_lost_visitor_is_shown_around() {
     }
     let index = metrics.answer("GET /", "localhost").await;
     assert!(
-        index.contains("/readyz     503 until the start is over and during the drain"),
+        index.contains("/readyz     503 until warm connections are there, and in the drain"),
         "{index}"
     );
 }

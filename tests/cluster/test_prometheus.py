@@ -37,8 +37,10 @@ NERVOUS = {
     "alerts": {rule["alert"]: {"for": "1s"} for rule in RULES},
 }
 
-# The alert for connections that outlive a rotation by ten minutes, for which the test does not wait.
-NOT_CAUSED = "WarmlineOldGenerationConnections"
+# The alert for connections that outlive a rotation by ten minutes, for which the test does not wait; and two that stay
+# silent while a graver one has the same upstream, which with these thresholds it always has.
+LONG = "WarmlineOldGenerationConnections"
+NOT_CAUSED = {LONG, "WarmlineFewRequestsFailing", "WarmlineClientCertificateExpiring"}
 
 # The calls: to a working upstream, with one connection for each request, with one connection for all, and calls that
 # cannot succeed.
@@ -308,7 +310,7 @@ def test_the_configuration_in_the_documents_finds_the_same_targets(folder, acces
 
 
 def test_each_alert_fires_where_its_event_happens(prometheus, trouble):
-    wanted = {(rule["alert"], "troubled") for rule in RULES if rule["alert"] != NOT_CAUSED}
+    wanted = {(rule["alert"], "troubled") for rule in RULES if rule["alert"] not in NOT_CAUSED}
     fired = set()
 
     def all_fired():
@@ -327,7 +329,7 @@ def test_no_alert_is_even_pending_where_nothing_is_wrong(prometheus, healthy, tr
 
 
 def test_the_alert_that_is_not_caused_looks_at_a_metric_that_is_there(prometheus, trouble):
-    [rule] = [rule for rule in RULES if rule["alert"] == NOT_CAUSED]
+    [rule] = [rule for rule in RULES if rule["alert"] == LONG]
     judged, bound = rule["expr"].rsplit(">", 1)
     assert float(bound) == 0 and prometheus.query(judged)
 
