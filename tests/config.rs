@@ -353,7 +353,6 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
             "while parsing a block collection, did not find expected '-' indicator",
         ),
         ("drain: @x", "4:8", "unexpected character: `@'"),
-        ("\tdrain: 5s", "4:2", "tabs disallowed within this context (block indentation)"),
     ] {
         let text = format!("{ONE}{lines}\n");
         assert_eq!(
@@ -363,6 +362,11 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
         );
     }
     table(&[
+        (
+            "\tdrain: 5s",
+            &["4:2: : a tab indents this line, which YAML does not allow; write spaces"],
+        ),
+        ("drain: {{ .Values.drain }}", &[TEMPLATE]),
         ("---\na: b", &["5:1: : a second document begins here; write one, without `---`"]),
         (
             "    hosts: [*all]",
@@ -370,6 +374,41 @@ fn text_that_is_no_yaml_is_refused_with_its_place() {
                \"*\" for the asterisk"],
         ),
     ]);
+}
+
+const TEMPLATE: &str = "4:9: : this is a template that was not rendered; write what comes of it, such as by `helm template`";
+
+#[test]
+fn values_of_the_chart_and_objects_of_kubernetes_are_told_in_one_finding() {
+    let values = format!("{ONE}config: {{drain: 5s}}\nconfigSource: mount\n");
+    let [finding] = &complaints(&values)[..] else { panic!("{:?}", complaints(&values)) };
+    assert!(finding.starts_with("4:1: config: this looks like values of the chart"), "{finding}");
+    let object =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: warmline}\ndata: {config.yaml: ''}\n";
+    let [finding] = &complaints(object)[..] else { panic!("{:?}", complaints(object)) };
+    assert!(
+        finding.starts_with("1:1: apiVersion: this looks like an object of Kubernetes"),
+        "{finding}"
+    );
+}
+
+#[test]
+fn a_url_as_endpoint_is_answered_with_the_endpoint_that_it_means() {
+    for (url, remedy) in [
+        ("https://api.payments.example:443/v1", "write \"api.payments.example:443\""),
+        ("https://API.example", "write \"api.example:443\""),
+        ("api.example/v1?x", "write \"api.example:443\""),
+        ("https://[::1]/", "write \"[::1]:443\""),
+        (
+            "http://api.example:80/",
+            "write \"api.example:443\": upstreams speak TLS; plain HTTP is not in this version",
+        ),
+        ("https://", "write HOST:PORT, without scheme and path"),
+    ] {
+        let text = format!("upstreams: [{{name: a, endpoints: [\"{url}\"]}}]\n");
+        let found = complaints(&text);
+        assert!(found[0].ends_with(&format!("is a URL; {remedy}")), "{url}: {found:?}");
+    }
 }
 
 #[test]
@@ -444,16 +483,16 @@ listeners:
             "4:28: upstreams[0].pool.maxConnections: `0` is out of bounds; write 1 to 1000000",
             "4:41: upstreams[0].pool.maxQueue: `-1` is out of bounds; write 0 to 1000000",
             "4:59: upstreams[0].pool.queueTimeout: `0` is zero; write a duration above \
-             zero, such as 5s",
+             zero, such as 5s (there is no \"no limit\" here; 24h comes near it)",
             "4:75: upstreams[0].pool.maxRequests: `x` is not a whole number; write one from 0 to \
              1000000000",
             "5:25: upstreams[0].timeouts.connect: `0s` is zero; write a duration above \
-             zero, such as 5s",
+             zero, such as 5s (there is no \"no limit\" here; 24h comes near it)",
             "5:40: upstreams[0].timeouts.handshake: `5` has no unit; write 5s or 5ms",
             "5:53: upstreams[0].timeouts.response: `1d` is not a duration; write one whole number \
              with its unit: 200ms, 5s, 1m or 1h",
             "5:63: upstreams[0].timeouts.idle: `0ms` is zero; write a duration above \
-             zero, such as 5s",
+             zero, such as 5s (there is no \"no limit\" here; 24h comes near it)",
             "6:20: upstreams[0].retries.max: `101` is out of bounds; write 0 to 100",
             "6:33: upstreams[0].retries.budget: `20` is not a percentage; write 0% to 100%",
             "6:53: upstreams[0].retries.idempotencyKey: `yes` is not known here; write true or false",
@@ -466,7 +505,7 @@ listeners:
              32768, 32KiB or 1MiB",
             "11:47: listeners[0].limits.headerFields: `0` is out of bounds; write 1 to 10000",
             "11:65: listeners[0].limits.headerTimeout: `0` is zero; write a duration \
-             above zero, such as 5s",
+             above zero, such as 5s (there is no \"no limit\" here; 24h comes near it)",
             "11:81: listeners[0].limits.idleTimeout: `1.5m` is not a duration; write one whole \
              number with its unit: 200ms, 5s, 1m or 1h",
             "11:100: listeners[0].limits.connections: `-1` is out of bounds; write 1 to 1000000",
@@ -563,8 +602,7 @@ upstreams:
             "2:5: upstreams[0]: no endpoint is written; write one, such as `endpoints: \
              [\"api.payments.example:443\"]`",
             "3:11: upstreams[1].name: `Payments` is not a name; write 1 to 63 of a-z, 0-9 and -",
-            "4:17: upstreams[1].endpoints[0]: `https://x.example/a` is a URL; write the host \
-             alone, without scheme and path",
+            "4:17: upstreams[1].endpoints[0]: `https://x.example/a` is a URL; write \"x.example:443\"",
             "6:17: upstreams[2].endpoints[0]: `a.example` has no port; write \"a.example:443\"",
             "7:11: upstreams[3].name: `b` is the name of upstreams[2] already; write another: \
              metrics are told apart by it",
@@ -632,7 +670,7 @@ upstreams:
         [
             "3:27: upstreams[1].hosts: `x.example`, the endpoint's host, would route here by \
              default, and routes to upstreams[0] already; write `hosts` to name them apart, such \
-             as `hosts: [two.internal]`",
+             as `hosts: [b.internal]`",
             "4:45: upstreams[2].hosts[0]: `x.example` routes to upstreams[0] already, as its \
              endpoint's host; write `hosts` there too, to name them apart",
             "4:59: upstreams[2].hosts[2]: `c` is listed twice; write it once",

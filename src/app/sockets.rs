@@ -84,14 +84,13 @@ pub(super) fn raise_descriptor_limit(plan: &Plan) {
     {
         tracing::warn!(%error, "the limit of open files cannot be raised");
     }
-    warn_of_few_descriptors(descriptors_wanted(plan));
+    warn_of_few_descriptors(plan);
 }
 
 /// Warns if the new plan needs more descriptors than the old one, and more than the limit.
 pub(super) fn recheck_descriptor_limit(old: &Plan, new: &Plan) {
-    let wanted = descriptors_wanted(new);
-    if wanted > descriptors_wanted(old) {
-        warn_of_few_descriptors(wanted);
+    if descriptors_wanted(new) > descriptors_wanted(old) {
+        warn_of_few_descriptors(new);
     }
 }
 
@@ -129,11 +128,15 @@ pub(super) fn own_descriptors() -> usize {
     descriptors::open().unwrap_or(OWN_DESCRIPTORS) + SPARE_DESCRIPTORS
 }
 
-fn warn_of_few_descriptors(wanted: u64) {
+fn warn_of_few_descriptors(plan: &Plan) {
+    let wanted = descriptors_wanted(plan);
     if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {
         tracing::warn!(
             limit = most,
             wanted,
+            clients = most_clients(plan),
+            upstreams = upstream_connections(plan),
+            operators = operators_ports(plan) * OPERATORS,
             "the limit of open files is lower than what limits.connections, pool.maxConnections and Warmline itself may need together: raise it (ulimit -Hn, LimitNOFILE) or lower those"
         );
     }

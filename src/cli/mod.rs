@@ -51,7 +51,7 @@ impl Command {
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;
     if let Err(too_little) = command.address_space() {
-        eprintln!("{too_little}");
+        eprintln!("warmline: {too_little}");
         return ExitCode::from(2);
     }
     match command {

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The configuration; beside --configmap, its mounted copy
-    #[arg(long, value_name = "FILE", required_unless_present = "configmap")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The configuration in a `ConfigMap`, watched at the API server
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
@@ -152,9 +152,10 @@ fn source(arguments: &Arguments) -> Result<Source, Stop> {
             Ok(Source::of_configmap(configmap, copy, overrides))
         }
         (None, Some(file)) => Ok(Source::of_file(file, overrides)),
-        (None, None) => {
-            Err(Stop::Arguments("name a configuration with --config or --configmap".into()))
-        }
+        (None, None) => Err(Stop::Arguments(
+            "no configuration is named; write --config FILE, or --configmap [NAMESPACE/]NAME"
+                .into(),
+        )),
     }
 }
 

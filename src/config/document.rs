@@ -11,7 +11,7 @@ use serde_yaml::{
 use super::{
     errors::{Finding, Findings},
     kind::quote,
-    outline::Outline,
+    outline::{Outline, UnknownKey},
     quick,
     spec::Document,
     suggestion::remedy_for_key,
@@ -38,21 +38,52 @@ pub(super) fn read(text: &str, findings: &mut Findings) -> Result<Document, Find
 pub(super) fn read_thoroughly(text: &str, findings: &mut Findings) -> Result<Document, Finding> {
     refuse_tags(text)?;
     let outline = outline(text)?;
-    for unknown in outline.unknown_keys(&SCHEMA) {
+    let unknown = outline.unknown_keys(&SCHEMA);
+    if let Some(other) = other_document(&unknown) {
+        return Err(other);
+    }
+    for unknown in unknown {
         let message = remedy_for_key(unknown.key, &unknown.known);
         findings.add(unknown.path, unknown.at, message);
     }
     let document = serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::Error))
-        .map_err(|error| misshapen(&error, &outline))?;
+        .map_err(|error| misshapen(&error, &outline, text))?;
     for (path, at) in outline.nulls() {
         findings.add(path, at, NOTHING);
     }
     Ok(document)
 }
 
+/// Returns the error for a text that is no configuration but what one is made of or packed into: the chart's values, or an
+/// object of Kubernetes. All its keys would be reported otherwise.
+fn other_document(unknown: &[UnknownKey<'_>]) -> Option<Finding> {
+    let find = |keys: &[&str]| unknown.iter().find(|unknown| keys.contains(&unknown.path.as_str()));
+    let (found, message) = match (find(&["apiVersion", "kind"]), find(OF_VALUES)) {
+        (Some(object), _) => (object, IS_OBJECT),
+        (None, Some(values)) => (values, IS_VALUES),
+        (None, None) => return None,
+    };
+    Some(Finding { path: found.path.clone(), at: Some(found.at), message: message.into() })
+}
+
+/// Keys that only the values of the chart `warmline-egress` have.
+const OF_VALUES: &[&str] = &[
+    "config",
+    "configMap",
+    "configMaps",
+    "configSource",
+    "podMonitor",
+    "prometheusRule",
+    "dashboard",
+];
+const IS_VALUES: &str = "this looks like values of the chart warmline-egress; what is read here is the `config.yaml` that the \
+                         chart makes of them, which `helm template` prints";
+const IS_OBJECT: &str = "this looks like an object of Kubernetes, such as a ConfigMap; what is read here is its `config.yaml`: \
+                         write that to a file";
+
 fn outline(text: &str) -> Result<Placed<Outline>, Finding> {
     serde_yaml::from_str_with_options(text, options(DuplicateKeyPolicy::LastWins))
-        .map_err(|error| malformed(&error))
+        .map_err(|error| malformed(&error, text))
 }
 
 /// The place of each value of a document, by the value's path.
@@ -120,8 +151,11 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
 }
 
 /// Describes an error in the YAML itself, or a use of YAML that is refused here, such as a second document.
-fn malformed(error: &Error) -> Finding {
+fn malformed(error: &Error, text: &str) -> Finding {
     let at = place(error);
+    if let Some(message) = unrendered(text, at) {
+        return Finding { path: String::new(), at: Some(at), message: message.into() };
+    }
     let message = match innermost(error) {
         Error::UnknownAnchor { .. } => "an unquoted * begins a YAML alias, and no anchor has this \
                                         name; write \"*\" for the asterisk"
@@ -140,8 +174,23 @@ fn malformed(error: &Error) -> Finding {
     Finding { path: String::new(), at: Some(at), message }
 }
 
+/// Describes a line that cannot be read for what it has of another language: a tab in its indentation, or a template.
+fn unrendered(text: &str, at: Position) -> Option<&'static str> {
+    let line = text.lines().nth(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
+    let indentation = &line[..line.len() - line.trim_start().len()];
+    if indentation.contains('\t') {
+        Some("a tab indents this line, which YAML does not allow; write spaces")
+    } else if line.contains("{{") && line.contains("}}") {
+        Some(
+            "this is a template that was not rendered; write what comes of it, such as by `helm template`",
+        )
+    } else {
+        None
+    }
+}
+
 /// Describes an error in a text that is valid YAML, but whose keys and shapes are not the document's.
-fn misshapen(error: &Error, outline: &Placed<Outline>) -> Finding {
+fn misshapen(error: &Error, outline: &Placed<Outline>, text: &str) -> Finding {
     let at = place(error);
     let (path, message) = match innermost(error) {
         Error::DuplicateMappingKey { key, .. } => {
@@ -150,7 +199,7 @@ fn misshapen(error: &Error, outline: &Placed<Outline>) -> Finding {
         Error::Unexpected { expected, .. } => wrong_shape(expected, outline.value_at(at)),
         Error::NullIntoString { .. } => (outline.null_at(at), NOTHING.into()),
         _ => {
-            let Finding { message, .. } = malformed(error);
+            let Finding { message, .. } = malformed(error, text);
             (outline.value_at(at).map(|(path, _)| path), message)
         }
     };

@@ -84,7 +84,7 @@ impl Kind for PositiveTime {
         let duration = Time::read(text)?;
         if duration.is_zero() {
             return Err(format!(
-                "{} is zero; write a duration above zero, such as 5s",
+                "{} is zero; write a duration above zero, such as 5s (there is no \"no limit\" here; 24h comes near it)",
                 quote(text)
             ));
         }

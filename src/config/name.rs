@@ -47,7 +47,7 @@ impl Kind for Host {
         if text == "*" {
             return Ok(text.into());
         }
-        if let Some(fault) = url_or_foreign(text) {
+        if let Some(fault) = url_or_foreign(text, host_of_url) {
             return Err(fault);
         }
         if text.starts_with("*.") {
@@ -94,7 +94,7 @@ impl Kind for EndpointAddress {
     type Value = HostPort;
 
     fn read(text: &str) -> Result<HostPort, String> {
-        if let Some(fault) = url_or_foreign(text) {
+        if let Some(fault) = url_or_foreign(text, endpoint_of_url) {
             return Err(fault);
         }
         if let Ok(address) = text.parse::<Ipv6Addr>() {
@@ -304,9 +304,31 @@ fn decimal(text: &str) -> Option<u16> {
     (digits && !padded).then(|| text.parse().ok()).flatten()
 }
 
+/// Returns the remedy for a URL in the place of a host.
+fn host_of_url(_: &str) -> String {
+    "write the host alone, without scheme and path".into()
+}
+
+/// Returns the remedy for a URL in the place of an endpoint: its host and port, if they are usable.
+fn endpoint_of_url(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let is_plain = scheme.eq_ignore_ascii_case("http");
+    let authority = authority.strip_suffix(":80").filter(|_| is_plain).unwrap_or(authority);
+    let with_port = [authority.to_owned(), format!("{authority}:443")];
+    let endpoint = with_port.iter().find_map(|text| EndpointAddress::read(text).ok());
+    let remedy = match endpoint {
+        Some(endpoint) => format!("write \"{endpoint}\""),
+        None => "write HOST:PORT, without scheme and path".into(),
+    };
+    let plain =
+        if is_plain { ": upstreams speak TLS; plain HTTP is not in this version" } else { "" };
+    format!("{remedy}{plain}")
+}
+
 /// Returns the error for a text that is not a host: one with a user and perhaps a password, which are not shown, a URL, or a
-/// name that is not in ASCII.
-fn url_or_foreign(text: &str) -> Option<String> {
+/// name that is not in ASCII. `of_url` returns the remedy for a URL.
+fn url_or_foreign(text: &str, of_url: impl Fn(&str) -> String) -> Option<String> {
     if text.contains('@') {
         return Some(
             "a user or password stands before an @; write the host without them: a request carries \
@@ -315,10 +337,7 @@ fn url_or_foreign(text: &str) -> Option<String> {
         );
     }
     if text.contains("://") || text.contains('/') {
-        return Some(format!(
-            "{} is a URL; write the host alone, without scheme and path",
-            quote(text)
-        ));
+        return Some(format!("{} is a URL; {}", quote(text), of_url(text)));
     }
     (!text.is_ascii()).then(|| {
         format!(

@@ -21,16 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Agrees with the other replicas on the CA for as long as the future is polled. Fails if the lifetimes leave no time
-/// for rotation, if there is no way to the API server, or if the cluster is too old.
-pub(super) async fn agree(
-    own: OwnCertificate,
-    readiness: Arc<Readiness>,
-) -> Result<Infallible, Error> {
+/// Returns a client of the API server. Fails if the lifetimes leave no time for rotation, or if there is no way to the API
+/// server.
+pub(super) async fn client_for(own: &OwnCertificate) -> Result<Client, Error> {
     if own.certificate_lifetime > own.ca_lifetime / 3 {
         return Err(Error::Lifetimes);
     }
-    let client = client().await?;
+    client().await
+}
+
+/// Agrees with the other replicas on the CA for as long as the future is polled. Fails if the cluster is too old.
+pub(super) async fn agree(
+    own: OwnCertificate,
+    client: Client,
+    readiness: Arc<Readiness>,
+) -> Result<Infallible, Error> {
     require_new_enough(&client).await?;
     let namespace = own.namespace.unwrap_or_else(|| client.default_namespace().to_owned());
     let terms = CertificateTerms {

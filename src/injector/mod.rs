@@ -136,6 +136,7 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     let health = bound(settings.health_bind)?;
     let readiness = Arc::new(Readiness::new(drain.clone())?);
     let tls = acceptor(Arc::clone(&readiness.current))?;
+    let keeper = Keeper::of(settings.certificate).await?;
     announce(&webhook, &health);
     let state = ReviewState::new(Arc::clone(&readiness), settings.sidecar);
     let end = End { announced: drain.clone(), come: Drain::default() };
@@ -150,21 +151,40 @@ pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     tokio::select! {
         () = reviews => {}
         () = health => {}
-        error = keep_certificate(settings.certificate, Arc::clone(&readiness)) => return Err(error),
+        error = keep_certificate(keeper, Arc::clone(&readiness)) => return Err(error),
         () = ending => {}
     }
     tracing::info!("warmline injector has ended");
     Ok(())
 }
 
+/// The keeper of the serving certificate, with the way to the API server where one is needed.
+enum Keeper {
+    Files(PathBuf),
+    Own(OwnCertificate, kube::Client),
+}
+
+impl Keeper {
+    /// Fails where it is clear before anything is served that the injector cannot run.
+    async fn of(certificate: Certificate) -> Result<Self, Error> {
+        Ok(match certificate {
+            Certificate::Files(folder) => Self::Files(folder),
+            Certificate::Own(own) => {
+                let client = cluster::client_for(&own).await?;
+                Self::Own(own, client)
+            }
+        })
+    }
+}
+
 /// Keeps the serving certificate up to date for ever. Completes only with the error that makes this impossible.
-async fn keep_certificate(certificate: Certificate, readiness: Arc<Readiness>) -> Error {
-    let outcome = match certificate {
-        Certificate::Files(folder) => {
+async fn keep_certificate(keeper: Keeper, readiness: Arc<Readiness>) -> Error {
+    let outcome = match keeper {
+        Keeper::Files(folder) => {
             let follow = files::follow(&folder, readiness);
             tokio::select! { never = follow => never, Err(error) = cluster::look() => Err(error) }
         }
-        Certificate::Own(own) => cluster::agree(own, readiness).await,
+        Keeper::Own(own, client) => cluster::agree(own, client, readiness).await,
     };
     match outcome {
         Ok(never) => match never {},

@@ -74,7 +74,7 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
         }
     };
     // Boxed for the same reason.
-    let how = Box::pin(end(ending, stream, unread, &inlet, &client)).await;
+    let how = Box::pin(end(ending, stream, unread, &inlet, &client, &limits)).await;
     inlet.ends.increment((Facing::Client, how));
 }
 
@@ -119,11 +119,12 @@ async fn end(
     unread: Bytes,
     inlet: &Inlet,
     client: &Arc<Client>,
+    limits: &ListenerLimits,
 ) -> Manner {
     let refusal = if stream.is_crowded() {
         Some(Failure::Crowded)
     } else {
-        ending.refusal(&unread, stream.refused_byte())
+        ending.refusal(&unread, stream.refused_byte(), limits)
     };
     // It takes a while to close many refused clients, and neither their headers nor the upstream connections that serve
     // them alone must be held for so long.
@@ -349,7 +350,12 @@ where
 impl ServingEnd {
     /// Returns the failure of a request whose header could not be read, if the client is to get an answer. `refused` is
     /// the byte for which the target's host was refused, with its position.
-    fn refusal(&self, unread: &[u8], refused: Option<(u8, u32)>) -> Option<Failure> {
+    fn refusal(
+        &self,
+        unread: &[u8],
+        refused: Option<(u8, u32)>,
+        limits: &ListenerLimits,
+    ) -> Option<Failure> {
         match self {
             Self::Done(Err(error))
                 if error.is_parse_version_h2()
@@ -360,7 +366,10 @@ impl ServingEnd {
                         .into(),
                 ))
             }
-            Self::Done(Err(error)) if error.is_parse_too_large() => Some(Failure::HeaderTooLarge),
+            Self::Done(Err(error)) if error.is_parse_too_large() => Some(Failure::HeaderTooLarge {
+                bytes: limits.header_bytes,
+                fields: limits.header_fields,
+            }),
             Self::Done(Err(error)) if error.is_parse() => Some(unreadable(error, unread, refused)),
             Self::HeaderTimeout => Some(Failure::HeaderTimeout),
             Self::Rest

@@ -42,9 +42,15 @@ pub enum Failure {
     BadRequest(Cow<'static, str>),
     /// The request's header is larger than `limits.headerBytes`, or has more fields than `limits.headerFields`.
     #[error(
-        "the request's header is too large (limits.headerBytes and limits.headerFields of listeners)"
+        "the request's header is too large: {bytes} bytes (limits.headerBytes) and {fields} fields (limits.headerFields of \
+         listeners) are the most"
     )]
-    HeaderTooLarge,
+    HeaderTooLarge {
+        /// `limits.headerBytes`.
+        bytes: usize,
+        /// `limits.headerFields`.
+        fields: usize,
+    },
     /// The request's header was not complete within `limits.headerTimeout`.
     #[error("the request's header was not complete in time (limits.headerTimeout of listeners)")]
     HeaderTimeout,
@@ -70,16 +76,20 @@ pub enum Failure {
     )]
     Connect,
     /// The pool gave the request no connection: all were taken.
-    #[error("all {max} connections (pool.maxConnections) are taken, and {}", match .rejection {
-        Rejection::QueueFull => "the queue for them (pool.maxQueue) is full",
-        Rejection::QueueTimeout => "none came free in time (pool.queueTimeout)",
-        Rejection::Shed => "the queue for them is too slow to serve one more in time (pool.queueTimeout)",
+    #[error("pool.maxConnections ({max}) is reached: {}", match .rejection {
+        Rejection::QueueFull => "the queue for connections (pool.maxQueue) is full".to_owned(),
+        Rejection::QueueTimeout => format!("none came free within pool.queueTimeout ({limit:?})"),
+        Rejection::Shed => format!(
+            "the queue for connections is too slow to serve one more within pool.queueTimeout ({limit:?})"
+        ),
     })]
     Queue {
         /// The reason: the queue was full, too slow, or the time in it was over.
         rejection: Rejection,
         /// `pool.maxConnections`.
         max: usize,
+        /// `pool.queueTimeout`.
+        limit: Duration,
     },
     /// The dial for the request failed.
     #[error(transparent)]
@@ -278,7 +288,8 @@ impl Failure {
     pub(super) fn unavailable(error: Unavailable, upstream: &Upstream, stage: Stage) -> Self {
         match error {
             Unavailable::Rejected(rejection) => {
-                Self::Queue { rejection, max: upstream.settings().pool.max_connections }
+                let pool = &upstream.settings().pool;
+                Self::Queue { rejection, max: pool.max_connections, limit: pool.queue_timeout }
             }
             Unavailable::Dial(failed) => Self::Dial(failed),
             Unavailable::Outdated(limit) => Self::Outdated(limit),
@@ -396,12 +407,21 @@ pub(super) fn cause(error: &hyper::Error) -> String {
     }
 }
 
+/// The words for an end of TCP that TLS did not announce.
+const NO_CLOSE_NOTIFY: &str = "TCP ended without close_notify";
+
 fn joined(mut error: Option<&(dyn Error + 'static)>) -> String {
     let mut texts = Vec::new();
     while let Some(inner) = error {
-        // rustls adds a link to its manual, which is cut off here.
-        texts.push(inner.to_string().split(": https://").next().unwrap_or_default().to_owned());
+        let text = inner.to_string();
         error = inner.source();
+        texts.push(match text.split(": https://").next().unwrap_or_default() {
+            // hyper's words for any error of the socket; its cause says which.
+            "connection error" if error.is_some() => continue,
+            // rustls' words, behind which it has a link to its manual.
+            "peer closed connection without sending TLS close_notify" => NO_CLOSE_NOTIFY.to_owned(),
+            words => words.to_owned(),
+        });
     }
     texts.join(": ")
 }

@@ -1,5 +1,7 @@
 //! The counts of one upstream, without those of its pool.
 
+use std::borrow::Cow;
+
 use crate::{
     connect::{ConnectError, Dialled},
     label,
@@ -133,6 +135,17 @@ impl Failed {
             text.push('…');
         }
         Self { status, by, stage, text }
+    }
+
+    /// Returns the status that the application got, in words where there was none. A dial of the warm floor, which no
+    /// request waits for, is the only failure of the upstream in this stage without a status.
+    #[must_use]
+    pub fn outcome(&self) -> Cow<'static, str> {
+        match (self.status, self.by, self.stage) {
+            (Some(status), _, _) => status.to_string().into(),
+            (None, Party::Upstream, Stage::Connect) => "warm dial".into(),
+            (None, _, _) => "broken off".into(),
+        }
     }
 }
 

@@ -137,4 +137,5 @@ fn without_a_cluster_and_without_files_it_says_what_is_wanted() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("or give --certificate-files"), "{stderr}");
+    assert!(!stderr.contains("is serving"), "{stderr}");
 }

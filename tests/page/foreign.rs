@@ -79,7 +79,7 @@ fn a_verb_from_a_foreign_page_is_refused_and_does_nothing() {
         browser.wait_for_text("this request comes from another page");
     }
     assert_eq!(warmline.pool("origin").census.idle, 1, "nothing was closed");
-    assert!(!warmline.admin("/").text().contains("Done from here"));
+    assert!(!warmline.admin("/").text().contains("What operators did"));
 }
 
 #[test]

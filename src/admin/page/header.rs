@@ -100,8 +100,8 @@ pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
                     div { dt { "watch" } dd.bad { "away: " (away.reason) } }
                 }
                 div { dt { "since" } dd { (Moment(since)) " (" (Span::between(since, snapshot.at)) ")" } }
-                div { dt { "changes of it" } dd { (outcomes(&configuration.reloads)) } }
-                div { dt { "of certificates" } dd { (outcomes(&configuration.credentials)) } }
+                div { dt { "configuration changes" } dd { (outcomes(&configuration.reloads)) } }
+                div { dt { "certificate changes" } dd { (outcomes(&configuration.credentials)) } }
             }
             details #plan { summary { "The whole, defaults included" } pre { (plan::yaml(snapshot)) } }
         }
@@ -119,7 +119,7 @@ pub(super) fn acts(snapshot: &Snapshot) -> Markup {
     html! {
         @if !snapshot.acts.is_empty() {
             section #acts {
-                h2 { "Done from here" }
+                h2 { "What operators did since the start" }
                 table {
                     @for act in &snapshot.acts {
                         tr {

@@ -52,7 +52,7 @@ fn pill(upstream: &UpstreamSnapshot, now: SystemTime, good: &Markup) -> Markup {
             Health::Good => { (good) }
             Health::Full => { span.pill.warn { "all connections taken, requests wait" } }
             Health::Failing(failure) => {
-                span.pill.bad { (status(&failure.what)) ", " (Ago(failure.last, now)) }
+                span.pill.bad { (failure.what.outcome()) ", " (Ago(failure.last, now)) }
             }
         }
     }
@@ -176,7 +176,7 @@ fn requests(upstream: &UpstreamSnapshot) -> Markup {
         &html! { (PerSecond(rate.now)) small { " now" } },
         &html! {
             (figures::line(&rate.lately))
-            p { "at most " (PerSecond(rate.most)) " · " (Count(total)) " in all" }
+            p { "peak " (PerSecond(rate.most)) "/s in the last minute · " (Count(total)) " in all" }
         },
     )
 }
@@ -222,7 +222,7 @@ fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
         &html! { (PerSecond(rate.now)) small { " now" } },
         &html! {
             (figures::line(&rate.lately))
-            p { "at most " (PerSecond(rate.most)) }
+            p { "peak " (PerSecond(rate.most)) "/s in the last minute" }
             @if times.count() > 0 {
                 p { "took " (quantile(times.quantile(0.5))) " median, " (quantile(times.quantile(0.99))) " p99" }
             }
@@ -242,9 +242,4 @@ pub(super) fn unrouted(snapshot: &Snapshot) -> Markup {
             }
         }
     }
-}
-
-/// Returns the status that the application got, or `broken off`.
-fn status(failed: &Failed) -> String {
-    failed.status.map_or_else(|| "broken off".into(), |status| status.to_string())
 }

@@ -59,10 +59,12 @@ pub(super) fn end(reason: EndReason) -> &'static str {
 /// Explains a handshake's result.
 pub(super) fn handshake(result: Handshake) -> &'static str {
     match result {
-        Handshake::Full => "no session was at hand",
+        Handshake::Full => "no session was offered: none was at hand, or this was the second try",
         Handshake::Resumed => "an earlier session went on",
         Handshake::Refused => "we offered a session, the upstream did not take it",
-        Handshake::Failed => "no connection came of it",
+        Handshake::Failed => {
+            "it broke off, perhaps healed by a second try; or, with TLS 1.3, our certificate was refused after it"
+        }
     }
 }
 

@@ -99,7 +99,12 @@ fn handshakes(upstream: &UpstreamSnapshot) -> String {
     let results = upstream.handshakes_by_result();
     let results: Vec<_> = results.map(|(result, count)| format!("{count} {result}")).collect();
     let rate = &upstream.activity.handshakes;
-    format!("{}; {:.1} a second now, {:.1} at most", results.join(", "), rate.now, rate.most)
+    format!(
+        "{}; {:.1} a second now, peak {:.1} in the last minute",
+        results.join(", "),
+        rate.now,
+        rate.most
+    )
 }
 
 /// Returns the sum of the counts with its parts in parentheses: `3 (2 idle, 1 purged)`, `1 (idle)`. Zeros are left out.
@@ -152,8 +157,8 @@ fn failures(page: &mut String, upstream: &UpstreamSnapshot, now: SystemTime) {
     }
     page.push_str("  last failures\n");
     for failure in &upstream.exchanges.failures {
-        let Failed { status, by, stage, text } = &failure.what;
-        let status = status.map_or_else(|| "broken off".into(), |status| status.to_string());
+        let Failed { by, stage, text, .. } = &failure.what;
+        let status = failure.what.outcome();
         let (ago, text) = (Ago(failure.last, now), on_one_line(text));
         let _ = writeln!(page, "    {ago}, {}x  {status}  {by}-{stage}  {text}", failure.times);
     }

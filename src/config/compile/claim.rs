@@ -98,12 +98,17 @@ impl ClaimedNames {
             Entry::Occupied(taken) if taken.get().upstream == owner.upstream => {
                 Err(format!("`{host}` is listed twice; write it once"))
             }
-            Entry::Occupied(taken) => Err(clash(host, taken.get(), &owner)),
+            Entry::Occupied(taken) => {
+                let name = self.names.iter().find(|(_, index)| **index == owner.upstream);
+                let name = name.map_or("other", |(name, _)| name);
+                Err(clash(host, taken.get(), &owner, name))
+            }
         }
     }
 }
 
-fn clash(host: &str, earlier: &HostOwner, later: &HostOwner) -> String {
+/// Returns the error for a host that two upstreams claim; `name` is the later one's.
+fn clash(host: &str, earlier: &HostOwner, later: &HostOwner, name: &str) -> String {
     let other = format!("upstreams[{}]", earlier.upstream);
     match (later.written, earlier.written) {
         (true, true) => format!(
@@ -116,7 +121,7 @@ fn clash(host: &str, earlier: &HostOwner, later: &HostOwner) -> String {
         ),
         (false, _) => format!(
             "`{host}`, the endpoint's host, would route here by default, and routes to {other} \
-             already; write `hosts` to name them apart, such as `hosts: [two.internal]`"
+             already; write `hosts` to name them apart, such as `hosts: [{name}.internal]`"
         ),
     }
 }

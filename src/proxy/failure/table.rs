@@ -41,7 +41,7 @@ impl Row {
         use {Failure as F, Party as By, Stage as At, StatusCode as S};
         match failure {
             F::BadRequest(_)          => row(At::Request, By::Client, S::BAD_REQUEST, "http_request_error").closing(),
-            F::HeaderTooLarge         => row(At::Request, By::Client, S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error").closing(),
+            F::HeaderTooLarge { .. }  => row(At::Request, By::Client, S::REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error").closing(),
             F::HeaderTimeout          => row(At::Request, By::Client, S::REQUEST_TIMEOUT, "http_request_error").closing(),
             F::Crowded                => row(At::Request, By::Warmline, S::SERVICE_UNAVAILABLE, "proxy_internal_response").closing(),
             F::UnknownHost { .. }     => row(At::Request, By::Client, S::NOT_FOUND, "destination_not_found"),

@@ -60,7 +60,7 @@ fn failures() -> Vec<Failure> {
     let second = Duration::from_secs(1);
     let mut all = vec![
         Failure::bad_request("a fault"),
-        Failure::HeaderTooLarge,
+        Failure::HeaderTooLarge { bytes: 32768, fields: 100 },
         Failure::HeaderTimeout,
         Failure::Crowded,
         Failure::UnknownHost { host: "a.test".into(), hosts: Vec::new(), stats: false },
@@ -79,7 +79,7 @@ fn failures() -> Vec<Failure> {
         Failure::UploadBroken,
     ];
     for rejection in [Rejection::QueueFull, Rejection::QueueTimeout, Rejection::Shed] {
-        all.push(Failure::Queue { rejection, max: 2 });
+        all.push(Failure::Queue { rejection, max: 2, limit: second });
     }
     let alert = AlertDescription::AccessDenied;
     for shown in CertificateUse::ALL {

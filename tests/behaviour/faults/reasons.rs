@@ -56,7 +56,7 @@ fn fault_24_a_response_that_broke_off_says_how() {
     });
     for (line, words) in [
         (&fin, "end of file before message length reached"),
-        (&truncated, "peer closed connection without sending TLS close_notify"),
+        (&truncated, ": TCP ended without close_notify"),
         (&reset, "reset by peer"),
         (&chunk, "hunk size"),
     ] {

@@ -4,17 +4,14 @@ use std::{cmp::Reverse, time::SystemTime};
 
 use maud::{Markup, html};
 
-use super::{
+use super::super::{
     super::{
-        super::{
-            moment::{Ago, Moment},
-            pools::phase,
-            snapshot::{Counts, ExchangesSnapshot, UpstreamSnapshot},
-        },
-        numbers::{Count, PerSecond, plural},
-        words,
+        moment::{Ago, Moment},
+        pools::phase,
+        snapshot::{Counts, ExchangesSnapshot, UpstreamSnapshot},
     },
-    status,
+    numbers::{Count, PerSecond, plural},
+    words,
 };
 use crate::{
     pool::{ConnectionView, EndReason, Rejection, Reuse},
@@ -96,7 +93,7 @@ pub(super) fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
         div.panel {
             h3 { "TLS handshakes" }
             table {
-                thead { tr { th {} th.number { "all" } th.number { "now/s" } th.number { "most/s" } } }
+                thead { tr { th {} th.number { "all" } th.number { "now/s" } th.number { "peak/s" } } }
                 @for ((result, rate), (_, count)) in rates.zip(upstream.handshakes_by_result()) {
                     tr {
                         td { b { (result.as_str()) } " " span.muted { (words::handshake(*result)) } }
@@ -126,7 +123,7 @@ pub(super) fn failures(exchanges: &ExchangesSnapshot, now: SystemTime) -> Markup
                                         (Ago(failure.last, now))
                                     }
                                     td.number { (Count(failure.times)) }
-                                    td { b.bad { (status(&failure.what)) } }
+                                    td { b.bad { (failure.what.outcome()) } }
                                     td { (failure.what.by) ", " (failure.what.stage) }
                                     td.wide { bdi { (failure.what.text) } }
                                 }
