@@ -109,7 +109,7 @@ impl Clients {
             match listener.accept().await {
                 Ok(accepted) => break accepted,
                 Err(error) => {
-                    self.tell_unaccepted(&error, what);
+                    self.log_failed_accept(&error, what);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -119,7 +119,7 @@ impl Clients {
     }
 
     /// Logs a failed accept, once in [`TELL_EVERY`] at most, because the error may come back at each try.
-    fn tell_unaccepted(&mut self, error: &io::Error, what: &str) {
+    fn log_failed_accept(&mut self, error: &io::Error, what: &str) {
         let now = Instant::now();
         if self.told.is_none_or(|told| now.saturating_duration_since(told) >= TELL_EVERY) {
             self.told = Some(now);

@@ -180,14 +180,14 @@ impl Watch {
         if plan == in_force.plan && same_text {
             self.came_from(origin);
             return Ok(self
-                .tell_stale(&stale)
+                .record_unusable_files(&stale)
                 .map_or(LookOutcome::Unchanged, LookOutcome::Refused));
         }
         let hash = config::hash(&text);
         self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
         // Faults of files are reported once the plan is in force: a plan that is refused may name other files, and its
         // report would contradict that of the plan in force.
-        let stale = self.tell_stale(&stale);
+        let stale = self.record_unusable_files(&stale);
         self.came_from(origin);
         if same_text {
             tracing::info!(%hash, "changed certificates are in force");
@@ -200,7 +200,7 @@ impl Watch {
     }
 
     fn reject(&self, hash: Option<String>, reason: &str) -> LookOutcome {
-        self.tell_cluster(Some(Rejected {
+        self.publish_to_cluster(Some(Rejected {
             // Without a text, rejections are distinguished by their reason.
             hash: hash.clone().unwrap_or_else(|| config::hash(reason)),
             reason: reason.into(),
@@ -215,15 +215,15 @@ impl Watch {
     }
 
     fn accept(&self) {
-        self.tell_cluster(None);
+        self.publish_to_cluster(None);
         if self.live.configuration.accepted() {
             tracing::info!("the configuration is good again, and what it says is in force");
         }
     }
 
-    fn tell_cluster(&self, rejected: Option<Rejected>) {
+    fn publish_to_cluster(&self, rejected: Option<Rejected>) {
         if let Some(configmap) = self.source.configmap() {
-            configmap.tell_rejected(rejected);
+            configmap.publish_rejected(rejected);
         }
     }
 
@@ -244,7 +244,7 @@ impl Watch {
 
     /// Records the files that cannot be used, and logs new ones and their end; returns the reasons of all of them, or
     /// `None`.
-    fn tell_stale(&self, stale: &[UnusableFiles]) -> Option<String> {
+    fn record_unusable_files(&self, stale: &[UnusableFiles]) -> Option<String> {
         if stale.is_empty() && self.live.configuration.has_stale() {
             tracing::info!("certificates, keys and trust are good again");
         }

@@ -101,7 +101,7 @@ fn start(arguments: Arguments) -> Result<Option<Running>, Stop> {
     };
     log::init(&loaded.plan.log);
     log::reconfigure(&loaded.plan.log);
-    tell_unwatched(&source);
+    log_unwatched_configmap(&source);
     let environment = Environment {
         key_log: arguments.key_log,
         configuration: loaded.text,
@@ -160,7 +160,7 @@ fn source(arguments: &Arguments) -> Result<Source, Stop> {
 }
 
 /// Logs that the `ConfigMap` cannot be watched, which happened before there was a log.
-fn tell_unwatched(source: &Source) {
+fn log_unwatched_configmap(source: &Source) {
     if let Some(away) = source.configmap().and_then(|configmap| configmap.known().away) {
         let reason = away.reason;
         tracing::warn!(reason, "the ConfigMap is not watched; the mounted copy leads");

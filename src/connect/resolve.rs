@@ -409,7 +409,7 @@ impl Search<'_> {
                 CandidateResult::Addresses(answer) => return Ok(answer),
                 CandidateResult::Missing(what) => missing = missing.max(Some(what)),
                 CandidateResult::Failed(fault) => {
-                    failed = failed.or(Some((candidate.clone(), fault)))
+                    failed = failed.or(Some((candidate.clone(), fault)));
                 }
             }
         }

@@ -98,7 +98,7 @@ async fn converse(
         None => answer(stream, router, report, end).await,
         Some(tls) => match timeout(FIRST, tls.accept(stream)).await {
             Ok(Ok(stream)) => answer(stream, router, report, end).await,
-            Ok(Err(error)) => tell_failed_handshake(&in_words(error)),
+            Ok(Err(error)) => log_failed_handshake(&in_words(error)),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
@@ -106,7 +106,7 @@ async fn converse(
 
 /// Logs a failed handshake. The level is a warning if the client sent an alert or invalid data, as an API server does
 /// that does not trust the certificate, and debug if the connection only ended, as port probes do.
-fn tell_failed_handshake(error: &io::Error) {
+fn log_failed_handshake(error: &io::Error) {
     if error.kind() == io::ErrorKind::InvalidData {
         tracing::warn!(%error, "a TLS handshake failed");
     } else {

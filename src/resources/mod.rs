@@ -106,14 +106,14 @@ impl Resources {
     /// Counts that a bound acted, and logs it from time to time.
     pub fn short_of(&self, resource: Resource) {
         self.shortages.increment(resource);
-        if let Some(times) = self.is_to_be_told(resource, Instant::now()) {
+        if let Some(times) = self.take_count_to_log(resource, Instant::now()) {
             let most = self.most(resource);
             tracing::warn!(resource = resource.as_str(), most, times, "{}", resource.consequence());
         }
     }
 
     /// Returns the number of times that the bound acted since the last log line about it; `None` if no line is due.
-    fn is_to_be_told(&self, resource: Resource, now: Instant) -> Option<u64> {
+    fn take_count_to_log(&self, resource: Resource, now: Instant) -> Option<u64> {
         let acted = self.shortages.get(resource);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let last = &mut told[resource.index()];
@@ -171,7 +171,7 @@ mod tests {
         let (clients, begin) = (Resource::ClientDescriptors, Instant::now());
         let acts = |seconds: u64, resource| {
             resources.shortages.increment(resource);
-            resources.is_to_be_told(resource, begin + Duration::from_secs(seconds))
+            resources.take_count_to_log(resource, begin + Duration::from_secs(seconds))
         };
         assert_eq!(acts(0, clients), Some(1));
         assert_eq!((acts(0, clients), acts(9, clients)), (None, None));

@@ -109,7 +109,7 @@ async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Slot, Con
 
 /// Calls for idle connections to be closed if the dial failed for want of a descriptor. A shortage of local ports is
 /// not answered in this way, because a port is not free as soon as its connection is closed.
-fn tell_shortage(error: &ConnectError) {
+fn report_shortage(error: &ConnectError) {
     if let ConnectError::Exhausted { error, .. } = error
         && descriptors::is_shortage(error)
     {
@@ -133,7 +133,7 @@ impl Upstream {
         let (resolver, resources) = (worker.resolver.clone(), Arc::clone(&worker.resources));
         tokio::spawn(async move {
             let failed = |error: &ConnectError| match purpose {
-                Purpose::Waiter => tell_shortage(error),
+                Purpose::Waiter => report_shortage(error),
                 Purpose::Floor => upstream.note_cold(error),
             };
             let slot = match descriptor(&resources, purpose).await {
@@ -237,8 +237,8 @@ impl Upstream {
             }
             place.socket_ended(end, now);
             self.connection_gone(&generation, id, now);
-            self.tell_learned_timeout();
-            self.tell_closes_at_any_time();
+            self.log_learned_timeout();
+            self.log_closes_at_any_time();
         });
     }
 
@@ -258,7 +258,7 @@ impl Upstream {
     }
 
     /// Logs, once for each configured value of the idle timeout, that the upstream closes idle connections earlier.
-    fn tell_learned_timeout(&self) {
+    fn log_learned_timeout(&self) {
         let Some(learned) = self.pool().learned() else { return };
         let configured = self.settings().pool.idle_timeout;
         let in_vain = configured.is_zero() || learned.limit < configured;
@@ -275,7 +275,7 @@ impl Upstream {
 
     /// Logs, once for each configured value of the idle timeout, that some requests get new connections because the
     /// upstream closes idle ones at any time.
-    fn tell_closes_at_any_time(&self) {
+    fn log_closes_at_any_time(&self) {
         if self.pool().closes_at_any_time() && !self.habit_told.swap(true, SeqCst) {
             tracing::warn!(
                 upstream = self.name(),

@@ -110,7 +110,7 @@ impl ConfigMap {
     }
 
     /// Tells the follower that the current content was refused, or (`None`) that it is good.
-    pub fn tell_rejected(&self, rejected: Option<Rejected>) {
+    pub fn publish_rejected(&self, rejected: Option<Rejected>) {
         self.rejected.send_if_modified(|told| {
             let news = *told != rejected;
             *told = rejected;

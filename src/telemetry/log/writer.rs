@@ -142,10 +142,10 @@ impl<W: Write> Outlet<W> {
             let last = self.counts.taken.load(SeqCst) <= self.counts.written.load(SeqCst) + 1;
             if last || untold >= LINES {
                 untold = 0;
-                self.tell_losses();
+                self.report_losses();
             }
             if line.is_empty() || self.told.elapsed() >= TELLS_AFTER {
-                self.tell_left_out();
+                self.report_left_out();
             }
             self.counts.written.fetch_add(1, SeqCst);
         }
@@ -156,14 +156,14 @@ impl<W: Write> Outlet<W> {
         match lines.recv_timeout(TELLS_AFTER) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Timeout) => {
-                self.tell_left_out();
+                self.report_left_out();
                 lines.recv().ok()
             }
             Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
-    fn tell_left_out(&mut self) {
+    fn report_left_out(&mut self) {
         self.told = Instant::now();
         let left_out = self.rate.take_left_out();
         if left_out != LeftOut::default() {
@@ -171,7 +171,7 @@ impl<W: Write> Outlet<W> {
         }
     }
 
-    fn tell_losses(&mut self) {
+    fn report_losses(&mut self) {
         let lost = self.counts.lost.swap(0, SeqCst);
         if lost > 0 {
             let _ = self.sink.write_all(loss(self.format, lost).as_bytes());
