@@ -24,6 +24,7 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf},
     sync::oneshot,
@@ -244,7 +245,8 @@ async fn handshake(
     Ok((sender, Box::new(http)))
 }
 
-type SendResult = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+/// The response, or the request if nothing of it was written.
+pub type SendResult = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Connection {
     /// Begins an exchange on the connection with this past.
@@ -271,34 +273,16 @@ impl Connection {
         }
     }
 
-    /// Sends a request at this time, and waits for its response's header; to be called after [`Connection::ready`].
-    ///
-    /// A request that is pushed from another thread at the very moment in which the driver drops its queue is neither
-    /// read nor given back as long as the queue's sender lives. Therefore the sender is dropped once the driver is
-    /// gone, and the result is asked for again.
-    pub async fn send(
+    /// Sends a request at this time, to be called after [`Connection::ready`]. The result waits for the response's header.
+    pub fn send(
         &mut self,
         request: Request<RequestBody>,
         stale_check: StaleCheck,
         now: Instant,
-    ) -> SendResult {
+    ) -> Sending<'_, impl Future<Output = SendResult>> {
         self.check_if_stale(stale_check, now);
-        let mut responding = pin!(self.sender().try_send_request(request));
-        let (sender, gone) = (&mut self.sender, &mut self.gone);
-        poll_fn(|cx| {
-            if let Poll::Ready(sent) = responding.as_mut().poll(cx) {
-                return Poll::Ready(sent);
-            }
-            if let Some(gone) = gone
-                && sender.is_some()
-                && Pin::new(gone).poll(cx).is_ready()
-            {
-                *sender = None;
-                return responding.as_mut().poll(cx);
-            }
-            Poll::Pending
-        })
-        .await
+        let responding = self.sender().try_send_request(request);
+        Sending { responding, sender: &mut self.sender, gone: &mut self.gone }
     }
 
     /// Makes a connection that was idle read its socket before it writes. The peer may have ended the connection, and a
@@ -405,6 +389,40 @@ impl Deref for Connection {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.control.set_ended(ControlState::HandleDropped);
+    }
+}
+
+pin_project! {
+    /// A request that was sent, until its response's header has come. A type of its own, as an async function would keep
+    /// room for the request three times.
+    ///
+    /// A request that is pushed from another thread at the very moment in which the driver drops its queue is neither
+    /// read nor given back as long as the queue's sender lives. Therefore the sender is dropped once the driver is
+    /// gone, and the result is asked for again.
+    pub struct Sending<'a, F> {
+        #[pin]
+        responding: F,
+        sender: &'a mut Option<SendRequest<RequestBody>>,
+        gone: &'a mut Option<DriverGone>,
+    }
+}
+
+impl<F: Future<Output = SendResult>> Future for Sending<'_, F> {
+    type Output = SendResult;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<SendResult> {
+        let mut this = self.project();
+        if let Poll::Ready(sent) = this.responding.as_mut().poll(cx) {
+            return Poll::Ready(sent);
+        }
+        if let Some(gone) = this.gone
+            && this.sender.is_some()
+            && Pin::new(gone).poll(cx).is_ready()
+        {
+            **this.sender = None;
+            return this.responding.poll(cx);
+        }
+        Poll::Pending
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -25,7 +25,7 @@ use crate::{
     connect::{
         Fate, PriorUse, RequestBody, StaleCheck, Suspect,
         body::{CONTINUE_TIMEOUT, Progress, Upload},
-        connection::{self, Facts},
+        connection::{self, Facts, SendResult},
         meter::Meter,
     },
     pool::{Ask, DEFAULT_URGENCY, EndReason, Reuse, Sharing, Verdict},
@@ -207,9 +207,13 @@ impl Exchange<'_> {
             (true, true) => StaleCheck::Always,
             (true, false) => StaleCheck::IfIdle,
         };
-        let responding = connection.send(outbound.take(), stale_check, now);
+        let request = outbound.take();
         let upload = outbound.upload().map(Arc::as_ref);
-        match self.response(responding, &meter, upload, now).await {
+        let responded = {
+            let responding = pin!(connection.send(request, stale_check, now));
+            self.response(responding, &meter, upload, now).await
+        };
+        match responded {
             Ok(response) if past.may_be_stale() && is_idle_close(&response, &meter, upload) => {
                 Err(idle_closed(record))
             }
@@ -312,12 +316,11 @@ impl Exchange<'_> {
     /// Waits for the final header, within the limits ("Time limits" in docs/design.md).
     async fn response(
         &self,
-        responding: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+        mut responding: Pin<&mut impl Future<Output = SendResult>>,
         meter: &Meter,
         upload: Option<&Upload>,
         sent_at: Instant,
     ) -> Result<Response<Incoming>, NoResponse> {
-        let mut responding = pin!(responding);
         poll_fn(|cx| {
             if let Poll::Ready(result) = responding.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(NoResponse::Error));

@@ -65,7 +65,7 @@ impl Proxy {
         // The last byte of the request's header came just now.
         let now = client.last_io().unwrap_or_else(Instant::now);
         client.exchange_begins(now, request.body().size_hint().exact());
-        let mut record = Record::new(self, client, now);
+        let mut record = Box::new(Record::new(self, client, now));
         record.unread = !request.body().is_end_stream();
         let routed = RoutedRequest::of(request, entry, &mut record);
         PreparedRequest { record, routed, explain }
@@ -89,7 +89,7 @@ impl Proxy {
         &self,
         failure: &Failure,
         upstream: Option<&Upstream>,
-        record: Record,
+        record: Box<Record>,
         client: &Client,
         explain: bool,
     ) -> Response<AnswerBody> {
@@ -110,7 +110,9 @@ impl Proxy {
 /// A request that was judged. Its future keeps it in one place, as it is large and should not be moved from call to
 /// call.
 pub struct PreparedRequest {
-    record: Record,
+    /// The record of the exchange. Boxed, as it is large, and passes through hyper with the response's body, which is
+    /// copied eleven times on its way.
+    record: Box<Record>,
     routed: Result<RoutedRequest, Failure>,
     explain: bool,
 }
@@ -194,7 +196,7 @@ fn relay(
     responded: Responded,
     routed: &RoutedRequest,
     client: &Arc<Client>,
-    record: Record,
+    record: Box<Record>,
 ) -> Response<AnswerBody> {
     let Responded { response, body, lease, fitness, midway } = responded;
     let upstream = Arc::clone(&routed.upstream);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{
-    Extensions, HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version,
     header::{CONTENT_LENGTH, EXPECT},
     request,
 };
@@ -137,7 +137,8 @@ fn has_key(headers: &HeaderMap) -> bool {
 struct RequestCopy {
     method: Method,
     uri: Uri,
-    headers: HeaderMap,
+    /// The fields in their order. Not a map, as hardly a copy is ever used, and a map takes two allocations.
+    fields: Vec<(HeaderName, HeaderValue)>,
     /// The spelling of the field names in upper and lower case, as hyper keeps it; mostly empty.
     extensions: Extensions,
 }
@@ -145,8 +146,8 @@ struct RequestCopy {
 impl RequestCopy {
     fn of(parts: &request::Parts) -> Self {
         let (method, uri) = (parts.method.clone(), parts.uri.clone());
-        let (headers, extensions) = (parts.headers.clone(), parts.extensions.clone());
-        Self { method, uri, headers, extensions }
+        let fields = parts.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Self { method, uri, fields: fields.collect(), extensions: parts.extensions.clone() }
     }
 
     /// Builds the request again, or returns `None` if its body is not held.
@@ -158,7 +159,9 @@ impl RequestCopy {
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        for (name, value) in self.fields.iter().cloned() {
+            request.headers_mut().append(name, value);
+        }
         *request.extensions_mut() = self.extensions.clone();
         *request.version_mut() = Version::HTTP_11;
         unpark_on_continue(&mut request, upload);
@@ -203,7 +206,7 @@ mod tests {
         let (mut parts, ()) = Request::new(()).into_parts();
         parts.method = method.clone();
         for key in keys {
-            parts.headers.append(IDEMPOTENCY_KEY, http::HeaderValue::from_static(key));
+            parts.headers.append(IDEMPOTENCY_KEY, HeaderValue::from_static(key));
         }
         is_idempotent(&parts, || by_key)
     }

@@ -141,7 +141,7 @@ impl Record {
     }
 
     /// Records that the response was relayed whole.
-    pub(super) fn finish(mut self, now: Instant) {
+    pub(super) fn finish(mut self: Box<Self>, now: Instant) {
         let status = self.status.unwrap_or(StatusCode::OK);
         let waited = self.waited(now);
         if self.sent.is_some() {

@@ -53,7 +53,7 @@ pub(super) struct Completion {
     pub(super) lease: Lease,
     pub(super) client: Arc<Client>,
     pub(super) upload: Option<Arc<Upload>>,
-    pub(super) record: Record,
+    pub(super) record: Box<Record>,
     /// The effect of the response's framing on its connection.
     pub(super) fitness: Fitness,
     /// True in the middle of a handshake that authenticates the connection: the client's next request goes over it.
