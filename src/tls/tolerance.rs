@@ -123,6 +123,8 @@ pub enum Lesson {
     SessionsForgotten,
     /// The same happened again: no session is offered for this time.
     SessionsOff(Duration),
+    /// Two resumed connections ended before any answer: no session is offered for this time.
+    ResumedInVain(Duration),
     /// Handshakes with a large first message fail: small ones are sent for this time.
     Small(Duration),
     /// Handshakes fail even if the hybrid share is sent because the server asked for it: the group is not named for
@@ -144,6 +146,12 @@ impl fmt::Display for Lesson {
                 f,
                 "it ends handshakes that offer an earlier session, or leaves them unfinished, again and again: for {} none is \
                  offered (tls.resumption: false never offers any)",
+                minutes(time)
+            ),
+            Self::ResumedInVain(time) => write!(
+                f,
+                "two resumed connections ended before any answer; the session may be the cause, or the request: for {} no \
+                 session is offered (tls.resumption: false never offers any)",
                 minutes(time)
             ),
             Self::Small(time) => write!(
@@ -367,7 +375,7 @@ impl Tolerance {
     pub(super) fn resumed_in_vain(&mut self, now: Instant) -> Option<Lesson> {
         let before = self.in_vain.replace(now);
         let again = before.is_some_and(|at| now.saturating_duration_since(at) < FIRST_PAUSE);
-        if again { self.without_sessions.begin(now).map(Lesson::SessionsOff) } else { None }
+        if again { self.without_sessions.begin(now).map(Lesson::ResumedInVain) } else { None }
     }
 
     fn pause(&mut self, refused: RefusedShare, now: Instant) -> Option<Lesson> {

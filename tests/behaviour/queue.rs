@@ -96,11 +96,16 @@ fn refusals(warmline: &Running, reason: &str) -> u64 {
 #[test]
 fn while_the_queue_stands_still_one_may_wait_and_the_next_is_refused_at_once() {
     let mut held = held(|setup| setup.set("pool.queueTimeout", "2s"));
-    assert!(held.warmline.one_shot("/late").text().contains("none came free in time"));
+    assert!(
+        held.warmline
+            .one_shot("/late")
+            .text()
+            .contains("none came free within pool.queueTimeout (")
+    );
     let mut first = held.waiter("/first", 1);
     let shed = held.warmline.one_shot("/shed");
     assert_refused(&shed);
-    assert!(shed.text().contains("too slow to serve one more in time"), "{}", shed.text());
+    assert!(shed.text().contains("too slow to serve one more within"), "{}", shed.text());
     assert_eq!(
         (refusals(&held.warmline, "queue-timeout"), refusals(&held.warmline, "shed")),
         (1, 1)

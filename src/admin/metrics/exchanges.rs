@@ -4,7 +4,7 @@ use prometheus::proto::MetricFamily;
 
 use super::{
     super::snapshot::{ExchangesSnapshot, Snapshot, UpstreamSnapshot},
-    counted,
+    every,
     family::{Labels, counters, histograms, labels},
 };
 
@@ -35,7 +35,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         counters(
             "warmline_retries_total",
             "Retries of requests, by what had happened to the attempt before.",
-            counted(
+            every(
                 upstreams,
                 |u| &u.exchanges.retries,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
@@ -44,7 +44,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         counters(
             "warmline_retries_refused_total",
             "Retries that only a limit prevented: retries.max, or retries.budget.",
-            counted(
+            every(
                 upstreams,
                 |u| &u.exchanges.retries_refused,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),

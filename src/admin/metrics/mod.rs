@@ -1,9 +1,9 @@
 //! `/metrics`. Names and labels are a public contract ("What is told: metrics, log, page" in docs/design.md).
 //!
-//! Gauges, histograms, `requests_total` and the counters of reloads and shortages exist from the start, every other
-//! combination of labels from its first count on. The label is `upstream="_none"` if no upstream was chosen,
-//! `version="none"` if no TLS version was agreed, and `reason="none"` for a checkout that reused a connection, because
-//! reasons are given for new connections only.
+//! Gauges, histograms, `requests_total`, the counters of reloads and shortages, and those that alerts look at for their
+//! first event (`every`) exist from the start, every other combination of labels from its first count on. The label is
+//! `upstream="_none"` if no upstream was chosen, `version="none"` if no TLS version was agreed, and `reason="none"` for a
+//! checkout that reused a connection, because reasons are given for new connections only.
 
 mod edges;
 mod exchanges;
@@ -36,12 +36,21 @@ fn counted<'a, L: Copy + 'a>(
     counts: impl Fn(&'a UpstreamSnapshot) -> &'a Counts<L>,
     labels: impl Fn(&'a str, L) -> Labels,
 ) -> Vec<(Labels, f64)> {
+    let mut samples = every(upstreams, counts, labels);
+    samples.retain(|(_, count)| *count > 0.0);
+    samples
+}
+
+/// Returns the samples of all upstreams, zeros included. `increase()` does not see the first event of a series that
+/// begins with it.
+fn every<'a, L: Copy + 'a>(
+    upstreams: &'a [UpstreamSnapshot],
+    counts: impl Fn(&'a UpstreamSnapshot) -> &'a Counts<L>,
+    labels: impl Fn(&'a str, L) -> Labels,
+) -> Vec<(Labels, f64)> {
     let pairs =
         upstreams.iter().flat_map(|u| counts(u).iter().map(|count| (u.name.as_str(), *count)));
-    pairs
-        .filter(|(_, (_, count))| *count > 0)
-        .map(|(name, (label, count))| (labels(name, label), count as f64))
-        .collect()
+    pairs.map(|(name, (label, count))| (labels(name, label), count as f64)).collect()
 }
 
 #[cfg(test)]

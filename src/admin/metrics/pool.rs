@@ -4,7 +4,7 @@ use prometheus::proto::MetricFamily;
 
 use super::{
     super::snapshot::{PoolSnapshot, Snapshot, UpstreamSnapshot},
-    counted,
+    counted, every,
     family::{Labels, counters, gauges, histograms, labels},
 };
 use crate::pool::Reuse;
@@ -53,7 +53,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         counters(
             "warmline_pool_rejections_total",
             "Requests answered with 503: the queue was full (maxQueue), or the wait was, or would be, too long (queueTimeout).",
-            counted(
+            every(
                 upstreams,
                 |u| &u.pool.rejections,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),

@@ -87,7 +87,8 @@ fn an_idle_process_has_under_150_series_and_each_further_upstream_under_70() {
 }
 
 #[test]
-fn gauges_histograms_and_requests_exist_before_anything_happened_and_nothing_else_does() {
+fn gauges_histograms_requests_and_rare_failures_exist_before_anything_happened_and_nothing_else_does()
+ {
     let series = series(&exposition(&state(&["payments"])));
     let families: HashSet<_> = series.keys().map(|key| key.split('{').next().unwrap()).collect();
     for name in [
@@ -112,6 +113,15 @@ fn gauges_histograms_and_requests_exist_before_anything_happened_and_nothing_els
             let key = format!("warmline_requests_total{{upstream=\"{upstream}\",code=\"{code}\"}}");
             assert_eq!(series.get(&key), Some(&0.0), "{key}");
         }
+    }
+    for (name, labels) in [
+        ("tls_verify_failures", "reason=\"expired\""),
+        ("pool_rejections", "reason=\"queue-full\""),
+        ("retries", "reason=\"unanswered\""),
+        ("retries_refused", "reason=\"budget\""),
+    ] {
+        let key = format!("warmline_{name}_total{{upstream=\"payments\",{labels}}}");
+        assert_eq!(series.get(&key), Some(&0.0), "{key}: increase() misses what begins at 1");
     }
     for name in ["warmline_pool_checkouts_total", "warmline_tls_handshakes_total"] {
         assert!(!families.contains(name), "{name} was never counted");

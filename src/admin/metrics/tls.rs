@@ -9,7 +9,7 @@ use super::{
         expiry::Expiry,
         snapshot::{Snapshot, UpstreamSnapshot},
     },
-    counted, edges,
+    counted, edges, every,
     family::{Labels, counters, gauges, histograms, labels},
 };
 
@@ -36,7 +36,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         counters(
             "warmline_tls_verify_failures_total",
             "Certificates of the upstream that were refused, by the reason.",
-            counted(
+            every(
                 upstreams,
                 |u| &u.verify_failures,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),

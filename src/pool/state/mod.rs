@@ -239,9 +239,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             self.state.waiters.lose_dial(*waiter, self.now, self.state.settings.queue_timeout);
         }
         self.returned(id);
-        // Before idle connections may have to close for waiters that the dial brought nothing.
-        self.state.notice_warmth();
         self.find_dials();
+        self.state.notice_warmth();
         self.tell_queued(&counted);
     }
 

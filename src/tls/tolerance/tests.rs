@@ -297,6 +297,6 @@ fn fault_02_resumed_connections_that_end_unused_turn_resumption_off_the_second_t
     assert_eq!(scene.tolerance.resumed_in_vain(scene.now), None, "long after the first");
     assert_eq!(scene.connect(GOOD), "session+large");
     let off = scene.tolerance.resumed_in_vain(scene.now);
-    assert_eq!(off, Some(Lesson::SessionsOff(FIRST_PAUSE)));
+    assert_eq!(off, Some(Lesson::ResumedInVain(FIRST_PAUSE)));
     assert_eq!(scene.connect(GOOD), "large");
 }
