@@ -58,7 +58,8 @@ const PORT: &str = "KUBERNETES_SERVICE_PORT";
 /// The folder in which the kubelet mounts a pod's credentials.
 const FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Returns the connection settings. A kubeconfig comes first, because somebody put it there on purpose.
+/// Returns the connection settings. A kubeconfig comes first, because somebody put it there on purpose; without any,
+/// the service account of the pod is used. Fails if there is neither, or if the first that there is cannot be used.
 pub(crate) async fn config() -> Result<Config, NoWay> {
     let missing = match Config::from_kubeconfig(&KubeConfigOptions::default()).await {
         Ok(config) => return Ok(config),
@@ -97,6 +98,8 @@ fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     }
 }
 
+/// Returns the error of a process outside of pods: `Nowhere` if there is no kubeconfig file, `Kubeconfig` if there is
+/// one that cannot be used.
 fn without_a_pod(error: KubeconfigError) -> NoWay {
     match error {
         KubeconfigError::FindPath => NoWay::Nowhere,
@@ -115,6 +118,7 @@ fn has_token(read: io::Result<()>) -> Result<(), NoWay> {
     })
 }
 
+/// Returns the error of a process in a pod, with the file or the environment variable that is at fault.
 fn in_a_pod(error: InClusterError) -> NoWay {
     let variable = |name, reason: String| NoWay::Variable { name, reason };
     match error {

@@ -23,7 +23,8 @@ pub(super) struct Act {
     pub outcome: String,
 }
 
-/// Answers `POST /upstreams/NAME/flush`: closes the upstream's idle connections.
+/// Answers `POST /upstreams/NAME/flush`: closes the upstream's idle connections, and answers with their number; 404 if
+/// no upstream has this name.
 pub(super) async fn flush(
     Shared(state): Shared<Arc<State>>,
     Path(name): Path<String>,
@@ -35,8 +36,8 @@ pub(super) async fn flush(
     })
 }
 
-/// Answers `POST /upstreams/NAME/drain`: closes the upstream's idle connections, and each of the others after its
-/// exchange.
+/// Answers `POST /upstreams/NAME/drain`: closes the upstream's idle connections now, and each of the others after its
+/// exchange; answers with both numbers, or 404 if no upstream has this name.
 pub(super) async fn drain(
     Shared(state): Shared<Arc<State>>,
     Path(name): Path<String>,
@@ -50,7 +51,8 @@ pub(super) async fn drain(
     })
 }
 
-/// Answers `POST /reload`: has the followed files read now, and waits for the outcome.
+/// Answers `POST /reload`: has the followed files read now, and waits for the outcome: 200 if the files' content is in
+/// force (now, or already before), 422 if it was refused, 409 if this process follows no file.
 pub(super) async fn reload(Shared(state): Shared<Arc<State>>, headers: HeaderMap) -> Response {
     let looked = match &state.follower {
         Some(follower) => follower.look().await,
@@ -74,6 +76,8 @@ pub(super) async fn reload(Shared(state): Shared<Arc<State>>, headers: HeaderMap
     done(&state, "reload".into(), status, outcome, &headers)
 }
 
+/// Performs an act on the upstream of this name, logs and notes the act, and answers with the text that `act` returns.
+/// Answers 404 with the names of all upstreams if none has this name; then nothing is logged or noted.
 fn on_upstream(
     state: &State,
     name: &str,
@@ -95,7 +99,8 @@ fn on_upstream(
     done(state, format!("{verb} {name}"), StatusCode::OK, outcome, headers)
 }
 
-/// Logs the act and answers. A browser is redirected to the page, which lists the act; other clients get a text.
+/// Logs the act with its outcome, notes it for the page, and answers. A browser is redirected to the page, which lists
+/// the act; other clients get the status and the outcome as text.
 fn done(
     state: &State,
     what: String,

@@ -101,6 +101,8 @@ impl Certificate {
         }
     }
 
+    /// Parses a certificate for the page; `None` if it is not well-formed DER. `seconds_left` counts from `now`, and is
+    /// negative for an expired certificate.
     fn of(der: &CertificateDer<'_>, now: SystemTime) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let validity = certificate.validity();

@@ -17,6 +17,8 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
+    /// Takes the validity from an upstream's TLS settings: that of its client certificate, and the earliest end in its
+    /// trust.
     pub(super) fn of(settings: &tls::Settings) -> Self {
         let identity = settings.identity.as_ref();
         Self {

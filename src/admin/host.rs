@@ -21,6 +21,8 @@ pub(super) async fn only_loopback(request: Request, next: Next) -> Response {
     }
 }
 
+/// Returns the text of the answer 403 for a request that is not served: if no Host field and no absolute target names a
+/// host, or if one of the names is not a loopback name. `None` if the request may be served.
 fn refusal<B>(request: &http::Request<B>) -> Option<String> {
     let absolute = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let hosts = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes);
@@ -38,6 +40,8 @@ fn refusal<B>(request: &http::Request<B>) -> Option<String> {
     ))
 }
 
+/// True if the host, with or without a port, is `localhost` or an address of loopback, an IPv4-mapped IPv6 address
+/// included. False for text that is not a host.
 pub(super) fn is_loopback(host: &[u8]) -> bool {
     let Ok(authority) = Authority::try_from(host) else { return false };
     let name = authority.host();

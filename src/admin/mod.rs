@@ -129,6 +129,8 @@ impl ObservedUpstream {
         Self { upstream, activity: Mutex::new(activity), expiry }
     }
 
+    /// Returns the upstream's warm floor as the start's check sees it: the number wanted, the number idle, and the
+    /// newest failure. `required` holds the names that `readiness.requireUpstreams` lists.
     fn floor(&self, required: &[String]) -> WarmStart {
         let (upstream, name) = (&self.upstream, self.upstream.name());
         WarmStart {

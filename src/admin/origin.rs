@@ -31,6 +31,9 @@ pub(super) async fn only_own_page(request: Request, next: Next) -> Response {
     }
 }
 
+/// Returns the text of the answer 403 if the request comes from another page: if an Origin field names anything but
+/// plain HTTP at a loopback name with the Host's port, or a `Sec-Fetch-Site` field names another site. `None` for
+/// requests of this port's own page, and for those with neither field, which programs send.
 fn refusal(headers: &HeaderMap) -> Option<String> {
     let port = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let port = port.map_or(80, |host| host.port_u16().unwrap_or(80));

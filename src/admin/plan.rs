@@ -53,6 +53,7 @@ struct Page<'a> {
 }
 
 impl<'a> Page<'a> {
+    /// Takes the page's content from the snapshot: the configuration in force, and the refused changes since.
     fn of(snapshot: &'a Snapshot) -> Self {
         let configuration = &snapshot.configuration;
         Self {
@@ -66,6 +67,8 @@ impl<'a> Page<'a> {
     }
 }
 
+/// Returns the later changes that cannot be used as JSON: `configuration` (null if none was refused) and `credentials`
+/// (one entry for each group of files).
 fn refused(snapshot: &Snapshot) -> Value {
     let refused = &snapshot.configuration.refused;
     let configuration = refused.configuration.as_ref().map(|refusal| {

@@ -75,8 +75,8 @@ impl Readiness {
     }
 
     /// Returns the answer of `/readyz`: good if the ports for traffic are open, no drain has begun, and the start need
-    /// not wait for a warm floor (at most [`WARMING_TIME`], without limit for a required one). `floors` is evaluated only
-    /// until the start is over.
+    /// not wait for a warm floor (at most [`WARMING_TIME`], without limit for a required one). Once all checks but the
+    /// drain's have passed, the start is over for good: `floors` is no longer evaluated, and upstreams no longer count.
     pub(super) fn ready(
         &self,
         floors: impl IntoIterator<Item = WarmStart>,
@@ -95,6 +95,8 @@ impl Readiness {
         report("readyz", &checks)
     }
 
+    /// Makes the check of one upstream's warm floor. It passes once the floor was reached at some time; for an upstream
+    /// that is not required, also from 5 s after the ports opened. Its reason names the upstream's newest failure.
     fn warm(&self, floor: &WarmStart, now: Instant) -> Check {
         let WarmStart { name, wanted, idle, reached, required, failure } = floor;
         let waited = self.opened.get().map(|at| now.saturating_duration_since(*at));
@@ -116,6 +118,8 @@ impl Readiness {
     }
 }
 
+/// Makes the answer of checks: a line for each, then the verdict, which is good if all passed. `path` is the name in
+/// the verdict.
 fn report(path: &str, checks: &[Check]) -> Report {
     let mut text = String::new();
     for Check { name, passed, reason } in checks {

@@ -111,6 +111,8 @@ fn with_index(router: Router<Arc<State>>, index: &'static str) -> Router<Arc<Sta
     with_fallbacks(router.route("/", get(move || async move { index })), index)
 }
 
+/// Adds the answers to requests that no route takes: 404 with the port's index of paths, and 405 for a method that the
+/// path does not have.
 fn with_fallbacks(router: Router<Arc<State>>, index: &'static str) -> Router<Arc<State>> {
     let lost =
         move || async move { (StatusCode::NOT_FOUND, format!("no such path; this is {index}")) };
@@ -171,6 +173,7 @@ async fn pools_page(state: Shared<Arc<State>>, asked: Parameters, headers: Heade
     either(&state, &asked, &headers, pools::json::render, pools::text::render)
 }
 
+/// Answers `/certificates`, as JSON or as text.
 async fn certificates_page(
     state: Shared<Arc<State>>,
     asked: Parameters,

@@ -76,6 +76,8 @@ impl RecentActivity {
         }
     }
 
+    /// Takes a sample of the upstream's counters, once a second: of every rate each time, of the times of requests each
+    /// fifth time.
     fn sample(&mut self, at: Instant, counters: &Counters) {
         self.requests.sample(at, counters.exchanges.requests.total());
         self.handshakes.sample(at, counters.handshakes.total());
@@ -120,7 +122,8 @@ impl Rate {
         Self { last: (at, 0), now: 0.0, most: 0.0, lately: VecDeque::new() }
     }
 
-    /// Takes a sample: the counter is at `total` at this time.
+    /// Takes a sample: the counter is at `total` at this time. Sets the present and the highest rate and keeps the
+    /// sample; a sample at the time of the last one or before is ignored.
     pub(super) fn sample(&mut self, at: Instant, total: u64) {
         let (since, before) = self.last;
         let elapsed = at.saturating_duration_since(since);
@@ -137,7 +140,7 @@ impl Rate {
     }
 }
 
-/// Samples every upstream's counters once a second, for as long as the future is polled.
+/// Samples every upstream's counters once a second, for as long as the future is polled; never returns.
 pub(crate) async fn sample(state: Arc<State>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

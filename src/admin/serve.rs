@@ -51,7 +51,8 @@ impl Limits {
 /// The largest header section of a request, in bytes.
 const HEADER_BYTES: usize = 16 * 1024;
 
-/// Serves the listener for as long as the future is polled.
+/// Serves the listener for as long as the future is polled. If the listener cannot be registered with the runtime, logs
+/// the error and returns: then the port is not served.
 pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limits: Limits) {
     let listener =
         match listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)) {
@@ -65,6 +66,9 @@ pub(super) async fn serve(listener: std::net::TcpListener, router: Router, limit
     }
 }
 
+/// Serves the requests of one connection, and reports to `report` while an answer is under way. Ends when the client
+/// does or sends an invalid request, if a header takes longer than `limits.header`, or at the age `limits.age`, once
+/// the answer in flight is written (within `limits.finish`).
 async fn converse(stream: TcpStream, router: Router, report: ActivityReport, limits: Limits) {
     let reported = ServiceBuilder::new().map_future(move |answer| report.during(answer));
     let service = TowerToHyperService::new(reported.service(router));

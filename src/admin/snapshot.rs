@@ -135,6 +135,7 @@ impl Snapshot {
         Self::with(state, now, UpstreamPool::counts)
     }
 
+    /// Copies everything; `pool` copies a pool, with or without its list of connections.
     fn with(state: &State, now: Instant, pool: impl Fn(&UpstreamPool) -> pool::Snapshot) -> Self {
         let (since, started) = state.started;
         let upstreams = state.upstreams.share();
@@ -156,6 +157,7 @@ impl Snapshot {
 }
 
 impl Configuration {
+    /// Copies the state of the configuration: what is in force, what was refused, and the outcomes of reloads.
     fn take(state: &State) -> Self {
         let configuration = &state.configuration;
         let origin = configuration.origin();
@@ -187,6 +189,8 @@ impl Configuration {
     }
 }
 
+/// Returns the watch's contact with the API server: `Ok` if it has content and the contact lasts, else since when there
+/// is none and why. Before the first answer the reason is that the first contact is under way.
 fn contact(configmap: &ConfigMap) -> Result<(), LostContact> {
     match configmap.known() {
         ConfigMapState { away: Some(away), .. } => Err(away),
@@ -199,6 +203,7 @@ fn contact(configmap: &ConfigMap) -> Result<(), LostContact> {
 }
 
 impl UpstreamSnapshot {
+    /// Copies the counts of one upstream; `pool` copies its pool.
     fn take(observed: &ObservedUpstream, pool: impl Fn(&UpstreamPool) -> pool::Snapshot) -> Self {
         let upstream = &observed.upstream;
         let (settings, counters) = (upstream.settings(), upstream.counters());
@@ -222,6 +227,7 @@ impl UpstreamSnapshot {
 }
 
 impl PoolSnapshot {
+    /// Copies the counters of one upstream's pool; `now` is the copy of its present state.
     fn take(observed: &ObservedUpstream, now: pool::Snapshot) -> Self {
         let pool = observed.upstream.pool();
         let counters = pool.counters();
@@ -240,6 +246,7 @@ impl PoolSnapshot {
 }
 
 impl ExchangesSnapshot {
+    /// Copies the counts, times and last failures of requests.
     fn take(exchanges: &Exchanges) -> Self {
         Self {
             requests: counts(&exchanges.requests),

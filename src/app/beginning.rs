@@ -54,8 +54,9 @@ pub fn follow_configmap(reference: Reference, has_copy: bool) -> Result<ConfigMa
     Ok(configmap)
 }
 
-/// Returns the first configuration. If it may still appear, waits for it, and meanwhile serves metrics and health on
-/// the addresses in `metrics`. `None` if the drain has begun before.
+/// Returns the first configuration: the source's, else the kept one. If neither can be used but one may still appear,
+/// sets up the log, waits for it, and meanwhile serves metrics and health on the addresses in `metrics`; `None` if the
+/// drain has begun before.
 pub fn begin(
     source: &mut Source,
     kept: Option<&KeptConfiguration>,
@@ -75,6 +76,10 @@ pub fn begin(
     runtime.block_on(wait(source, kept, drain, metrics, unusable))
 }
 
+/// Serves metrics and health, not ready, and reads the source again on each change and each second, until it has a
+/// configuration that can be used; `None` if the drain begins before. Once the API server has answered, or 5 s after
+/// the start, takes the kept configuration instead, if there is one. Fails if the text itself is wrong, or an address
+/// in `metrics` cannot be bound.
 async fn wait(
     source: &mut Source,
     kept: Option<&KeptConfiguration>,
@@ -118,7 +123,8 @@ async fn wait(
     }
 }
 
-/// Returns the configuration from before the last restart, if it was kept and can still be used.
+/// Returns the configuration from before the last restart, if it was kept and can still be used; else `None`. Logs
+/// either outcome, unless nothing was kept; `errors`, the current configuration's, are logged as the reason.
 fn from_kept(source: &Source, kept: Option<&KeptConfiguration>, errors: &Errors) -> Option<Loaded> {
     let text = match kept?.read() {
         Ok(text) => text?,

@@ -34,10 +34,10 @@ impl Folders {
         Self { sign, watcher: None, watched: BTreeMap::new(), unwatched: None }
     }
 
-    /// Watches the folders of these files, and the folders that their links lead to. A refusal of the kernel is logged
-    /// once, and tried again at the next call.
+    /// Makes the watched folders those of these files and those that their links lead to. A refusal of the kernel is
+    /// logged once, and tried again at the next call; the end of refusals is logged too.
     pub(super) fn watch(&mut self, files: &[PathBuf]) {
-        let refused = self.try_watch(files).err().map(|error| reason(&error));
+        let refused = self.update_watches(files).err().map(|error| reason(&error));
         match (&refused, &self.unwatched) {
             (Some(reason), told) if told.as_ref() != Some(reason) => {
                 tracing::warn!(reason, "files cannot be watched, and are looked at every second");
@@ -53,8 +53,10 @@ impl Folders {
         self.unwatched.is_some()
     }
 
-    /// Watches the folders that are not watched yet; returns the first error about a folder that exists.
-    fn try_watch(&mut self, files: &[PathBuf]) -> Result<(), Error> {
+    /// Makes the watched folders those of these files: ends the watches of folders that are no longer among them, are
+    /// gone or were made anew, and begins the missing ones. A folder that does not exist is left for the next call.
+    /// Tries all, and returns the first refusal; if the kernel grants no watcher at all, returns that error at once.
+    fn update_watches(&mut self, files: &[PathBuf]) -> Result<(), Error> {
         let mut watcher = match self.watcher.take() {
             Some(watcher) => watcher,
             None => watcher(&self.sign)?,
@@ -88,6 +90,8 @@ impl Folders {
     }
 }
 
+/// Makes a watcher that sends a sign for each change in its folders, and for each error in watching them. Fails if the
+/// kernel grants none.
 fn watcher(sign: &Sender<()>) -> Result<RecommendedWatcher, Error> {
     let sign = sign.clone();
     notify::recommended_watcher(move |event: notify::Result<Event>| {

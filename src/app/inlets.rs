@@ -208,6 +208,8 @@ fn wanted(plan: &Plan) -> Vec<WantedInlet<'_>> {
 }
 
 impl WantedInlet<'_> {
+    /// Binds the address, or an upstream's own port on both loopback families, and duplicates the sockets for each of
+    /// the `workers`. Fails if an address cannot be bound or descriptors run out.
     fn open(&self, workers: usize) -> Result<NewSockets, StartError> {
         let bound = match &self.key {
             InletKey::Listener(listed, _) => {
@@ -264,6 +266,7 @@ impl ListenerBounds {
 }
 
 impl OpenInlet {
+    /// Makes an open address with the plan's limits, and gives each worker its new sockets to accept on.
     fn new(
         wanted: &WantedInlet<'_>,
         sockets: NewSockets,
@@ -300,6 +303,8 @@ impl OpenInlet {
         Self { key: wanted.key.clone(), addresses: sockets.addresses, inlet, destination }
     }
 
+    /// Gives a kept address the new plan's bound on connections, its limits and its destination; the socket stays open,
+    /// and connected clients stay.
     fn keep(
         self,
         wanted: &WantedInlet<'_>,

@@ -69,6 +69,7 @@ struct PreparedPlan<'a> {
 }
 
 impl Live {
+    /// Makes the state of a process without a plan: no upstreams, no routes and no inlets.
     pub(super) fn new(
         common: InletContext,
         running: Arc<RunningUpstreams>,
@@ -88,7 +89,8 @@ impl Live {
         })
     }
 
-    /// Puts the first plan in force.
+    /// Puts the first plan in force, logs what is doubtful in its trust, and has the drain, once begun, aborted after
+    /// the time of the plan then in force. Fails if an upstream's TLS cannot be prepared or an address cannot be bound.
     pub(super) fn begin(self: &Arc<Self>, plan: &Plan) -> Result<(), StartError> {
         let mut changing = self.lock();
         let prepared = self.prepare(plan, &changing)?;
@@ -104,7 +106,8 @@ impl Live {
         Ok(())
     }
 
-    /// Puts another plan in force as a whole, with the text that it was compiled from; on an error nothing changes.
+    /// Puts another plan in force as a whole, with the text that it was compiled from. On an error nothing changes: if
+    /// the drain has begun, the plan needs a restart, a port would change its owner, or a part cannot be prepared.
     pub(super) fn reconfigure(
         self: &Arc<Self>,
         plan: Plan,
@@ -138,6 +141,9 @@ impl Live {
         self.divide_descriptors(plan, &changing)
     }
 
+    /// Divides the descriptors between clients, upstreams and operators by this plan, and sets the bound on the buffers
+    /// by its largest header limit. Returns the most connections of each operators' port. Before [`Live::open`] nothing
+    /// is divided, and each port may have its default number.
     fn divide_descriptors(&self, plan: &Plan, changing: &ChangeState) -> usize {
         let Some(own) = self.own.get() else { return OPERATORS };
         let sockets = changing.inlets.sockets() * self.common.workers.len();
@@ -164,6 +170,8 @@ impl Live {
         self.running.share().iter().map(allowed_earlier).sum()
     }
 
+    /// Prepares everything of a plan that can fail, and changes nothing in force: the TLS of new and changed upstreams,
+    /// and the sockets of addresses that are not open yet. Fails with the first error.
     fn prepare<'a>(
         &self,
         plan: &'a Plan,
@@ -193,6 +201,9 @@ impl Live {
         Ok(PreparedPlan { upstreams, new, changes, inlets })
     }
 
+    /// Puts a prepared plan in force; cannot fail. Applies the upstreams' changes, starts the maintenance of new ones,
+    /// replaces the routes, opens and closes inlets, and retires the upstreams that are no longer configured. Clients
+    /// of closed inlets have the time `drain` for their exchanges.
     fn commit(
         self: &Arc<Self>,
         drain: Duration,
@@ -233,6 +244,7 @@ impl Live {
         self.run_on(0, task);
     }
 
+    /// Runs a task on the thread of the worker with this index; drops it if the worker has ended.
     fn run_on<F>(&self, thread: usize, task: impl FnOnce(Arc<Worker>) -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -303,6 +315,7 @@ impl ChangeState {
         Ok(())
     }
 
+    /// Records the upstream that carries each own port, for as long as the process lives.
     fn note_owners(&mut self, upstreams: &[Arc<Upstream>]) {
         for upstream in upstreams {
             if let Some(port) = upstream.settings().port {
@@ -330,6 +343,8 @@ fn warn_of_trust(before: Option<&Plan>, plan: &Plan) {
     }
 }
 
+/// Fails with the keys of all settings that differ but cannot change while the process runs: the number of threads, the
+/// addresses of metrics and administration, and the log's format.
 fn refuse_what_needs_a_restart(old: &Plan, new: &Plan) -> Result<(), ReconfigureError> {
     let changed = [
         ("threads", old.threads != new.threads),

@@ -168,7 +168,9 @@ pub struct Running {
     over: Drain,
 }
 
-/// Builds and starts everything; when this returns, every address is bound and accepts connections.
+/// Builds and starts everything; when this returns, every address is bound and accepts connections, and the process
+/// counts as started. Raises the process's limit of open files. Fails if address space, an address, a TLS setting, the
+/// key log or a thread cannot be had.
 pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartError> {
     address_space::suffices(plan.threads)?;
     raise_descriptor_limit(plan);
@@ -252,7 +254,7 @@ impl Running {
         &self.admin
     }
 
-    /// Returns the upstream of this name.
+    /// Returns the upstream of this name; `None` if the plan in force has none.
     pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
         self.live.upstream(name)
     }
@@ -267,7 +269,7 @@ impl Running {
         self.drain.clone()
     }
 
-    /// Begins the drain: exchanges in flight may finish.
+    /// Begins the drain and returns at once: exchanges in flight may finish within the plan's time for the drain.
     pub fn shutdown(&self) {
         self.drain.begin();
     }
@@ -277,7 +279,8 @@ impl Running {
         self.drain.abort();
     }
 
-    /// Waits until everything has ended, metrics last.
+    /// Waits until everything has ended, metrics last. The end must have been begun by [`Running::shutdown`] or by the
+    /// drain.
     pub fn join(self) {
         for worker in self.workers {
             // A worker that panicked has said so on standard error.
@@ -288,6 +291,8 @@ impl Running {
     }
 }
 
+/// Opens the file that TLS secrets are appended to, and warns of it in the log; `None` without a path. Fails if the
+/// file cannot be opened.
 fn open_key_log(path: Option<PathBuf>) -> Result<Option<Arc<dyn KeyLog>>, StartError> {
     let Some(path) = path else { return Ok(None) };
     tracing::warn!(path = %path.display(), "TLS secrets are written to the key log: with these, all traffic can be decrypted");

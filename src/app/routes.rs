@@ -18,6 +18,7 @@ pub(super) struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
+    /// Makes the destinations of these upstreams, found by name, beside the host table.
     pub(super) fn new(
         routes: &'a Arc<Latest<Table<Destination>>>,
         upstreams: &'a [Arc<Upstream>],
@@ -26,7 +27,8 @@ impl<'a> Entries<'a> {
         Self { routes, upstreams }
     }
 
-    /// Returns the destination of an upstream's own port, where any Host is taken, and the first of `hosts` goes up.
+    /// Returns the destination of an upstream's own port, where any Host is taken, and the first of `hosts` goes up
+    /// (the request's own if that is `*`). `None` if no upstream has this name.
     pub(super) fn own(&self, name: &str) -> Option<Destination> {
         let upstream = self.upstreams.get(name)?;
         let settings = upstream.settings();

@@ -46,7 +46,8 @@ pub(super) fn bind(what: &str, binds: &[Bind]) -> Result<Vec<Bound>, StartError>
     Ok(bound)
 }
 
-/// Binds an upstream's own port on both loopback families.
+/// Binds an upstream's own port on both loopback families, with one number on both if the port is 0. IPv6 is left out
+/// if the machine lacks it.
 pub(super) fn bind_own_port(name: &str, port: u16) -> Result<Vec<Bound>, StartError> {
     let what = format!("port of upstream {name}");
     let first = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
@@ -62,6 +63,8 @@ fn listen(address: SocketAddr) -> io::Result<Bound> {
     Ok(Bound { listener, address })
 }
 
+/// Makes the error for an address that cannot be bound, with a remedy where the kernel's error suggests one. `what` is
+/// the key or port that asked for the address.
 fn refused(what: &str, address: SocketAddr, error: io::Error) -> StartError {
     let hint = match error.kind() {
         io::ErrorKind::AddrInUse => {
@@ -128,6 +131,7 @@ pub(super) fn own_descriptors() -> usize {
     descriptors::open().unwrap_or(OWN_DESCRIPTORS) + SPARE_DESCRIPTORS
 }
 
+/// Warns in the log if the limit of open files is lower than what the plan may need.
 fn warn_of_few_descriptors(plan: &Plan) {
     let wanted = descriptors_wanted(plan);
     if let Some(most) = getrlimit(Resource::Nofile).current.filter(|most| *most < wanted) {

@@ -55,6 +55,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// Makes the follower of this source; nothing is read before [`Watch::run`].
     pub(super) fn new(
         source: Source,
         kept: Option<KeptConfiguration>,
@@ -64,7 +65,9 @@ impl Watch {
         Self { source, kept, live, look_requests, not_followed: None, digests: None, seen: None }
     }
 
-    /// Follows for as long as it is polled.
+    /// Follows the source for as long as it is polled: looks at everything at the start, then at each change in the
+    /// files' folders or the `ConfigMap`, on SIGHUP, at an operator's request, and at least every 10 s (every second
+    /// while something is refused or cannot be watched). Keeps the text in force for the next start.
     pub(super) async fn run(mut self) {
         let mut hangups = hangups();
         let (sign, mut signs) = channel(1);
@@ -131,6 +134,8 @@ impl Watch {
         self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, in_force))
     }
 
+    /// Compiles the content that was found and puts it in force if it is another plan. On an error records the
+    /// rejection, and at least puts changed certificates of the plan in force. During the drain nothing changes.
     fn look_at(&mut self, found: SourceReading, in_force: &Arc<InForce>) -> LookOutcome {
         let credentials = Some(&in_force.plan.credentials);
         let refused = match self.source.load_found(found, self.digests.as_ref(), credentials) {
@@ -150,6 +155,7 @@ impl Watch {
     }
 
     /// Puts changed certificates in force while the configuration is refused, by compiling the text in force again.
+    /// Logs a failure to put them in force once, and changes nothing then.
     fn follow_credentials(&mut self, in_force: &InForce) {
         let (text, origin) = (in_force.text.clone(), self.live.configuration.origin());
         let compiled = self.source.compile(text, origin, Some(&in_force.plan.credentials));
@@ -166,8 +172,9 @@ impl Watch {
         self.not_followed = error;
     }
 
-    /// Puts a configuration in force, unless it is in force already; an error comes with the hash of the text that it
-    /// is about.
+    /// Puts a configuration in force, unless it is in force already. In both cases records the unusable files and the
+    /// source that it came from. The outcome is `Refused` if some files cannot be used; an error comes with the hash of
+    /// the text that it is about.
     fn put_in_force(
         &self,
         loaded: Loaded,
@@ -199,6 +206,8 @@ impl Watch {
         Ok(stale.map_or(LookOutcome::Applied, LookOutcome::Refused))
     }
 
+    /// Records that the changed configuration cannot be used, publishes that to the cluster (if a `ConfigMap` is
+    /// followed), and logs each rejection once. `hash` is that of the text, `None` if there is no text.
     fn reject(&self, hash: Option<String>, reason: &str) -> LookOutcome {
         self.publish_to_cluster(Some(Rejected {
             // Without a text, rejections are distinguished by their reason.
@@ -234,7 +243,7 @@ impl Watch {
         }
     }
 
-    /// Keeps the text in force for the next start.
+    /// Writes the text in force to the folder for the next start, if there is one; logs a failure.
     fn keep(&self) {
         let Some(kept) = &self.kept else { return };
         if let Err(error) = kept.write(&self.live.configuration.in_force().text) {
@@ -259,8 +268,8 @@ impl Watch {
     }
 }
 
-/// Returns the stream of SIGHUP, the signal that makes servers read their files again; `None` if it cannot be
-/// had.
+/// Returns the stream of SIGHUP, the signal that makes servers read their files again. If the signal cannot be
+/// followed, logs that and returns `None`.
 fn hangups() -> Option<Signal> {
     let followed = signal(SignalKind::hangup());
     followed.inspect_err(|error| tracing::warn!(%error, "SIGHUP is not followed")).ok()
@@ -273,7 +282,7 @@ async fn next(signal: &mut Option<Signal>) -> Option<()> {
     }
 }
 
-/// Waits until nothing has changed for a moment: files are often written in several steps.
+/// Waits until nothing has changed for 20 ms, at most 200 ms: files are often written in several steps.
 async fn settle(signs: &mut Receiver<()>) {
     let end = Instant::now() + RESTLESS;
     while let Ok(Some(())) = timeout_at(end.min(Instant::now() + QUIET), signs.recv()).await {}

@@ -49,7 +49,8 @@ pub(super) struct WorkerContext {
     pub(super) upstreams: Arc<Latest<Vec<Arc<Upstream>>>>,
 }
 
-/// Starts one worker thread.
+/// Starts one worker thread with this index, which ends after the drain. Fails if the runtime or the thread cannot be
+/// made.
 pub(super) fn spawn(
     work: &Arc<WorkerContext>,
     jobs: UnboundedReceiver<Job>,
@@ -63,6 +64,8 @@ pub(super) fn spawn(
         .map_err(StartError::Thread)
 }
 
+/// Runs one worker until the end: serves until the drain, waits until all workers have no exchange left, then drains
+/// the pools, and gives their connections 1.5 s to close.
 async fn run(work: &WorkerContext, mut jobs: UnboundedReceiver<Job>, thread: usize) {
     let (resolver, resources) = (work.resolver.clone(), Arc::clone(&work.resources));
     let worker = Arc::new(Worker { thread, resolver, resources });
@@ -100,6 +103,7 @@ async fn serve(
     }
 }
 
+/// Begins a job without waiting for its end. A socket that cannot be registered with the runtime is logged and dropped.
 fn take(job: Job, worker: &Arc<Worker>, accepting: &mut JoinSet<()>) {
     match job {
         Job::Run(task) => drop(tokio::spawn(task(Arc::clone(worker)))),

@@ -10,6 +10,8 @@ use super::{
 };
 use crate::config::Outcome;
 
+/// Returns the families that belong to no upstream: ends of connections, shortages, the configuration and its reloads,
+/// the version, and the process.
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let configuration = &snapshot.configuration;
     let mut families = vec![
@@ -77,6 +79,7 @@ fn outcomes(name: &str, help: &str, counts: &Counts<Outcome>) -> MetricFamily {
     )
 }
 
+/// Makes the counters of ended connections by side and manner. A combination exists from its first count on.
 fn ends(snapshot: &Snapshot) -> MetricFamily {
     let ended = snapshot.ends.iter().filter(|(_, count)| *count > 0);
     counters(

@@ -12,6 +12,8 @@ use super::{
 /// names, which cannot contain one.
 const NONE: &str = "_none";
 
+/// Returns the families about requests: their number, failures and durations, also for requests for which no upstream
+/// was chosen; then the upstreams' times and the retries, made and refused.
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let upstreams = &snapshot.upstreams;
     vec![
@@ -53,6 +55,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     ]
 }
 
+/// Makes the histogram of the time that each upstream took for its responses, in seconds.
 fn upstream_seconds(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_upstream_seconds",
@@ -73,6 +76,8 @@ fn codes(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
     exchanges.requests.iter().map(sample).collect()
 }
 
+/// Returns the samples of failed requests by the side at fault and the stage, for this label `upstream`. Zeros are left
+/// out.
 fn failures(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
     let failed = exchanges.failed.iter().filter(|(_, count)| *count > 0);
     failed

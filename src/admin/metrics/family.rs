@@ -89,6 +89,7 @@ fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
+/// Makes a family of this type, name and help text. Neither the name nor the type of the metrics is checked.
 fn family(
     kind: MetricType,
     name: &str,

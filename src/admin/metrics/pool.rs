@@ -9,6 +9,7 @@ use super::{
 };
 use crate::pool::Reuse;
 
+/// Returns the families about the pools: connections, checkouts, the queue and rejections, for each upstream.
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let upstreams = &snapshot.upstreams;
     vec![
@@ -62,6 +63,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     ]
 }
 
+/// Makes the gauge of each upstream's connections by state: idle, active, connecting and closing, zeros included.
 fn connections(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     let samples = upstreams.iter().flat_map(|upstream| {
         let census = upstream.pool.now.census;
@@ -82,6 +84,8 @@ fn connections(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     )
 }
 
+/// Returns the labels of a checkout: `result` is `reused` or `new`, and `reason` says why a connection is new (`none`
+/// if it was reused).
 fn checkout(upstream: &str, reuse: Reuse) -> Labels {
     let (result, reason) = match reuse {
         Reuse::Reused => ("reused", "none"),
@@ -90,6 +94,7 @@ fn checkout(upstream: &str, reuse: Reuse) -> Labels {
     labels([("upstream", upstream), ("result", result), ("reason", reason)])
 }
 
+/// Makes the histogram of the time that requests waited for a connection at the cap, in seconds, for each upstream.
 fn queue_wait(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_pool_queue_wait_seconds",

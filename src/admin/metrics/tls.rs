@@ -13,6 +13,8 @@ use super::{
     family::{Labels, counters, gauges, histograms, labels},
 };
 
+/// Returns the families about TLS: handshakes, refused certificates of upstreams, and the expiry of client certificates
+/// and trust, for each upstream.
 pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     let upstreams = &snapshot.upstreams;
     vec![
@@ -60,6 +62,8 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
     ]
 }
 
+/// Returns a sample for each upstream that has this point in time (`when`), in seconds since 1970. Upstreams without it
+/// have no sample.
 fn expiries(
     upstreams: &[UpstreamSnapshot],
     when: impl Fn(&Expiry) -> Option<SystemTime>,

@@ -12,6 +12,7 @@ const LISTED: usize = 12;
 /// The number of digits that the page shows of a fingerprint: enough to tell two certificates apart.
 const DIGITS: usize = 16;
 
+/// Renders the section of all certificates, grouped by role and file.
 pub(super) fn section(snapshot: &Snapshot) -> Markup {
     html! {
         section #certificates {
@@ -28,6 +29,8 @@ pub(super) fn section(snapshot: &Snapshot) -> Markup {
     }
 }
 
+/// Renders the rows of one group: the first certificates of it and the number of the others, or one row without a
+/// certificate for the system's roots.
 fn rows(group: &Group, snapshot: &Snapshot) -> Markup {
     html! {
         tbody {
@@ -50,6 +53,8 @@ fn rows(group: &Group, snapshot: &Snapshot) -> Markup {
     }
 }
 
+/// Renders the cell of a certificate's end, marked as a warning from 14 days before the end on and as bad from 3 days
+/// on.
 fn expiry(group: &Group, certificate: &Certificate, snapshot: &Snapshot) -> Markup {
     let class = match certificate.nearness(snapshot.at) {
         Nearness::Far => "",

@@ -41,6 +41,7 @@ pub(super) fn bar(snapshot: &Snapshot) -> Markup {
     }
 }
 
+/// Renders the state of the process as one label: draining, or the first failed check of `/readyz`, or ready.
 fn readiness(snapshot: &Snapshot) -> Markup {
     let failed = snapshot.ready.text.lines().find_map(|line| line.strip_prefix("[-]"));
     html! {

@@ -50,6 +50,8 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
     page.into_string()
 }
 
+/// Renders the visible part of the page, which the script replaces: header, refused changes, each upstream,
+/// certificates, configuration, acts and footer. The table of all upstreams is left out if there is only one.
 fn content(snapshot: &Snapshot) -> Markup {
     html! {
         (header::bar(snapshot))

@@ -46,6 +46,8 @@ pub(super) fn health(upstream: &UpstreamSnapshot, now: SystemTime) -> Health<'_>
     }
 }
 
+/// Renders an upstream's health as one label: `good` if it is good, else a warning that requests wait, or the newest
+/// failure of the last minute.
 fn pill(upstream: &UpstreamSnapshot, now: SystemTime, good: &Markup) -> Markup {
     html! {
         @match health(upstream, now) {
@@ -77,7 +79,8 @@ pub(super) fn overview(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// Tells an upstream that answers from one that nobody has called in the last minute, of which nothing is known.
+/// Renders the label of an upstream in good health: `fine` if a request ended in the last minute or is in flight, else
+/// `not called`, since nothing is known of it.
 fn calm(upstream: &UpstreamSnapshot) -> Markup {
     let is_called = upstream.times.request.count() > 0 || upstream.pool.now.census.active > 0;
     html! {
@@ -85,6 +88,8 @@ fn calm(upstream: &UpstreamSnapshot) -> Markup {
     }
 }
 
+/// Renders an upstream's row in the table of all upstreams: health, rate, median and p99 of the last minute,
+/// connections, queue and reuse.
 fn overview_row(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     let census = upstream.pool.now.census;
     let request = &upstream.times.request;
@@ -114,8 +119,8 @@ pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
                 (verbs(upstream))
             }
             div.tiles {
-                (connections(upstream)) (requests(upstream)) (latency(upstream))
-                (reuse(upstream)) (handshakes(upstream))
+                (connections_tile(upstream)) (requests_tile(upstream)) (latency_tile(upstream))
+                (reuse_tile(upstream)) (handshakes_tile(upstream))
             }
             div.panels {
                 (tables::reasons(upstream)) (tables::handshakes(upstream))
@@ -127,6 +132,7 @@ pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     }
 }
 
+/// Renders the buttons that close idle connections and replace all of them.
 fn verbs(upstream: &UpstreamSnapshot) -> Markup {
     html! {
         div.verbs {
@@ -146,7 +152,9 @@ fn tile(name: &str, value: &Markup, rest: &Markup) -> Markup {
     html! { div.tile { h3 { (name) } p.value { (value) } (rest) } }
 }
 
-fn connections(upstream: &UpstreamSnapshot) -> Markup {
+/// Renders the tile of connections: those in use and the cap, the other states, the queue, the generation, and what the
+/// pool learned of the upstream's idle timeout.
+fn connections_tile(upstream: &UpstreamSnapshot) -> Markup {
     let (pool, census) = (&upstream.pool, upstream.pool.now.census);
     let old = upstream.old_generation_connections;
     tile(
@@ -167,8 +175,9 @@ fn connections(upstream: &UpstreamSnapshot) -> Markup {
     )
 }
 
-/// Renders the tile of the request rate: now, over the last samples, the most, and the number of requests in all.
-fn requests(upstream: &UpstreamSnapshot) -> Markup {
+/// Renders the tile of the request rate: now, over the last samples, its peak, and the number of requests since the
+/// start.
+fn requests_tile(upstream: &UpstreamSnapshot) -> Markup {
     let rate = &upstream.activity.requests;
     let total = upstream.exchanges.requests.iter().map(|(_, count)| count).sum();
     tile(
@@ -181,7 +190,9 @@ fn requests(upstream: &UpstreamSnapshot) -> Markup {
     )
 }
 
-fn latency(upstream: &UpstreamSnapshot) -> Markup {
+/// Renders the tile of the durations of the last minute's requests: median, p99, and the mean with the upstream's and
+/// Warmline's parts.
+fn latency_tile(upstream: &UpstreamSnapshot) -> Markup {
     let times = &upstream.times;
     tile(
         "latency, last minute",
@@ -200,7 +211,9 @@ fn reuse_rate(upstream: &UpstreamSnapshot) -> String {
     upstream.pool.reuse_rate().map_or_else(|| "–".into(), |rate| Percent(rate).to_string())
 }
 
-fn reuse(upstream: &UpstreamSnapshot) -> Markup {
+/// Renders the tile of reuse since the start: the share of checkouts that reused a connection, the numbers of reused
+/// and new ones, and that of opened connections.
+fn reuse_tile(upstream: &UpstreamSnapshot) -> Markup {
     let pool = &upstream.pool;
     let new: u64 = pool.new_by_reason().map(|(_, count)| count).sum();
     tile(
@@ -214,7 +227,9 @@ fn reuse(upstream: &UpstreamSnapshot) -> Markup {
     )
 }
 
-fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
+/// Renders the tile of handshakes: their rate now, over the last samples and at its peak, and the median and p99 of
+/// their durations once there are any.
+fn handshakes_tile(upstream: &UpstreamSnapshot) -> Markup {
     let rate = &upstream.activity.handshakes;
     let times = &upstream.handshake_seconds;
     tile(
@@ -230,7 +245,7 @@ fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
     )
 }
 
-/// Renders the requests for which no upstream was found.
+/// Renders the requests for which no upstream was found, with their last failures; nothing if there were none.
 pub(super) fn unrouted(snapshot: &Snapshot) -> Markup {
     let total: u64 = snapshot.unrouted.requests.iter().map(|(_, count)| count).sum();
     html! {

@@ -31,6 +31,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
     format!("{page:#}\n")
 }
 
+/// Returns the object of one upstream: its pool, requests, handshakes and last failures, and each connection.
 fn upstream(upstream: &UpstreamSnapshot) -> Value {
     let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
     let (handshakes, requests) = (&upstream.activity.handshakes, &upstream.activity.requests);
@@ -49,7 +50,6 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
         "handshakesPerSecond": { "now": handshakes.now, "most": handshakes.most },
         "requestsPerSecond": { "now": requests.now, "most": requests.most },
         "latencySeconds": latency(upstream),
-        "generation": pool.now.generation,
         "oldGenerationConnections": upstream.old_generation_connections,
         "learnedIdleSeconds": pool.learned.map(|learned| seconds(learned.limit)),
         "closesAtAnyTime": pool.closes_at_any_time,
@@ -61,6 +61,8 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
     })
 }
 
+/// Returns the object of one kind of failed request: its status (null if the response was broken off), the side at
+/// fault (`by`), the stage, the number of times and the last time. Equal failures are one entry.
 fn failure(failure: &Noted<Failed>) -> Value {
     let Failed { status, by, stage, text } = &failure.what;
     json!({
@@ -73,7 +75,8 @@ fn failure(failure: &Noted<Failed>) -> Value {
     })
 }
 
-/// Returns the latencies of the last minute in seconds; null without a request.
+/// Returns the latencies of the last minute's requests, in seconds: estimates of median and 99th percentile, the mean,
+/// and the mean that Warmline added. All four are null without a request.
 fn latency(upstream: &UpstreamSnapshot) -> Value {
     let times = &upstream.times;
     json!({
@@ -84,6 +87,7 @@ fn latency(upstream: &UpstreamSnapshot) -> Value {
     })
 }
 
+/// Returns the numbers of connections by state, and the cap (`max`).
 fn counts(upstream: &UpstreamSnapshot) -> Value {
     let census = upstream.pool.now.census;
     json!({
@@ -95,6 +99,8 @@ fn counts(upstream: &UpstreamSnapshot) -> Value {
     })
 }
 
+/// Returns the object of one connection. `worker` is the number of the thread that drives it; `peer` and `lastReason`
+/// are null while there is none.
 fn connection(connection: &ConnectionView) -> Value {
     json!({
         "id": connection.id,

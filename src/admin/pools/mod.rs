@@ -41,6 +41,7 @@ fn total<L>(counts: &Counts<L>) -> u64 {
     counts.iter().map(|(_, count)| count).sum()
 }
 
+/// Returns the word for a connection's phase in `/pools` and on the page.
 pub(super) fn phase(phase: ConnectionPhase) -> &'static str {
     match phase {
         ConnectionPhase::Connecting => "connecting",

@@ -43,6 +43,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
     page
 }
 
+/// Returns the lines about an upstream before its table of connections, each as a topic and its text.
 fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 7] {
     let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
     let rejected = pool.rejections.iter().map(|(reason, n)| (reason.as_str(), *n));
@@ -73,6 +74,7 @@ fn latency(upstream: &UpstreamSnapshot) -> String {
     }
 }
 
+/// Returns the numbers of connections by state, their sum, the cap and the generation, as a sentence.
 fn census(upstream: &UpstreamSnapshot) -> String {
     let census = upstream.pool.now.census;
     format!(
@@ -87,6 +89,7 @@ fn census(upstream: &UpstreamSnapshot) -> String {
     )
 }
 
+/// Returns the number of checkouts, of those that reused a connection with their share, and of the others by reason.
 fn checkouts(upstream: &UpstreamSnapshot) -> String {
     let pool = &upstream.pool;
     let rate =
@@ -95,6 +98,7 @@ fn checkouts(upstream: &UpstreamSnapshot) -> String {
     format!("{all}, reused {reused}{rate}, new {}", list(pool.new_by_reason()))
 }
 
+/// Returns the numbers of handshakes by result, zeros included, and their rate, as a sentence.
 fn handshakes(upstream: &UpstreamSnapshot) -> String {
     let results = upstream.handshakes_by_result();
     let results: Vec<_> = results.map(|(result, count)| format!("{count} {result}")).collect();
@@ -121,6 +125,7 @@ fn list(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
     }
 }
 
+/// Appends the table of connections to the page, a line for each; nothing if there are none.
 fn connections(page: &mut String, connections: &[ConnectionView]) {
     if connections.is_empty() {
         return;

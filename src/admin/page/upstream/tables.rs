@@ -45,6 +45,7 @@ fn table(title: &str, mut rows: Vec<Row<'_>>, none: &str) -> Markup {
     }
 }
 
+/// Makes a row of each count, zeros included, with the label's word and its meaning.
 fn rows<L: Copy>(
     counts: &Counts<L>,
     word: impl Fn(L) -> &'static str,
@@ -161,6 +162,7 @@ pub(super) fn connections(upstream: &UpstreamSnapshot) -> Markup {
     }
 }
 
+/// Renders a connection's row; dashes for an address or a checkout that it does not have yet.
 fn row(connection: &ConnectionView) -> Markup {
     html! {
         tr {
