@@ -239,8 +239,9 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             self.state.waiters.lose_dial(*waiter, self.now, self.state.settings.queue_timeout);
         }
         self.returned(id);
-        self.find_dials();
+        // Before idle connections may have to close for waiters that the dial brought nothing.
         self.state.notice_warmth();
+        self.find_dials();
         self.tell_queued(&counted);
     }
 
