@@ -49,7 +49,8 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Takes note of a DNS answer; an answer that comes from the cache counts once.
+    /// Takes note of a DNS answer: adds its addresses, and gives up those that have been missing for long enough. An
+    /// answer that comes from the cache counts once.
     pub fn learn(&self, parts: &[FamilyAnswer]) {
         self.write(|records| records.learn(parts));
     }
@@ -84,7 +85,8 @@ impl Addresses {
         given
     }
 
-    /// Notes that the address accepted a connection.
+    /// Notes that the address accepted a connection: its failures are forgotten. An address that is not remembered is
+    /// ignored.
     pub fn answered(&self, address: IpAddr) {
         self.write(|records| {
             if let Some(known) = records.find_mut(address) {
@@ -94,7 +96,9 @@ impl Addresses {
         });
     }
 
-    /// Notes that a connection to the address failed.
+    /// Notes that a connection to the address failed: for a time, which each further failure doubles, the address is
+    /// tried after the others. If it refused, and the newest answer lacks it, it is given up. An address that is not
+    /// remembered is ignored.
     pub fn failed(&self, address: IpAddr, kind: FailureKind, now: Instant) {
         self.write(|records| records.find_mut(address).is_some_and(|known| known.fails(kind, now)));
     }
@@ -190,6 +194,7 @@ impl KnownAddress {
         self.goes_if(gone || self.is_dead())
     }
 
+    /// Gives the address up if `goes`; returns true if it was present until now.
     fn goes_if(&mut self, goes: bool) -> bool {
         let went = self.present && goes;
         self.present &= !goes;
@@ -206,7 +211,8 @@ impl AddressRecords {
         self.known.iter_mut().find(|known| known.address == address)
     }
 
-    /// Takes note of an answer's parts, and returns true if an address was given up.
+    /// Takes note of an answer's parts, and returns true if an address was given up. A part that is not newer than the
+    /// last of its family changes no address, and an answer without any address changes nothing at all.
     fn learn(&mut self, parts: &[FamilyAnswer]) -> bool {
         if parts.iter().all(|part| part.addresses.is_empty()) {
             return false;
@@ -224,6 +230,8 @@ impl AddressRecords {
         lost_any
     }
 
+    /// Takes note of a new part for one family: its addresses are present, and each other one of the family was missing
+    /// once more. Forgets addresses beyond the bound; returns true if an address was given up.
     fn take(&mut self, part: &FamilyAnswer) -> bool {
         let now = part.heard;
         part.addresses.iter().for_each(|address| self.see(*address, now));
@@ -248,7 +256,9 @@ impl AddressRecords {
         lost
     }
 
-    /// Notes that the newest answer has the address.
+    /// Notes that the newest answer has the address, which is present from now on. If it was missing and returns within
+    /// ten minutes, answers count as parts of the whole for that time; if it was gone for longer, its failures are
+    /// forgotten.
     fn see(&mut self, address: IpAddr, now: Instant) {
         let Some(known) = self.find_mut(address) else {
             let new = KnownAddress { address, present: true, seen: now, missed: 0, failure: None };

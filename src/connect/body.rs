@@ -145,6 +145,7 @@ impl Upload {
         Some(RequestBody::Streaming(Streaming { upload: Arc::clone(self), turn }))
     }
 
+    /// Changes the progress if it is `from`, and then wakes the task that polled the body last.
     fn change(&self, from: Progress, to: Progress) {
         if self.shift(from, to) {
             let waker = self.source().waker.take();
@@ -170,6 +171,8 @@ impl Upload {
 }
 
 impl Source {
+    /// Makes the next frames those that were read before, from the first on, for a new turn; `None`, without a change,
+    /// if they are not all held.
     fn begin_again(&mut self) -> Option<()> {
         if self.begun {
             self.replay = self.hold.replay()?;
@@ -219,6 +222,8 @@ impl Source {
         Poll::Ready(next)
     }
 
+    /// Notes a frame that the client sent: filters trailers, keeps a copy while the body can be sent again, and notes
+    /// the body's end.
     fn take(&mut self, frame: &mut Frame<Bytes>) {
         self.ended = frame.is_trailers() || self.incoming.is_end_stream();
         if let Some(trailers) = frame.trailers_mut() {
@@ -231,6 +236,7 @@ impl Source {
         self.replay.is_empty() && (self.ended || self.incoming.is_end_stream())
     }
 
+    /// Returns the bounds of the number of bytes that are left, those to send again included.
     fn size_hint(&self) -> SizeHint {
         let (again, rest) = (self.replay.len(), self.incoming.size_hint());
         let mut hint = SizeHint::new();

@@ -185,7 +185,8 @@ pub struct Driver {
     present: oneshot::Sender<()>,
 }
 
-/// Starts HTTP on a connection whose TLS handshake, made under this generation, is done.
+/// Starts HTTP on a connection whose TLS handshake, made under this generation, is done; writes nothing. The driver
+/// that is returned must be run.
 pub async fn start(
     dialled: Dialled,
     generation: u64,
@@ -249,13 +250,14 @@ async fn handshake(
 pub type SendResult = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Connection {
-    /// Begins an exchange on the connection with this past.
+    /// Begins an exchange on the connection with this past; clears the meter's marks of the exchange before.
     pub fn begin(&mut self, past: PriorUse) {
         self.past = past;
         self.meter.begin_exchange();
     }
 
-    /// Waits until the connection takes a request, or returns an error if it is closed.
+    /// Takes the sender for this exchange, wakes the connection if it rests, and waits until it takes a request. Fails
+    /// if the connection is closed.
     pub async fn ready(&mut self) -> Result<(), Closed> {
         let TakenSender { sender, gone, since } = self.idle_sender.take()?;
         (self.gone, self.released) = (Some(gone), since);
@@ -266,7 +268,8 @@ impl Connection {
         self.sender.insert(sender).ready().await.map_err(|_| Closed)
     }
 
-    /// Ends an exchange: another may follow.
+    /// Ends an exchange: gives the sender back, so that another exchange may follow. Does nothing if the exchange has
+    /// no sender, as the driver is gone.
     pub fn release(&mut self, now: Instant) {
         if let Some((sender, gone)) = self.sender.take().zip(self.gone.take()) {
             self.idle_sender.give_back(sender, gone, now);
@@ -300,8 +303,8 @@ impl Connection {
         }
     }
 
-    /// Describes what made a response's head unreadable, once the driver has examined what hyper left of it; `None` if
-    /// the error is of another kind.
+    /// Describes what made a response's head unreadable, once the driver has examined what hyper left of it, for which
+    /// this drops the sender and waits; `None` if the error is of another kind, or the fault is not known.
     #[cold]
     pub async fn fault(&mut self, error: &hyper::Error) -> Option<String> {
         if error.is_parse_too_large() {
@@ -337,6 +340,8 @@ impl Connection {
         fate.verdict(self.past)
     }
 
+    /// Gathers the facts about the attempt that has just ended without a response; `handed_over` is true if its request
+    /// may have been written.
     fn evidence(&self, handed_over: bool) -> Evidence {
         Evidence {
             sent: handed_over,
@@ -460,7 +465,9 @@ impl Driver {
         }
     }
 
-    /// Polls HTTP. Returns true if the connection is to rest, false if HTTP on it is over.
+    /// Polls HTTP until the connection is to rest (true) or HTTP on it is over (false): its handle is dropped, the peer
+    /// ended it, or HTTP failed. Every half second also lifts the limit on unacknowledged bytes once that has done its
+    /// work.
     async fn drive(&mut self) -> bool {
         let Self { http, idle_sender, meter, facts, alive, .. } = self;
         let unacknowledged =

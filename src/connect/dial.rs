@@ -26,8 +26,10 @@ pub struct Reached {
     pub connect_time: Duration,
 }
 
-/// Connects to the endpoint over TCP. `spare` gives a place under the cap for one more socket, where several addresses
-/// are tried at once.
+/// Connects to the endpoint over TCP: resolves its name, notes the answer in `addresses`, tries the addresses in turn,
+/// and sets the socket's options, all within `limits.connect`. `spare` gives a place under the cap for one more socket,
+/// where several addresses are tried at once. Fails if the name gives no address, if each address failed, or if the
+/// time is over.
 pub async fn reach<S: Send + 'static>(
     endpoint: &HostPort,
     resolver: &Resolver,
@@ -51,7 +53,8 @@ pub async fn reach<S: Send + 'static>(
     Ok(Reached { stream, peer, connect_time: begun.elapsed() })
 }
 
-/// Resolves the endpoint's name to its current addresses.
+/// Resolves the endpoint's name to its current addresses; an IP address is its own answer. Fails with
+/// [`ConnectError::Name`].
 async fn resolve(
     endpoint: &HostPort,
     resolver: &Resolver,

@@ -112,7 +112,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    /// Judges the attempt.
+    /// Judges the attempt; a refusal that the next attempt would meet again comes before everything else.
     pub(super) fn fate(&self) -> Fate {
         if let Some(refused) = self.refused() {
             return refused;
@@ -127,7 +127,8 @@ impl Evidence {
         }
     }
 
-    /// Returns the part of the handshake that may be the reason for the end.
+    /// Returns the part of the handshake that may be the reason for the end; `None` if a byte of an answer came, or
+    /// nothing points to the handshake.
     pub(super) fn suspect(&self) -> Option<Suspect> {
         if self.begun {
             return None;
@@ -138,7 +139,7 @@ impl Evidence {
         self.late_alert().map(|_| Suspect::Identity)
     }
 
-    /// Returns the fate, if the next attempt would meet the same one.
+    /// Returns the fate, if the next attempt would meet the same one; `None` if another attempt may fare better.
     fn refused(&self) -> Option<Fate> {
         if self.begun {
             // An informational response does not rule a refusal out: Apache answers 100 and reads the request's body

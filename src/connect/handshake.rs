@@ -64,8 +64,9 @@ impl From<ConnectError> for FailedHandshake {
 }
 
 /// Makes the TLS handshake. If a handshake fails for something that it offered, a session or a large key share, a
-/// second one without that follows over another connection to the same address; `failed_first` is called with the
-/// failure of the first.
+/// second one without that follows over another connection to the same address, which takes the place of the first
+/// (that is reset); `failed_first` is called with the failure of the first. Fails with the last failure; the socket
+/// comes with it if it can still be closed politely.
 pub async fn shake_hands(
     reached: Reached,
     client: &tls::Client,
@@ -92,7 +93,8 @@ pub async fn shake_hands(
     }
 }
 
-/// Connects to an address that has accepted before.
+/// Connects to an address that has accepted before; the socket is reset if it is dropped before its handshake is done.
+/// Fails if the address does not accept within `limit`.
 async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
     let connecting = timeout(limit, TcpStream::connect(peer)).await;
     let stream = connecting
@@ -143,13 +145,15 @@ impl HandshakeTry {
         ended.map_err(|(error, socket)| self.broke(error, socket))
     }
 
-    /// Ends a try that took too long. The socket was dropped, and so reset: there is neither a session to save nor an
-    /// answer to wait for.
+    /// Ends a try that took too long, and notes that in the memory of the address. The socket was dropped, and so
+    /// reset: there is neither a session to save nor an answer to wait for.
     fn took_too_long(&self) -> FailedTry {
         let error = ConnectError::HandshakeTimeout { address: self.peer, limit: self.limit };
         FailedTry { failed: error.into(), again: self.preparation.failed(Instant::now()) }
     }
 
+    /// Ends a try that failed with an error, and notes that in the memory of the address, unless Warmline refused the
+    /// server's certificate. The socket is kept, to be closed politely.
     fn broke(&self, error: std::io::Error, socket: Tcp) -> FailedTry {
         let error = ConnectError::handshake(self.peer, error, &self.preparation);
         let offered_in_vain = !matches!(error, ConnectError::Certificate { .. });
@@ -158,6 +162,8 @@ impl HandshakeTry {
         FailedTry { failed: FailedHandshake { error, socket: Some(socket.into_inner()) }, again }
     }
 
+    /// Notes that the handshake succeeded, and returns the connection for HTTP. From now on the socket is no longer
+    /// reset when it is dropped.
     fn dialled(&self, mut stream: TlsStream<Tcp>, connect_time: Duration) -> Dialled {
         let (socket, connection) = stream.get_mut();
         let version = Version::of(connection);

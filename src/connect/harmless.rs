@@ -45,6 +45,7 @@ impl LinePlace {
         line
     }
 
+    /// Returns the place behind this byte.
     fn after(self, byte: u8) -> Self {
         match (self, byte) {
             (_, b'\n') => Self::START,
@@ -91,14 +92,15 @@ impl LinePlace {
     }
 }
 
-/// Returns the bits of the names that satisfy the test.
+/// Returns those bits of `like` whose names in [`STRICT`] satisfy the test.
 fn keep(like: u8, test: impl Fn(&[u8]) -> bool) -> u8 {
     let passes = |(index, name): (usize, &&[u8])| u8::from(test(name)) << index;
     like & STRICT.iter().enumerate().map(passes).sum::<u8>()
 }
 
-/// Cleans a head up to its end, however it is cut into pieces. `blank` and `line` say how the bytes before these end;
-/// the result says how these end.
+/// Cleans a head up to its end, however it is cut into pieces: replaces its odd bytes in `bytes` by spaces. `blank` and
+/// `line` say how the bytes before these end; the result says how these end. Bytes behind the head are left as they
+/// are.
 pub(super) fn clean(
     bytes: &mut [u8],
     blank: EmptyLineMatch,

@@ -126,11 +126,12 @@ impl Meter {
         self.unacknowledged_limit.store(0, Relaxed);
     }
 
-    /// Lifts that limit once all that was written must have been acknowledged, and returns true if it did. The kernel
-    /// would apply the limit to its keep-alive probes too, and end a long exchange as soon as one of them is lost. It
-    /// would also end the connection of a peer whose receive window is full: where that is to be expected, the limit is
-    /// lifted once a part is acknowledged, and elsewhere once a part is and the rest is not. `unacknowledged` returns
-    /// the number of bytes that are not, if the kernel reports it.
+    /// Lifts that limit once the kernel must have applied it, or once a part of the exchange is acknowledged and the
+    /// peer may have no room for the rest; returns true if it did. The kernel would apply the limit to its keep-alive
+    /// probes too, and end a long exchange as soon as one of them is lost. It would also end the connection of a peer
+    /// whose receive window is full: where that is to be expected, the limit is lifted once a part is acknowledged, and
+    /// elsewhere once a part is and the rest is not. `unacknowledged` returns the number of bytes that are not, if the
+    /// kernel reports it.
     pub fn relax_unacknowledged_limit(
         &self,
         now: Instant,
@@ -209,12 +210,13 @@ impl Meter {
         !self.unflushed.load(Relaxed)
     }
 
-    /// Returns the fatal alert that ended the connection.
+    /// Returns the fatal alert that ended the connection; `None` if there was none.
     pub fn alert(&self) -> Option<AlertDescription> {
         self.alert.load(Relaxed).checked_sub(1).map(AlertDescription::from)
     }
 
-    /// Returns the end of this connection, if the next one would meet it again.
+    /// Returns the end of this connection, if the next one would meet it again; `None` for every other end, and before
+    /// the end.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         if self.inflow.asks_for_renegotiation() {
             return Some(Refusal::Renegotiation);
@@ -229,7 +231,8 @@ impl Meter {
         Manner::ALL.get(usize::from(index)).copied()
     }
 
-    /// Examines a head that hyper did not read to its end, and keeps a description of its fault.
+    /// Examines a head that hyper did not read to its end, and keeps a description of its fault; keeps nothing if there
+    /// is no fault in it.
     #[cold]
     pub fn note_unread(&self, head: &[u8]) {
         if let Some(fault) = head::fault_of_response(head) {
@@ -243,6 +246,8 @@ impl Meter {
         self.fault.get().cloned()
     }
 
+    /// Notes bytes that came, and replaces the control bytes in heads that hyper would refuse; none are the peer's
+    /// polite end. Fails after too many informational responses.
     fn note_read(&self, bytes: &mut [u8]) -> io::Result<()> {
         if bytes.is_empty() {
             self.note_end(Manner::Polite);
@@ -261,7 +266,8 @@ impl Meter {
         self.last_write.set(Instant::now());
     }
 
-    /// Notes the end of the connection that the error means; returns the error with a text for people.
+    /// Notes what an error means: the peer's alert, a breach of TLS, that the kernel gave up, and the end of the
+    /// connection. Returns the error with a text for people.
     fn note_error(&self, error: io::Error) -> io::Error {
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         match tls {
@@ -349,6 +355,8 @@ impl MeteredStream {
         }
     }
 
+    /// Sets the socket's limit on unacknowledged bytes, in milliseconds; 0 is the kernel's own. A socket that refuses
+    /// is only logged.
     #[cold]
     fn change_unacknowledged_limit(&mut self, limit: u32) {
         self.unacknowledged_limit = limit;
@@ -359,7 +367,8 @@ impl MeteredStream {
         }
     }
 
-    /// Reads what the socket holds, whatever tokio knows of it; pending if that gives no plain bytes.
+    /// Reads what the socket holds, whatever tokio knows of it; pending if that gives no plain bytes. Fails if the
+    /// socket or TLS does.
     fn read_now(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         for _ in 0..LOOKS {
             let (tcp, session) = self.tls.get_mut();

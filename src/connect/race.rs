@@ -71,7 +71,9 @@ struct Race<'a, S> {
     turn: Instant,
 }
 
-/// Runs a race: the next address is tried after a failure or when its turn comes; the first to answer wins.
+/// Runs a race: the next address is tried after a failure or when its turn comes; the first to answer wins. Returns the
+/// winner's socket and address. Each address's failure or success is noted in the memory of the addresses. Fails if
+/// each address has failed, or if the time is over.
 pub(super) async fn run<S: Send + 'static>(
     answer: Resolved,
     conditions: RaceConditions<'_, S>,
@@ -94,6 +96,7 @@ enum RaceEvent {
 }
 
 impl<S: Send + 'static> Race<'_, S> {
+    /// Runs the race to its end: begins with the addresses whose turn it is, and takes the events as they come.
     async fn run(mut self) -> Result<(TcpStream, SocketAddr), RaceError> {
         loop {
             if let Some(won) = self.begin_due(Instant::now()) {
@@ -118,6 +121,8 @@ impl<S: Send + 'static> Race<'_, S> {
         }
     }
 
+    /// Waits for the next event: an attempt ended, the other family's addresses were heard, an address's turn came, or
+    /// the time is over.
     async fn next(&mut self) -> RaceEvent {
         // While the last addresses are being tried, there is no next turn.
         let has_turn = !self.waiting.is_empty() || self.trying.is_empty();
@@ -131,8 +136,9 @@ impl<S: Send + 'static> Race<'_, S> {
         }
     }
 
-    /// Begins with the address whose turn it is, if there is a place for its socket. Returns an attempt that was about
-    /// to be ended for want of a place and has just connected.
+    /// Begins with each address whose turn it is, if there is a place for its socket; otherwise, the oldest attempt
+    /// makes way once it had its share of the time. Returns an attempt that was about to be ended for want of a place
+    /// and has just connected.
     fn begin_due(&mut self, now: Instant) -> Option<Attempt<S>> {
         while !self.waiting.is_empty() && (self.trying.is_empty() || self.turn <= now) {
             let own_is_free = self.trying.iter().all(|attempt| attempt.place.is_some());
@@ -163,6 +169,8 @@ impl<S: Send + 'static> Race<'_, S> {
         begun + share(begun, self.conditions.deadline, self.waiting.len()).max(self.gap)
     }
 
+    /// Begins to connect to the next address, with this place for its socket, and sets the time of the turn after it.
+    /// An address that fails at once counts as failed.
     fn begin(&mut self, place: Option<S>, now: Instant) {
         let Some(ip) = self.waiting.pop_front() else { return };
         let address = SocketAddr::new(ip, self.conditions.port);
@@ -185,7 +193,8 @@ impl<S: Send + 'static> Race<'_, S> {
         self.turn = if self.waiting.is_empty() { now + NEXT_ADDRESS } else { now };
     }
 
-    /// Lets the addresses of the other family, which are known now, take turns with those that wait.
+    /// Lets the addresses of the other family, which are known now, take turns with those that wait; `None` if none are
+    /// known. They are learned, and the time between turns is shared out again.
     fn join(&mut self, part: Option<FamilyAnswer>) {
         self.late = None;
         let Some(part) = part else { return };
@@ -203,7 +212,8 @@ impl<S: Send + 'static> Race<'_, S> {
         self.gap = gap(left, self.waiting.len());
     }
 
-    /// Takes the winner out; the other sockets are closed, each in its place until then.
+    /// Returns the winner's socket and address, and notes that it answered. The other sockets are closed, each in its
+    /// place until then; an address that had its time counts as slow.
     fn win(self, mut won: Attempt<S>) -> (TcpStream, SocketAddr) {
         let now = Instant::now();
         self.conditions.addresses.answered(won.address.ip());
@@ -219,6 +229,8 @@ impl<S: Send + 'static> Race<'_, S> {
         (won.stream, won.address)
     }
 
+    /// Returns the error of a race in which each address failed; if there was none to try, the text says that no
+    /// address is available.
     fn lose(self) -> RaceError {
         let no_address = || ConnectError::Tcp {
             address: SocketAddr::new([0, 0, 0, 0].into(), self.conditions.port),
@@ -228,7 +240,8 @@ impl<S: Send + 'static> Race<'_, S> {
         RaceError::Failed(most_telling(self.failed).unwrap_or_else(no_address))
     }
 
-    /// Ends the race because its time is over; an address may have answered at the last moment.
+    /// Ends the race because its time is over: each address that is still being tried counts as slow. An address may
+    /// have answered at the last moment, and wins.
     fn stop(mut self) -> Result<(TcpStream, SocketAddr), RaceError> {
         if let Some(index) = self.trying.iter().position(Attempt::is_connected) {
             let won = self.trying.swap_remove(index);
@@ -289,6 +302,7 @@ async fn heard(
     }
 }
 
+/// Returns the index and result of an attempt that has ended; pending while none has.
 fn poll_any<S: Send + 'static>(
     trying: &[Attempt<S>],
     cx: &mut Context<'_>,
@@ -311,6 +325,7 @@ fn share(begun: Instant, deadline: Instant, waiting: usize) -> Duration {
     deadline.saturating_duration_since(begun) / (waiting as u32 + 1)
 }
 
+/// Returns the kind of failure that an error means for the memory of addresses.
 fn trouble(error: &io::Error) -> FailureKind {
     use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
     match error.kind() {
@@ -319,8 +334,9 @@ fn trouble(error: &io::Error) -> FailureKind {
     }
 }
 
-/// Returns the error of the last failure, with the failures before it. A machine without IPv6 reports the same for an
-/// IPv6 address as for used-up ports, so that the failure of another address is preferred.
+/// Returns the error of the last failure, with the failures before it; `None` if there was no failure. A machine
+/// without IPv6 reports the same for an IPv6 address as for used-up ports, so that the failure of another address is
+/// preferred.
 fn most_telling(mut failed: Vec<(SocketAddr, io::Error)>) -> Option<ConnectError> {
     let ours = |(_, error): &(_, io::Error)| ConnectError::is_ours(error);
     let last = failed.iter().rposition(|failed| !ours(failed)).or(failed.len().checked_sub(1))?;

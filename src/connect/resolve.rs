@@ -154,6 +154,8 @@ pub enum NameFault {
     },
 }
 
+/// Names the name servers that said that a name has no address, and the names that they were asked for, to follow that
+/// fault in a text; empty if nothing was asked.
 fn by_whose_word(asked: &[String], servers: &str) -> String {
     if asked.is_empty() {
         return String::new();
@@ -186,7 +188,8 @@ impl Resolver {
         Self::System(Arc::new(System::new(hosts, resolv_conf, port)))
     }
 
-    /// Resolves a name to addresses within the limit.
+    /// Resolves a name to addresses within the limit: at least one address, and the other family's part may come later.
+    /// Fails if no address is known, not even an expired one.
     pub async fn look_up(&self, name: &str, limit: Duration) -> Result<Resolved, NameFault> {
         match self {
             Self::System(system) => system.look_up(name, limit).await,
@@ -229,6 +232,7 @@ pub struct System {
 }
 
 impl System {
+    /// Creates the name resolution of these files, and of the name servers on this port. Nothing is read yet.
     fn new(hosts: PathBuf, resolv_conf: PathBuf, port: u16) -> Self {
         Self {
             hosts: Mutex::new(FollowedFile::new(hosts, Arc::default())),
@@ -239,6 +243,9 @@ impl System {
         }
     }
 
+    /// Resolves a name by the hosts file, the cache or the name servers, in this order. If no name server answers, an
+    /// answer that expired up to ten minutes ago is used, and the name servers are not waited for in the next five
+    /// seconds. If a name server says that the name has no address, the cache forgets the name.
     async fn look_up(self: &Arc<Self>, name: &str, limit: Duration) -> Result<Resolved, NameFault> {
         let now = Instant::now();
         if let Some(addresses) = self.without_dns(name) {
@@ -287,6 +294,8 @@ impl System {
         is_here.then(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()])
     }
 
+    /// Returns the name servers, read anew if `resolv.conf` has changed; then the questions on their way are forgotten,
+    /// to be asked again. Fails if none is known.
     fn servers(&self) -> Result<Arc<Servers>, NameFault> {
         let mut followed = lock(&self.servers);
         let known = followed.known().clone();
@@ -299,7 +308,8 @@ impl System {
         servers.map_err(|reason| NameFault::NoServers { hosts, file, reason })
     }
 
-    /// Asks a question, or joins the same question of this thread if it is on its way.
+    /// Returns a question on its way: a new one, or the same question of this thread. Forgets the questions that have
+    /// ended.
     fn ask(
         &self,
         servers: &Arc<Servers>,
@@ -371,9 +381,9 @@ impl MissingKind {
 
 impl Search<'_> {
     /// Asks for each candidate name until one has addresses. A name without an answer is passed over after its share of
-    /// the time: a name server that is asked for names of the outside world may be cut off from it. If no other name has
-    /// addresses, those without an answer are asked for again, for as long as there is time: the name server may only be
-    /// slow.
+    /// the time: a name server that is asked for names of the outside world may be cut off from it. If no other name
+    /// has addresses, those without an answer are asked for again, for as long as there is time: the name server may
+    /// only be slow. Fails if each name is missing or its question failed; notes the names in `asked`.
     async fn answer(&mut self, known: Option<&CachedAnswers>) -> Result<Resolved, NameFault> {
         let candidates = self.candidates(known);
         let share = self.share(candidates.len());
@@ -434,7 +444,8 @@ impl Search<'_> {
         }
     }
 
-    /// Asks for both families at once, and waits as long as [`judge`] says.
+    /// Asks for both families at once, waits as long as [`judge`] says, and caches what came. A family whose answer is
+    /// still to come stays in the result as `late`.
     async fn both(
         &self,
         candidate: &str,
@@ -464,6 +475,8 @@ impl Search<'_> {
         self.found(candidate, [said_v4, said_v6], late)
     }
 
+    /// Returns the question for one family's addresses; answered already if the cache has them, or if IPv6 is not to be
+    /// asked for.
     fn family(
         &self,
         candidate: &str,
@@ -493,6 +506,8 @@ impl Search<'_> {
         async move { system.keep(&name, &candidate, &asking.await) }.boxed()
     }
 
+    /// Caches the answers of both families, and returns what they say together: addresses if there are any, else that
+    /// the name is missing, else the first failure.
     fn found(
         &self,
         candidate: &str,
@@ -514,6 +529,8 @@ impl Search<'_> {
         }
     }
 
+    /// Returns the fault of a name without addresses: the first question that failed if there is one, else that the
+    /// name or its addresses are missing.
     fn fault(&self, missing: Option<MissingKind>, failed: Option<(String, NoAnswer)>) -> NameFault {
         let servers = self.servers.told();
         match (failed, missing) {

@@ -222,6 +222,7 @@ struct PhaseIndex {
 }
 
 impl PhaseIndex {
+    /// Counts a record in this phase.
     fn add(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(count) = self.census.of(phase) {
             *count += 1;
@@ -239,6 +240,7 @@ impl PhaseIndex {
         }
     }
 
+    /// Takes a record in this phase out of the counts.
     fn remove(&mut self, id: ConnectionId, phase: Phase) {
         if let Some(count) = self.census.of(phase) {
             *count -= 1;
@@ -271,6 +273,8 @@ pub(super) struct Connections<C> {
 }
 
 impl<C> Connections<C> {
+    /// Creates an empty set of records. A dial is expected to bring a connection that allows `expected` streams at a
+    /// time; `threads` is the number of worker threads.
     pub(super) fn new(expected: u32, threads: usize) -> Self {
         Self {
             records: IdMap::default(),
@@ -345,8 +349,8 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Returns the facts that decide whether an open connection may be leased again. A single look-up, because each
-    /// check-in needs it.
+    /// Returns the facts that decide whether an open connection may be leased again; `None` if it is not open. A single
+    /// look-up, because each check-in needs it.
     pub(super) fn lease_facts(&self, id: ConnectionId) -> Option<LeaseFacts> {
         let record = self.records.get(&id)?;
         let Phase::Open(streams) = record.phase else { return None };
@@ -368,7 +372,7 @@ impl<C> Connections<C> {
         self.records.values().filter(older).count()
     }
 
-    /// Returns the oldest dial that one more waiter may count on.
+    /// Returns the oldest dial that one more waiter may count on; `None` if there is none.
     pub(super) fn oldest_dial_with_room(&self) -> Option<ConnectionId> {
         self.phase_index.dials_with_room.first().copied()
     }
@@ -396,7 +400,8 @@ impl<C> Connections<C> {
         [self.phase_index.dials_with_room.iter().copied().collect(), found]
     }
 
-    /// Returns the newest shared connection with room that `allowed` accepts: of this thread, else of any other.
+    /// Returns the newest shared connection with room that `allowed` accepts: of this thread, else of any other; `None`
+    /// if there is none.
     pub(super) fn newest_with_room(
         &self,
         thread: usize,
@@ -471,7 +476,8 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Returns the newest connection with room among those that this client has claimed; none that is doubted.
+    /// Returns the newest connection with room among those that this client has claimed, doubted ones excepted; `None`
+    /// if there is none.
     pub(super) fn claimed_with_room(&self, client: ClientId) -> Option<ConnectionId> {
         let position = |id: &ConnectionId| self.records.get(id)?.position;
         let room = self.claimed.get(&client)?.iter().filter_map(|id| match position(id)? {
@@ -488,7 +494,8 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Removes this client as the owner of all its connections; returns those of them that are idle or have room.
+    /// Removes this client as the owner of all its connections, and forgets its claims; returns those of them that are
+    /// idle or have room.
     pub(super) fn remove_owner(&mut self, owner: ClientId) -> Vec<ConnectionId> {
         self.claimed.remove(&owner);
         let its = self.records.iter_mut().filter(|(_, record)| record.owner == Some(owner));
@@ -505,12 +512,14 @@ impl<C> Connections<C> {
         shared.for_each(|record| record.owner = None);
     }
 
-    /// Returns the connection that has been idle for the longest time, private and doubted ones included.
+    /// Returns the connection that has been idle for the longest time, private and doubted ones included; `None` if
+    /// none is idle.
     pub(super) fn oldest_idle(&self) -> Option<ConnectionId> {
         self.room.oldest(|id| self.is_idle(id))
     }
 
-    /// Returns the connection with the fewest open streams of those that have room and are not idle.
+    /// Returns the connection with the fewest open streams of those that have room and are not idle; `None` if there is
+    /// none.
     pub(super) fn least_busy(&self) -> Option<ConnectionId> {
         let open = |id: ConnectionId| self.records.get(&id)?.phase.streams().map(Streams::open);
         let busy =
@@ -528,7 +537,7 @@ impl<C> Connections<C> {
         self.room.iter()
     }
 
-    /// Returns all connections that have room or are idle, oldest first.
+    /// Returns all connections that have room or are idle, in the order in which they were listed.
     pub(super) fn listed_oldest_first(&self) -> Vec<ConnectionId> {
         self.room.oldest_first().collect()
     }
@@ -559,6 +568,7 @@ impl<C> Connections<C> {
         self.add(now, Phase::Spare)
     }
 
+    /// Adds a record in this phase, unlisted and without a handle, and returns its new id.
     fn add(&mut self, now: Instant, phase: Phase) -> ConnectionId {
         let id = self.next_id;
         self.next_id += 1;
@@ -657,8 +667,9 @@ impl<C> Connections<C> {
         self.records.values_mut().for_each(|record| record.limit_age(max_age));
     }
 
-    /// Begins a stream on a connection with room, which was idle for `idle` before. Returns the lease, and true if there
-    /// is still room; `None` if there is no room.
+    /// Begins a stream on a connection with room, which was idle for `idle` before; counts one more use, and notes
+    /// `reuse` for people. Returns the lease, and true if there is still room; `None`, without a change, if there is no
+    /// room.
     pub(super) fn lease(
         &mut self,
         id: ConnectionId,
@@ -712,8 +723,8 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Counts one more use of a leased connection, for another request of its client. Returns its uses and age; `None`
-    /// if its socket has ended, or HTTP on it is over.
+    /// Counts one more use of a leased connection, for another request of its client. Returns its uses and age; `None`,
+    /// without a change, if its socket has ended, or HTTP on it is over.
     pub(super) fn lease_again(
         &mut self,
         id: ConnectionId,
@@ -736,7 +747,7 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Lists a connection that is idle or has room, as the newest.
+    /// Lists a connection that is idle or has room, as the newest; ends a doubt about it.
     pub(super) fn keep(&mut self, id: ConnectionId, now: Instant) {
         if let Some(record) = self.records.get_mut(&id) {
             record.doubted = None;
@@ -745,7 +756,8 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Gives up a connection for this reason. Returns the handle to drop; `None` if the connection has none.
+    /// Gives up a connection for this reason: it is unlisted, and takes its place until its socket is closed. Returns
+    /// the handle to drop; `None` if the connection has none.
     pub(super) fn close(&mut self, id: ConnectionId, reason: EndReason) -> Option<C> {
         let record = self.records.get_mut(&id)?;
         record.enter(id, Phase::Closing(reason), &mut self.phase_index, &mut self.room);
@@ -764,7 +776,8 @@ impl<C> Connections<C> {
         }
     }
 
-    /// Removes the record of a dial, or of a connection whose handle was taken.
+    /// Removes the record of a dial, or of a connection whose handle was taken; with it a client's claim on the
+    /// connection.
     pub(super) fn forget(&mut self, id: ConnectionId) {
         if let Some(record) = self.records.remove(&id) {
             self.phase_index.remove(id, record.phase);

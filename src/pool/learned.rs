@@ -113,15 +113,15 @@ pub(super) fn with_margin(timeout: Duration) -> Duration {
 }
 
 impl Lessons {
-    /// Returns the limit in force for a connection: the lower of the announced and the observed one. `own` is the
-    /// announcement on the connection itself. Without one, the upstream's last announcement holds if the connection has
-    /// not `answered` yet.
+    /// Returns the limit in force for a connection: the lower of the announced and the observed one; `None` if neither
+    /// is known. `own` is the announcement on the connection itself. Without one, the upstream's last announcement
+    /// holds if the connection has not `answered` yet.
     pub(super) fn limit(&self, own: Option<Duration>, answered: bool) -> Option<Duration> {
         let last = self.announced.map(|(limit, _)| limit).filter(|_| !answered);
         own.or(last).into_iter().chain(self.seen).min()
     }
 
-    /// Returns the limit in force for new connections, and where it comes from, for people.
+    /// Returns the limit in force for new connections, and where it comes from, for people; `None` if nothing is known.
     pub(super) fn learned(&self) -> Option<Learned> {
         let announced = self.announced.map(|(limit, _)| (limit, Source::Announced));
         let seen = self.seen.map(|limit| (limit, Source::Seen));
@@ -165,7 +165,8 @@ impl Lessons {
         self.conclude();
     }
 
-    /// True if a close in this bin is not part of an event that has touched the bin already.
+    /// True if a close in this bin is not part of an event that has touched the bin already; notes that the event has
+    /// touched it, or begins a new event.
     fn is_new_event(&mut self, index: usize, now: Instant) -> bool {
         let bit = 1 << index;
         match &mut self.event {
@@ -187,6 +188,8 @@ impl Lessons {
         self.seen = self.deadline().map(with_margin);
     }
 
+    /// True if the counts show a habit: enough events, and closes that are frequent both by the time that connections
+    /// are idle and by the number of idle periods.
     fn shows_habit(&self) -> bool {
         let closed = self.sum(|bin| bin.closed);
         let periods = closed.saturating_add(self.sum(|bin| bin.survived));
@@ -196,7 +199,7 @@ impl Lessons {
     }
 
     /// Returns the shortest length at which, in several events, at least half of the periods that reached it were cut
-    /// short. Looks at two bins together, because a deadline may lie at the edge of a bin.
+    /// short; `None` if there is none. Looks at two bins together, because a deadline may lie at the edge of a bin.
     fn deadline(&self) -> Option<Duration> {
         let mut reached = self.sum(|bin| bin.closed.saturating_add(bin.survived));
         for (index, bin) in self.bins.iter().enumerate() {
@@ -227,6 +230,8 @@ impl Lessons {
         self.limit(None, false) != before
     }
 
+    /// Halves all counts once for each half-life since `since`, drops an announcement that is too old, and concludes
+    /// anew.
     fn forget(&mut self, since: Instant, now: Instant) {
         let halves = now.saturating_duration_since(since).as_secs() / HALF_LIFE.as_secs();
         let halves = u32::try_from(halves).unwrap_or(u32::MAX).min(31);

@@ -231,8 +231,8 @@ impl<C: Clone, E> Pool<C, E> {
         })
     }
 
-    /// Leases an idle connection, or makes the request a waiter. Refuses if the queue is full, or too slow for the
-    /// request.
+    /// Leases a connection with room, or makes the request a waiter. Refuses, and counts that, if the queue is full, or
+    /// too slow for the request.
     pub fn check_out(
         self: &Arc<Self>,
         now: Instant,
@@ -272,9 +272,10 @@ impl<C: Clone, E> Pool<C, E> {
         }
     }
 
-    /// Waits until the warm floor lacks a connection, and returns the right to dial it. For one caller at a time, who
-    /// calls again at once. While dials fail, or their connections end at once, the pauses between permits grow.
-    /// `thread` is the worker thread that will dial; `jitter`, in 0.0..1.0, shortens the next pause.
+    /// Waits until the warm floor lacks a connection, and returns the right to dial it, whose place is taken. For one
+    /// caller at a time, who calls again at once. While dials fail, or their connections end at once, the pauses
+    /// between permits grow. `thread` is the worker thread that will dial; `jitter`, in 0.0..1.0, shortens the next
+    /// pause.
     pub async fn wanted(self: &Arc<Self>, thread: usize, jitter: f64) -> Permit<C, E> {
         loop {
             let lacking = self.lacking.notified();
@@ -312,7 +313,8 @@ impl<C: Clone, E> Pool<C, E> {
         self.change(Instant::now(), |operation| operation.flush())
     }
 
-    /// Closes the idle connections to the addresses for which `lost` is true.
+    /// Closes the idle connections to the addresses for which `lost` is true; those with room beside open streams close
+    /// once these have ended.
     pub fn close_idle_to(&self, lost: impl Fn(IpAddr) -> bool) {
         self.change(Instant::now(), |operation| operation.close_idle_to(lost));
     }
@@ -340,13 +342,16 @@ impl<C: Clone, E> Pool<C, E> {
         self.adjust(State::resume)
     }
 
-    /// Puts a new generation in force. Connections of older ones close with this reason: the idle ones now, those in
-    /// use when they are checked in, and dials that finish later at once; their waiters then dial again.
+    /// Puts a new generation in force; one that is not newer than the pool's changes nothing. Connections of older ones
+    /// close with this reason: the idle ones now, those in use when they are checked in, and dials that finish later at
+    /// once; their waiters then dial again. With [`EndReason::Reconfigured`] the pool also forgets all that it learned
+    /// of the upstream's idle limit. Returns how many idle ones were closed, and how many are still in use.
     pub fn advance(&self, generation: u64, reason: EndReason, now: Instant) -> Advanced {
         self.change(now, |operation| operation.advance(generation, reason))
     }
 
-    /// Puts new settings in force, and closes only the connections that no longer fit.
+    /// Puts new settings in force, and closes only the connections that no longer fit: the idle ones now, those in use
+    /// when they are checked in. Waiters get the room and the places that the new settings allow them.
     pub fn reconfigure(&self, settings: Settings, now: Instant) {
         self.change(now, |operation| operation.reconfigure(settings));
     }
@@ -411,6 +416,8 @@ impl<C: Clone, E> Pool<C, E> {
         self.snapshot_with(|_| Vec::new())
     }
 
+    /// Returns the state of the pool at this moment, with what `connections` makes of it under the lock as the
+    /// descriptions of connections.
     fn snapshot_with(
         &self,
         connections: impl FnOnce(&State<C, E, Waker>) -> Vec<ConnectionView>,
@@ -443,6 +450,7 @@ impl<C: Clone, E> Pool<C, E> {
         &self.counters
     }
 
+    /// Counts a checkout, and the time that it was queued if it was, and makes its token.
     fn lease(self: &Arc<Self>, leased: Leased<C>, queued: Option<Duration>) -> Lease<C, E> {
         self.counters.checkouts.increment(leased.reuse);
         if let Some(wait) = queued {
@@ -488,6 +496,8 @@ impl<C: Clone, E> Pool<C, E> {
         result
     }
 
+    /// Does the work that an operation left: drops handles, which closes their connections, wakes waiters, has
+    /// [`Pool::maintain`] look at its deadline again, and reports ended connections. The lock must be free.
     fn follow_up(&self, effects: Effects<C, Waker>) {
         let Effects { wake, close, ended, rearm } = effects;
         drop(close);
@@ -506,6 +516,8 @@ impl<C: Clone, E> Pool<C, E> {
         }
     }
 
+    /// Counts an ended connection by its reason, and writes the line about it to the log, if lines of connections are
+    /// wanted and the log admits one more.
     fn report(&self, ended: &Ended) {
         self.counters.closed.increment(ended.reason);
         let wanted = tracing::enabled!(target: "warmline::connection", tracing::Level::INFO);

@@ -41,8 +41,8 @@ impl Purge {
         active.saturating_sub(self.needed())
     }
 
-    /// Ends a period, at whose end so many streams are open: returns how many idle connections to close, oldest first.
-    /// The number is less than `idle`, if that is not 0.
+    /// Ends a period, at whose end so many streams are open, and begins the next: returns how many idle connections to
+    /// close, oldest first. The number is less than `idle`, if that is not 0.
     pub(super) fn period_ended(&mut self, open: usize, active: usize, idle: usize) -> usize {
         let excess = (active + idle).saturating_sub(self.needed());
         let peak = self.connections_for(self.peak);

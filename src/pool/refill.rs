@@ -31,8 +31,8 @@ impl Refill {
         self.jitter = jitter.clamp(0.0, 1.0);
     }
 
-    /// Begins a pause because a dial failed, or its connection ended soon. Further failures within the pause change
-    /// nothing.
+    /// Begins a pause because a dial failed, or its connection ended soon. Each pause is twice as long as the last, up
+    /// to 30 s, until dials have gone well for a while. Further failures within the pause change nothing.
     pub(super) fn failed(&mut self, now: Instant) {
         if self.paused_until(now).is_some() {
             return;

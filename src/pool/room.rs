@@ -1,5 +1,10 @@
-//! The connections with room in order: the newest of a thread comes first for a checkout, the oldest of all for a
-//! purge. Idle connections are listed here too if their upstream allows no exchange on them at the moment.
+//! The connections that have room for another exchange, or are idle, in order: the newest of a thread comes first for a
+//! checkout, the oldest of all for a purge.
+//!
+//! A connection gets the next turn whenever it is listed: when it is established, and when an exchange on it has ended.
+//! The lowest turn is the oldest. The connections of each thread have a list, and three lists hold those of all threads
+//! that not every request may take: the private ones, the doubted ones, and the full ones (idle, but their upstream
+//! allows no exchange on them at the moment). A connection keeps its turn when it moves from one list to another.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -56,7 +61,7 @@ impl RoomList {
         Self { threads, private, doubted, full, next_turn: 0 }
     }
 
-    /// Adds a connection as the newest of a list.
+    /// Adds a connection as the newest of a list, with the next turn; returns its position.
     pub(super) fn push(&mut self, list: ListName, id: ConnectionId, now: Instant) -> RoomPosition {
         let turn = self.next_turn;
         self.next_turn += 1;
@@ -74,7 +79,7 @@ impl RoomList {
         }
     }
 
-    /// Moves a connection to another list, where it keeps its turn in the order.
+    /// Moves a connection to another list, where it keeps its turn in the order; returns its new position.
     pub(super) fn shift(
         &mut self,
         id: ConnectionId,
@@ -103,8 +108,8 @@ impl RoomList {
         self.doubted.len()
     }
 
-    /// Returns the newest allowed connection of this thread, else the newest allowed one of all others; none that is
-    /// private, doubted or full.
+    /// Returns the newest allowed connection of this thread, else the newest allowed one of all others; `None` if there
+    /// is none. Private, doubted and full ones are passed over.
     pub(super) fn newest(
         &self,
         thread: usize,
@@ -118,14 +123,15 @@ impl RoomList {
         newest(&self.threads[thread]).or_else(others).map(|(_, id)| id)
     }
 
-    /// Returns the oldest connection of all lists that `wanted` accepts.
+    /// Returns the connection with the lowest turn, of all lists, that `wanted` accepts; `None` if there is none.
     pub(super) fn oldest(&self, wanted: impl Fn(ConnectionId) -> bool) -> Option<ConnectionId> {
         let oldest = |list: &'_ Entries| list.iter().find(|entry| wanted(entry.id)).copied();
         let oldest = self.lists().filter_map(oldest).min_by_key(|entry| entry.turn);
         oldest.map(|entry| entry.id)
     }
 
-    /// Returns the connections of all lists, oldest first.
+    /// Returns the connections of all lists (every thread's, private, doubted, full) in the order of their turns, the
+    /// lowest first.
     pub(super) fn oldest_first(&self) -> impl Iterator<Item = ConnectionId> + '_ {
         let mut lists: Vec<_> = self.lists().map(|list| list.iter().peekable()).collect();
         std::iter::from_fn(move || {
@@ -146,6 +152,7 @@ impl RoomList {
         self.threads.iter().chain([&self.private, &self.doubted, &self.full])
     }
 
+    /// Returns the list of this name.
     fn entries(&mut self, list: ListName) -> &mut Entries {
         match list {
             ListName::Shared(thread) => &mut self.threads[thread],

@@ -89,6 +89,7 @@ impl Queue {
         }
     }
 
+    /// Removes a waiter from the queue; false if it is not queued.
     fn remove(&mut self, rank: Rank) -> bool {
         let removed = self.ranks.remove(&rank);
         if removed {
@@ -139,6 +140,7 @@ pub(super) struct Waiters<C, E, W> {
 }
 
 impl<C, E, W> Waiters<C, E, W> {
+    /// Creates an empty record of waiters.
     pub(super) fn new() -> Self {
         Self {
             waiting: IdMap::default(),
@@ -167,7 +169,7 @@ impl<C, E, W> Waiters<C, E, W> {
         self.queue.ranks.contains(&self.rank(waiter))
     }
 
-    /// Returns the first waiter in the queue.
+    /// Returns the first waiter in the queue; `None` if the queue is empty.
     pub(super) fn first_queued(&self) -> Option<WaiterId> {
         self.queue.ranks.first().map(|(_, waiter)| *waiter)
     }
@@ -272,7 +274,8 @@ impl<C, E, W> Waiters<C, E, W> {
         waiting.is_some_and(|waiting| std::mem::take(&mut waiting.sent_back))
     }
 
-    /// Gives a waiter its outcome; returns the dial that it counted on until now.
+    /// Gives a waiter its outcome, and removes it from the queue; returns the dial that it counted on until now. Wakes
+    /// no task.
     pub(super) fn serve(&mut self, waiter: WaiterId, outcome: Outcome<C, E>, now: Instant) -> Dial {
         self.leave_queue(waiter, now);
         self.unserved.remove(&self.rank(waiter));
@@ -296,7 +299,8 @@ impl<C, E, W> Waiters<C, E, W> {
         self.waiting.get(&waiter).is_some_and(|waiting| waiting.outcome.is_some())
     }
 
-    /// Removes a waiter that wants nothing any more, with or without an outcome; returns what it leaves behind.
+    /// Removes a waiter that wants nothing any more, with or without an outcome; returns what it leaves behind, `None`
+    /// if there is no such waiter.
     pub(super) fn give_up(&mut self, waiter: WaiterId, now: Instant) -> Option<Departed<C, E>> {
         if self.queue.remove(self.rank(waiter)) && self.queue.ranks.is_empty() {
             self.pace.given_up(now);
@@ -304,7 +308,7 @@ impl<C, E, W> Waiters<C, E, W> {
         self.remove(waiter)
     }
 
-    /// Removes a waiter that collects its outcome; returns what it leaves behind.
+    /// Removes a waiter that collects its outcome; returns what it leaves behind, `None` if there is no such waiter.
     pub(super) fn remove(&mut self, waiter: WaiterId) -> Option<Departed<C, E>> {
         let rank = self.rank(waiter);
         self.unserved.remove(&rank);
@@ -312,6 +316,8 @@ impl<C, E, W> Waiters<C, E, W> {
         Some(Departed { dial, outcome, queued_for })
     }
 
+    /// Removes a waiter from the queue, if it is queued, with a dial or an outcome: notes how long it was queued,
+    /// unless that is known from before, and that the queue moves.
     fn leave_queue(&mut self, waiter: WaiterId, now: Instant) {
         if self.queue.remove(self.rank(waiter))
             && let Some(waiting) = self.waiting.get_mut(&waiter)

@@ -7,8 +7,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Verifier;
 
-/// Returns the end of a chain (its leaf first) that is accepted now. A certificate that ends before the leaf counts
-/// only if the chain needs it, as servers also send certificates that are of no use.
+/// Returns the end of a chain (its leaf first) that is accepted `now`: the earliest end of a certificate without which
+/// it would not be accepted, as servers also send certificates that are of no use; at the latest the leaf's. Returns
+/// `now` if there is no leaf, or if its end cannot be read.
 pub(super) fn of(chain: &[CertificateDer<'_>], verifier: &Verifier, now: UnixTime) -> UnixTime {
     let Some(last) = chain.first().and_then(end) else { return now };
     let mut earlier: Vec<_> =

@@ -128,7 +128,10 @@ impl IdentityError {
 
 impl Identity {
     /// Reads a certificate file and a key file, both PEM; if one file holds both, its text is given twice. Of several
-    /// certificates of this key the one is used that is valid `now` and ends last.
+    /// certificates of this key the one is used that is valid `now` and ends last; if none is valid, the one that ends
+    /// last, as only [`Identity::check_validity`] judges the dates. Fails if a file is not usable PEM, if a part is
+    /// missing or cannot be read, if a file holds a key or certificate that the other lacks, or if no certificate
+    /// belongs to the key.
     pub fn from_pem(
         certificates: &[u8],
         key: &[u8],
@@ -139,6 +142,8 @@ impl Identity {
         Self::from_contents(&chain, &secret, now)
     }
 
+    /// Makes an identity of the certificates of the first file and the key of the second, by the rules of
+    /// [`Identity::from_pem`].
     fn from_contents(
         chain: &Contents,
         secret: &Contents,
@@ -189,7 +194,7 @@ impl Identity {
         &self.key.kind
     }
 
-    /// Returns the subject of Warmline's own certificate, escaped and cut.
+    /// Returns the subject of Warmline's own certificate, escaped and cut; empty if the certificate cannot be read.
     #[must_use]
     pub fn subject(&self) -> String {
         self.chain()
@@ -236,7 +241,7 @@ impl Identity {
     }
 }
 
-/// Returns the only private key of a file; the same key twice counts once.
+/// Returns the only private key of a file; the same key twice counts once. Fails if there is no key, or a second one.
 fn the_key(contents: &Contents) -> Result<&PrivateKeyDer<'static>, IdentityError> {
     match &contents.keys[..] {
         [] => Err(IdentityError::NoKey),
@@ -270,7 +275,7 @@ fn refuse_strays(
     }
 }
 
-/// Parses each certificate of a file.
+/// Parses each certificate of a file; fails at the first that cannot be read, with its number and line.
 fn parsed<'a>(
     certificates: &'a [(CertificateDer<'_>, usize)],
 ) -> Result<Vec<X509Certificate<'a>>, IdentityError> {
@@ -281,17 +286,18 @@ fn parsed<'a>(
     certificates.iter().zip(1..).map(parse).collect()
 }
 
-/// Returns the index of Warmline's own certificate: of those with its public key the one that is valid now and ends
-/// last.
+/// Returns the index of Warmline's own certificate: of those with its public key the one that is valid `now` and ends
+/// last, or if none is valid, the one that ends last. `None` if no certificate has that key.
 ///
-/// `CertifiedKey::keys_match` compares the same keys, but refuses certificates of X.509 version 1, which
-/// `openssl x509 -req` makes; the server decides whether those are good enough.
+/// The comparison of rustls, `CertifiedKey::keys_match`, is the same, but refuses certificates of X.509 version 1,
+/// which the command `openssl x509` makes; the server decides whether those are good enough.
 fn own(all: &[X509Certificate<'_>], key: &Key, now: SystemTime) -> Option<usize> {
     let ours = |index: &usize| key.belongs_to(all[*index].public_key());
     best((0..all.len()).filter(ours), all, now)
 }
 
-/// Returns the certificate that is valid now and ends last; of equal ones the first.
+/// Returns the index of the candidate that is valid `now` and ends last, or if none is valid, of the one that ends
+/// last; of equal ones the first. `None` if there is no candidate.
 fn best(
     candidates: impl DoubleEndedIterator<Item = usize>,
     all: &[X509Certificate<'_>],
@@ -304,8 +310,8 @@ fn best(
     candidates.rev().max_by_key(rank)
 }
 
-/// Returns the chain in order: Warmline's own certificate, its issuer, the issuer of that one, as far as the file has
-/// them.
+/// Returns the indices of the chain in order: Warmline's own certificate, its issuer, the issuer of that one, as far as
+/// the file has them.
 fn chain_of(own: usize, all: &[X509Certificate<'_>], now: SystemTime) -> Vec<usize> {
     let mut chain = vec![own];
     let mut last = own;

@@ -113,7 +113,8 @@ impl Default for FirstRecords {
 }
 
 impl FirstRecords {
-    /// Begins a record of this type, whose content has `length` bytes.
+    /// Begins a record of this type, whose content has `length` bytes. Unless the record is an alert, or may be a part
+    /// of the answer so far, the answer becomes [`AnswerKind::Something`].
     fn begin(&mut self, kind: u8, length: usize) {
         match (self.answer, kind) {
             (_, ALERT) if length == ALERT_BYTES => self.known = 0,
@@ -123,7 +124,8 @@ impl FirstRecords {
         }
     }
 
-    /// Reads content of a record of this type.
+    /// Reads content of a record of this type, and changes the kind of the answer once the bytes that decide are there:
+    /// the two of an alert, or a `ServerHello` up to the end of its random value.
     fn read(&mut self, kind: u8, bytes: &[u8]) {
         let needed = match (self.answer, kind) {
             (AnswerKind::Something, _) | (_, CHANGE_CIPHER_SPEC) => return,
@@ -138,6 +140,8 @@ impl FirstRecords {
         }
     }
 
+    /// Sets the kind of the answer by the content of the record, of which the bytes that decide have come: an alert or
+    /// a `ServerHello`. A warning changes nothing.
     fn judge(&mut self, kind: u8) {
         if kind == ALERT {
             let [level, code, ..] = self.content;
@@ -161,7 +165,8 @@ impl Records {
         self.done = true;
     }
 
-    /// Reads the bytes that came next; none at the end of the stream.
+    /// Reads the bytes that came next (none at the end of the stream), and notes in `inflow` the kind of the server's
+    /// answer so far, and a request for another handshake.
     pub fn read(&mut self, mut bytes: &[u8], inflow: &Inflow) {
         if bytes.is_empty() {
             return;
@@ -186,7 +191,8 @@ impl Records {
         inflow.answered(self.answer());
     }
 
-    /// Returns the kind of the server's answer so far.
+    /// Returns the kind of the server's answer so far; bytes that make no whole message yet count as
+    /// [`AnswerKind::Something`].
     fn answer(&self) -> AnswerKind {
         let midway = self.known + self.left + self.first.known > 0;
         match self.first.answer {
@@ -196,6 +202,8 @@ impl Records {
         }
     }
 
+    /// Begins the record whose header is complete. A handshake record after the handshake is noted as a request for
+    /// another one.
     fn begin_record(&mut self, inflow: &Inflow) {
         let kind = self.header[0];
         if self.done && kind == HANDSHAKE {

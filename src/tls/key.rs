@@ -72,8 +72,8 @@ impl fmt::Display for KeyFault {
 }
 
 impl Key {
-    /// Reads a key by its structure: there are files with PKCS#1 or SEC1 under the label of PKCS#8, and the other way
-    /// round.
+    /// Reads a key by its structure, or else by its label: there are files with PKCS#1 or SEC1 under the label of
+    /// PKCS#8, and the other way round. Fails with the reason why the key cannot sign here.
     pub(super) fn read(labelled: &PrivateKeyDer<'static>) -> Result<Self, KeyFault> {
         let bytes = labelled.secret_der();
         let forms = [
@@ -147,6 +147,7 @@ enum Curve {
     None,
 }
 
+/// Reads the outer structure of a private key in DER, without its label; `None` if the bytes are of none of the three.
 fn structure(bytes: &[u8]) -> Option<Structure<'_>> {
     let (_, outer) = parse_der(bytes).ok()?;
     let [_version, second, others @ ..] = &outer.as_sequence().ok()?[..] else { return None };
@@ -167,6 +168,7 @@ fn structure(bytes: &[u8]) -> Option<Structure<'_>> {
     Some(Structure::Sec1 { curve: curve(parameters.as_ref().map(|(_, parameters)| parameters)) })
 }
 
+/// Returns the curve that these parameters of an EC key give; [`Curve::None`] without parameters.
 fn curve(parameters: Option<&DerObject<'_>>) -> Curve {
     match parameters {
         Some(parameters) => match parameters.as_oid() {
@@ -206,7 +208,8 @@ fn curve_name(oid: &str) -> String {
     .into()
 }
 
-/// Returns the reason why a key cannot sign here.
+/// Returns the reason why a key that rustls refused cannot sign here; [`KeyFault::Unreadable`] if its kind and size
+/// would do, or cannot be told.
 fn fault(bytes: &[u8]) -> KeyFault {
     match structure(bytes) {
         None => KeyFault::Unreadable,
@@ -239,6 +242,8 @@ fn rsa_fault(bits: usize) -> KeyFault {
     if (2048..=8192).contains(&bits) { KeyFault::Unreadable } else { KeyFault::RsaSize(bits) }
 }
 
+/// Returns the reason why a key on this curve was refused; on a curve that is supported, the key itself must be
+/// damaged.
 fn curve_fault(curve: Curve) -> KeyFault {
     const OURS: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
     match curve {

@@ -95,6 +95,7 @@ pub enum MinVersion {
 }
 
 impl MinVersion {
+    /// Returns the TLS versions that are allowed, the newest first, in the form that rustls takes.
     fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
         const BOTH: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
         const NEWEST: &[&SupportedProtocolVersion] = &[&TLS13];
@@ -158,7 +159,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client with room for the sessions of this number of connections at once.
+    /// Creates a client with room for the sessions of this number of connections at once. Fails if rustls refuses a
+    /// trusted certificate.
     pub fn new(
         settings: &Settings,
         connections: usize,
@@ -196,17 +198,18 @@ impl Client {
     }
 
     /// Takes over what another client has learned of addresses, but none of its sessions: for certificates that were
-    /// replaced.
+    /// replaced. Does nothing if the two have different rules for resumption and key exchange.
     pub fn learn_from(&self, other: &Self) {
         self.sessions.learn_from(&other.sessions);
     }
 
-    /// Prepares one handshake with this address.
+    /// Prepares one handshake with this address, which offers what the earlier handshakes with that address allow.
     pub fn prepare(&self, address: IpAddr, now: Instant) -> Preparation {
         self.prepare_with(address, self.sessions.first_offer(address, now), now)
     }
 
-    /// Prepares the second try of a handshake that began at `begun` and failed.
+    /// Prepares the second try of a handshake that began at `begun` and failed; `allowed` is the offer that the first
+    /// try's failure left.
     pub fn prepare_again(
         &self,
         address: IpAddr,
@@ -216,6 +219,8 @@ impl Client {
         self.prepare_with(address, allowed, begun)
     }
 
+    /// Prepares a handshake with this offer: a configuration of its own, whose session store notes what is offered, and
+    /// a note for the other facts.
     fn prepare_with(&self, address: IpAddr, allowed: AllowedOffer, begun: Instant) -> Preparation {
         let view =
             Arc::new(HandshakeView::new(Arc::clone(&self.sessions), address, allowed, begun));
@@ -232,8 +237,9 @@ impl Client {
         Preparation { config: Arc::new(config), name, view, verifier, note: Arc::default() }
     }
 
-    /// Forgets the sessions of an address, as a connection that was resumed ended before anything came over it. Returns
-    /// what was learned, if the log is to tell it.
+    /// Forgets the sessions of an address, as a connection that was resumed ended before anything came over it; the
+    /// second time within ten minutes no session is offered there for a while. Returns what was learned, if the log is
+    /// to tell it.
     pub fn session_ended(&self, address: IpAddr, now: Instant) -> Option<Lesson> {
         self.sessions.session_ended(address, now)
     }
@@ -268,6 +274,7 @@ struct Shared {
     key_log: Option<Arc<dyn KeyLog>>,
 }
 
+/// Creates a configuration with the algorithms of this provider. Fails if rustls takes no version with them.
 fn configuration(
     settings: &Settings,
     provider: &Arc<CryptoProvider>,
@@ -297,6 +304,8 @@ static CLASSIC: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(provider)
 });
 
+/// Creates the resolver that presents this identity to servers that ask, or nothing without an identity; each use is
+/// noted in `shown`.
 fn resolver(
     identity: Option<&Identity>,
     shown: &Arc<LastCertificateUse>,
@@ -379,8 +388,8 @@ impl Preparation {
         self.view.begun()
     }
 
-    /// Notes that the handshake of a connection is done; returns its kind, and what was learned of the address, if the
-    /// log is to tell it.
+    /// Notes that the handshake of a connection is done: stores the sessions that have arrived, and lets those that
+    /// follow in. Returns its kind, and what was learned of the address, if the log is to tell it.
     pub fn succeeded(
         &self,
         connection: &rustls::ClientConnection,

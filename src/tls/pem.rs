@@ -145,7 +145,8 @@ struct OpenSection<'a> {
     base64: Vec<u8>,
 }
 
-/// Reads all sections of a PEM text.
+/// Reads all sections of a PEM text. Fails at the first line that cannot be read or is of no use here; a text without
+/// sections is not a fault.
 pub fn read(text: &[u8]) -> Result<Contents, PemError> {
     if let Some(error) = no_text(text) {
         return Err(error);
@@ -168,7 +169,8 @@ struct PemReader<'a> {
 }
 
 impl<'a> PemReader<'a> {
-    /// Takes the line with this number.
+    /// Takes the line with this number, as content of the open section, as comment, or as one or two markers. Fails
+    /// with the line if that is none of the three.
     fn take(&mut self, line: &'a [u8], number: usize) -> Result<(), PemError> {
         let refused = |flaw| PemError { line: number, flaw };
         let markers = markers(line).map_err(refused)?;
@@ -178,7 +180,8 @@ impl<'a> PemReader<'a> {
         markers.into_iter().flatten().try_for_each(|marker| self.take_marker(marker, number))
     }
 
-    /// Takes a line that has no marker.
+    /// Adds a line without a marker to the open section; outside of sections it is comment. Fails if it is not base64
+    /// inside, or is lost content outside.
     fn take_content(&mut self, line: &[u8]) -> Result<(), Flaw> {
         match &mut self.open {
             Some(open) if line.iter().all(|byte| is_base64(*byte)) => {
@@ -191,7 +194,8 @@ impl<'a> PemReader<'a> {
         }
     }
 
-    /// Takes a marker in the line with this number.
+    /// Takes a marker in the line with this number: opens a section, or ends the open one and keeps its content. Fails
+    /// if the marker does not fit, or if a section of this label is of no use here.
     fn take_marker(&mut self, marker: Marker<'a>, number: usize) -> Result<(), PemError> {
         let refused = |flaw| PemError { line: number, flaw };
         match (marker, self.open.take()) {
@@ -209,7 +213,8 @@ impl<'a> PemReader<'a> {
 }
 
 impl OpenSection<'_> {
-    /// Decodes a finished section. rustls' decoder reads a canonical text of the section: for keys in constant time.
+    /// Decodes a finished section and adds it to `contents`, parameters excepted. Fails if it is empty or cut short.
+    /// rustls' decoder reads a canonical text of the section: for keys in constant time.
     fn decode(self, contents: &mut Contents) -> Result<(), PemError> {
         let Self { label, kind, line, base64 } = self;
         let label = if matches!(kind, SectionKind::Certificate) { "CERTIFICATE" } else { label };
@@ -234,8 +239,8 @@ impl OpenSection<'_> {
     }
 }
 
-/// Returns the fault of a content that is not ASCII, on any line, as files of different encodings may be joined. No
-/// text contains a byte 0, and all UTF-16 and DER does.
+/// Returns the fault of a content that is UTF-16 or DER, on any line, as files of different encodings may be joined. No
+/// text contains a byte 0, and all UTF-16 and DER does. `None` if it may be a text.
 fn no_text(text: &[u8]) -> Option<PemError> {
     let first_line = |flaw| Some(PemError { line: 1, flaw });
     match text {
@@ -251,7 +256,8 @@ fn no_text(text: &[u8]) -> Option<PemError> {
     Some(PemError { line, flaw: if is_utf16 { Flaw::Utf16 } else { Flaw::Binary } })
 }
 
-/// Returns the fault of a line outside of sections that contains a section's content, or a whole PEM text, in base64.
+/// Returns the fault of a line outside of sections that contains a section's content, or a whole PEM text, in base64;
+/// `None` for a comment.
 fn lost_content(line: &[u8]) -> Option<Flaw> {
     /// The word `-----BEGIN` in base64, behind a number of bytes that is a multiple of three, one more, and two more.
     const TWICE: [&[u8]; 3] = [b"LS0tLS1CRUdJTi", b"0tLS0tQkVHSU4", b"tLS0tLUJFR0lO"];
@@ -290,7 +296,8 @@ fn trimmed(line: &[u8]) -> &[u8] {
     line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line).trim_ascii()
 }
 
-/// Returns the markers of a line: none, one, or an END with the BEGIN of a file that was joined to it.
+/// Returns the markers of a line: none, one, or an END with the BEGIN of a file that was joined to it. Fails if the
+/// line only resembles a marker.
 fn markers(line: &[u8]) -> Result<[Option<Marker<'_>>; 2], Flaw> {
     const JOINED: &str = "----------BEGIN ";
     const HYPHENS: usize = 5;
@@ -313,7 +320,7 @@ fn markers(line: &[u8]) -> Result<[Option<Marker<'_>>; 2], Flaw> {
     }
 }
 
-/// Reads a line that is a marker and nothing else.
+/// Reads a line that is a marker and nothing else; `None` for any other line.
 fn marker(line: &str) -> Option<Marker<'_>> {
     let inner = line.strip_prefix("-----")?.strip_suffix("-----")?;
     let (word, label) = inner.split_once(' ')?;
@@ -383,7 +390,7 @@ fn is_encryption_header(line: &[u8]) -> bool {
     line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED")
 }
 
-/// Returns the kind of section that a label means.
+/// Returns the kind of section that a label means. Fails with the remedy if such a section is of no use here.
 fn kind(label: &str) -> Result<SectionKind, Flaw> {
     match label {
         "CERTIFICATE" | "X509 CERTIFICATE" => Ok(SectionKind::Certificate),

@@ -30,7 +30,7 @@ const COMPARED: usize = 16;
 const PIN: &str = "put this very certificate into tls.trust";
 
 impl RefusedChain<'_> {
-    /// Returns the explanation of this error.
+    /// Returns the explanation of this error: the certificate, its fault and the remedy.
     pub(super) fn explain(&self, error: &Error) -> String {
         let Error::InvalidCertificate(refusal) = error else { return self.malformed() };
         match refusal {
@@ -58,6 +58,7 @@ impl RefusedChain<'_> {
         }
     }
 
+    /// Returns the explanation of an error that webpki has and rustls does not.
     fn of_webpki(&self, error: &webpki::Error) -> String {
         use webpki::Error as E;
         match error {
@@ -118,7 +119,8 @@ impl RefusedChain<'_> {
         self.chain.get(number - 1).and_then(|der| x509::parse(der))
     }
 
-    /// Explains a fault of the first CA in the chain for which `applies` is true.
+    /// Explains a fault of the first CA in the chain for which `applies` is true; `say` gets its name. Without such a
+    /// CA, the chain is called malformed.
     fn first(
         &self,
         applies: impl Fn(&X509Certificate<'_>) -> bool,
@@ -127,7 +129,8 @@ impl RefusedChain<'_> {
         self.first_from(2, applies, say)
     }
 
-    /// Explains a fault of the first certificate, from this number on, for which `applies` is true.
+    /// Explains a fault of the first certificate, from this number on, for which `applies` is true; `say` gets its
+    /// name. Without such a certificate, the chain is called malformed.
     fn first_from(
         &self,
         from: usize,
@@ -144,8 +147,9 @@ impl RefusedChain<'_> {
         (from..=self.chain.len()).find(|number| self.parsed(*number).is_some_and(|c| applies(&c)))
     }
 
-    /// Returns the first certificate for which `applies` is true and that issued another one of the chain. A server may
-    /// send certificates that belong to no chain, such as its own twice: those are not the reason for a refusal.
+    /// Returns the number of the first certificate for which `applies` is true and that issued another one of the
+    /// chain. A server may send certificates that belong to no chain, such as its own twice: those are not the reason
+    /// for a refusal.
     fn find_issuer(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
         let last = self.chain.len().min(COMPARED);
         let fits = |number: usize| {
@@ -166,12 +170,15 @@ impl RefusedChain<'_> {
         own.or_else(|| self.find_issuer(applies))
     }
 
+    /// Explains that a certificate breaks the rules of RFC 5280: the first that cannot be read, if there is one.
     fn malformed(&self) -> String {
         let unreadable = (1..=self.chain.len()).find(|number| self.parsed(*number).is_none());
         let which = unreadable.map_or("a certificate of its chain".into(), |n| self.named(n));
         format!("{which} is malformed: it breaks the rules of RFC 5280; {REISSUE}")
     }
 
+    /// Explains which certificate has expired, and when; or which is never valid, as its end comes before its
+    /// beginning.
     fn expired(&self) -> String {
         let over = |certificate: &X509Certificate<'_>| {
             certificate.validity().not_after.timestamp() < x509::seconds(self.now)
@@ -189,6 +196,7 @@ impl RefusedChain<'_> {
         format!("{} expired on {end}; the upstream has to renew it", self.named(number))
     }
 
+    /// Explains which certificate is not valid yet, and from when on it is.
     fn not_valid_yet(&self) -> String {
         let early = |certificate: &X509Certificate<'_>| {
             certificate.validity().not_before.timestamp() > x509::seconds(self.now)
@@ -202,6 +210,8 @@ impl RefusedChain<'_> {
         )
     }
 
+    /// Explains why the chain leads to no trusted certificate: a CA that may not sign, a name of an issuer that is
+    /// spelt in two ways, a certificate that signed itself, or an issuer that is missing.
     fn unknown_issuer(&self) -> String {
         if let Some(number) = self.find_issuer(|certificate| !x509::may_sign(certificate)) {
             return format!(
@@ -232,7 +242,8 @@ impl RefusedChain<'_> {
         format!("{leads}: {}", self.missing_issuer())
     }
 
-    /// Describes the place at which the chain ends without a trusted issuer.
+    /// Describes the place at which the chain ends without a trusted issuer; certificates that cannot be read are named
+    /// too.
     fn missing_issuer(&self) -> String {
         let mut number = 1;
         while let Some(issuer) = self.issuer_of(number).filter(|issuer| *issuer != number) {
@@ -254,6 +265,8 @@ impl RefusedChain<'_> {
         )
     }
 
+    /// Returns the number of the CA in the chain that issued the certificate of this number, its name spelt in the same
+    /// way; `None` if the chain lacks that CA.
     fn issuer_of(&self, number: usize) -> Option<usize> {
         let certificate = self.parsed(number)?;
         let issues = |other: &X509Certificate<'_>| {
@@ -276,6 +289,8 @@ impl RefusedChain<'_> {
         })
     }
 
+    /// Explains a signature that is not that of the issuer: a CA whose RSA key is too short to be accepted, or else a
+    /// CA that was made again with a new key.
     fn bad_signature(&self) -> String {
         let trusted = self.trust.certificates().iter().filter_map(x509::parse);
         let weak = trusted.chain((2..=self.chain.len()).filter_map(|number| self.parsed(number)));
@@ -295,6 +310,7 @@ impl RefusedChain<'_> {
         )
     }
 
+    /// Explains which certificate is not for servers, as its extendedKeyUsage lacks serverAuth.
     fn not_for_servers(&self) -> String {
         let lacks = |certificate: &X509Certificate<'_>| {
             let usage = certificate.extended_key_usage().ok().flatten();
@@ -305,6 +321,8 @@ impl RefusedChain<'_> {
         })
     }
 
+    /// Explains which certificate is signed with an algorithm that is not accepted, such as SHA-1; or else that a key
+    /// or signature of the chain is of another kind.
     fn unsupported_signature(&self) -> String {
         let weak = |certificate: &X509Certificate<'_>| {
             signature_name(&certificate.signature_algorithm.algorithm.to_id_string()).is_some()
@@ -326,6 +344,7 @@ impl RefusedChain<'_> {
         )
     }
 
+    /// Explains which certificate has a critical extension that is not followed here.
     fn critical_extension(&self) -> String {
         let Some(number) =
             self.find_in_use(|certificate| critical_extension(certificate).is_some())
@@ -342,6 +361,7 @@ impl RefusedChain<'_> {
         )
     }
 
+    /// Explains which certificate is of X.509 version 1 or 2, which have no extensions.
     fn old_version(&self) -> String {
         let old = |certificate: &X509Certificate<'_>| certificate.version().0 != 2;
         let Some(number) = self.find_in_use(old) else { return self.unknown_issuer() };
@@ -380,7 +400,7 @@ impl RefusedChain<'_> {
     }
 }
 
-/// Returns the size in bits of an RSA key that is too short to be accepted.
+/// Returns the size in bits of an RSA key that is too short to be accepted; `None` for every other key.
 fn short_rsa(certificate: &X509Certificate<'_>) -> Option<usize> {
     match certificate.public_key().parsed() {
         Ok(PublicKey::RSA(rsa)) if rsa.key_size() < 2048 => Some(rsa.key_size()),
@@ -493,7 +513,7 @@ fn wrong_name(wanted: &ServerName<'_>, leaf: Option<&X509Certificate<'_>>) -> St
     format!("the certificate is not for \"{wanted}\": {what}")
 }
 
-/// Returns a name that `tls.verifyName` can be set to.
+/// Returns a name that `tls.verifyName` can be set to; `None` for a name of another kind.
 fn verifiable(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(x509::printable(name, NAME)),
@@ -505,7 +525,7 @@ fn verifiable(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// Describes a name that cannot be verified.
+/// Describes a name that cannot be verified; `None` for a name that can be.
 fn other(name: &GeneralName<'_>) -> Option<String> {
     match name {
         name if verifiable(name).is_some() => None,

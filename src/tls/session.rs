@@ -100,8 +100,9 @@ impl Sessions {
         self.lock().kept(address).tolerance.first_offer(policy, now)
     }
 
-    /// Notes that a resumed connection to this address ended before anything came over it; returns what was learned, if
-    /// the log is to tell it.
+    /// Notes that a resumed connection to this address ended before anything came over it: forgets the address's
+    /// sessions, and the second time within ten minutes offers none there for a while. Returns what was learned, if the
+    /// log is to tell it.
     pub(super) fn session_ended(&self, address: IpAddr, now: Instant) -> Option<Lesson> {
         let mut store = self.lock();
         let kept = store.kept(address);
@@ -109,7 +110,8 @@ impl Sessions {
         kept.tolerance.resumed_in_vain(now)
     }
 
-    /// Takes over what is known of addresses, but no session: sessions belong to the other client.
+    /// Takes over what is known of addresses, but no session: sessions belong to the other client. Does nothing if the
+    /// two policies differ.
     pub(super) fn learn_from(&self, other: &Self) {
         if self.policy != other.policy {
             return;
@@ -148,6 +150,7 @@ fn tickets_for(connections: usize) -> usize {
 }
 
 impl<Ticket, Session> Store<Ticket, Session> {
+    /// Creates an empty store with room for the sessions of this number of connections per address.
     fn new(connections: usize) -> Self {
         Self {
             tickets: tickets_for(connections),
@@ -162,6 +165,8 @@ impl<Ticket, Session> Store<Ticket, Session> {
         self.by_address.values_mut().for_each(|kept| kept.keep_newest(tickets));
     }
 
+    /// Returns what is kept for an address. A new address is added; if there are [`ADDRESSES`] already, the one that
+    /// came first is forgotten.
     fn kept(&mut self, address: IpAddr) -> &mut AddressSessions<Ticket, Session> {
         if !self.by_address.contains_key(&address) {
             if self.arrival.len() == ADDRESSES
@@ -174,6 +179,7 @@ impl<Ticket, Session> Store<Ticket, Session> {
         self.by_address.entry(address).or_default()
     }
 
+    /// Keeps a TLS 1.3 ticket of an address; beyond the bounds of number and bytes, older ones are forgotten.
     fn keep_ticket(&mut self, address: IpAddr, ticket: Stored<Ticket>) {
         let tickets = self.tickets;
         let kept = self.kept(address);
@@ -187,6 +193,8 @@ impl<Ticket, Session> Store<Ticket, Session> {
         self.keep_within_bytes();
     }
 
+    /// Forgets sessions until all of them take at most [`BYTES`]: the oldest of the address with the most bytes, one at
+    /// a time.
     fn keep_within_bytes(&mut self) {
         while self.by_address.values().map(AddressSessions::bytes).sum::<usize>() > BYTES
             && let Some(largest) = self.by_address.values_mut().max_by_key(|kept| kept.bytes())
@@ -229,13 +237,13 @@ impl<Ticket, Session> AddressSessions<Ticket, Session> {
         self.session = None;
     }
 
-    /// Takes the newest ticket whose chain has not ended.
+    /// Removes and returns the newest ticket; `None` if there is none. Tickets whose chain has ended are forgotten.
     fn take_ticket(&mut self, now: UnixTime) -> Option<Stored<Ticket>> {
         self.tickets.retain(|ticket| !ticket.is_over(now));
         self.tickets.pop_back()
     }
 
-    /// Returns the session, unless its chain has ended.
+    /// Returns the session; `None` if there is none, or its chain has ended: then it is forgotten.
     fn session(&mut self, now: UnixTime) -> Option<&Stored<Session>> {
         self.session.take_if(|session| session.is_over(now));
         self.session.as_ref()
@@ -284,6 +292,8 @@ struct StorageTerms {
 }
 
 impl HandshakeView {
+    /// Creates the view of one handshake with this address, which may make this offer; `begun` is the beginning of its
+    /// first try.
     pub(super) fn new(
         sessions: Arc<Sessions>,
         address: IpAddr,
@@ -326,9 +336,9 @@ impl HandshakeView {
         self.large.load(Relaxed) && self.inflow.answer() == AnswerKind::Alert
     }
 
-    /// Notes that the handshake succeeded, and stores its sessions. `end` returns the end of the chain of a full
-    /// handshake, `certificates` is the number of bytes of its certificates. Returns what was learned, if the log is to
-    /// tell it.
+    /// Notes that the handshake succeeded, and stores the sessions that have arrived; later ones are stored as they
+    /// arrive. `end` returns the end of the chain of a full handshake, `certificates` is the number of bytes of its
+    /// certificates. Returns what was learned, if the log is to tell it.
     pub(super) fn succeeded(
         &self,
         resumed: bool,
@@ -351,8 +361,8 @@ impl HandshakeView {
         self.with(|kept| kept.tolerance.succeeded(tried, now))
     }
 
-    /// Notes that the handshake failed, and not because of the server's certificate; returns the offer for a second
-    /// try, if one may help.
+    /// Notes that the handshake failed, and not because of the server's certificate; forgets the sessions of its
+    /// address if it offered one. Returns the offer for a second try, if one may help.
     pub(super) fn failed(&self, now: Instant) -> Option<AllowedOffer> {
         let (policy, tried, answer) = (self.sessions.policy, self.tried(), self.inflow.answer());
         self.with(|kept| {
@@ -368,6 +378,7 @@ impl HandshakeView {
         TriedHandshake { allowed: self.allowed, session, large, begun: self.begun }
     }
 
+    /// Runs an operation on what the store keeps for the handshake's address, under the store's lock.
     fn with<R>(
         &self,
         operation: impl FnOnce(
@@ -377,6 +388,8 @@ impl HandshakeView {
         operation(self.sessions.lock().kept(self.address))
     }
 
+    /// Takes a session that the server sent: until the handshake is done it waits (at most [`TICKETS`] do, the rest is
+    /// dropped), later it is stored. Without resumption every session is dropped.
     fn arrives(&self, arrived: ArrivedSession) {
         if !self.sessions.policy.resumption {
             return;
@@ -390,6 +403,8 @@ impl HandshakeView {
         }
     }
 
+    /// Stores a session on these terms. Its size is at most the bytes outside of application data since the last one,
+    /// which `terms` counts on, and its copy of the certificates.
     fn store(&self, arrived: ArrivedSession, terms: &mut StorageTerms) {
         let outside = self.inflow.outside();
         let came = outside.saturating_sub(terms.counted);
@@ -407,6 +422,8 @@ impl HandshakeView {
         }
     }
 
+    /// Notes that this session is offered, with the end of its chain, which tickets of a resumed connection inherit.
+    /// Returns the session; `None` if there is none.
     fn offered<S>(&self, session: Option<Stored<S>>) -> Option<S> {
         let Stored { session, until, .. } = session?;
         self.offered_session.store(true, Relaxed);

@@ -197,7 +197,7 @@ impl Pause {
         self.last.is_some_and(|(until, _)| now < until)
     }
 
-    /// Begins a pause and returns its length; `None` if a pause is on.
+    /// Begins a pause, twice as long as the last one, and returns its length; `None` if a pause is on, which stays.
     fn begin(&mut self, now: Instant) -> Option<Duration> {
         if self.is_on(now) {
             return None;
@@ -266,6 +266,8 @@ impl Tolerance {
         }
     }
 
+    /// Returns the key share of a first message: the configured one, or with [`KeyExchange::Auto`] the one that earlier
+    /// handshakes allow.
     fn key_share(&self, key_exchange: KeyExchange, now: Instant) -> KeyShare {
         match key_exchange {
             KeyExchange::Classic => KeyShare::Classic,
@@ -274,6 +276,7 @@ impl Tolerance {
         }
     }
 
+    /// Returns the largest key share that is neither paused nor under suspicion `now`.
     fn learned_key_share(&self, now: Instant) -> KeyShare {
         let undecided =
             self.undecided.filter(|(_, until)| now < *until).map(|(refused, _)| refused);
@@ -286,8 +289,8 @@ impl Tolerance {
         }
     }
 
-    /// Notes that a handshake failed, and not because of the server's certificate; returns the offer for a second try,
-    /// if one may help.
+    /// Notes that a handshake failed, and not because of the server's certificate; after a second try begins a pause.
+    /// Returns the offer for a second try, if one may help.
     pub(super) fn failed(
         &mut self,
         policy: Policy,
@@ -307,6 +310,8 @@ impl Tolerance {
         Some(allowed)
     }
 
+    /// Notes that the second try failed too: begins the pause of the hybrid group if the share that the server asked
+    /// for may be the cause, otherwise that of all large and resumed first messages. Logs nothing.
     fn second_failed(&mut self, refused: Option<RefusedShare>, now: Instant) {
         self.reads_large = false;
         // The next handshake that succeeds will show what was learned.
@@ -316,7 +321,9 @@ impl Tolerance {
         };
     }
 
-    /// Notes that a handshake succeeded; returns what was learned, if the log is to tell it.
+    /// Notes that a handshake succeeded. A first try clears of suspicion what it offered. A second try confirms the
+    /// suspicion: the pause of the cause begins, or both causes stay suspected for ten minutes if there are two.
+    /// Returns what was learned, if the log is to tell it.
     pub(super) fn succeeded(&mut self, tried: TriedHandshake, now: Instant) -> Option<Lesson> {
         match tried.allowed.second {
             None => self.first_succeeded(tried, now),
@@ -330,7 +337,8 @@ impl Tolerance {
         }
     }
 
-    /// Clears everything that a first try offered of suspicion; if there were two suspects, the other one is the cause.
+    /// Clears everything that a first try offered of suspicion, and ends its pauses; if there were two suspects, the
+    /// other one is the cause. Returns what was learned of that one, if the log is to tell it.
     fn first_succeeded(&mut self, tried: TriedHandshake, now: Instant) -> Option<Lesson> {
         if tried.large {
             self.reads_large = true;
@@ -352,8 +360,9 @@ impl Tolerance {
         self.undecided.take().and_then(|(refused, _)| self.pause(refused, now))
     }
 
-    /// Notes that an offered session ended a handshake that began at `begun`. Among handshakes that were under way at
-    /// once only the first failure counts.
+    /// Notes that an offered session ended a handshake that began at `begun`; the second one in a row begins the pause
+    /// of sessions. Among handshakes that were under way at once only the first failure counts. Returns the lesson;
+    /// `None` if it was logged before.
     fn session_failed(&mut self, begun: Instant, now: Instant) -> Option<Lesson> {
         if self.last_failure.is_some_and(|last| begun <= last) {
             return None;
@@ -371,13 +380,17 @@ impl Tolerance {
     }
 
     /// Notes that a resumed connection ended before anything came over it. The handshake itself had succeeded (TLS
-    /// 1.3): therefore a second time within ten minutes counts, not a second time in a row.
+    /// 1.3): therefore a second time within ten minutes counts, not a second time in a row, and begins the pause of
+    /// sessions. Returns that lesson; `None` the first time, and if that pause is on already.
     pub(super) fn resumed_in_vain(&mut self, now: Instant) -> Option<Lesson> {
         let before = self.in_vain.replace(now);
         let again = before.is_some_and(|at| now.saturating_duration_since(at) < FIRST_PAUSE);
         if again { self.without_sessions.begin(now).map(Lesson::ResumedInVain) } else { None }
     }
 
+    /// Notes that the key share was the cause, as a handshake succeeded without it: begins the pause of large first
+    /// messages, or of the hybrid group if the share that the server asked for was refused. Returns the lesson; `None`
+    /// if that pause is on already.
     fn pause(&mut self, refused: RefusedShare, now: Instant) -> Option<Lesson> {
         self.reads_large = false;
         match refused {
@@ -387,7 +400,8 @@ impl Tolerance {
     }
 }
 
-/// Returns the offer of a second try after a first one that failed or takes long, if one may help.
+/// Returns the offer of a second try after a first one that failed or takes long: without the session, and with a
+/// smaller share if the share may be the cause. `None` for a second try, and if nothing that was offered is suspected.
 pub(super) fn second_offer(
     policy: Policy,
     tried: TriedHandshake,
@@ -408,7 +422,8 @@ pub(super) fn second_offer(
     Some(AllowedOffer { session: false, key_share, second: Some(cause) })
 }
 
-/// Returns the share that may be the cause of a failure, if another share may succeed.
+/// Returns the share that may be the cause of a failure, if another share may succeed; always `None` if the
+/// configuration fixes the groups.
 fn refused(
     key_exchange: KeyExchange,
     tried: TriedHandshake,

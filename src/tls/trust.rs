@@ -80,6 +80,8 @@ impl Trust {
         Self::of_system(found.certs, &found.errors)
     }
 
+    /// Keeps those of the machine's own roots that can be read, and a text about the others; `errors` tell of files.
+    /// Fails if no certificate remains.
     fn of_system(
         found: Vec<CertificateDer<'static>>,
         errors: &[rustls_native_certs::Error],
@@ -105,7 +107,8 @@ impl Trust {
         Ok(Self { certificates, system: true, key: None, first_end: None, left_out })
     }
 
-    /// Returns a text that says how many of the machine's own roots cannot be read, and why the first of them cannot.
+    /// Returns a text that says how many of the machine's own roots cannot be read, and why the first of them cannot;
+    /// `None` if all can.
     #[must_use]
     pub fn left_out(&self) -> Option<&str> {
         self.left_out.as_deref()
@@ -124,7 +127,7 @@ impl Trust {
     }
 
     /// Returns the line of a private key in the same file: it is of no use there, and readable by more people than need
-    /// it.
+    /// it. `None` if the file holds no key.
     #[must_use]
     pub const fn stray_key(&self) -> Option<usize> {
         self.key

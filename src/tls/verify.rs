@@ -42,7 +42,7 @@ label! {
 }
 
 impl VerifyFailure {
-    /// Returns the kind of fault, if the error is a refused certificate.
+    /// Returns the kind of fault, if the error is a refused certificate; `None` for every other error.
     pub fn of(error: &Error) -> Option<Self> {
         let Error::InvalidCertificate(refusal) = error else { return None };
         Some(match refusal {
@@ -70,6 +70,8 @@ pub struct Verifier {
 }
 
 impl Verifier {
+    /// Creates a verifier for this trust and this name. Fails if a trusted certificate cannot serve as a root, or if
+    /// there is none.
     pub(super) fn new(
         trust: Arc<Trust>,
         name: ServerName<'static>,
@@ -95,7 +97,7 @@ impl Verifier {
         self.verify_server_cert(leaf, intermediates, &self.name, &[], at).is_ok()
     }
 
-    /// Verifies a leaf that is itself trusted: its time, use and name still count.
+    /// Verifies a leaf that is itself trusted: its time, use and name still count, its issuer does not.
     fn verify_pinned(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;
@@ -226,6 +228,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Creates webpki's verifier of chains with these roots. Fails if there are none.
 fn verifier_of(
     roots: RootCertStore,
     provider: &Arc<CryptoProvider>,

@@ -74,7 +74,8 @@ pub fn words(error: &Error) -> String {
     }
 }
 
-/// Replaces the TLS error inside an I/O error by its text, so that the printed error shows that.
+/// Replaces the TLS error inside an I/O error by its text, so that the printed error shows that; other errors stay as
+/// they are.
 pub fn in_words(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(tls) => io::Error::new(error.kind(), words(tls)),
@@ -82,6 +83,7 @@ pub fn in_words(error: io::Error) -> io::Error {
     }
 }
 
+/// Returns the text for a certificate that was refused; it follows "its certificate was refused: ".
 fn refused(refusal: &CertificateError) -> &'static str {
     match refusal {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -101,6 +103,7 @@ fn refused(refusal: &CertificateError) -> &'static str {
     }
 }
 
+/// Returns the text for a TLS message of the peer that cannot be read.
 fn invalid_message(message: &InvalidMessage) -> &'static str {
     match message {
         InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion => {
@@ -116,6 +119,7 @@ fn invalid_message(message: &InvalidMessage) -> &'static str {
     }
 }
 
+/// Returns the text for a peer with which no version, cipher suite, group or signature is common.
 fn incompatible(why: &PeerIncompatible) -> &'static str {
     match why {
         PeerIncompatible::NoCipherSuitesInCommon => "it takes none of our cipher suites",

@@ -88,7 +88,7 @@ fn signed_by(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) ->
     }))
 }
 
-/// Returns the content of an algorithm's identifier, as rustls compares it.
+/// Returns the content of an algorithm's identifier, as rustls compares it; `None` if it cannot be encoded.
 fn encoded(algorithm: &AlgorithmIdentifier<'_>) -> Option<Vec<u8>> {
     let mut der = algorithm.algorithm.to_der_vec().ok()?;
     if let Some(parameters) = &algorithm.parameters {
@@ -155,7 +155,7 @@ pub(super) fn may_sign(certificate: &X509Certificate<'_>) -> bool {
     }
 }
 
-/// Returns the content of a DER value, without tag and length.
+/// Returns the content of a DER value, without tag and length; `None` if the bytes are not DER.
 pub(super) fn content(der: &[u8]) -> Option<&[u8]> {
     let (_, value) = Any::from_der(der).ok()?;
     Some(value.data)

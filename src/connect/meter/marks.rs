@@ -118,7 +118,8 @@ impl Marks {
         self.sent_before.load(Relaxed)
     }
 
-    /// Notes bytes of the response; replaces the control bytes in its heads that hyper would refuse.
+    /// Notes bytes of the response; replaces the control bytes in its heads that hyper would refuse. Fails after too
+    /// many informational responses.
     pub(super) fn note_read(&self, bytes: &mut [u8]) -> io::Result<()> {
         let before = self.received.fetch_add(bytes.len() as u64, Relaxed);
         if before == 0 {
@@ -128,7 +129,8 @@ impl Marks {
     }
 
     /// Counts informational responses, which hyper skips without a bound, however the bytes are cut. In their heads,
-    /// and in the final head, replaces the control bytes that hyper would refuse.
+    /// and in the final head, replaces the control bytes that hyper would refuse. Fails at the seventeenth
+    /// informational response.
     fn note_heads(&self, bytes: &mut [u8]) -> io::Result<()> {
         let mut place = HeadPlace(self.head.load(Relaxed));
         let mut line = match place {

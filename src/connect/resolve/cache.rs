@@ -49,12 +49,13 @@ impl CachedAnswers {
         until.is_some_and(|until| until > now).then_some(part)
     }
 
-    /// Returns both parts, if neither has to be asked for.
+    /// Returns both parts, if neither has to be asked for; `None` if one has.
     pub(super) fn whole(&self, now: Instant) -> Option<Vec<FamilyAnswer>> {
         Some(vec![self.fresh(Family::V4, now)?.clone(), self.fresh(Family::V6, now)?.clone()])
     }
 
-    /// Returns the parts to use while no name server answers: those with addresses that expired less than 10 min ago.
+    /// Returns the parts to use while no name server answers: those with addresses that expired less than 10 min ago,
+    /// or have not expired. `None` if there are none.
     pub(super) fn stale(&self, now: Instant) -> Option<Vec<FamilyAnswer>> {
         let usable = |part: &&FamilyAnswer| {
             !part.addresses.is_empty() && part.fresh_until.is_some_and(|until| until + STALE > now)
@@ -80,12 +81,13 @@ impl CachedAnswers {
 pub(super) struct Cache(HashMap<String, CachedAnswers>);
 
 impl Cache {
-    /// Returns what is cached for a name.
+    /// Returns what is cached for a name, expired parts included; `None` if nothing is.
     pub(super) fn get(&self, name: &str) -> Option<&CachedAnswers> {
         self.0.get(name)
     }
 
-    /// Caches a family's part, which DNS gave for the name `asked`.
+    /// Caches a family's part, which DNS gave for the name `asked`; parts that came for another name are dropped.
+    /// Beyond [`NAMES`] names the one that was heard least lately is dropped.
     pub(super) fn keep(&mut self, name: &str, asked: &str, part: FamilyAnswer) {
         if self.0.len() >= NAMES && !self.0.contains_key(name) {
             self.forget_oldest();
@@ -102,7 +104,8 @@ impl Cache {
         }
     }
 
-    /// Notes that no name server answered for a name.
+    /// Notes that no name server answered for a name: for five seconds an expired answer is used without asking. A name
+    /// that is not cached is ignored.
     pub(super) fn note_away(&mut self, name: &str, now: Instant) {
         if let Some(known) = self.0.get_mut(name) {
             known.away_until = Some(now + AWAY);
@@ -114,6 +117,7 @@ impl Cache {
         self.0.remove(name);
     }
 
+    /// Drops the name whose newest part was heard before those of all others.
     fn forget_oldest(&mut self) {
         let oldest =
             self.0.iter().min_by_key(|(_, known)| known.heard()).map(|(name, _)| name.clone());

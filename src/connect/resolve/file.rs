@@ -38,6 +38,8 @@ struct FileStamp {
 }
 
 impl FileStamp {
+    /// Returns the stamp of the file at this path, by a question to the kernel; `None` if the file is missing or the
+    /// kernel refuses.
     fn of(path: &Path) -> Option<Self> {
         let about = fs::metadata(path).ok()?;
         Some(Self {
@@ -85,6 +87,8 @@ impl<T: Clone> FollowedFile<T> {
     }
 }
 
+/// Reads a file, up to [`LARGEST`] bytes, and the time since its last change: zero if that is not known. Bytes that are
+/// not UTF-8 are replaced; an error is part of the result.
 fn read_file(path: &Path) -> FileRead {
     let text = || {
         let mut bytes = Vec::new();

@@ -69,6 +69,8 @@ pub(super) enum NoAnswer {
 }
 
 /// Asks until a name server answers: the next server, or the same one again, after each `pace` without an answer.
+/// Remembers the server that answered, and follows aliases; a chain of more than [`ALIASES`] counts as a name that does
+/// not exist. Fails if each server failed, if none answered, or if DNS cannot hold the name.
 pub(super) async fn ask(
     servers: Arc<Servers>,
     name: String,
@@ -89,7 +91,7 @@ pub(super) async fn ask(
 }
 
 /// Waits for the first usable answer. After a name server's failure the next one is asked at once; once each has
-/// failed, the result is the last failure.
+/// failed, the result is the last failure, and after [`SENT`] sendings without an answer [`NoAnswer::Silent`].
 async fn answered(
     servers: &Servers,
     name: &Name,
@@ -157,6 +159,7 @@ async fn over_udp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse
     sender.with_max_retries(1).build().send_message(request).first_answer().await
 }
 
+/// Asks one name server over a TCP connection of its own, which ends with the answer.
 async fn over_tcp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse, NetError> {
     // The provider drives the connection for as long as it lives.
     let provider = TokioRuntimeProvider::default();
@@ -166,7 +169,7 @@ async fn over_tcp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse
     answer
 }
 
-/// Returns an answer that says something about the name, else the fault.
+/// Returns an answer that says something about the name: that it exists or not. Fails with the code of any other.
 fn usable(server: SocketAddr, response: DnsResponse) -> Result<DnsResponse, NoAnswer> {
     match response.response_code {
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(response),
@@ -183,6 +186,8 @@ enum ParsedAnswer {
     Alias(Name),
 }
 
+/// Returns the meaning of an answer that was heard at this time: the family's addresses, until the shortest time to
+/// live on the way to them is over; that the name does not exist; or the alias to ask for next.
 fn read(response: &DnsResponse, asked: &Name, family: Family, heard: Instant) -> ParsedAnswer {
     let (owner, mut ttl) = canonical(response, asked);
     let mut addresses = Vec::new();

@@ -15,8 +15,11 @@ pub struct Advanced {
 }
 
 impl<C: Clone, E, W> Operation<'_, C, E, W> {
-    /// Puts a new generation in force: idle connections of older ones close now with this reason, those in use at
-    /// check-in. A generation that is not newer than the pool's changes nothing.
+    /// Puts a new generation in force; one that is not newer than the pool's is not. Listed connections of older
+    /// generations end with this reason: idle ones close now, the others once their streams have ended. Those in use
+    /// that are not listed close at check-in. Each gives its place to a waiter once its socket is closed. With
+    /// [`EndReason::Reconfigured`] the pool also forgets what it learned of the upstream's idle limit. Returns how many
+    /// idle ones it closed, and how many connections of older generations are still in use.
     pub fn advance(&mut self, generation: u64, reason: EndReason) -> Advanced {
         if generation > self.state.generation {
             (self.state.generation, self.state.outdated) = (generation, reason);
@@ -32,7 +35,9 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         Advanced { idle_closed, in_use }
     }
 
-    /// Puts new settings in force. Closes the idle connections that no longer fit; those in use close at check-in.
+    /// Puts new settings in force. Closes the connections that no longer fit, by age, uses, owner or number: the idle
+    /// ones now, those in use at check-in. Waiters get the room, and the places, that the new settings allow them. If
+    /// the reuse mode changes, connections that are not private lose their owners.
     pub fn reconfigure(&mut self, settings: Settings) {
         if settings.sharing != self.state.settings.sharing {
             // Only the mode `never` records owners, so an owner of a shared connection may have left unnoticed.
@@ -80,7 +85,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.close_idle(half, EndReason::Purged);
     }
 
-    /// Closes the idle connections to the addresses for which `lost` is true.
+    /// Closes the idle connections to the addresses for which `lost` is true; listed ones with open streams close once
+    /// these have ended.
     pub fn close_idle_to(&mut self, lost: impl Fn(IpAddr) -> bool) {
         for id in self.state.connections.listed_oldest_first() {
             if self.state.connections.peer(id).is_some_and(|peer| lost(peer.ip())) {
@@ -89,6 +95,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         }
     }
 
+    /// Ends each listed connection for whose facts `has_to` is true, with this reason: an idle one now, another once
+    /// its streams have ended. Returns how many idle ones were closed.
     fn end_listed_that(
         &mut self,
         has_to: impl Fn(&State<C, E, W>, LeaseFacts) -> bool,

@@ -96,7 +96,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     }
 
     /// Ends a failed dial for a waiter that counted on it. A waiter for which the dial began gets the error as its
-    /// outcome; one that adopted the dial returns to its old position in the queue.
+    /// outcome, and is woken; one that adopted the dial returns to its old position in the queue.
     pub(super) fn fail_waiter(
         &mut self,
         waiter: WaiterId,

@@ -35,13 +35,15 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         }
     }
 
-    /// Closes a connection without open streams.
+    /// Closes a connection without open streams, and notes the reason for the next checkout. Its place stays taken
+    /// until its socket is closed.
     pub(super) fn close(&mut self, id: ConnectionId, reason: EndReason) {
         self.effects.close.extend(self.state.connections.close(id, reason));
         self.state.last_end = Some(reason);
     }
 
-    /// Ends a connection whose socket had ended before its last lease.
+    /// Ends a connection whose socket had ended before its last lease: drops its handle, reports its end, and notes the
+    /// reason for the next checkout.
     pub(super) fn ended_under_lease(
         &mut self,
         id: ConnectionId,
@@ -71,6 +73,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         }
     }
 
+    /// Ends the listed connections that have reached a limit: of age, of idle time, or of the time to be proven alive.
     pub(super) fn close_expired(&mut self) {
         for id in self.state.connections.listed_oldest_first() {
             if let Some(reason) = self.expired(id) {
@@ -79,6 +82,9 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         }
     }
 
+    /// Ends a period of the purge rule, and closes as many idle connections as the rule says, oldest first, but none of
+    /// the warm floor. Of connections with open streams, retires those with the fewest as long as there are more than
+    /// needed.
     pub(super) fn purge(&mut self) {
         let Census { active, idle, .. } = self.state.census();
         let (streams, retiring) =
@@ -126,7 +132,7 @@ impl<C, E, W> State<C, E, W> {
         }
     }
 
-    /// Returns the next time at which [`Operation::tick`] has work to do.
+    /// Returns the next time at which [`Operation::tick`] has work to do; `None` if there is none.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let expiries = self.connections.listed().filter_map(|id| self.expiry(id));
         expiries.map(|(at, _)| at).chain(self.next_purge()).min()
@@ -142,7 +148,7 @@ impl<C, E, W> State<C, E, W> {
         self.nearest(&self.connections.limits(id)?)
     }
 
-    /// Returns the nearest of a connection's limits, and the reason that it gives.
+    /// Returns the nearest of a connection's limits, and the reason that it gives; `None` if no limit applies.
     fn nearest(&self, limits: &StayLimits) -> Option<(Instant, EndReason)> {
         let idle = limits.idle.and_then(|limits| {
             let timeout = Some(self.settings.idle_timeout).filter(|timeout| !timeout.is_zero());

@@ -8,20 +8,21 @@ use super::{
 };
 
 impl<C: Clone, E, W> Operation<'_, C, E, W> {
-    /// Leases the newest connection with room that this request may take.
+    /// Leases the newest connection with room that this request may take; `None` if there is none.
     pub(super) fn lease_newest(&mut self, ask: &Ask) -> Option<Leased<C>> {
         self.lease_found(|state| state.newest_for(ask), ask)
     }
 
     /// Leases the connection on which the request's client has authenticated itself, if it has room: on another
-    /// connection the server would not know the client.
+    /// connection the server would not know the client. `None` if there is none, or if the request must not get a used
+    /// connection.
     pub(super) fn lease_claimed(&mut self, ask: &Ask) -> Option<Leased<C>> {
         let find = |state: &State<C, E, W>| state.connections.claimed_with_room(ask.client);
         if ask.fresh { None } else { self.lease_found(find, ask) }
     }
 
-    /// Leases the connection that `find` returns. An expired one is closed and `find` is asked again, because
-    /// [`Operation::tick`] may be late.
+    /// Leases the connection that `find` returns; `None` once it returns none. An expired one is closed and `find` is
+    /// asked again, because [`Operation::tick`] may be late. Room that is left goes to waiters.
     fn lease_found(
         &mut self,
         find: impl Fn(&State<C, E, W>) -> Option<ConnectionId>,
@@ -45,8 +46,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         None
     }
 
-    /// Begins a lease of a connection with room, which was idle for `idle` before. Returns true with it if there is
-    /// still room.
+    /// Begins a lease of a connection with room, which was idle for `idle` before; under [`Sharing::Never`] the client
+    /// becomes the connection's owner. Returns true with it if there is still room; `None` if there was none.
     fn lease(
         &mut self,
         id: ConnectionId,
@@ -62,7 +63,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         Some(leased)
     }
 
-    /// Takes back a lease that its waiter never collected, so that it counts as no use.
+    /// Takes back a lease that its waiter never collected, so that it counts as no use; the connection goes to other
+    /// waiters or is kept.
     pub(super) fn take_back(&mut self, leased: &Leased<C>) {
         self.state.connections.unlease(leased.id);
         self.end_stream(leased.id, None);
@@ -115,6 +117,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         }
     }
 
+    /// Gives a waiter a lease of this connection, which must have room, as its outcome, and wakes the waiter. The dial
+    /// that it counted on goes to other waiters.
     fn serve(&mut self, waiter: WaiterId, id: ConnectionId) {
         let Arrival { ask, reason, .. } =
             *self.state.waiters.arrival(waiter).expect("who is first in line waits");
@@ -232,6 +236,8 @@ impl<C, E, W> State<C, E, W> {
         self.most_idle().min(needed).max(self.settings.min_idle)
     }
 
+    /// Returns the reason to report if this request, which found no connection, gets a new one; `place_free` is true if
+    /// it need not wait for a place.
     pub(super) fn reason_for_new(&self, ask: &Ask, place_free: bool) -> Reuse {
         // This request may take none of the connections that have room now, or it would have been given one.
         if self.settings.sharing.forbids_all(ask) || self.connections.has_shared_room() {

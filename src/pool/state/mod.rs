@@ -245,8 +245,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.tell_queued(&counted);
     }
 
-    /// Ends a dial that failed, or was dropped (`error` is then `None`): its place is free, and the waiters for which the
-    /// dial began get the error if they still wait.
+    /// Ends a dial that failed, or was dropped (`error` is then `None`): its place is free, and the waiters for which
+    /// the dial began get the error if they still wait. Dials for the warm floor pause.
     pub fn dial_failed(&mut self, id: ConnectionId, error: Option<E>) {
         let Some(counted) = self.end_dial(id) else { return };
         self.state.connections.forget(id);
@@ -254,25 +254,30 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     }
 
     /// Ends a failed dial whose socket is still open: its waiters get the error now, but the place is only free once
-    /// the socket is closed ([`Operation::place_given_back`]).
+    /// the socket is closed ([`Operation::place_given_back`]). Dials for the warm floor pause.
     pub fn dial_failed_open(&mut self, id: ConnectionId, error: E) {
         let Some(counted) = self.end_dial(id) else { return };
         self.state.connections.enter(id, Phase::Closing(EndReason::Unfit));
         self.fail_dial(id, &counted, Some(error));
     }
 
-    /// Frees the place of a closed socket that never became a connection: that of a failed dial, or a spare one.
+    /// Frees the place of a closed socket that never became a connection: that of a failed dial, or a spare one. The
+    /// place goes to a queued waiter.
     pub fn place_given_back(&mut self, id: ConnectionId) {
         self.state.connections.forget(id);
         self.find_dials();
     }
 
-    /// Returns the waiters that count on a dial which is over; `None` if there is no such dial.
+    /// Returns the waiters that count on a dial which is over, and which count on it no more; `None` if there is no
+    /// such dial.
     fn end_dial(&mut self, id: ConnectionId) -> Option<Vec<WaiterId>> {
         let dials = matches!(self.state.connections.phase(id), Some(Phase::Connecting(_)));
         dials.then(|| self.state.connections.take_waiters(id))
     }
 
+    /// Ends a failed dial for the waiters that counted on it, and begins a pause of dials for the warm floor. The first
+    /// queued waiters get the free places and the room in other dials; those of the failed dial that are queued again
+    /// are woken.
     fn fail_dial(&mut self, id: ConnectionId, counted: &[WaiterId], error: Option<E>) {
         self.state.refill.failed(self.now);
         let error = error.map(Arc::new);
@@ -286,9 +291,10 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.tell_queued(counted);
     }
 
-    /// Ends a lease, and decides by its verdict what becomes of the connection. One that is fit goes to the first waiter
-    /// or becomes idle; one that is not takes no more streams, and closes once the open ones have ended. The caller drops
-    /// the lease's clone of the handle. The place stays taken until the socket is closed.
+    /// Ends a lease, and decides by its verdict what becomes of the connection. One that is fit goes to the first
+    /// waiter or becomes idle; one that is not takes no more streams, and closes once the open ones have ended. The
+    /// pool learns from the exchange how long the upstream lets connections be idle. The caller drops the lease's clone
+    /// of the handle. The place stays taken until the socket is closed.
     pub fn end_lease(&mut self, id: ConnectionId, verdict: Verdict) {
         match verdict {
             Verdict::Fit(hint) => self.learn(id, hint),
@@ -326,7 +332,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.find_dials();
     }
 
-    /// Frees the place of a connection whose socket is closed.
+    /// Frees the place of a connection whose socket is closed; the place goes to a queued waiter. The end is reported
+    /// now, or with the last lease if there are any.
     pub fn socket_ended(&mut self, id: ConnectionId, end: End) {
         match self.state.connections.phase(id) {
             Some(Phase::Open(streams)) if streams.is_idle() => {
@@ -349,8 +356,9 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.effects.ended.push(self.state.connections.remove_ended(id, reason, end, self.now));
     }
 
-    /// Ends the connections that are idle or have room and have reached a limit, and purges if the purge period is over. Returns the time at which
-    /// this must be called again; `None` if there is none yet, and [`Effects::rearm`] tells once there is.
+    /// Ends the connections that are idle or have room and have reached a limit, and purges if the purge period is
+    /// over. Returns the time at which this must be called again; `None` if there is none yet, and [`Effects::rearm`]
+    /// tells once there is.
     pub fn tick(&mut self) -> Option<Instant> {
         self.close_expired();
         if self.state.next_purge().is_some_and(|at| at <= self.now) {
@@ -398,6 +406,7 @@ impl<C, E, W> State<C, E, W> {
         Collected::Dial(id)
     }
 
+    /// Removes a waiter that has its outcome, and returns that.
     fn collect_outcome(&mut self, waiter: WaiterId) -> Collected<C, E> {
         let departed = self.waiters.remove(waiter);
         match departed.and_then(|departed| Some((departed.outcome?, departed.queued_for))) {

@@ -21,8 +21,9 @@ pub enum WarmStep {
 pub const PROVEN_AGE: Duration = Duration::from_millis(250);
 
 impl<C: Clone, E, W> Operation<'_, C, E, W> {
-    /// Closes an idle connection that has expired or was ended. If it was short-lived and unused, dials for the floor
-    /// pause.
+    /// Ends a listed connection that has reached a limit or was ended: an idle one closes now, another once its streams
+    /// have ended. If it was short-lived and unused, dials for the floor pause. A connection that its own limits end
+    /// teaches that its idle period did no harm.
     pub(super) fn close_ended(&mut self, id: ConnectionId, reason: EndReason) {
         if self.was_short_lived(id) {
             self.state.refill.failed(self.now);
@@ -39,8 +40,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
 }
 
 impl<C, E, W> State<C, E, W> {
-    /// Reserves a place for a dial for the warm floor, if the floor lacks a connection. Waiters have precedence: while
-    /// one of them has no dial, no place is free.
+    /// Reserves a place for a dial for the warm floor, if the floor lacks a connection and no pause is on; `jitter` is
+    /// that of the next pause. Waiters have precedence: while one of them has no dial, no place is free.
     pub fn want(&mut self, now: Instant, thread: usize, jitter: f64) -> WarmStep {
         self.shortage_reported = self.lacks();
         if !self.shortage_reported {

@@ -44,11 +44,13 @@ impl Limits {
     }
 }
 
-/// Reads the limits of a key in PKCS#8; `None` if the key is of another kind.
+/// Returns the limits of a key in PKCS#8; `None` if the key is of another kind.
 pub(super) fn parameters(key: &[u8]) -> Option<Limits> {
     Some(parts(key)?.0)
 }
 
+/// Reads the limits of a key for PSS alone in PKCS#8, and the RSA key (PKCS#1) inside; `None` if the key is of another
+/// kind, or damaged.
 fn parts(key: &[u8]) -> Option<(Limits, Vec<u8>)> {
     let (_, outer) = Sequence::from_der(key).ok()?;
     let (rest, _version) = Integer::from_der(&outer.content).ok()?;
