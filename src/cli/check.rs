@@ -53,7 +53,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Returns the text for standard output, or the configuration's errors.
+/// Returns the text for standard output: the report on the file, the schema, or the example. Reads the file and, unless
+/// forbidden, the certificates and keys that it names; fails with all of the configuration's errors.
 pub fn answer(arguments: &Arguments) -> Result<String, Errors> {
     match arguments {
         Arguments { file: Some(file), without_files, .. } => {

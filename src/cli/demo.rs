@@ -58,6 +58,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
+/// Measures both ways and prints the table. Then ends Warmline, or with `--once` left out goes on serving until a
+/// signal ends it. Fails if a part of the demo cannot be started, or a request fails.
 fn show(arguments: &Arguments) -> Result<ExitCode, CommandError> {
     let scene = Scene::set(arguments)?;
     say(&scene.introduction());
@@ -94,6 +96,8 @@ struct Scene {
 }
 
 impl Scene {
+    /// Makes the authority and its certificates, and starts the origin and Warmline, on any free port where a usual one
+    /// is taken. Fails if one of these cannot be made or started.
     fn set(&Arguments { round_trip, requests, .. }: &Arguments) -> Result<Self, CommandError> {
         let authority = Authority::new()?;
         let application = authority.client(APPLICATION)?;
@@ -106,6 +110,7 @@ impl Scene {
         Ok(Self { round_trip, requests, origin, client, running, plan, replaced })
     }
 
+    /// Returns the text before the table, preceded by a line for each usual port that is taken.
     fn introduction(&self) -> String {
         let introduction = Introduction {
             traffic: first(&self.running.listeners()),
@@ -116,6 +121,8 @@ impl Scene {
         format!("{}{introduction}", self.replaced)
     }
 
+    /// Sends the requests straight to the origin and then through Warmline, and returns the table with its meaning.
+    /// Fails at the first request without a 2xx response.
     fn measure(&self) -> Result<String, CommandError> {
         let report = client_runtime()?.block_on(async {
             let straight = self.way(&format!("https://{}/", self.origin.address())).await?;
@@ -152,7 +159,8 @@ fn client_runtime() -> Result<Runtime, Error> {
     runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Client)
 }
 
-/// Starts Warmline; if a usual port is taken, any free one takes its place.
+/// Starts Warmline and returns it with its plan. If a usual port is taken, any free one takes its place; fails for any
+/// other reason that prevents the start.
 fn start(origin: SocketAddr, memory: &Memory) -> Result<(Running, Plan), CommandError> {
     let mut ports = Ports::USUAL;
     loop {
@@ -172,6 +180,8 @@ fn start(origin: SocketAddr, memory: &Memory) -> Result<(Running, Plan), Command
     }
 }
 
+/// Returns a line for each usual port that another one replaces, because another process has it; empty if there is
+/// none.
 fn replaced(running: &Running) -> String {
     let usual = Ports::USUAL;
     let all = [
@@ -186,6 +196,7 @@ fn replaced(running: &Running) -> String {
         .collect()
 }
 
+/// Returns the text with the addresses to try while Warmline goes on serving.
 fn invitation(running: &Running, origin: &Origin) -> String {
     // The name as typed works again; the executable's own path may be a link's target that does not.
     let program = std::env::args_os().next().unwrap_or_else(|| "warmline".into());
@@ -213,6 +224,8 @@ fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Reads the round trip of the simulated network: `0`, or whole milliseconds such as `20ms`, at most 500. The error
+/// says what to write.
 fn round_trip(text: &str) -> Result<Duration, String> {
     let number = if text == "0" { Some(text) } else { text.strip_suffix("ms") };
     number

@@ -38,6 +38,8 @@ const HOSTS: &str = "write a name, an IPv4 address, or an IPv6 address in bracke
 /// The exit status of a wrong command line, the same as clap's.
 const USAGE: u8 = 2;
 
+/// Makes the request and prints the response's body to standard output, and every error to standard error. Exit status
+/// 0 for a 2xx response, 1 for another status or none, 2 if the URL cannot be used.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     // The URL is not checked by clap, which prints what it refuses: that may hold a password.
     let url = match url(&arguments.url) {
@@ -69,7 +71,8 @@ async fn bounded(url: &Uri, seconds: u64) -> Result<bool, CommandError> {
         .map_err(|_| format!("no complete answer within {limit:?} (--timeout)"))?
 }
 
-/// Makes the request and prints the response's body; true if the status was 2xx.
+/// Makes the request and prints the response's body; true if the status was 2xx, else the status is printed to standard
+/// error. Fails if there is no response, or if its body breaks off or cannot be printed.
 async fn get(url: Uri) -> Result<bool, CommandError> {
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())

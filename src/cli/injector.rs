@@ -115,6 +115,8 @@ const UNUSABLE: u8 = 2;
 /// The time that the log's last lines have to be written at the end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// Runs the injector until a signal has ended it; prints the error if it cannot run. Exit status 0 after an orderly
+/// end, 2 if it could not start or go on.
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     log::init(&log_settings());
     let drain = Drain::default();
@@ -137,6 +139,7 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
+/// Returns the log's settings: text on a terminal and JSON elsewhere, without access lines.
 fn log_settings() -> log::Settings {
     let terminal = io::stderr().is_terminal();
     log::Settings {
@@ -146,6 +149,7 @@ fn log_settings() -> log::Settings {
     }
 }
 
+/// Checks an amount of CPU and returns it as written; the error says what to write.
 fn cpu(text: &str) -> Result<String, &'static str> {
     if injector::is_cpu(text) {
         Ok(text.into())
@@ -158,7 +162,8 @@ fn memory(text: &str) -> Result<String, &'static str> {
     if injector::is_memory(text) { Ok(text.into()) } else { Err("write a quantity such as 64Mi") }
 }
 
-/// Reads a lifetime in whole seconds, which is the resolution of times in certificates.
+/// Reads a lifetime of 3 s to 10 years in whole seconds, which is the resolution of times in certificates; the error
+/// says what to write.
 fn lifetime(text: &str) -> Result<Duration, &'static str> {
     let error = "write one whole number with its unit, from 3s to 87600h: 30s, 90m or 720h";
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -72,6 +72,8 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// The time that the log's last lines have if a second signal ends the process at once.
 const LAST_LINES_AT_ONCE: Duration = Duration::from_millis(100);
 
+/// Runs the sidecar until a signal has ended it, and writes out the log's last lines. Exit status 0 after an orderly
+/// end, 2 with the error on standard error if it could not start.
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     match start(arguments) {
         Ok(Some(running)) => {
@@ -90,7 +92,8 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-/// Starts Warmline; `None` if the end was requested before there was a configuration.
+/// Starts Warmline; `None` if the end was requested before there was a configuration. Watches the signals, and sets up
+/// the log, from here on. Fails if the arguments or the configuration cannot be used, or a part cannot be started.
 fn start(arguments: Arguments) -> Result<Option<Running>, Stop> {
     let mut source = source(&arguments)?;
     let (drain, kept) = (Drain::default(), arguments.keep.as_deref().map(KeptConfiguration::new));
@@ -135,6 +138,9 @@ impl From<StartError> for Stop {
     }
 }
 
+/// Returns the source that the arguments name, with the settings that override the configuration's; a `ConfigMap` is
+/// followed from now on. Fails if no source is named, the `ConfigMap`'s name is malformed, or it can neither be
+/// followed nor has a mounted copy.
 fn source(arguments: &Arguments) -> Result<Source, Stop> {
     let overrides = CommandLineOverrides {
         terminal: io::stderr().is_terminal(),
@@ -167,6 +173,7 @@ fn log_unwatched_configmap(source: &Source) {
     }
 }
 
+/// Logs that Warmline is serving, with its version and all addresses.
 fn announce(running: &Running) {
     let list = |addresses: &[std::net::SocketAddr]| {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
@@ -180,7 +187,7 @@ fn announce(running: &Running) {
     );
 }
 
-/// Serves until everything has ended after a signal.
+/// Serves until everything has ended after a signal, which it watches for; returns exit status 0.
 pub(crate) fn serve(running: Running) -> ExitCode {
     end_on_signals(running.drain());
     finish(running)
@@ -193,7 +200,7 @@ fn finish(running: Running) -> ExitCode {
 }
 
 /// Begins the drain at SIGTERM or SIGINT; a second signal ends the process at once. Both signals are watched once this
-/// returns.
+/// returns; if they cannot be watched, that is logged.
 pub(crate) fn end_on_signals(drain: Drain) {
     let (watched, watching) = std::sync::mpsc::channel();
     let spawned = thread::Builder::new().name("signals".into()).spawn(move || {
@@ -210,6 +217,8 @@ pub(crate) fn end_on_signals(drain: Drain) {
     }
 }
 
+/// Begins the drain at the first SIGTERM or SIGINT, and ends the process with status 143 or 130 at the second; never
+/// returns unless a signal cannot be watched. Drops `watched` once both are watched.
 async fn watch_signals(drain: Drain, watched: Sender<()>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -65,6 +65,8 @@ impl PartialEq for FileDigest {
 impl Eq for FileDigest {}
 
 impl FileDigest {
+    /// Takes the digest of a file, or the reason why it cannot be read. The file is not read if it has the stamp that
+    /// it had at the last look (`before`).
     fn take(file: &Path, before: Option<&Self>, now: SystemTime) -> Self {
         // The stamp is taken before the content is read: a later change has another stamp.
         let stamp = Stamp::of(file).filter(|stamp| stamp.is_settled(now));

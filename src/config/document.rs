@@ -237,6 +237,7 @@ fn wrong_shape(expected: &str, found: Option<(String, &'static str)>) -> (Option
     }
 }
 
+/// Returns the message for text that is not valid YAML: the parser's words, at most 300 characters, with a remedy.
 fn syntax(said: &str) -> String {
     let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
     format!(

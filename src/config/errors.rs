@@ -33,8 +33,8 @@ impl Errors {
         Self { source: source.into(), text: text.into(), findings, only_files: false }
     }
 
-    /// Makes the error of a configuration whose text cannot be read.
-    pub(super) fn unreadable(source: &str, message: String) -> Self {
+    /// Makes the error of a configuration whose text cannot be read; `message` says why.
+    pub(super) fn of_unread_text(source: &str, message: String) -> Self {
         Self::new(source, "", vec![Finding { path: String::new(), at: None, message }])
     }
 
@@ -80,6 +80,7 @@ impl fmt::Display for Errors {
 }
 
 impl Errors {
+    /// Writes one error with its place, and below it the line of the text and a caret, if the line may be shown.
     fn write_one(&self, f: &mut fmt::Formatter<'_>, finding: &Finding) -> fmt::Result {
         write!(f, "{}:", self.source)?;
         if let Some(Position { line, column }) = finding.at {
@@ -126,6 +127,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    /// Adds a finding about the key at `path`, with its place.
     pub(super) fn add(
         &mut self,
         path: impl Into<String>,

@@ -19,7 +19,8 @@ impl KeptConfiguration {
         Self(folder.into())
     }
 
-    /// Returns the text that was kept last; `None` if there is none.
+    /// Returns the text that was kept last; `None` if there is none. Fails if it cannot be read, is larger than 1 MiB,
+    /// or is not UTF-8.
     pub fn read(&self) -> io::Result<Option<String>> {
         match Disk.read(&self.file()) {
             Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(io::Error::other),

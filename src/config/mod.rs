@@ -147,6 +147,7 @@ fn refuse_null(schema: &mut Value) {
 
 /// Returns every path at which the schema knows a key, such as `upstreams[].pool.maxIdle`.
 fn places_of(key: &str) -> Vec<String> {
+    /// Adds the path of every `key` in the part of the schema at `path` to `places`.
     fn walk(schema: &Value, path: &str, key: &str, places: &mut Vec<String>) {
         if let Some(items) = schema.get("items") {
             walk(items, &format!("{path}[]"), key, places);

@@ -85,6 +85,8 @@ impl Placed<Outline> {
         unknown
     }
 
+    /// Adds every key at or below this node that the schema does not know there to `unknown`. Nodes that the schema
+    /// does not describe are passed over.
     fn compare<'a>(&'a self, path: &str, schema: &'a Value, unknown: &mut Vec<UnknownKey<'a>>) {
         match &self.value {
             Outline::Nothing | Outline::Value => {}
@@ -115,6 +117,8 @@ impl Placed<Outline> {
         self.find_at("", None, test)
     }
 
+    /// Returns the first node at or below this one that satisfies the test, with its path; `path` and `key` are those
+    /// of this node.
     fn find_at(
         &self,
         path: &str,
@@ -138,6 +142,7 @@ impl Placed<Outline> {
 }
 
 impl Outline {
+    /// Returns the shape in words for an error.
     fn shape(&self) -> &'static str {
         match self {
             Self::Nothing => "nothing",

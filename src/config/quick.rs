@@ -72,6 +72,7 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Takes the next event. Fails at an error, at the end, and beyond the bound on events.
     fn take(&mut self) -> Result<Event<'t>, NeedsThoroughReader> {
         self.taken += 1;
         match self.events.next_event() {
@@ -100,6 +101,8 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Takes a scalar's text. Fails if the next event is another one, has a tag or an anchor, or is plain text that
+    /// YAML reads as null, infinity or not-a-number.
     fn text(&mut self) -> Result<Cow<'t, str>, NeedsThoroughReader> {
         match self.take()? {
             Event::Scalar(text, style, 0, None)

@@ -120,6 +120,7 @@ enum Identity<F> {
 }
 
 impl Identity<()> {
+    /// Returns the paths of an identity's files in the form of the document.
     fn of(files: &IdentityFiles) -> Identity<impl Serialize> {
         match files {
             IdentityFiles::Pair { certificate, key } => Identity::Pair {

@@ -214,8 +214,8 @@ impl Source {
         self.location.find(Instant::now())
     }
 
-    /// Compiles a text that [`Source::find`] returned, as [`Source::load`] does. Given `digests`, files whose digest is
-    /// that of the credentials `in_force` are not read again.
+    /// Compiles a text that [`Source::find`] returned, as [`Source::load`] does; fails if there is none. Given
+    /// `digests`, files whose digest is that of the credentials `in_force` are not read again.
     pub fn load_found(
         &self,
         found: SourceReading,
@@ -227,7 +227,7 @@ impl Source {
         let SourceReading { origin, text } = found;
         match text {
             Ok(text) => self.compile_with(text, origin, in_force, files),
-            Err(reason) => Err(self.unreadable(origin, reason)),
+            Err(reason) => Err(self.without_text(origin, reason)),
         }
     }
 
@@ -237,15 +237,16 @@ impl Source {
         let SourceReading { origin, text } = self.location.find(Instant::now());
         match text {
             Ok(text) => self.compile_with(text, origin, None, &UnreadFiles),
-            Err(reason) => Err(self.unreadable(origin, reason)),
+            Err(reason) => Err(self.without_text(origin, reason)),
         }
     }
 
-    fn unreadable(&self, origin: SourceKind, reason: String) -> Unusable {
-        Unusable { errors: Errors::unreadable(&self.name(origin), reason), hash: None }
+    /// Makes the error for a source whose text could not be read, for this reason.
+    fn without_text(&self, origin: SourceKind, reason: String) -> Unusable {
+        Unusable { errors: Errors::of_unread_text(&self.name(origin), reason), hash: None }
     }
 
-    /// Compiles a text as if this source had just returned it with that origin.
+    /// Compiles a text, with the files that it names, as if this source had just returned it with that origin.
     pub fn compile(
         &self,
         text: String,
@@ -255,6 +256,8 @@ impl Source {
         self.compile_with(text, origin, in_force, &Disk)
     }
 
+    /// Compiles a text with the certificates and keys in `files`, and applies the command line's settings to its log.
+    /// The error comes with the hash of the text.
     fn compile_with(
         &self,
         text: String,
@@ -315,6 +318,8 @@ fn unknown(away: Option<&LostContact>) -> String {
     }
 }
 
+/// Reads the document from a file, at most 1 MiB of UTF-8. The error is the reason with a remedy, without the file's
+/// name.
 fn read_text(path: &Path) -> Result<String, String> {
     let bytes = Disk.read(path).map_err(|error| {
         let remedy = match error.kind() {

@@ -93,6 +93,7 @@ impl Credentials {
     }
 }
 
+/// Returns the parameters of a certificate with this common name, valid from an hour ago for a week.
 fn named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);

@@ -45,7 +45,8 @@ async fn carry(from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin, delay:
     tokio::join!(depart(from, departing, delay), arrive(arriving, to));
 }
 
-/// Sends what it reads as packets until the end, or until the receiver is gone.
+/// Reads bytes and sends them as packets that arrive after `delay`, until the end or an error (sent as an empty
+/// packet), or until the receiver is gone.
 async fn depart(mut from: impl AsyncRead + Unpin, packets: mpsc::Sender<Packet>, delay: Duration) {
     loop {
         let mut packet = BytesMut::with_capacity(PACKET);
@@ -57,6 +58,8 @@ async fn depart(mut from: impl AsyncRead + Unpin, packets: mpsc::Sender<Packet>,
     }
 }
 
+/// Writes each packet at its time of arrival, in order, until the end, which it passes on, or until the receiver is
+/// gone.
 async fn arrive(mut packets: mpsc::Receiver<Packet>, mut to: impl AsyncWrite + Unpin) {
     while let Some((at, packet)) = packets.recv().await {
         wait_until(at).await;

@@ -110,6 +110,7 @@ impl Drop for Origin {
     }
 }
 
+/// Makes the TLS acceptor that shows these credentials, and refuses clients without a certificate of this authority.
 fn acceptor(authority: &Authority, credentials: &Credentials) -> Result<TlsAcceptor, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let roots = Arc::new(authority.roots()?);
@@ -141,6 +142,8 @@ struct Server {
     seen: Arc<Mutex<Seen>>,
 }
 
+/// Serves the listener on this thread until the origin is dropped; logs an error if the listener cannot be registered
+/// with the runtime.
 fn run(
     runtime: &Runtime,
     listener: TcpListener,
@@ -158,6 +161,7 @@ fn run(
     });
 }
 
+/// Accepts connections for as long as it is polled, and serves each on a task of its own. Waits 50 ms after an error.
 async fn accept(listener: tokio::net::TcpListener, server: Arc<Server>) {
     loop {
         match listener.accept().await {
@@ -171,6 +175,7 @@ async fn accept(listener: tokio::net::TcpListener, server: Arc<Server>) {
 }
 
 impl Server {
+    /// Counts the connection and serves it, behind the simulated network unless the round trip is zero.
     async fn serve(&self, stream: TcpStream) {
         let number = self.count(|seen| {
             seen.connections += 1;
@@ -185,7 +190,8 @@ impl Server {
         }
     }
 
-    /// Shakes hands and serves one connection. A client whose handshake fails learns the reason from TLS.
+    /// Shakes hands, counts the handshake, and serves and counts the requests until the connection ends. A client whose
+    /// handshake fails learns the reason from TLS.
     async fn converse<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S, connection: u64) {
         let Ok(stream) = self.acceptor.accept(stream).await else { return };
         let tls = stream.get_ref().1;
@@ -197,7 +203,7 @@ impl Server {
                 seen.requests += 1;
                 seen.requests
             });
-            Ok::<_, Infallible>(greeting.answer(request))
+            Ok::<_, Infallible>(greeting.response(request))
         });
         // An error here is the client's end of the connection.
         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
@@ -217,7 +223,9 @@ struct Greeting {
 }
 
 impl Greeting {
-    fn answer(&self, request: u64) -> Response<Full<bytes::Bytes>> {
+    /// Returns the response 200 with the greeting as its text. `request` is the request's number since the origin's
+    /// start.
+    fn response(&self, request: u64) -> Response<Full<bytes::Bytes>> {
         let handshake = if self.resumed { "resumed" } else { "full" };
         let text = format!(
             "Hello from {ORIGIN}. Your certificate says {}.\n\

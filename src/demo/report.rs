@@ -82,6 +82,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// Writes the table of counts and times, a column for each way.
     fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (a, b) = (&self.straight, &self.through);
         row(f, "", "straight", "through Warmline")?;
@@ -95,6 +96,7 @@ impl Report {
         time(f, "time of all requests", a.total(), b.total())
     }
 
+    /// Writes the time saved in all and per request, or how much longer it took, and Warmline's own counts.
     fn write_saving(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (before, after) = (self.straight.total(), self.through.total());
         let requests = u32::try_from(self.through.times.len()).unwrap_or(u32::MAX).max(1);
@@ -114,6 +116,7 @@ impl Report {
         writeln!(f, "{}", self.own)
     }
 
+    /// Writes the sentences that explain the difference between the two ways.
     fn write_meaning(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Seen { requests, connections, .. } = self.through.seen;
         writeln!(
@@ -125,6 +128,7 @@ impl Report {
         )
     }
 
+    /// Writes the sentences about the simulated network, or about the lack of one.
     fn write_network(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.round_trip.is_zero() {
             return writeln!(
@@ -162,6 +166,7 @@ fn count(f: &mut fmt::Formatter<'_>, label: &str, straight: u64, through: u64) -
     row(f, label, &straight.to_string(), &through.to_string())
 }
 
+/// Writes a line of the table with two durations in milliseconds.
 fn time(
     f: &mut fmt::Formatter<'_>,
     label: &str,

@@ -130,6 +130,7 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 const STEPS_AT_ONCE: usize = 3;
 
 impl Agreement {
+    /// Makes the part of one replica; nothing is asked of the API server before [`Agreement::keep`].
     pub(super) fn new(
         client: Client,
         names: AgreementNames,
@@ -152,7 +153,8 @@ impl Agreement {
         }
     }
 
-    /// Keeps the agreement for as long as the future is polled.
+    /// Keeps the agreement for as long as the future is polled, until the drain begins; never returns. Failures are
+    /// logged and tried again.
     pub(super) async fn keep(mut self) -> Infallible {
         // RBAC rights that name an object hold only for a watch that selects this name.
         let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
@@ -171,7 +173,7 @@ impl Agreement {
             }
             if self.secret.known && self.configuration.known {
                 let outcome = self.settle().await;
-                self.tell(outcome);
+                self.report_outcome(outcome);
             }
         }
     }
@@ -184,7 +186,9 @@ impl Agreement {
         ahead.fold(now + rest, Instant::min)
     }
 
-    fn tell(&mut self, outcome: Result<(), AgreementError>) {
+    /// Logs a failure that differs from the last one, but none in the first seconds of an installation. Until a
+    /// certificate is in use, the outcome is also the reason that the replica is not ready.
+    fn report_outcome(&mut self, outcome: Result<(), AgreementError>) {
         let text = outcome.err().map(|failed| failed.to_string()).unwrap_or_default();
         if self.adopted.is_none() {
             self.readiness.set_trust(Trust::Missing(text.clone()));
@@ -198,7 +202,8 @@ impl Agreement {
         self.told = text;
     }
 
-    /// Takes all steps that are due. After a success the CA in the Secret is in use and in the webhook configuration.
+    /// Takes all steps that are due, and records whether the CA in use is in the webhook configuration. After a success
+    /// the CA in the Secret is in use and in the webhook configuration; the error is the first of all that failed.
     async fn settle(&mut self) -> Result<(), AgreementError> {
         // A Secret that cannot be written is still adopted as it is. A Secret that cannot be read is an error, but the
         // content in use is still put in place.
@@ -217,6 +222,8 @@ impl Agreement {
         advanced.and(placed)
     }
 
+    /// Takes all steps that are due, at most [`STEPS_AT_ONCE`] of them; none within a second after the last ones. Fails
+    /// at the first step that fails.
     async fn advance_all(&mut self) -> Result<(), AgreementError> {
         if Instant::now() < self.written_until {
             return Ok(());
@@ -231,7 +238,8 @@ impl Agreement {
     }
 
     /// Takes one step: writes the Secret if a change is due. Returns true if the Secret changed, by this replica or by
-    /// another that was first.
+    /// another that was first; then the Secret is read again. Fails if there is no Secret, or if it cannot be read or
+    /// written.
     async fn advance(&mut self) -> Result<bool, AgreementError> {
         let secret = self.secret.object.as_ref().ok_or_else(|| self.no_secret())?;
         let data = secret.data.clone().unwrap_or_default();
@@ -271,7 +279,8 @@ impl Agreement {
         Ok(())
     }
 
-    /// Puts the certificate of the Secret in use, unless it is in use already.
+    /// Puts the certificate of the Secret in use, unless it is in use already, and records the expiry of its CA. Fails,
+    /// and leaves the one in use, if the Secret is missing, empty or unusable.
     fn adopt(&mut self) -> Result<(), AgreementError> {
         let data = self.secret.object.as_ref().and_then(|secret| secret.data.as_ref());
         if data.is_some() && data == self.adopted.as_ref().map(|(data, _)| data) {
@@ -289,6 +298,9 @@ impl Agreement {
         Ok(())
     }
 
+    /// Patches the webhook configuration so that each webhook has this `caBundle`, unless all have it already. Fails if
+    /// the configuration or its webhooks are missing, if it was patched less than a second ago, or if the API server
+    /// refuses or does not answer.
     async fn put_in_place(&mut self, bundle: &str) -> Result<(), AgreementError> {
         let name = || self.names.configuration.clone();
         let Some(configuration) = self.configuration.object.as_ref() else {

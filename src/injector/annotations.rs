@@ -54,6 +54,7 @@ impl<'a> AnnotatedSettings<'a> {
         if errors.is_empty() { Ok(wishes) } else { Err(errors) }
     }
 
+    /// Returns the setting that the annotation of this name (one of [`KNOWN`]) sets.
     fn field(&mut self, name: &str) -> &mut Option<&'a str> {
         match name {
             "config" => &mut self.config,
@@ -66,6 +67,8 @@ impl<'a> AnnotatedSettings<'a> {
     }
 }
 
+/// Returns the error that names the annotations of Warmline that are not known, at most [`MOST_NAMED`] of them; `None`
+/// if all are known.
 fn unknown(pod: Pod<'_>) -> Option<String> {
     let ours = pod.annotations().filter_map(|(key, _)| key.strip_prefix(PREFIX));
     let mut unknown: Vec<_> = ours.filter(|name| !KNOWN.contains(name)).collect();

@@ -119,6 +119,8 @@ pub(super) fn vouches(
     verifier.build().ok()?.verify_server_cert(serving.leaf()?, &[], &name, &[], now).ok()
 }
 
+/// Returns the parameters of a certificate with this common name, valid from five minutes ago until `lifetime` from
+/// now.
 fn named(name: &str, lifetime: Duration, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();

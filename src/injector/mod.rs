@@ -124,7 +124,9 @@ pub(crate) enum Error {
 /// delay.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// Runs the injector until the drain has begun and the reviews in flight are answered.
+/// Runs the injector until the drain has begun and the reviews in flight are answered. Fails if the settings contradict
+/// each other, an address cannot be bound, there is no way to the API server where one is needed, or the cluster is too
+/// old.
 pub(crate) async fn run(settings: Settings, drain: Drain) -> Result<(), Error> {
     let Defaults { cpu, memory } = &settings.sidecar.resources;
     for (name, bounds) in [("cpu", cpu), ("memory", memory)] {
@@ -165,7 +167,8 @@ enum Keeper {
 }
 
 impl Keeper {
-    /// Fails where it is clear before anything is served that the injector cannot run.
+    /// Makes the keeper, with a client of the API server where one is needed. Fails where it is clear before anything
+    /// is served that the injector cannot run.
     async fn of(certificate: Certificate) -> Result<Self, Error> {
         Ok(match certificate {
             Certificate::Files(folder) => Self::Files(folder),
@@ -210,6 +213,7 @@ fn acceptor(current: Arc<CurrentCertificate>) -> Result<TlsAcceptor, rustls::Err
     Ok(TlsAcceptor::from(Arc::new(tls)))
 }
 
+/// Logs that the injector is serving, with its version and both addresses.
 fn announce(webhook: &TcpListener, health: &TcpListener) {
     let address = |listener: &TcpListener| {
         listener.local_addr().map_or_else(|error| error.to_string(), |address| address.to_string())

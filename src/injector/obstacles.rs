@@ -43,6 +43,7 @@ pub(super) fn clear<'a>(
     wishes.filter(|_| obstacles.is_empty()).ok_or_else(|| obstacles.join("; "))
 }
 
+/// Refuses pods in the network or among the processes of the node.
 fn host(pod: Pod<'_>) -> Option<String> {
     let network =
         pod.says("hostNetwork").then_some("hostNetwork is set, so that loopback is the node's");
@@ -88,6 +89,7 @@ fn container(pod: Pod<'_>) -> Option<String> {
     })
 }
 
+/// Refuses pods that have a volume of the name of the sidecar's own.
 fn volume(pod: Pod<'_>) -> Option<String> {
     pod.has_volume(RUN_VOLUME).then(|| {
         format!(
@@ -96,6 +98,7 @@ fn volume(pod: Pod<'_>) -> Option<String> {
     })
 }
 
+/// Refuses mounts by other containers in the sidecar's folders; the text lists container and path of each.
 fn mounts(pod: Pod<'_>) -> Option<String> {
     let of = |container: Container<'_>| {
         let name = container.name().to_owned();
@@ -139,6 +142,7 @@ fn is_ours(path: &str) -> bool {
         .any(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// Refuses ports of other containers that clash with the sidecar's; the text lists container and port of each.
 fn ports(pod: Pod<'_>) -> Option<String> {
     let of = |container: Container<'_>| {
         let name = container.name().to_owned();
@@ -162,6 +166,7 @@ fn port_clash(port: &serde_json::Value) -> Option<String> {
     number.map(|number| number.to_string()).or_else(|| named.then(|| METRICS_PORT_NAME.into()))
 }
 
+/// Returns the error for each resource whose request, by annotation or default, is above its limit.
 fn contradictions(resources: &Resources) -> impl Iterator<Item = String> {
     let both = [("cpu", &resources.cpu), ("memory", &resources.memory)];
     let contradictions = both.into_iter().filter(|(_, bounds)| bounds.is_contradiction());

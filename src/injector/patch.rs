@@ -38,6 +38,8 @@ pub(super) fn injection(
     Patch(additions.0)
 }
 
+/// Returns the annotations that the pod gets unless it has them: the injector's version, the first container as the
+/// default for `kubectl`, and, if the settings say so, those for Prometheus.
 fn annotations(pod: Pod<'_>, settings: &Settings) -> Vec<(&'static str, String)> {
     let mut all = vec![(VERSION, env!("CARGO_PKG_VERSION").to_owned())];
     let first = pod.containers().next().map(Container::name).unwrap_or_default();

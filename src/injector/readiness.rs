@@ -48,6 +48,8 @@ const INVALID: &str = "invalid";
 const BUCKETS: [f64; 7] = [0.0005, 0.001, 0.0025, 0.01, 0.05, 0.25, 1.0];
 
 impl Readiness {
+    /// Makes the state of an injector without a certificate, which is not ready. Fails if a metric cannot be
+    /// registered.
     pub(super) fn new(drain: Drain) -> prometheus::Result<Self> {
         let readiness = Self {
             current: Arc::default(),
@@ -130,6 +132,7 @@ impl Readiness {
 }
 
 impl Counters {
+    /// Makes and registers all metrics, with a zero for each result of a review. Fails if a name is taken or malformed.
     fn new() -> prometheus::Result<Self> {
         let counters = Self {
             registry: Registry::new(),

@@ -60,6 +60,7 @@ impl Resources {
         }
     }
 
+    /// Returns the requests and limits as a container's `resources`; `limits` is left out if there are none.
     pub(super) fn to_json(&self) -> Value {
         let mut requests = Map::new();
         let mut limits = Map::new();
@@ -124,6 +125,7 @@ fn is_guaranteed(pod: Pod<'_>) -> bool {
             .all(|container| ["cpu", "memory"].iter().all(|resource| is_fixed(container, resource)))
 }
 
+/// True if the container has a limit for this resource and no request, or a request that equals the limit.
 fn is_fixed(container: Container<'_>, resource: &str) -> bool {
     let read = |side| container.resource(side, resource).map(written_amount);
     match (read("requests"), read("limits")) {

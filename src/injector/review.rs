@@ -87,7 +87,8 @@ struct Kind {
     kind: Option<String>,
 }
 
-/// Answers the review in this body.
+/// Answers the review in this body: decides about the creation of a pod, and allows everything else unchanged. Fails if
+/// the body is not a review that can be answered.
 pub(super) fn answer(body: &[u8], settings: &Settings) -> Result<Reviewed, NotAReview> {
     let request = read(body)?;
     let object = request.object.as_ref().unwrap_or(&Value::Null);
@@ -114,6 +115,8 @@ pub(super) fn answer(body: &[u8], settings: &Settings) -> Result<Reviewed, NotAR
     })
 }
 
+/// Reads the request of a review. Fails if the body has too many elements, is not JSON, or is not a review of this
+/// version with a uid.
 fn read(body: &[u8]) -> Result<Request, NotAReview> {
     let elements = body.iter().filter(|byte| matches!(byte, b'{' | b'[' | b','));
     if elements.count() > ELEMENTS {
@@ -130,6 +133,7 @@ fn read(body: &[u8]) -> Result<Request, NotAReview> {
 }
 
 impl Request {
+    /// True if the request is the creation of a pod itself, not of a subresource.
     fn creates_a_pod(&self) -> bool {
         let kind = self.kind.as_ref();
         let of_core = |kind: &Kind| kind.group.as_deref().unwrap_or_default().is_empty();
@@ -139,6 +143,8 @@ impl Request {
     }
 }
 
+/// Returns the `AdmissionReview` that answers the request with this uid by the decision, in JSON. A skipped pod is
+/// allowed with a warning; a denied one is refused with status 403 and the reason.
 fn respond(uid: &str, decision: &Decision) -> Result<Vec<u8>, serde_json::Error> {
     let response = match decision {
         Decision::Inject(patch) => {
@@ -159,6 +165,7 @@ impl Outcome {
     pub(super) const ALL: [Self; 4] =
         [Self::Injected, Self::LeftAlone, Self::Skipped, Self::Denied];
 
+    /// Returns the outcome that a decision is counted and logged as.
     const fn of(decision: &Decision) -> Self {
         match decision {
             Decision::Inject(_) => Self::Injected,

@@ -146,6 +146,7 @@ impl SecretContent {
         all.into_iter().flatten().collect()
     }
 
+    /// Makes the content in which this CA signs alone, with a new serving certificate; `now` is the time of the change.
     fn beginning(
         authority: Authority,
         now: SystemTime,

@@ -88,6 +88,8 @@ pub(super) fn health(readiness: Arc<Readiness>) -> Router {
         .with_state(readiness)
 }
 
+/// Answers a request to `/mutate` with the answer to its review, and counts and logs the review. A request that is not
+/// a review, is too large or too slow, or finds no room gets an error status with the reason.
 async fn reviewed(State(state): State<Arc<ReviewState>>, request: Request) -> Response {
     let outcome = async {
         let (_place, body) = receive(&state.room, request).await?;
@@ -98,20 +100,21 @@ async fn reviewed(State(state): State<Arc<ReviewState>>, request: Request) -> Re
     };
     match outcome.await {
         Ok(reviewed) => {
-            tell(&reviewed);
+            log_review(&reviewed);
             ([(CONTENT_TYPE, "application/json")], reviewed.answer).into_response()
         }
         Err(refused) => {
             state.readiness.refused();
             let refused: ReviewError = refused;
-            let (status, why) = refused.say();
+            let (status, why) = refused.status_and_reason();
             tracing::warn!(status = status.as_u16(), reason = %why, "a review cannot be answered");
             (status, format!("warmline injector: {why}\n")).into_response()
         }
     }
 }
 
-fn tell(reviewed: &Reviewed) {
+/// Logs the outcome of a review: as a warning if the pod asked for a sidecar and gets none, else as information.
+fn log_review(reviewed: &Reviewed) {
     let Reviewed { namespace, pod, reason, dry_run, .. } = reviewed;
     let result = reviewed.result.name();
     match reviewed.result {
@@ -164,7 +167,8 @@ async fn discard(body: Body) {
 }
 
 impl ReviewError {
-    fn say(&self) -> (StatusCode, String) {
+    /// Returns the status and the reason of the answer to a request whose review gets none.
+    fn status_and_reason(&self) -> (StatusCode, String) {
         let (status, text) = match self {
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -184,6 +188,7 @@ impl ReviewError {
     }
 }
 
+/// Answers `/readyz`: 503 with all checks if one fails, else 200, with the checks if the query begins with `verbose`.
 async fn ready(State(readiness): State<Arc<Readiness>>, request: Request) -> Response {
     let (text, good) = readiness.checks(SystemTime::now());
     if !good {

@@ -63,7 +63,8 @@ const FINISH: Duration = Duration::from_secs(5);
 /// The largest header section of a request, in bytes.
 const HEADER_BYTES: usize = 32 * 1024;
 
-/// Serves the port until its end has come and the requests in flight are finished.
+/// Serves the port until its end has come; then closes the listener, and waits until the requests in flight are
+/// finished, at most [`FINISH`].
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
@@ -84,8 +85,8 @@ pub(super) async fn serve(
     let _ = timeout(FINISH, clients.all_ended()).await;
 }
 
-/// Serves one connection. Its errors are not returned: the client got its answer or did not, and nothing else depends
-/// on that.
+/// Serves one connection, after its TLS handshake where `tls` is given; a failed handshake is logged. Its errors are
+/// not returned: the client got its answer or did not, and nothing else depends on that.
 async fn converse(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
@@ -95,9 +96,9 @@ async fn converse(
 ) {
     let _ = stream.set_nodelay(true);
     match tls {
-        None => answer(stream, router, report, end).await,
+        None => serve_http(stream, router, report, end).await,
         Some(tls) => match timeout(FIRST, tls.accept(stream)).await {
-            Ok(Ok(stream)) => answer(stream, router, report, end).await,
+            Ok(Ok(stream)) => serve_http(stream, router, report, end).await,
             Ok(Err(error)) => log_failed_handshake(&in_words(error)),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
@@ -114,7 +115,10 @@ fn log_failed_handshake(error: &io::Error) {
     }
 }
 
-async fn answer<S>(stream: S, router: Router, report: ActivityReport, end: End)
+/// Serves the requests of one connection, TLS done. Ends when the client does, if no request comes within [`FIRST`], if
+/// a later header takes longer than [`IDLE`], or, at the end of the port, once the request in flight is answered
+/// ([`FINISH`] at most). Answers say that they are the last from [`AGE`] on, and once the end is announced.
+async fn serve_http<S>(stream: S, router: Router, report: ActivityReport, end: End)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -119,6 +119,8 @@ pub(super) fn urls() -> Value {
     json!({"configMapRef": {"name": URLS, "optional": true}})
 }
 
+/// Returns the sidecar's command line: confined, with the mounted configuration, the watched `ConfigMap` if there is
+/// one, and the level of the log if an annotation gives one.
 fn arguments(pod: Pod<'_>, settings: &Settings, wishes: &AnnotatedSettings<'_>) -> Vec<String> {
     let mut words = vec!["run", "--confined", "--config", "/etc/warmline/config/config.yaml"];
     if let (ConfigSource::Watch, Some(config)) = (settings.config_source, watched(pod, wishes)) {
@@ -145,6 +147,7 @@ fn watched<'a>(pod: Pod<'a>, wishes: &AnnotatedSettings<'a>) -> Option<&'a str> 
     wishes.config.or(of_volume)
 }
 
+/// Returns an HTTP probe of this path, each `period` seconds, that has failed after this number of failures.
 fn probe(path: &str, period: u32, failures: u32) -> Value {
     json!({
         "httpGet": {"path": path, "port": METRICS_PORT_NAME},
@@ -153,6 +156,8 @@ fn probe(path: &str, period: u32, failures: u32) -> Value {
     })
 }
 
+/// Returns the sidecar's security context, the most restricted one; on Kubernetes with a user of its own, on OpenShift
+/// without one.
 fn security_context(platform: Platform) -> Value {
     let mut context = json!({
         "allowPrivilegeEscalation": false,
@@ -168,6 +173,7 @@ fn security_context(platform: Platform) -> Value {
     context
 }
 
+/// Returns the sidecar's mounts: all volumes read-only, but for the one that it keeps files in.
 fn mounts() -> Value {
     let read_only =
         |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
@@ -180,6 +186,7 @@ fn mounts() -> Value {
 }
 
 impl PullPolicy {
+    /// Returns the policy's name in a container's `imagePullPolicy`.
     const fn name(self) -> &'static str {
         match self {
             Self::Always => "Always",

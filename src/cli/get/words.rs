@@ -56,6 +56,7 @@ pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Returns the reason why no connection could be made: the fault in TLS, or the error of the system.
 fn of_connection(io: &io::Error) -> String {
     match tls_error(io) {
         Some(error) => format!("the TLS handshake failed: {}", tls::words(error)),
@@ -66,6 +67,7 @@ fn of_connection(io: &io::Error) -> String {
     }
 }
 
+/// Returns the reason why a response broke off: the fault in TLS, an early end, or the error of the system.
 fn of_io(io: &io::Error) -> String {
     match tls_error(io) {
         Some(error) => tls::words(error),
@@ -76,6 +78,7 @@ fn of_io(io: &io::Error) -> String {
     }
 }
 
+/// Returns the rule of HTTP/1.1 that a response breaks, in words, for the text of hyper's parser error.
 fn fault(parser: &str) -> &str {
     match parser {
         "invalid HTTP version parsed" | "invalid HTTP version parsed (found HTTP2 preface)" => {

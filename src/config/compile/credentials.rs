@@ -39,7 +39,8 @@ impl<'a> CredentialReader<'a> {
         self.found
     }
 
-    /// Returns the trusted certificates of this file; `None` means the system's roots.
+    /// Returns the trusted certificates of this file; a `path` of `None` means the system's roots. If the file cannot
+    /// be used, notes that and returns what is in force from it; fails with the reason if nothing is.
     pub(super) fn trust(&mut self, path: Option<PathBuf>) -> Result<Arc<Trust>, String> {
         if self.context.files.are_elsewhere() {
             return Ok(Arc::new(Trust::not_read()));
@@ -63,6 +64,8 @@ impl<'a> CredentialReader<'a> {
         Ok(trust)
     }
 
+    /// Returns the trust of this file, or the system's roots if `path` is `None`; the roots are read once in a
+    /// process's life. Fails with the reason if they cannot be read or used.
     fn read_trust(
         &mut self,
         path: Option<&Path>,
@@ -78,6 +81,8 @@ impl<'a> CredentialReader<'a> {
         }
     }
 
+    /// Returns the trust of this file and records the digest of its content. The trust in force (`kept`) is returned,
+    /// and the file not read, if its digest is known and unchanged.
     fn read_trust_file(
         &mut self,
         path: &Path,
@@ -102,7 +107,7 @@ impl<'a> CredentialReader<'a> {
         known: Option<(&Arc<Trust>, &Vec<u8>)>,
         kept: Option<&Arc<Trust>>,
     ) -> Result<(Arc<Trust>, Vec<u8>), String> {
-        let pem = self.context.files.read(path).map_err(|error| unreadable(path, &error))?;
+        let pem = self.context.files.read(path).map_err(|error| unread_pem_file(path, &error))?;
         let digest = sha256(&pem);
         if let Some((known, _)) = known.filter(|(_, before)| **before == digest) {
             return Ok((Arc::clone(known), digest));
@@ -121,7 +126,8 @@ impl<'a> CredentialReader<'a> {
         }
     }
 
-    /// Returns the certificate and key of these files; `None` if files are not read (`check --without-files`).
+    /// Returns the certificate and key of these files; `None` if files are not read (`check --without-files`). If they
+    /// cannot be used, notes that and returns what is in force from them; fails if nothing is.
     pub(super) fn identity(
         &mut self,
         files: IdentityFiles,
@@ -132,6 +138,8 @@ impl<'a> CredentialReader<'a> {
         self.read_once(files).map(Some)
     }
 
+    /// Returns the identity of these files, read once for all upstreams. If the files cannot be used, notes that and
+    /// returns the identity in force; fails if there is none.
     fn read_once(&mut self, files: IdentityFiles) -> Result<Arc<Identity>, Vec<IdentityFinding>> {
         if let Some(identity) = self.found.identities.get(&files) {
             return Ok(Arc::clone(identity));
@@ -153,6 +161,9 @@ impl<'a> CredentialReader<'a> {
         Ok(identity)
     }
 
+    /// Returns the identity of these files and records the digest of their content. The identity in force (`kept`) is
+    /// returned, and the files not read, if their digests are known and unchanged, unless a file holds several
+    /// certificates.
     fn read_identity(
         &mut self,
         files: &IdentityFiles,
@@ -205,6 +216,8 @@ impl<'a> CredentialReader<'a> {
         }
     }
 
+    /// Parses chain and key, and checks that they match and are valid now; an identity equal to the one in force
+    /// (`kept`) is returned as that one, and its validity is not checked again.
     fn parse_identity(
         &self,
         files: &IdentityFiles,
@@ -263,10 +276,12 @@ fn unchanged<T: PartialEq>(kept: Option<&Arc<T>>, found: T) -> Arc<T> {
 }
 
 fn missing(concern: Concern, path: &Path, error: &io::Error) -> IdentityFinding {
-    IdentityFinding { concern, message: unreadable(path, error) }
+    IdentityFinding { concern, message: unread_pem_file(path, error) }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> String {
+/// Returns the error for a PEM file that cannot be read, with a remedy. A path of an injected pod's mounts is explained
+/// by the Kubernetes object behind it.
+fn unread_pem_file(path: &Path, error: &io::Error) -> String {
     let relative = if path.is_relative() { " (relative to the working directory)" } else { "" };
     let right = match mounted(path).filter(|_| error.kind() == io::ErrorKind::NotFound) {
         Some((object, key)) => {
@@ -298,6 +313,7 @@ fn about(path: &Path, error: &dyn Display) -> String {
     format!("{}: {error}", path.display())
 }
 
+/// Returns the error with the name of the file or files at fault before it.
 fn about_files(files: &IdentityFiles, concern: Concern, error: &dyn Display) -> String {
     match (files, concern) {
         (IdentityFiles::Bundle(path), _) => about(path, error),

@@ -31,6 +31,8 @@ enum Reach {
     Default,
 }
 
+/// Compiles the addresses of metrics and health, and claims them; under `--confined` only the default ones are
+/// accepted.
 pub(super) fn metrics(
     edge: Option<&spec::Edge>,
     confined: bool,
@@ -48,6 +50,8 @@ pub(super) fn metrics(
     )
 }
 
+/// Compiles the addresses of administration, and claims them; only loopback is accepted, and under `--confined` only
+/// the default.
 pub(super) fn admin(
     edge: Option<&spec::Edge>,
     confined: bool,
@@ -59,6 +63,8 @@ pub(super) fn admin(
     binds(bind, plan::ADMIN_BIND, reach, None, ports, &mut findings.section("admin"))
 }
 
+/// Compiles all listeners, and claims their addresses; without `listeners` in the document returns the default
+/// listener. An empty list is an error.
 pub(super) fn listeners(
     written: Option<&Placed<Vec<Placed<spec::Listener>>>>,
     confined: bool,
@@ -89,6 +95,8 @@ pub(super) fn listeners(
         .collect()
 }
 
+/// Compiles one listener: its addresses, which it claims, and its limits. `at` is the listener's place, `None` if it is
+/// the default.
 fn listener(
     spec: &spec::Listener,
     at: Option<Position>,
@@ -103,6 +111,7 @@ fn listener(
     listener
 }
 
+/// Returns the addresses that a listener may bind, by its `allowNonLoopback`; under `--confined` that key is an error.
 fn reach(
     allow_non_loopback: Option<&Written<Flag>>,
     confined: bool,
@@ -152,6 +161,7 @@ fn binds(
     binds
 }
 
+/// Returns the default addresses and claims each; `at` is the place of the error if one clashes.
 fn default_binds(
     default: &[&str],
     at: Option<Position>,

@@ -42,7 +42,8 @@ pub(super) fn plan(
     plan
 }
 
-/// Returns the upstreams that readiness waits for; each must exist and have a `minIdle` above 0.
+/// Returns the names of the upstreams that readiness waits for. A name that no upstream has, or whose `minIdle` is 0,
+/// is left out and added to the findings.
 fn required(
     readiness: Option<&Readiness>,
     upstreams: &[Arc<Settings>],
@@ -87,6 +88,8 @@ fn unnamed(document: &Document, upstreams: &[Arc<Settings>]) -> Vec<String> {
 const MINIMAL: &str = "write at least one, such as:\n  upstreams:\n    - name: payments\n      \
                        endpoints: [\"api.payments.example:443\"]";
 
+/// Compiles all upstreams and reads their certificates and keys; `None`, with at least one finding, if there is no
+/// upstream or one has failed.
 fn upstreams(
     document: &Document,
     context: &Context<'_>,

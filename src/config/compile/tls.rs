@@ -64,6 +64,8 @@ impl<'a> Credentials<'a> {
         settings
     }
 
+    /// Compiles `trust`: reads the file, or the system's roots if none is written. `None` comes with a finding; `at` is
+    /// its place if no file is written.
     fn trust(
         &mut self,
         written: Option<&Written<FilePath>>,
@@ -121,6 +123,8 @@ impl<'a> Credentials<'a> {
         }
     }
 
+    /// Reads the path of a file; under `--confined` only one inside `/etc/warmline` is accepted. `None` comes with a
+    /// finding.
     fn path(
         &self,
         key: &str,
@@ -159,6 +163,7 @@ fn concerned(placed: &Placed<spec::Identity>, concern: Concern) -> (&'static str
     (name, written.map_or(*at, |written| written.at))
 }
 
+/// Returns the words for a wrong combination of an identity's keys; the arguments say which are written.
 fn wrong_parts(certificate: bool, key: bool, bundle: bool) -> &'static str {
     match (certificate, key, bundle) {
         (true, false, false) => "`key` is missing",

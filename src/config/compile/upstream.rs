@@ -26,6 +26,7 @@ pub(super) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
+    /// Makes the compiler of all upstreams; `ports` holds the addresses that the listeners have claimed.
     pub(super) fn new(
         context: &'a Context<'a>,
         ports: &'a mut ClaimedPorts,
@@ -74,6 +75,8 @@ impl<'a> Compiler<'a> {
     }
 }
 
+/// Reads and claims the upstream's name. `None`, with a finding, if it is missing or wrong; a name that another
+/// upstream has is a finding too, and is returned.
 fn name(
     spec: &spec::Upstream,
     index: usize,
@@ -92,6 +95,8 @@ fn name(
     Some(name)
 }
 
+/// Reads the endpoint and its place. `None`, with a finding, if there is none or it is wrong; a second endpoint is a
+/// finding too.
 fn endpoint(
     spec: &spec::Upstream,
     at: Position,
@@ -116,7 +121,8 @@ fn endpoint(
     Some((section.written("endpoints[0]", Some(first))?, first.at))
 }
 
-/// Returns the hosts that route to this upstream; the endpoint's own host if none is written.
+/// Returns the hosts that route to this upstream, and claims them; the endpoint's own host if none is written. An empty
+/// list, and a host that is claimed already, are findings.
 fn hosts(
     spec: &spec::Upstream,
     index: usize,
@@ -154,7 +160,8 @@ fn own_host(host: &EndpointHost) -> String {
     host.to_string().trim_end_matches('.').into()
 }
 
-/// Returns the upstream's own port, and claims it on both loopback addresses.
+/// Returns the upstream's own port, and claims it on both loopback addresses; a clash is added to the findings. `None`
+/// if none is written, or if it is wrong, which is a finding too.
 fn port(spec: &spec::Upstream, ports: &mut ClaimedPorts, section: &mut Section<'_>) -> Option<u16> {
     let written = spec.port.as_ref()?;
     let port = section.written("port", Some(written))?;

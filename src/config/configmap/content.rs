@@ -29,6 +29,7 @@ pub(super) fn of(found: Option<&v1::ConfigMap>, reference: &Reference) -> Conten
     Ok(Arc::from(text.as_str()))
 }
 
+/// Returns the end of a sentence that lists the keys that there are.
 fn among(keys: &[&String]) -> String {
     match keys {
         [] => " and no other".into(),

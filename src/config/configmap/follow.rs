@@ -117,6 +117,7 @@ struct Follower {
 }
 
 impl Follower {
+    /// Watches the `ConfigMap` for ever, again and again; records and logs each loss of contact, and waits after each.
     async fn run(mut self) {
         loop {
             match self.contact().await {
@@ -143,7 +144,9 @@ impl Follower {
         self.expired = true;
     }
 
-    /// Makes a list if there is no version, and then one watch until its end.
+    /// Makes a list if there is no version, and then one watch until its end, and takes all events. A watch that ended
+    /// too early is followed by a wait. Fails if the API server refuses, does not answer or goes silent, or ends the
+    /// watch at once.
     async fn contact(&mut self) -> Result<(), ContactError> {
         if self.version.is_none() {
             self.version = Some(self.list().await?);
@@ -190,7 +193,8 @@ impl Follower {
         Ok(list.metadata.resource_version.unwrap_or_else(|| "0".into()))
     }
 
-    /// Waits for an answer of the API server for no longer than `self.answer`.
+    /// Waits for an answer of the API server for no longer than `self.answer`, and fails after that. Without an answer
+    /// the next limit is twice as long, at most 30 s; with one it is 3 s again.
     async fn answered<T>(
         &mut self,
         question: impl Future<Output = kube::Result<T>>,
@@ -203,6 +207,7 @@ impl Follower {
         Ok(answer?)
     }
 
+    /// Records the content and the version that an event brings. Fails if the event is an error of the API server.
     fn take(&mut self, event: WatchEvent<v1::ConfigMap>) -> Result<(), ContactError> {
         let newest = match event {
             WatchEvent::Added(found) | WatchEvent::Modified(found) => {
@@ -220,6 +225,8 @@ impl Follower {
         Ok(())
     }
 
+    /// Records the `ConfigMap`'s content, or that it does not exist (`None`), and wakes those who wait for a change if
+    /// the content is another one.
     fn found(&self, found: Option<&v1::ConfigMap>) {
         let content = Some(content::of(found, &self.reference));
         let uid = found.and_then(|found| found.metadata.uid.clone());
@@ -243,6 +250,8 @@ impl Follower {
         });
     }
 
+    /// Records the loss of contact with its reason, and logs it. A repeated loss for the same reason changes nothing;
+    /// the time is that of the first loss.
     fn lose(&self, lost: &ContactError) {
         let reason = lost.to_string();
         self.known.send_if_modified(|known| {

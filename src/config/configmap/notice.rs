@@ -61,6 +61,7 @@ pub(super) async fn publish(
     }
 }
 
+/// Creates the Event, unless another pod has created the same one; logs a failure.
 async fn create(events: &Api<Event>, event: &Event) {
     match events.create(&PostParams::default(), event).await {
         Ok(_) => {}
