@@ -1,4 +1,4 @@
-//! The failures of exchanges with their texts, and the answers made of them; `table.rs` has a row for each failure.
+//! The answers made of failures; `table.rs` has the failures, each with its text and its row.
 
 mod table;
 
@@ -6,8 +6,6 @@ use std::{
     borrow::Cow,
     error::Error,
     fmt::{self, Write as _},
-    net::SocketAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -17,178 +15,17 @@ use http::{
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
-use rustls::AlertDescription;
 
+pub(crate) use self::table::Failure;
 use self::table::Row;
-use super::{
-    client::AUTHENTICATION_PAUSE_LIMIT,
-    explain::{MEMBER, PROXY_STATUS},
-};
+use super::explain::{MEMBER, PROXY_STATUS};
 use crate::{
-    connect::{ended_with, meter::Refusal},
-    pool::{EndReason, Rejection},
-    tls::CertificateUse,
-    upstream::{DialFailure, Party, RetryRefusal, Stage, Unavailable, Upstream},
+    pool::EndReason,
+    upstream::{Party, RetryRefusal, Stage, Unavailable, Upstream},
 };
 
 /// The most characters of `details` in `Proxy-Status`.
 const DETAILS: usize = 200;
-
-/// The reason for which Warmline answered an exchange itself.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The request breaks a rule of HTTP, or asks for something that Warmline does not serve.
-    #[error("{0}")]
-    BadRequest(Cow<'static, str>),
-    /// The request's header is larger than `limits.headerBytes`, or has more fields than `limits.headerFields`.
-    #[error(
-        "the request's header is too large: {bytes} bytes (limits.headerBytes) and {fields} fields (limits.headerFields of \
-         listeners) are the most"
-    )]
-    HeaderTooLarge {
-        /// `limits.headerBytes`.
-        bytes: usize,
-        /// `limits.headerFields`.
-        fields: usize,
-    },
-    /// The request's header was not complete within `limits.headerTimeout`.
-    #[error("the request's header was not complete in time (limits.headerTimeout of listeners)")]
-    HeaderTimeout,
-    /// The request's header exceeds 8 KiB, and the large headers of all clients together exceed the memory that is set
-    /// aside for them.
-    #[error(
-        "the request's header is larger than 8 KiB, and so are those of too many other clients at this moment; try again"
-    )]
-    Crowded,
-    /// No upstream is configured for the request's host.
-    #[error("no upstream is configured for the host {host:?}")]
-    UnknownHost {
-        /// The host as the client wrote it.
-        host: String,
-        /// The hosts that are configured.
-        hosts: Vec<String>,
-        /// True if the path is one of those that the administration port has, or `/stats`.
-        stats: bool,
-    },
-    /// The method was CONNECT.
-    #[error(
-        "CONNECT is not served: Warmline makes the TLS connection itself, so send plain http:// requests"
-    )]
-    Connect,
-    /// The pool gave the request no connection: all were taken.
-    #[error("pool.maxConnections ({max}) is reached: {}", match .rejection {
-        Rejection::QueueFull => "the queue for connections (pool.maxQueue) is full".to_owned(),
-        Rejection::QueueTimeout => format!("none came free within pool.queueTimeout ({limit:?})"),
-        Rejection::Shed => format!(
-            "the queue for connections is too slow to serve one more within pool.queueTimeout ({limit:?})"
-        ),
-    })]
-    Queue {
-        /// The reason: the queue was full, too slow, or the time in it was over.
-        rejection: Rejection,
-        /// `pool.maxConnections`.
-        max: usize,
-        /// `pool.queueTimeout`.
-        limit: Duration,
-    },
-    /// The dial for the request failed.
-    #[error(transparent)]
-    Dial(Arc<DialFailure>),
-    /// Each new connection was outdated before it was ready, as settings changed during its handshake.
-    #[error(
-        "no connection within {0:?} (timeouts.connect and timeouts.handshake together): each new connection was outdated \
-         before it was ready, as certificates, trust or TLS settings of this upstream change faster than a handshake takes"
-    )]
-    Outdated(Duration),
-    /// The upstream ended a new connection with a TLS alert, as a rule because of Warmline's certificate.
-    #[error("{peer} {}", ended_with(*.alert, *.shown))]
-    IdentityRefused {
-        /// The upstream's address.
-        peer: SocketAddr,
-        /// The TLS alert.
-        alert: AlertDescription,
-        /// The use of Warmline's certificate in that handshake: sent, or why not.
-        shown: CertificateUse,
-    },
-    /// The connection ended in a way in which the next one would end, too.
-    #[error(
-        "{peer} {refusal}; this is not tried again, as the next connection would end in the same way"
-    )]
-    Refused {
-        /// The upstream's address.
-        peer: SocketAddr,
-        /// The upstream's act that ended the connection.
-        refusal: Refusal,
-    },
-    /// The connection ended after the request was sent, before a response.
-    #[error(
-        "the upstream closed the connection before its response ({reason}); the request was sent {}, may have been processed, and is not sent again",
-        times(*.sent)
-    )]
-    Unanswered {
-        /// hyper's description of the end.
-        reason: String,
-        /// The number of times that the request was sent.
-        sent: u32,
-    },
-    /// The kernel gave the connection up, as nothing that was sent was acknowledged.
-    #[error(
-        "nothing of the request was acknowledged within {limit:?} (timeouts.connect, and at most half of timeouts.response): \
-         the network no longer knows the connection; the request was sent {}, may have been processed, and is not sent again",
-        times(*.sent)
-    )]
-    Forgotten {
-        /// The time without an acknowledgement after which the kernel gave up.
-        limit: Duration,
-        /// The number of times that the request was sent.
-        sent: u32,
-    },
-    /// The connection ended before the request was sent, more often than `retries.max` allows.
-    #[error("the upstream closed each connection before the request was sent ({reason})")]
-    NotSent {
-        /// hyper's description of the last end.
-        reason: String,
-    },
-    /// The contained failure would have been followed by a retry, but the retry budget was used up.
-    #[error("the retry budget is used up (retries.budget), and so this is not tried again: {0}")]
-    BudgetUsedUp(Box<Self>),
-    /// Warmline ended the connection of the exchange, for this reason.
-    #[error(
-        "{0} while the request was on its way; such requests end after pool.rotationDeadline, or at once where the upstream \
-         is trusted no more; it may have been processed, and is not sent again"
-    )]
-    Replaced(Replaced),
-    /// The connection ended in the middle of an authentication handshake that belongs to it.
-    #[error(
-        "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) has ended, and no other one \
-         knows the beginning of that handshake: begin it again on a new connection"
-    )]
-    HandshakeLost,
-    /// The client sent no request for too long in the middle of an authentication handshake.
-    #[error(
-        "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {AUTHENTICATION_PAUSE_LIMIT:?} \
-         without a request of its, as others may wait for the place: begin it again on a new connection"
-    )]
-    HandshakeLate,
-    /// The response broke off in its header, or is not HTTP.
-    #[error("the upstream's response cannot be read: {0}")]
-    Malformed(Cow<'static, str>),
-    /// No response began within `timeouts.response`.
-    #[error("no response within {0:?} (timeouts.response)")]
-    ResponseTimeout(Duration),
-    /// The upstream took no byte of the request for `timeouts.idle`.
-    #[error("the upstream took no byte of the request for {0:?} (timeouts.idle)")]
-    UploadIdle(Duration),
-    /// The client sent no byte of the request's body for `timeouts.idle`.
-    #[error("the client sent no byte of its request's body for {0:?} (timeouts.idle)")]
-    UploadStalled(Duration),
-    /// The client broke its request off.
-    #[error("the request's body broke off")]
-    UploadBroken,
-    /// The time for the drain was over while the exchange was in this stage.
-    #[error("{ENDING}")]
-    Ending(Stage),
-}
 
 /// The text for an exchange that the end of the drain cut.
 const ENDING: &str = "Warmline is ending and the time to finish (drain) is over";
@@ -265,13 +102,6 @@ impl Cut {
             Self::ClientSilent(_) | Self::RequestSilent(_) | Self::RequestBroken => Party::Client,
             Self::Replaced(_) | Self::Ending => Party::Warmline,
         }
-    }
-}
-
-fn times(sent: u32) -> Cow<'static, str> {
-    match sent {
-        1 => "once".into(),
-        times => format!("{times} times").into(),
     }
 }
 
