@@ -9,6 +9,7 @@ use std::{
 };
 
 use proc_macro2::{TokenStream, TokenTree};
+use warmline::pool::{EndReason, Reuse};
 
 /// The variable that, if set, has the example written into the page instead of compared with the page's copy.
 const WRITE: &str = "WARMLINE_WRITE";
@@ -270,6 +271,18 @@ fn every_kind_of_answer_stands_on_the_troubleshooting_page() {
     assert!(kinds.len() > 10, "{kinds:?}");
     let missing: Vec<_> =
         kinds.iter().filter(|kind| !page.contains(&format!("`{kind}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn the_page_of_metrics_explains_every_reason() {
+    let page = text("docs/metrics.md");
+    let (_, reasons) = page.split_once("\n## Reasons\n").unwrap();
+    let ends = EndReason::ALL.iter().map(|reason| reason.as_str());
+    let new =
+        Reuse::ALL.iter().filter(|reuse| **reuse != Reuse::Reused).map(|reuse| reuse.as_str());
+    let missing: Vec<_> =
+        ends.chain(new).filter(|reason| !reasons.contains(&format!("`{reason}`"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

@@ -19,23 +19,18 @@ use crate::{
         configmap::{ConfigMap, ConfigMapState, LostContact},
     },
     connect::Connection,
-    pool::{self, EndReason, Learned, Rejection, Reuse},
+    pool::{self, Learned},
     resources::Resource,
     telemetry::{
-        HistogramSnapshot, Label, Tally,
+        Counted as _, Counts,
         ends::{Facing, Manner},
         recent::Noted,
     },
-    tls::{CertificateUse, Handshake, VerifyFailure, Version},
-    upstream::{
-        Chain, Code, DialFailure, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage,
-    },
+    tls::CertificateUse,
+    upstream::{self, Chain, DialFailure, ExchangesSnapshot},
 };
 
 type UpstreamPool = pool::Pool<Connection, DialFailure>;
-
-/// Each value of a label with its count, zeros included.
-pub(super) type Counts<L> = Vec<(L, u64)>;
 
 /// A copy of all counts at one moment.
 pub(super) struct Snapshot {
@@ -81,14 +76,11 @@ pub(super) struct UpstreamSnapshot {
     /// The number of connections of generations that were replaced.
     pub old_generation_connections: usize,
     pub pool: PoolSnapshot,
-    pub exchanges: ExchangesSnapshot,
-    pub handshakes: Counts<(Handshake, Version)>,
-    pub handshake_seconds: HistogramSnapshot,
+    pub counters: upstream::CountersSnapshot,
     /// The recent rates of the upstream.
     pub activity: RecentActivity,
     /// The times of the requests of the last minute.
     pub times: Times,
-    pub verify_failures: Counts<VerifyFailure>,
     pub expiry: Expiry,
     /// The certificate chain that the upstream showed last.
     pub shown: Option<Chain>,
@@ -101,27 +93,11 @@ pub(super) struct PoolSnapshot {
     /// The cap (`pool.maxConnections`).
     pub max: usize,
     pub now: pool::Snapshot,
-    pub opened: u64,
-    pub closed: Counts<EndReason>,
-    pub checkouts: Counts<Reuse>,
-    pub rejections: Counts<Rejection>,
-    pub queue_wait: HistogramSnapshot,
+    pub counters: pool::CountersSnapshot,
     /// The idle time that the pool allows instead of `idleTimeout`, because the upstream is known to close earlier.
     pub learned: Option<Learned>,
     /// True if the upstream was seen to close idle connections at any time.
     pub closes_at_any_time: bool,
-}
-
-/// The counts and times of requests.
-pub(super) struct ExchangesSnapshot {
-    pub requests: Counts<Code>,
-    pub request_seconds: HistogramSnapshot,
-    pub upstream_seconds: HistogramSnapshot,
-    pub retries: Counts<RetryReason>,
-    pub retries_refused: Counts<RetryRefusal>,
-    pub failed: Counts<(Party, Stage)>,
-    /// The last failed requests, the newest first.
-    pub failures: Vec<Noted<Failed>>,
 }
 
 impl Snapshot {
@@ -147,10 +123,10 @@ impl Snapshot {
             started,
             configuration: Configuration::take(state),
             upstreams: upstreams.iter().map(|u| UpstreamSnapshot::take(u, &pool)).collect(),
-            unrouted: ExchangesSnapshot::take(&state.proxy.unrouted),
-            ends: counts(&state.ends),
+            unrouted: state.proxy.unrouted.snapshot(),
+            ends: state.ends.snapshot(),
             process: Process::read(),
-            shortages: counts(&state.resources.shortages),
+            shortages: state.resources.shortages.snapshot(),
             acts: state.acts.snapshot(),
         }
     }
@@ -166,8 +142,8 @@ impl Configuration {
             source: origin,
             place: source.map(|source| source.name(origin)),
             watch: source.and_then(|source| source.configmap()).map(contact),
-            reloads: counts(&configuration.configurations),
-            credentials: counts(&configuration.credentials),
+            reloads: configuration.configurations.snapshot(),
+            credentials: configuration.credentials.snapshot(),
             in_force: configuration.in_force(),
             refused: configuration.refused(),
         }
@@ -213,12 +189,9 @@ impl UpstreamSnapshot {
             endpoint: settings.endpoint.to_string(),
             old_generation_connections: upstream.old_generation_connections(),
             pool: PoolSnapshot::take(observed, pool(upstream.pool())),
-            exchanges: ExchangesSnapshot::take(&counters.exchanges),
-            handshakes: counts(&counters.handshakes),
-            handshake_seconds: counters.handshake_seconds.snapshot(),
+            counters: counters.snapshot(),
             times: activity.times(&counters.exchanges),
             activity,
-            verify_failures: counts(&counters.verify_failures),
             expiry: observed.expiry,
             shown: upstream.shown(),
             identity_shown: upstream.identity_shown(),
@@ -230,36 +203,12 @@ impl PoolSnapshot {
     /// Copies the counters of one upstream's pool; `now` is the copy of its present state.
     fn take(observed: &ObservedUpstream, now: pool::Snapshot) -> Self {
         let pool = observed.upstream.pool();
-        let counters = pool.counters();
         Self {
             max: observed.upstream.settings().pool.max_connections,
             now,
-            opened: counters.opened.get(),
-            closed: counts(&counters.closed),
-            checkouts: counts(&counters.checkouts),
-            rejections: counts(&counters.rejections),
-            queue_wait: counters.queue_wait.snapshot(),
+            counters: pool.counters().snapshot(),
             learned: pool.learned(),
             closes_at_any_time: pool.closes_at_any_time(),
         }
     }
-}
-
-impl ExchangesSnapshot {
-    /// Copies the counts, times and last failures of requests.
-    fn take(exchanges: &Exchanges) -> Self {
-        Self {
-            requests: counts(&exchanges.requests),
-            request_seconds: exchanges.request_seconds.snapshot(),
-            upstream_seconds: exchanges.upstream_seconds.snapshot(),
-            retries: counts(&exchanges.retries),
-            retries_refused: counts(&exchanges.retries_refused),
-            failed: counts(&exchanges.failed),
-            failures: exchanges.failures.snapshot(),
-        }
-    }
-}
-
-fn counts<L: Label>(tally: &Tally<L>) -> Counts<L> {
-    tally.iter().collect()
 }

@@ -50,10 +50,13 @@ use state::{CheckoutOutcome, Effects, Ended, Leased, Operation, State, WarmStep}
 pub use tokens::{FailedDial, Lease, Permit, Place, Spare, Waiter, WaiterStep};
 pub use verdict::Verdict;
 
-use crate::telemetry::{
-    Counter, Histogram, Tally,
-    ends::{Manner, Side},
-    log::{self, seconds},
+use crate::{
+    counted,
+    telemetry::{
+        Counter, Histogram, Tally,
+        ends::{Manner, Side},
+        log::{self, seconds},
+    },
 };
 
 /// The validated settings of a pool, from the upstream's configuration ("The pool" in docs/design.md).
@@ -157,19 +160,20 @@ pub struct Snapshot {
     pub connections: Vec<ConnectionView>,
 }
 
-/// The counts of what happened in a pool since it was made.
-#[derive(Debug)]
-pub struct Counters {
-    /// The number of connections that were established.
-    pub opened: Counter,
-    /// The number of connections that have ended, by reason.
-    pub closed: Tally<EndReason>,
-    /// The number of leases, by the reason for which each is, or is not, a reuse.
-    pub checkouts: Tally<Reuse>,
-    /// The number of checkouts that were refused, by reason.
-    pub rejections: Tally<Rejection>,
-    /// The times that waiters were queued, of those that were queued and then got a connection.
-    pub queue_wait: Histogram,
+counted! {
+    /// The counts of what happened in a pool since it was made.
+    pub struct Counters, copied as CountersSnapshot {
+        /// The number of connections that were established.
+        pub opened: Counter,
+        /// The number of connections that have ended, by reason.
+        pub closed: Tally<EndReason>,
+        /// The number of leases, by the reason for which each is, or is not, a reuse.
+        pub checkouts: Tally<Reuse>,
+        /// The number of checkouts that were refused, by reason.
+        pub rejections: Tally<Rejection>,
+        /// The times that waiters were queued, of those that were queued and then got a connection.
+        pub queue_wait: Histogram,
+    }
 }
 
 /// The pool of one upstream. `C` is a connection's handle, which is cheap to clone: the drop of the last clone closes the

@@ -6,34 +6,34 @@ label! {
     /// The reason for which a connection left the pool.
     pub enum EndReason {
         /// The connection was older than `maxAge`, less the jitter.
-        Aged = "aged",
+        Aged = "aged" => "older than maxAge",
         /// The connection had carried `maxRequests`, or as many requests as the upstream had announced that it takes.
-        Requests = "requests",
+        Requests = "requests" => "carried maxRequests",
         /// The connection had been idle for `idleTimeout`, or for the learned limit.
-        Idle = "idle",
+        Idle = "idle" => "idle for too long",
         /// The connection was closed by the purge rule, for `maxIdle`, for a waiter that could not take it and needed
         /// its place, or because the process was short of descriptors.
-        Purged = "purged",
+        Purged = "purged" => "more than needed (purgeDelay, maxIdle), or room for a retry",
         /// The upstream ended the connection while it was idle.
-        PeerClosed = "peer-closed",
+        PeerClosed = "peer-closed" => "the upstream closed it while it was idle",
         /// The connection is not reusable by the rules of HTTP, or its exchange broke.
-        Unfit = "unfit",
+        Unfit = "unfit" => "its exchange broke, or its response forbids reuse",
         /// The connection was found dead when a request was sent on it, or its peer did not answer a probe.
-        Stale = "stale",
+        Stale = "stale" => "found dead when a request was sent on it",
         /// The connection's address is no longer in the newest answer for the name.
-        Moved = "moved",
+        Moved = "moved" => "its address left the name's DNS answer",
         /// The connection's generation was replaced by one with a newer certificate, key or trust.
-        Rotated = "rotated",
+        Rotated = "rotated" => "another certificate, key or trust is in force",
         /// The configuration changed the upstream's endpoint, TLS settings or header case, or left no place under the
         /// cap.
-        Reconfigured = "reconfigured",
+        Reconfigured = "reconfigured" => "another configuration is in force",
         /// The reuse mode (`reuse`) leaves no client that may take the connection.
-        Policy = "policy",
+        Policy = "policy" => "pool.reuse leaves nobody who may take it",
         /// The connection's client authenticated itself on it (NTLM, Negotiate, `CredSSP`) and is gone, or stopped in
         /// the midst of that: the server would take another client for this one.
-        Authenticated = "authenticated",
+        Authenticated = "authenticated" => "it had authenticated its client (NTLM, Negotiate, CredSSP), which left, or stopped in the midst of that",
         /// An operator closed the connection, its upstream is no longer configured, or Warmline is ending.
-        Drained = "drained",
+        Drained = "drained" => "an operator closed it, or Warmline ends",
     }
 }
 
@@ -41,42 +41,42 @@ label! {
     /// The reason for which a checkout reused a connection, or did not.
     pub enum Reuse {
         /// Reused: the connection was idle, or was just checked in.
-        Reused = "reused",
+        Reused = "reused" => "an idle connection, or one just checked in",
         /// New: reuse was forbidden, by the reuse mode (`reuse`) or because the request is a retry.
-        Policy = "policy",
+        Policy = "policy" => "reuse was forbidden: a retry, or pool.reuse",
         /// New: the idle connections belong to other clients, which have authenticated themselves on them; or the last
         /// one did.
-        Authenticated = "authenticated",
+        Authenticated = "authenticated" => "the idle ones belong to clients that authenticated themselves on them (NTLM, Negotiate, CredSSP)",
         /// New: the upstream closes idle connections at any time, and this request could not be sent again.
-        Risky = "risky",
+        Risky = "risky" => "it could not be sent again, and the upstream closes idle connections at any time",
         /// New: the request waited at the cap, then a place became free and was dialled in.
-        Cap = "cap",
+        Cap = "cap" => "waited at maxConnections, then dialled in a freed place",
         /// New: there were connections, but none was idle.
-        Busy = "busy",
+        Busy = "busy" => "connections existed, none was idle",
         /// New: the last connection had become too old.
-        Aged = "aged",
+        Aged = "aged" => "the last one had reached maxAge",
         /// New: the last connection had carried its requests.
-        Requests = "requests",
+        Requests = "requests" => "the last one had carried maxRequests",
         /// New: the last connection had been idle for too long.
-        Idle = "idle",
+        Idle = "idle" => "the last one had been idle for too long",
         /// New: the last connection was purged.
-        Purged = "purged",
+        Purged = "purged" => "the last one was purged (purgeDelay, maxIdle)",
         /// New: the upstream had ended the last connection.
-        PeerClosed = "peer-closed",
+        PeerClosed = "peer-closed" => "the upstream had closed the last one",
         /// New: the last connection was not reusable.
-        Unfit = "unfit",
+        Unfit = "unfit" => "the last one could not be used again",
         /// New: the last connection was found dead at use, or the idle ones are doubted.
-        Stale = "stale",
+        Stale = "stale" => "the last one was found dead when used",
         /// New: the last connection's address was gone from the answer for the name.
-        Moved = "moved",
+        Moved = "moved" => "the last one's address left the name's DNS answer",
         /// New: a newer identity or trust had replaced the last connection's generation.
-        Rotated = "rotated",
+        Rotated = "rotated" => "certificate, key or trust had been replaced",
         /// New: the configuration had changed under the last connection.
-        Reconfigured = "reconfigured",
+        Reconfigured = "reconfigured" => "the configuration had changed",
         /// New: the last connection was closed by an operator, with its upstream's removal, or at Warmline's end.
-        Drained = "drained",
+        Drained = "drained" => "an operator had closed the last one, or Warmline ends",
         /// New: there was no connection before.
-        First = "first",
+        First = "first" => "there was none before",
     }
 }
 
@@ -105,10 +105,10 @@ label! {
     /// The reason for which a checkout was refused.
     pub enum Rejection {
         /// As many waiters as `maxQueue` allows are queued.
-        QueueFull = "queue-full",
+        QueueFull = "queue-full" => "answered 503: the queue was full (maxQueue)",
         /// The request was queued for `queueTimeout`.
-        QueueTimeout = "queue-timeout",
+        QueueTimeout = "queue-timeout" => "answered 503: no place came free (queueTimeout)",
         /// By the speed of the queue the request would have been queued for longer than `queueTimeout`.
-        Shed = "shed",
+        Shed = "shed" => "answered 503 at once: its wait would have exceeded queueTimeout",
     }
 }

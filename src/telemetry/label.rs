@@ -28,9 +28,23 @@ impl<A: Label, B: Label> Label for (A, B) {
     }
 }
 
-/// Declares an enum whose variants are the values of a label, each with its text in metrics and log lines.
+/// Declares an enum whose variants are the values of a label, each with its text in metrics and log lines, and perhaps,
+/// behind `=>`, its meaning for the page.
 #[macro_export]
 macro_rules! label {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident {
+        $($(#[$doc:meta])* $variant:ident = $text:literal => $meaning:literal),+ $(,)?
+    }) => {
+        $crate::label! { $(#[$meta])* $vis enum $name { $($(#[$doc])* $variant = $text),+ } }
+
+        impl $name {
+            /// Returns the meaning, for readers who do not know the documents.
+            #[must_use]
+            $vis const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),+ }
+            }
+        }
+    };
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

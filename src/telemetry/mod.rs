@@ -3,6 +3,7 @@
 //!
 //! A counter is an atomic number. `admin` renders the text of a scrape from the counters.
 
+pub mod counted;
 pub mod ends;
 pub mod histogram;
 pub mod label;
@@ -12,6 +13,7 @@ pub mod recent;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+pub use counted::{Counted, Counts};
 pub use histogram::{Histogram, HistogramSnapshot, Quantile};
 pub use label::{Label, Tally};
 pub use moment::Moment;

@@ -110,13 +110,13 @@ label! {
     /// The kind of a handshake.
     pub enum Handshake {
         /// No session was offered, and a full handshake was made.
-        Full = "full",
+        Full = "full" => "no session was offered: none was at hand, or this was the second try",
         /// An earlier session was resumed.
-        Resumed = "resumed",
+        Resumed = "resumed" => "an earlier session went on",
         /// A session was offered, and the server made a full handshake nevertheless.
-        Refused = "refused",
+        Refused = "refused" => "we offered a session, the upstream did not take it",
         /// The handshake failed.
-        Failed = "failed",
+        Failed = "failed" => "it broke off, perhaps healed by a second try; or, with TLS 1.3, our certificate was refused after it",
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{
     connect::{ConnectError, Dialled},
-    label,
+    counted, label,
     telemetry::{Histogram, Recent, Tally},
     tls::{Handshake, VerifyFailure, Version},
 };
@@ -41,11 +41,11 @@ label! {
     /// The reason that an exchange was tried again.
     pub enum RetryReason {
         /// No connection could be made.
-        DialFailed = "dial-failed",
+        DialFailed = "dial-failed" => "tried again: no connection could be made",
         /// hyper gave the request back, because not a byte of it was written.
-        NotSent = "not-sent",
+        NotSent = "not-sent" => "tried again: nothing of it had been sent",
         /// The request was sent, no byte came back, and the request is idempotent.
-        Unanswered = "unanswered",
+        Unanswered = "unanswered" => "tried again: sent, idempotent, and no byte came back",
     }
 }
 
@@ -53,9 +53,9 @@ label! {
     /// The reason that an exchange was not tried again, although a retry would have repeated no effect.
     pub enum RetryRefusal {
         /// The request has been retried `retries.max` times.
-        Max = "max",
+        Max = "max" => "not tried again: retries.max is reached",
         /// The budget (`retries.budget`) is used up.
-        Budget = "budget",
+        Budget = "budget" => "not tried again: retries.budget is used up",
     }
 }
 
@@ -87,27 +87,28 @@ label! {
     }
 }
 
-/// The counts and times of exchanges.
-#[derive(Debug)]
-pub struct Exchanges {
-    /// The requests that ended, by class.
-    pub requests: Tally<Code>,
-    /// The times from the request's header to the end of its response.
-    pub request_seconds: Histogram,
-    /// The times from the handing of the request to a connection to the end of its response.
-    pub upstream_seconds: Histogram,
-    /// The parts of the requests' times in which they did not wait for the upstream. Queue and connecting are included,
-    /// but not dials that the upstream failed.
-    pub added_seconds: Histogram,
-    /// The attempts after the first.
-    pub retries: Tally<RetryReason>,
-    /// The retries that a limit forbade.
-    pub retries_refused: Tally<RetryRefusal>,
-    /// The requests that did not get a whole response, by the party and the stage that the field `end` of their log
-    /// lines names.
-    pub failed: Tally<(Party, Stage)>,
-    /// The last failures.
-    pub failures: Recent<Failed>,
+counted! {
+    /// The counts and times of exchanges.
+    pub struct Exchanges, copied as ExchangesSnapshot {
+        /// The requests that ended, by class.
+        pub requests: Tally<Code>,
+        /// The times from the request's header to the end of its response.
+        pub request_seconds: Histogram,
+        /// The times from the handing of the request to a connection to the end of its response.
+        pub upstream_seconds: Histogram,
+        /// The parts of the requests' times in which they did not wait for the upstream. Queue and connecting are included,
+        /// but not dials that the upstream failed.
+        pub added_seconds: Histogram,
+        /// The attempts after the first.
+        pub retries: Tally<RetryReason>,
+        /// The retries that a limit forbade.
+        pub retries_refused: Tally<RetryRefusal>,
+        /// The requests that did not get a whole response, by the party and the stage that the field `end` of their log
+        /// lines names.
+        pub failed: Tally<(Party, Stage)>,
+        /// The last failures.
+        pub failures: Recent<Failed>,
+    }
 }
 
 /// A failure to give a request a whole response, for people.
@@ -169,17 +170,18 @@ impl Default for Exchanges {
     }
 }
 
-/// All counts of one upstream.
-#[derive(Debug)]
-pub struct Counters {
-    /// The counts and times of exchanges.
-    pub exchanges: Exchanges,
-    /// The TLS handshakes, by result and agreed version.
-    pub handshakes: Tally<(Handshake, Version)>,
-    /// The durations of finished handshakes.
-    pub handshake_seconds: Histogram,
-    /// The refused certificates, by the fault found.
-    pub verify_failures: Tally<VerifyFailure>,
+counted! {
+    /// All counts of one upstream.
+    pub struct Counters, copied as CountersSnapshot {
+        /// The counts and times of exchanges.
+        pub exchanges: Exchanges,
+        /// The TLS handshakes, by result and agreed version.
+        pub handshakes: Tally<(Handshake, Version)>,
+        /// The durations of finished handshakes.
+        pub handshake_seconds: Histogram,
+        /// The refused certificates, by the fault found.
+        pub verify_failures: Tally<VerifyFailure>,
+    }
 }
 
 impl Default for Counters {

@@ -31,7 +31,10 @@ use tokio::{
 };
 
 pub use change::Change;
-pub use counters::{Code, Counters, Exchanges, Failed, Party, RetryReason, RetryRefusal, Stage};
+pub use counters::{
+    Code, Counters, CountersSnapshot, Exchanges, ExchangesSnapshot, Failed, Party, RetryReason,
+    RetryRefusal, Stage,
+};
 use dial::{Dials, Purpose};
 use generation::Generation;
 pub use open::Chain;

@@ -5,10 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::proto::MetricFamily;
 
 use super::{
-    super::snapshot::{Counts, Snapshot},
+    super::snapshot::Snapshot,
     family::{Labels, counters, gauges, labels},
 };
-use crate::config::Outcome;
+use crate::{config::Outcome, telemetry::Counts};
 
 /// Returns the families that belong to no upstream: ends of connections, shortages, the configuration and its reloads,
 /// the version, and the process.

@@ -3,10 +3,11 @@
 use prometheus::proto::MetricFamily;
 
 use super::{
-    super::snapshot::{ExchangesSnapshot, Snapshot, UpstreamSnapshot},
+    super::snapshot::{Snapshot, UpstreamSnapshot},
     every,
     family::{Labels, counters, histograms, labels},
 };
+use crate::upstream::ExchangesSnapshot;
 
 /// The label `upstream` of requests for which no upstream was chosen. The underscore keeps it apart from configured
 /// names, which cannot contain one.
@@ -39,7 +40,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "Retries of requests, by what had happened to the attempt before.",
             every(
                 upstreams,
-                |u| &u.exchanges.retries,
+                |u| &u.counters.exchanges.retries,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
             ),
         ),
@@ -48,7 +49,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "Retries that only a limit prevented: retries.max, or retries.budget.",
             every(
                 upstreams,
-                |u| &u.exchanges.retries_refused,
+                |u| &u.counters.exchanges.retries_refused,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
             ),
         ),
@@ -60,12 +61,14 @@ fn upstream_seconds(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_upstream_seconds",
         "The time from a request handed to a connection to the end of its response, in seconds, for responses relayed whole.",
-        upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.exchanges.upstream_seconds)),
+        upstreams
+            .iter()
+            .map(|u| (labels([("upstream", &u.name)]), &u.counters.exchanges.upstream_seconds)),
     )
 }
 
 fn with_unrouted(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &ExchangesSnapshot)> {
-    let routed = snapshot.upstreams.iter().map(|u| (u.name.as_str(), &u.exchanges));
+    let routed = snapshot.upstreams.iter().map(|u| (u.name.as_str(), &u.counters.exchanges));
     routed.chain([(NONE, &snapshot.unrouted)])
 }
 

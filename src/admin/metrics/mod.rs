@@ -13,7 +13,8 @@ mod tls;
 
 use prometheus::{TextEncoder, proto::MetricFamily};
 
-use super::snapshot::{Counts, Snapshot, UpstreamSnapshot};
+use super::snapshot::{Snapshot, UpstreamSnapshot};
+use crate::telemetry::Counts;
 use family::Labels;
 
 /// The content type of the exposition.

@@ -22,21 +22,21 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         counters(
             "warmline_pool_connections_opened_total",
             "Connections established to the upstream, handshake included.",
-            each(upstreams, |pool| pool.opened as f64),
+            each(upstreams, |pool| pool.counters.opened as f64),
         ),
         counters(
             "warmline_pool_connections_closed_total",
             "Closed connections, by the reason for which the pool gave them up.",
             counted(
                 upstreams,
-                |u| &u.pool.closed,
+                |u| &u.pool.counters.closed,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
             ),
         ),
         counters(
             "warmline_pool_checkouts_total",
             "Connections handed to requests: reused ones (reason none), and new ones by the reason why none could be reused.",
-            counted(upstreams, |u| &u.pool.checkouts, checkout),
+            counted(upstreams, |u| &u.pool.counters.checkouts, checkout),
         ),
         gauges(
             "warmline_pool_queue_length",
@@ -56,7 +56,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "Requests answered with 503: the queue was full (maxQueue), or the wait was, or would be, too long (queueTimeout).",
             every(
                 upstreams,
-                |u| &u.pool.rejections,
+                |u| &u.pool.counters.rejections,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
             ),
         ),
@@ -99,7 +99,7 @@ fn queue_wait(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     histograms(
         "warmline_pool_queue_wait_seconds",
         "The time that requests with a connection had waited for a free place at maxConnections, in seconds.",
-        upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.pool.queue_wait)),
+        upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.pool.counters.queue_wait)),
     )
 }
 

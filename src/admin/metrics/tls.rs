@@ -23,7 +23,7 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
             "TLS handshakes: full, resumed, refused (a session was offered, the upstream made a full one) or failed.",
             counted(
                 upstreams,
-                |u| &u.handshakes,
+                |u| &u.counters.handshakes,
                 |upstream, (result, version)| {
                     let (result, version) = (result.as_str(), version.as_str());
                     labels([("upstream", upstream), ("result", result), ("version", version)])
@@ -33,14 +33,16 @@ pub(super) fn families(snapshot: &Snapshot) -> Vec<MetricFamily> {
         histograms(
             "warmline_tls_handshake_seconds",
             "The duration of finished TLS handshakes, in seconds.",
-            upstreams.iter().map(|u| (labels([("upstream", &u.name)]), &u.handshake_seconds)),
+            upstreams
+                .iter()
+                .map(|u| (labels([("upstream", &u.name)]), &u.counters.handshake_seconds)),
         ),
         counters(
             "warmline_tls_verify_failures_total",
             "Certificates of the upstream that were refused, by the reason.",
             every(
                 upstreams,
-                |u| &u.verify_failures,
+                |u| &u.counters.verify_failures,
                 |upstream, reason| labels([("upstream", upstream), ("reason", reason.as_str())]),
             ),
         ),

@@ -7,12 +7,15 @@ use super::{
     super::{
         moment::{Ago, Moment, Span},
         plan,
-        snapshot::{Counts, Snapshot},
+        snapshot::Snapshot,
     },
     numbers::{Count, plural},
     upstream::{Health, health},
 };
-use crate::{config::Outcome, telemetry::log::HumanDuration};
+use crate::{
+    config::Outcome,
+    telemetry::{Counts, log::HumanDuration},
+};
 
 /// Returns the title for the browser's tab: a drain or the number of failing upstreams first.
 pub(super) fn title(snapshot: &Snapshot) -> String {

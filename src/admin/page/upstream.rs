@@ -39,7 +39,7 @@ pub(super) fn health(upstream: &UpstreamSnapshot, now: SystemTime) -> Health<'_>
         // A failure may be later than `now`, if it happened while the snapshot was taken.
         failure.what.by != Party::Client && Span::between(failure.last, now).0 < LATELY
     };
-    match upstream.exchanges.failures.iter().find(lately) {
+    match upstream.counters.exchanges.failures.iter().find(lately) {
         Some(failure) => Health::Failing(failure),
         None if upstream.pool.now.queued > 0 => Health::Full,
         None => Health::Good,
@@ -124,9 +124,9 @@ pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
             }
             div.panels {
                 (tables::reasons(upstream)) (tables::handshakes(upstream))
-                (tables::answers(&upstream.exchanges, upstream)) (tables::ends(upstream))
+                (tables::answers(&upstream.counters.exchanges, upstream)) (tables::ends(upstream))
             }
-            (tables::failures(&upstream.exchanges, now))
+            (tables::failures(&upstream.counters.exchanges, now))
             (tables::connections(upstream))
         }
     }
@@ -179,7 +179,7 @@ fn connections_tile(upstream: &UpstreamSnapshot) -> Markup {
 /// start.
 fn requests_tile(upstream: &UpstreamSnapshot) -> Markup {
     let rate = &upstream.activity.requests;
-    let total = upstream.exchanges.requests.iter().map(|(_, count)| count).sum();
+    let total = upstream.counters.exchanges.requests.iter().map(|(_, count)| count).sum();
     tile(
         "requests a second",
         &html! { (PerSecond(rate.now)) small { " now" } },
@@ -222,7 +222,7 @@ fn reuse_tile(upstream: &UpstreamSnapshot) -> Markup {
         &html! {
             p { (Count(pool.reused())) " on a warm connection" }
             p { (Count(new)) " on a new one" }
-            p { (Count(pool.opened)) " opened since the start" }
+            p { (Count(pool.counters.opened)) " opened since the start" }
         },
     )
 }
@@ -231,7 +231,7 @@ fn reuse_tile(upstream: &UpstreamSnapshot) -> Markup {
 /// their durations once there are any.
 fn handshakes_tile(upstream: &UpstreamSnapshot) -> Markup {
     let rate = &upstream.activity.handshakes;
-    let times = &upstream.handshake_seconds;
+    let times = &upstream.counters.handshake_seconds;
     tile(
         "handshakes a second",
         &html! { (PerSecond(rate.now)) small { " now" } },

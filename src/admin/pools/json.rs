@@ -33,7 +33,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
 
 /// Returns the object of one upstream: its pool, requests, handshakes and last failures, and each connection.
 fn upstream(upstream: &UpstreamSnapshot) -> Value {
-    let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
+    let (pool, exchanges) = (&upstream.pool, &upstream.counters.exchanges);
     let (handshakes, requests) = (&upstream.activity.handshakes, &upstream.activity.requests);
     json!({
         "name": upstream.name,
@@ -41,9 +41,9 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
         "counts": counts(upstream),
         "generation": pool.now.generation,
         "queued": pool.now.queued,
-        "rejections": object(pool.rejections.iter().map(|(reason, n)| (reason.as_str(), *n))),
-        "opened": pool.opened,
-        "closed": object(pool.closed.iter().map(|(reason, n)| (reason.as_str(), *n))),
+        "rejections": object(pool.counters.rejections.iter().map(|(reason, n)| (reason.as_str(), *n))),
+        "opened": pool.counters.opened,
+        "closed": object(pool.counters.closed.iter().map(|(reason, n)| (reason.as_str(), *n))),
         "checkouts": { "reused": pool.reused(), "new": object(pool.new_by_reason()) },
         "reuseRate": pool.reuse_rate(),
         "handshakes": object(upstream.handshakes_by_result()),

@@ -45,15 +45,15 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
 
 /// Returns the lines about an upstream before its table of connections, each as a topic and its text.
 fn summary(upstream: &UpstreamSnapshot) -> [(&'static str, String); 7] {
-    let (pool, exchanges) = (&upstream.pool, &upstream.exchanges);
-    let rejected = pool.rejections.iter().map(|(reason, n)| (reason.as_str(), *n));
-    let closed = pool.closed.iter().map(|(reason, n)| (reason.as_str(), *n));
+    let (pool, exchanges) = (&upstream.pool, &upstream.counters.exchanges);
+    let rejected = pool.counters.rejections.iter().map(|(reason, n)| (reason.as_str(), *n));
+    let closed = pool.counters.closed.iter().map(|(reason, n)| (reason.as_str(), *n));
     let classes = exchanges.requests.iter().map(|(code, n)| (code.as_str(), *n));
     let retries = exchanges.retries.iter().map(|(reason, n)| (reason.as_str(), *n));
     [
         ("connections", census(upstream)),
         ("queue", format!("{} waiting, rejected {}", pool.now.queued, list(rejected))),
-        ("opened", format!("{}, closed {}", pool.opened, list(closed))),
+        ("opened", format!("{}, closed {}", pool.counters.opened, list(closed))),
         ("checkouts", checkouts(upstream)),
         ("handshakes", handshakes(upstream)),
         ("requests", format!("{}, retries {}", list(classes), list(retries))),
@@ -94,7 +94,7 @@ fn checkouts(upstream: &UpstreamSnapshot) -> String {
     let pool = &upstream.pool;
     let rate =
         pool.reuse_rate().map_or_else(String::new, |rate| format!(" ({:.1} %)", rate * 100.0));
-    let (all, reused) = (total(&pool.checkouts), pool.reused());
+    let (all, reused) = (total(&pool.counters.checkouts), pool.reused());
     format!("{all}, reused {reused}{rate}, new {}", list(pool.new_by_reason()))
 }
 
@@ -157,11 +157,11 @@ fn generation(connection: &ConnectionView) -> String {
 
 /// Appends the last failures to the page, the newest first.
 fn failures(page: &mut String, upstream: &UpstreamSnapshot, now: SystemTime) {
-    if upstream.exchanges.failures.is_empty() {
+    if upstream.counters.exchanges.failures.is_empty() {
         return;
     }
     page.push_str("  last failures\n");
-    for failure in &upstream.exchanges.failures {
+    for failure in &upstream.counters.exchanges.failures {
         let Failed { by, stage, text, .. } = &failure.what;
         let status = failure.what.outcome();
         let (ago, text) = (Ago(failure.last, now), on_one_line(text));

@@ -8,16 +8,16 @@ use super::super::{
     super::{
         moment::{Ago, Moment},
         pools::phase,
-        snapshot::{Counts, ExchangesSnapshot, UpstreamSnapshot},
+        snapshot::UpstreamSnapshot,
     },
     numbers::{Count, PerSecond, plural},
     words,
 };
 use crate::{
     pool::{ConnectionView, EndReason, Rejection, Reuse},
-    telemetry::log::HumanDuration,
+    telemetry::{Counts, log::HumanDuration},
     tls::{Handshake, VerifyFailure},
-    upstream::{Code, RetryReason, RetryRefusal},
+    upstream::{Code, ExchangesSnapshot, RetryReason, RetryRefusal},
 };
 
 /// The number of connections that the page lists; `/pools` lists all.
@@ -56,15 +56,16 @@ fn rows<L: Copy>(
 
 /// Renders the reasons for which requests got new connections.
 pub(super) fn reasons(upstream: &UpstreamSnapshot) -> Markup {
-    let mut new = upstream.pool.checkouts.clone();
+    let mut new = upstream.pool.counters.checkouts.clone();
     new.retain(|(reuse, _)| *reuse != Reuse::Reused);
-    let rows = rows(&new, Reuse::as_str, |reuse| words::reuse(reuse).into());
+    let rows = rows(&new, Reuse::as_str, |reuse| reuse.meaning().into());
     table("Why requests got a new connection", rows, "none did yet")
 }
 
 /// Renders the reasons for which connections ended.
 pub(super) fn ends(upstream: &UpstreamSnapshot) -> Markup {
-    let rows = rows(&upstream.pool.closed, EndReason::as_str, |reason| words::end(reason).into());
+    let rows =
+        rows(&upstream.pool.counters.closed, EndReason::as_str, |reason| reason.meaning().into());
     table("Why connections ended", rows, "none did yet")
 }
 
@@ -76,14 +77,14 @@ pub(super) fn answers(exchanges: &ExchangesSnapshot, upstream: &UpstreamSnapshot
         _ => String::new(),
     };
     let mut all = rows(&exchanges.requests, Code::as_str, meaning);
-    all.extend(rows(&exchanges.retries, RetryReason::as_str, |reason| words::retry(reason).into()));
+    all.extend(rows(&exchanges.retries, RetryReason::as_str, |reason| reason.meaning().into()));
     all.extend(rows(&exchanges.retries_refused, RetryRefusal::as_str, |reason| {
-        words::retry_refused(reason).into()
+        reason.meaning().into()
     }));
-    all.extend(rows(&upstream.pool.rejections, Rejection::as_str, |reason| {
-        words::rejection(reason).into()
+    all.extend(rows(&upstream.pool.counters.rejections, Rejection::as_str, |reason| {
+        reason.meaning().into()
     }));
-    all.extend(rows(&upstream.verify_failures, VerifyFailure::as_str, words::verify));
+    all.extend(rows(&upstream.counters.verify_failures, VerifyFailure::as_str, words::verify));
     table("Answers, retries, refusals", all, "no request yet")
 }
 
@@ -97,7 +98,7 @@ pub(super) fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
                 thead { tr { th {} th.number { "all" } th.number { "now/s" } th.number { "peak/s" } } }
                 @for ((result, rate), (_, count)) in rates.zip(upstream.handshakes_by_result()) {
                     tr {
-                        td { b { (result.as_str()) } " " span.muted { (words::handshake(*result)) } }
+                        td { b { (result.as_str()) } " " span.muted { (result.meaning()) } }
                         td.number { (Count(count)) }
                         td.number { (PerSecond(rate.now)) }
                         td.number { (PerSecond(rate.most)) }
