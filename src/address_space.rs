@@ -7,8 +7,9 @@ use rustix::process::{Resource, getrlimit};
 const OF_A_THREAD: u64 = 112 * 1024 * 1024;
 /// The bytes that a thread reserves if it does little and soon ends: without room the C library does without an arena.
 const OF_A_SHORT_THREAD: u64 = 64 * 1024 * 1024;
-/// The number of threads beside the workers: main, `operations`, `watch`, `signals`, `log`.
-const OTHER_THREADS: usize = 5;
+/// The number of threads beside the workers and `configmap`: main, `operations`, `watch`, notify's for inotify, `signals`,
+/// `log`.
+const OTHER_THREADS: usize = 6;
 /// The number of threads for one request: main, and one that resolves the name.
 const THREADS_OF_A_REQUEST: usize = 2;
 const MIB: u64 = 1024 * 1024;
@@ -26,9 +27,11 @@ pub struct TooLittle {
     needed: u64,
 }
 
-/// Fails if the limit is too low for this number of workers and the other threads.
-pub(crate) fn suffices(workers: usize) -> Result<(), TooLittle> {
-    judge(limit(), workers + OTHER_THREADS, OF_A_THREAD)
+/// Fails if the limit is too low for this number of workers and the other threads, of which `configmap` exists only where
+/// a `ConfigMap` is followed.
+pub(crate) fn suffices(workers: usize, follows_configmap: bool) -> Result<(), TooLittle> {
+    let threads = workers + OTHER_THREADS + usize::from(follows_configmap);
+    judge(limit(), threads, OF_A_THREAD)
 }
 
 /// Fails if the limit is too low for a program that makes one request.

@@ -172,7 +172,8 @@ pub struct Running {
 /// counts as started. Raises the process's limit of open files. Fails if address space, an address, a TLS setting, the
 /// key log or a thread cannot be had.
 pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartError> {
-    address_space::suffices(plan.threads)?;
+    let configmap = environment.source.as_ref().and_then(Source::configmap);
+    address_space::suffices(plan.threads, configmap.is_some())?;
     raise_descriptor_limit(plan);
     let key_log = open_key_log(environment.key_log)?;
     let metrics = bind("metrics.bind", &plan.metrics)?;

@@ -39,7 +39,7 @@ impl Command {
     /// configuration; `app::start` checks for it.
     fn address_space(&self) -> Result<(), TooLittle> {
         match self {
-            Self::Run(_) | Self::Demo(_) | Self::Injector(_) => address_space::suffices(1),
+            Self::Run(_) | Self::Demo(_) | Self::Injector(_) => address_space::suffices(1, false),
             Self::Get(_) => address_space::suffices_for_a_request(),
             Self::Check(_) => Ok(()),
         }

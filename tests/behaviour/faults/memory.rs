@@ -1,6 +1,6 @@
 //! Memory: the cost of an idle client, and the bound on the bytes buffered for all clients together.
 
-use std::net::SocketAddr;
+use std::{fs, net::SocketAddr};
 
 use serde_json::json;
 use warmline::resources::{BUFFERED, FREE};
@@ -208,6 +208,19 @@ fn fault_33_clients_of_a_listener_and_of_all_own_ports_have_one_bound_together()
     last.assert_silent();
     drop(waiting);
     assert_eq!(last.response().status, 200);
+}
+
+#[test]
+fn a_refusal_for_too_little_address_space_counts_the_threads_that_there_would_be() {
+    let origin = Origin::serving().start();
+    let setup = || Program::setup(&[(NAME, &origin)]).set_global("threads", 1);
+    let running = Program::run(setup(), "exec \"$0\" run --config \"$1\"");
+    running.address("traffic");
+    let tasks = format!("/proc/{}/task", running.child.id());
+    wait_for("its threads", || fs::read_dir(&tasks).unwrap().count() == 7);
+    let refused = Program::run(setup(), "ulimit -v 409600 && exec \"$0\" run --config \"$1\"");
+    let told = "the limit on address space (ulimit -v, LimitAS) is 400 MiB, and 7 threads";
+    wait_for("its word", || refused.printed(told));
 }
 
 #[test]
