@@ -86,17 +86,28 @@ pub async fn shake_hands(
     failed.socket.into_iter().for_each(socket::reset);
     let preparation = client.prepare_again(peer.ip(), allowed, begun);
     let second = HandshakeTry { preparation, peer, limit };
-    let stream = reach_again(peer, limits.connect).await?;
-    match second.shake_hands(stream, limit / 2).await {
+    let left = || second_try_time(limits, connect_time, begun.elapsed());
+    let stream = reach_again(peer, limits.connect, left()).await?;
+    match second.shake_hands(stream, left().min(limit / 2)).await {
         Ok(stream) => Ok(second.dialled(stream, connect_time)),
         Err(broken) => Err(broken.failed),
     }
 }
 
+/// Returns the time that is left of a dial, which may take both limits in all, after it has connected in `connect_time`
+/// and has been at its handshakes for `elapsed`.
+fn second_try_time(limits: &Limits, connect_time: Duration, elapsed: Duration) -> Duration {
+    limits.connect.saturating_add(limits.handshake).saturating_sub(connect_time + elapsed)
+}
+
 /// Connects to an address that has accepted before; the socket is reset if it is dropped before its handshake is done.
-/// Fails if the address does not accept within `limit`.
-async fn reach_again(peer: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
-    let connecting = timeout(limit, TcpStream::connect(peer)).await;
+/// Fails if the address does not accept within `limit` and the time that is `left` of the dial.
+async fn reach_again(
+    peer: SocketAddr,
+    limit: Duration,
+    left: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let connecting = timeout(left.min(limit), TcpStream::connect(peer)).await;
     let stream = connecting
         .map_err(|_| ConnectError::ConnectTimeout { endpoint: peer.to_string(), limit })?
         .map_err(|error| ConnectError::tcp(peer, error))?;
@@ -185,6 +196,22 @@ impl HandshakeTry {
             connect_time,
             handshake_time,
             lesson,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_try_has_what_the_first_left_of_both_limits() {
+        let s = Duration::from_secs;
+        let limits = Limits { connect: s(5), handshake: s(4) };
+        for (connect_time, elapsed, left) in [(0, 0, 9), (1, 2, 6), (5, 2, 2), (5, 4, 0), (5, 6, 0)]
+        {
+            let found = second_try_time(&limits, s(connect_time), s(elapsed));
+            assert_eq!(found, s(left), "{connect_time} {elapsed}");
         }
     }
 }

@@ -55,7 +55,7 @@ pub enum HeaderCase {
     Title,
 }
 
-/// The time limits on making one connection.
+/// The time limits on making one connection, which takes no longer than both together, a second handshake included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The limit on name resolution and TCP, for all addresses of one dial.

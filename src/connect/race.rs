@@ -107,16 +107,27 @@ impl<S: Send + 'static> Race<'_, S> {
             }
             match self.next().await {
                 RaceEvent::Ended(index, result) => {
-                    let attempt = self.trying.swap_remove(index);
-                    match result {
-                        Ok(()) => return Ok(self.win(attempt)),
-                        Err(error) => self.fails(attempt.address, error),
+                    if let Some(won) = self.end(index, result) {
+                        return Ok(self.win(won));
                     }
                 }
                 RaceEvent::Heard(part) => self.join(part),
                 RaceEvent::Turn if self.waiting.is_empty() => self.late = None,
                 RaceEvent::Turn => {}
                 RaceEvent::Over => return self.stop(),
+            }
+        }
+    }
+
+    /// Takes an attempt that has ended out of the race, and returns it if it has connected.
+    fn end(&mut self, index: usize, result: io::Result<()>) -> Option<Attempt<S>> {
+        // The others stay in the order in which they were begun, as the oldest makes way first.
+        let attempt = self.trying.remove(index);
+        match result {
+            Ok(()) => Some(attempt),
+            Err(error) => {
+                self.fails(attempt.address, error);
+                None
             }
         }
     }

@@ -123,6 +123,36 @@ async fn raced(
         .map(|(_, a)| a.ip())
 }
 
+#[tokio::test]
+async fn after_a_failure_the_attempt_that_makes_way_is_still_the_oldest() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let addresses = Addresses::default();
+    let (begun, spare) = (Instant::now(), || None::<()>);
+    let attempt = |number| Attempt::<()> {
+        address: SocketAddr::from(([127, 0, 0, number], 1)),
+        begun: begun + Duration::from_millis(number.into()),
+        stream: socket::begin_to_connect(address).expect("it begins"),
+        place: None,
+    };
+    let deadline = begun + Duration::from_secs(1);
+    let mut race = Race {
+        conditions: RaceConditions { port: 1, deadline, addresses: &addresses, spare: &spare },
+        waiting: VecDeque::new(),
+        late: None,
+        trying: (1..=4).map(attempt).collect(),
+        failed: Vec::new(),
+        gap: NEXT_ADDRESS,
+        turn: begun,
+    };
+    assert!(race.end(0, Err(io::Error::from_raw_os_error(REFUSED))).is_none());
+    let left: Vec<_> = race.trying.iter().map(|attempt| attempt.address.ip()).collect();
+    assert_eq!(
+        left,
+        ["127.0.0.2", "127.0.0.3", "127.0.0.4"].map(|ip| ip.parse::<IpAddr>().unwrap())
+    );
+}
+
 /// Races to silent addresses on these terms until each was tried; returns the most sockets at once.
 async fn most_sockets(silent: &[Silent], port: u16, terms: Terms) -> usize {
     let given: Vec<_> = silent.iter().map(|silent| silent.address.ip()).collect();
