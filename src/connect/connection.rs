@@ -177,12 +177,30 @@ pub struct Driver {
     /// hyper's connection. Boxed once: the futures that pass it on would each keep room for it otherwise.
     http: Box<HttpConnection>,
     case: HeaderCase,
-    idle_sender: Arc<IdleSender>,
+    idle_sender: ClosingSender,
     meter: Arc<Meter>,
     facts: Arc<Facts>,
     alive: oneshot::Receiver<()>,
     /// Dropped once HTTP is given up, from which the handle learns that its requests are not read any more.
     present: oneshot::Sender<()>,
+}
+
+/// The driver's share of the sender. Its drop ends the use of the connection: an exchange that waits for a sender gets
+/// an error even if the driver is dropped in the midst of its work.
+struct ClosingSender(Arc<IdleSender>);
+
+impl Deref for ClosingSender {
+    type Target = IdleSender;
+
+    fn deref(&self) -> &IdleSender {
+        &self.0
+    }
+}
+
+impl Drop for ClosingSender {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 /// Starts HTTP on a connection whose TLS handshake, made under this generation, is done; writes nothing. The driver
@@ -228,6 +246,7 @@ async fn over(
     });
     let past = PriorUse::JustDialled;
     let connection = Connection { shared, sender: None, gone: None, released: opened, past };
+    let idle_sender = ClosingSender(idle_sender);
     Ok((connection, Driver { http, case, idle_sender, meter, facts, alive: ended, present }))
 }
 

@@ -196,6 +196,12 @@ impl<C: Clone, E> Place<C, E> {
         self.pool.change(now, |operation| operation.socket_closing(self.id, by));
     }
 
+    /// Reports, in place of [`Place::closing`], that the kernel has given the connection up: the network no longer
+    /// carries it, which says nothing about the upstream.
+    pub fn forgotten(&self, now: Instant) {
+        self.pool.change(now, |operation| operation.path_forgotten(self.id));
+    }
+
     /// Ends the doubt about the connection ([`Pool::doubt`]), because its peer is alive: it may be leased again.
     pub fn trusted(&self, now: Instant) {
         self.pool.change(now, |operation| operation.trust(self.id));

@@ -196,7 +196,10 @@ impl Exchange<'_> {
         let connection = lease.handle();
         connection.begin(past);
         self.set_limits(&connection.meter, outbound, now);
-        if let Err(error) = connection.ready().await {
+        let Some(ready) = self.unless_ending(connection.ready()).await else {
+            return Err(FailedAttempt::given_up(Failure::Ending(record.stage)));
+        };
+        if let Err(error) = ready {
             return Err(self.judge(lease, outbound, error.to_string(), record));
         }
         record.attempt(lease, now);
@@ -250,8 +253,9 @@ impl Exchange<'_> {
             (connection.fate(handed_over), Arc::clone(&connection.facts));
         let verdict = connection.verdict(fate);
         self.note_suspect(suspect, &facts);
-        if matches!(fate, Fate::Unanswered { .. }) {
-            // The peer may have ended the connection because of this request, which says nothing about its idle limit.
+        if matches!(fate, Fate::Unanswered { .. }) || connection.meter.is_forgotten() {
+            // The peer may have ended the connection because of this request, or the network no longer carries it:
+            // neither says anything about the peer's idle limit.
             lease.forget_idle_time();
         }
         let (retry, failure) = self.consequence(fate, reason, record.sends(), &facts);

@@ -27,7 +27,7 @@ use crate::{
         meter::Meter,
     },
     descriptors, pool,
-    resources::{Resource, Resources, Slot},
+    resources::{ConnectionBound, Resource, Resources, Slot},
     socket::{self, CLOSE_TIME},
     telemetry::{ends::Facing, log::seconds},
     tls::{self, Version},
@@ -107,6 +107,16 @@ async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Slot, Con
     }
 }
 
+/// Returns what a further socket of a dial takes, if both are free: a descriptor, and a place under the cap. The
+/// descriptor is freed first, because the next dial in that place looks for one at once.
+fn further_socket<P>(
+    descriptors: &Arc<ConnectionBound>,
+    place: impl FnOnce() -> Option<P>,
+) -> Option<(Slot, P)> {
+    let slot = descriptors.free_slot()?;
+    Some((slot, place()?))
+}
+
 /// Calls for idle connections to be closed if the dial failed for want of a descriptor. A shortage of local ports is
 /// not answered in this way, because a port is not free as soon as its connection is closed.
 fn report_shortage(error: &ConnectError) {
@@ -143,7 +153,7 @@ impl Upstream {
                     return permit.failed(error.into(), Instant::now());
                 }
             };
-            match upstream.dial(&permit, &resolver).await {
+            match upstream.dial(&permit, &resolver, &resources.upstreams).await {
                 Ok(ready) => upstream.spawn_driver(permit, ready, slot),
                 Err(FailedHandshake { error, socket }) => {
                     failed(&error);
@@ -223,9 +233,11 @@ impl Upstream {
         tokio::spawn(async move {
             let over = |by| {
                 let now = Instant::now();
-                place.closing(by, now);
                 if meter.is_forgotten() {
+                    place.forgotten(now);
                     self.doubt_idle(peer, meter.last_write().unwrap_or(now), now);
+                } else {
+                    place.closing(by, now);
                 }
             };
             let end = driver.run(|| place.trusted(Instant::now()), over).await;
@@ -288,11 +300,12 @@ impl Upstream {
         &self,
         permit: &Permit,
         resolver: &Resolver,
+        descriptors: &Arc<ConnectionBound>,
     ) -> Result<EstablishedConnection, FailedHandshake> {
         let generation = self.generation.share();
         let limits = self.settings().connect.clone();
         let Target { endpoint, tls, .. } = &*generation.target;
-        let spare = || permit.spare();
+        let spare = || further_socket(descriptors, || permit.spare());
         let reached = endpoint.reach(resolver, &limits, &spare).await;
         self.leave_lost_addresses(endpoint);
         let reached = reached?;
@@ -337,6 +350,19 @@ impl Upstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_further_socket_of_a_dial_takes_a_descriptor_and_a_place_or_neither() {
+        let descriptors = ConnectionBound::new(1);
+        assert!(further_socket(&descriptors, || None::<()>).is_none());
+        let further = further_socket(&descriptors, || Some(()));
+        assert!(further.is_some() && descriptors.is_full());
+        let asked =
+            further_socket(&descriptors, || -> Option<()> { unreachable!("no descriptor") });
+        assert!(asked.is_none());
+        drop(further);
+        assert!(!descriptors.is_full());
+    }
 
     #[test]
     fn only_dials_that_are_outdated_one_after_the_other_add_up() {

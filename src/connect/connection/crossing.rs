@@ -1,16 +1,20 @@
-//! A response without a request that is on its way when a request is sent: no request gets it, whatever its method.
+//! What comes between an exchange and its connection: a response without a request that is on its way, which no request
+//! gets, whatever its method; the end of the driver.
 
 use std::{
+    future::poll_fn,
     io::{Read, Write},
     net::SocketAddr,
+    pin::pin,
     sync::Arc,
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
 use http::{Method, Request};
 use http_body_util::BodyExt;
 
-use super::{Connection, Facts, STALE_CHECK_AFTER, StaleCheck, over};
+use super::{Connection, Facts, REST_DELAY, STALE_CHECK_AFTER, StaleCheck, over};
 use crate::{
     connect::{
         HeaderCase, RequestBody,
@@ -94,4 +98,19 @@ async fn fault_37_a_request_on_an_idle_connection_does_not_get_an_unrequested_re
             cross(used, method, stale_check, after).await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_exchange_that_wakes_a_resting_connection_gets_an_error_if_the_driver_is_dropped() {
+    let (stream, meter, _peer) = connected().await;
+    let (mut connection, mut driver) =
+        over(stream, HeaderCase::Lower, meter, facts()).await.unwrap();
+    poll_fn(|cx| Poll::Ready(driver.http.poll_without_shutdown(cx).is_pending())).await;
+    let later = Instant::now() + REST_DELAY;
+    assert!(connection.idle_sender.rest(later, true, Waker::noop()));
+    let mut ready = pin!(connection.ready());
+    assert!(poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx).is_pending())).await);
+    drop(driver);
+    let ended = poll_fn(|cx| Poll::Ready(ready.as_mut().poll(cx))).await;
+    assert!(matches!(ended, Poll::Ready(Err(_))));
 }

@@ -320,6 +320,17 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         }
     }
 
+    /// Notes that the kernel has given a connection up, as the network no longer carries it: an idle one has gone stale,
+    /// and teaches nothing about the upstream's idle limit.
+    pub fn path_forgotten(&mut self, id: ConnectionId) {
+        match self.state.connections.phase(id) {
+            Some(Phase::Open(streams)) if streams.is_idle() => {
+                self.close_ended(id, EndReason::Stale);
+            }
+            _ => self.socket_closing(id, Side::Peer),
+        }
+    }
+
     /// Puts another limit of streams in force on a connection.
     #[cfg(test)]
     pub fn allow(&mut self, id: ConnectionId, limit: u32) {

@@ -2,8 +2,8 @@
 
 use super::scene::{PEER_POLITE, Scene, Told, millis, secs};
 use crate::{
-    pool::{EndReason, Learned, Source},
-    telemetry::ends::Side,
+    pool::{End, EndReason, Learned, Source},
+    telemetry::ends::{Manner, Side},
 };
 
 /// Plays a connection that the upstream closes after it has been idle for this long.
@@ -11,6 +11,23 @@ fn closed_by_the_peer_after(scene: &mut Scene, idle: std::time::Duration) {
     let id = scene.idle(1)[0];
     scene.pass(idle);
     scene.socket_ends(id, PEER_POLITE);
+}
+
+#[test]
+fn a_connection_that_the_network_no_longer_carries_went_stale_and_teaches_no_idle_limit() {
+    let mut scene = Scene::new(|s| s.idle_timeout = secs(0));
+    for _ in 0..5 {
+        let id = scene.idle(1)[0];
+        scene.pass(secs(100));
+        scene.path_forgotten(id);
+        scene.socket_ends(id, End { by: Side::Peer, how: Manner::Reset });
+        assert_eq!(scene.ended.pop(), Some((id, EndReason::Stale)));
+    }
+    assert_eq!(scene.state.learned(), None);
+    for _ in 0..5 {
+        closed_by_the_peer_after(&mut scene, secs(100));
+    }
+    assert!(scene.state.learned().is_some(), "the upstream's own closes teach one");
 }
 
 #[test]

@@ -357,6 +357,11 @@ impl Scene {
         self.play(|operation| operation.socket_closing(id, by));
     }
 
+    /// Plays that the kernel gives the connection up, as the network no longer carries it.
+    pub fn path_forgotten(&mut self, id: ConnectionId) {
+        self.play(|operation| operation.path_forgotten(id));
+    }
+
     pub fn socket_ends(&mut self, id: ConnectionId, end: End) {
         self.play(|operation| operation.socket_ended(id, end));
     }
