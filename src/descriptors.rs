@@ -3,13 +3,14 @@
 
 use std::{fs, io};
 
+use rustix::io::Errno;
 use tokio::sync::{Notify, futures::Notified};
 
 static SHORTAGE: Notify = Notify::const_new();
 
 /// True if this error says that the process (EMFILE) or the machine (ENFILE) has no descriptor left.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24))
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Returns the number of open descriptors of this process; `None` where `/proc` does not tell it.

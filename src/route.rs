@@ -1,18 +1,20 @@
 //! The table of hosts: finds the destination of a request by its Host.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 /// The destinations by host.
 #[derive(Debug)]
 pub struct Table<T> {
     exact: HashMap<String, T>,
+    /// The configured hosts, sorted; kept ready, so that a request for an unknown host costs no more with many.
+    hosts: Arc<Vec<String>>,
     /// The destination for `"*"`: every host that is not in `exact`.
     other: Option<T>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), other: None }
+        Self { exact: HashMap::new(), hosts: Arc::default(), other: None }
     }
 }
 
@@ -21,8 +23,10 @@ impl<T> Table<T> {
     pub fn insert(&mut self, host: &str, destination: T) {
         if host == "*" {
             self.other = Some(destination);
-        } else {
-            self.exact.insert(host.to_owned(), destination);
+        } else if self.exact.insert(host.to_owned(), destination).is_none() {
+            let hosts = Arc::make_mut(&mut self.hosts);
+            let place = hosts.partition_point(|other| other.as_str() < host);
+            hosts.insert(place, host.to_owned());
         }
     }
 
@@ -34,12 +38,9 @@ impl<T> Table<T> {
         self.exact.get(host.as_ref()).or_else(dotless).or(self.other.as_ref())
     }
 
-    /// Returns the configured hosts, sorted, `"*"` last.
-    pub fn hosts(&self) -> Vec<&str> {
-        let mut hosts: Vec<_> = self.exact.keys().map(String::as_str).collect();
-        hosts.sort_unstable();
-        hosts.extend(self.other.is_some().then_some("*"));
-        hosts
+    /// Returns the configured hosts, sorted, without `"*"`.
+    pub fn hosts(&self) -> &Arc<Vec<String>> {
+        &self.hosts
     }
 }
 
@@ -66,6 +67,8 @@ mod tests {
         assert_eq!(table.find("other.example"), Some(&2));
         assert_eq!(table.find("api.example."), Some(&1));
         assert_eq!(table.find("api.example"), Some(&1));
-        assert_eq!(table.hosts(), ["api.example", "*"]);
+        table.insert("a.example", 3);
+        table.insert("api.example", 4);
+        assert_eq!(**table.hosts(), ["a.example", "api.example"]);
     }
 }

@@ -67,10 +67,11 @@ pub(crate) fn ipv4_instead(address: SocketAddr) -> Option<SocketAddr> {
     all.then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
 }
 
-/// True if an address cannot be bound because the machine lacks its family: EAFNOSUPPORT (97), EADDRNOTAVAIL.
+/// True if an address cannot be bound because the machine lacks its family: EAFNOSUPPORT, EADDRNOTAVAIL.
 #[must_use]
 pub(crate) fn lacks_family(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(97) || error.kind() == io::ErrorKind::AddrNotAvailable
+    Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT)
+        || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
 /// Begins to connect. The socket becomes writable once the attempt has succeeded or failed; its drop resets it.

@@ -2,6 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
+use rustix::io::Errno;
 use rustls::AlertDescription;
 
 use super::resolve::NameFault;
@@ -160,10 +161,13 @@ pub struct Others {
     more: usize,
 }
 
-/// True if the kernel refuses to try at all, and will again: EPERM (a rule of this machine's firewall), EACCES, EINVAL,
-/// EAFNOSUPPORT (the machine lacks the address's family).
+/// True if the kernel refuses to try at all, and will again: by a rule of this machine's firewall (EPERM), or because the
+/// machine lacks the address's family (EAFNOSUPPORT), for example.
 fn is_lasting(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(1 | 13 | 22 | 97))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::AFNOSUPPORT)
+    )
 }
 
 /// The number of further addresses that a message names.

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::Full;
@@ -26,6 +26,9 @@ use crate::{
 
 /// The most characters of `details` in `Proxy-Status`.
 const DETAILS: usize = 200;
+
+/// The number of configured hosts that the answer for an unknown host names.
+const HOSTS_TOLD: usize = 20;
 
 /// The text for an exchange that the end of the drain cut.
 const ENDING: &str = "Warmline is ending and the time to finish (drain) is over";
@@ -144,10 +147,10 @@ impl Failure {
 
     /// Returns the whole answer as bytes to write, for a request that hyper did not read.
     pub fn written(&self) -> Vec<u8> {
+        let row = Row::of(self);
         let text = self.text(None, "");
-        let status = self.status();
-        let mut bytes = format!("HTTP/1.1 {status}\r\n").into_bytes();
-        for (name, value) in self.answer(None, "").headers() {
+        let mut bytes = format!("HTTP/1.1 {}\r\n", row.status).into_bytes();
+        for (name, value) in &self.headers(&row) {
             bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
         }
         bytes.extend(format!("content-length: {}\r\n\r\n{text}", text.len()).into_bytes());
@@ -164,7 +167,12 @@ impl Failure {
         let row = Row::of(self);
         let mut answer = Response::new(Full::from(self.text(upstream, pools)));
         *answer.status_mut() = row.status;
-        let headers = answer.headers_mut();
+        *answer.headers_mut() = self.headers(&row);
+        answer
+    }
+
+    fn headers(&self, row: &Row) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(PROXY_STATUS, self.proxy_status(row.error_type));
         if row.status == StatusCode::SERVICE_UNAVAILABLE {
@@ -177,13 +185,18 @@ impl Failure {
         if row.closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer
+        headers
     }
 
     fn text(&self, upstream: Option<&Upstream>, pools: &str) -> String {
         let mut text = format!("warmline: {self}\n");
         if let Self::UnknownHost { hosts, stats, .. } = self {
-            let _ = writeln!(text, "configured hosts: {}", hosts.join(", "));
+            let (told, others) = hosts.split_at(hosts.len().min(HOSTS_TOLD));
+            let _ = write!(text, "configured hosts: {}", told.join(", "));
+            if !others.is_empty() {
+                let _ = write!(text, " and {} more", others.len());
+            }
+            text.push('\n');
             if *stats {
                 let _ = writeln!(text, "this port carries traffic; statistics are at {pools}");
             }

@@ -10,10 +10,12 @@ use http::{
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
-use super::{Failure, keep_alive};
+use super::{
+    Failure,
+    keep_alive::{self, KEEP_ALIVE},
+};
 use crate::{connect::HeaderCase, head, pool::KeepAlive};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Trailers that would change how a message is framed, routed or authenticated (RFC 9110 section 6.5.1).

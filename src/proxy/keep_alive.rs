@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 
 use crate::pool::KeepAlive;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+pub(super) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Returns the limits that the fields announce; `None` if they announce none.
 pub(super) fn announced(headers: &HeaderMap) -> Option<KeepAlive> {

@@ -151,7 +151,7 @@ fn by_host(
         Some(destination) => host_of(destination, Some(host)),
         None => Err(Failure::UnknownHost {
             host: host.to_owned(),
-            hosts: table.hosts().into_iter().map(str::to_owned).collect(),
+            hosts: Arc::clone(table.hosts()),
             stats: matches!(path, "/stats" | "/pools" | "/certificates" | "/plan"),
         }),
     }

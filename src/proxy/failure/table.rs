@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::StatusCode;
+use rustix::io::Errno;
 use rustls::AlertDescription;
 
 use super::{super::client::AUTHENTICATION_PAUSE_LIMIT, ENDING, Replaced};
@@ -51,7 +52,7 @@ pub enum Failure {
         /// The host as the client wrote it.
         host: String,
         /// The hosts that are configured.
-        hosts: Vec<String>,
+        hosts: Arc<Vec<String>>,
         /// True if the path is one of those that the administration port has, or `/stats`.
         stats: bool,
     },
@@ -278,8 +279,8 @@ fn tcp_error_type(error: &io::Error) -> &'static str {
         ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
             "connection_terminated"
         }
-        // EAFNOSUPPORT: the machine lacks the address's family.
-        _ if error.raw_os_error() == Some(97) => "destination_ip_unroutable",
+        // The machine lacks the address's family.
+        _ if Errno::from_io_error(error) == Some(Errno::AFNOSUPPORT) => "destination_ip_unroutable",
         _ => "destination_unavailable",
     }
 }

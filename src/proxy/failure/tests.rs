@@ -70,7 +70,7 @@ fn failures() -> Vec<Failure> {
         Failure::HeaderTooLarge { bytes: 32768, fields: 100 },
         Failure::HeaderTimeout,
         Failure::Crowded,
-        Failure::UnknownHost { host: "a.test".into(), hosts: Vec::new(), stats: false },
+        Failure::UnknownHost { host: "a.test".into(), hosts: Arc::default(), stats: false },
         Failure::Connect,
         Failure::Outdated(second),
         Failure::Unanswered { reason: "its end".into(), sent: 1 },
@@ -168,4 +168,15 @@ fn cuts() -> Vec<Cut> {
     ];
     all.extend(replaced().map(Cut::Replaced));
     all
+}
+
+#[test]
+fn the_answer_for_an_unknown_host_names_some_hosts_and_counts_the_others() {
+    let told = |count: usize| {
+        let hosts = Arc::new((0..count).map(|number| format!("h{number}.test")).collect());
+        Failure::UnknownHost { host: "a.test".into(), hosts, stats: false }.text(None, "")
+    };
+    assert!(told(2).ends_with("configured hosts: h0.test, h1.test\n"), "{}", told(2));
+    assert!(told(HOSTS_TOLD).ends_with(", h19.test\n"), "{}", told(HOSTS_TOLD));
+    assert!(told(1000).ends_with(", h19.test and 980 more\n"), "{}", told(1000));
 }
