@@ -77,9 +77,10 @@ pub fn begin(
 }
 
 /// Serves metrics and health, not ready, and reads the source again on each change and each second, until it has a
-/// configuration that can be used; `None` if the drain begins before. Once the API server has answered, or 5 s after
-/// the start, takes the kept configuration instead, if there is one. Fails if the text itself is wrong, or an address
-/// in `metrics` cannot be bound.
+/// configuration that can be used; `None` if the drain begins before. Takes the kept configuration, if there is one,
+/// once the first try to reach the API server has ended, at the latest after 5 s, and at once if no `ConfigMap` is
+/// followed. Without a kept one, fails at the same time if the text itself is wrong; also fails if an address in
+/// `metrics` cannot be bound. Logs each new reason for the wait.
 async fn wait(
     source: &mut Source,
     kept: Option<&KeptConfiguration>,

@@ -311,7 +311,7 @@ fn pools_url(admin: &[Bound]) -> String {
 }
 
 /// Starts the thread for metrics, health and administration, which runs until everything else has ended. `operators` is
-/// the most connections of each port.
+/// the most connections of each port. Fails if the thread or its runtime cannot be made.
 fn operate(
     state: Arc<admin::State>,
     metrics: Vec<Bound>,

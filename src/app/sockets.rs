@@ -27,8 +27,9 @@ pub(super) struct Bound {
     pub(super) address: SocketAddr,
 }
 
-/// Binds each address. If the machine lacks the address family of a default, the default is left out; a default for all
-/// IPv6 addresses becomes one for all IPv4 addresses.
+/// Binds each address; fails at the first that cannot be bound, and `what` is the configuration's key in the error. If
+/// the machine lacks the address family of a default, the default is left out; a default for all IPv6 addresses becomes
+/// one for all IPv4 addresses.
 pub(super) fn bind(what: &str, binds: &[Bind]) -> Result<Vec<Bound>, StartError> {
     let mut bound = Vec::new();
     for bind in binds {
@@ -79,7 +80,8 @@ fn refused(what: &str, address: SocketAddr, error: io::Error) -> StartError {
     StartError::Bind { what: what.to_owned(), address, error, hint }
 }
 
-/// Raises the soft limit of open files to the hard one, and warns if that is still lower than the plan needs.
+/// Raises the process's soft limit of open files to the hard one, and warns in the log if that fails, or if the limit
+/// is still lower than the plan needs.
 pub(super) fn raise_descriptor_limit(plan: &Plan) {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) =

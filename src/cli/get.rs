@@ -144,7 +144,9 @@ fn refused_byte(text: &str) -> Option<String> {
     Some(format!("the byte {shown} at place {place} of the URL: write it as %{byte:02X}"))
 }
 
-/// Returns the URL without what comes before the last `@` of its host, also where that is written `%40`: it may be a password.
+/// Returns the URL with `...` in place of the text before the last `@` of its host, also where that is written `%40`:
+/// the text may be a password. If there is an `@` behind the host only, everything behind the scheme becomes `...`,
+/// because a password may hold a slash.
 fn without_password(text: &str) -> String {
     let begin = text.find("://").map_or(0, |at| at + "://".len());
     let (scheme, rest) = text.split_at(begin);

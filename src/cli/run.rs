@@ -217,8 +217,8 @@ pub(crate) fn end_on_signals(drain: Drain) {
     }
 }
 
-/// Begins the drain at the first SIGTERM or SIGINT, and ends the process with status 143 or 130 at the second; never
-/// returns unless a signal cannot be watched. Drops `watched` once both are watched.
+/// Begins the drain at SIGTERM or SIGINT; a signal that comes once the drain has begun ends the process at once, with
+/// status 143 or 130. Drops `watched` once both signals are watched. Returns only if a signal cannot be watched.
 async fn watch_signals(drain: Drain, watched: Sender<()>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -54,8 +54,8 @@ pub(super) fn read_thoroughly(text: &str, findings: &mut Findings) -> Result<Doc
     Ok(document)
 }
 
-/// Returns the error for a text that is no configuration but what one is made of or packed into: the chart's values, or an
-/// object of Kubernetes. All its keys would be reported otherwise.
+/// Returns the error for a text that is no configuration but what one is made of or packed into: the chart's values, or
+/// an object of Kubernetes; else `None`. All its keys would be reported otherwise.
 fn other_document(unknown: &[UnknownKey<'_>]) -> Option<Finding> {
     let find = |keys: &[&str]| unknown.iter().find(|unknown| keys.contains(&unknown.path.as_str()));
     let (found, message) = match (find(&["apiVersion", "kind"]), find(OF_VALUES)) {
@@ -174,7 +174,8 @@ fn malformed(error: &Error, text: &str) -> Finding {
     Finding { path: String::new(), at: Some(at), message }
 }
 
-/// Describes a line that cannot be read for what it has of another language: a tab in its indentation, or a template.
+/// Returns the error for a line that cannot be read for what it has of another language: a tab in its indentation, or a
+/// template; `None` for other lines.
 fn unrendered(text: &str, at: Position) -> Option<&'static str> {
     let line = text.lines().nth(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
     let indentation = &line[..line.len() - line.trim_start().len()];

@@ -99,8 +99,9 @@ impl Errors {
     }
 }
 
-/// Returns the line at a place and the caret's column in it, at most 120 characters around the place, without passwords of
-/// URLs. Returns `None` if the text contains PEM, because the line could be a private key.
+/// Returns the line at a place and the caret's column in it, at most 120 characters around the place, without passwords
+/// of URLs. Returns `None` if the line is blank or does not exist, or if the text contains PEM, because the line could
+/// be a private key.
 fn excerpt(text: &str, at: Position) -> Option<(String, usize)> {
     const SIDE: usize = 60;
     let line = text

@@ -272,14 +272,14 @@ impl Kind for FilePath {
     }
 }
 
-/// Reads a DNS name as TLS wants it: in lower case, without a final dot.
+/// Reads a DNS name as TLS wants it: in lower case, without a final dot. `None` if the text is not a DNS name.
 pub(super) fn dns_name(text: &str) -> Option<DnsName<'static>> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     DnsName::try_from(name).ok()
 }
 
-/// Reads an endpoint's host: a DNS name, an IPv4 address, or an IPv6 address in brackets. Names become lower case; a
-/// final dot stays, because it keeps the resolver from trying its search list.
+/// Reads an endpoint's host: a DNS name, an IPv4 address, or an IPv6 address in brackets; `None` for anything else.
+/// Names become lower case; a final dot stays, because it keeps the resolver from trying its search list.
 fn host(text: &str) -> Option<EndpointHost> {
     if let Some(address) = address(text) {
         let bare_ipv6 = address.is_ipv6() && !text.starts_with('[');
@@ -289,7 +289,7 @@ fn host(text: &str) -> Option<EndpointHost> {
     Some(EndpointHost::Name(name.as_ref().into()))
 }
 
-/// Reads an IP address; IPv6 with or without brackets.
+/// Reads an IP address, IPv6 with or without brackets; `None` for anything else.
 fn address(text: &str) -> Option<IpAddr> {
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -297,7 +297,8 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Reads a port in plain digits without leading zeros, which `u16`'s own parser would accept, like a plus sign.
+/// Reads a port in plain digits; `None` for anything else, also for leading zeros and a plus sign, which `u16`'s own
+/// parser accepts.
 fn decimal(text: &str) -> Option<u16> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let padded = text.len() > 1 && text.starts_with('0');
@@ -326,8 +327,8 @@ fn endpoint_of_url(url: &str) -> String {
     format!("{remedy}{plain}")
 }
 
-/// Returns the error for a text that is not a host: one with a user and perhaps a password, which are not shown, a URL, or a
-/// name that is not in ASCII. `of_url` returns the remedy for a URL.
+/// Returns the error for a text that is not a host: one with a user and perhaps a password, which are not shown, a URL,
+/// or a name that is not in ASCII; `None` for other texts. `of_url` returns the remedy for a URL.
 fn url_or_foreign(text: &str, of_url: impl Fn(&str) -> String) -> Option<String> {
     if text.contains('@') {
         return Some(

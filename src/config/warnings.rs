@@ -74,8 +74,8 @@ pub fn expired_trust(credentials: &Credentials, now: SystemTime) -> Vec<String> 
     files.flat_map(expired).collect()
 }
 
-/// Warns if the endpoint is an address and no server name was written: many servers choose their certificate by the
-/// server name (SNI), which carries no addresses.
+/// Returns a warning if the endpoint is an address and no server name was written, else `None`: many servers choose
+/// their certificate by the server name (SNI), which carries no addresses.
 fn no_server_name(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
     let verify_name = upstream.tls.verify_name.to_str();
     plan.unnamed_upstreams.contains(&upstream.name).then(|| OfKey {
@@ -87,8 +87,8 @@ fn no_server_name(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey>
     })
 }
 
-/// Warns if the server name (SNI) is not among the upstream's hosts: the application's Host goes up unchanged, and many
-/// servers compare the two.
+/// Returns a warning if the server name (SNI) is not among the upstream's hosts, else `None`: the application's Host
+/// goes up unchanged, and many servers compare the two.
 fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
     let name = upstream.tls.server_name.as_ref()?.as_ref().trim_end_matches('.');
     let has_name = |hosts: &[String]| hosts.iter().any(|host| host.eq_ignore_ascii_case(name));

@@ -67,7 +67,7 @@ impl OneShot {
     }
 
     /// Sends this many GET requests one after another; returns the time that each took, from connecting to the end of
-    /// the response.
+    /// the response. Fails at the first request without a 2xx response.
     pub async fn send(&self, to: &Uri, count: usize) -> Result<Vec<Duration>, Error> {
         let mut times = Vec::with_capacity(count);
         for number in 1..=count {
@@ -89,8 +89,8 @@ impl OneShot {
     }
 }
 
-/// Sends this many GET requests over plain HTTP from so many clients at the same time, each of which keeps its
-/// connection.
+/// Sends GET requests over plain HTTP from so many clients at the same time, each of which keeps its connection;
+/// `requests` is their number over all clients. Fails if a request gets no 2xx response.
 pub async fn send_kept(to: &Uri, clients: usize, requests: usize) -> Result<(), Error> {
     let mut sending = JoinSet::new();
     for _ in 0..clients {

@@ -298,9 +298,9 @@ impl Agreement {
         Ok(())
     }
 
-    /// Patches the webhook configuration so that each webhook has this `caBundle`, unless all have it already. Fails if
-    /// the configuration or its webhooks are missing, if it was patched less than a second ago, or if the API server
-    /// refuses or does not answer.
+    /// Patches the webhook configuration so that each webhook has this `caBundle`, unless all have it already; counts
+    /// and logs the patch. Fails if the configuration or its webhooks are missing, if it was patched less than a second
+    /// ago, or if the API server refuses or does not answer.
     async fn put_in_place(&mut self, bundle: &str) -> Result<(), AgreementError> {
         let name = || self.names.configuration.clone();
         let Some(configuration) = self.configuration.object.as_ref() else {
@@ -336,8 +336,9 @@ impl Agreement {
 impl<K: Resource<DynamicType = ()>> WatchedObject<K> {
     const NOTHING: Self = Self { object: None, listed: false, known: false, told: false };
 
-    /// Records an event of the watch. An event may be older than the injector's own last write; a write that is based
-    /// on it fails with a conflict, and the Secret is then read again.
+    /// Records an event of the watch; logs a failure once until the next success, and keeps the object seen last. An
+    /// event may be older than the injector's own last write; a write that is based on it fails with a conflict, and
+    /// the Secret is then read again.
     fn note(&mut self, event: Result<Event<K>, watcher::Error>) {
         if event.is_ok() {
             self.told = false;

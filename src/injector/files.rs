@@ -30,7 +30,8 @@ enum FilesError {
     Unusable(#[from] Unusable),
 }
 
-/// Follows `tls.crt` and `tls.key` in this folder for as long as the future is polled, and puts each new pair in use.
+/// Follows `tls.crt` and `tls.key` in this folder for as long as the future is polled, and puts each new pair in use. A
+/// pair that cannot be used is logged once, and the pair before stays in use; so this never fails.
 pub(super) async fn follow(folder: &Path, readiness: Arc<Readiness>) -> Result<Infallible, Error> {
     readiness.set_trust(Trust::NotOurs);
     let (mut known, mut told) = (None, String::new());
@@ -56,8 +57,8 @@ pub(super) async fn follow(folder: &Path, readiness: Arc<Readiness>) -> Result<I
 /// The certificate and the key, as bytes.
 type PemFiles = (Vec<u8>, Vec<u8>);
 
-/// Reads the files, and returns the certificate if they changed since the last successful call. `known` is the pair of
-/// that call.
+/// Reads the files, and returns the certificate if they changed since the last successful call, else `None`. `known` is
+/// the pair of that call, and becomes the new pair. Fails if a file cannot be read, or the pair cannot be used.
 fn look(folder: &Path, known: &mut Option<PemFiles>) -> Result<Option<Serving>, FilesError> {
     // Both files must be of the same write: the kubelet updates a mounted volume by swapping the link `..data`.
     let folder = folder.join("..data").canonicalize().unwrap_or_else(|_| folder.to_owned());

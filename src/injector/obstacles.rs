@@ -43,7 +43,7 @@ pub(super) fn clear<'a>(
     wishes.filter(|_| obstacles.is_empty()).ok_or_else(|| obstacles.join("; "))
 }
 
-/// Refuses pods in the network or among the processes of the node.
+/// Returns the obstacle if the pod is in the network or among the processes of its node, both in one text; else `None`.
 fn host(pod: Pod<'_>) -> Option<String> {
     let network =
         pod.says("hostNetwork").then_some("hostNetwork is set, so that loopback is the node's");
@@ -53,8 +53,8 @@ fn host(pod: Pod<'_>) -> Option<String> {
     (!both.is_empty()).then(|| both.join("; "))
 }
 
-/// Refuses shared processes if another container may run as the sidecar's user, because one container then reads the
-/// other's files through `/proc`.
+/// Returns the obstacle if the pod's containers share their processes and another one may run as the sidecar's user,
+/// because one container then reads the other's files through `/proc`; else `None`.
 fn processes(pod: Pod<'_>, platform: Platform) -> Option<String> {
     if !pod.says("shareProcessNamespace") {
         return None;
@@ -89,7 +89,7 @@ fn container(pod: Pod<'_>) -> Option<String> {
     })
 }
 
-/// Refuses pods that have a volume of the name of the sidecar's own.
+/// Returns the obstacle if the pod has a volume with the name of the one that the sidecar writes to, else `None`.
 fn volume(pod: Pod<'_>) -> Option<String> {
     pod.has_volume(RUN_VOLUME).then(|| {
         format!(
@@ -98,7 +98,8 @@ fn volume(pod: Pod<'_>) -> Option<String> {
     })
 }
 
-/// Refuses mounts by other containers in the sidecar's folders; the text lists container and path of each.
+/// Returns the obstacle if other containers mount something in the sidecar's folders, with container and path of each;
+/// else `None`.
 fn mounts(pod: Pod<'_>) -> Option<String> {
     let of = |container: Container<'_>| {
         let name = container.name().to_owned();
@@ -110,8 +111,8 @@ fn mounts(pod: Pod<'_>) -> Option<String> {
     Some(format!("the mount paths {folders} are the sidecar's, and others mount there: {others}"))
 }
 
-/// Refuses mounts of the sidecar's volumes by other containers. The API server checks mounts only after the injection,
-/// when the pod has these volumes, and would accept such a mount.
+/// Returns the obstacle if other containers mount the sidecar's volumes, else `None`. The API server checks mounts only
+/// after the injection, when the pod has these volumes, and would accept such a mount.
 fn volume_mounts(pod: Pod<'_>) -> Option<String> {
     let is_taken =
         |name: &str| VOLUMES.contains(&name) && (name == RUN_VOLUME || !pod.has_volume(name));
@@ -125,7 +126,8 @@ fn volume_mounts(pod: Pod<'_>) -> Option<String> {
     Some(format!("the volumes {ours} are the sidecar's, and others mount them: {others}"))
 }
 
-/// Refuses volumes that only containers write: they start after the sidecar, which would wait for their files for ever.
+/// Returns the obstacle if a volume that the sidecar reads begins empty and is written only by containers that start
+/// after the sidecar, which would wait for the files for ever; else `None`.
 fn unfilled(pod: Pod<'_>) -> Option<String> {
     let volumes = list(filling::unfilled(pod).map(Into::into))?;
     Some(format!(
@@ -142,7 +144,8 @@ fn is_ours(path: &str) -> bool {
         .any(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Refuses ports of other containers that clash with the sidecar's; the text lists container and port of each.
+/// Returns the obstacle if ports of other containers clash with the sidecar's, with container and port of each; else
+/// `None`.
 fn ports(pod: Pod<'_>) -> Option<String> {
     let of = |container: Container<'_>| {
         let name = container.name().to_owned();

@@ -73,8 +73,8 @@ impl Additions {
         }
     }
 
-    /// Adds the upstreams' addresses to the container's environment, as the first source, because later sources win: so
-    /// a variable that the pod sets itself keeps its value.
+    /// Adds the upstreams' addresses to the container's environment, unless that source is there already. They become
+    /// the first source, because later sources win: so a variable that the pod sets itself keeps its value.
     fn environment(&mut self, container: Container<'_>) {
         let (index, urls) = (container.index.to_string(), sidecar::urls());
         let path = ["spec", container.list.field(), &index, "envFrom"];

@@ -19,7 +19,8 @@ pub(super) fn amount(text: &str) -> Option<i128> {
     Some(digits.checked_mul(ONE)?.checked_mul(times)? / divisor)
 }
 
-/// Returns the multiplier and the divisor that a quantity's suffix stands for.
+/// Returns the multiplier and the divisor that a quantity's suffix stands for; `None` if there is no such suffix, or if
+/// the number is too large.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     let power = |base: i128, exponent: u32| base.checked_pow(exponent);
     Some(match suffix {

@@ -72,8 +72,8 @@ impl CertificateTerms {
     }
 }
 
-/// Returns the change that is due now. `announced` is true if the `caBundle` of every webhook is the bundle of this
-/// data.
+/// Returns the change that is due now; nothing is written here. `announced` is true if the `caBundle` of every webhook
+/// is the bundle of this data. Fails if a key or certificate cannot be made.
 pub(super) fn step(
     data: &Data,
     now: SystemTime,

@@ -128,7 +128,8 @@ fn log_review(reviewed: &Reviewed) {
 }
 
 /// Reads the whole body within all bounds. A large body comes with a semaphore permit for its bytes, which the caller
-/// holds until the review is judged.
+/// holds until the review is judged. Fails if the body is too large, does not arrive or find room within 3 s, or breaks
+/// off.
 async fn receive(
     room: &Semaphore,
     request: Request,

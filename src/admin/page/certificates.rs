@@ -29,8 +29,8 @@ pub(super) fn section(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// Renders the rows of one group: the first certificates of it and the number of the others, or one row without a
-/// certificate for the system's roots.
+/// Renders the rows of one group: its first certificates and the number of the others; or one row without a certificate
+/// if none is listed, as of the system's roots.
 fn rows(group: &Group, snapshot: &Snapshot) -> Markup {
     html! {
         tbody {

@@ -58,7 +58,8 @@ fn readiness(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// Renders an alarm for each configuration, certificate, key or trust that was refused.
+/// Renders an alarm for each configuration, certificate, key or trust that was refused and not replaced since; nothing
+/// if there is none.
 pub(super) fn refusals(snapshot: &Snapshot) -> Markup {
     let refused = &snapshot.configuration.refused;
     html! {
@@ -118,7 +119,7 @@ fn outcomes(counts: &Counts<Outcome>) -> String {
     each.collect::<Vec<_>>().join(", ")
 }
 
-/// Renders the acts of operators.
+/// Renders the last acts of operators, the newest first; nothing if there are none.
 pub(super) fn acts(snapshot: &Snapshot) -> Markup {
     html! {
         @if !snapshot.acts.is_empty() {

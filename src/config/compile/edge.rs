@@ -111,7 +111,8 @@ fn listener(
     listener
 }
 
-/// Returns the addresses that a listener may bind, by its `allowNonLoopback`; under `--confined` that key is an error.
+/// Returns the addresses that a listener may bind, by its `allowNonLoopback`; under `--confined` the value `true` is
+/// added to the findings.
 fn reach(
     allow_non_loopback: Option<&Written<Flag>>,
     confined: bool,

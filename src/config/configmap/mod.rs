@@ -109,7 +109,8 @@ impl ConfigMap {
         }
     }
 
-    /// Tells the follower that the current content was refused, or (`None`) that it is good.
+    /// Tells the follower that the current content was refused, or (`None`) that it is good. The same rejection as
+    /// before is not sent again.
     pub fn publish_rejected(&self, rejected: Option<Rejected>) {
         self.rejected.send_if_modified(|told| {
             let news = *told != rejected;
@@ -120,7 +121,7 @@ impl ConfigMap {
 }
 
 impl Reference {
-    /// Reads `[NAMESPACE/]NAME`; the error says what would be right.
+    /// Reads `[NAMESPACE/]NAME`, and takes `key` as it is. The error says what would be right.
     pub fn parse(text: &str, key: &str) -> Result<Self, String> {
         let (namespace, name) = match text.split_once('/') {
             Some((namespace, name)) => (Some(namespace), name),

@@ -26,7 +26,8 @@ const INSTANCE: usize = 128;
 /// The most bytes of an object's name.
 const NAME: usize = 253;
 
-/// Publishes each rejection that still holds after its random delay, for as long as it is polled.
+/// Publishes each rejection that still holds after its random delay, once, and at most one a minute, until the sender
+/// of rejections is gone.
 pub(super) async fn publish(
     client: Client,
     namespace: String,
