@@ -43,6 +43,7 @@ fn limit() -> Option<u64> {
     getrlimit(Resource::As).current
 }
 
+/// Fails if the limit in bytes is lower than this number of threads needs, at `each` bytes; `None` is no limit.
 fn judge(limit: Option<u64>, threads: usize, each: u64) -> Result<(), TooLittle> {
     let needed = each * threads as u64;
     match limit {

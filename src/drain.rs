@@ -89,6 +89,7 @@ impl Drain {
         self.reached(Stage::Aborting).await;
     }
 
+    /// Completes once the drain is at this stage, or at a later one.
     async fn reached(&self, stage: Stage) {
         loop {
             let changed = self.changed();
@@ -101,6 +102,8 @@ impl Drain {
 }
 
 impl Shared {
+    /// Advances the drain and its branches to this stage, and wakes those that wait for a change. Does nothing if it is
+    /// there already, or further.
     fn advance(&self, to: Stage) {
         if self.stage.fetch_max(to as u8, SeqCst) < to as u8 {
             self.changed.notify_waiters();

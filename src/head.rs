@@ -105,6 +105,8 @@ impl HeadScan {
     clippy::needless_bitwise_bool,
     reason = "a branch for each byte would take eight times as long"
 )]
+/// Looks at a chunk and the byte behind it: the first result is true if an empty line may begin in it, the second if it
+/// has control bytes other than CR and LF.
 fn look_at_chunk(chunk: &[u8; CHUNK + 1]) -> (bool, bool) {
     chunk.iter().zip(&chunk[1..]).fold((false, false), |(may_end, controls), (byte, next)| {
         let ends = (*byte == b'\n') & ((*next == b'\r') | (*next == b'\n'));
@@ -193,6 +195,7 @@ fn next_line(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(memchr::memchr(b'\n', bytes).map_or(bytes.len(), |end| end + 1))
 }
 
+/// Describes the first fault in a request line, or in its beginning; `None` if there is none.
 fn fault_of_request_line(line: &[u8]) -> Option<String> {
     let target = match line.iter().position(|byte| !is_token(*byte)) {
         Some(end) if end > 0 && line[end] == b' ' => end + 1,
@@ -218,6 +221,7 @@ fn fault_of_request_line(line: &[u8]) -> Option<String> {
     fault_of_version(line, version, "request line", rule, b"")
 }
 
+/// Describes the first fault in a status line, or in its beginning; `None` if there is none.
 fn fault_of_status_line(line: &[u8]) -> Option<String> {
     if let Some(fault) = fault_of_version(line, 0, "status line", "it begins with HTTP/1.1", b" ") {
         return Some(fault);
@@ -264,6 +268,7 @@ fn in_line(line: &[u8], at: usize, what: &str, why: &str) -> String {
     format!("the byte {} at place {} of the {what} ({why})", shown_byte(line[at]), at + 1)
 }
 
+/// Describes the first fault in the fields of a head, up to the empty line; `None` if there is none.
 fn fault_of_fields(mut rest: &[u8]) -> Option<String> {
     let mut before: Option<&[u8]> = None;
     while !rest.is_empty() && !ends_line(rest) {
@@ -277,6 +282,8 @@ fn fault_of_fields(mut rest: &[u8]) -> Option<String> {
     None
 }
 
+/// Describes the fault of one field's line; `None` if there is none. `before` is the line before it, as a blank at the
+/// beginning continues that.
 fn fault_of_field(line: &[u8], before: Option<&[u8]>) -> Option<String> {
     let end = line.iter().position(|byte| !is_token(*byte))?;
     if line[end] != b':' {

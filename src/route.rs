@@ -30,8 +30,8 @@ impl<T> Table<T> {
         }
     }
 
-    /// Finds the destination of a host. The host is as the client wrote it, without its port; case does not matter, nor
-    /// does a final dot, which only marks a name as fully qualified.
+    /// Finds the destination of a host, else that of `"*"`; `None` if there is neither. The host is as the client wrote
+    /// it, without its port; case does not matter, nor does a final dot, which only marks a name as fully qualified.
     pub fn find(&self, host: &str) -> Option<&T> {
         let host = lower_case(host);
         let dotless = || self.exact.get(host.strip_suffix('.')?);
@@ -44,6 +44,7 @@ impl<T> Table<T> {
     }
 }
 
+/// Returns a host in lower case; most are already, and are not copied.
 fn lower_case(host: &str) -> Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         host.to_ascii_lowercase().into()

@@ -132,6 +132,7 @@ impl ConnectionControl {
         self.set_ended(ControlState::Ended(reason));
     }
 
+    /// Notes how the connection is ended, which drops the sender that keeps the driver going; the first end stays.
     fn set_ended(&self, ended: ControlState) {
         let mut state = self.lock();
         if matches!(*state, ControlState::Open { .. }) {

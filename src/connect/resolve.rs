@@ -61,6 +61,7 @@ impl Family {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
+    /// Returns the other of the two families.
     fn other(self) -> Self {
         match self {
             Self::V4 => Self::V6,
@@ -371,6 +372,7 @@ enum MissingKind {
 }
 
 impl MissingKind {
+    /// Returns the words for this statement in the text of a fault.
     const fn words(self) -> &'static str {
         match self {
             Self::NoName => "there is no such name",

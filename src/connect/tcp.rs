@@ -62,6 +62,7 @@ impl Tcp {
         ReadNow(self)
     }
 
+    /// Counts written bytes, and passes the result on.
     fn went(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(count)) = written {
             self.written += count as u64;
@@ -69,6 +70,7 @@ impl Tcp {
         written
     }
 
+    /// Counts bytes that came, and reads the headers of TLS records in them as long as they tell something.
     fn came(&mut self, bytes: &[u8]) {
         self.inflow.came(bytes.len());
         if let Some(records) = &mut self.records {

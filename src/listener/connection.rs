@@ -78,8 +78,8 @@ pub(super) async fn serve(tcp: TcpStream, inlet: Arc<Inlet>, worker: Arc<Worker>
     inlet.ends.increment((Facing::Client, how));
 }
 
-/// Serves requests until the connection rests or ends; returns the stream, the end, and the bytes that hyper had read
-/// and could not use.
+/// Serves requests until the connection rests or ends. Returns the stream, still open, the end, and the bytes that
+/// hyper had read and not used; if the connection rests, these are back in the stream, and the third value is empty.
 async fn serve_requests(
     stream: ClientStream,
     inlet: &Arc<Inlet>,
@@ -111,8 +111,9 @@ async fn serve_requests(
     (stream, ending, parts.read_buf)
 }
 
-/// Sends the answer that is still due, and closes. `unread` is the head that hyper could not read, if it left one: of a
-/// wrong target or length it leaves none.
+/// Gives up the upstream connections that serve this client alone, sends the answer that is still due, and closes; a
+/// refused request is counted and logged. Returns the manner of the close. `unread` is the head that hyper could not
+/// read, if it left one: of a wrong target or length it leaves none.
 async fn end(
     ending: ServingEnd,
     stream: ClientStream,
@@ -142,6 +143,8 @@ async fn end(
     }
 }
 
+/// Returns hyper's server with these limits, and with the client's spelling of field names if `keeps_case`. hyper's own
+/// time limit is off: [`Serving`] has the timer.
 fn builder(limits: &ListenerLimits, keeps_case: bool) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -212,6 +215,7 @@ where
     S: HttpService<Incoming, ResBody = AnswerBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    /// Begins to serve a connection: no stage of the drain is followed yet, and the timer is not set.
     fn new(
         http: http1::Connection<TokioIo<ClientStream>, S>,
         client: &'a Client,
@@ -223,6 +227,7 @@ where
         Self { http, client, limits, drain_changed, followed, timer, armed: None, looked: None }
     }
 
+    /// Polls hyper, follows the drain, and acts on deadlines; ready with the reason once serving has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ServingEnd> {
         loop {
             let stage = self.client.drain.stage();
@@ -348,8 +353,8 @@ where
 }
 
 impl ServingEnd {
-    /// Returns the failure of a request whose header could not be read, if the client is to get an answer. `refused` is
-    /// the byte for which the target's host was refused, with its position.
+    /// Returns the failure of a request whose header could not be read, if the client is to get an answer; `None` for
+    /// every other end. `refused` is the byte for which the target's host was refused, with its position.
     fn refusal(
         &self,
         unread: &[u8],
@@ -381,6 +386,8 @@ impl ServingEnd {
         }
     }
 
+    /// Closes the connection in the manner that this end calls for, and returns the manner: a reset in the middle of a
+    /// header or body, behind the rest of a request that is not read, else politely.
     async fn close(self, tcp: TcpStream, client: &Client, inlet: &Inlet) -> Manner {
         match self {
             Self::BodyTimeout | Self::DrainOver | Self::Left => reset(tcp),

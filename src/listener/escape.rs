@@ -74,7 +74,8 @@ struct WithheldBytes {
 }
 
 impl Escape {
-    /// True if hyper may have these bytes unchanged; if not, they must be passed to [`Escape::keep`].
+    /// True if hyper may have these bytes unchanged, which are followed then; if not, they must be passed to
+    /// [`Escape::keep`].
     pub fn passes(&mut self, bytes: &[u8], judged: NewestRequest) -> bool {
         self.settle(judged);
         match self.part {
@@ -320,6 +321,8 @@ impl RequestLineEscape {
         taken
     }
 
+    /// Takes the next byte of the line: appends to `out` the byte, or its escape, or nothing while it may be the
+    /// beginning of a UTF-8 character; notes what is odd about it.
     fn take(&mut self, byte: u8, out: &mut BytesMut) {
         if self.part == LinePart::Before && matches!(byte, b'\r' | b'\n') {
             return out.extend_from_slice(&[byte]);
@@ -350,7 +353,8 @@ impl RequestLineEscape {
         }
     }
 
-    /// Passes UTF-8 characters, and escapes other bytes beyond ASCII.
+    /// Passes UTF-8 characters, and escapes other bytes beyond ASCII; keeps the bytes of a character that is not whole
+    /// yet.
     fn take_high(&mut self, byte: u8, out: &mut BytesMut) {
         self.begun.extend_from_slice(&[byte]);
         match str::from_utf8(&self.begun).map_err(|error| error.error_len()) {
@@ -372,6 +376,7 @@ impl RequestLineEscape {
         }
     }
 
+    /// Appends a byte as `%XX`, and counts it.
     fn escape(&mut self, byte: u8, out: &mut BytesMut) {
         const HEX: &[u8; 16] = b"0123456789ABCDEF";
         let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));

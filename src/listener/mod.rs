@@ -90,7 +90,8 @@ struct Slots {
     _listener: Slot,
 }
 
-/// Accepts the next connection, after waiting for slots: above the limits nothing is accepted.
+/// Accepts the next connection, after waiting for slots: above the limits nothing is accepted. Fails, after a pause, if
+/// the kernel does not accept; a shortage of descriptors is counted, every other error is logged.
 async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
     match let_in(listener, inlet).await {
         Ok(accepted) => Ok(accepted),
@@ -152,6 +153,8 @@ impl Inlet {
     }
 }
 
+/// Serves an accepted connection in a task of its own, which gives its slots back at the end. Does nothing if accepting
+/// failed.
 fn spawn(
     connections: &mut JoinSet<()>,
     accepted: Accepted,

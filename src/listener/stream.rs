@@ -48,6 +48,7 @@ pub(super) struct ClientStream {
 const REFUSAL: &[u8] = b"HTTP/1.1 4";
 
 impl ClientStream {
+    /// Wraps a connection that was just accepted; nothing of it was read.
     pub(super) fn new(tcp: TcpStream, client: Arc<Client>, resources: Arc<Resources>) -> Self {
         Self {
             tcp,
@@ -96,7 +97,8 @@ impl ClientStream {
         self.crowded
     }
 
-    /// Notes bytes that went to hyper. Fails if the head exceeds the bound on what is buffered.
+    /// Notes bytes that went to hyper: the time, and the beginning of a request if they contain it. Fails if the head
+    /// exceeds the bound on what is buffered.
     fn note_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         let (now, count) = (Instant::now(), bytes.len());
         self.client.note_io(now);
@@ -112,6 +114,8 @@ impl ClientStream {
         if self.head > FREE { self.hold_head() } else { Ok(()) }
     }
 
+    /// Takes memory for the whole head from the bound on what is buffered. Fails, counts and notes that if the bound
+    /// leaves none.
     #[cold]
     fn hold_head(&mut self) -> io::Result<()> {
         self.client.set_bulky(true);
@@ -124,13 +128,15 @@ impl ClientStream {
     }
 
     /// True if hyper offers more room than is free for each client, and the bound on what is buffered leaves none for
-    /// it. Applies only behind a head.
+    /// it; if it does, the room is taken from the bound. Applies only behind a head.
     fn must_be_frugal(&mut self, room: usize) -> bool {
         room > FREE
             && !matches!(self.client.phase(), Phase::Idle | Phase::Header)
             && self.cannot_hold(room)
     }
 
+    /// Takes memory for the head and this room from the bound on what is buffered; true if the bound leaves none, which
+    /// is counted.
     #[cold]
     fn cannot_hold(&mut self, room: usize) -> bool {
         self.client.set_bulky(true);
@@ -245,6 +251,8 @@ impl ClientStream {
         }
     }
 
+    /// Gives hyper the bytes that the escaping has kept, as far as it can; passes on what was found in a request line
+    /// that has passed.
     #[cold]
     fn give_kept(&mut self, buffer: &mut ReadBuf<'_>) {
         let judged = self.judged();

@@ -44,6 +44,7 @@ pub(super) fn challenge(status: StatusCode, response: &HeaderMap) -> Challenge {
     }
 }
 
+/// Returns the strongest meaning among all values of a field: a handshake midway before an offer, an offer before none.
 #[cold]
 fn strongest(fields: &HeaderMap, name: &HeaderName) -> Challenge {
     let values = fields.get_all(name).iter();

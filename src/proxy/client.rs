@@ -87,6 +87,7 @@ impl RequestLine {
         whole_server | u64::from(self.fragment) << 32 | u64::from(self.escaped)
     }
 
+    /// Unpacks the values from their word.
     fn of_word(word: u64) -> Self {
         let numbers = word & !Self::WHOLE_SERVER;
         Self {
@@ -246,6 +247,7 @@ impl Client {
     }
 
     /// Notes that a request's header is complete, with the length of its body, or `None` if the body comes in chunks.
+    /// Counts the exchange, and clears the alarm of the one before.
     pub fn exchange_begins(&self, now: Instant, body: Option<u64>) {
         self.body.store(body.unwrap_or(CHUNKED), Relaxed);
         self.whole.store(body == Some(0), Relaxed);
@@ -283,7 +285,8 @@ impl Client {
         }
     }
 
-    /// Keeps an upstream connection for the client's next request to this upstream.
+    /// Keeps an upstream connection, which counts as in use, for the client's next request to this upstream; for
+    /// [`AUTHENTICATION_PAUSE_LIMIT`] at most.
     pub(super) fn keep(&self, upstream: Arc<Upstream>, mut lease: Lease, now: Instant) {
         lease.handle().release(now);
         let kept = AuthenticationLease {
@@ -294,7 +297,8 @@ impl Client {
         self.change_kept(|all| all.push(kept));
     }
 
-    /// Takes the upstream connection that the next request to this upstream has to use, if there is one.
+    /// Takes the upstream connection that the next request to this upstream has to use; `None` if none was kept. Its
+    /// lease is `None` if the connection was given up meanwhile.
     pub(super) fn take_kept(&self, upstream: &Arc<Upstream>) -> Option<AuthenticationLease> {
         if !self.keeps.load(Relaxed) {
             return None;
@@ -305,7 +309,7 @@ impl Client {
         })
     }
 
-    /// Returns the time at which [`Client::let_go`] has something to do.
+    /// Returns the time at which [`Client::let_go`] has something to do; `None` if no connection is kept.
     pub fn kept_until(&self) -> Option<Instant> {
         self.kept_until.get()
     }
@@ -336,6 +340,8 @@ impl Client {
         }
     }
 
+    /// Changes the list of kept upstream connections under its lock, and computes anew whether there are any and when
+    /// the next is to be given up. Returns what `change` does.
     fn change_kept<T>(&self, change: impl FnOnce(&mut Vec<AuthenticationLease>) -> T) -> T {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut kept);

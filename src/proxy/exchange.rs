@@ -81,7 +81,8 @@ impl Responded {
 
 impl Exchange<'_> {
     /// Sends the request, again as long as evidence and settings allow, and returns the response once its header has
-    /// come.
+    /// come. The leases of attempts that failed have ended then; that of the response goes on. Fails with the last
+    /// attempt's failure, or for want of a connection.
     pub(super) async fn run(
         &self,
         outbound: &mut Outbound,
@@ -155,6 +156,8 @@ impl Exchange<'_> {
         lease.claim(self.client.id);
     }
 
+    /// Returns the response for the client, with its lease. If the server has begun to authenticate the connection, the
+    /// connection is this client's own from now on. Fails if the header breaks a rule of HTTP.
     fn responded(&self, response: Response<Incoming>, lease: Lease) -> Result<Responded, Failure> {
         let challenge = authentication::challenge(response.status(), response.headers());
         if challenge != Challenge::None {
@@ -163,7 +166,8 @@ impl Exchange<'_> {
         Responded::new(response, lease, challenge == Challenge::Midway)
     }
 
-    /// Gets a connection, over as many dials as `retries.max` allows.
+    /// Gets a connection, over as many dials as `retries.max` and the budget allow, and the time at which it came.
+    /// Fails if the queue refuses the request, if a dial failed for good, or once the time for the drain is over.
     async fn lease(&self, mut ask: Ask, record: &mut Record) -> Result<(Lease, Instant), Failure> {
         loop {
             let mut on_wait = |queued| record.waits(queued);
@@ -185,6 +189,9 @@ impl Exchange<'_> {
         }
     }
 
+    /// Sends the request once, on this lease's connection, and returns the response once its header has come. Notes the
+    /// attempt in `record`. If no response came, or only a 408 for an idle connection, returns what follows from that;
+    /// the request is back in `outbound` if nothing of it was written. The lease goes on in either case.
     async fn attempt(
         &self,
         lease: &mut Lease,
@@ -238,7 +245,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Judges an attempt that ended without a response. `reason` is hyper's description of the end.
+    /// Judges an attempt that ended without a response: tells the upstream on which part of the handshake that casts
+    /// doubt, and returns the consequence. `reason` is hyper's description of the end.
     #[cold]
     fn judge(
         &self,
@@ -388,7 +396,8 @@ impl Exchange<'_> {
         (since + limit, Failure::ResponseTimeout(limit))
     }
 
-    /// Makes the request ready for a fresh connection, if the evidence and `retries` allow; else returns the failure.
+    /// Makes the request ready for a fresh connection, and counts the retry, if the evidence and `retries` allow; else
+    /// returns the failure.
     fn prepare_again(
         &self,
         failed: FailedAttempt,

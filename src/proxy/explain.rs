@@ -94,6 +94,7 @@ struct ListScan {
 }
 
 impl ListScan {
+    /// Takes the next byte; false if it is not allowed there, or ends a member that may not precede Warmline's.
     fn take(&mut self, byte: u8) -> bool {
         if self.quoted {
             return self.take_quoted(byte);
@@ -108,6 +109,7 @@ impl ListScan {
         true
     }
 
+    /// Takes the next byte of a string; false if it is not allowed there.
     fn take_quoted(&mut self, byte: u8) -> bool {
         match byte {
             b'"' | b'\\' if self.escaped => self.escaped = false,

@@ -162,7 +162,8 @@ impl Failure {
         self.text(None, "").len() as u64
     }
 
-    /// Returns the whole answer. `pools` is the address of the page about the pools, which the text names.
+    /// Returns the whole answer. `upstream` is the request's, if it is known; `pools` is the address of the page about
+    /// the pools, which the text names.
     pub fn answer(&self, upstream: Option<&Upstream>, pools: &str) -> Response<Full<Bytes>> {
         let row = Row::of(self);
         let mut answer = Response::new(Full::from(self.text(upstream, pools)));
@@ -188,6 +189,8 @@ impl Failure {
         headers
     }
 
+    /// Returns the content of the answer: the failure's own text, then the stage and the upstream, or for an unknown
+    /// host the hosts that are configured.
     fn text(&self, upstream: Option<&Upstream>, pools: &str) -> String {
         let mut text = format!("warmline: {self}\n");
         if let Self::UnknownHost { hosts, stats, .. } = self {
@@ -212,6 +215,8 @@ impl Failure {
         text
     }
 
+    /// Returns Warmline's member of `Proxy-Status` with this error type, and the failure's text in printable ASCII, cut
+    /// to [`DETAILS`] characters.
     fn proxy_status(&self, error_type: &str) -> HeaderValue {
         let details: String = self
             .to_string()
@@ -253,6 +258,8 @@ pub(super) fn cause(error: &hyper::Error) -> String {
 /// The words for an end of TCP that TLS did not announce.
 const NO_CLOSE_NOTIFY: &str = "TCP ended without close_notify";
 
+/// Returns the texts of an error and of its causes, joined by colons, without links to manuals and words that only
+/// introduce the next text.
 fn joined(mut error: Option<&(dyn Error + 'static)>) -> String {
     let mut texts = Vec::new();
     while let Some(inner) = error {

@@ -44,7 +44,9 @@ const NOT_TRAILERS: &[&str] = &[
     "www-authenticate",
 ];
 
-/// Makes a request's fields fit to be sent upstream with this Host.
+/// Makes a request's fields fit to be sent upstream with this Host: removes those that end at this hop, and hyper's
+/// extensions but for the spelling of names where `case` keeps it. Fails if the body has another transfer coding than a
+/// single `chunked`.
 pub(super) fn to_upstream(
     parts: &mut request::Parts,
     host: HeaderValue,
@@ -92,7 +94,8 @@ pub(super) enum Fitness {
     Fit(Option<KeepAlive>),
 }
 
-/// Makes a response's fields fit to be sent to the client, and judges its framing.
+/// Makes a response's fields fit to be sent to the client, removes those that end at this hop, and judges its framing.
+/// Fails if the body has a transfer coding that HTTP/1.0 lacks, or that Warmline does not take.
 pub(super) fn to_client(parts: &mut response::Parts) -> Result<Fitness, Failure> {
     let seen = FieldFindings::in_fields(&parts.headers);
     if parts.version < Version::HTTP_11 && seen.codings > 0 {
@@ -170,6 +173,7 @@ struct FieldFindings {
 }
 
 impl FieldFindings {
+    /// Returns the findings in these fields.
     fn in_fields(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
         for (name, value) in headers {
@@ -178,6 +182,7 @@ impl FieldFindings {
         seen
     }
 
+    /// Notes what one field means for framing and for the hop; one that means nothing changes nothing.
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
         match *name {
             CONTENT_LENGTH => {
@@ -210,6 +215,8 @@ impl FieldFindings {
         }
     }
 
+    /// Notes the options of one Connection field: `close`, and the fields that it names; `keep-alive` is not a field to
+    /// remove.
     fn note_options(&mut self, value: &HeaderValue) {
         for option in options(value) {
             if is_close(option) {

@@ -53,8 +53,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Judges a request and finds its upstream, without waiting. If `explain`, the response's head tells how it was
-    /// made.
+    /// Begins the client's exchange, judges its request and finds its upstream, without waiting; a failure is part of
+    /// the result. If `explain`, the response's head tells how it was made.
     pub fn prepare(
         self: &Arc<Self>,
         request: Request<Incoming>,
@@ -84,7 +84,8 @@ impl Proxy {
         Record::new(self, client, begun).failed(failure, content, now);
     }
 
-    /// Records the failure, and returns Warmline's answer for it.
+    /// Counts and logs the failure, and returns Warmline's answer for it, for which the client's connection enters
+    /// [`Phase::Flushing`].
     fn refuse(
         &self,
         failure: &Failure,
@@ -124,11 +125,13 @@ struct RoutedRequest {
 }
 
 impl RoutedRequest {
+    /// Judges a request, finds its upstream, and makes its fields fit to be sent there; notes request and upstream in
+    /// `record`. Fails with the first rule that the request breaks, or if no upstream is configured for its host.
     fn of(request: Request<Incoming>, entry: &Entry, record: &mut Record) -> Result<Self, Failure> {
         let (mut parts, incoming) = request.into_parts();
         record.request(&parts.method, &parts.uri);
         target::check_line(record.line)?;
-        let (upstream, host) = target::find(entry, &mut parts, record.line)?;
+        let (upstream, host) = target::resolve_destination(entry, &mut parts, record.line)?;
         fields::to_upstream(&mut parts, host, upstream.settings().header_case)?;
         record.routed(&upstream);
         let outbound = Outbound::new(parts, incoming, &upstream);
@@ -175,7 +178,8 @@ impl PreparedRequest {
     }
 }
 
-/// Completes each answer: adds `Connection: close` if the client's connection must not be used again.
+/// Completes each answer: adds `Connection: close` if the client's connection must not be used again, because the
+/// request is `unread` (which the client's connection notes) or a drain has begun.
 fn finished(
     mut response: Response<AnswerBody>,
     unread: bool,

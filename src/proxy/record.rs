@@ -49,6 +49,8 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Begins the record of an exchange whose request's header was complete at `now`; takes the findings in its request
+    /// line from the client.
     pub(super) fn new(proxy: &Arc<Proxy>, client: &Arc<Client>, now: Instant) -> Self {
         Self {
             proxy: Arc::clone(proxy),
@@ -140,7 +142,8 @@ impl Record {
         Explanation { attempt, retries: self.retries, retried: self.retried }
     }
 
-    /// Records that the response was relayed whole.
+    /// Records that the response was relayed whole: counts the exchange and its times, and logs it if all requests get
+    /// a line.
     pub(super) fn finish(mut self: Box<Self>, now: Instant) {
         let status = self.status.unwrap_or(StatusCode::OK);
         let waited = self.waited(now);
@@ -154,7 +157,8 @@ impl Record {
         }
     }
 
-    /// Records that Warmline answered itself, with this number of bytes of content.
+    /// Records that Warmline answered itself, with this number of bytes of content: counts the exchange and the
+    /// failure, adds it to the list of recent failures, and logs it.
     pub(super) fn failed(mut self, failure: &Failure, content: u64, now: Instant) {
         let bare = self.request.as_ref().is_some_and(|(method, _)| method == Method::HEAD);
         self.bytes = if bare { 0 } else { content };
@@ -167,11 +171,13 @@ impl Record {
         self.log(now, Some(by), stage, Some(failure as &dyn fmt::Display));
     }
 
-    /// Records that the response was cut after its header, for this reason.
+    /// Records that the response was cut after its header, for this reason: counts, lists and logs it as a failure.
     pub(super) fn broke(mut self, cut: &Cut, now: Instant) {
         self.abort(cut.by(), Some(cut), now);
     }
 
+    /// Records that the exchange ended without a whole response, by the act of this side: counts and logs it, and lists
+    /// it among the recent failures if there is a `cut`.
     fn abort(&mut self, by: Party, cut: Option<&Cut>, now: Instant) {
         self.told = true;
         self.count(Code::Aborted, self.waited(now), now);
@@ -199,6 +205,8 @@ impl Record {
         self.exchanges().failures.note(failed, SystemTime::now());
     }
 
+    /// Returns the counters that the exchange belongs to: its upstream's, or those of requests for which no upstream
+    /// was chosen.
     fn exchanges(&self) -> &Exchanges {
         match &self.upstream {
             Some(upstream) => &upstream.counters().exchanges,
@@ -206,7 +214,8 @@ impl Record {
         }
     }
 
-    /// Writes the access line. `by` is the side that broke the exchange off, `None` if the exchange succeeded.
+    /// Writes the access line, unless such lines are off, or there were too many in this second. `by` is the side that
+    /// broke the exchange off, `None` if the exchange succeeded.
     fn log(&self, now: Instant, by: Option<Party>, stage: Stage, error: Option<&dyn fmt::Display>) {
         let line = if by.is_none() { log::Line::Ordinary } else { log::Line::Failure };
         if self.proxy.access.get() == Access::Off || !log::admits(line) {

@@ -81,7 +81,8 @@ impl Completion {
         self.record.finish(now);
     }
 
-    /// Ends an exchange whose response broke off with this error.
+    /// Ends an exchange whose response broke off with this error: the client's connection will be reset, the upstream's
+    /// closes, and the cut is recorded with the side that caused it.
     fn broke(mut self, error: &hyper::Error) {
         self.client.set_broken();
         let ended_for = self.lease.handle().ended_for();
@@ -135,6 +136,7 @@ impl Relay {
         Self { incoming, completion: Some(completion), waiting: false }
     }
 
+    /// Counts a frame's bytes of content, and drops trailers that must not pass.
     fn note(&mut self, frame: &mut Frame<Bytes>) {
         if let (Some(data), Some(completion)) = (frame.data_ref(), &mut self.completion) {
             completion.record.bytes += data.len() as u64;

@@ -36,8 +36,11 @@ pub enum Entry {
     Own(Arc<Latest<Destination>>),
 }
 
-/// Returns the upstream and the Host to send; reduces the target to origin-form.
-pub(super) fn find(
+/// Returns the upstream, and the Host to send it: the configured one, else the client's host (on an upstream's own port
+/// the endpoint's) with the endpoint's port. An absolute target goes before Host, which need not agree with it, and is
+/// reduced to origin-form (`*` for OPTIONS of the whole server). Fails for CONNECT, for a target or Host that is not
+/// valid, and for a host without an upstream.
+pub(super) fn resolve_destination(
     entry: &Entry,
     parts: &mut request::Parts,
     line: RequestLine,
@@ -70,7 +73,8 @@ pub(super) fn check_line(line: RequestLine) -> Result<(), Failure> {
     }
 }
 
-/// Returns the Host field; fails if there are several, or none in HTTP/1.1 (RFC 9112 section 3.2).
+/// Returns the Host field, `None` for HTTP/1.0 without one. Fails if there are several, or none in HTTP/1.1 (RFC 9112
+/// section 3.2).
 fn host_field(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderValue>, Failure> {
     let mut hosts = headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
@@ -80,6 +84,8 @@ fn host_field(headers: &HeaderMap, version: Version) -> Result<Option<&HeaderVal
     }
 }
 
+/// Returns the host and port of an absolute target; `None` for a target in origin-form. Fails for another scheme than
+/// `http`, for a target of another form, and for one with user information.
 fn absolute_authority(uri: &Uri) -> Result<Option<Authority>, Failure> {
     let Some(authority) = uri.authority() else { return Ok(None) };
     if uri.scheme().is_none() {
@@ -98,7 +104,8 @@ fn absolute_authority(uri: &Uri) -> Result<Option<Authority>, Failure> {
     Ok(Some(authority.clone()))
 }
 
-/// Returns the request's authority: that of the target, else that of the Host field.
+/// Returns the request's authority: that of the target, else that of the Host field. Fails if there is neither, or if
+/// it is empty, too long or has a byte that no host has.
 fn authority<'a>(
     absolute: Option<&'a Authority>,
     field: Option<&'a HeaderValue>,
@@ -115,7 +122,8 @@ fn authority<'a>(
     }
 }
 
-/// Returns the Host field as text. A password in it is refused here, before anything could show it.
+/// Returns the Host field as text. Fails if it has a byte that no host has; a password in it is refused here, before
+/// anything could show it.
 fn host_text(field: &HeaderValue) -> Result<&str, Failure> {
     let bytes = field.as_bytes();
     if bytes.contains(&b'@') || names_at_sign(bytes) {
@@ -141,6 +149,9 @@ fn no_such_host(host: &[u8], at: usize) -> Failure {
     Failure::bad_request(format!("the byte {byte} at place {place} of the host: no host has it"))
 }
 
+/// Returns the upstream of a request's authority, and the Host to send it. Fails with [`Failure::UnknownHost`] if the
+/// table has no such host, and if the authority is not valid; `path` only decides whether that failure points to the
+/// statistics.
 fn by_host(
     table: &Table<Destination>,
     authority: &str,
@@ -193,6 +204,8 @@ fn no_such_port(host: &str, port: &str) -> Failure {
     }
 }
 
+/// Returns the upstream of a destination, and the Host to send it: the configured one, else the client's host, else the
+/// endpoint's, with the endpoint's port. Fails if the client's host is not valid.
 fn host_of(
     destination: &Destination,
     client_host: Option<&str>,
@@ -212,8 +225,8 @@ fn host_of(
     Ok((upstream, value))
 }
 
-/// Returns the client's host if it is valid, as it is sent to the upstream. Nearly all are plain names, which need no
-/// parser.
+/// Returns the client's host if it is valid, as it is sent to the upstream; fails if it is not. Nearly all are plain
+/// names, which need no parser.
 fn checked(host: &str) -> Result<&str, Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     if !host.is_empty() && host.bytes().all(plain) {
@@ -234,7 +247,7 @@ fn in_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=[]:".contains(&byte)
 }
 
-/// Returns a Host field, with the port unless that is 443.
+/// Returns the text of a Host field: the host, and the port unless that is 443.
 pub(crate) fn with_port(host: &str, port: u16) -> String {
     if port == 443 {
         return host.to_owned();

@@ -126,6 +126,7 @@ impl Resources {
         })
     }
 
+    /// Returns the bound of a resource, in slots or bytes.
     fn most(&self, resource: Resource) -> usize {
         match resource {
             Resource::ClientConnections => self.connections.most(),

@@ -86,6 +86,7 @@ fn question(local: SocketAddr, peer: SocketAddr) -> Vec<u8> {
     [header.concat(), connection.concat()].concat()
 }
 
+/// Returns an address as the question has it: IPv4 in the first four bytes, the rest zero.
 fn address(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(ip) => {
@@ -107,6 +108,8 @@ fn ask(question: &[u8]) -> io::Result<u32> {
     read(&answer[..length])
 }
 
+/// Returns the number of unacknowledged bytes that an answer tells. Fails if the answer is an error of the kernel, or
+/// cut short.
 fn read(answer: &[u8]) -> io::Result<u32> {
     let kind = answer.get(4..).and_then(<[u8]>::first_chunk).copied().map(u16::from_ne_bytes);
     let bytes = answer.get(UNACKNOWLEDGED..).and_then(<[u8]>::first_chunk).copied();

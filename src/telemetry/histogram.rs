@@ -53,7 +53,8 @@ impl Histogram {
         Self { fine: Some(Box::default()), ..Self::new(bounds) }
     }
 
-    /// Counts one duration.
+    /// Counts one duration: in its bucket, in the finer buckets if there are any, and in the sum. A duration above the
+    /// last bound counts in +Inf.
     pub fn observe(&self, duration: Duration) {
         let nanos = nanos(duration);
         let micros = nanos / 1_000;

@@ -1,9 +1,10 @@
 //! The log: text or JSON lines on standard error, one line for each event.
 //!
-//! Events of this crate have the target `warmline` or one below it. Two targets have settings of their own:
-//! `warmline::access` for the end of a request, and `warmline::connection` for the end of a connection. A duration is
-//! recorded with [`seconds`]: JSON has it as a number of seconds (`"total":0.0021`), text as people write it
-//! (`total=2.1ms`).
+//! Events of this crate have the target `warmline` or one below it, and become lines by their level. Two targets do not
+//! go by the level alone: `warmline::access`, for the end of a request, by the setting `access`; and
+//! `warmline::connection`, for the end of a connection, which is logged if `access` is `all`, or at the level `debug`
+//! or below. [`admits`] bounds the lines of both in each second. A duration is recorded with [`seconds`]: JSON has it
+//! as a number of seconds (`"total":0.0021`), text as people write it (`total=2.1ms`).
 
 mod rate;
 mod text;
@@ -180,6 +181,8 @@ pub fn flush(limit: Duration) {
 /// The process's queue of lines; the format of the first call stays.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
+/// Returns the process's queue of lines; at the first call, starts the thread that writes them. Fails if there is no
+/// descriptor or thread for it.
 fn queue(format: Format) -> io::Result<&'static Queue> {
     if let Some(queue) = QUEUE.get() {
         return Ok(queue);
@@ -197,6 +200,8 @@ pub fn seconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e6
 }
 
+/// Makes the subscriber that writes events as lines in the configured format, and the handle by which its filter can be
+/// replaced. Installs nothing.
 fn subscriber<W>(
     settings: &Settings,
     writer: W,
@@ -216,7 +221,10 @@ where
     (Box::new(Registry::default().with(filter).with(lines)), filtering)
 }
 
-/// Makes the filter that decides which events become lines. It is asked once for each place in the code, not for each
+/// Makes the filter that decides which events become lines, by their target and level: ends of requests unless `access`
+/// is off, whatever the level; ends of connections if `access` is for all requests, or the level is `debug` or `trace`;
+/// other events of this crate by the level. Of the libraries only warnings and errors pass, but everything at `trace`;
+/// of kube's client nothing passes but at `trace`. The filter is asked once for each place in the code, not for each
 /// event.
 fn filter(settings: &Settings) -> Filter {
     let Settings { level, access, .. } = *settings;
@@ -234,6 +242,7 @@ fn filter(settings: &Settings) -> Filter {
     Box::new(filter_fn(wanted).with_max_level_hint(own.max(LevelFilter::INFO)))
 }
 
+/// Returns the level up to which this crate's events are logged.
 const fn own_level(level: Level) -> LevelFilter {
     match level {
         Level::Error => LevelFilter::ERROR,

@@ -45,6 +45,7 @@ impl rustls::KeyLog for KeyLogFile {
     }
 }
 
+/// Returns bytes in lower-case hexadecimal.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -108,6 +108,7 @@ impl RefusedChain<'_> {
         }
     }
 
+    /// Returns the name for people of the chain's certificate with this number, counted from 1.
     fn named(&self, number: usize) -> String {
         match self.chain.get(number - 1) {
             Some(der) => x509::named(number, der),

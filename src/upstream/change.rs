@@ -40,7 +40,7 @@ struct NextGeneration {
 }
 
 impl Upstream {
-    /// Prepares a change to these settings. Fails if TLS cannot be set up with them.
+    /// Prepares a change to these settings, and changes nothing yet. Fails if TLS cannot be set up with them.
     pub fn prepare(&self, settings: Arc<Settings>) -> Result<Change, rustls::Error> {
         let now = self.settings();
         let next = match difference(&now, &settings) {
@@ -50,6 +50,9 @@ impl Upstream {
         Ok(Change { settings, next })
     }
 
+    /// Makes the parts of the next generation. The target stays if endpoint and TLS are the same; where only
+    /// certificates, keys or trust differ, the new one knows what was learned of addresses. Fails if TLS cannot be set
+    /// up.
     fn next(
         &self,
         reason: EndReason,
@@ -70,7 +73,8 @@ impl Upstream {
         Ok(NextGeneration { reason, target, trust })
     }
 
-    /// Puts prepared settings in force. If the upstream was retired, that is taken back.
+    /// Puts prepared settings in force: in the pool, and with a new generation if they need one, for which connections
+    /// to servers that a new trust does not cover end at once. If the upstream was retired, that is taken back.
     pub fn apply(&self, change: Change, now: Instant) {
         let resumed = self.resume();
         let Change { settings, next } = change;
@@ -104,13 +108,16 @@ impl Upstream {
         }
     }
 
-    /// Replaces every connection that exists now as soon as its exchange is over (`POST /upstreams/NAME/drain`). Settings and TLS sessions stay.
+    /// Replaces every connection that exists now as soon as its exchange is over (`POST /upstreams/NAME/drain`): idle
+    /// ones close now. Settings and TLS sessions stay. Returns how many were closed, and how many are in use.
     pub fn replace_connections(&self, now: Instant) -> Advanced {
         let (old, advanced) = self.succeed(Generation::successor, EndReason::Drained, None, now);
         self.report_gone(&old, now);
         advanced
     }
 
+    /// Puts a generation with this target in the place of the newest, and logs that. Exchanges on the old one end after
+    /// `rotationDeadline`.
     fn begin_generation(
         &self,
         settings: &Settings,
@@ -137,9 +144,10 @@ impl Upstream {
         self.report_gone(&old, now);
     }
 
-    /// Puts another generation in the place of the newest, in the upstream and in the pool, and returns the old one.
-    /// The lock makes one caller wait for another (the watch and an operator), so that each successor is made from the
-    /// newest generation.
+    /// Puts another generation in the place of the newest, in the upstream and in the pool, whose idle connections of
+    /// older ones close, and returns the old one. Exchanges on the old one end at `deadline`, if there is one. The lock
+    /// makes one caller wait for another (the watch and an operator), so that each successor is made from the newest
+    /// generation.
     fn succeed(
         &self,
         next: impl FnOnce(&Generation) -> Arc<Generation>,
@@ -210,6 +218,7 @@ impl Upstream {
         self.end_retired(now);
     }
 
+    /// Ends the connections of each replaced generation whose deadline has come, and logs how many.
     fn end_overdue(&self, now: Instant) {
         for old in self.older().iter() {
             let ended = old.open.end_overdue(now);
@@ -219,6 +228,8 @@ impl Upstream {
         }
     }
 
+    /// Ends all connections of a retired upstream if its deadline has come, logs how many, and sets the deadline of the
+    /// next round.
     fn end_retired(&self, now: Instant) {
         let mut until = self.retired_until();
         if until.is_none_or(|until| until > now) {
@@ -257,11 +268,13 @@ impl Upstream {
         self.generation.get().target.tls.shown()
     }
 
+    /// Notes that a generation's connection is closed, and logs the end of a replaced generation with its last one.
     pub(super) fn connection_gone(&self, generation: &Generation, id: ConnectionId, now: Instant) {
         generation.open.closed(id);
         self.report_gone(generation, now);
     }
 
+    /// Removes a replaced generation from the list of older ones, and logs that, once its last connection is closed.
     fn report_gone(&self, generation: &Generation, now: Instant) {
         let Some(gone) = generation.open.gone(now) else { return };
         let mut older = self.older();

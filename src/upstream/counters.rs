@@ -201,6 +201,7 @@ impl Counters {
         self.handshake_seconds.observe(dialled.handshake_time);
     }
 
+    /// Counts a failed handshake, and the fault for which the upstream's certificate was refused, if it was.
     pub(super) fn handshake_failed(&self, error: &ConnectError) {
         self.handshakes.increment((Handshake::Failed, Version::None));
         if let ConnectError::Certificate { kind, .. } = error {

@@ -77,8 +77,9 @@ const DESCRIPTOR_WAIT: Duration = CLOSE_TIME.saturating_mul(2);
 /// while connections of its own are closing, and another dial may take the descriptors that those free.
 const DESCRIPTOR_CALL: Duration = CLOSE_TIME.checked_div(4).expect("four is not zero");
 
-/// Takes a descriptor. If none is left, a waiter's dial waits until an idle connection has closed for it. A dial for
-/// the warm floor fails instead, because otherwise two floors would close each other's connections in turn.
+/// Takes a descriptor. If none is left, that is counted, and a waiter's dial waits until an idle connection has closed
+/// for it; fails if none has in time. A dial for the warm floor fails instead, because otherwise two floors would close
+/// each other's connections in turn.
 async fn descriptor(resources: &Resources, purpose: Purpose) -> Result<Slot, ConnectError> {
     let bound = &resources.upstreams;
     if let Some(slot) = bound.free_slot() {
@@ -137,7 +138,8 @@ async fn close_failed(permit: Permit, slot: Slot, error: ConnectError, socket: T
 }
 
 impl Upstream {
-    /// Dials in a task of its own: the connection is kept even if the waiter leaves.
+    /// Dials in a task of its own: the connection is kept even if the waiter leaves. The pool gets the connection, or
+    /// the failure; a failed dial of the warm floor is noted for operators too.
     pub(super) fn spawn_dial(self: &Arc<Self>, permit: Permit, worker: &Worker, purpose: Purpose) {
         let upstream = Arc::clone(self);
         let (resolver, resources) = (worker.resolver.clone(), Arc::clone(&worker.resources));
@@ -177,6 +179,8 @@ impl Upstream {
         self.note_missing(&error.to_string());
     }
 
+    /// Adds a warm connection that could not be made to the list of recent failures; logs it if the list has no equal
+    /// entry.
     fn note_missing(&self, why: &str) {
         let text = format!("a warm connection (pool.minIdle) could not be made: {why}");
         let failed = counters::Failed::new(None, Party::Upstream, Stage::Connect, text);
@@ -198,8 +202,8 @@ impl Upstream {
     }
 
     /// Learns from a connection with a resumed session that ended before anything came over it: the next handshake with
-    /// the address is a full one. An alert on the connection counts as a failed handshake. Called for exchanges and for
-    /// unused connections.
+    /// the address is a full one. An alert on the connection counts as a failed handshake. A lesson about the address
+    /// is logged. Called for exchanges and for unused connections.
     pub fn session_ended(&self, facts: &Facts, alert: Option<AlertDescription>) {
         if alert.is_some() {
             self.counters.identity_refused(facts.version);
@@ -207,18 +211,20 @@ impl Upstream {
         let lesson =
             self.generation.get().target.tls.session_ended(facts.peer.ip(), Instant::now());
         let error = alert.map(|alert| ended_with(alert, facts.shown));
-        self.tell(lesson, facts.peer, error.as_deref());
+        self.log_lesson(lesson, facts.peer, error.as_deref());
     }
 
-    fn tell(&self, lesson: Option<tls::Lesson>, address: SocketAddr, error: Option<&str>) {
+    /// Logs a lesson about an address, if there is one, with the error that taught it.
+    fn log_lesson(&self, lesson: Option<tls::Lesson>, address: SocketAddr, error: Option<&str>) {
         if let Some(lesson) = lesson {
             let upstream = self.name();
             tracing::warn!(upstream, %address, error, "TLS handshakes with this address change: {lesson}");
         }
     }
 
-    /// Drives the connection in a task of its own, whose state is smaller than that of the dial's task, which ends
-    /// here.
+    /// Hands the connection to the pool, and drives it in a task of its own, whose state is smaller than that of the
+    /// dial's task, which ends here. At the connection's end that task gives back place and descriptor, and logs what
+    /// the pool has learned.
     fn spawn_driver(self: Arc<Self>, permit: Permit, ready: EstablishedConnection, slot: Slot) {
         let EstablishedConnection { connection, driver, generation } = ready;
         let (id, peer) = (permit.id(), connection.facts.peer);
@@ -296,6 +302,9 @@ impl Upstream {
         }
     }
 
+    /// Connects to the endpoint, makes the TLS handshake and starts HTTP, all under the newest generation, which counts
+    /// the connection as open then. Notes in the memory of addresses which failed, and closes idle connections to those
+    /// that the name has lost. Fails at the first step that fails.
     async fn dial(
         &self,
         permit: &Permit,
@@ -342,7 +351,7 @@ impl Upstream {
             .await
             .inspect_err(|failed| self.counters.handshake_failed(&failed.error))?;
         self.counters.handshake_done(&dialled);
-        self.tell(dialled.lesson, dialled.peer, first_error.as_deref());
+        self.log_lesson(dialled.lesson, dialled.peer, first_error.as_deref());
         Ok(dialled)
     }
 }

@@ -87,8 +87,8 @@ pub struct Settings {
     pub header_case: connect::HeaderCase,
 }
 
-/// The least patience ([`Settings::patience`]). With less, a path that loses a packet or two would look like one that
-/// has forgotten the connection.
+/// The least value of [`Settings::unacknowledged_limit`]. With less, a path that loses a packet or two would look like
+/// one that has forgotten the connection.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Settings {
@@ -236,7 +236,8 @@ impl Upstream {
 
     /// Leases a connection: an idle one or a new one, at the cap whichever is free first. Returns the time as well,
     /// because the caller needs the time and another reading of the clock would cost more. While the request waits,
-    /// `on_wait` is called with true if it waits in the queue, and with false if it waits for a dial.
+    /// `on_wait` is called with true if it waits in the queue, and with false if it waits for a dial. Fails if the
+    /// queue refuses the request, or if the dial that it counted on failed.
     pub async fn lease(
         self: &Arc<Self>,
         ask: Ask,
@@ -267,6 +268,9 @@ impl Upstream {
         }
     }
 
+    /// Waits for a waiter's connection, and begins the dials that the pool orders, each in a task of its own. Calls
+    /// `on_wait` before each wait. Fails if the waiter was queued for `pool.queueTimeout`, if its own dial failed, or
+    /// if its dials were outdated for too long.
     async fn wait(
         self: &Arc<Self>,
         mut waiter: Waiter<Connection, DialFailure>,

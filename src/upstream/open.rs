@@ -83,7 +83,7 @@ impl OpenConnections {
         self.lock().open.remove(&id);
     }
 
-    /// Returns the chain that a server showed last.
+    /// Returns the chain that a server showed last; `None` before the first connection.
     pub(super) fn shown(&self) -> Option<Chain> {
         self.lock().chain.clone()
     }
@@ -114,7 +114,7 @@ impl OpenConnections {
         ids.iter().filter_map(|id| connections.open.get(id)).for_each(|open| open.control.doubt());
     }
 
-    /// Returns the facts of the generation's end, if it was replaced and has no connection left.
+    /// Returns the facts of the generation's end; `None` unless it was replaced and has no connection left.
     pub(super) fn gone(&self, now: Instant) -> Option<ClosedGeneration> {
         let connections = self.lock();
         let replaced = connections.replaced.as_ref().filter(|_| connections.open.is_empty())?;
@@ -130,7 +130,8 @@ impl OpenConnections {
         }
     }
 
-    /// Tells all connections to end if the deadline has come. Returns their number.
+    /// Tells all connections to end if the deadline has come, once. Returns their number; 0 if it has not come, or had
+    /// before.
     pub(super) fn end_overdue(&self, now: Instant) -> usize {
         let mut connections = self.lock();
         let due =

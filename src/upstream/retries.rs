@@ -87,6 +87,8 @@ impl Budget {
 }
 
 impl Bucket {
+    /// Adds what requests have earned, and the time since the last call, up to a full bucket. The first call fills the
+    /// bucket.
     fn fill(&mut self, earned: u64, full: u64, now: Instant) {
         let Some(at) = self.at else {
             (self.saved, self.at) = (full, Some(now));
@@ -141,6 +143,8 @@ impl Upstream {
         self.allow(retries, |allowance| self.budget.take_for(failed, allowance, now))
     }
 
+    /// Allows a retry of a request that was retried `retries` times, if that is less than `retries.max` and
+    /// `within_budget` is true, which is only asked then. Counts a refusal.
     fn allow(
         &self,
         retries: u32,

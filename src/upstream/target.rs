@@ -29,7 +29,8 @@ impl Target {
         Self::with(endpoint, settings, key_log)
     }
 
-    /// Makes the target of other settings, which have another endpoint or other TLS settings.
+    /// Makes the target of other settings, which have another endpoint or other TLS settings. It shares this target's
+    /// endpoint if that is the same. Fails if TLS cannot be set up.
     pub(super) fn after(
         &self,
         settings: &Settings,
@@ -42,6 +43,8 @@ impl Target {
         }
     }
 
+    /// Makes a target with this endpoint and the TLS of these settings, without any session. Fails if TLS cannot be set
+    /// up.
     fn with(
         endpoint: Arc<Endpoint>,
         settings: &Settings,

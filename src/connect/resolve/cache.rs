@@ -28,6 +28,7 @@ pub(super) struct CachedAnswers {
 }
 
 impl CachedAnswers {
+    /// Returns the cached part of a family, expired or not; `None` if none was kept.
     fn of(&self, family: Family) -> Option<&FamilyAnswer> {
         match family {
             Family::V4 => self.v4.as_ref(),

@@ -24,6 +24,7 @@ impl Hosts {
         hosts
     }
 
+    /// Adds an address of a name, behind those of earlier lines; the same address twice counts once.
     fn add(&mut self, name: &str, address: IpAddr) {
         let addresses = self.0.entry(undotted(name).to_ascii_lowercase()).or_default();
         if !addresses.contains(&address) {

@@ -233,6 +233,7 @@ fn canonical<'a>(response: &'a DnsResponse, asked: &'a Name) -> (&'a Name, u32) 
 }
 
 impl Family {
+    /// Returns the type of DNS records that has this family's addresses.
     fn record(self) -> RecordType {
         match self {
             Self::V4 => RecordType::A,

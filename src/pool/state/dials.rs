@@ -50,6 +50,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.count_on(waiter, if adopts { Dial::Adopted(dial) } else { Dial::Own(dial) });
     }
 
+    /// Makes a queued waiter count on this dial, which promises it a stream; the waiter leaves the queue and is not
+    /// woken.
     fn count_on(&mut self, waiter: WaiterId, dial: Dial) {
         if let Some(id) = dial.id() {
             self.state.connections.promise(id, waiter);

@@ -184,6 +184,8 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
 }
 
 impl<C, E, W> State<C, E, W> {
+    /// Returns the newest connection with room that the reuse mode lets this request take, of its thread before others;
+    /// `None` if there is none.
     fn newest_for(&self, ask: &Ask) -> Option<ConnectionId> {
         let sharing = self.settings.sharing;
         self.connections.newest_with_room(ask.thread, |id| {

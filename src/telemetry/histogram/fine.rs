@@ -60,6 +60,7 @@ pub(super) fn quantile(counts: &[u32], share: f64) -> Option<Quantile> {
     })
 }
 
+/// Returns the bucket of a duration in nanoseconds.
 fn bucket(nanos: u64) -> usize {
     let doubling = nanos.checked_ilog2().unwrap_or(0) as usize;
     match doubling {

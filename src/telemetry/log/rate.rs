@@ -48,7 +48,8 @@ impl Rate {
         self.most.store(most, Relaxed);
     }
 
-    /// True if a line may be written in this second, counted from any fixed moment.
+    /// True if a line may be written in this second, counted from any fixed moment; a line that may not is counted as
+    /// left out.
     pub(super) fn admits(&self, line: Line, second: u64) -> bool {
         match self.most.load(Relaxed) {
             0 => true,
@@ -67,6 +68,7 @@ impl Rate {
 }
 
 impl Window {
+    /// True if a line may be written in this second, of which `most` may be; counts it as admitted or as left out.
     fn admits(&mut self, line: Line, most: u64, second: u64) -> bool {
         if self.second != second {
             (self.second, self.ordinary, self.all) = (second, 0, 0);

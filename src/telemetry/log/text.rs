@@ -57,6 +57,7 @@ struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
+    /// Writes one field, unless a field before it could not be written.
     fn pair(&mut self, field: &Field, value: &dyn Display) {
         if self.result.is_ok() {
             self.result = match field.name() {

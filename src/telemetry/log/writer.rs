@@ -75,7 +75,8 @@ pub(super) fn start(
 }
 
 impl Queue {
-    /// Waits until every line so far is written, but no longer than this.
+    /// Waits until every line so far is written, but no longer than this; has the thread report the lines that were
+    /// left out.
     pub(super) fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         // An empty line: at it the thread reports what was left out.
@@ -132,6 +133,8 @@ struct Outlet<W> {
 }
 
 impl<W: Write> Outlet<W> {
+    /// Writes lines until the queue is dropped. Reports lines that were lost once the queue is empty or many lines were
+    /// written, and those that the rate left out at most once a second, and at a flush.
     fn write(mut self, lines: &Receiver<Vec<u8>>) {
         let mut untold = 0;
         while let Some(line) = self.next(lines) {
@@ -163,6 +166,7 @@ impl<W: Write> Outlet<W> {
         }
     }
 
+    /// Writes a line with the number of lines that the rate left out since the last report; none if there were none.
     fn report_left_out(&mut self) {
         self.told = Instant::now();
         let left_out = self.rate.take_left_out();
@@ -171,6 +175,7 @@ impl<W: Write> Outlet<W> {
         }
     }
 
+    /// Writes a line with the number of lines that were lost since the last such line; none if there were none.
     fn report_losses(&mut self) {
         let lost = self.counts.lost.swap(0, SeqCst);
         if lost > 0 {

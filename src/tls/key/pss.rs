@@ -36,6 +36,7 @@ pub(super) enum Limits {
 }
 
 impl Limits {
+    /// True if the limits allow signatures of this kind.
     fn allow(&self, Pss(.., hash, salt): &Pss) -> bool {
         match self {
             Self::None => true,
