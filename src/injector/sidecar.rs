@@ -156,7 +156,7 @@ fn probe(path: &str, period: u32, failures: u32) -> Value {
     })
 }
 
-/// Returns the sidecar's security context, the most restricted one; on Kubernetes with a user of its own, on OpenShift
+/// Returns the sidecar's security context, the most restricted one; on Kubernetes with a user of its own, on `OpenShift`
 /// without one.
 fn security_context(platform: Platform) -> Value {
     let mut context = json!({
