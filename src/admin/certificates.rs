@@ -83,7 +83,8 @@ pub(super) enum Nearness {
 }
 
 impl Certificate {
-    /// Returns the nearness of the certificate's end.
+    /// Returns the nearness of the certificate's end: `VeryNear` from 3 days before the end on and after it, `Near`
+    /// from 14 days before it on.
     pub(super) fn nearness(&self, now: SystemTime) -> Nearness {
         let left = self.ends.duration_since(now).unwrap_or_default();
         match left {
@@ -220,7 +221,8 @@ impl Group {
         WORDS.into_iter().filter_map(of).collect::<Vec<_>>().join("; ")
     }
 
-    /// Returns the use of the certificates, for people.
+    /// Returns the use of the certificates with the upstreams concerned, for people: those that did or did not ask for
+    /// them, those that they are trusted for, or the one that showed them.
     pub(super) fn title(&self) -> String {
         let upstreams = self.upstreams.join(", ");
         match self.role {
@@ -231,13 +233,13 @@ impl Group {
     }
 }
 
-/// Renders the page as JSON, for programs.
+/// Renders the page as JSON, for programs: one object, with all groups under `certificates`.
 pub(super) fn json(snapshot: &Snapshot) -> String {
     let page = serde_json::json!({ "certificates": groups(snapshot) });
     format!("{page:#}\n")
 }
 
-/// Renders the page as text, for people.
+/// Renders the page as text, for people: each group with its files, and four lines for each certificate.
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let mut page = String::new();
     for group in groups(snapshot) {

@@ -25,7 +25,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Reads the facts now.
+    /// Reads the facts now. A file of `/proc` that cannot be read leaves its facts `None`.
     pub(super) fn read() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();

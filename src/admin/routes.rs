@@ -57,7 +57,8 @@ const OWN_RESOURCE: HeaderName = HeaderName::from_static("cross-origin-resource-
 
 type Parameters = Query<Vec<(String, String)>>;
 
-/// Makes the routes of the port for metrics and health.
+/// Makes the routes of the port for metrics and health: `/metrics`, `/livez`, `/readyz`, `/startupz`, and an index at
+/// `/`.
 pub(super) fn metrics(state: Arc<State>) -> Router {
     let router = Router::new()
         .route("/metrics", get(exposed))
@@ -84,7 +85,8 @@ pub(super) fn waiting(reason: &Arc<Latest<String>>) -> Router {
         })
 }
 
-/// Makes the routes of the administration port.
+/// Makes the routes of the administration port. Requests to a Host that is not loopback, and POST requests from another
+/// page, get 403.
 pub(super) fn admin(state: Arc<State>) -> Router {
     let asset = |content_type: &'static str, text: &'static str| {
         get(move || async move { ([(CONTENT_TYPE, content_type)], text) })

@@ -37,7 +37,8 @@ const TURNOVER: Duration = Duration::from_millis(400);
 const ASKING: Duration = Duration::from_millis(250);
 
 impl Limits {
-    /// Makes the limits of a port with room for `most` connections.
+    /// Makes the limits of a port with room for `most` connections: 10 s for a request's header, and a minute for a
+    /// connection.
     pub(super) fn for_operators(most: usize) -> Self {
         Self {
             clients: Bounds::new(most, TURNOVER, ASKING),

@@ -37,7 +37,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Returns the table of all configured hosts.
+/// Returns the table that maps every configured host to its upstream, and to the Host that goes up to that upstream.
 pub(super) fn table(upstreams: &[Arc<Upstream>]) -> Table<Destination> {
     let mut table = Table::default();
     for upstream in upstreams {

@@ -46,7 +46,8 @@ impl Command {
     }
 }
 
-/// Runs the program; returns its exit status.
+/// Runs the program by its command line; returns its exit status. An unusable command line, and too little address
+/// space, end the process with status 2.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;

@@ -142,7 +142,7 @@ impl Placed<Outline> {
 }
 
 impl Outline {
-    /// Returns the shape in words for an error.
+    /// Returns the node's shape in words, for an error: `nothing`, `a single value`, `a list` or `a mapping`.
     fn shape(&self) -> &'static str {
         match self {
             Self::Nothing => "nothing",

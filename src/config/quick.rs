@@ -81,7 +81,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Takes the next event if it equals `wanted`; true if it did.
+    /// Takes the next event if it equals `wanted`; returns true if it did. Fails at an error and at the end.
     fn take_if(&mut self, wanted: &Event<'_>) -> Result<bool, NeedsThoroughReader> {
         let is_wanted = match self.events.peek() {
             Some(Ok((event, _))) => event == wanted,

@@ -100,7 +100,8 @@ upstreams:
     )
 }
 
-/// Compiles the configuration's text with the files in memory.
+/// Compiles the configuration's text with the files in memory. Fails if the text is refused, which would be a fault of
+/// the demo.
 pub fn compile(document: &str, memory: &Memory) -> Result<Plan, Error> {
     let context = Context {
         terminal: true,

@@ -39,7 +39,7 @@ pub struct Report {
 }
 
 impl OwnCount {
-    /// Returns what this upstream has counted so far.
+    /// Returns the upstream's counts since its start; zeros are left out.
     pub fn of(upstream: &Upstream) -> Self {
         let checkouts = &upstream.pool().counters().checkouts;
         let handshakes = &upstream.counters().handshakes;

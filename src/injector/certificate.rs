@@ -30,7 +30,7 @@ pub(super) struct Serving {
 #[error("{}: {}", file(.0), .0)]
 pub(super) struct Unusable(#[from] IdentityError);
 
-/// Returns the name of the file that an error is about.
+/// Returns the name of the file, or of both, that an error is about.
 const fn file(error: &IdentityError) -> &'static str {
     match error.concern() {
         Concern::Certificate => "tls.crt",

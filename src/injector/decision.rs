@@ -28,7 +28,8 @@ const INJECT: &str = "warmline.dev/inject";
 /// there has no effect.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// Decides about this pod, given as the JSON object of the review.
+/// Decides about this pod, given as the JSON object of the review. An obstacle denies a pod whose own label asks for a
+/// sidecar; other pods are let through without one, with a warning. An object that is not a pod is denied.
 pub(super) fn decide(object: &Value, settings: &Settings) -> Decision {
     let Some(pod) = Pod::read(object) else {
         return Decision::Deny("the object in the review is not a pod".into());

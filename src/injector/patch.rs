@@ -17,7 +17,8 @@ const INJECTED: &str = "warmline.dev/injected";
 const VERSION: &str = "warmline.dev/version";
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// Makes the patch that gives the pod its sidecar.
+/// Makes the patch that gives the pod its sidecar: the container at its place, the volumes, a label and annotations,
+/// and the upstreams' addresses in the environment of every other container.
 pub(super) fn injection(
     pod: Pod<'_>,
     settings: &Settings,

@@ -113,7 +113,7 @@ impl Readiness {
         self.counters.expiry.with_label_values(&["ca"]).set(seconds(not_after));
     }
 
-    /// Renders the metrics in Prometheus' text format.
+    /// Renders the metrics in Prometheus' text format, with the present expiry and trust of the certificate.
     pub(super) fn metrics(&self) -> prometheus::Result<Vec<u8>> {
         let counters = &self.counters;
         if let Some(serving) = self.current.get() {

@@ -123,7 +123,8 @@ pub(super) fn step(
 }
 
 impl SecretContent {
-    /// Parses the data. Returns `None` if it holds no CA that can sign.
+    /// Parses the data. Returns `None` if it holds no CA that can sign. A missing serving certificate becomes an empty
+    /// one, which is replaced at the next step.
     pub(super) fn read(data: &Data) -> Option<Self> {
         let text = |key| data.get(key).and_then(|value| String::from_utf8(value.0.clone()).ok());
         let pair =

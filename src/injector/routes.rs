@@ -77,7 +77,7 @@ pub(super) fn webhook(state: Arc<ReviewState>) -> Router {
     Router::new().route(PATH, post(reviewed)).fallback(lost).with_state(state)
 }
 
-/// Makes the routes of the port for metrics and health.
+/// Makes the routes of the port for metrics and health: `/metrics`, `/livez`, `/readyz`, and an index at `/`.
 pub(super) fn health(readiness: Arc<Readiness>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))

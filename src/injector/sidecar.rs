@@ -75,7 +75,8 @@ pub(crate) enum Platform {
     OpenShift,
 }
 
-/// Makes the sidecar's container.
+/// Makes the sidecar's container: an init container that restarts (a native sidecar), with its arguments, probes,
+/// resources and mounts.
 pub(super) fn container(
     pod: Pod<'_>,
     settings: &Settings,
@@ -156,8 +157,8 @@ fn probe(path: &str, period: u32, failures: u32) -> Value {
     })
 }
 
-/// Returns the sidecar's security context, the most restricted one; on Kubernetes with a user of its own, on `OpenShift`
-/// without one.
+/// Returns the sidecar's security context, the most restricted one: on Kubernetes with a user of its own, on
+/// `OpenShift` without one.
 fn security_context(platform: Platform) -> Value {
     let mut context = json!({
         "allowPrivilegeEscalation": false,

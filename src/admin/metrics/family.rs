@@ -20,7 +20,7 @@ pub(super) fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
     pairs.into_iter().map(pair).collect()
 }
 
-/// Makes a family of gauges.
+/// Makes a family of gauges, one for each sample of labels and value.
 pub(super) fn gauges(
     name: &str,
     help: &str,
@@ -36,7 +36,7 @@ pub(super) fn gauges(
     family(MetricType::GAUGE, name, help, samples.into_iter().map(metric))
 }
 
-/// Makes a family of counters.
+/// Makes a family of counters, one for each sample of labels and value.
 pub(super) fn counters(
     name: &str,
     help: &str,
@@ -52,7 +52,7 @@ pub(super) fn counters(
     family(MetricType::COUNTER, name, help, samples.into_iter().map(metric))
 }
 
-/// Makes a family of histograms of durations, in seconds.
+/// Makes a family of histograms of durations, in seconds, one for each pair of labels and histogram.
 pub(super) fn histograms<'a>(
     name: &str,
     help: &str,

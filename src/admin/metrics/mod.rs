@@ -31,7 +31,8 @@ pub(super) fn render(snapshot: &Snapshot) -> Result<String, prometheus::Error> {
     TextEncoder::new().encode_to_string(&families)
 }
 
-/// Returns the samples of all upstreams whose count is above 0.
+/// Returns a sample for each upstream and each label whose count is above 0. `counts` picks the counts of an upstream,
+/// and `labels` makes the labels of an upstream's name and a label.
 fn counted<'a, L: Copy + 'a>(
     upstreams: &'a [UpstreamSnapshot],
     counts: impl Fn(&'a UpstreamSnapshot) -> &'a Counts<L>,

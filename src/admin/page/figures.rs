@@ -11,7 +11,8 @@ use crate::pool::Census;
 const PLACES: usize = 60;
 const HEIGHT: f32 = 22.0;
 
-/// Draws the last minute of a rate, the newest sample at the right.
+/// Draws the last minute of a rate as a line, the newest sample at the right, the highest at the top; nothing for fewer
+/// than two samples.
 pub(super) fn line(samples: &VecDeque<f32>) -> Markup {
     let most = samples.iter().copied().fold(0.0, f32::max);
     let begin = PLACES.saturating_sub(samples.len());
@@ -31,7 +32,7 @@ pub(super) fn line(samples: &VecDeque<f32>) -> Markup {
     }
 }
 
-/// Draws the taken part of the cap, by the state of the connections.
+/// Draws the connections as parts of a bar whose whole width is the cap: in use, connecting, idle and closing.
 pub(super) fn bar(census: Census, max: usize) -> Markup {
     let parts = [
         ("active", census.active),

@@ -84,7 +84,8 @@ fn since(at: std::time::SystemTime, snapshot: &Snapshot) -> Markup {
     html! { p.muted { "since " (Moment(at)) ", for " (Span::between(at, snapshot.at)) } }
 }
 
-/// Renders the configuration in force.
+/// Renders the section of the configuration in force: its hash, source, age and changes, a lost watch, and the whole as
+/// YAML. A button to reload is there if a source is followed.
 pub(super) fn configuration(snapshot: &Snapshot) -> Markup {
     let configuration = &snapshot.configuration;
     let since = configuration.in_force.since;
@@ -167,7 +168,7 @@ pub(super) fn footer(snapshot: &Snapshot) -> Markup {
     }
 }
 
-/// Returns the numbers of ended connections, by side and manner, as text.
+/// Returns the numbers of ended connections, by side and manner, as text; empty if none has ended.
 fn ended(snapshot: &Snapshot) -> String {
     let ended = snapshot.ends.iter().filter(|(_, count)| *count > 0);
     let ended = ended.map(|((side, how), count)| {

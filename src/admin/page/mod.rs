@@ -26,7 +26,7 @@ pub(super) const ICON: &str = include_str!("icon.svg");
 pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Renders the page.
+/// Renders the whole page as HTML. A browser without scripts loads the page again every 5 s.
 pub(super) fn render(snapshot: &Snapshot) -> String {
     let page = html! {
         (DOCTYPE)

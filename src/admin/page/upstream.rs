@@ -108,7 +108,7 @@ fn overview_row(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     }
 }
 
-/// Renders the whole section of one upstream.
+/// Renders the whole section of one upstream: health, buttons, tiles, tables, last failures, and each connection.
 pub(super) fn section(upstream: &UpstreamSnapshot, now: SystemTime) -> Markup {
     html! {
         section.upstream #{ "upstream-" (upstream.name) } {

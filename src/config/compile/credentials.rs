@@ -182,7 +182,8 @@ impl<'a> CredentialReader<'a> {
         Ok(identity)
     }
 
-    /// Returns the digest of what the files held a moment ago, if that is known.
+    /// Returns the digest of what the files held a moment ago: the SHA-256 of the certificate's file, then that of the
+    /// key's. `None` if either is not known.
     fn digest(&self, files: &IdentityFiles) -> Option<Vec<u8>> {
         let digest = |path: &Path| self.context.files.digest(path);
         let both = match files {

@@ -29,7 +29,7 @@ pub(super) fn of(found: Option<&v1::ConfigMap>, reference: &Reference) -> Conten
     Ok(Arc::from(text.as_str()))
 }
 
-/// Returns the end of a sentence that lists the keys that there are.
+/// Returns the end of the error for a missing key, which lists the keys that the `ConfigMap` has instead.
 fn among(keys: &[&String]) -> String {
     match keys {
         [] => " and no other".into(),

@@ -96,7 +96,8 @@ pub(super) fn regarding(
     }
 }
 
-/// Makes the Event about a rejected content.
+/// Makes the Event about a rejected content. All pods give it the same name, made of the `ConfigMap`'s name and the
+/// content's hash; `instance` is the reporting pod.
 pub(super) fn event(
     regarding: &ObjectReference,
     rejected: &Rejected,

@@ -69,7 +69,8 @@ pub(super) fn ends(upstream: &UpstreamSnapshot) -> Markup {
     table("Why connections ended", rows, "none did yet")
 }
 
-/// Renders the classes of answers, the retries and the refusals.
+/// Renders the numbers of requests by class, of retries, made and refused, of rejections by the pool, and of refused
+/// certificates.
 pub(super) fn answers(exchanges: &ExchangesSnapshot, upstream: &UpstreamSnapshot) -> Markup {
     let meaning = |code| match code {
         Code::ServerError => "the upstream's, or our own: see the failures below".into(),
@@ -88,7 +89,7 @@ pub(super) fn answers(exchanges: &ExchangesSnapshot, upstream: &UpstreamSnapshot
     table("Answers, retries, refusals", all, "no request yet")
 }
 
-/// Renders the handshakes by result: their number and rates.
+/// Renders the handshakes by result: their number since the start, and their present and highest rates.
 pub(super) fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
     let rates = Handshake::ALL.iter().zip(&upstream.activity.by_result);
     html! {
@@ -138,7 +139,7 @@ pub(super) fn failures(exchanges: &ExchangesSnapshot, now: SystemTime) -> Markup
     }
 }
 
-/// Renders the list of connections, folded until a click.
+/// Renders the list of connections, at most [`LISTED`] of them, folded until a click.
 pub(super) fn connections(upstream: &UpstreamSnapshot) -> Markup {
     let all = &upstream.pool.now.connections;
     html! {
