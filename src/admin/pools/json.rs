@@ -61,8 +61,9 @@ fn upstream(upstream: &UpstreamSnapshot) -> Value {
     })
 }
 
-/// Returns the object of one kind of failed request: its status (null if the response was broken off), the side at
-/// fault (`by`), the stage, the number of times and the last time. Equal failures are one entry.
+/// Returns the object of one kind of failure: its status (null if the response was broken off, or if a dial for the
+/// warm floor failed), the side at fault (`by`), the stage, the number of times and the last time. Equal failures are
+/// one entry.
 fn failure(failure: &Noted<Failed>) -> Value {
     let Failed { status, by, stage, text } = &failure.what;
     json!({

@@ -110,7 +110,8 @@ pub(super) fn handshakes(upstream: &UpstreamSnapshot) -> Markup {
     }
 }
 
-/// Renders the last requests that did not get a whole response, the newest first; nothing if there are none.
+/// Renders the last requests that did not get a whole response, and failed dials for the warm floor, the newest first;
+/// nothing if there are none.
 pub(super) fn failures(exchanges: &ExchangesSnapshot, now: SystemTime) -> Markup {
     html! {
         @if !exchanges.failures.is_empty() {
