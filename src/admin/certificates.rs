@@ -171,6 +171,8 @@ impl Group {
         Self { certificates, ..self }
     }
 
+    /// Returns the group with these trusted certificates; of the machine's own roots, it only says that they are in
+    /// use.
     fn of_trust(self, trust: &Trust, now: SystemTime) -> Self {
         if trust.is_system() {
             return Self { system: true, ..self };

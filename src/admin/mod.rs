@@ -100,6 +100,8 @@ impl State {
         })
     }
 
+    /// Returns the answer of `/readyz` at this time, by the open ports, the warm floors of the upstreams, and the
+    /// drain.
     fn ready(&self, now: Instant) -> Report {
         let required = &self.configuration.in_force().plan.required_upstreams;
         let upstreams = self.upstreams.get();

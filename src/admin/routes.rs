@@ -145,6 +145,7 @@ async fn front(Shared(state): Shared<Arc<State>>) -> Html<String> {
     Html(page::render(&Snapshot::take(&state, Instant::now())))
 }
 
+/// Answers with the text of a scrape, or with 500 and the reason if it cannot be made.
 async fn exposed(Shared(state): Shared<Arc<State>>) -> Response {
     match exposition::render(&Snapshot::counts(&state, Instant::now())) {
         Ok(text) => typed(exposition::CONTENT_TYPE, text),

@@ -45,6 +45,7 @@ pub(super) struct Times {
 }
 
 impl Times {
+    /// Takes the durations of these exchanges so far.
     fn of(exchanges: &Exchanges) -> Self {
         Self {
             request: exchanges.request_seconds.snapshot(),

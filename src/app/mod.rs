@@ -303,6 +303,7 @@ fn open_key_log(path: Option<PathBuf>) -> Result<Option<Arc<dyn KeyLog>>, StartE
     }
 }
 
+/// Returns the URL of `/pools` at the first of these addresses; without an address, words that fit in its place.
 fn pools_url(admin: &[Bound]) -> String {
     match admin.first() {
         Some(bound) => format!("http://{}/pools", bound.address),

@@ -223,6 +223,7 @@ impl Watch {
         LookOutcome::Refused(reason.into())
     }
 
+    /// Publishes to the cluster that the configuration is not rejected, and logs that if it was.
     fn accept(&self) {
         self.publish_to_cluster(None);
         if self.live.configuration.accepted() {
@@ -236,6 +237,7 @@ impl Watch {
         }
     }
 
+    /// Notes the source that the text in force came from; logs it if it is another one than before.
     fn came_from(&self, origin: SourceKind) {
         if self.live.configuration.came_from(origin) {
             let name = self.source.name(origin);
@@ -275,6 +277,7 @@ fn hangups() -> Option<Signal> {
     followed.inspect_err(|error| tracing::warn!(%error, "SIGHUP is not followed")).ok()
 }
 
+/// Waits for the next signal; `None` at once if the signal is not followed.
 async fn next(signal: &mut Option<Signal>) -> Option<()> {
     match signal {
         Some(signal) => signal.recv().await,

@@ -51,6 +51,7 @@ const LONGEST_ROUND_TRIP: u64 = 500;
 
 type CommandError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Runs the demo; fails with the reason on standard error.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     show(arguments).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "warmline demo: {error}");
@@ -147,6 +148,8 @@ impl Scene {
         format!("http://{}/", first(&self.running.listeners()))
     }
 
+    /// Sends the requests to this URL. Returns the time of each, and what the origin has seen of them. Fails at the
+    /// first request that does.
     async fn way(&self, to: &str) -> Result<Way, CommandError> {
         let to: Uri = to.parse()?;
         let before = self.origin.seen();

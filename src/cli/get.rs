@@ -64,6 +64,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
+/// Makes the request and prints its answer; true if the status was 2xx. Fails if it does, or if the answer is not
+/// complete within this number of seconds.
 async fn bounded(url: &Uri, seconds: u64) -> Result<bool, CommandError> {
     let limit = Duration::from_secs(seconds);
     timeout(limit, get(url.clone()))

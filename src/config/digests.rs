@@ -96,6 +96,8 @@ struct Stamp {
 }
 
 impl Stamp {
+    /// Returns the stamp of a file, by a question to the kernel; `None` if the file is missing, or its time of change
+    /// is before 1970.
     fn of(file: &Path) -> Option<Self> {
         let metadata = fs::metadata(file).ok()?;
         let seconds = u64::try_from(metadata.ctime()).ok()?;
@@ -103,6 +105,7 @@ impl Stamp {
         Some(Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), changed })
     }
 
+    /// True if the file's last change is long enough ago at `now` for its stamp to be trusted.
     fn is_settled(&self, now: SystemTime) -> bool {
         // A file system that has no such time says 0.
         let settled = self.changed.checked_add(SETTLED).filter(|_| !self.changed.is_zero());

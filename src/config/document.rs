@@ -122,6 +122,7 @@ fn refuse_tags(text: &str) -> Result<(), Finding> {
     })
 }
 
+/// Returns the text of the finding about this tag, with the remedy.
 fn tag_refused(tag: &str) -> String {
     format!(
         "the tag {} is not read here; write the key or value alone, without a tag (text that begins with ! needs quotes)",

@@ -58,6 +58,7 @@ impl<'t> Reader<'t> {
         Self { events: Parser::new_from_str_with_options(text, options), taken: 0 }
     }
 
+    /// Takes the beginning of the text and of its first document. Fails if there is no document.
     fn begin(&mut self) -> Result<(), NeedsThoroughReader> {
         match (self.take()?, self.take()?) {
             (Event::StreamStart, Event::DocumentStart(_, None)) => Ok(()),
@@ -65,6 +66,7 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Takes the end of the document and of the text. Fails if something follows the document.
     fn end(&mut self) -> Result<(), NeedsThoroughReader> {
         match (self.take()?, self.take()?) {
             (Event::DocumentEnd, Event::StreamEnd) => Ok(()),

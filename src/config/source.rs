@@ -311,6 +311,7 @@ impl SourceLocation {
     }
 }
 
+/// Returns the reason why the cluster's text is not known yet; `away` is the failure of the last contact, if it failed.
 fn unknown(away: Option<&LostContact>) -> String {
     match away {
         Some(away) => format!("not read yet: {}", away.reason),

@@ -107,6 +107,7 @@ pub async fn send_kept(to: &Uri, clients: usize, requests: usize) -> Result<(), 
     sending.join_all().await.into_iter().collect()
 }
 
+/// Makes a GET request of this URL, with the origin's name as its Host and without a body.
 fn get(to: &Uri) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = to.clone();

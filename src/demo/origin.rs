@@ -124,6 +124,7 @@ fn acceptor(authority: &Authority, credentials: &Credentials) -> Result<TlsAccep
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
+/// Opens a listening socket on a free port of the loopback address; returns the address too. Fails if the kernel does.
 fn listen() -> io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     listener.set_nonblocking(true)?;

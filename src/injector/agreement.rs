@@ -272,6 +272,7 @@ impl Agreement {
         }
     }
 
+    /// Reads the Secret anew, which may be missing. Fails if the cluster refuses, or does not answer in time.
     async fn reload(&mut self) -> Result<(), AgreementError> {
         let found = timeout(PATIENCE, self.secrets.get_opt(&self.names.secret)).await;
         self.secret.object =

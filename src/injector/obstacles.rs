@@ -82,6 +82,7 @@ fn windows(pod: Pod<'_>) -> Option<String> {
     pod.is_for_windows().then(|| "the pod is for Windows, and the sidecar for Linux".into())
 }
 
+/// Returns the obstacle if the pod has a container with the sidecar's name, else `None`.
 fn container(pod: Pod<'_>) -> Option<String> {
     let taken = pod.all_containers().any(|container| container.name() == SIDECAR);
     taken.then(|| {

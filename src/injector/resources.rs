@@ -107,6 +107,7 @@ impl Bounds {
         Self { request: limit.into(), limit: Some(limit.into()) }
     }
 
+    /// Returns the request and the limit that the annotations wish, each else by the defaults.
     fn loose(wish: AnnotatedResource<'_>, defaults: &Self) -> Self {
         Self {
             request: wish.request.unwrap_or(&defaults.request).into(),

@@ -201,6 +201,7 @@ async fn ready(State(readiness): State<Arc<Readiness>>, request: Request) -> Res
     }
 }
 
+/// Answers with the text of a scrape, or with 500 and the reason if it cannot be made.
 async fn metrics(State(readiness): State<Arc<Readiness>>) -> Response {
     match readiness.metrics() {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),

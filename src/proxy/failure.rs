@@ -172,6 +172,7 @@ impl Failure {
         answer
     }
 
+    /// Returns the fields of the answer, whose row in the table of failures this is.
     fn headers(&self, row: &Row) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -190,7 +191,8 @@ impl Failure {
     }
 
     /// Returns the content of the answer: the failure's own text, then the stage and the upstream, or for an unknown
-    /// host the hosts that are configured.
+    /// host the first [`HOSTS_TOLD`] of the hosts that are configured. `pools` is the address that the text names for
+    /// more.
     fn text(&self, upstream: Option<&Upstream>, pools: &str) -> String {
         let mut text = format!("warmline: {self}\n");
         if let Self::UnknownHost { hosts, stats, .. } = self {

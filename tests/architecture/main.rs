@@ -1,9 +1,10 @@
 //! The rules of the layers, checked in the code: imports point down, no cycles, and each file begins with a `//!`
-//! comment.
+//! comment. Functions are short, and all but the shortest have a doc comment.
 
 #![allow(unreachable_pub, reason = "one crate without users: visibility inside it says enough")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is how it fails")]
 
+mod comments;
 mod functions;
 mod imports;
 mod layers;
@@ -35,6 +36,13 @@ fn nine_of_ten_functions_have_at_most_20_lines() {
         println!("{longest}");
     }
     assert!(ninth <= LINES, "{ninth} lines: split the longest (--nocapture names them)");
+}
+
+#[test]
+fn each_function_of_six_lines_or_more_has_a_doc_comment() {
+    let undocumented = comments::undocumented(&sources());
+    let end = "write what it returns or changes, when it fails, and what None means";
+    assert!(undocumented.is_empty(), "{end}:\n{}\n", undocumented.join("\n"));
 }
 
 /// Reads the library.

@@ -1,6 +1,6 @@
 //! Libraries that each break one rule, and the texts of the violations.
 
-use crate::{functions, rules, source::Source};
+use crate::{comments, functions, rules, source::Source};
 
 const LIBRARY: &str = "//! A library.
 
@@ -164,4 +164,36 @@ fn functions_are_measured_from_the_first_line_to_the_closing_brace_and_tests_are
     let expected = ["2: one: 1 lines", "5: two: 2 lines", "17: three: 2 lines"];
     assert_eq!(lines, expected.map(|length| format!("src/pool.rs:{length}")));
     assert_eq!([33, 34, 100].map(|share| functions::percentile(&lengths, share)), [1, 2, 2]);
+}
+
+#[test]
+fn a_function_of_six_lines_without_a_doc_comment_is_refused_but_for_tests_and_trait_implementations()
+ {
+    let long = |before: &str, name: &str| format!("{before}fn {name}() {{\n\n\n\n\n}}\n");
+    let bare = |name| long("", name);
+    let code = [
+        "//! A module.\n".to_owned(),
+        bare("free"),
+        long("/// Does it.\n#[cold]\n", "documented"),
+        long("#[cold]\n// A plain comment.\n", "with_a_plain_comment"),
+        "fn short() {\n\n\n\n}\n".to_owned(),
+        format!("trait T {{\n{}fn none(&self);\n}}\n", bare("provided")),
+        format!("impl T for S {{\n{}}}\n", bare("implemented")),
+        format!("impl S {{\n{}}}\n", bare("method")),
+        format!("fn outer() {{\n{}}}\n", bare("inner")),
+        long("#[test]\n", "a_test"),
+        long("#[tokio::test]\n", "an_async_test"),
+        format!("#[cfg(test)]\nmod trials {{\n{}}}\n", bare("helper")),
+        format!("mod part {{\n{}}}\n", bare("in_part")),
+        "#[cfg(test)]\nmod scenes;\n".to_owned(),
+    ];
+    let file = Source::read("src/pool/mod.rs", &code.concat());
+    let of_tests = Source::read("src/pool/scenes/first.rs", &bare("scene"));
+    let found = comments::undocumented(&[file, of_tests]);
+    let names: Vec<_> = found.iter().filter_map(|found| found.rsplit_once(": ")).collect();
+    let names: Vec<_> = names.iter().map(|(_, name)| *name).collect();
+    let expected =
+        ["free", "with_a_plain_comment", "provided", "method", "outer", "inner", "in_part"];
+    assert_eq!(names, expected);
+    assert_eq!(found[0], "src/pool/mod.rs:2: free");
 }

@@ -72,6 +72,7 @@ fn with_unrouted(snapshot: &Snapshot) -> impl Iterator<Item = (&str, &ExchangesS
     routed.chain([(NONE, &snapshot.unrouted)])
 }
 
+/// Returns the samples of requests by the class of their status, for this label `upstream`.
 fn codes(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
     let sample = |(code, count): &(crate::upstream::Code, u64)| {
         (labels([("upstream", upstream), ("code", code.as_str())]), *count as f64)

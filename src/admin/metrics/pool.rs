@@ -103,6 +103,7 @@ fn queue_wait(upstreams: &[UpstreamSnapshot]) -> MetricFamily {
     )
 }
 
+/// Returns a sample of this value of each upstream's pool, with the label `upstream`.
 fn each(
     upstreams: &[UpstreamSnapshot],
     value: impl Fn(&PoolSnapshot) -> f64,

@@ -11,6 +11,7 @@ use crate::{
 };
 
 impl PoolSnapshot {
+    /// Returns the number of checkouts that reused a connection.
     pub(super) fn reused(&self) -> u64 {
         self.counters
             .checkouts

@@ -1,5 +1,5 @@
-//! What comes between an exchange and its connection: a response without a request that is on its way, which no request
-//! gets, whatever its method; the end of the driver.
+//! Events that come between an exchange and its connection: a response without a request that is on its way, which no
+//! request gets, whatever its method; and the end of the driver.
 
 use std::{
     future::poll_fn,

@@ -176,6 +176,7 @@ pub enum Failure {
     Ending(Stage),
 }
 
+/// Returns a number of times in words: `once`, `2 times`.
 fn times(sent: u32) -> Cow<'static, str> {
     match sent {
         1 => "once".into(),
