@@ -50,7 +50,7 @@ impl Errors {
         self.only_files
     }
 
-    /// Returns the errors in the order in which they were found.
+    /// Returns the errors in the order of their places in the text.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings

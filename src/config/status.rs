@@ -123,8 +123,8 @@ impl ConfigurationStatus {
         self.lock().configuration.take().is_some()
     }
 
-    /// Records that the source's configuration cannot be used; returns true if it was not refused for the same reason
-    /// before.
+    /// Records and counts a configuration of the source that cannot be used; returns true. Returns false and changes
+    /// nothing if the same text was refused for the same reason before.
     pub fn rejected(&self, hash: Option<String>, reason: &str, now: SystemTime) -> bool {
         let mut refused = self.lock();
         let known = refused.configuration.as_ref();
@@ -142,7 +142,8 @@ impl ConfigurationStatus {
         !self.lock().credentials.is_empty()
     }
 
-    /// Records the credentials whose files cannot be used now, in place of those recorded before; returns the new ones.
+    /// Records the credentials whose files cannot be used now, in place of those recorded before; counts and returns
+    /// the new ones.
     pub fn stale(&self, stale: &[UnusableFiles], now: SystemTime) -> Vec<UnusableFiles> {
         let mut refused = self.lock();
         refused.credentials.retain(|(known, _)| stale.contains(known));

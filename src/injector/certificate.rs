@@ -40,8 +40,9 @@ const fn file(error: &IdentityError) -> &'static str {
 }
 
 impl Serving {
-    /// Reads certificate and key from PEM. Of several certificates for the key, the one that is valid `now` and ends
-    /// last is used.
+    /// Reads certificate and key from PEM. Of several certificates for the key, the one is used that is valid `now` and
+    /// ends last; if none is valid, the one that ends last. Fails if either text cannot be used, or if no certificate
+    /// is for the key.
     pub(super) fn from_pem(
         certificate: &[u8],
         key: &[u8],
