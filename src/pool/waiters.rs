@@ -112,7 +112,9 @@ impl Queue {
 struct Waiting<C, E, W> {
     arrival: Arrival,
     dial: Dial,
-    /// The time that the waiter was queued, once that is over; `None` if it did not have to queue when it came.
+    /// The time since when the waiter is queued; `None` if it is not, or if it did not have to queue when it came.
+    queued_since: Option<Instant>,
+    /// The time that the waiter was queued, over all its stays that have ended; `None` if there was none.
     queued_for: Option<Duration>,
     /// True if the waiter lost its dial, is queued again, and has not been told of that yet.
     sent_back: bool,
@@ -230,8 +232,15 @@ impl<C, E, W> Waiters<C, E, W> {
         let rank = (arrival.ask.urgency, id);
         self.unserved.insert(rank, arrival.ask);
         self.queue.insert(rank);
-        let (dial, queued_for, sent_back, outcome, waker) = (Dial::None, None, false, None, None);
-        let waiting = Waiting { arrival, dial, queued_for, sent_back, outcome, waker };
+        let waiting = Waiting {
+            arrival,
+            dial: Dial::None,
+            queued_since: arrival.at_cap,
+            queued_for: None,
+            sent_back: false,
+            outcome: None,
+            waker: None,
+        };
         self.waiting.insert(id, waiting);
         id
     }
@@ -261,6 +270,7 @@ impl<C, E, W> Waiters<C, E, W> {
         {
             waiting.dial = Dial::None;
             waiting.sent_back = true;
+            waiting.queued_since = Some(now);
             if self.queue.ranks.is_empty() {
                 self.pace.begins(now, patience);
             }
@@ -316,15 +326,20 @@ impl<C, E, W> Waiters<C, E, W> {
         Some(Departed { dial, outcome, queued_for })
     }
 
-    /// Removes a waiter from the queue, if it is queued, with a dial or an outcome: notes how long it was queued,
-    /// unless that is known from before, and that the queue moves.
+    /// Removes a waiter from the queue, if it is queued, with a dial or an outcome: adds to the time that it was queued,
+    /// and notes that the queue moves.
     fn leave_queue(&mut self, waiter: WaiterId, now: Instant) {
         if self.queue.remove(self.rank(waiter))
             && let Some(waiting) = self.waiting.get_mut(&waiter)
-            && let Some(since) = waiting.arrival.at_cap
+            && let Some(since) = waiting.queued_since.take()
         {
-            waiting.queued_for.get_or_insert(now.saturating_duration_since(since));
-            self.pace.moves(now);
+            let stay = now.saturating_duration_since(since);
+            let arrived = waiting.arrival.at_cap.is_some() && waiting.queued_for.is_none();
+            // A waiter whose dial brought its connection loses the dial and is served at the same time: no stay.
+            if arrived || !stay.is_zero() {
+                *waiting.queued_for.get_or_insert_default() += stay;
+                self.pace.moves(now);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -46,6 +46,7 @@ impl Clock {
 /// Returns the environment that `faketime` gives to its children, without the time, which would take precedence over
 /// the file's. The program is not started by `faketime` itself: a killed `faketime` would leave it running.
 fn faketime() -> Vec<(String, String)> {
+    remove_leavings();
     let mut command = Command::new(program("faketime"));
     let told = command
         .args(["-m", "--exclude-monotonic", "-f", "+0", "env"])
@@ -63,6 +64,21 @@ fn faketime() -> Vec<(String, String)> {
         .collect();
     assert!(its.iter().any(|(name, _)| name == "LD_PRELOAD"), "{told}");
     its
+}
+
+/// Removes the shared memory that processes under faketime left behind because they were killed: the library refuses to
+/// start in a process that has got the number of such a process again.
+fn remove_leavings() {
+    for entry in fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| {
+            let number = name.strip_prefix("sem.faketime_sem_");
+            number.or_else(|| name.strip_prefix("faketime_shm_"))
+        });
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Sends a request over a new connection, whose answer is still to come.

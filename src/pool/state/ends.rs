@@ -90,8 +90,10 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         let (streams, retiring) =
             (self.state.connections.streams(), self.state.connections.retiring());
         let above_floor = idle.saturating_sub(self.state.settings.min_idle);
-        let surplus = self.state.purge.surplus(active - retiring);
-        let excess = self.state.purge.period_ended(streams, active, idle).min(above_floor);
+        // What retires takes no request any more, so that it neither meets a need nor is in excess.
+        let staying = active - retiring;
+        let surplus = self.state.purge.surplus(staying);
+        let excess = self.state.purge.period_ended(streams, staying, idle).min(above_floor);
         self.close_idle(excess, EndReason::Purged);
         for _ in 0..surplus {
             if let Some(id) = self.state.connections.least_busy() {

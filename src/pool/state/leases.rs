@@ -130,11 +130,14 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         self.release_dial(waiter, dial);
     }
 
-    /// Lists a connection that has room, so that requests to come find it. An idle one closes instead if the settings
-    /// do not allow it to stay.
+    /// Lists a connection that has room, so that requests to come find it. In a drain it retires instead; an idle one
+    /// closes if the settings do not allow it to stay.
     fn keep(&mut self, id: ConnectionId) {
         if !self.state.connections.is_idle(id) {
             self.state.connections.keep(id, self.now);
+            if self.state.draining && self.state.connections.is_listed(id) {
+                return self.retire(id, EndReason::Drained);
+            }
             return self.watch(id);
         }
         if self.state.draining {

@@ -391,10 +391,13 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     }
 
     /// Begins the drain: closes all idle connections now, and from now on those that come back while no waiter wants
-    /// them.
+    /// them. Connections that have room beside open streams take no more of them.
     pub fn drain(&mut self) {
         self.state.draining = true;
         self.close_idle(usize::MAX, EndReason::Drained);
+        for id in self.state.connections.listed_oldest_first() {
+            self.retire(id, EndReason::Drained);
+        }
     }
 }
 

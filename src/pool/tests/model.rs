@@ -69,6 +69,7 @@ pub struct Waiter {
     ask: Ask,
     reason: Reuse,
     came_at_cap: Option<u64>,
+    queued_since: Option<u64>,
     queued_for: Option<u64>,
     dial: Option<(Id, Dial)>,
     outcome: Option<Outcome>,
@@ -526,6 +527,7 @@ impl Model {
             ask,
             reason,
             came_at_cap,
+            queued_since: came_at_cap,
             queued_for,
             dial,
             outcome,
@@ -606,8 +608,9 @@ impl Model {
             if self.waiter(waiter).outcome.is_none() {
                 self.a_line_begins();
             }
-            self.waiter(waiter).dial = None;
-            self.waiter(waiter).sent_back = true;
+            let now = self.now;
+            let waiter = self.waiter(waiter);
+            (waiter.dial, waiter.sent_back, waiter.queued_since) = (None, true, Some(now));
         }
     }
 
@@ -1065,19 +1068,24 @@ impl Model {
     /// Notes that a waiter is no longer queued.
     fn note_wait(&mut self, waiter: Id) {
         let (now, at) = (self.now, self.at());
-        let stood = self.waiter(waiter).queued() && self.waiter(waiter).came_at_cap.is_some();
-        if stood {
-            self.pace.moves(at);
-        }
         let waiter = self.waiter(waiter);
         waiter.sent_back = false;
-        waiter.queued_for = waiter.queued_for.or(waiter.came_at_cap.map(|since| now - since));
+        let queued = waiter.queued();
+        let Some(since) = waiter.queued_since.take().filter(|_| queued) else { return };
+        let arrived = waiter.came_at_cap.is_some() && waiter.queued_for.is_none();
+        if arrived || now > since {
+            waiter.queued_for = Some(waiter.queued_for.unwrap_or(0) + now - since);
+            self.pace.moves(at);
+        }
     }
 
     fn keep(&mut self, id: Id) {
         if !self.find(id).is_idle() {
             self.connection(id).since = None;
             self.settle(id);
+            if self.draining && self.find(id).since.is_some() {
+                return self.retire(id, EndReason::Drained);
+            }
             return self.watch(id);
         }
         if self.draining {
@@ -1143,7 +1151,7 @@ impl Model {
     fn purge(&mut self) {
         let Census { active, idle, .. } = self.census();
         let surplus = (active - self.retiring()).saturating_sub(self.peak.max(self.need));
-        let excess = (active + idle).saturating_sub(self.peak.max(self.need));
+        let excess = (active - self.retiring() + idle).saturating_sub(self.peak.max(self.need));
         let candidates = self.idle();
         let all_but_newest = &candidates[..idle.saturating_sub(self.settings.min_idle.max(1))];
         for (_, id) in all_but_newest.iter().take(excess.div_ceil(2)) {
@@ -1229,8 +1237,8 @@ impl Model {
 
     pub fn drain(&mut self) {
         self.draining = true;
-        for (_, id) in self.idle() {
-            self.close(id, EndReason::Drained);
+        for (_, id) in self.listed(|_| true) {
+            self.retire(id, EndReason::Drained);
         }
     }
 }

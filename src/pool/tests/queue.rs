@@ -103,3 +103,23 @@ fn a_retrys_wait_at_the_cap_is_measured_too() {
     assert_eq!(scene.collect(retry), Told::Lease(dial, Reuse::Policy));
     assert_eq!(scene.queued_for, Some(millis(20)));
 }
+
+#[test]
+fn a_wait_at_the_cap_after_a_dial_that_brought_nothing_is_added() {
+    let mut scene = scene(1, 9);
+    let held = scene.lease_new();
+    let waiter = scene.wait();
+    scene.clock(millis(20));
+    scene.socket_ends(held, super::scene::PEER_POLITE);
+    let outdated = scene.dial(waiter);
+    scene.clock(millis(5));
+    scene.rotate(1);
+    scene.opens_under(outdated, 0);
+    scene.clock(millis(30));
+    scene.close_ends(outdated);
+    let dial = scene.dial(waiter);
+    scene.clock(millis(5));
+    scene.opens_under(dial, 1);
+    assert!(matches!(scene.collect(waiter), Told::Lease(id, _) if id == dial));
+    assert_eq!(scene.queued_for, Some(millis(50)), "the dials themselves are no wait at the cap");
+}

@@ -146,3 +146,30 @@ fn after_a_burst_steady_streams_come_together_on_one_connection() {
     }
     assert_eq!(connections, [10, 10, 5, 3, 2, 1]);
 }
+
+#[test]
+fn in_a_drain_a_connection_with_room_takes_no_stream_and_closes_once_the_open_ones_have_ended() {
+    let mut scene = scene(3);
+    let id = leased(&mut scene, 2);
+    scene.drain();
+    assert!(matches!(scene.check_out(0, false), Got::Wait(_)));
+    scene.check_in(id);
+    assert!(scene.closed.is_empty());
+    scene.check_in(id);
+    assert_eq!(scene.closed, [id]);
+    scene.close_ends(id);
+    assert_eq!(scene.ended, [(id, EndReason::Drained)]);
+}
+
+#[test]
+fn in_a_drain_a_dial_serves_the_waiters_that_count_on_it_and_no_later_request() {
+    let mut scene = scene(3);
+    let waiters = [scene.wait(), scene.wait()];
+    let id = scene.dial(waiters[0]);
+    scene.drain();
+    scene.opens(id);
+    for (waiter, reuse) in waiters.into_iter().zip([Reuse::First, Reuse::Reused]) {
+        assert_eq!(scene.collect(waiter), Told::Lease(id, reuse));
+    }
+    assert!(matches!(scene.check_out(0, false), Got::Wait(_)));
+}

@@ -115,6 +115,6 @@ fn fault_38_get_says_in_words_that_its_address_space_does_not_suffice() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
-    let told = "the limit on address space (ulimit -v, LimitAS) is 97 MiB, and 2 threads reserve up to 128 MiB";
+    let told = "warmline: the limit on address space (ulimit -v, LimitAS) is 97 MiB, and 2 threads reserve up to 128 MiB";
     assert!(said.starts_with(told), "{said}");
 }

@@ -219,7 +219,8 @@ fn a_refusal_for_too_little_address_space_counts_the_threads_that_there_would_be
     let tasks = format!("/proc/{}/task", running.child.id());
     wait_for("its threads", || fs::read_dir(&tasks).unwrap().count() == 7);
     let refused = Program::run(setup(), "ulimit -v 409600 && exec \"$0\" run --config \"$1\"");
-    let told = "the limit on address space (ulimit -v, LimitAS) is 400 MiB, and 7 threads";
+    let told =
+        "warmline: the limit on address space (ulimit -v, LimitAS) is 400 MiB, and 7 threads";
     wait_for("its word", || refused.printed(told));
 }
 
@@ -230,6 +231,6 @@ fn fault_38_a_start_under_too_low_a_limit_on_address_space_is_refused_in_words()
     let mut program = Program::start(&origin, line);
     assert_eq!(program.child.wait().unwrap().code(), Some(2));
     wait_for("its word", || {
-        program.printed("the limit on address space (ulimit -v, LimitAS) is 400 MiB")
+        program.printed("warmline: the limit on address space (ulimit -v, LimitAS) is 400 MiB")
     });
 }
