@@ -119,7 +119,8 @@ fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && !matches!(byte, b'\r' | b'\n')
 }
 
-/// Returns the length up to the end of the first empty line of bytes that begin within a line.
+/// Returns the length up to the end of the first empty line of bytes that begin within a line; `None` if there is no
+/// empty line.
 fn end_of_lines(bytes: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', bytes).find_map(|lf| match bytes[lf + 1..] {
         [b'\n', ..] => Some(lf + 2),
@@ -242,7 +243,7 @@ fn fault_of_status_line(line: &[u8]) -> Option<String> {
 }
 
 /// Describes the fault of a line that must have `HTTP/1.0` or `HTTP/1.1` at this index, followed by `then` or the
-/// line's end.
+/// line's end; `None` if there is none. `what` names the line, and `rule` says what is right there.
 fn fault_of_version(
     line: &[u8],
     from: usize,

@@ -45,7 +45,7 @@ const PROBE: Duration = Duration::from_secs(1);
 /// an eighth.
 pub(crate) const PROBE_TIME: Duration = Duration::from_millis(1_250);
 
-/// Opens a listening socket, which does not block.
+/// Opens a listening socket, which does not block. Fails if the kernel refuses the address, which may be taken.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -94,6 +94,7 @@ pub(crate) fn reset_when_dropped(stream: &TcpStream, resets: bool) {
 }
 
 /// Sets the options of every connection: small writes are sent at once, and the kernel notices peers that vanished.
+/// Fails if the kernel refuses one.
 pub(crate) fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))
@@ -105,7 +106,7 @@ fn keepalive(time: Duration, interval: Duration) -> TcpKeepalive {
 
 /// Makes the kernel end a connection on which sent bytes stay unacknowledged for so long; zero restores the kernel's
 /// own limit. A peer that acknowledges but has no room for more counts as gone, too: so the time must not be short once
-/// the peer has acknowledged something and is sent more than fits its window.
+/// the peer has acknowledged something and is sent more than fits its window. Fails if the kernel refuses.
 pub(crate) fn set_unacknowledged_limit(stream: &TcpStream, limit: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_user_timeout(Some(limit))
 }
@@ -121,13 +122,14 @@ pub(crate) fn probe(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(PROBE))
 }
 
-/// Restores the options that [`probe`] has changed.
+/// Restores the options that [`probe`] has changed. Fails if the kernel refuses.
 pub(crate) fn end_probe(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive(KEEPALIVE, KEEPALIVE_INTERVAL))?;
     set_unacknowledged_limit(stream, Duration::ZERO)
 }
 
-/// Reads bytes that have arrived, also those of which the runtime has not told yet.
+/// Reads bytes that have arrived, also those of which the runtime has not told yet; 0 is the peer's FIN. Fails with
+/// `WouldBlock` if nothing has arrived.
 pub(crate) fn read_arrived(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     io::Read::read(&mut &*SockRef::from(stream), buffer)
 }

@@ -200,7 +200,8 @@ impl Source {
         }
     }
 
-    /// Reads the next frame: first the frames to send again, then those that come from the client.
+    /// Reads the next frame: first the frames to send again, then those that come from the client; `None` at the end.
+    /// Fails if the client's connection or framing broke, or if the client's FIN came within the body.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(frame) = self.replay.next() {
             return Poll::Ready(Some(Ok(frame)));

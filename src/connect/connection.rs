@@ -205,7 +205,7 @@ impl Drop for ClosingSender {
 }
 
 /// Starts HTTP on a connection whose TLS handshake, made under this generation, is done; writes nothing. The driver
-/// that is returned must be run.
+/// that is returned must be run. The error is hyper's, and never comes in HTTP/1.1.
 pub async fn start(
     dialled: Dialled,
     generation: u64,
@@ -227,7 +227,7 @@ pub async fn start(
     over(stream, case, meter, facts).await
 }
 
-/// Starts HTTP on a stream whose bytes this meter counts.
+/// Starts HTTP on a stream whose bytes this meter counts; the second half of [`start`].
 async fn over(
     stream: MeteredStream,
     case: HeaderCase,
@@ -251,7 +251,7 @@ async fn over(
     Ok((connection, Driver { http, case, idle_sender, meter, facts, alive: ended, present }))
 }
 
-/// Creates hyper's client on the stream; sends nothing.
+/// Creates hyper's client on the stream; sends nothing. The error is hyper's, and never comes in HTTP/1.1.
 async fn handshake(
     io: TokioIo<MeteredStream>,
     case: HeaderCase,
@@ -296,7 +296,8 @@ impl Connection {
         }
     }
 
-    /// Sends a request at this time, to be called after [`Connection::ready`]. The result waits for the response's header.
+    /// Sends a request at this time, to be called after [`Connection::ready`]. The result waits for the response's
+    /// header; its error has the request back if nothing of it was written.
     pub fn send(
         &mut self,
         request: Request<RequestBody>,

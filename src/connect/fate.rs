@@ -167,8 +167,9 @@ impl Evidence {
             && (refused || self.past == PriorUse::JustDialled)
     }
 
-    /// Returns the alert that came on a connection's first exchange in place of an answer. With TLS 1.2 the server
-    /// judges Warmline's certificate before the handshake is done: an alert after that says nothing about it.
+    /// Returns the alert that came on a connection's first exchange in place of an answer; `None` on a used connection,
+    /// and with TLS 1.2. There the server judges Warmline's certificate before the handshake is done: an alert after
+    /// that says nothing about it.
     fn late_alert(&self) -> Option<AlertDescription> {
         self.alert.filter(|_| self.version == Version::Tls13 && self.past.is_first())
     }

@@ -133,7 +133,8 @@ struct FailedTry {
 
 impl HandshakeTry {
     /// Makes the handshake within `limit`. A first try that offers something which may keep it from succeeding makes
-    /// way for the second try after half of the time.
+    /// way for the second try after half of the time. Fails with the offer of a second try, if one may help and there
+    /// is time for it.
     async fn shake_hands(
         &self,
         stream: TcpStream,

@@ -184,7 +184,7 @@ impl Meter {
         self.marks.received() > 0
     }
 
-    /// Returns the time at which the first byte of the response came.
+    /// Returns the time at which the first byte of the response came; `None` before that.
     pub fn first_byte(&self) -> Option<Instant> {
         self.marks.first_byte()
     }
@@ -200,7 +200,7 @@ impl Meter {
         self.marks.awaits_head()
     }
 
-    /// Returns the time at which bytes were last written.
+    /// Returns the time at which bytes were last written; `None` before the first.
     pub fn last_write(&self) -> Option<Instant> {
         self.last_write.get()
     }

@@ -96,7 +96,8 @@ enum RaceEvent {
 }
 
 impl<S: Send + 'static> Race<'_, S> {
-    /// Runs the race to its end: begins with the addresses whose turn it is, and takes the events as they come.
+    /// Runs the race to its end: begins with the addresses whose turn it is, and takes the events as they come. Fails
+    /// if each address has failed, or if the time is over.
     async fn run(mut self) -> Result<(TcpStream, SocketAddr), RaceError> {
         loop {
             if let Some(won) = self.begin_due(Instant::now()) {
@@ -251,8 +252,8 @@ impl<S: Send + 'static> Race<'_, S> {
         RaceError::Failed(most_telling(self.failed).unwrap_or_else(no_address))
     }
 
-    /// Ends the race because its time is over: each address that is still being tried counts as slow. An address may
-    /// have answered at the last moment, and wins.
+    /// Ends the race because its time is over: fails with [`RaceError::Late`], and each address that is still being
+    /// tried counts as slow. An address may have answered at the last moment, and wins.
     fn stop(mut self) -> Result<(TcpStream, SocketAddr), RaceError> {
         if let Some(index) = self.trying.iter().position(Attempt::is_connected) {
             let won = self.trying.swap_remove(index);

@@ -246,7 +246,8 @@ impl System {
 
     /// Resolves a name by the hosts file, the cache or the name servers, in this order. If no name server answers, an
     /// answer that expired up to ten minutes ago is used, and the name servers are not waited for in the next five
-    /// seconds. If a name server says that the name has no address, the cache forgets the name.
+    /// seconds. If a name server says that the name has no address, the cache forgets the name. Fails then, and if
+    /// there is no answer at all.
     async fn look_up(self: &Arc<Self>, name: &str, limit: Duration) -> Result<Resolved, NameFault> {
         let now = Instant::now();
         if let Some(addresses) = self.without_dns(name) {
@@ -284,7 +285,7 @@ impl System {
     }
 
     /// Returns addresses from the hosts file, or the loopback addresses for names that mean this machine by definition
-    /// (RFC 6761 section 6.3).
+    /// (RFC 6761 section 6.3); `None` for every name that DNS is to be asked for.
     fn without_dns(&self, name: &str) -> Option<Vec<IpAddr>> {
         let (hosts, _) = lock(&self.hosts).newest(Hosts::after);
         if let Some(addresses) = hosts.find(name) {
@@ -447,7 +448,7 @@ impl Search<'_> {
     }
 
     /// Asks for both families at once, waits as long as [`judge`] says, and caches what came. A family whose answer is
-    /// still to come stays in the result as `late`.
+    /// still to come stays in the result as `late`. A failure is part of the result.
     async fn both(
         &self,
         candidate: &str,

@@ -303,7 +303,8 @@ where
         }
     }
 
-    /// Returns the nearest time at which something is due: within an exchange that may be a look at the socket.
+    /// Returns the nearest time at which something is due: within an exchange that may be a look at the socket. `None`
+    /// if nothing is.
     fn deadline(&self) -> Option<Instant> {
         let limit = self.limit().map(|(limit, _)| limit);
         let due = limit.into_iter().chain(self.client.kept_until()).min();
@@ -316,8 +317,8 @@ where
         }
     }
 
-    /// Returns the deadline that counts in the phase, and what is due then (the table at the top of
-    /// `proxy/client.rs`).
+    /// Returns the deadline that counts in the phase, and what is due then (the table at the top of `proxy/client.rs`);
+    /// `None` while an exchange has set no alarm.
     fn limit(&self) -> Option<(Instant, Due)> {
         let after = |limit: Duration, due| self.client.since().map(|since| (since + limit, due));
         match self.client.phase() {

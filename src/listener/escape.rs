@@ -127,7 +127,8 @@ impl Escape {
         }
     }
 
-    /// Returns, once, the findings in the newest request line that was not plain.
+    /// Returns, once, the findings in the newest request line that was not plain; `None` if there was none since the
+    /// last call.
     pub fn take_noted(&mut self) -> Option<LineFindings> {
         self.noted.take()
     }

@@ -161,7 +161,8 @@ impl ClientStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Gives hyper the bytes that the former one left.
+    /// Gives hyper the bytes that the former one left, and notes them as if they came now. Fails if the head exceeds
+    /// the bound on what is buffered.
     #[cold]
     fn read_again(&mut self, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
         let bytes = self.unread.split_to(self.unread.len().min(buffer.remaining()));
@@ -179,7 +180,7 @@ impl ClientStream {
     }
 
     /// Returns the byte in the newest request's host for which hyper refused the request, and its position in the
-    /// request line, counted from 1.
+    /// request line, counted from 1; `None` if there is none.
     pub(super) fn refused_byte(&self) -> Option<(u8, u32)> {
         self.refused_byte
     }

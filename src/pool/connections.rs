@@ -157,7 +157,7 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// Returns the streams that take a place under the cap.
+    /// Returns the streams that take a place under the cap; `None` in a phase that has none of those.
     fn streams(self) -> Option<Streams> {
         match self {
             Self::Open(streams) | Self::Retiring(streams, _) => Some(streams),
@@ -691,8 +691,8 @@ impl<C> Connections<C> {
         Some((Leased { id, handle, uses: record.uses, age, reuse }, streams.has_room()))
     }
 
-    /// Ends a stream of a connection, and returns the phase that the connection is in then. An idle one is not listed
-    /// until it is kept.
+    /// Ends a stream of a connection, and returns the phase that the connection is in then; `None` if there is no such
+    /// connection. An idle one is not listed until it is kept.
     pub(super) fn end_stream(&mut self, id: ConnectionId) -> Option<Phase> {
         let record = self.records.get_mut(&id)?;
         let phase = match record.phase {
@@ -764,7 +764,7 @@ impl<C> Connections<C> {
         record.handle.take()
     }
 
-    /// Takes the handle of a lost connection whose leases have ended, to drop it.
+    /// Takes the handle of a lost connection whose leases have ended, to drop it; `None` if it was taken before.
     pub(super) fn take_handle(&mut self, id: ConnectionId) -> Option<C> {
         self.records.get_mut(&id)?.handle.take()
     }

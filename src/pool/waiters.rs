@@ -34,7 +34,7 @@ pub(super) enum Dial {
 }
 
 impl Dial {
-    /// Returns the connection that the dial is to make.
+    /// Returns the connection that the dial is to make; `None` without a dial.
     pub(super) fn id(self) -> Option<ConnectionId> {
         match self {
             Self::None => None,
@@ -181,7 +181,8 @@ impl<C, E, W> Waiters<C, E, W> {
         self.pace.is_too_slow(self.queue.before(urgency), now, patience)
     }
 
-    /// Returns the first of these waiters: the most urgent one, of those the one that came first.
+    /// Returns the first of these waiters: the most urgent one, of those the one that came first; `None` if there are
+    /// none.
     pub(super) fn first_of(&self, waiters: &[WaiterId]) -> Option<WaiterId> {
         waiters.iter().copied().min_by_key(|waiter| self.rank(*waiter))
     }
@@ -211,7 +212,7 @@ impl<C, E, W> Waiters<C, E, W> {
         None
     }
 
-    /// Returns the request with which a waiter joined.
+    /// Returns the request with which a waiter joined; `None` if there is no such waiter.
     pub(super) fn arrival(&self, waiter: WaiterId) -> Option<&Arrival> {
         self.waiting.get(&waiter).map(|waiting| &waiting.arrival)
     }

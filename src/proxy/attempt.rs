@@ -36,7 +36,7 @@ impl Attempt {
         }
     }
 
-    /// Returns the time from sending to the response's first byte.
+    /// Returns the time from sending to the response's first byte; `None` if none came.
     pub(super) fn first_byte(&self) -> Option<Duration> {
         self.answered.map(|answered| answered.saturating_duration_since(self.sent))
     }

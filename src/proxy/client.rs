@@ -203,7 +203,7 @@ impl Client {
         Phase::ALL[usize::from(self.phase.load(Relaxed))]
     }
 
-    /// Returns the time at which the current phase began.
+    /// Returns the time at which the current phase began; never `None` for a client that was made with [`Client::new`].
     pub fn since(&self) -> Option<Instant> {
         self.since.get()
     }
@@ -213,7 +213,7 @@ impl Client {
         self.last_io.set(now);
     }
 
-    /// Returns the time at which a byte was last read or written.
+    /// Returns the time at which a byte was last read or written; `None` before the first.
     pub fn last_io(&self) -> Option<Instant> {
         self.last_io.get()
     }

@@ -68,7 +68,8 @@ pub(super) struct Responded {
 }
 
 impl Responded {
-    /// Judges a response's header, and makes its fields fit to be sent to the client.
+    /// Judges a response's header, and makes its fields fit to be sent to the client. Fails for 101, which no request
+    /// asks for, and for a header whose framing breaks a rule.
     fn new(response: Response<Incoming>, lease: Lease, midway: bool) -> Result<Self, Failure> {
         let (mut response, body) = response.into_parts();
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -270,8 +271,9 @@ impl Exchange<'_> {
         FailedAttempt { retry, failure, verdict }
     }
 
-    /// Returns what may follow from an attempt with this fate: evidence that the upstream has processed nothing, or
-    /// silence, lets the request be sent again.
+    /// Returns the reason of a retry after an attempt with this fate, and the failure to answer with otherwise:
+    /// evidence that the upstream has processed nothing, or silence, lets the request be sent again, every other fate
+    /// does not (`None`).
     fn consequence(
         &self,
         fate: Fate,
@@ -325,7 +327,8 @@ impl Exchange<'_> {
         self.client.set_idle_limit(limits.idle_timeout);
     }
 
-    /// Waits for the final header, within the limits ("Time limits" in docs/design.md).
+    /// Waits for the final header, within the limits ("Time limits" in docs/design.md). Fails with hyper's error, or
+    /// with Warmline's own failure if a limit or the time for the drain is over.
     async fn response(
         &self,
         mut responding: Pin<&mut impl Future<Output = SendResult>>,

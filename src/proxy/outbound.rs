@@ -169,7 +169,8 @@ impl RequestCopy {
     }
 }
 
-/// Wraps a request's body so that its progress can be observed; one with `Expect: 100-continue` is parked.
+/// Wraps a request's body so that its progress can be observed, which the second value shows; `None` for an empty body.
+/// One with `Expect: 100-continue` is parked. If `held`, the body can be sent again as long as it is not too long.
 fn guard(
     incoming: Incoming,
     parts: &request::Parts,

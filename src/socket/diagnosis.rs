@@ -98,7 +98,8 @@ fn address(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-/// Sends a question and reads its answer, which is there as soon as the question has been sent.
+/// Sends a question and reads its answer, which is there as soon as the question has been sent. Fails if the kernel has
+/// no such socket, or refuses.
 fn ask(question: &[u8]) -> io::Result<u32> {
     let socket = Socket::new(Domain::from(NETLINK), Type::DGRAM, Some(Protocol::from(SOCK_DIAG)))?;
     socket.set_nonblocking(true)?;

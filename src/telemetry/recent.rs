@@ -41,7 +41,7 @@ impl<T: Clone + PartialEq> Recent<T> {
         known.is_none()
     }
 
-    /// Returns the entry that was noted last.
+    /// Returns the entry that was noted last; `None` before the first.
     #[must_use]
     pub fn newest(&self) -> Option<T> {
         self.lock().front().map(|noted| noted.what.clone())

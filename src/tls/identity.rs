@@ -142,7 +142,7 @@ impl Identity {
         Self::from_contents(&chain, &secret, now)
     }
 
-    /// Makes an identity of the certificates of the first file and the key of the second, by the rules of
+    /// Makes an identity of the certificates of the first file and the key of the second; fails by the rules of
     /// [`Identity::from_pem`].
     fn from_contents(
         chain: &Contents,

@@ -119,7 +119,7 @@ fn kind(key: &SubjectPublicKeyInfo<'_>) -> String {
 }
 
 /// Rewrites an Ed25519 key in the first form of PKCS#8, without a public key: the second form has several spellings, of
-/// which not all are read.
+/// which not all are read. `None` for every other key.
 fn plain_ed25519(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
     const SEED: usize = 32;
     const HEAD: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];

@@ -24,7 +24,8 @@ struct Writer {
 }
 
 impl KeyLogFile {
-    /// Opens the file, readable by its owner alone if it is new.
+    /// Opens the file to append to, and creates it, readable by its owner alone, if there is none. Fails if the kernel
+    /// refuses.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         Ok(Self(Mutex::new(Writer { file, failing: false })))

@@ -245,7 +245,8 @@ impl Client {
     }
 }
 
-/// Creates a judge of the chains that servers show.
+/// Creates a judge of the chains that servers show. Fails if a trusted certificate cannot serve as a root, or if there
+/// is none.
 pub fn verifier(trust: &Arc<Trust>, name: &ServerName<'static>) -> Result<Verifier, rustls::Error> {
     Verifier::new(Arc::clone(trust), name.clone(), Arc::clone(&HYBRID))
 }

@@ -71,7 +71,7 @@ impl Note {
         self.shown.get().copied().unwrap_or_default()
     }
 
-    /// Returns the reason why the server's certificate was refused, with the remedy.
+    /// Returns the reason why the server's certificate was refused, with the remedy; `None` if it was not.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.get().map(String::as_str)
     }

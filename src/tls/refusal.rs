@@ -149,8 +149,8 @@ impl RefusedChain<'_> {
     }
 
     /// Returns the number of the first certificate for which `applies` is true and that issued another one of the
-    /// chain. A server may send certificates that belong to no chain, such as its own twice: those are not the reason
-    /// for a refusal.
+    /// chain; `None` if there is none. A server may send certificates that belong to no chain, such as its own twice:
+    /// those are not the reason for a refusal.
     fn find_issuer(&self, applies: impl Fn(&X509Certificate<'_>) -> bool) -> Option<usize> {
         let last = self.chain.len().min(COMPARED);
         let fits = |number: usize| {
@@ -429,7 +429,7 @@ fn signature_name(oid: &str) -> Option<&'static str> {
     })
 }
 
-/// Returns the name of the first critical extension that webpki does not follow.
+/// Returns the name of the first critical extension that webpki does not follow; `None` if there is none.
 fn critical_extension(certificate: &X509Certificate<'_>) -> Option<String> {
     const FOLLOWED: [&str; 6] =
         ["2.5.29.15", "2.5.29.17", "2.5.29.19", "2.5.29.30", "2.5.29.31", "2.5.29.37"];
@@ -453,7 +453,7 @@ fn extension_name(extension: &X509Extension<'_>) -> String {
     }
 }
 
-/// Returns the first kind of name in a CA's constraints that is not checked here.
+/// Returns the first kind of name in a CA's constraints that is not checked here; `None` if there is none.
 fn unchecked_kind(certificate: &X509Certificate<'_>) -> Option<&'static str> {
     let constraints = certificate.name_constraints().ok().flatten()?;
     let NameConstraints { permitted_subtrees, excluded_subtrees } = constraints.value;

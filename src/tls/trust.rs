@@ -74,7 +74,8 @@ impl Trust {
         Ok(Self { certificates, system: false, key, first_end, left_out: None })
     }
 
-    /// Reads the machine's own roots; unreadable ones are left out, and at least one must remain.
+    /// Reads the machine's own roots; unreadable ones are left out, of which [`Trust::left_out`] tells. Fails if none
+    /// remains.
     pub fn system() -> Result<Self, TrustError> {
         let found = rustls_native_certs::load_native_certs();
         Self::of_system(found.certs, &found.errors)

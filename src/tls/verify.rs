@@ -97,7 +97,8 @@ impl Verifier {
         self.verify_server_cert(leaf, intermediates, &self.name, &[], at).is_ok()
     }
 
-    /// Verifies a leaf that is itself trusted: its time, use and name still count, its issuer does not.
+    /// Verifies a leaf that is itself trusted: its time, use and name still count, its issuer does not. Fails with the
+    /// first of them that is wrong.
     fn verify_pinned(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
         let (_, parsed) =
             X509Certificate::from_der(leaf).map_err(|_| CertificateError::BadEncoding)?;

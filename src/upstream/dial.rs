@@ -335,7 +335,7 @@ impl Upstream {
     }
 
     /// Makes the TLS handshake of a dial, a second one where that may help, and counts both. Logs the lesson that a
-    /// second one taught.
+    /// second one taught. Fails with the last failure.
     async fn shake_hands(
         &self,
         reached: Reached,

@@ -26,7 +26,9 @@ impl Endpoint {
         Self { configured, addresses: Addresses::default() }
     }
 
-    /// Connects to the endpoint over TCP. `spare` gives a place under the cap for one more socket.
+    /// Connects to the endpoint over TCP, and notes in the memory of its addresses which answered and which failed.
+    /// `spare` gives a place under the cap for one more socket; `None` if none is free. Fails if the name gives no
+    /// address, if each address failed, or if the time of `limits.connect` is over.
     pub(super) async fn reach<S: Send + 'static>(
         &self,
         resolver: &Resolver,

@@ -55,7 +55,8 @@ impl Target {
         Ok(Arc::new(Self { endpoint, tls, verify_name }))
     }
 
-    /// Returns a judge of the chains that the endpoint's servers show, by this trust.
+    /// Returns a judge of the chains that the endpoint's servers show, by this trust. Fails if the trust cannot be
+    /// used.
     pub(super) fn verifier(&self, trust: &Arc<Trust>) -> Result<Verifier, rustls::Error> {
         tls::verifier(trust, &self.verify_name)
     }

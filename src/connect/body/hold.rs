@@ -108,7 +108,7 @@ impl Replay {
         self.data.is_empty() && self.trailers.is_none()
     }
 
-    /// Takes the next frame.
+    /// Takes the next frame: the bytes in one piece, then the trailers; `None` at the end.
     pub(super) fn next(&mut self) -> Option<Frame<Bytes>> {
         if self.data.is_empty() {
             return self.trailers.take().map(Frame::trailers);

@@ -98,7 +98,7 @@ impl Marks {
         self.received.load(Relaxed)
     }
 
-    /// Returns the time at which the first byte of the response came.
+    /// Returns the time at which the first byte of the response came; `None` before that.
     pub(super) fn first_byte(&self) -> Option<Instant> {
         self.first_byte.get()
     }

@@ -71,7 +71,7 @@ impl CachedAnswers {
         self.away_until.is_some_and(|until| until > now)
     }
 
-    /// Returns the time at which the newest part was heard.
+    /// Returns the time at which the newest part was heard; `None` without a part.
     fn heard(&self) -> Option<Instant> {
         [&self.v4, &self.v6].into_iter().flatten().map(|part| part.heard).max()
     }

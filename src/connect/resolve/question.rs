@@ -122,7 +122,8 @@ async fn answered(
     }
 }
 
-/// Asks one name server once; over TCP if the answer is too long for a packet.
+/// Asks one name server once; over TCP if the answer is too long for a packet, or if `resolv.conf` says so. Returns the
+/// server with its answer, or with the reason why there is none that says something about the name.
 async fn send(
     servers: &Servers,
     server: SocketAddr,
@@ -159,7 +160,8 @@ async fn over_udp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse
     sender.with_max_retries(1).build().send_message(request).first_answer().await
 }
 
-/// Asks one name server over a TCP connection of its own, which ends with the answer.
+/// Asks one name server over a TCP connection of its own, which ends with the answer. Fails if the server cannot be
+/// reached or its answer is not DNS.
 async fn over_tcp(server: SocketAddr, request: DnsRequest) -> Result<DnsResponse, NetError> {
     // The provider drives the connection for as long as it lives.
     let provider = TokioRuntimeProvider::default();

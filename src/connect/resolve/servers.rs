@@ -55,8 +55,9 @@ impl Servers {
         })
     }
 
-    /// Returns the content of a file that was read just now, or `None` to keep the former content: a file that is
-    /// broken or gone leaves the name servers that were known, if there were any.
+    /// Returns the meaning of a file that was read just now: the name servers, or the reason why there are none. `None`
+    /// keeps the former meaning: a file that is broken or gone leaves the name servers that were known, if there were
+    /// any.
     pub(super) fn after(
         read: FileRead,
         known: &Result<Arc<Self>, Arc<str>>,

@@ -107,7 +107,7 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
     }
 
     /// Gives the room of a connection to the first waiters that may take it. Returns who has a right to the rest, which
-    /// can only be the place.
+    /// can only be the place; `None` if no waiter wants it.
     pub(super) fn give_room(&mut self, id: ConnectionId) -> Option<Taker> {
         loop {
             match self.state.taker(id)? {

@@ -60,7 +60,8 @@ pub(super) fn second(at: Instant) -> u64 {
     at.saturating_duration_since(*FIRST.get_or_init(|| at)).as_secs()
 }
 
-/// Starts the thread that writes to the sink; returns the queue that it takes lines from.
+/// Starts the thread that writes to the sink; returns the queue that it takes lines from. Fails if no thread can be
+/// started.
 pub(super) fn start(
     format: Format,
     sink: impl Write + Send + 'static,
