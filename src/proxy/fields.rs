@@ -108,8 +108,8 @@ pub(super) fn to_client(parts: &mut response::Parts) -> Result<Fitness, Failure>
     }
     if seen.lengths > 0 && seen.codings > 0 {
         parts.headers.remove(CONTENT_LENGTH);
-    } else if seen.lengths > 1 || seen.listed_length {
-        keep_one_length(&mut parts.headers);
+    } else if seen.lengths > 1 || seen.odd_length {
+        keep_one_length(&mut parts.headers)?;
     }
     let fitness = if seen.fit(parts.version) {
         Fitness::Fit(seen.hop_by_hop.then(|| keep_alive::announced(&parts.headers)).flatten())
@@ -159,8 +159,8 @@ struct FieldFindings {
     ends_chunked: bool,
     /// The number of Content-Length fields.
     lengths: usize,
-    /// True if a length is written as a list: `3, 3`.
-    listed_length: bool,
+    /// True if a Content-Length is not a plain number.
+    odd_length: bool,
     /// True if there is a Connection field.
     connection: bool,
     /// True if Connection names `close`.
@@ -187,7 +187,7 @@ impl FieldFindings {
         match *name {
             CONTENT_LENGTH => {
                 self.lengths += 1;
-                self.listed_length |= value.as_bytes().contains(&b',');
+                self.odd_length |= !is_number(value.as_bytes());
             }
             CONNECTION => {
                 self.connection = true;
@@ -282,15 +282,32 @@ fn codings_fault(headers: &HeaderMap, sender: &str) -> String {
     }
 }
 
-/// Reduces Content-Length to one number. hyper has checked that all the lengths are equal and that the first is valid.
-fn keep_one_length(headers: &mut HeaderMap) {
-    let first = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let number = first.and_then(|text| text.split(',').next()).map(str::trim);
-    let number = number.and_then(|text| HeaderValue::from_str(text).ok());
+/// Reduces Content-Length to one number. Fails if its values are not one and the same number: hyper does not look at
+/// them where no body follows, as after HEAD or with 304 (RFC 9112 section 6.3).
+#[cold]
+fn keep_one_length(headers: &mut HeaderMap) -> Result<(), Failure> {
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().map(HeaderValue::as_bytes);
+    let mut lengths =
+        lengths.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let first = lengths.next().unwrap_or_default();
+    if let Some(odd) = [first].into_iter().chain(lengths).find(|l| *l != first || !is_number(l)) {
+        let odd = head::shown(odd);
+        return Err(Failure::malformed(format!(
+            "Content-Length names {odd}: right is one number, or the same one again"
+        )));
+    }
+    let number = HeaderValue::from_bytes(first);
     headers.remove(CONTENT_LENGTH);
-    if let Some(number) = number {
+    if let Ok(number) = number {
         headers.insert(CONTENT_LENGTH, number);
     }
+    Ok(())
+}
+
+/// True if this is a number of bytes that a body can have, in digits alone.
+fn is_number(length: &[u8]) -> bool {
+    // Nineteen digits always fit into 64 bits.
+    matches!(length.len(), 1..=19) && length.iter().all(u8::is_ascii_digit)
 }
 
 /// Drops the trailers that must not pass; hyper drops those that the Trailer field does not announce.
@@ -433,6 +450,18 @@ mod tests {
         let mut parts = response(Version::HTTP_11, &[("content-length", "3, 3")]);
         assert_eq!(to_client(&mut parts).ok(), Some(Fitness::Fit(None)));
         assert_eq!(parts.headers[CONTENT_LENGTH], "3");
+    }
+
+    #[test]
+    fn a_length_that_is_not_one_number_is_refused_although_no_body_follows() {
+        for odd in ["5&", "", "+5", "-1", "3, 4", "3, x", "99999999999999999999", "0x10"] {
+            let mut parts = response(Version::HTTP_11, &[("content-length", odd)]);
+            let refused = to_client(&mut parts).expect_err(odd);
+            assert!(refused.to_string().contains("Content-Length names"), "{odd}: {refused}");
+        }
+        let mut parts = response(Version::HTTP_11, &[("content-length", "3")]);
+        parts.headers.append(CONTENT_LENGTH, HeaderValue::from_static("4"));
+        assert!(to_client(&mut parts).is_err());
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn requests_tile(upstream: &UpstreamSnapshot) -> Markup {
         &html! { (PerSecond(rate.now)) small { " now" } },
         &html! {
             (figures::line(&rate.lately))
-            p { "peak " (PerSecond(rate.most)) "/s in the last minute · " (Count(total)) " in all" }
+            p { "peak " (PerSecond(rate.most)) "/s since the start · " (Count(total)) " in all" }
         },
     )
 }
@@ -237,7 +237,7 @@ fn handshakes_tile(upstream: &UpstreamSnapshot) -> Markup {
         &html! { (PerSecond(rate.now)) small { " now" } },
         &html! {
             (figures::line(&rate.lately))
-            p { "peak " (PerSecond(rate.most)) "/s in the last minute" }
+            p { "peak " (PerSecond(rate.most)) "/s since the start" }
             @if times.count() > 0 {
                 p { "took " (quantile(times.quantile(0.5))) " median, " (quantile(times.quantile(0.99))) " p99" }
             }

@@ -76,7 +76,7 @@ payments  (payments.example:443)
   queue        0 waiting, rejected 0
   opened       3, closed 2 (1 idle, 1 purged)
   checkouts    40, reused 39 (97.5 %), new 1 (first)
-  handshakes   1 full, 2 resumed, 0 refused, 0 failed; 1.0 a second now, peak 3.0 in the last minute
+  handshakes   1 full, 2 resumed, 0 refused, 0 failed; 1.0 a second now, peak 3.0 since the start
   requests     1 (2xx), retries 1 (not-sent)
   latency      42ms median, 42ms p99 in the last minute; Warmline adds 2.0ms in the mean
     conn  state           age      uses  generation  last reason  peer
@@ -88,7 +88,7 @@ orders  (orders.example:443)
   queue        0 waiting, rejected 0
   opened       0, closed 0
   checkouts    0, reused 0, new 0
-  handshakes   0 full, 0 resumed, 0 refused, 0 failed; 0.0 a second now, peak 0.0 in the last minute
+  handshakes   0 full, 0 resumed, 0 refused, 0 failed; 0.0 a second now, peak 0.0 since the start
   requests     0, retries 0
   latency      no request in the last minute
 "

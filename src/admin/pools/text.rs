@@ -104,7 +104,7 @@ fn handshakes(upstream: &UpstreamSnapshot) -> String {
     let results: Vec<_> = results.map(|(result, count)| format!("{count} {result}")).collect();
     let rate = &upstream.activity.handshakes;
     format!(
-        "{}; {:.1} a second now, peak {:.1} in the last minute",
+        "{}; {:.1} a second now, peak {:.1} since the start",
         results.join(", "),
         rate.now,
         rate.most
