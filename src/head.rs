@@ -105,8 +105,6 @@ impl HeadScan {
     clippy::needless_bitwise_bool,
     reason = "a branch for each byte would take eight times as long"
 )]
-/// Looks at a chunk and the byte behind it: the first result is true if an empty line may begin in it, the second if it
-/// has control bytes other than CR and LF.
 fn look_at_chunk(chunk: &[u8; CHUNK + 1]) -> (bool, bool) {
     chunk.iter().zip(&chunk[1..]).fold((false, false), |(may_end, controls), (byte, next)| {
         let ends = (*byte == b'\n') & ((*next == b'\r') | (*next == b'\n'));
@@ -283,8 +281,9 @@ fn fault_of_fields(mut rest: &[u8]) -> Option<String> {
     None
 }
 
-/// Describes the fault of one field's line; `None` if there is none. `before` is the line before it, as a blank at the
-/// beginning continues that.
+/// Describes the first fault of one field's line; `None` if there is none. `line` includes its line end; without one it
+/// is the beginning of a line, of which only what is wrong already counts. A blank at the beginning is always a fault,
+/// told as a continuation of `before`, which is the field's line before it, `None` for the first. Values are not shown.
 fn fault_of_field(line: &[u8], before: Option<&[u8]>) -> Option<String> {
     let end = line.iter().position(|byte| !is_token(*byte))?;
     if line[end] != b':' {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     StartError,
-    routes::Entries,
+    routes::Destinations,
     sockets::{Bound, bind, bind_own_port},
     worker::{Job, ListeningSocket},
 };
@@ -139,12 +139,14 @@ impl Inlets {
         }
     }
 
-    /// Puts a plan's addresses in force; returns the drains of the inlets that the plan no longer wants, for the caller
-    /// to begin.
+    /// Puts a plan's addresses in force: new ones accept from now on, kept ones get the plan's settings, and their clients
+    /// stay. Returns the drains of the inlets that the plan no longer wants: they accept until the caller begins the
+    /// drain, but are not among these inlets any more. `inlets` must have been prepared from these inlets as they are
+    /// now.
     pub(super) fn commit(
         &mut self,
         inlets: PreparedInlets<'_>,
-        entries: &Entries<'_>,
+        destinations: &Destinations<'_>,
         common: &InletContext,
     ) -> Vec<Drain> {
         let mut open = Vec::new();
@@ -156,9 +158,9 @@ impl Inlets {
             let had = kept.as_ref().map(|open| open.inlet.bound.share());
             let bound = bounds.of(&wanted, had);
             open.extend(match (kept, sockets) {
-                (Some(open), _) => Some(open.keep(&wanted, bound, entries)),
+                (Some(open), _) => Some(open.keep(&wanted, bound, destinations)),
                 (None, Some(sockets)) => {
-                    Some(OpenInlet::new(&wanted, sockets, bound, entries, common))
+                    Some(OpenInlet::new(&wanted, sockets, bound, destinations, common))
                 }
                 (None, None) => None,
             });
@@ -271,17 +273,19 @@ impl OpenInlet {
         wanted: &WantedInlet<'_>,
         sockets: NewSockets,
         bound: Arc<ConnectionBound>,
-        entries: &Entries<'_>,
+        destinations: &Destinations<'_>,
         common: &InletContext,
     ) -> Self {
         let limits = wanted.settings.limits.clone();
         let destination = match &wanted.key {
-            InletKey::OwnPort(name, _) => entries.own(name).map(|own| Arc::new(Latest::new(own))),
+            InletKey::OwnPort(name, _) => {
+                destinations.own(name).map(|own| Arc::new(Latest::new(own)))
+            }
             InletKey::Listener(..) => None,
         };
         let entry = match &destination {
             Some(destination) => Entry::Own(Arc::clone(destination)),
-            None => Entry::Shared(Arc::clone(entries.routes)),
+            None => Entry::Shared(Arc::clone(destinations.routes)),
         };
         let inlet = Arc::new(Inlet {
             proxy: Arc::clone(&common.proxy),
@@ -309,14 +313,14 @@ impl OpenInlet {
         self,
         wanted: &WantedInlet<'_>,
         bound: Arc<ConnectionBound>,
-        entries: &Entries<'_>,
+        destinations: &Destinations<'_>,
     ) -> Self {
         ConnectionBound::move_to(&self.inlet.bound, bound);
         self.inlet.limits.replace(wanted.settings.limits.clone());
         self.inlet.explain.store(wanted.settings.explain, Relaxed);
         self.inlet.keeps_case.store(wanted.keeps_case, Relaxed);
         if let (InletKey::OwnPort(name, _), Some(destination)) = (&self.key, &self.destination)
-            && let Some(own) = entries.own(name)
+            && let Some(own) = destinations.own(name)
         {
             destination.replace(own);
         }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     ReconfigureError, StartError,
     inlets::{InletContext, Inlets, PreparedInlets},
-    routes::{Entries, table},
+    routes::{Destinations, table},
     sockets::{divide_descriptors, most_clients, own_descriptors, recheck_descriptor_limit},
     worker::Job,
 };
@@ -224,8 +224,8 @@ impl Live {
         }
         self.routes.replace(table(&upstreams));
         changing.note_owners(&upstreams);
-        let entries = Entries::new(&self.routes, &upstreams);
-        for closing in changing.inlets.commit(inlets, &entries, &self.common) {
+        let destinations = Destinations::new(&self.routes, &upstreams);
+        for closing in changing.inlets.commit(inlets, &destinations, &self.common) {
             closing.begin();
             self.run_on_first(move |_| bound_drain(closing, drain));
         }

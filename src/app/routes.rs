@@ -12,12 +12,12 @@ use crate::{
 };
 
 /// The destinations that inlets route to: the host table, and the upstreams by name.
-pub(super) struct Entries<'a> {
+pub(super) struct Destinations<'a> {
     pub(super) routes: &'a Arc<Latest<Table<Destination>>>,
     upstreams: HashMap<&'a str, &'a Arc<Upstream>>,
 }
 
-impl<'a> Entries<'a> {
+impl<'a> Destinations<'a> {
     /// Makes the destinations of these upstreams, found by name, beside the host table.
     pub(super) fn new(
         routes: &'a Arc<Latest<Table<Destination>>>,

@@ -154,7 +154,7 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> Options {
 /// Describes an error in the YAML itself, or a use of YAML that is refused here, such as a second document.
 fn malformed(error: &Error, text: &str) -> Finding {
     let at = place(error);
-    if let Some(message) = unrendered(text, at) {
+    if let Some(message) = foreign_syntax(text, at) {
         return Finding { path: String::new(), at: Some(at), message: message.into() };
     }
     let message = match innermost(error) {
@@ -175,9 +175,9 @@ fn malformed(error: &Error, text: &str) -> Finding {
     Finding { path: String::new(), at: Some(at), message }
 }
 
-/// Returns the error for a line that cannot be read for what it has of another language: a tab in its indentation, or a
-/// template; `None` for other lines.
-fn unrendered(text: &str, at: Position) -> Option<&'static str> {
+/// Returns the error for the line at this position if it has a tab in its indentation, or a template's `{{ }}`; `None`
+/// for other lines.
+fn foreign_syntax(text: &str, at: Position) -> Option<&'static str> {
     let line = text.lines().nth(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
     let indentation = &line[..line.len() - line.trim_start().len()];
     if indentation.contains('\t') {

@@ -143,6 +143,7 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
         visitor.visit_some(self)
     }
 
+    /// Reads a scalar's text; fails as [`Reader::text`] does.
     fn deserialize_str<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, NeedsThoroughReader> {
         match self.text()? {
             Cow::Borrowed(text) => visitor.visit_borrowed_str(text),
@@ -167,6 +168,7 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
         visitor.visit_seq(WithPlace { reader: self, place, given: 0 })
     }
 
+    /// Reads a list, in block or flow style; fails if something else is there, or it has a tag or an anchor.
     fn deserialize_seq<V: Visitor<'t>>(self, visitor: V) -> Result<V::Value, NeedsThoroughReader> {
         match self.take()? {
             Event::SequenceStart(_, 0, None) => visitor.visit_seq(Entries(self)),
@@ -174,6 +176,8 @@ impl<'t> Deserializer<'t> for &mut Reader<'t> {
         }
     }
 
+    /// Reads a mapping, in block or flow style, whose keys the visitor judges; fails if something else is there, or it has
+    /// a tag or an anchor.
     fn deserialize_struct<V: Visitor<'t>>(
         self,
         _: &'static str,

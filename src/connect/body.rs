@@ -237,7 +237,8 @@ impl Source {
         self.replay.is_empty() && (self.ended || self.incoming.is_end_stream())
     }
 
-    /// Returns the bounds of the number of bytes that are left, those to send again included.
+    /// Returns the bounds of the number of content bytes that are left, those to send again included; the rest of a body
+    /// that was stopped counts, too.
     fn size_hint(&self) -> SizeHint {
         let (again, rest) = (self.replay.len(), self.incoming.size_hint());
         let mut hint = SizeHint::new();

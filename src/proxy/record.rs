@@ -153,7 +153,7 @@ impl Record {
         self.count(Code::of(status), waited, now);
         self.told = true;
         if self.proxy.access.get() == Access::All {
-            self.log(now, None, Stage::Body, None);
+            self.write_access_line(now, None, Stage::Body, None);
         }
     }
 
@@ -168,7 +168,7 @@ impl Record {
         let (by, stage) = (failure.by(), failure.stage());
         self.exchanges().failed.increment((by, stage));
         self.note(self.status, by, stage, failure.to_string());
-        self.log(now, Some(by), stage, Some(failure as &dyn fmt::Display));
+        self.write_access_line(now, Some(by), stage, Some(failure as &dyn fmt::Display));
     }
 
     /// Records that the response was cut after its header, for this reason: counts, lists and logs it as a failure.
@@ -186,7 +186,7 @@ impl Record {
         if let Some(cut) = cut {
             self.note(None, by, self.stage, cut.to_string());
         }
-        self.log(now, Some(by), self.stage, cut.map(|cut| cut as &dyn fmt::Display));
+        self.write_access_line(now, Some(by), self.stage, cut.map(|cut| cut as &dyn fmt::Display));
     }
 
     /// Counts the exchange and its time, of which it `waited` this long for the upstream.
@@ -214,9 +214,17 @@ impl Record {
         }
     }
 
-    /// Writes the access line, unless such lines are off, or there were too many in this second. `by` is the side that
-    /// broke the exchange off, `None` if the exchange succeeded.
-    fn log(&self, now: Instant, by: Option<Party>, stage: Stage, error: Option<&dyn fmt::Display>) {
+    /// Writes the access line, unless such lines are off. The caller decides whether a success gets a line. A line beyond
+    /// the most in a second is counted as left out instead; of these, lines of successes are left out first. `now` is the
+    /// end of the exchange; `by` is the side at fault, `None` if the exchange succeeded; `error` is the failure in words,
+    /// `None` also if the client left.
+    fn write_access_line(
+        &self,
+        now: Instant,
+        by: Option<Party>,
+        stage: Stage,
+        error: Option<&dyn fmt::Display>,
+    ) {
         let line = if by.is_none() { log::Line::Ordinary } else { log::Line::Failure };
         if self.proxy.access.get() == Access::Off || !log::admits(line) {
             return;

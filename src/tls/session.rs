@@ -446,6 +446,7 @@ impl std::fmt::Debug for HandshakeView {
 
 /// The store that rustls uses in one handshake. The name is ignored: a client has one name.
 impl ClientSessionStore for HandshakeView {
+    /// Remembers the group that the server chose; not X25519 if only a small share was allowed.
     fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
         // A small message names the hybrid group without a share of it: if the server took the share that was there,
         // that says nothing about the group.
@@ -454,6 +455,9 @@ impl ClientSessionStore for HandshakeView {
         }
     }
 
+    /// Returns the group of which the first message is to have a share. If a large share is allowed, that is the group
+    /// that the server chose last, or `None`, for rustls's first, if none is known; also notes whether it makes the
+    /// message large. Otherwise that is the group that the server chose last if it is small, else X25519.
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
         let chosen = self.with(|kept| kept.group);
         if self.allowed.key_share == KeyShare::Large {

@@ -80,8 +80,8 @@ fn codes(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
     exchanges.requests.iter().map(sample).collect()
 }
 
-/// Returns the samples of failed requests by the side at fault and the stage, for this label `upstream`. Zeros are left
-/// out.
+/// Returns the samples of failed requests by the side at fault (label `by`) and the stage, for this label `upstream`.
+/// Zeros are left out.
 fn failures(upstream: &str, exchanges: &ExchangesSnapshot) -> Vec<(Labels, f64)> {
     let failed = exchanges.failed.iter().filter(|(_, count)| *count > 0);
     failed

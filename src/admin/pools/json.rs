@@ -100,8 +100,8 @@ fn counts(upstream: &UpstreamSnapshot) -> Value {
     })
 }
 
-/// Returns the object of one connection. `worker` is the number of the thread that drives it; `peer` and `lastReason`
-/// are null while there is none.
+/// Returns the object of one connection. `worker` is the number of the thread that drives it; `peer` is null until the
+/// connection is established; `lastReason`, why its last checkout was, or was not, a reuse, is null before the first.
 fn connection(connection: &ConnectionView) -> Value {
     json!({
         "id": connection.id,

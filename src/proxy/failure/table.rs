@@ -1,4 +1,5 @@
-//! The table of failures: each with its text and with everything else that answers, counters and log lines tell of it.
+//! The table of failures: [`Failure`] has the text of each, and its [`Row`] the stage, the side at fault, the status,
+//! the error type for `Proxy-Status`, and whether the client's connection closes.
 
 use std::{
     borrow::Cow,
@@ -246,7 +247,7 @@ impl Row {
         }
     }
 
-    /// Returns the row of a failed dial.
+    /// Returns the row of a failed dial: its stage is always `Connect`, and the client's connection stays open.
     #[rustfmt::skip]
     #[allow(clippy::match_same_arms, reason = "a table: each failure has a row of its own")]
     fn of_dial(error: &ConnectError) -> Self {
@@ -266,7 +267,7 @@ impl Row {
             E::Certificate { .. }         => row(By::Upstream, S::BAD_GATEWAY, "tls_certificate_error"),
             E::Alert { .. }               => row(By::Upstream, S::BAD_GATEWAY, "tls_alert_received"),
             E::Tls { .. }                 => row(By::Upstream, S::BAD_GATEWAY, "tls_protocol_error"),
-            E::HandshakeBroken { .. }              => row(By::Upstream, S::BAD_GATEWAY, "connection_terminated"),
+            E::HandshakeBroken { .. }     => row(By::Upstream, S::BAD_GATEWAY, "connection_terminated"),
         }
     }
 }
