@@ -14,7 +14,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{
     moment::{Moment, Span},
-    on_one_line,
+    on_one_line, refused,
     snapshot::Snapshot,
 };
 use crate::{
@@ -235,15 +235,20 @@ impl Group {
     }
 }
 
-/// Renders the page as JSON, for programs: one object, with all groups under `certificates`.
+/// Renders the page as JSON, for programs: one object, with all groups under `certificates`, and the changes that were
+/// refused under `refused`.
 pub(super) fn json(snapshot: &Snapshot) -> String {
-    let page = serde_json::json!({ "certificates": groups(snapshot) });
+    let page =
+        serde_json::json!({ "certificates": groups(snapshot), "refused": refused::json(snapshot) });
     format!("{page:#}\n")
 }
 
-/// Renders the page as text, for people: each group with its files, and four lines for each certificate.
+/// Renders the page as text, for people: the changes that were refused, then each group with its files, and four lines for each certificate.
 pub(super) fn text(snapshot: &Snapshot) -> String {
-    let mut page = String::new();
+    let mut page = refused::text(snapshot);
+    if !page.is_empty() {
+        page.push('\n');
+    }
     for group in groups(snapshot) {
         let place = group.place();
         let place = if place.is_empty() { place } else { format!("  ({place})") };

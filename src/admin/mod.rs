@@ -18,6 +18,7 @@ mod plan;
 mod pools;
 mod process;
 mod readiness;
+mod refused;
 mod routes;
 mod sampler;
 mod serve;
@@ -101,12 +102,13 @@ impl State {
     }
 
     /// Returns the answer of `/readyz` at this time, by the open ports, the warm floors of the upstreams, and the
-    /// drain.
+    /// drain. Refused changes are told, and fail nothing.
     fn ready(&self, now: Instant) -> Report {
         let required = &self.configuration.in_force().plan.required_upstreams;
         let upstreams = self.upstreams.get();
         let floors = upstreams.iter().map(|upstream| upstream.floor(required));
-        self.readiness.ready(floors, self.drain.has_begun(), now)
+        let remarks = refused::remarks(&self.configuration.refused());
+        self.readiness.ready(&remarks, floors, self.drain.has_begun(), now)
     }
 
     /// Replaces the list of upstreams. An upstream that was in the old list keeps its recent activity.

@@ -1,11 +1,14 @@
 //! `/plan`: the configuration in force, in the form in which users write it, with every default. No secret is shown: of
 //! certificates and keys only the paths.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
     moment::Moment,
+    refused,
     snapshot::{Configuration, Snapshot},
 };
 use crate::config::{ShownPlan, SourceKind};
@@ -17,11 +20,16 @@ pub(super) fn json(snapshot: &Snapshot) -> String {
     page.unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string()) + "\n"
 }
 
-/// Renders the page as text, for people: the configuration as YAML, under a comment with hash, source and time.
+/// Renders the page as text, for people: the configuration as YAML, under comments with hash, source and time, and with
+/// the changes that were refused since.
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let configuration = &snapshot.configuration;
     let since = Moment(configuration.in_force.since);
-    format!("# {}, {}, since {since}\n{}", configuration.hash(), source(snapshot), yaml(snapshot))
+    let mut page = format!("# {}, {}, since {since}\n", configuration.hash(), source(snapshot));
+    for line in refused::text(snapshot).lines() {
+        let _ = writeln!(page, "# {line}");
+    }
+    page + &yaml(snapshot)
 }
 
 /// Renders the configuration alone, as YAML.
@@ -61,25 +69,10 @@ impl<'a> Page<'a> {
             source: configuration.source.as_str(),
             place: configuration.place.as_deref(),
             since: Moment(configuration.in_force.since).to_string(),
-            refused: refused(snapshot),
+            refused: refused::json(snapshot),
             plan: ShownPlan(&configuration.in_force.plan),
         }
     }
-}
-
-/// Returns the later changes that cannot be used as JSON: `configuration` (null if none was refused) and `credentials`
-/// (one entry for each group of files).
-fn refused(snapshot: &Snapshot) -> Value {
-    let refused = &snapshot.configuration.refused;
-    let configuration = refused.configuration.as_ref().map(|refusal| {
-        let since = Moment(refusal.since).to_string();
-        json!({ "hash": refusal.hash, "reason": refusal.reason, "since": since })
-    });
-    let credentials = refused.credentials.iter().map(|(stale, since)| {
-        let since = Moment(*since).to_string();
-        json!({ "files": stale.files, "reason": stale.reason, "since": since })
-    });
-    json!({ "configuration": configuration, "credentials": credentials.collect::<Vec<_>>() })
 }
 
 #[cfg(test)]

@@ -35,6 +35,13 @@ pub(super) struct WarmStart {
     pub failure: Option<String>,
 }
 
+/// The remarks beside checks that pass although there is something to do; `None` where nothing is.
+#[derive(Debug, Default)]
+pub(super) struct Remarks {
+    pub configuration: Option<String>,
+    pub credentials: Option<String>,
+}
+
 /// The answer of one of the paths.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Report {
@@ -49,11 +56,13 @@ struct Check {
     passed: bool,
     /// The reason that the check failed.
     reason: String,
+    /// A remark that stands beside the check if it passed.
+    remark: Option<String>,
 }
 
 impl Check {
     fn new(name: impl Into<String>, passed: bool, reason: impl Into<String>) -> Self {
-        Self { name: name.into(), passed, reason: reason.into() }
+        Self { name: name.into(), passed, reason: reason.into(), remark: None }
     }
 }
 
@@ -71,7 +80,7 @@ impl Readiness {
 
     /// Returns the answer of `/startupz`: good if the ports for traffic are open.
     pub(super) fn startup(&self) -> Report {
-        report("startupz", &self.start())
+        report("startupz", &self.start(&Remarks::default()))
     }
 
     /// Returns the answer of `/readyz`: good if the ports for traffic are open, no drain has begun, and the start need
@@ -79,11 +88,12 @@ impl Readiness {
     /// drain's have passed, the start is over for good: `floors` is no longer evaluated, and upstreams no longer count.
     pub(super) fn ready(
         &self,
+        remarks: &Remarks,
         floors: impl IntoIterator<Item = WarmStart>,
         draining: bool,
         now: Instant,
     ) -> Report {
-        let mut checks = self.start();
+        let mut checks = self.start(remarks);
         if !self.over.load(SeqCst) {
             let wanted = floors.into_iter().filter(|floor| floor.wanted > 0);
             checks.extend(wanted.map(|floor| self.warm(&floor, now)));
@@ -110,11 +120,15 @@ impl Readiness {
 
     /// Returns the checks of the start. Configuration and credentials always pass: these checks are served only after
     /// both were loaded, and the answer of [`Readiness::waiting`] before.
-    fn start(&self) -> Vec<Check> {
-        let loaded = |name| Check::new(name, true, "");
+    fn start(&self, remarks: &Remarks) -> Vec<Check> {
+        let loaded = |name, remark: &Option<String>| Check {
+            remark: remark.clone(),
+            ..Check::new(name, true, "")
+        };
         let open = self.opened.get().is_some();
         let listeners = Check::new("listeners", open, "not open yet");
-        vec![loaded("configuration"), loaded("credentials"), listeners]
+        let configuration = loaded("configuration", &remarks.configuration);
+        vec![configuration, loaded("credentials", &remarks.credentials), listeners]
     }
 }
 
@@ -122,11 +136,11 @@ impl Readiness {
 /// the verdict.
 fn report(path: &str, checks: &[Check]) -> Report {
     let mut text = String::new();
-    for Check { name, passed, reason } in checks {
-        let _ = if *passed {
-            writeln!(text, "[+]{name} ok")
-        } else {
-            writeln!(text, "[-]{name} failed: {reason}")
+    for Check { name, passed, reason, remark } in checks {
+        let _ = match (passed, remark) {
+            (true, None) => writeln!(text, "[+]{name} ok"),
+            (true, Some(remark)) => writeln!(text, "[+]{name} ok ({remark})"),
+            (false, _) => writeln!(text, "[-]{name} failed: {reason}"),
         };
     }
     let good = checks.iter().all(|check| check.passed);
@@ -141,15 +155,15 @@ mod tests {
     #[test]
     fn ready_comes_with_the_listeners_and_goes_with_the_drain() {
         let readiness = Readiness::default();
-        let waiting = readiness.ready([], false, Instant::now());
+        let waiting = readiness.ready(&Remarks::default(), [], false, Instant::now());
         assert!(!waiting.good && !readiness.startup().good);
         assert_eq!(
             waiting.text,
             "[+]configuration ok\n[+]credentials ok\n[-]listeners failed: not open yet\n[+]drain ok\nreadyz check failed\n"
         );
         readiness.set_started();
-        assert!(readiness.ready([], false, Instant::now()).good);
-        let draining = readiness.ready([], true, Instant::now());
+        assert!(readiness.ready(&Remarks::default(), [], false, Instant::now()).good);
+        let draining = readiness.ready(&Remarks::default(), [], true, Instant::now());
         assert!(!draining.good, "{}", draining.text);
         assert!(draining.text.contains("[-]drain failed: Warmline is ending\n"));
         assert!(readiness.startup().good, "a drain does not undo the start");
@@ -170,13 +184,17 @@ mod tests {
         let (now, later) = (Instant::now(), Instant::now() + 2 * WARMING_TIME);
         for required in [false, true] {
             let readiness = opened();
-            let cold = readiness.ready([floor(false, required)], false, now);
+            let cold = readiness.ready(&Remarks::default(), [floor(false, required)], false, now);
             let told = "[-]upstream payments failed: 1 of 2 connections are there (pool.minIdle)\n";
             assert!(!cold.good && cold.text.contains(told), "{}", cold.text);
-            let patient = readiness.ready([floor(false, required)], false, later);
+            let patient =
+                readiness.ready(&Remarks::default(), [floor(false, required)], false, later);
             assert_eq!(patient.good, !required, "{}", patient.text);
-            assert!(readiness.ready([floor(true, required)], false, later).good);
-            let after = readiness.ready([floor(false, required)], false, later);
+            assert!(
+                readiness.ready(&Remarks::default(), [floor(true, required)], false, later).good
+            );
+            let after =
+                readiness.ready(&Remarks::default(), [floor(false, required)], false, later);
             assert!(after.good, "what an upstream does later is no matter of the start");
         }
     }

@@ -276,6 +276,50 @@ async fn certificates_and_the_plan_come_as_text_or_as_json() {
 }
 
 #[tokio::test]
+async fn every_view_tells_what_was_refused_until_it_is_replaced() {
+    let state = state(&["payments"]);
+    state.readiness.set_started();
+    let admin = Port::open(|listener| serve_admin(listener, Arc::clone(&state), OPERATORS));
+    let metrics = Port::open(|listener| serve_metrics(listener, Arc::clone(&state), OPERATORS));
+    let views = ["/pools", "/certificates", "/plan"];
+    let all = async || {
+        let mut all = metrics.answer("GET /readyz?verbose", "localhost").await;
+        for view in views {
+            all += &admin.answer(&format!("GET {view}"), "localhost").await;
+        }
+        all.to_lowercase().replace("0 refused", "")
+    };
+    assert!(!all().await.contains("refused"), "nothing is refused yet");
+    let since = SystemTime::UNIX_EPOCH;
+    state.configuration.rejected(Some("5a".into()), "c.yaml:3:1: no\nc.yaml:4:1: \x1b", since);
+    let stale = config::UnusableFiles { files: vec!["/tls.crt".into()], reason: "over".into() };
+    state.configuration.stale(&[stale], since);
+    for (view, lead) in views.into_iter().zip(["", "", "# "]) {
+        let text = admin.answer(&format!("GET {view}"), "localhost").await;
+        for told in [
+            format!("\n{lead}REFUSED since 1970-01-01 00:00:00 UTC ("),
+            format!("): c.yaml:3:1: no\n{lead}  c.yaml:4:1: \\u{{1b}}\n{lead}REFUSED since "),
+            "): over\n".into(),
+        ] {
+            assert!(text.contains(&told), "{told:?}: {text}");
+        }
+        let json = admin.answer(&format!("GET {view}?format=json"), "localhost").await;
+        let (_, body) = json.split_once("\r\n\r\n").unwrap();
+        let refused = &serde_json::from_str::<serde_json::Value>(body).unwrap()["refused"];
+        assert_eq!(refused["configuration"]["hash"], "5a", "{view}");
+        assert_eq!(refused["credentials"][0]["reason"], "over", "{view}");
+    }
+    let ready = metrics.answer("GET /readyz?verbose", "localhost").await;
+    let told = "refused since 1970-01-01 00:00:00 UTC; the page, /pools and the log say why)\n";
+    assert!(starts(&ready, 200), "a refused change makes nothing unready: {ready}");
+    assert!(ready.contains(&format!("[+]configuration ok (a newer one is {told}")), "{ready}");
+    assert!(ready.contains(&format!("[+]credentials ok (changed files are {told}")), "{ready}");
+    state.configuration.accepted();
+    state.configuration.stale(&[], since);
+    assert!(!all().await.contains("refused since"));
+}
+
+#[tokio::test]
 async fn acts_are_served_to_post_alone() {
     let port = Port::open(|listener| serve_admin(listener, state(&["payments"]), OPERATORS));
     for path in ["/upstreams/payments/flush", "/upstreams/payments/drain", "/reload"] {

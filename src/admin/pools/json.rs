@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     super::{
         moment::Moment,
+        refused,
         snapshot::{Snapshot, UpstreamSnapshot},
     },
     phase,
@@ -26,6 +27,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
             "hash": snapshot.configuration.hash(),
             "source": snapshot.configuration.source.as_str(),
         },
+        "refused": refused::json(snapshot),
         "upstreams": snapshot.upstreams.iter().map(upstream).collect::<Vec<_>>(),
     });
     format!("{page:#}\n")

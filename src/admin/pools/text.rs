@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::SystemTime};
 use super::{
     super::{
         moment::Ago,
-        on_one_line,
+        on_one_line, refused,
         snapshot::{Snapshot, UpstreamSnapshot},
     },
     phase, total,
@@ -23,7 +23,7 @@ macro_rules! row {
     };
 }
 
-/// Renders the page.
+/// Renders the page: a line about the process, the changes that were refused, then each upstream.
 pub(in super::super) fn render(snapshot: &Snapshot) -> String {
     let mut page = format!(
         "warmline {}, up {}, configuration {} from {}\n",
@@ -32,6 +32,7 @@ pub(in super::super) fn render(snapshot: &Snapshot) -> String {
         snapshot.configuration.hash(),
         snapshot.configuration.source.as_str(),
     );
+    page.push_str(&refused::text(snapshot));
     for upstream in &snapshot.upstreams {
         let _ = writeln!(page, "\n{}  ({})", upstream.name, upstream.endpoint);
         for (topic, text) in summary(upstream) {
