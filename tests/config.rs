@@ -1383,6 +1383,19 @@ fn fault_14_an_expired_certificate_in_trust_is_a_warning_of_check() {
     assert!(said.ends_with(&warning), "{said}");
 }
 
+#[test]
+fn a_client_certificate_near_its_end_is_a_warning_of_check() {
+    let (_directory, file) = example_on_disk();
+    let loaded = config::Source::file(Path::new(&file)).load(None).unwrap();
+    let warned = |now| config::warnings(&loaded, &file, now);
+    let end = loaded.plan.credentials.identities.values().next().unwrap().not_after();
+    let day = Duration::from_hours(24);
+    assert_eq!(warned(end - 15 * day), Vec::<String>::new());
+    let near = warned(end - 13 * day);
+    let told = "tls.crt: the client certificate ends on 2999-01-01 00:00:00 UTC; renew it before";
+    assert!(near.len() == 1 && near[0].ends_with(told), "{near:?}");
+}
+
 /// Returns the warnings of `check` about a configuration whose one upstream has these keys, without their places.
 fn warned(upstream: &str) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@
 mod accept;
 mod acts;
 mod certificates;
+mod ending;
 mod expiry;
 mod follower;
 mod host;
@@ -102,12 +103,16 @@ impl State {
     }
 
     /// Returns the answer of `/readyz` at this time, by the open ports, the warm floors of the upstreams, and the
-    /// drain. Refused changes are told, and fail nothing.
+    /// drain. Refused changes and client certificates that end soon are told, and fail nothing.
     fn ready(&self, now: Instant) -> Report {
-        let required = &self.configuration.in_force().plan.required_upstreams;
+        let in_force = self.configuration.in_force();
+        let required = &in_force.plan.required_upstreams;
         let upstreams = self.upstreams.get();
         let floors = upstreams.iter().map(|upstream| upstream.floor(required));
-        let remarks = refused::remarks(&self.configuration.refused());
+        let mut remarks = refused::remarks(&self.configuration.refused());
+        let ending = ending::remark(&in_force.plan, SystemTime::now());
+        let credentials: Vec<_> = remarks.credentials.into_iter().chain(ending).collect();
+        remarks.credentials = (!credentials.is_empty()).then(|| credentials.join("; "));
         self.readiness.ready(&remarks, floors, self.drain.has_begun(), now)
     }
 

@@ -3,12 +3,12 @@
 use std::{
     collections::VecDeque,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::State;
+use super::{State, ending::ToldEnds};
 use crate::{
     telemetry::HistogramSnapshot,
     tls::{Handshake, Version},
@@ -141,12 +141,14 @@ impl Rate {
     }
 }
 
-/// Samples every upstream's counters once a second, for as long as the future is polled; never returns.
+/// Samples every upstream's counters once a second, and has the log tell of client certificates near their end, for as long as the future is polled; never returns.
 pub(crate) async fn sample(state: Arc<State>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
+    let mut ends = ToldEnds::default();
     loop {
+        ends.tell(&state.configuration.in_force().plan, SystemTime::now());
         let at = ticks.tick().await.into_std();
         for observed in state.upstreams.share().iter() {
             observed.activity().sample(at, observed.upstream.counters());

@@ -117,7 +117,7 @@ fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> 
 }
 
 /// Makes a plan without listeners and upstreams.
-fn plan() -> Plan {
+pub(super) fn plan() -> Plan {
     let log = log::Settings { access: Access::Off, ..log::Settings::by_default(true) };
     Plan::new(Vec::new(), Vec::new(), log)
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -65,6 +65,14 @@ pub struct UnusableFiles {
 }
 
 impl IdentityFiles {
+    /// Returns the path of the file that holds the certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Path {
+        match self {
+            Self::Pair { certificate, .. } | Self::Bundle(certificate) => certificate,
+        }
+    }
+
     /// Returns the paths of all files of the identity.
     #[must_use]
     pub fn paths(&self) -> Vec<PathBuf> {

@@ -4,7 +4,10 @@
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 use super::{Credentials, Loaded, Plan, document, name::ServerNameKind, written::Kind as _};
-use crate::{tls::Trust, upstream::Settings};
+use crate::{
+    tls::{Term, Trust},
+    upstream::Settings,
+};
 
 /// Returns a warning for each setting that is likely to be a mistake; `source` is the name of the text in messages.
 #[must_use]
@@ -24,6 +27,7 @@ pub fn warnings(loaded: &Loaded, source: &str, now: SystemTime) -> Vec<String> {
         .chain(stray_keys(credentials))
         .chain(unread_roots(credentials))
         .chain(expired_trust(credentials, now))
+        .chain(ending_identities(credentials, now))
         .collect()
 }
 
@@ -72,6 +76,17 @@ pub fn expired_trust(credentials: &Credentials, now: SystemTime) -> Vec<String> 
         expired.map(move |certificate| format!("{file}: {certificate}"))
     };
     files.flat_map(expired).collect()
+}
+
+/// Returns a warning for each client certificate whose end is near.
+fn ending_identities(credentials: &Credentials, now: SystemTime) -> impl Iterator<Item = String> {
+    let ending = credentials.identities.iter();
+    ending.filter(move |(_, identity)| Term::of(identity, now) > Term::Far).map(
+        |(files, identity)| {
+            let (file, end) = (files.certificate().display(), identity.not_after_text());
+            format!("{file}: the client certificate ends on {end}; renew it before")
+        },
+    )
 }
 
 /// Returns a warning if the endpoint is an address and no server name was written, else `None`: many servers choose
