@@ -15,7 +15,10 @@ use super::{serve::Limits, *};
 use crate::{
     clients::Bounds,
     config::{self, Context, Files, Plan, Source},
-    telemetry::log::{self, Access, AccessSwitch},
+    telemetry::{
+        Counter,
+        log::{self, Access, AccessSwitch},
+    },
     tls::{self, Identity, Trust, trust::TrustError},
     upstream::{Exchanges, fixture},
 };
@@ -100,6 +103,7 @@ fn follow(plan: Plan, names: &[&str], follower: Option<Follower>) -> Arc<State> 
         access: AccessSwitch::new(Access::Off),
         pools: "http://127.0.0.1:13321/pools".into(),
         unrouted: Exchanges::default(),
+        cut_off: Counter::default(),
     });
     let configuration =
         ConfigurationStatus::new(plan, "00112233aabbccdd".into(), SystemTime::UNIX_EPOCH);

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     ReconfigureError, StartError,
+    ending::Ending,
     inlets::{InletContext, Inlets, PreparedInlets},
     routes::{Destinations, table},
     sockets::{divide_descriptors, most_clients, own_descriptors, recheck_descriptor_limit},
@@ -45,6 +46,7 @@ pub(super) struct Live {
     /// The number of descriptors that are neither a connection's nor a listening socket's; set once everything runs.
     own: OnceLock<usize>,
     changing: Mutex<ChangeState>,
+    ending: Ending,
 }
 
 /// The configured upstreams, and those that were configured and still have connections.
@@ -86,6 +88,7 @@ impl Live {
             running,
             own: OnceLock::new(),
             changing: Mutex::default(),
+            ending: Ending::default(),
         })
     }
 
@@ -100,6 +103,7 @@ impl Live {
         let live = Arc::clone(self);
         self.run_on_first(|_| async move {
             live.common.drain.begun().await;
+            live.ending.begin(&live.running, &live.common.proxy);
             let time = live.configuration.in_force().plan.drain;
             bound_drain(live.common.drain.clone(), time).await;
         });
@@ -258,6 +262,11 @@ impl Live {
     /// Returns the upstream of this name, if it is configured.
     pub(super) fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
         self.lock().upstreams.iter().find(|upstream| upstream.name() == name).cloned()
+    }
+
+    /// Logs how the end went, once every worker has ended.
+    pub(super) fn tell_end(&self) {
+        self.ending.tell(&self.running, &self.common.proxy);
     }
 
     /// Returns every address that takes traffic.

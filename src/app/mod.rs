@@ -5,6 +5,7 @@
 //! docs/design.md). Another thread watches files, so that a file system that hangs stops nothing else.
 
 mod beginning;
+mod ending;
 mod folders;
 mod inlets;
 mod live;
@@ -39,7 +40,7 @@ use crate::{
     latest::Latest,
     proxy::Proxy,
     resources::Resources,
-    telemetry::{ends::Ends, log::AccessSwitch},
+    telemetry::{Counter, ends::Ends, log::AccessSwitch},
     tls::key_log::KeyLogFile,
     upstream::{Exchanges, Upstream},
 };
@@ -186,6 +187,7 @@ pub fn start(plan: &Plan, environment: Environment) -> Result<Running, StartErro
         access: AccessSwitch::new(plan.log.access),
         pools: pools_url(&admin),
         unrouted: Exchanges::default(),
+        cut_off: Counter::default(),
     });
     let resources = Arc::new(Resources::default());
     let configuration =
@@ -280,13 +282,14 @@ impl Running {
         self.drain.abort();
     }
 
-    /// Waits until everything has ended, metrics last. The end must have been begun by [`Running::shutdown`] or by the
+    /// Waits until everything has ended, metrics last, and logs how the end went. The end must have been begun by [`Running::shutdown`] or by the
     /// drain.
     pub fn join(self) {
         for worker in self.workers {
             // A worker that panicked has said so on standard error.
             let _ = worker.join();
         }
+        self.live.tell_end();
         self.over.begin();
         let _ = self.operations.join();
     }

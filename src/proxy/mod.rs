@@ -35,7 +35,7 @@ use relay::{Completion, Relay};
 pub(crate) use target::{Destination, Entry, with_port};
 
 use crate::{
-    telemetry::log::AccessSwitch,
+    telemetry::{Counter, log::AccessSwitch},
     upstream::{Exchanges, Upstream, Worker},
 };
 
@@ -50,6 +50,8 @@ pub struct Proxy {
     pub pools: String,
     /// The counters of requests for which no upstream was chosen.
     pub unrouted: Exchanges,
+    /// The requests that were broken off because the time for the drain was over.
+    pub cut_off: Counter,
 }
 
 impl Proxy {

@@ -165,6 +165,9 @@ impl Record {
         self.status = Some(failure.status());
         self.count(Code::of(failure.status()), self.waited(now), now);
         self.told = true;
+        if matches!(failure, Failure::Ending(_)) {
+            self.proxy.cut_off.increment();
+        }
         let (by, stage) = (failure.by(), failure.stage());
         self.exchanges().failed.increment((by, stage));
         self.note(self.status, by, stage, failure.to_string());
@@ -181,6 +184,9 @@ impl Record {
     fn abort(&mut self, by: Party, cut: Option<&Cut>, now: Instant) {
         self.told = true;
         self.count(Code::Aborted, self.waited(now), now);
+        if matches!(cut, Some(Cut::Ending)) {
+            self.proxy.cut_off.increment();
+        }
         self.exchanges().failed.increment((by, self.stage));
         // A client that leaves is not a failure.
         if let Some(cut) = cut {

@@ -257,3 +257,36 @@ fn a_header_that_is_not_whole_at_the_drains_end_is_waited_for_no_longer() {
     assert_eq!(client.end(), (Ending::Reset, Vec::new()));
     warmline.join();
 }
+
+/// Ends the program while the origin holds one request, with this time for the drain, and returns its last log line.
+fn last_line(drain: &str, release: bool) -> Value {
+    let origin = Origin::serving().start();
+    let setup = Program::setup(&[(origin::NAME, &origin)]).set_global("drain", drain);
+    let program = Program::run(setup, "exec \"$0\" run --config \"$1\"");
+    let mut client = program.connect();
+    client.send(format!("GET /hold HTTP/1.1\r\nHost: {}\r\n\r\n", origin::NAME));
+    origin.wait_for("the request", |record| record.request_count == 1);
+    program.signal("-TERM");
+    wait_for("the drain", || program.health("/readyz").status == 503);
+    if release {
+        origin.release();
+    }
+    client.response();
+    wait_for("the last line", || !program.said("ended").is_empty());
+    program.said("ended").remove(0)
+}
+
+#[test]
+fn the_last_line_of_the_log_counts_the_requests_that_finished_in_the_drain() {
+    let line = last_line("20s", true);
+    assert_eq!((&line["level"], &line["message"]), (&json!("INFO"), &json!("ended")));
+    assert_eq!((&line["finished"], &line["cut_off"]), (&json!(1), &json!(0)));
+    assert!(line["took"].is_number(), "{line}");
+}
+
+#[test]
+fn the_last_line_of_the_log_warns_of_requests_that_the_drain_cut_off() {
+    let line = last_line("300ms", false);
+    assert_eq!((&line["level"], &line["cut_off"]), (&json!("WARN"), &json!(1)), "{line}");
+    assert_eq!(line["finished"], json!(0));
+}
