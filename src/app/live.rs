@@ -12,7 +12,7 @@ use rustls::KeyLog;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    ReconfigureError, StartError,
+    ReconfigureError, RefusedKey, StartError,
     ending::Ending,
     inlets::{InletContext, Inlets, PreparedInlets},
     routes::{Destinations, table},
@@ -122,8 +122,11 @@ impl Live {
             return Err(ReconfigureError::Ending);
         }
         let in_force = self.configuration.in_force();
-        refuse_what_needs_a_restart(&in_force.plan, &plan)?;
-        changing.refuse_other_owners(&plan)?;
+        let mut refused = fixed_settings(&in_force.plan, &plan);
+        refused.extend(changing.other_owners(&plan));
+        if !refused.is_empty() {
+            return Err(ReconfigureError::Refused(refused));
+        }
         let prepared = self.prepare(&plan, &changing)?;
         self.common.proxy.access.set(plan.log.access);
         log::reconfigure(&plan.log);
@@ -303,25 +306,34 @@ impl Live {
 }
 
 impl ChangeState {
-    /// Refuses a plan in which a port that one upstream had for itself becomes another upstream's or a listener's:
-    /// applications that hold the old URL would reach the wrong destination.
-    fn refuse_other_owners(&self, plan: &Plan) -> Result<(), ReconfigureError> {
-        for settings in &plan.upstreams {
-            let port = settings.port.filter(|port| *port != 0);
-            let owner = port.and_then(|port| self.owners.get(&port));
-            if let (Some(port), Some(owner)) = (port, owner.filter(|name| **name != settings.name))
-            {
-                let (owner, name) = (owner.clone(), settings.name.clone());
-                return Err(ReconfigureError::OtherOwner { port, owner, name });
-            }
-        }
-        let binds = plan.listeners.iter().flat_map(|listener| &listener.binds);
-        for port in binds.map(|bind| bind.address.port()) {
-            if let Some(owner) = self.owners.get(&port) {
-                return Err(ReconfigureError::OwnedPort { port, owner: owner.clone() });
-            }
-        }
-        Ok(())
+    /// Returns the keys by which a port that one upstream had for itself would become another upstream's or a
+    /// listener's: applications that hold the old URL would reach the wrong destination.
+    fn other_owners(&self, plan: &Plan) -> Vec<RefusedKey> {
+        let upstreams = plan.upstreams.iter().enumerate().filter_map(|(index, settings)| {
+            let port = settings.port.filter(|port| *port != 0)?;
+            let owner = self.owners.get(&port).filter(|owner| **owner != settings.name)?;
+            let message = format!(
+                "port {port} carried the upstream {owner:?} in this process, and applications may still call it so; give \
+                 {:?} another port, or restart Warmline",
+                settings.name
+            );
+            Some(RefusedKey { path: format!("upstreams[{index}].port"), message })
+        });
+        let listeners = plan.listeners.iter().enumerate().flat_map(|(index, listener)| {
+            let binds = listener.binds.iter().enumerate();
+            binds.map(move |(at, bind)| {
+                (format!("listeners[{index}].bind[{at}]"), bind.address.port())
+            })
+        });
+        let listeners = listeners.filter_map(|(path, port)| {
+            let owner = self.owners.get(&port)?;
+            let message = format!(
+                "port {port} carried the upstream {owner:?} alone in this process, and applications may still call it so; \
+                 bind another port, or restart Warmline"
+            );
+            Some(RefusedKey { path, message })
+        });
+        upstreams.chain(listeners).collect()
     }
 
     /// Records the upstream that carries each own port, for as long as the process lives.
@@ -352,23 +364,32 @@ fn warn_of_trust(before: Option<&Plan>, plan: &Plan) {
     }
 }
 
-/// Fails with the keys of all settings that differ but cannot change while the process runs: the number of threads, the
-/// addresses of metrics and administration, and the log's format.
-fn refuse_what_needs_a_restart(old: &Plan, new: &Plan) -> Result<(), ReconfigureError> {
-    let changed = [
-        ("threads", old.threads != new.threads),
-        ("metrics.bind", addresses(&old.metrics) != addresses(&new.metrics)),
-        ("admin.bind", addresses(&old.admin) != addresses(&new.admin)),
-        ("log.format", old.log.format != new.log.format),
-    ];
-    let keys: Vec<_> =
-        changed.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect();
-    if keys.is_empty() { Ok(()) } else { Err(ReconfigureError::NeedsRestart(keys.join(", "))) }
+/// Returns all settings that differ but cannot change while the process runs: the number of threads, the addresses of
+/// metrics and administration, and the log's format.
+fn fixed_settings(old: &Plan, new: &Plan) -> Vec<RefusedKey> {
+    let values = |plan: &Plan| {
+        [
+            ("threads", plan.threads.to_string()),
+            ("metrics.bind", addresses(&plan.metrics)),
+            ("admin.bind", addresses(&plan.admin)),
+            ("log.format", plan.log.format.as_str().to_owned()),
+        ]
+    };
+    let pairs = values(old).into_iter().zip(values(new));
+    let changed = pairs.filter(|(old, new)| old != new);
+    let refused = |((key, old), (_, new)): ((&str, String), (&str, String))| RefusedKey {
+        path: key.to_owned(),
+        message: format!(
+            "{old} is in force, and {new} is wanted; only a restart changes it: restart, or write {old}"
+        ),
+    };
+    changed.map(refused).collect()
 }
 
-/// Returns the addresses alone, so that a default equals the same address written out.
-fn addresses(binds: &[Bind]) -> Vec<SocketAddr> {
-    binds.iter().map(|bind| bind.address).collect()
+/// Returns the addresses as text, so that a default equals the same address written out.
+fn addresses(binds: &[Bind]) -> String {
+    let addresses = binds.iter().map(|bind| bind.address.to_string());
+    addresses.collect::<Vec<_>>().join(", ")
 }
 
 fn contains(upstreams: &[Arc<Upstream>], upstream: &Arc<Upstream>) -> bool {

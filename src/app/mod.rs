@@ -121,40 +121,30 @@ pub enum StartError {
 /// The reasons for which another plan could not replace the one in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconfigureError {
-    /// Changes of settings that are fixed while the process lives; the value is the list of their keys.
-    #[error("{0} cannot change while Warmline runs; restart it for that, or write what was there")]
-    NeedsRestart(String),
-    /// A port that an upstream had for itself would become another upstream's: applications that hold its URL would
-    /// reach the wrong upstream.
-    #[error(
-        "upstreams: port {port} carried the upstream {owner:?} in this process, and applications may still call it \
-         so; give {name:?} another port, or restart Warmline"
-    )]
-    OtherOwner {
-        /// The port.
-        port: u16,
-        /// The upstream that had the port.
-        owner: String,
-        /// The upstream that is to have the port.
-        name: String,
-    },
-    /// A port that an upstream had for itself would become a listener's.
-    #[error(
-        "listeners: port {port} carried the upstream {owner:?} alone in this process, and applications may still call it \
-         so; bind another port, or restart Warmline"
-    )]
-    OwnedPort {
-        /// The port.
-        port: u16,
-        /// The upstream that had the port.
-        owner: String,
-    },
+    /// Keys whose new values this process cannot take on; never empty.
+    #[error("{}", lines(.0))]
+    Refused(Vec<RefusedKey>),
     /// The drain has begun.
     #[error("Warmline is ending; what is in flight finishes as it began")]
     Ending,
     /// A new part of the plan cannot be started.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+/// A key whose new value this process cannot take on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedKey {
+    /// The path of the key, such as `upstreams[1].port`.
+    pub path: String,
+    /// The words for people: what is wrong, then a semicolon, then what would be right.
+    pub message: String,
+}
+
+/// Returns a line for each key.
+fn lines(keys: &[RefusedKey]) -> String {
+    let line = |RefusedKey { path, message }: &RefusedKey| format!("{path}: {message}");
+    keys.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A running Warmline.

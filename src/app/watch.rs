@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{ReconfigureError, folders::Folders, live::Live};
+use super::{ReconfigureError, RefusedKey, folders::Folders, live::Live};
 use crate::{
     admin::{LookOutcome, LookRequest},
     config::{
@@ -52,6 +52,19 @@ pub(super) struct Watch {
     /// The plan in force, if everything that it was made of has these digests. `None` if another look may find
     /// something new in the same content.
     seen: Option<Arc<InForce>>,
+}
+
+/// The reasons for which a plan that was compiled is not in force.
+enum NotApplied {
+    /// Warmline is ending.
+    Ending,
+    /// The plan cannot be put in force.
+    Refused {
+        /// The hash of its text.
+        hash: String,
+        /// The words for people.
+        reason: String,
+    },
 }
 
 impl Watch {
@@ -144,9 +157,9 @@ impl Watch {
                     self.accept();
                     return looked;
                 }
-                // Warmline is ending; exchanges in flight finish under the old plan.
-                Err((_, ReconfigureError::Ending)) => return LookOutcome::Unchanged,
-                Err((hash, error)) => self.reject(Some(hash), &error.to_string()),
+                // Exchanges in flight finish under the old plan.
+                Err(NotApplied::Ending) => return LookOutcome::Unchanged,
+                Err(NotApplied::Refused { hash, reason }) => self.reject(Some(hash), &reason),
             },
             Err(Unusable { errors, hash }) => self.reject(hash, &errors.to_string()),
         };
@@ -160,8 +173,8 @@ impl Watch {
         let (text, origin) = (in_force.text.clone(), self.live.configuration.origin());
         let compiled = self.source.compile(text, origin, Some(&in_force.plan.credentials));
         let error = match compiled.map(|loaded| self.put_in_force(loaded, in_force)) {
-            Ok(Err((_, error))) => Some(error.to_string()),
-            Ok(Ok(_)) | Err(_) => None,
+            Ok(Err(NotApplied::Refused { reason, .. })) => Some(reason),
+            Ok(Ok(_) | Err(NotApplied::Ending)) | Err(_) => None,
         };
         if let Some(reason) = error.as_ref().filter(|_| error != self.not_followed) {
             tracing::error!(
@@ -173,13 +186,8 @@ impl Watch {
     }
 
     /// Puts a configuration in force, unless it is in force already. In both cases records the unusable files and the
-    /// source that it came from. The outcome is `Refused` if some files cannot be used; an error comes with the hash of
-    /// the text that it is about.
-    fn put_in_force(
-        &self,
-        loaded: Loaded,
-        in_force: &InForce,
-    ) -> Result<LookOutcome, (String, ReconfigureError)> {
+    /// source that it came from. The outcome is `Refused` if some files cannot be used.
+    fn put_in_force(&self, loaded: Loaded, in_force: &InForce) -> Result<LookOutcome, NotApplied> {
         let Loaded { mut plan, text, origin } = loaded;
         // The faults of files do not make this another plan.
         let stale = std::mem::take(&mut plan.credentials.stale);
@@ -191,7 +199,8 @@ impl Watch {
                 .map_or(LookOutcome::Unchanged, LookOutcome::Refused));
         }
         let hash = config::hash(&text);
-        self.live.reconfigure(plan, text).map_err(|error| (hash.clone(), error))?;
+        let applied = self.live.reconfigure(plan, text.clone());
+        applied.map_err(|error| self.not_applied(&hash, &text, origin, error))?;
         // Faults of files are reported once the plan is in force: a plan that is refused may name other files, and its
         // report would contradict that of the plan in force.
         let stale = self.record_unusable_files(&stale);
@@ -204,6 +213,25 @@ impl Watch {
         }
         // A part of what is in force now may be older than its files.
         Ok(stale.map_or(LookOutcome::Applied, LookOutcome::Refused))
+    }
+
+    /// Makes the reason of a text that could not be put in force; a refused key gets its place, as in other errors.
+    fn not_applied(
+        &self,
+        hash: &str,
+        text: &str,
+        origin: SourceKind,
+        error: ReconfigureError,
+    ) -> NotApplied {
+        let reason = match error {
+            ReconfigureError::Ending => return NotApplied::Ending,
+            ReconfigureError::Refused(keys) => {
+                let keys = keys.into_iter().map(|RefusedKey { path, message }| (path, message));
+                config::errors_at(&self.source.name(origin), text, keys).to_string()
+            }
+            ReconfigureError::Start(error) => error.to_string(),
+        };
+        NotApplied::Refused { hash: hash.to_owned(), reason }
     }
 
     /// Records that the changed configuration cannot be used, publishes that to the cluster (if a `ConfigMap` is

@@ -9,7 +9,7 @@ use serde_yaml::{
 };
 
 use super::{
-    errors::{Finding, Findings},
+    errors::{Errors, Finding, Findings},
     kind::quote,
     outline::{Outline, UnknownKey},
     quick,
@@ -93,6 +93,21 @@ pub(super) struct Positions(HashMap<String, Position>);
 /// Finds the place of each value in a text that was accepted; empty if the text cannot be parsed.
 pub(super) fn places(text: &str) -> Positions {
     outline(text).map(|outline| Positions(outline.places())).unwrap_or_default()
+}
+
+/// Makes the errors of a text that was accepted and cannot be put in force all the same, from the path of each key and
+/// what is wrong with it; never empty.
+pub fn errors_at(
+    source: &str,
+    text: &str,
+    keys: impl IntoIterator<Item = (String, String)>,
+) -> Errors {
+    let places = places(text);
+    let findings = keys.into_iter().map(|(path, message)| {
+        let at = Some(places.nearest(&path));
+        Finding { path, at, message }
+    });
+    Errors::new(source, text, findings.collect())
 }
 
 impl Positions {

@@ -32,6 +32,7 @@ use serde_json::Value;
 
 pub use credentials::{Credentials, IdentityFiles, UnusableFiles};
 pub use digests::Digests;
+pub use document::errors_at;
 pub use errors::{Errors, Finding};
 pub use files::{Disk, Files};
 pub use kept::KeptConfiguration;

@@ -52,6 +52,17 @@ pub enum Format {
     Text,
 }
 
+impl Format {
+    /// Returns the value of `log.format` that selects this format.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        }
+    }
+}
+
 /// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {

@@ -341,7 +341,16 @@ fn a_change_that_needs_a_restart_is_refused_by_its_name_and_nothing_else_of_it_a
     let admin = warmline.document["admin"]["bind"].clone();
     warmline.set("admin.bind", json!(["[::1]:0"])).be_refused();
     let told = Client::connect(warmline.administration()).post("localhost", "/reload", "").text();
-    assert!(told.contains("threads, admin.bind cannot change while Warmline runs"), "{told}");
+    let remedy = "is wanted; only a restart changes it: restart, or write";
+    let file = warmline.path.display();
+    for key in [
+        "threads: 1 is in force, and 2 ".to_owned(),
+        format!("admin.bind: {} is in force, and [::1]:0 ", admin[0].as_str().unwrap()),
+    ] {
+        let line = told.lines().find(|line| line.contains(&format!("{key}{remedy}")));
+        let line = line.unwrap_or_else(|| panic!("{key}: {told}"));
+        assert!(line.contains(&format!("{file}:1:")), "it has a place: {line}");
+    }
     warmline.set("admin.bind", admin);
     assert_eq!(warmline.connect().get("new.test", "/any").status, 404);
     warmline.set("threads", 1).apply();
@@ -363,8 +372,12 @@ fn a_port_that_carried_one_upstream_never_carries_another() {
     let without = moved.clone();
     moved[1]["port"] = port.into();
     warmline.set("upstreams", moved).be_refused();
+    let reason = warmline.admin("/plan").text();
+    assert!(reason.contains(&format!(" upstreams[1].port: port {port} carried ")), "{reason}");
     let bind = json!([{ "bind": [format!("127.0.0.1:{port}")] }]);
     warmline.set("upstreams", without).set("listeners", bind).be_refused();
+    let reason = warmline.admin("/plan").text();
+    assert!(reason.contains(&format!(" listeners[0].bind[0]: port {port} carried ")), "{reason}");
     assert_eq!(second.record().requests.len(), 0);
 }
 
