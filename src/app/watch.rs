@@ -5,6 +5,7 @@
 //! seconds.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -20,9 +21,10 @@ use super::{ReconfigureError, RefusedKey, folders::Folders, live::Live};
 use crate::{
     admin::{LookOutcome, LookRequest},
     config::{
-        self, Digests, InForce, KeptConfiguration, Loaded, Source, SourceKind, SourceReading,
+        self, Digests, InForce, KeptConfiguration, Loaded, Plan, Source, SourceKind, SourceReading,
         Unusable, UnusableFiles, configmap::Rejected,
     },
+    upstream,
 };
 
 /// The time without a change after which the files are read.
@@ -199,6 +201,8 @@ impl Watch {
                 .map_or(LookOutcome::Unchanged, LookOutcome::Refused));
         }
         let hash = config::hash(&text);
+        let upstreams = touched(&in_force.plan, &plan);
+        let moved = moved(&in_force.plan, &plan);
         let applied = self.live.reconfigure(plan, text.clone());
         applied.map_err(|error| self.not_applied(&hash, &text, origin, error))?;
         // Faults of files are reported once the plan is in force: a plan that is refused may name other files, and its
@@ -206,9 +210,10 @@ impl Watch {
         let stale = self.record_unusable_files(&stale);
         self.came_from(origin);
         if same_text {
-            tracing::info!(%hash, "changed certificates are in force");
+            tracing::info!(%hash, upstreams, "changed certificates are in force");
         } else {
-            tracing::info!(%hash, source = origin.as_str(), "changed configuration is in force");
+            tracing::info!(%hash, source = origin.as_str(), upstreams, "changed configuration is in force");
+            moved.iter().for_each(MovedPort::tell);
             self.keep();
         }
         // A part of what is in force now may be older than its files.
@@ -296,6 +301,48 @@ impl Watch {
         let reasons: Vec<_> = stale.iter().map(|stale| stale.reason.as_str()).collect();
         (!reasons.is_empty()).then(|| reasons.join("\n"))
     }
+}
+
+/// Returns the names of the upstreams that one plan alone has, or that differ between the two.
+fn touched(old: &Plan, new: &Plan) -> String {
+    let differ = |one: &Plan, other: &Plan| -> BTreeSet<String> {
+        let differ = one.upstreams.iter().filter(|upstream| !other.upstreams.contains(upstream));
+        differ.map(|upstream| upstream.name.clone()).collect()
+    };
+    let names = &differ(old, new) | &differ(new, old);
+    names.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+/// A port of an upstream that closes while the upstream stays.
+#[derive(Debug, PartialEq, Eq)]
+struct MovedPort {
+    upstream: String,
+    closed: u16,
+    /// The port that the upstream has instead, if it has one.
+    open: Option<u16>,
+}
+
+impl MovedPort {
+    /// Logs what it means for applications.
+    fn tell(&self) {
+        let Self { upstream, closed, open } = self;
+        tracing::warn!(
+            upstream,
+            closed,
+            open,
+            "the upstream's own port has changed: applications that hold the old URL get connection refused until they are restarted"
+        );
+    }
+}
+
+/// Returns the ports of upstreams that close with the new plan, although their upstreams stay.
+fn moved(old: &Plan, new: &Plan) -> Vec<MovedPort> {
+    let moved = |after: &Arc<upstream::Settings>| {
+        let before = old.upstreams.iter().find(|before| before.name == after.name)?;
+        let closed = before.port.filter(|_| before.port != after.port)?;
+        Some(MovedPort { upstream: after.name.clone(), closed, open: after.port })
+    };
+    new.upstreams.iter().filter_map(moved).collect()
 }
 
 /// Returns the stream of SIGHUP, the signal that makes servers read their files again. If the signal cannot be

@@ -446,3 +446,21 @@ fn each_of_many_changes_has_one_outcome_and_leaves_nothing_behind() {
     // Other tests of this process open descriptors too, except in a soak.
     assert!(!soaking() || after <= before + 2, "{after} descriptors, {before} before");
 }
+
+#[test]
+fn the_log_names_the_upstreams_that_changed_and_warns_of_a_port_that_moved() {
+    let origin = Origin::serving().start();
+    let (closed, open) = (free_port(), free_port());
+    let setup = Program::setup(&[("a.test", &origin)]).set("port", closed);
+    let program = Program::run(setup, "exec \"$0\" run --config \"$1\"");
+    let name = format!("origin-{}", origin.port());
+    program.reconfigure(|document| document["drain"] = "7s".into());
+    program.reconfigure(|document| document["upstreams"][0]["port"] = open.into());
+    let changed = program.said("changed configuration is in force");
+    let upstreams: Vec<_> = changed.iter().map(|line| line["upstreams"].clone()).collect();
+    assert_eq!(upstreams, [json!(""), json!(name)]);
+    let moved = program.said("the upstream's own port has changed");
+    assert_eq!(moved.len(), 1, "{moved:?}");
+    assert_eq!((&moved[0]["level"], &moved[0]["upstream"]), (&json!("WARN"), &json!(name)));
+    assert_eq!((&moved[0]["closed"], &moved[0]["open"]), (&json!(closed), &json!(open)));
+}
