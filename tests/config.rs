@@ -1492,6 +1492,63 @@ fn fault_20_a_warning_offers_only_what_check_accepts_without_it() {
 }
 
 #[test]
+fn check_warns_of_settings_that_contradict_each_other() {
+    let name = "endpoints: [\"api.example:443\"]";
+    for fine in [
+        "pool: {minIdle: 2}",
+        "pool: {reuse: never}",
+        "pool: {priority: Priority}",
+        "hosts: [\"*\"]",
+    ] {
+        assert_eq!(warned(&format!("{name}, {fine}")), [""; 0], "{fine}");
+    }
+    let address = "endpoints: [\"192.0.2.1:443\"], tls: {serverName: none}";
+    assert_eq!(warned(&format!("{address}, hosts: [a.example, \"*\"]")), [""; 0]);
+    for (upstream, begins, says) in [
+        (
+            format!("{name}, pool: {{minIdle: 2, reuse: never}}"),
+            "upstreams[0].pool.minIdle: 2 idle connections",
+            "leave one of the two out",
+        ),
+        (
+            format!("{name}, pool: {{priority: High}}"),
+            "upstreams[0].pool.priority: requests are ordered by a field of the name `high`",
+            "such as Priority, or off",
+        ),
+        (
+            format!("{address}, hosts: [\"*\"]"),
+            "upstreams[0].hosts: requests to the upstream's own port go up with the Host `192.0.2.1`",
+            "add the name that the server serves",
+        ),
+    ] {
+        let found = warned(&upstream);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with(begins) && found[0].contains(says), "{found:?}");
+    }
+}
+
+#[test]
+fn check_warns_of_a_trusted_leaf_that_a_ca_issued_and_not_of_a_server_that_signs_itself() {
+    let (directory, file) = example_on_disk();
+    let mut params = CertificateParams::new(["ca.example".into()]).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "the CA");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let ca = params.self_signed(&key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(params, key);
+    let leaf_key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(["a.example".into()]).unwrap();
+    let leaf = leaf.signed_by(&leaf_key, &issuer).unwrap().pem();
+    let own = certificate(&KeyPair::generate().unwrap(), (2020, 2999));
+    put(&directory, "trust/ca.crt", &format!("{ca}{own}"));
+    assert!(!check(&[&file]).unwrap().contains("warning: "));
+    let path = put(&directory, "trust/ca.crt", &format!("{ca}{own}{leaf}"));
+    let said = check(&[&file]).unwrap();
+    let told = format!("warning: {path}: certificate 3 (");
+    assert!(said.contains(&told) && said.contains("a CA issued it"), "{said}");
+}
+
+#[test]
 fn fault_20_check_warns_where_an_address_has_no_server_name() {
     for (host, endpoint) in [("192.0.2.1", "192.0.2.1:443"), ("2001:db8::1", "[2001:db8::1]:443")] {
         let endpoint = format!("endpoints: [\"{endpoint}\"]");

@@ -5,6 +5,8 @@ use std::{path::Path, sync::Arc, time::SystemTime};
 
 use super::{Credentials, Loaded, Plan, document, name::ServerNameKind, written::Kind as _};
 use crate::{
+    connect::EndpointHost,
+    pool::Sharing,
     tls::{Term, Trust},
     upstream::Settings,
 };
@@ -16,15 +18,21 @@ pub fn warnings(loaded: &Loaded, source: &str, now: SystemTime) -> Vec<String> {
     let upstreams = plan.upstreams.iter().enumerate();
     let names = upstreams.flat_map(|(index, upstream)| {
         let path = format!("upstreams[{index}]");
-        [no_server_name(&path, upstream, plan), other_hosts(&path, upstream, plan)]
-            .into_iter()
-            .flatten()
+        let warnings = [
+            no_server_name(&path, upstream, plan),
+            other_hosts(&path, upstream, plan),
+            every_host_of_an_address(&path, upstream),
+            warm_and_unshared(&path, upstream),
+            urgency_for_a_field(&path, upstream),
+        ];
+        warnings.into_iter().flatten()
     });
     let names: Vec<_> = names.collect();
     let credentials = &plan.credentials;
     placed(names, source, &loaded.text)
         .into_iter()
         .chain(stray_keys(credentials))
+        .chain(lone_leaves(credentials))
         .chain(unread_roots(credentials))
         .chain(expired_trust(credentials, now))
         .chain(ending_identities(credentials, now))
@@ -55,6 +63,23 @@ fn stray_keys(credentials: &Credentials) -> impl Iterator<Item = String> {
         Some(format!(
             "{file}: line {line}: a private key, which is of no use in `trust`; take it out"
         ))
+    })
+}
+
+/// Returns a warning for each trusted certificate that is a server's own and was issued by a CA: with its renewal the
+/// server is refused.
+fn lone_leaves(credentials: &Credentials) -> impl Iterator<Item = String> {
+    let files =
+        credentials.trusts.iter().filter_map(|(file, trust)| Some((file.as_deref()?, trust)));
+    files.flat_map(|(file, trust)| {
+        let warning = |leaf| {
+            format!(
+                "{}: {leaf} is a server's own, and a CA issued it: once the server renews it, it is refused; put the CA's \
+                 certificate in its place",
+                file.display()
+            )
+        };
+        trust.issued_leaves().into_iter().map(warning)
     })
 }
 
@@ -126,4 +151,42 @@ fn other_hosts(path: &str, upstream: &Settings, plan: &Plan) -> Option<OfKey> {
          them answers 421 or 404: {remedy}"
     );
     Some(OfKey { path: format!("{path}.hosts"), message })
+}
+
+/// Returns a warning if every host leads to an endpoint that is an address, else `None`: the upstream then has no name
+/// that could go up as the Host of its own port.
+fn every_host_of_an_address(path: &str, upstream: &Settings) -> Option<OfKey> {
+    let EndpointHost::Address(address) = upstream.endpoint.host else { return None };
+    upstream.hosts.iter().all(|host| host == "*").then(|| OfKey {
+        path: format!("{path}.hosts"),
+        message: format!(
+            "requests to the upstream's own port go up with the Host `{address}`, as `*` is no name and the endpoint an \
+             address; add the name that the server serves, before `*`"
+        ),
+    })
+}
+
+/// Returns a warning if connections are kept ready for everybody and belong to one client each, else `None`.
+fn warm_and_unshared(path: &str, upstream: &Settings) -> Option<OfKey> {
+    let (floor, sharing) = (upstream.pool.min_idle, upstream.pool.sharing);
+    (floor > 0 && sharing == Sharing::Never).then(|| OfKey {
+        path: format!("{path}.pool.minIdle"),
+        message: format!(
+            "{floor} idle connections are to be ready for any client, and with `reuse: never` one that was used is for its \
+             own client alone; leave one of the two out"
+        ),
+    })
+}
+
+/// Returns a warning if the field that states a request's urgency is called like an urgency, else `None`.
+fn urgency_for_a_field(path: &str, upstream: &Settings) -> Option<OfKey> {
+    const URGENCIES: [&str; 7] = ["high", "highest", "low", "lowest", "medium", "normal", "urgent"];
+    let field = upstream.priority.as_ref()?.as_str();
+    URGENCIES.contains(&field).then(|| OfKey {
+        path: format!("{path}.pool.priority"),
+        message: format!(
+            "requests are ordered by a field of the name `{field}`, which none may have; write the name of the field that \
+             states each request's urgency, such as Priority, or off"
+        ),
+    })
 }

@@ -164,6 +164,20 @@ impl Trust {
         self.certificates.iter().zip(1..).filter_map(expired).collect()
     }
 
+    /// Returns the names of the certificates that are no CA's, and that somebody else issued.
+    #[must_use]
+    pub fn issued_leaves(&self) -> Vec<String> {
+        let issued = |(der, number): (&CertificateDer<'_>, usize)| {
+            let leaf = x509::parse(der)?;
+            let issued = !leaf.is_ca() && !x509::same_name(leaf.subject(), leaf.issuer());
+            issued.then(|| x509::named(number, der))
+        };
+        if self.system {
+            return Vec::new();
+        }
+        self.certificates.iter().zip(1..).filter_map(issued).collect()
+    }
+
     /// Returns the certificates, in the order of their file; never empty, unless they were not read.
     #[must_use]
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
