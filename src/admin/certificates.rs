@@ -156,7 +156,7 @@ fn identity_shown(snapshot: &Snapshot, name: &str) -> CertificateUse {
 }
 
 /// Returns the names of the upstreams whose TLS settings pass the test `used`.
-pub(super) fn users(plan: &Plan, used: impl Fn(&tls::Settings) -> bool) -> Vec<String> {
+fn users(plan: &Plan, used: impl Fn(&tls::Settings) -> bool) -> Vec<String> {
     let users = plan.upstreams.iter().filter(|upstream| used(&upstream.tls));
     users.map(|upstream| upstream.name.clone()).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use super::{certificates::users, moment::Span};
+use super::moment::Span;
 use crate::{
     config::{IdentityFiles, Plan},
     tls::{Identity, Term},
@@ -46,6 +46,7 @@ impl ToldEnds {
 }
 
 impl Ending<'_> {
+    /// Logs the certificate with its upstreams and its end: an error once it has expired, before that a warning.
     fn tell(&self, plan: &Plan, now: SystemTime) {
         let certificate = self.files.certificate().display();
         let upstreams = self.upstreams(plan).join(" ");
@@ -60,9 +61,9 @@ impl Ending<'_> {
 
     /// Returns the names of the upstreams that the certificate is shown to.
     fn upstreams(&self, plan: &Plan) -> Vec<String> {
-        users(plan, |tls| {
-            tls.identity.as_ref().is_some_and(|used| Arc::ptr_eq(used, self.identity))
-        })
+        let shows = |identity: &Arc<Identity>| Arc::ptr_eq(identity, self.identity);
+        let users = plan.upstreams.iter().filter(|u| u.tls.identity.as_ref().is_some_and(shows));
+        users.map(|upstream| upstream.name.clone()).collect()
     }
 }
 

@@ -296,8 +296,8 @@ async fn every_view_tells_what_was_refused_until_it_is_replaced() {
     assert!(!all().await.contains("refused"), "nothing is refused yet");
     let since = SystemTime::UNIX_EPOCH;
     state.configuration.rejected(Some("5a".into()), "c.yaml:3:1: no\nc.yaml:4:1: \x1b", since);
-    let stale = config::UnusableFiles { files: vec!["/tls.crt".into()], reason: "over".into() };
-    state.configuration.stale(&[stale], since);
+    let unusable = config::UnusableFiles { files: vec!["/tls.crt".into()], reason: "over".into() };
+    state.configuration.stale(&[unusable], since);
     for (view, lead) in views.into_iter().zip(["", "", "# "]) {
         let text = admin.answer(&format!("GET {view}"), "localhost").await;
         for told in [

@@ -1,12 +1,11 @@
 //! The last log line: how long the end took, and what became of the requests that were in flight.
 
 use std::{
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
-use super::live::RunningUpstreams;
-use crate::{proxy::Proxy, telemetry::log::seconds};
+use crate::{latest::Latest, proxy::Proxy, telemetry::log::seconds, upstream::Upstream};
 
 /// The moment at which the drain was noticed, and the number of requests that had ended by then; empty before.
 #[derive(Debug, Default)]
@@ -24,12 +23,12 @@ struct Course {
 
 impl Ending {
     /// Notes that the drain has begun.
-    pub(super) fn begin(&self, upstreams: &RunningUpstreams, proxy: &Proxy) {
+    pub(super) fn begin(&self, upstreams: &Latest<Vec<Arc<Upstream>>>, proxy: &Proxy) {
         self.0.get_or_init(|| (Instant::now(), ended(upstreams, proxy)));
     }
 
     /// Logs the course of the end, once no request is left.
-    pub(super) fn tell(&self, upstreams: &RunningUpstreams, proxy: &Proxy) {
+    pub(super) fn tell(&self, upstreams: &Latest<Vec<Arc<Upstream>>>, proxy: &Proxy) {
         let now = (Instant::now(), ended(upstreams, proxy));
         // With nothing in flight the end may be over before anybody has noticed the drain.
         let began = *self.0.get_or_init(|| now);
@@ -38,6 +37,7 @@ impl Ending {
 }
 
 impl Course {
+    /// Returns the course between two moments, each with the number of requests that had ended by then.
     fn between(began: (Instant, u64), ended: (Instant, u64), cut_off: u64) -> Self {
         Self {
             took: ended.0.saturating_duration_since(began.0),
@@ -46,6 +46,7 @@ impl Course {
         }
     }
 
+    /// Logs the course: a warning if requests were cut off.
     fn tell(&self) {
         let Self { took, finished, cut_off } = *self;
         let took = seconds(took);
@@ -63,7 +64,7 @@ impl Course {
 }
 
 /// Returns the number of requests that have ended since the start.
-fn ended(upstreams: &RunningUpstreams, proxy: &Proxy) -> u64 {
+fn ended(upstreams: &Latest<Vec<Arc<Upstream>>>, proxy: &Proxy) -> u64 {
     let upstreams = upstreams.share();
     let routed = upstreams.iter().map(|upstream| upstream.counters().exchanges.requests.total());
     routed.sum::<u64>() + proxy.unrouted.requests.total()

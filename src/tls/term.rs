@@ -27,6 +27,7 @@ impl Term {
         Self::between(identity.not_before(), identity.not_after(), now)
     }
 
+    /// Returns the nearness of the end of a certificate that is valid between these moments.
     fn between(begin: SystemTime, end: SystemTime, now: SystemTime) -> Self {
         let life = end.duration_since(begin).unwrap_or_default();
         match end.duration_since(now) {

@@ -459,7 +459,9 @@ fn the_log_names_the_upstreams_that_changed_and_warns_of_a_port_that_moved() {
     let changed = program.said("changed configuration is in force");
     let upstreams: Vec<_> = changed.iter().map(|line| line["upstreams"].clone()).collect();
     assert_eq!(upstreams, [json!(""), json!(name)]);
-    let moved = program.said("the upstream's own port has changed");
+    let moved = || program.said("the upstream's own port has changed");
+    wait_for("the port's move is told", || !moved().is_empty());
+    let moved = moved();
     assert_eq!(moved.len(), 1, "{moved:?}");
     assert_eq!((&moved[0]["level"], &moved[0]["upstream"]), (&json!("WARN"), &json!(name)));
     assert_eq!((&moved[0]["closed"], &moved[0]["open"]), (&json!(closed), &json!(open)));

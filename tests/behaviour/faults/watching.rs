@@ -76,7 +76,10 @@ fn fault_24_a_broken_certificate_beside_a_refused_configuration_is_told_and_coun
     wait_for("the broken trust is counted", || warmline.rotations("rejected") == 1);
     let last = "warmline_identity_last_reload_successful";
     for _ in 0..5 {
-        assert!(look(&warmline).contains("threads cannot change"), "the configuration is refused");
+        assert!(
+            look(&warmline).contains("threads: 1 is in force, and 3 is wanted"),
+            "the configuration is refused"
+        );
         assert_eq!(warmline.rotations("rejected"), 1, "it is no news");
         assert_eq!(warmline.metric(last, &[]), 0);
     }

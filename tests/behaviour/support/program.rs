@@ -78,6 +78,8 @@ impl Program {
 
     /// Puts a changed configuration in force, and waits until the log says so.
     pub fn reconfigure(&self, change: impl FnOnce(&mut Value)) {
+        // A program that still starts would read the changed configuration as its first.
+        self.address("traffic");
         let mut document: Value = serde_json::from_str(&self.setup.text()).unwrap();
         change(&mut document);
         let applied = self.said("changed configuration is in force").len();
@@ -121,11 +123,11 @@ impl Program {
         lines.iter().filter(|line| line["target"] == "warmline::access").cloned().collect()
     }
 
-    /// Waits for the line with the ports; returns the address of `traffic`, `metrics` or `admin`.
+    /// Waits for the line with the ports; returns the first address of `traffic`, `metrics` or `admin`.
     pub fn address(&self, what: &str) -> SocketAddr {
         let find = || {
             let lines = self.lines.lock().unwrap();
-            lines.iter().find_map(|line| line[what].as_str()?.parse().ok())
+            lines.iter().find_map(|line| line[what].as_str()?.split(' ').next()?.parse().ok())
         };
         wait_for("the line that names the port", || find().is_some());
         find().unwrap()
