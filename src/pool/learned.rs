@@ -121,6 +121,12 @@ impl Lessons {
         own.or(last).into_iter().chain(self.seen).min()
     }
 
+    /// Returns the limits in force for connections without an announcement of their own: before their first answer, and
+    /// after. While both stay, so do the limits of all connections.
+    pub(super) fn limits(&self) -> [Option<Duration>; 2] {
+        [false, true].map(|answered| self.limit(None, answered))
+    }
+
     /// Returns the limit in force for new connections, and where it comes from, for people; `None` if nothing is known.
     pub(super) fn learned(&self) -> Option<Learned> {
         let announced = self.announced.map(|(limit, _)| (limit, Source::Announced));
@@ -218,16 +224,16 @@ impl Lessons {
         self.bins.iter().map(of).fold(0, u32::saturating_add)
     }
 
-    /// Halves the counts if that is due; true if the limit has changed by it. Called for each reuse, and mostly only a
+    /// Halves the counts if that is due; true if a limit has changed by it. Called for each reuse, and mostly only a
     /// comparison.
     pub(super) fn time_passes(&mut self, now: Instant) -> bool {
         let since = *self.halved.get_or_insert(now);
         if now.saturating_duration_since(since) < HALF_LIFE {
             return false;
         }
-        let before = self.limit(None, false);
+        let before = self.limits();
         self.forget(since, now);
-        self.limit(None, false) != before
+        self.limits() != before
     }
 
     /// Halves all counts once for each half-life since `since`, drops an announcement that is too old, and concludes

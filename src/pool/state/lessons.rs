@@ -19,12 +19,12 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
             self.state.lessons.survived(idle, self.now);
         }
         if let Some(KeepAlive { timeout, max }) = hint {
-            let before = self.state.lessons.limit(None, false);
+            let before = self.state.lessons.limits();
             let limit = timeout.map(|timeout| self.state.lessons.announced(timeout, self.now));
             // An announced time of zero means that the upstream takes no more requests, not even from a waiter.
             let over = timeout.filter(Duration::is_zero).map(|_| 0);
             self.state.connections.announce(id, limit, over.or(max));
-            self.rearm_if(self.state.lessons.limit(None, false) != before);
+            self.rearm_if(self.state.lessons.limits() != before);
         }
         self.rearm_if(changed);
     }
@@ -59,25 +59,27 @@ impl<C: Clone, E, W> Operation<'_, C, E, W> {
         if matches!(reason, EndReason::Idle | EndReason::Aged)
             && let Some(IdleLimits { since, .. }) = self.state.connections.idle_limits(id)
         {
+            let before = self.state.lessons.limits();
             self.state.lessons.survived(self.now.saturating_duration_since(since), self.now);
+            self.rearm_if(self.state.lessons.limits() != before);
         }
     }
 
     /// Learns that the upstream closed a connection after it had been idle for so long.
     pub(in crate::pool) fn learn_from_close(&mut self, idle: Duration) {
-        let before = self.state.lessons.limit(None, false);
+        let before = self.state.lessons.limits();
         self.state.lessons.closed(idle, self.now);
-        self.rearm_if(self.state.lessons.limit(None, false) != before);
+        self.rearm_if(self.state.lessons.limits() != before);
     }
 
     /// Forgets all that was learned, because the upstream's configuration has changed.
     pub(super) fn forget_lessons(&mut self) {
-        let before = self.state.lessons.limit(None, false);
+        let before = self.state.lessons.limits();
         self.state.lessons = Lessons::default();
-        self.rearm_if(before.is_some());
+        self.rearm_if(self.state.lessons.limits() != before);
     }
 
-    /// Computes the deadlines of idle connections anew if the limit has changed.
+    /// Computes the deadlines of idle connections anew if a limit has changed.
     fn rearm_if(&mut self, changed: bool) {
         if changed {
             self.state.armed = self.state.next_deadline();

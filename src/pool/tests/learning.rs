@@ -1,13 +1,15 @@
 //! The learned idle limit in force: the pool closes idle connections before the upstream does.
 
+use std::time::Duration;
+
 use super::scene::{PEER_POLITE, Scene, Told, millis, secs};
 use crate::{
-    pool::{End, EndReason, Learned, Source},
+    pool::{End, EndReason, Learned, Source, state::Effects},
     telemetry::ends::{Manner, Side},
 };
 
 /// Plays a connection that the upstream closes after it has been idle for this long.
-fn closed_by_the_peer_after(scene: &mut Scene, idle: std::time::Duration) {
+fn closed_by_the_peer_after(scene: &mut Scene, idle: Duration) {
     let id = scene.idle(1)[0];
     scene.pass(idle);
     scene.socket_ends(id, PEER_POLITE);
@@ -188,4 +190,24 @@ fn one_that_breaks_in_mid_exchange_says_nothing_of_idleness() {
         scene.close_ends(id);
     }
     assert_eq!(scene.state.learned(), None);
+}
+
+#[test]
+fn a_limit_that_was_seen_is_watched_although_a_lower_one_was_announced_on_other_connections() {
+    let mut scene = Scene::new(|s| {
+        (s.idle_timeout, s.max_age, s.purge_delay) = (secs(0), secs(0), Duration::MAX);
+    });
+    let told = scene.lease_new();
+    scene.check_in_told(told, Some(10), None);
+    scene.pass(secs(9));
+    let since = scene.now;
+    scene.idle(1);
+    assert_eq!(scene.tick(), None, "its answers announced nothing");
+    let mut effects = Effects::default();
+    for _ in 0..3 {
+        scene.clock(secs(1));
+        scene.state.at(scene.now, &mut effects).learn_from_close(secs(20));
+    }
+    assert!(effects.rearm, "the tick is due earlier than it said");
+    assert_eq!(scene.tick(), Some(since + secs(18)));
 }
