@@ -243,7 +243,8 @@ pub(super) fn json(snapshot: &Snapshot) -> String {
     format!("{page:#}\n")
 }
 
-/// Renders the page as text, for people: the changes that were refused, then each group with its files, and four lines for each certificate.
+/// Renders the page as text, for people: the changes that were refused, then each group with its files, and four lines
+/// for each certificate.
 pub(super) fn text(snapshot: &Snapshot) -> String {
     let mut page = refused::text(snapshot);
     if !page.is_empty() {

@@ -141,7 +141,8 @@ impl Rate {
     }
 }
 
-/// Samples every upstream's counters once a second, and has the log tell of client certificates near their end, for as long as the future is polled; never returns.
+/// Samples every upstream's counters once a second, and logs the client certificates near their end, for as long as the
+/// future is polled; never returns.
 pub(crate) async fn sample(state: Arc<State>) {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

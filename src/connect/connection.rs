@@ -187,7 +187,7 @@ pub struct Driver {
 }
 
 /// The driver's share of the sender. Its drop ends the use of the connection: an exchange that waits for a sender gets
-/// an error even if the driver is dropped in the midst of its work.
+/// an error even if the driver is dropped before its work is done.
 struct ClosingSender(Arc<IdleSender>);
 
 impl Deref for ClosingSender {

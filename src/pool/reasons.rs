@@ -18,8 +18,9 @@ label! {
         PeerClosed = "peer-closed" => "the upstream closed it while it was idle",
         /// The connection is not reusable by the rules of HTTP, or its exchange broke.
         Unfit = "unfit" => "its exchange broke, or its response forbids reuse",
-        /// The connection was found dead when a request was sent on it, or its peer did not answer a probe.
-        Stale = "stale" => "found dead when a request was sent on it",
+        /// The connection was found dead when a request was sent on it, or the kernel or a probe gave it up while it was
+        /// idle.
+        Stale = "stale" => "found dead when a request was sent on it, or given up by the kernel or a probe while idle",
         /// The connection's address is no longer in the newest answer for the name.
         Moved = "moved" => "its address left the name's DNS answer",
         /// The connection's generation was replaced by one with a newer certificate, key or trust.
@@ -27,11 +28,11 @@ label! {
         /// The configuration changed the upstream's endpoint, TLS settings or header case, or left no place under the
         /// cap.
         Reconfigured = "reconfigured" => "another configuration is in force",
-        /// The reuse mode (`reuse`) leaves no client that may take the connection.
-        Policy = "policy" => "pool.reuse leaves nobody who may take it",
-        /// The connection's client authenticated itself on it (NTLM, Negotiate, `CredSSP`) and is gone, or stopped in
-        /// the midst of that: the server would take another client for this one.
-        Authenticated = "authenticated" => "it had authenticated its client (NTLM, Negotiate, CredSSP), which left, or stopped in the midst of that",
+        /// The reuse mode (`reuse`) lets no client take the connection.
+        Policy = "policy" => "pool.reuse lets no client take it",
+        /// The connection's client authenticated itself on it (NTLM, Negotiate, `CredSSP`) and is gone, or stopped
+        /// halfway: the server would take another client for this one.
+        Authenticated = "authenticated" => "it had authenticated its client (NTLM, Negotiate, CredSSP), which left, or stopped halfway",
         /// An operator closed the connection, its upstream is no longer configured, or Warmline is ending.
         Drained = "drained" => "an operator closed it, or Warmline ends",
     }
@@ -65,8 +66,8 @@ label! {
         PeerClosed = "peer-closed" => "the upstream had closed the last one",
         /// New: the last connection was not reusable.
         Unfit = "unfit" => "the last one could not be used again",
-        /// New: the last connection was found dead at use, or the idle ones are doubted.
-        Stale = "stale" => "the last one was found dead when used",
+        /// New: the last connection was found dead at use or while idle, or the idle ones are doubted.
+        Stale = "stale" => "the last one was found dead, when used or while idle",
         /// New: the last connection's address was gone from the answer for the name.
         Moved = "moved" => "the last one's address left the name's DNS answer",
         /// New: a newer identity or trust had replaced the last connection's generation.

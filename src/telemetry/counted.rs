@@ -58,7 +58,9 @@ macro_rules! counted {
             $($(#[$doc])* pub $field: $type,)+
         }
 
-        #[doc = concat!("A copy of [`", stringify!($name), "`] at one moment.")]
+        $(#[$meta])*
+        ///
+        #[doc = concat!("This is a copy of [`", stringify!($name), "`], made at one moment.")]
         #[derive(Debug)]
         pub struct $copy {
             $($(#[$doc])* pub $field: <$type as $crate::telemetry::Counted>::Snapshot,)+

@@ -43,7 +43,7 @@ fn the_page_explains_reasons_in_words_that_need_no_document() {
     fail(&state, failed(Party::Upstream, "no TCP connection to 192.0.2.1:443"), 3);
     let page = page(&state);
     for told in [
-        "<b>stale</b> <span class=\"muted\">the last one was found dead when used</span>",
+        "<b>stale</b> <span class=\"muted\">the last one was found dead, when used or while idle</span>",
         "<b>peer-closed</b> <span class=\"muted\">the upstream closed it while it was idle</span>",
         "no TCP connection to 192.0.2.1:443",
         "<span class=\"pill bad\">502, 3s ago</span>",

@@ -154,7 +154,7 @@ pub enum Failure {
     /// The client sent no request for too long in the middle of an authentication handshake.
     #[error(
         "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {AUTHENTICATION_PAUSE_LIMIT:?} \
-         without a request of its, as others may wait for the place: begin it again on a new connection"
+         without a request from the client, as others may wait for the place: begin it again on a new connection"
     )]
     HandshakeLate,
     /// The response broke off in its header, or is not HTTP.
