@@ -14,7 +14,7 @@ use tokio::sync::{Notify, futures::OwnedNotified};
 /// The progress of a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Stage {
+pub enum DrainStage {
     /// The drain has not begun.
     Serving,
     /// Exchanges in flight may finish, and nothing new begins.
@@ -51,27 +51,27 @@ impl Drain {
     }
 
     /// Returns the present stage.
-    pub fn stage(&self) -> Stage {
+    pub fn stage(&self) -> DrainStage {
         match self.0.stage.load(SeqCst) {
-            0 => Stage::Serving,
-            1 => Stage::Draining,
-            _ => Stage::Aborting,
+            0 => DrainStage::Serving,
+            1 => DrainStage::Draining,
+            _ => DrainStage::Aborting,
         }
     }
 
     /// True if the drain has begun.
     pub fn has_begun(&self) -> bool {
-        self.stage() > Stage::Serving
+        self.stage() > DrainStage::Serving
     }
 
     /// Begins the drain: exchanges in flight may finish, and nothing new begins.
     pub fn begin(&self) {
-        self.0.advance(Stage::Draining);
+        self.0.advance(DrainStage::Draining);
     }
 
     /// Ends the exchanges in flight.
     pub fn abort(&self) {
-        self.0.advance(Stage::Aborting);
+        self.0.advance(DrainStage::Aborting);
     }
 
     /// Completes at the next change of stage after this call.
@@ -81,16 +81,16 @@ impl Drain {
 
     /// Completes once the drain has begun.
     pub async fn begun(&self) {
-        self.reached(Stage::Draining).await;
+        self.reached(DrainStage::Draining).await;
     }
 
     /// Completes once exchanges in flight must end.
     pub async fn aborted(&self) {
-        self.reached(Stage::Aborting).await;
+        self.reached(DrainStage::Aborting).await;
     }
 
     /// Completes once the drain is at this stage, or at a later one.
-    async fn reached(&self, stage: Stage) {
+    async fn reached(&self, stage: DrainStage) {
         loop {
             let changed = self.changed();
             if self.stage() >= stage {
@@ -104,7 +104,7 @@ impl Drain {
 impl Shared {
     /// Advances the drain and its branches to this stage, and wakes those that wait for a change. Does nothing if it is
     /// there already, or further.
-    fn advance(&self, to: Stage) {
+    fn advance(&self, to: DrainStage) {
         if self.stage.fetch_max(to as u8, SeqCst) < to as u8 {
             self.changed.notify_waiters();
             let branches: Vec<_> = self.branches().iter().filter_map(Weak::upgrade).collect();
@@ -130,9 +130,9 @@ mod tests {
         first.begin();
         assert!(first.has_begun() && !second.has_begun() && !whole.has_begun());
         whole.begin();
-        assert_eq!(second.stage(), Stage::Draining);
+        assert_eq!(second.stage(), DrainStage::Draining);
         whole.abort();
-        assert_eq!([first.stage(), second.stage()], [Stage::Aborting; 2]);
-        assert_eq!(whole.branch().stage(), Stage::Aborting, "a late branch has begun already");
+        assert_eq!([first.stage(), second.stage()], [DrainStage::Aborting; 2]);
+        assert_eq!(whole.branch().stage(), DrainStage::Aborting, "a late branch has begun already");
     }
 }

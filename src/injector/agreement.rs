@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     certificate::{Serving, Unusable},
-    readiness::{Readiness, Trust},
+    readiness::{CaBundleState, Readiness},
     rotation::{self, CertificateTerms, Data, RotationStep, SecretContent},
     webhook,
 };
@@ -191,7 +191,7 @@ impl Agreement {
     fn report_outcome(&mut self, outcome: Result<(), AgreementError>) {
         let text = outcome.err().map(|failed| failed.to_string()).unwrap_or_default();
         if self.adopted.is_none() {
-            self.readiness.set_trust(Trust::Missing(text.clone()));
+            self.readiness.set_trust(CaBundleState::Missing(text.clone()));
         }
         if !text.is_empty() && self.told != text {
             if Instant::now() < self.beginning_until {
@@ -214,10 +214,10 @@ impl Agreement {
         };
         let placed = self.put_in_place(&content.bundle()).await;
         match &placed {
-            Ok(()) => self.readiness.set_trust(Trust::InPlace),
+            Ok(()) => self.readiness.set_trust(CaBundleState::InPlace),
             // Nothing is known about the webhook configuration, so that the last trust stays.
             Err(AgreementError::Silence) => {}
-            Err(failed) => self.readiness.set_trust(Trust::Missing(failed.to_string())),
+            Err(failed) => self.readiness.set_trust(CaBundleState::Missing(failed.to_string())),
         }
         advanced.and(placed)
     }

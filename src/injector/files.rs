@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use super::{
     Error,
     certificate::{Serving, Unusable},
-    readiness::{Readiness, Trust},
+    readiness::{CaBundleState, Readiness},
 };
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ enum FilesError {
 /// Follows `tls.crt` and `tls.key` in this folder for as long as the future is polled, and puts each new pair in use. A
 /// pair that cannot be used is logged once, and the pair before stays in use; so this never fails.
 pub(super) async fn follow(folder: &Path, readiness: Arc<Readiness>) -> Result<Infallible, Error> {
-    readiness.set_trust(Trust::NotOurs);
+    readiness.set_trust(CaBundleState::NotOurs);
     let (mut known, mut told) = (None, String::new());
     loop {
         match look(folder, &mut known) {

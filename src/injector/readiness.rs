@@ -18,13 +18,13 @@ use crate::drain::Drain;
 pub(super) struct Readiness {
     pub(super) current: Arc<CurrentCertificate>,
     pub(super) drain: Drain,
-    trust: Mutex<Trust>,
+    trust: Mutex<CaBundleState>,
     counters: Counters,
 }
 
-/// The injector's knowledge of whether the API server trusts the serving certificate.
+/// The state of the CA bundle by which the API server trusts the serving certificate, as far as the injector knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trust {
+pub(super) enum CaBundleState {
     /// Somebody else makes the certificate and its CA trusted (`--certificate-files`).
     NotOurs,
     /// The webhook configuration holds the injector's CA.
@@ -54,7 +54,7 @@ impl Readiness {
         let readiness = Self {
             current: Arc::default(),
             drain,
-            trust: Mutex::new(Trust::Missing(
+            trust: Mutex::new(CaBundleState::Missing(
                 "the API server has shown neither the Secret nor the webhook configuration yet"
                     .into(),
             )),
@@ -63,7 +63,7 @@ impl Readiness {
         Ok(readiness)
     }
 
-    pub(super) fn set_trust(&self, trust: Trust) {
+    pub(super) fn set_trust(&self, trust: CaBundleState) {
         *self.trust() = trust;
     }
 
@@ -76,8 +76,8 @@ impl Readiness {
             Some(_) => Ok(()),
         };
         let trust = match &*self.trust() {
-            Trust::NotOurs | Trust::InPlace => Ok(()),
-            Trust::Missing(why) => Err(why.clone()),
+            CaBundleState::NotOurs | CaBundleState::InPlace => Ok(()),
+            CaBundleState::Missing(why) => Err(why.clone()),
         };
         let ending = if self.drain.has_begun() { Err("it is ending".to_owned()) } else { Ok(()) };
         let checks =
@@ -119,14 +119,14 @@ impl Readiness {
         if let Some(serving) = self.current.get() {
             counters.expiry.with_label_values(&["serving"]).set(seconds(serving.not_after));
         }
-        let trusted = !matches!(*self.trust(), Trust::Missing(_));
+        let trusted = !matches!(*self.trust(), CaBundleState::Missing(_));
         counters.trusted.set(f64::from(u8::from(trusted)));
         let mut text = Vec::new();
         TextEncoder::new().encode(&counters.registry.gather(), &mut text)?;
         Ok(text)
     }
 
-    fn trust(&self) -> MutexGuard<'_, Trust> {
+    fn trust(&self) -> MutexGuard<'_, CaBundleState> {
         self.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     config::ListenerLimits,
-    drain::Stage,
+    drain::DrainStage,
     head,
     proxy::{AnswerBody, Client, Failure, Phase},
     socket,
@@ -201,7 +201,7 @@ struct Serving<'a, S: HttpService<Incoming>> {
     limits: &'a ListenerLimits,
     drain_changed: Pin<Box<OwnedNotified>>,
     /// The newest stage of the drain that the connection has followed.
-    followed: Stage,
+    followed: DrainStage,
     /// The connection's only timer.
     timer: Pin<Box<Sleep>>,
     /// The time at which the timer rings, never later than the nearest deadline; `None` if it is not set.
@@ -223,7 +223,7 @@ where
     ) -> Self {
         let drain_changed = Box::pin(client.drain.changed());
         let timer = Box::pin(sleep_until(tokio::time::Instant::now()));
-        let followed = Stage::Serving;
+        let followed = DrainStage::Serving;
         Self { http, client, limits, drain_changed, followed, timer, armed: None, looked: None }
     }
 
@@ -259,15 +259,15 @@ where
 
     /// True if a request whose header has begun is still taken at this stage of the drain. hyper learns of the drain
     /// after that, as it would drop the half header.
-    fn takes_request(&self, stage: Stage) -> bool {
-        stage < Stage::Aborting && self.client.phase() == Phase::Header
+    fn takes_request(&self, stage: DrainStage) -> bool {
+        stage < DrainStage::Aborting && self.client.phase() == Phase::Header
     }
 
     /// Follows the drain to this stage: no request is taken after the current one, and in the last stage the current one
     /// has no more time. Returns the end of the connection if that is now.
-    fn follow_drain(&mut self, stage: Stage) -> Option<ServingEnd> {
+    fn follow_drain(&mut self, stage: DrainStage) -> Option<ServingEnd> {
         Pin::new(&mut self.http).graceful_shutdown();
-        if stage < Stage::Aborting {
+        if stage < DrainStage::Aborting {
             return None;
         }
         self.client.abort();

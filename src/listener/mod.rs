@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The pause in accepting after an error of this machine, such as a shortage of descriptors.
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An inlet: what the connections of one address share.
 pub struct Inlet {
@@ -102,7 +102,7 @@ async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
             } else {
                 tracing::warn!(%error, "a connection cannot be accepted");
             }
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             Err(error)
         }
     }

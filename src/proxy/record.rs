@@ -284,7 +284,7 @@ impl Drop for Record {
         if self.told {
             return;
         }
-        let ending = self.client.drain.stage() >= drain::Stage::Aborting;
+        let ending = self.client.drain.stage() >= drain::DrainStage::Aborting;
         let cut = ending.then_some(&Cut::Ending);
         self.abort(cut.map_or(Party::Client, Cut::by), cut, Instant::now());
     }
