@@ -31,7 +31,7 @@ use crate::{
     config::ListenerLimits,
     drain::DrainStage,
     head,
-    proxy::{AnswerBody, Client, Failure, Phase},
+    proxy::{Client, Failure, Phase, ResponseBody},
     socket,
     telemetry::ends::{Facing, Manner},
     upstream::Worker,
@@ -212,7 +212,7 @@ struct Serving<'a, S: HttpService<Incoming>> {
 
 impl<'a, S> Serving<'a, S>
 where
-    S: HttpService<Incoming, ResBody = AnswerBody>,
+    S: HttpService<Incoming, ResBody = ResponseBody>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Begins to serve a connection: no stage of the drain is followed yet, and the timer is not set.
@@ -310,7 +310,7 @@ where
         let due = limit.into_iter().chain(self.client.kept_until()).min();
         match self.client.phase() {
             Phase::Idle | Phase::Header => due,
-            Phase::Exchange | Phase::Body | Phase::Flushing => {
+            Phase::AwaitingResponse | Phase::Body | Phase::Flushing => {
                 let look = self.client.since().max(self.looked).map(|last| last + LOOKS_EVERY);
                 due.into_iter().chain(look).min()
             }
@@ -328,7 +328,7 @@ where
                 rest.into_iter().chain(idle).min_by_key(|(at, _)| *at)
             }
             Phase::Header => after(self.limits.header_timeout, Due::HeaderTimeout),
-            Phase::Exchange => self.client.alarm.deadline().map(|at| (at, Due::Alarm)),
+            Phase::AwaitingResponse => self.client.alarm.deadline().map(|at| (at, Due::Alarm)),
             Phase::Body | Phase::Flushing => Some((self.client.body_deadline(), Due::BodyEnd)),
         }
     }

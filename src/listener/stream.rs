@@ -109,7 +109,7 @@ impl ClientStream {
                 self.head = count;
             }
             Phase::Header => self.head += count,
-            Phase::Exchange | Phase::Body | Phase::Flushing => return Ok(()),
+            Phase::AwaitingResponse | Phase::Body | Phase::Flushing => return Ok(()),
         }
         if self.head > FREE { self.hold_head() } else { Ok(()) }
     }

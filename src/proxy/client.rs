@@ -9,7 +9,7 @@
 //! | `Idle` | the connection was accepted | `new` | `limits.idleTimeout`, or sooner the time of a rest | it closes, or rests (`listener/rest.rs`) |
 //! | `Idle` | all of a response is written | `flushed`, the listener's stream | the same | the same |
 //! | `Header` | the first byte of a request came | `header_begins`, the listener's stream | `limits.headerTimeout` | 408, and it closes |
-//! | `Exchange` | the request's header is complete | `exchange_begins`, the proxy | the exchange's alarm: `timeouts.response`, or `timeouts.idle` of an upload | the exchange is polled, and decides |
+//! | `AwaitingResponse` | the request's header is complete | `exchange_begins`, the proxy | the exchange's alarm: `timeouts.response`, or `timeouts.idle` of an upload | the exchange is polled, and decides |
 //! | `Body` | the response's header was handed to hyper | `body_begins`, the proxy | `timeouts.idle` without a byte, 10 s for Warmline's own answers; 1 s if the client has ended its side | it is reset |
 //! | `Flushing` | all of the response was handed to hyper | `body_ends`, the proxy | the same | the same |
 //!
@@ -53,7 +53,7 @@ pub enum Phase {
     /// A request's header has begun.
     Header,
     /// A request waits for its response.
-    Exchange,
+    AwaitingResponse,
     /// A response is on its way.
     Body,
     /// All of a response is handed over, and not yet written.
@@ -61,7 +61,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 5] = [Self::Idle, Self::Header, Self::Exchange, Self::Body, Self::Flushing];
+    const ALL: [Self; 5] =
+        [Self::Idle, Self::Header, Self::AwaitingResponse, Self::Body, Self::Flushing];
 }
 
 /// The stored length of a body that comes in chunks.
@@ -125,7 +126,7 @@ pub struct Client {
     since: Stamp,
     /// The time at which a byte was last read or written.
     last_io: Stamp,
-    /// The alarm of the current exchange, in [`Phase::Exchange`].
+    /// The alarm of the current exchange, in [`Phase::AwaitingResponse`].
     pub alarm: Alarm,
     /// The longest time without a byte, in microseconds, in [`Phase::Body`] and [`Phase::Flushing`].
     idle_limit: AtomicU64,
@@ -253,7 +254,7 @@ impl Client {
         self.whole.store(body == Some(0), Relaxed);
         self.alarm.clear();
         self.exchanges.fetch_add(1, Relaxed);
-        self.enter(Phase::Exchange, now);
+        self.enter(Phase::AwaitingResponse, now);
     }
 
     /// True before the connection's first exchange.
@@ -420,7 +421,7 @@ impl Client {
         if self.holds_fin() && self.fin_behind.get().is_none() {
             self.fin_behind.set(now);
         }
-        self.phase() == Phase::Exchange
+        self.phase() == Phase::AwaitingResponse
     }
 
     /// Notes whether the client takes no more bytes at the moment.

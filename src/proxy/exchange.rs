@@ -111,7 +111,7 @@ impl Exchange<'_> {
             let may_be_stale = past(&lease).may_be_stale();
             lease.end(failed.verdict, Instant::now());
             if continued && failed.retry.is_some() {
-                return Err(Failure::HandshakeLost);
+                return Err(Failure::LoginLost);
             }
             self.prepare_again(failed, may_be_stale, outbound, record)?;
             fresh = true;
@@ -128,7 +128,7 @@ impl Exchange<'_> {
         }
         let said = outbound.headers().zip(settings.priority.as_ref());
         let urgency = said.map_or(DEFAULT_URGENCY, |(headers, field)| urgency::of(headers, field));
-        let repeatable = !outbound.is_sent_once() && may_be_retried(record, &settings);
+        let repeatable = !outbound.may_be_unrepeatable() && may_be_retried(record, &settings);
         Ask { thread: self.worker.thread, fresh, repeatable, client, first, urgency }
     }
 
@@ -143,9 +143,9 @@ impl Exchange<'_> {
                 }
                 let reason = lease.handle().ended_for().unwrap_or(EndReason::PeerClosed);
                 lease.end(Verdict::Unfit(reason), Instant::now());
-                Failure::HandshakeLost
+                Failure::LoginLost
             }
-            None => Failure::HandshakeLate,
+            None => Failure::LoginLate,
         };
         if outbound.authenticates() { Err(lost) } else { Ok(None) }
     }
@@ -213,7 +213,7 @@ impl Exchange<'_> {
         record.attempt(lease, now);
         let connection = lease.handle();
         let meter = Arc::clone(&connection.meter);
-        let stale_check = match (past.may_be_stale(), outbound.is_sent_once()) {
+        let stale_check = match (past.may_be_stale(), outbound.may_be_unrepeatable()) {
             (false, _) => StaleCheck::Never,
             (true, true) => StaleCheck::Always,
             (true, false) => StaleCheck::IfIdle,

@@ -30,7 +30,7 @@ use exchange::{Exchange, Responded};
 pub(crate) use failure::Failure;
 use outbound::Outbound;
 use record::Record;
-pub(crate) use relay::AnswerBody;
+pub(crate) use relay::ResponseBody;
 use relay::{Completion, Relay};
 pub(crate) use target::{Destination, Entry, with_port};
 
@@ -95,10 +95,10 @@ impl Proxy {
         record: Box<Record>,
         client: &Client,
         explain: bool,
-    ) -> Response<AnswerBody> {
+    ) -> Response<ResponseBody> {
         let unread = record.unread;
         let now = Instant::now();
-        let mut answer = failure.answer(upstream, &self.pools).map(AnswerBody::Own);
+        let mut answer = failure.answer(upstream, &self.pools).map(ResponseBody::Own);
         if explain {
             record.explanation().extend(answer.headers_mut());
         }
@@ -149,7 +149,7 @@ impl PreparedRequest {
         proxy: Arc<Proxy>,
         client: Arc<Client>,
         worker: Arc<Worker>,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
         async move {
             let explain = self.explain;
             let routed = match &mut self.routed {
@@ -183,10 +183,10 @@ impl PreparedRequest {
 /// Completes each answer: adds `Connection: close` if the client's connection must not be used again, because the
 /// request is `unread` (which the client's connection notes) or a drain has begun.
 fn finished(
-    mut response: Response<AnswerBody>,
+    mut response: Response<ResponseBody>,
     unread: bool,
     client: &Client,
-) -> Response<AnswerBody> {
+) -> Response<ResponseBody> {
     // The rest of the request is not read: the client must not use the connection for another one.
     if unread {
         client.set_unread();
@@ -203,7 +203,7 @@ fn relay(
     routed: &RoutedRequest,
     client: &Arc<Client>,
     record: Box<Record>,
-) -> Response<AnswerBody> {
+) -> Response<ResponseBody> {
     let Responded { response, body, lease, fitness, midway } = responded;
     let upstream = Arc::clone(&routed.upstream);
     let upload = routed.outbound.upload().cloned();
@@ -212,7 +212,7 @@ fn relay(
     let completion = Completion { upstream, lease, client, upload, record, fitness, midway };
     if body.is_end_stream() {
         completion.complete();
-        return Response::from_parts(response, AnswerBody::Empty);
+        return Response::from_parts(response, ResponseBody::Empty);
     }
-    Response::from_parts(response, AnswerBody::Relayed(Relay::new(body, completion)))
+    Response::from_parts(response, ResponseBody::Relayed(Relay::new(body, completion)))
 }

@@ -96,7 +96,7 @@ impl Outbound {
 
     /// True if it may turn out after sending that the request cannot be sent again: there is no copy, or a body, of
     /// which only its arrival shows whether all can be held.
-    pub(super) fn is_sent_once(&self) -> bool {
+    pub(super) fn may_be_unrepeatable(&self) -> bool {
         self.copy.is_none() || self.upload.is_some()
     }
 

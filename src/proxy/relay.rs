@@ -28,8 +28,8 @@ use crate::{
     upstream::{Lease, Upstream},
 };
 
-/// The body of an answer.
-pub enum AnswerBody {
+/// The body of a response to a client.
+pub enum ResponseBody {
     /// The content of an answer that Warmline makes itself.
     Own(Full<Bytes>),
     /// The body of an upstream's response.
@@ -204,7 +204,7 @@ impl Drop for Relay {
     }
 }
 
-impl Body for AnswerBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = hyper::Error;
 

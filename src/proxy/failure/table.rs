@@ -150,13 +150,13 @@ pub enum Failure {
         "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) has ended, and no other one \
          knows the beginning of that handshake: begin it again on a new connection"
     )]
-    HandshakeLost,
+    LoginLost,
     /// The client sent no request for too long in the middle of an authentication handshake.
     #[error(
         "the connection on which this client was authenticating itself (NTLM, Negotiate or CredSSP) was closed after {AUTHENTICATION_PAUSE_LIMIT:?} \
          without a request from the client, as others may wait for the place: begin it again on a new connection"
     )]
-    HandshakeLate,
+    LoginLate,
     /// The response broke off in its header, or is not HTTP.
     #[error("the upstream's response cannot be read: {0}")]
     Malformed(Cow<'static, str>),
@@ -235,8 +235,8 @@ impl Row {
                 row(At::Response, By::Upstream, S::BAD_GATEWAY, "tls_protocol_error")
             }
             F::Replaced(_)            => row(At::Response, By::Warmline, S::GATEWAY_TIMEOUT, "connection_terminated"),
-            F::HandshakeLost          => row(At::Response, By::Upstream, S::BAD_GATEWAY, "connection_terminated").closing(),
-            F::HandshakeLate          => row(At::Response, By::Client, S::REQUEST_TIMEOUT, "http_request_error").closing(),
+            F::LoginLost              => row(At::Response, By::Upstream, S::BAD_GATEWAY, "connection_terminated").closing(),
+            F::LoginLate              => row(At::Response, By::Client, S::REQUEST_TIMEOUT, "http_request_error").closing(),
             F::Malformed(_)           => row(At::Response, By::Upstream, S::BAD_GATEWAY, "http_protocol_error"),
             F::ResponseTimeout(_)     => row(At::Response, By::Upstream, S::GATEWAY_TIMEOUT, "http_response_timeout"),
             F::UploadIdle(_)          => row(At::Body, By::Upstream, S::GATEWAY_TIMEOUT, "connection_write_timeout").closing(),
