@@ -69,7 +69,7 @@ impl From<ConnectError> for FailedHandshake {
 /// comes with it if it can still be closed politely.
 pub async fn shake_hands(
     reached: Reached,
-    client: &tls::Client,
+    client: &tls::Connector,
     limits: &Limits,
     failed_first: impl FnOnce(&ConnectError),
 ) -> Result<Dialled, FailedHandshake> {

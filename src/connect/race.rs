@@ -49,7 +49,7 @@ pub(super) enum RaceError {
 }
 
 /// A socket that is being connected to an address.
-struct Attempt<S> {
+struct ConnectingSocket<S> {
     address: SocketAddr,
     begun: Instant,
     stream: TcpStream,
@@ -63,7 +63,7 @@ struct Race<'a, S> {
     waiting: VecDeque<IpAddr>,
     /// The addresses of the other family, while DNS has not answered for it.
     late: Option<BoxFuture<'static, Option<FamilyAnswer>>>,
-    trying: Vec<Attempt<S>>,
+    trying: Vec<ConnectingSocket<S>>,
     failed: Vec<(SocketAddr, io::Error)>,
     /// The time from one address's turn to the next.
     gap: Duration,
@@ -120,20 +120,20 @@ impl<S: Send + 'static> Race<'_, S> {
         }
     }
 
-    /// Takes an attempt that has ended out of the race, and returns it if it has connected.
-    fn end(&mut self, index: usize, result: io::Result<()>) -> Option<Attempt<S>> {
+    /// Takes a socket that has ended out of the race, and returns it if it has connected.
+    fn end(&mut self, index: usize, result: io::Result<()>) -> Option<ConnectingSocket<S>> {
         // The others stay in the order in which they were begun, as the oldest makes way first.
-        let attempt = self.trying.remove(index);
+        let socket = self.trying.remove(index);
         match result {
-            Ok(()) => Some(attempt),
+            Ok(()) => Some(socket),
             Err(error) => {
-                self.fails(attempt.address, error);
+                self.fails(socket.address, error);
                 None
             }
         }
     }
 
-    /// Waits for the next event: an attempt ended, the other family's addresses were heard, an address's turn came, or
+    /// Waits for the next event: a socket ended, the other family's addresses were heard, an address's turn came, or
     /// the time is over.
     async fn next(&mut self) -> RaceEvent {
         // While the last addresses are being tried, there is no next turn.
@@ -148,12 +148,12 @@ impl<S: Send + 'static> Race<'_, S> {
         }
     }
 
-    /// Begins with each address whose turn it is, if there is a place for its socket; otherwise, the oldest attempt
-    /// makes way once it had its share of the time. Returns an attempt that was about to be ended for want of a place
+    /// Begins with each address whose turn it is, if there is a place for its socket; otherwise, the oldest socket
+    /// makes way once it had its share of the time. Returns a socket that was about to be ended for want of a place
     /// and has just connected.
-    fn begin_due(&mut self, now: Instant) -> Option<Attempt<S>> {
+    fn begin_due(&mut self, now: Instant) -> Option<ConnectingSocket<S>> {
         while !self.waiting.is_empty() && (self.trying.is_empty() || self.turn <= now) {
-            let own_is_free = self.trying.iter().all(|attempt| attempt.place.is_some());
+            let own_is_free = self.trying.iter().all(|socket| socket.place.is_some());
             let is_full = self.trying.len() >= MAX_SOCKETS;
             let spare = if own_is_free || is_full { None } else { (self.conditions.spare)() };
             if own_is_free || spare.is_some() {
@@ -174,7 +174,7 @@ impl<S: Send + 'static> Race<'_, S> {
         None
     }
 
-    /// Returns the time at which the oldest attempt is ended for the next address, for want of another place: after its
+    /// Returns the time at which the oldest socket is ended for the next address, for want of another place: after its
     /// share of the time.
     fn makes_way(&self) -> Instant {
         let begun = self.trying.first().map_or(self.turn, |oldest| oldest.begun);
@@ -189,7 +189,7 @@ impl<S: Send + 'static> Race<'_, S> {
         // Counted from turn to turn: a thread that was held up catches up.
         self.turn = (self.turn + self.gap).max(now + NEXT_ADDRESS_SOONEST);
         match socket::begin_to_connect(address) {
-            Ok(stream) => self.trying.push(Attempt { address, begun: now, stream, place }),
+            Ok(stream) => self.trying.push(ConnectingSocket { address, begun: now, stream, place }),
             Err(error) => self.fails(address, error),
         }
     }
@@ -226,7 +226,7 @@ impl<S: Send + 'static> Race<'_, S> {
 
     /// Returns the winner's socket and address, and notes that it answered. The other sockets are closed, each in its
     /// place until then; an address that had its time counts as slow.
-    fn win(self, mut won: Attempt<S>) -> (TcpStream, SocketAddr) {
+    fn win(self, mut won: ConnectingSocket<S>) -> (TcpStream, SocketAddr) {
         let now = Instant::now();
         self.conditions.addresses.answered(won.address.ip());
         for mut loser in self.trying {
@@ -234,7 +234,7 @@ impl<S: Send + 'static> Race<'_, S> {
             if now.saturating_duration_since(loser.begun) >= self.gap / 2 {
                 self.conditions.addresses.failed(loser.address.ip(), FailureKind::Slow, now);
             }
-            // The dial's own place goes to the winner; the attempt that had it takes the winner's.
+            // The dial's own place goes to the winner; the socket that had it takes the winner's.
             loser.place = loser.place.or_else(|| won.place.take());
             loser.close();
         }
@@ -255,13 +255,13 @@ impl<S: Send + 'static> Race<'_, S> {
     /// Ends the race because its time is over: fails with [`RaceError::Late`], and each address that is still being
     /// tried counts as slow. An address may have answered at the last moment, and wins.
     fn stop(mut self) -> Result<(TcpStream, SocketAddr), RaceError> {
-        if let Some(index) = self.trying.iter().position(Attempt::is_connected) {
+        if let Some(index) = self.trying.iter().position(ConnectingSocket::is_connected) {
             let won = self.trying.swap_remove(index);
             return Ok(self.win(won));
         }
         self.trying
             .iter()
-            .for_each(|attempt| self.note(attempt.address, FailureKind::Slow, attempt.begun));
+            .for_each(|socket| self.note(socket.address, FailureKind::Slow, socket.begun));
         Err(RaceError::Late)
     }
 
@@ -270,12 +270,12 @@ impl<S: Send + 'static> Race<'_, S> {
     }
 }
 
-impl<S: Send + 'static> Attempt<S> {
+impl<S: Send + 'static> ConnectingSocket<S> {
     fn is_connected(&self) -> bool {
         self.stream.peer_addr().is_ok()
     }
 
-    /// Ends the attempt in its place: politely if it is connected; if not, dropping the socket tells the peer nothing.
+    /// Ends the socket in its place: politely if it is connected; if not, dropping the socket tells the peer nothing.
     fn close(self) {
         if self.is_connected() {
             let Self { stream, place, .. } = self;
@@ -314,13 +314,13 @@ async fn heard(
     }
 }
 
-/// Returns the index and result of an attempt that has ended; pending while none has.
+/// Returns the index and result of a socket that has ended; pending while none has.
 fn poll_any<S: Send + 'static>(
-    trying: &[Attempt<S>],
+    trying: &[ConnectingSocket<S>],
     cx: &mut Context<'_>,
 ) -> Poll<(usize, io::Result<()>)> {
-    for (index, attempt) in trying.iter().enumerate() {
-        if let Poll::Ready(result) = attempt.poll(cx) {
+    for (index, socket) in trying.iter().enumerate() {
+        if let Poll::Ready(result) = socket.poll(cx) {
             return Poll::Ready((index, result));
         }
     }
@@ -332,7 +332,7 @@ fn gap(time: Duration, addresses: usize) -> Duration {
     (time / 2 / (addresses.max(1) as u32)).clamp(NEXT_ADDRESS_SOONEST, NEXT_ADDRESS)
 }
 
-/// Returns an attempt's share of the time until the deadline, if this number of addresses waits for it to end.
+/// Returns a socket's share of the time until the deadline, if this number of addresses waits for it to end.
 fn share(begun: Instant, deadline: Instant, waiting: usize) -> Duration {
     deadline.saturating_duration_since(begun) / (waiting as u32 + 1)
 }

@@ -1,6 +1,6 @@
 //! TLS towards upstreams: always verified, resumed where the server allows, and counted.
 //!
-//! [`Settings`] hold everything about TLS that makes two connections exchangeable. A [`Client`] is made of them and
+//! [`Settings`] hold everything about TLS that makes two connections exchangeable. A [`Connector`] is made of them and
 //! lives as long as they do: a session resumes only under the verifier and certificate that it was made with.
 
 pub mod alert;
@@ -145,9 +145,9 @@ impl Version {
     }
 }
 
-/// The TLS client under one set of settings: its configuration and its sessions, which clones share.
+/// The means to begin TLS connections under one set of settings: the configuration and its sessions, which clones share.
 #[derive(Clone)]
-pub struct Client {
+pub struct Connector {
     /// The configuration with every key exchange group, the hybrid ones first.
     hybrid: ClientConfig,
     /// The configuration without the hybrid groups.
@@ -160,8 +160,8 @@ pub struct Client {
     shown: Arc<LastCertificateUse>,
 }
 
-impl Client {
-    /// Creates a client with room for the sessions of this number of connections at once. Fails if rustls refuses a
+impl Connector {
+    /// Creates a connector with room for the sessions of this number of connections at once. Fails if rustls refuses a
     /// trusted certificate.
     pub fn new(
         settings: &Settings,

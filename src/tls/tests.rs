@@ -45,7 +45,7 @@ impl ProducesTickets for Long {
 
 /// A server and a client that trusts it; the server's certificate ends with the year 2090.
 struct Scene {
-    client: Client,
+    client: Connector,
     server: Arc<ServerConfig>,
     certificate: usize,
 }
@@ -72,7 +72,7 @@ impl Scene {
             )
             .unwrap();
         server.ticketer = Arc::new(Long(Ticketer::new().unwrap()));
-        let client = Client::new(&settings, 8, None).unwrap();
+        let client = Connector::new(&settings, 8, None).unwrap();
         Self { client, server: Arc::new(server), certificate: certificate.der().len() }
     }
 

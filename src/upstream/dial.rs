@@ -339,7 +339,7 @@ impl Upstream {
     async fn shake_hands(
         &self,
         reached: Reached,
-        client: &tls::Client,
+        client: &tls::Connector,
         limits: &Limits,
     ) -> Result<Dialled, FailedHandshake> {
         let mut first_error = None;

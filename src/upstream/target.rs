@@ -14,7 +14,7 @@ use crate::tls::{self, Trust, Verifier};
 /// trust changed, `change.rs` passes on the lessons about addresses.
 pub(super) struct Target {
     pub(super) endpoint: Arc<Endpoint>,
-    pub(super) tls: tls::Client,
+    pub(super) tls: tls::Connector,
     /// The name that the certificates of the endpoint's servers are verified for.
     verify_name: ServerName<'static>,
 }
@@ -50,7 +50,7 @@ impl Target {
         settings: &Settings,
         key_log: Option<Arc<dyn KeyLog>>,
     ) -> Result<Arc<Self>, rustls::Error> {
-        let tls = tls::Client::new(&settings.tls, settings.pool.max_connections, key_log)?;
+        let tls = tls::Connector::new(&settings.tls, settings.pool.max_connections, key_log)?;
         let verify_name = settings.tls.verify_name.clone();
         Ok(Arc::new(Self { endpoint, tls, verify_name }))
     }

@@ -129,7 +129,7 @@ async fn after_a_failure_the_attempt_that_makes_way_is_still_the_oldest() {
     let address = listener.local_addr().expect("an address");
     let addresses = Addresses::default();
     let (begun, spare) = (Instant::now(), || None::<()>);
-    let attempt = |number| Attempt::<()> {
+    let attempt = |number| ConnectingSocket::<()> {
         address: SocketAddr::from(([127, 0, 0, number], 1)),
         begun: begun + Duration::from_millis(number.into()),
         stream: socket::begin_to_connect(address).expect("it begins"),
