@@ -163,7 +163,8 @@ fn builder(limits: &ListenerLimits, keeps_case: bool) -> http1::Builder {
 
 /// The reason for which serving ended.
 enum ServingEnd {
-    /// The connection was idle for long enough to need no HTTP for now: it goes on without.
+    /// The connection was idle for long enough to need no HTTP for now, or was between requests when the drain began: it
+    /// goes on without.
     Rest,
     /// hyper has finished with the connection.
     Done(Result<(), hyper::Error>),
@@ -235,7 +236,7 @@ where
             if let Poll::Ready(result) = Pin::new(&mut self.http).poll(cx) {
                 return Poll::Ready(ServingEnd::Done(result));
             }
-            if self.followed < stage && !self.takes_request(stage) {
+            if self.followed < stage && !self.follows_later(stage) {
                 self.followed = stage;
                 if let Some(ending) = self.follow_drain(stage) {
                     return Poll::Ready(ending);
@@ -257,15 +258,22 @@ where
         }
     }
 
-    /// True if a request whose header has begun is still taken at this stage of the drain. hyper learns of the drain
-    /// after that, as it would drop the half header.
-    fn takes_request(&self, stage: DrainStage) -> bool {
-        stage < DrainStage::Aborting && self.client.phase() == Phase::Header
+    /// True if hyper must not learn of this stage of the drain yet, as it would drop what it has read of a next request:
+    /// a header that has begun is waited for; and a response that has begun did not tell its client to send no further
+    /// request.
+    fn follows_later(&self, stage: DrainStage) -> bool {
+        let phase = self.client.phase();
+        stage < DrainStage::Aborting
+            && matches!(phase, Phase::Header | Phase::Body | Phase::Flushing)
     }
 
     /// Follows the drain to this stage: no request is taken after the current one, and in the last stage the current one
-    /// has no more time. Returns the end of the connection if that is now.
+    /// has no more time. Returns the end of the connection, or of hyper's part in it, if that is now.
     fn follow_drain(&mut self, stage: DrainStage) -> Option<ServingEnd> {
+        if stage < DrainStage::Aborting && self.awaits_request() {
+            // hyper may hold the beginning of a request that came with the request before: without hyper it is found.
+            return Some(ServingEnd::Rest);
+        }
         Pin::new(&mut self.http).graceful_shutdown();
         if stage < DrainStage::Aborting {
             return None;
@@ -273,6 +281,11 @@ where
         self.client.abort();
         let ends = matches!(self.client.phase(), Phase::Header | Phase::Body | Phase::Flushing);
         ends.then_some(ServingEnd::DrainOver)
+    }
+
+    /// True if the connection is between two requests, and all of the one before was read.
+    fn awaits_request(&self) -> bool {
+        self.client.phase() == Phase::Idle && !self.client.is_unread()
     }
 
     /// Pending until the nearest deadline; then the end of the connection, or `None` if the exchange is to decide.

@@ -71,14 +71,14 @@ impl ClientStream {
 
     /// Keeps bytes that hyper had read and not used, for the next hyper: a request, or the beginning of one.
     pub(super) fn put_back(&mut self, unread: &[u8]) {
-        // Copied, as hyper's buffer may be much larger.
-        self.unread = Bytes::copy_from_slice(behind_empty_lines(unread));
+        // Copied, as hyper's buffer may be much larger. It may not have asked for all that the one before had left.
+        self.unread = [behind_empty_lines(unread), &self.unread].concat().into();
         self.client.set_bulky(false);
     }
 
-    /// True if the beginning of a request is kept for the next hyper.
+    /// True if the beginning of a request, or what may be one, is kept for the next hyper.
     pub(super) fn has_request(&self) -> bool {
-        begins_request(&self.unread)
+        begins_request(&self.unread) || self.escape.has_kept()
     }
 
     /// Waits until there is something to read, even if that is the end.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     client::{Client, Ending},
-    origin::{self, End, Origin},
+    origin::{self, End, Gate, Origin},
     program::Program,
     running::Running,
     setup::Setup,
@@ -243,6 +243,70 @@ fn the_rest_of_a_header_that_began_before_the_drain_is_waited_for_on_a_used_conn
     assert_eq!((answer.status, answer.head.field("connection")), (200, Some("close")));
     origin.release();
     assert_eq!(held.response().status, 200);
+    warmline.join();
+}
+
+#[test]
+fn a_header_that_began_in_one_segment_with_the_request_before_is_waited_for_in_the_drain() {
+    let origin = Origin::serving().start();
+    let warmline = Setup::before(&origin).start();
+    let post = "POST /echo HTTP/1.1\r\nHost: api.test\r\nContent-Length: 4\r\n\r\nabcd";
+    let next = "GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n";
+    let halves = [1, 12, 30].map(|length| next.split_at(length));
+    let mut clients = halves.map(|(begun, rest)| {
+        let mut client = warmline.connect();
+        client.send(format!("{post}{begun}"));
+        (client, rest)
+    });
+    for (client, _) in &mut clients {
+        assert_eq!(client.response().text(), "abcd");
+    }
+    warmline.shutdown();
+    wait_for("the drain", || warmline.health("/readyz").status == 503);
+    for (client, rest) in &mut clients {
+        client.send(*rest);
+        let answer = client.response();
+        assert_eq!((answer.status, answer.head.field("connection")), (200, Some("close")));
+    }
+    warmline.join();
+}
+
+#[test]
+fn a_header_that_began_while_the_body_before_it_was_on_its_way_is_waited_for_in_the_drain() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let origin = Origin::scripted(move |mut peer| {
+        let gate = opened.clone();
+        async move {
+            peer.request().await;
+            peer.write("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+            gate.opened().await;
+            peer.write(" whole").await;
+            peer.request().await;
+            peer.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnext").await;
+            peer.ended().await;
+            peer.close().await;
+        }
+    });
+    let origin = origin.start();
+    let warmline = Setup::before(&origin).start();
+    let mut client = warmline.connect();
+    let request = "GET /any HTTP/1.1\r\nHost: api.test\r\n\r\n";
+    let (begun, rest) = request.split_at(30);
+    client.send(format!("{request}{begun}"));
+    let head = client.response_head();
+    assert_eq!(head.field("connection"), None);
+    warmline.shutdown();
+    wait_for("the drain", || warmline.health("/readyz").status == 503);
+    gate.open();
+    let mut body = Vec::new();
+    while body.len() < 10 {
+        body.extend(client.read_some().expect("the body goes on"));
+    }
+    assert_eq!(body, b"half whole");
+    client.send(rest);
+    let answer = client.response();
+    assert_eq!((answer.text().as_str(), answer.head.field("connection")), ("next", Some("close")));
     warmline.join();
 }
 
