@@ -358,7 +358,7 @@ impl Connection {
     /// Returns the state in which an attempt with this fate leaves the connection.
     #[cold]
     pub fn verdict(&self, fate: Fate) -> Verdict {
-        fate.verdict(self.past)
+        fate.verdict(self.past, self.ended_for())
     }
 
     /// Gathers the facts about the attempt that has just ended without a response; `handed_over` is true if its request

@@ -38,13 +38,13 @@ pub enum Fate {
 }
 
 impl Fate {
-    /// Returns the state in which an attempt leaves its connection, whose past this is. In HTTP/1.1 none outlives an
-    /// attempt that brought no response.
-    pub(super) fn verdict(self, past: PriorUse) -> Verdict {
-        Verdict::Unfit(match self {
-            Self::Ended { reason, .. } => reason,
+    /// Returns the state in which an attempt leaves its connection, whose past this is, and which Warmline ended for this
+    /// reason, if it did. In HTTP/1.1 none outlives an attempt that brought no response.
+    pub(super) fn verdict(self, past: PriorUse, ended: Option<EndReason>) -> Verdict {
+        Verdict::Unfit(match (self, ended) {
+            (Self::Ended { reason, .. }, _) | (Self::NotSent, Some(reason)) => reason,
             // A connection that was just dialled cannot have gone stale.
-            Self::NotSent | Self::Unanswered { .. } if past.may_be_stale() => EndReason::Stale,
+            (Self::NotSent | Self::Unanswered { .. }, _) if past.may_be_stale() => EndReason::Stale,
             _ => EndReason::Unfit,
         })
     }

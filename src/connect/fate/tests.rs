@@ -52,9 +52,17 @@ fn an_attempt_without_a_response_leaves_its_connection_unfit_and_stale_only_if_i
         (Fate::Ended { reason, begun: false }, reason, reason),
         (Fate::Ended { reason, begun: true }, reason, reason),
     ] {
-        assert_eq!(fate.verdict(PriorUse::Used), Verdict::Unfit(used), "{fate:?}");
-        assert_eq!(fate.verdict(PriorUse::Unused), Verdict::Unfit(used), "{fate:?}");
-        assert_eq!(fate.verdict(PriorUse::JustDialled), Verdict::Unfit(fresh), "{fate:?}");
+        assert_eq!(fate.verdict(PriorUse::Used, None), Verdict::Unfit(used), "{fate:?}");
+        assert_eq!(fate.verdict(PriorUse::Unused, None), Verdict::Unfit(used), "{fate:?}");
+        assert_eq!(fate.verdict(PriorUse::JustDialled, None), Verdict::Unfit(fresh), "{fate:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_warmline_ended_before_anything_was_sent_is_not_called_stale() {
+    let rotated = EndReason::Rotated;
+    for past in [PriorUse::Used, PriorUse::Unused, PriorUse::JustDialled] {
+        assert_eq!(Fate::NotSent.verdict(past, Some(rotated)), Verdict::Unfit(rotated), "{past:?}");
     }
 }
 
