@@ -1248,6 +1248,20 @@ fn an_ipv6_endpoint_without_brackets_is_told_with_its_port_taken_apart() {
 }
 
 #[test]
+fn a_port_is_suggested_for_an_endpoint_only_if_the_rest_is_a_host() {
+    for (written, told) in [
+        ("a.example", "has no port; write \"a.example:443\""),
+        ("[::1]", "has no port; write \"[::1]:443\""),
+        ("a b", "`a b` has no usable host and no port; write a DNS name"),
+        ("a!", "`a!` has no usable host and no port; write a DNS name"),
+    ] {
+        let text = format!("upstreams: [{{ name: a, endpoints: [\"{written}\"] }}]\n");
+        let complaints = complaints(&text);
+        assert!(complaints[0].contains(told), "{complaints:?}");
+    }
+}
+
+#[test]
 fn a_confined_configuration_neither_opens_the_process_nor_reads_what_is_not_its_own() {
     let confined = |text: &str| config::compile(text, &Context { confined: true, ..context() });
     confined(config::example()).expect("the example asks for nothing of the kind");

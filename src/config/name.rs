@@ -104,11 +104,7 @@ impl Kind for EndpointAddress {
             if text.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(format!("{} has no host; write HOST:PORT", quote(text)));
             }
-            return Err(format!(
-                "{} has no port; write \"{}:443\"",
-                quote(text),
-                text.escape_debug()
-            ));
+            return Err(without_port(text));
         };
         let Some(port) = decimal(port).filter(|port| *port > 0) else {
             return Err(format!(
@@ -128,6 +124,16 @@ impl Kind for EndpointAddress {
 
     fn schema() -> Schema {
         json_schema!({ "type": "string", "pattern": "^[^/]+:[0-9]{1,5}$" })
+    }
+}
+
+/// Returns the error for an endpoint without a port; it suggests one only if the rest is a host.
+fn without_port(text: &str) -> String {
+    match host(text) {
+        Some(_) => format!("{} has no port; write \"{text}:443\"", quote(text)),
+        None => {
+            format!("{} has no usable host and no port; {HOSTS}, and :443 behind it", quote(text))
+        }
     }
 }
 
