@@ -14,7 +14,8 @@ use crate::support::{
     mount::Mount,
     origin::{End, Origin},
     program::Program,
-    setup::{Following, Setup},
+    running::Running,
+    setup::Setup,
     soaking, wait_for,
 };
 
@@ -156,9 +157,10 @@ fn a_request_whose_new_connections_are_outdated_again_and_again_ends_within_the_
  {
     let origin = Origin::serving().far_away(Duration::from_millis(100)).start();
     let setup = Setup::before(&origin).set("timeouts.connect", "1s");
-    let mut warmline = setup.set("timeouts.handshake", "2s").start_following();
+    let setup = setup.set("timeouts.handshake", "2s");
+    let mut document: Value = serde_json::from_str(&setup.text()).unwrap();
+    let warmline = setup.start();
     let answer = thread::scope(|scope| {
-        let mut document = warmline.document.clone();
         let asking = scope.spawn(|| warmline.one_shot("/any"));
         for version in ["1.3", "1.2"].into_iter().cycle() {
             document["upstreams"][0]["tls"]["minVersion"] = version.into();
@@ -174,7 +176,6 @@ fn a_request_whose_new_connections_are_outdated_again_and_again_ends_within_the_
     let status = answer.head.field("proxy-status").unwrap();
     assert!(status.contains("error=connection_timeout"), "{status}");
     assert_eq!(origin.read(|record| record.request_count), 0);
-    warmline.set("upstreams.0.hosts", json!(["api.test", "calm.test"])).apply();
     assert_eq!(warmline.one_shot("/any").status, 200, "it is calm again");
 }
 
@@ -201,19 +202,22 @@ fn held_beside_another(
     origin: &Origin,
     set: impl FnOnce(Setup) -> Setup,
     request: &str,
-) -> (Following, Client) {
+) -> (Running, Value, Client) {
     let setup = set(Setup::before(origin).set("hosts", json!(["a.test"])));
     let setup = setup.upstream("other", origin).set("hosts", json!(["b.test"]));
-    let warmline = setup.set("timeouts.response", "2s").start_following();
+    let setup = setup.set("timeouts.response", "2s");
+    let document = serde_json::from_str(&setup.text()).unwrap();
+    // No file is followed: the first look at it would take changes back that it does not have.
+    let warmline = setup.start();
     let mut held = warmline.connect();
     held.send(format!("{request} /hold HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"));
     origin.wait_for("a request in flight", |record| record.requests.len() == 1);
-    (warmline, held)
+    (warmline, document, held)
 }
 
-/// Removes the first upstream from the configuration in force.
-fn remove_first(warmline: &Following) {
-    let mut document = warmline.document.clone();
+/// Puts this configuration in force without its first upstream.
+fn remove_first(warmline: &Running, document: &Value) {
+    let mut document = document.clone();
     document["upstreams"].as_array_mut().unwrap().remove(0);
     warmline.reconfigure(&document);
 }
@@ -222,8 +226,8 @@ fn remove_first(warmline: &Following) {
 fn exchanges_of_a_removed_upstream_end_at_the_rotation_deadline() {
     let set = |setup: Setup| setup.set("pool.rotationDeadline", "100ms");
     let origin = Origin::unanswering().start();
-    let (warmline, mut held) = held_beside_another(&origin, set, "POST");
-    remove_first(&warmline);
+    let (warmline, document, mut held) = held_beside_another(&origin, set, "POST");
+    remove_first(&warmline, &document);
     let answer = held.response();
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert!(answer.text().contains("rotationDeadline"), "{}", answer.text());
@@ -234,8 +238,8 @@ fn exchanges_of_a_removed_upstream_end_at_the_rotation_deadline() {
 fn a_repeated_request_to_a_removed_upstream_ends_likewise() {
     let set = |setup: Setup| setup.set("pool.rotationDeadline", "500ms").set("retries.max", 1);
     let origin = Origin::unanswering().start();
-    let (warmline, mut held) = held_beside_another(&origin, set, "GET");
-    remove_first(&warmline);
+    let (warmline, document, mut held) = held_beside_another(&origin, set, "GET");
+    remove_first(&warmline, &document);
     let answer = held.response();
     assert_eq!(answer.status, 504, "{}", answer.text());
     assert_eq!(origin.read(|record| record.requests.len()), 2);
@@ -245,9 +249,9 @@ fn a_repeated_request_to_a_removed_upstream_ends_likewise() {
 fn an_upstream_that_returns_in_time_ends_nothing() {
     let set = |setup: Setup| setup.set("pool.rotationDeadline", "1500ms");
     let origin = Origin::serving().start();
-    let (warmline, mut held) = held_beside_another(&origin, set, "POST");
-    remove_first(&warmline);
-    warmline.reconfigure(&warmline.document);
+    let (warmline, document, mut held) = held_beside_another(&origin, set, "POST");
+    remove_first(&warmline, &document);
+    warmline.reconfigure(&document);
     assert_eq!(warmline.connect().get("b.test", "/hold").status, 504, "2 s are over");
     origin.release();
     assert_eq!(held.response().status, 200);
