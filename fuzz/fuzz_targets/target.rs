@@ -10,7 +10,7 @@ mod way;
 
 use http::uri::PathAndQuery;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use warmline::listener::escape::{Escape, NewestRequest, LineFindings};
+use warmline::listener::escape::{Escape, LineFindings, NewestRequest};
 use way::{Hyper, Way};
 
 /// A model of hyper that frames each body as its head says.
