@@ -5,7 +5,7 @@
 //! seconds.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -303,14 +303,17 @@ impl Watch {
     }
 }
 
+/// Returns a plan's upstreams by name: a plan may have a thousand, which are not compared each with each.
+fn by_name(plan: &Plan) -> HashMap<&str, &upstream::Settings> {
+    plan.upstreams.iter().map(|upstream| (upstream.name.as_str(), &**upstream)).collect()
+}
+
 /// Returns the names of the upstreams that one plan alone has, or that differ between the two.
 fn touched(old: &Plan, new: &Plan) -> String {
-    let differ = |one: &Plan, other: &Plan| -> BTreeSet<String> {
-        let differ = one.upstreams.iter().filter(|upstream| !other.upstreams.contains(upstream));
-        differ.map(|upstream| upstream.name.clone()).collect()
-    };
-    let names = &differ(old, new) | &differ(new, old);
-    names.into_iter().collect::<Vec<_>>().join(" ")
+    let (before, after) = (by_name(old), by_name(new));
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).copied().collect();
+    let touched = names.into_iter().filter(|name| before.get(name) != after.get(name));
+    touched.collect::<Vec<_>>().join(" ")
 }
 
 /// A port of an upstream that closes while the upstream stays.
@@ -337,8 +340,9 @@ impl MovedPort {
 
 /// Returns the ports of upstreams that close with the new plan, although their upstreams stay.
 fn moved(old: &Plan, new: &Plan) -> Vec<MovedPort> {
+    let before = by_name(old);
     let moved = |after: &Arc<upstream::Settings>| {
-        let before = old.upstreams.iter().find(|before| before.name == after.name)?;
+        let before = before.get(after.name.as_str())?;
         let closed = before.port.filter(|_| before.port != after.port)?;
         Some(MovedPort { upstream: after.name.clone(), closed, open: after.port })
     };

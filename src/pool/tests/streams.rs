@@ -20,6 +20,17 @@ fn leased(scene: &mut Scene, streams: usize) -> u64 {
     id
 }
 
+/// Checks that a connection with two open streams takes no further one, and closes for this reason once both have ended.
+fn ends_after_its_two_streams(scene: &mut Scene, id: u64, reason: EndReason) {
+    assert!(matches!(scene.check_out(0, false), Got::Wait(_)));
+    scene.check_in(id);
+    assert!(scene.closed.is_empty());
+    scene.check_in(id);
+    assert_eq!(scene.closed, [id]);
+    scene.close_ends(id);
+    assert_eq!(scene.ended, [(id, reason)]);
+}
+
 #[test]
 fn a_dial_serves_as_many_waiters_as_its_connection_has_room_for() {
     let mut scene = scene(3);
@@ -49,13 +60,7 @@ fn after_a_rotation_a_connection_takes_no_stream_and_closes_once_the_open_ones_h
     let mut scene = scene(3);
     let id = leased(&mut scene, 2);
     assert_eq!(scene.rotate(1).in_use, 1);
-    assert!(matches!(scene.check_out(0, false), Got::Wait(_)));
-    scene.check_in(id);
-    assert!(scene.closed.is_empty());
-    scene.check_in(id);
-    assert_eq!(scene.closed, [id]);
-    scene.close_ends(id);
-    assert_eq!(scene.ended, [(id, EndReason::Rotated)]);
+    ends_after_its_two_streams(&mut scene, id, EndReason::Rotated);
 }
 
 #[test]
@@ -152,13 +157,7 @@ fn in_a_drain_a_connection_with_room_takes_no_stream_and_closes_once_the_open_on
     let mut scene = scene(3);
     let id = leased(&mut scene, 2);
     scene.drain();
-    assert!(matches!(scene.check_out(0, false), Got::Wait(_)));
-    scene.check_in(id);
-    assert!(scene.closed.is_empty());
-    scene.check_in(id);
-    assert_eq!(scene.closed, [id]);
-    scene.close_ends(id);
-    assert_eq!(scene.ended, [(id, EndReason::Drained)]);
+    ends_after_its_two_streams(&mut scene, id, EndReason::Drained);
 }
 
 #[test]
