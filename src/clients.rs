@@ -17,7 +17,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::socket::BACKLOG;
+use crate::socket::{ACCEPT_PAUSE, BACKLOG};
 
 /// The clients of one port; the drop of this ends all their connections.
 pub(crate) struct Clients {
@@ -76,8 +76,6 @@ pub(crate) struct ActivityReport {
     answered: Arc<Notify>,
 }
 
-/// The pause after an accept that failed, most likely for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The least time between two log lines about failed accepts.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 

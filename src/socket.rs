@@ -21,6 +21,8 @@ pub(crate) use diagnosis::unacknowledged;
 
 /// The longest time of a polite close: the last bytes that are sent, and the wait for the peer's FIN.
 pub(crate) const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// The pause in accepting after an error of this machine, such as a shortage of descriptors.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The most bytes that a closing connection reads and discards.
 const DRAIN_BYTES: usize = 64 * 1024;
 /// The most of those bytes that are read at once.

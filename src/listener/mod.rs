@@ -11,7 +11,7 @@ use std::{
     io,
     sync::{Arc, atomic::AtomicBool},
     task::Poll,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::{
@@ -31,9 +31,6 @@ use crate::{
     telemetry::ends::Ends,
     upstream::Worker,
 };
-
-/// The pause in accepting after an error of this machine, such as a shortage of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// An inlet: what the connections of one address share.
 pub struct Inlet {
@@ -102,7 +99,7 @@ async fn next(listener: &TcpListener, inlet: &Inlet) -> Accepted {
             } else {
                 tracing::warn!(%error, "a connection cannot be accepted");
             }
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            tokio::time::sleep(socket::ACCEPT_PAUSE).await;
             Err(error)
         }
     }
